@@ -1,0 +1,86 @@
+# `make` alone lists the targets. Each builds .venv by itself if it is not there.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip
+
+# One stamp for each layer of what is installed, redone when pyproject.toml changes.
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+RECIPES := $(VENV)/.installed-recipes
+
+STARTER_PACKAGES := fonts-noto-color-emoji libraqm0 unicode-data espeak-ng libespeak-ng1 flite festival festvox-kallpc16k wordnet-base librsvg2-bin nodejs npm
+STARTER_COMMANDS := espeak-ng flite festival rsvg-convert node npm
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format starter venv clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  Another interpreter than python3: make PYTHON=python3.12 test"
+	@echo "  make starter needs, from Debian or Ubuntu:"
+	@echo "    $(STARTER_PACKAGES)"
+
+demo: $(RUNTIME) ## text, pictures and speech find each other: tables here, pictures and sound in demo/report.html
+	@$(PY) -m multimodal demo
+
+test: lint types ## lint, types and tests, as CI runs them
+	$(PY) -m pytest
+
+lint: $(DEV) ## ruff: faults and formatting
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(DEV) ## mypy, strict
+	$(PY) -m mypy -p multimodal
+
+format: $(DEV) ## let ruff mend what it can
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+starter: $(RECIPES) ## make the data and train the shipped model again (hours on a CPU; resumes where it was)
+	@for command in $(STARTER_COMMANDS); do command -v $$command >/dev/null || missing="$$missing $$command"; done; \
+	if [ -n "$$missing" ]; then \
+	    echo "make starter needs these commands, which are not here:$$missing."; \
+	    echo "On Debian or Ubuntu: sudo apt-get install $(STARTER_PACKAGES)"; \
+	    exit 1; \
+	fi >&2
+	$(PY) -m recipes.starter
+
+venv: $(DEV) ## everything a developer needs, in .venv
+
+clean: ## remove what builds, tools and the demo wrote; .venv stays
+	rm -rf build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and .venv too
+	rm -rf $(VENV)
+
+$(RUNTIME): pyproject.toml | $(PY)
+	@echo "Installing multimodal into $(VENV). The first time PyTorch is a download of some GB: several minutes."
+	@$(PY) -c 'import pip' 2>/dev/null || $(PY) -m ensurepip
+	$(PIP) install --editable .
+	@touch $@
+
+$(DEV): $(RUNTIME)
+	$(PIP) install --editable '.[dev,av,heic]'
+	@touch $@
+
+$(RECIPES): $(RUNTIME)
+	$(PIP) install --editable '.[recipes]'
+	@touch $@
+
+# --clear: where bin/python is missing or points nowhere, whatever else is there is of no use.
+$(PY):
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo "multimodal needs Python 3.11 or newer; there is no $(PYTHON) here. Name yours: make PYTHON=python3.12 …"; \
+	    exit 1; } >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "multimodal needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Name another: make PYTHON=python3.12 …"; \
+	    exit 1; } >&2
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "$(PYTHON) cannot make a virtual environment: it lacks venv or ensurepip."; \
+	    echo "On Debian or Ubuntu: sudo apt-get install python3-venv"; \
+	    exit 1; } >&2
+	$(PYTHON) -m venv --clear $(VENV)

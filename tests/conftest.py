@@ -1,0 +1,50 @@
+"""What holds for every test: a bounded number of threads, no network."""
+
+import ipaddress
+import os
+import sys
+from typing import Any
+
+from hypothesis import settings
+
+# Before anything imports torch or a tokenizer. The models are tiny: more threads only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Child processes do not pass through the hook below: the libraries that fetch are told as well.
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+
+# The same examples on every run and machine, so that a failure belongs to the change that shows it; time per example
+# says more about the machine than about the code. To look further: pytest --hypothesis-profile=explore
+settings.register_profile("multimodal", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile("multimodal")
+
+
+def _is_local(host: str | bytes | None) -> bool:
+    name = host.decode() if isinstance(host, bytes) else host or "localhost"
+    if name == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _refuse_network(event: str, args: tuple[Any, ...]) -> None:
+    """An audit hook, so that every Python library is covered, whatever it imported before us."""
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        if not isinstance(args[1], tuple):  # a Unix socket, or one connected before
+            return
+        host = args[1][0]
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = args[0]
+    else:
+        return
+    if not _is_local(host):
+        raise RuntimeError(
+            f"a test reached for the network ({event}: {host!r}): tests run offline, use a local file"
+        )
+
+
+sys.addaudithook(_refuse_network)

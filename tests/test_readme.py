@@ -1,0 +1,222 @@
+"""What README.md prints is what happens: its Python runs as printed, its commands exist, its files are there."""
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+EXTRAS = set(
+    tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+)
+# Named in examples and not run: they change the machine, or fetch. `make` and `pip` have their words checked.
+KNOWN_TOOLS = {"apt-get", "cd", "git", "make", "pip", "sudo"}
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    line: int  # of the first line of its text, counted from 1
+    text: str
+
+
+def blocks(markdown: str) -> list[Block]:
+    """The fenced code blocks, in order; a block inside a list may be indented."""
+    found = []
+    fence = re.compile(
+        r"^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^(?P=indent)```", re.M | re.S
+    )
+    for match in fence.finditer(markdown):
+        line = markdown.count("\n", 0, match.start("text")) + 1
+        text = re.sub(f"^{match['indent']}", "", match["text"], flags=re.M)
+        found.append(Block(match["language"].lower(), line, text))
+    return found
+
+
+def commands(block: Block) -> list[tuple[int, str]]:
+    """(line, command) for each command of a shell block: prompts and comments taken off, continuations joined."""
+    found: list[tuple[int, str]] = []
+    joined, start = "", block.line
+    for number, line in enumerate(block.text.splitlines(), block.line):
+        start = start if joined else number
+        joined += line.removesuffix("\\")
+        if not line.endswith("\\"):
+            command = joined.strip().removeprefix("$ ")
+            if shlex.split(command, comments=True):
+                found.append((start, command))
+            joined = ""
+    return found
+
+
+def make_targets(makefile: str) -> set[str]:
+    return set(re.findall(r"^([a-z]+):", makefile, re.M))
+
+
+def unknown(command: str) -> str | None:
+    """Why a command that is not run cannot be right; None if nothing speaks against it."""
+    for part in command.split("&&"):
+        words = [word for word in shlex.split(part, comments=True) if "=" not in word]
+        if words[0] not in KNOWN_TOOLS:
+            return (
+                f"{words[0]!r} is not a command a newcomer has: {', '.join(sorted(KNOWN_TOOLS))}, multimodal"
+            )
+        if words[0] == "make":
+            wrong = set(words[1:]) - make_targets((ROOT / "Makefile").read_text(encoding="utf-8"))
+            if wrong:
+                return f"the Makefile has no target {', '.join(sorted(wrong))}"
+        if words[0] == "pip":
+            named = {
+                extra
+                for word in words
+                for list_ in re.findall(r"\[(.*?)\]", word)
+                for extra in list_.split(",")
+            }
+            if named - EXTRAS:
+                return f"pyproject.toml has no extra {', '.join(sorted(named - EXTRAS))}"
+    return None
+
+
+def python_session(found: list[Block]) -> str:
+    """One script of every Python block, each line at the line it has in README.md, so that a traceback points there."""
+    lines: list[str] = []
+    for block in found:
+        if block.language == "python":
+            lines += [""] * (block.line - 1 - len(lines)) + block.text.splitlines()
+    return "\n".join(lines) + "\n"
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Runs a command in a folder that has the gallery, with `multimodal` on the path and nowhere to write but there."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(folder), "NO_COLOR": "1"}
+    environment["PATH"] = f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=180)
+    assert result.returncode == 0, f"{shlex.join(command)}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a reader sits who types what the README prints, one example after the other."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "assets").symlink_to(ROOT / "assets")
+    script = folder / "bin" / "multimodal"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m multimodal "$@"\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return folder
+
+
+def shell_commands() -> list[tuple[int, str]]:
+    found = blocks(README.read_text(encoding="utf-8")) if README.exists() else []
+    return [
+        command
+        for block in found
+        if block.language in ("bash", "sh", "console")
+        for command in commands(block)
+    ]
+
+
+def test_the_python_runs_as_printed(desk: Path) -> None:
+    """All blocks in one session, top to bottom, as a reader would."""
+    found = blocks(README.read_text(encoding="utf-8"))
+    assert [block for block in found if block.language == "python"], "README.md has no ```python block"
+    session = desk / "README.md"
+    session.write_text(python_session(found), encoding="utf-8")
+    run([sys.executable, str(session)], desk)
+
+
+def test_the_two_commands_of_a_newcomer_are_there() -> None:
+    printed = " ; ".join(command for _, command in shell_commands())
+    assert "make demo" in printed
+    assert "make test" in printed
+
+
+@pytest.mark.parametrize(("line", "command"), shell_commands())
+def test_the_commands_work_as_printed(desk: Path, line: int, command: str) -> None:
+    if shlex.split(command)[0] == "multimodal":
+        run(["bash", "-euo", "pipefail", "-c", command], desk)
+    else:
+        reason = unknown(command)
+        assert reason is None, f"README.md:{line}: {reason}"
+
+
+def test_the_links_lead_somewhere() -> None:
+    text = README.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#\s]+)", text) + re.findall(r'(?:src|href)="([^"#]+)"', text)
+    local = [target for target in targets if not target.startswith(("http://", "https://", "mailto:"))]
+    assert [target for target in local if not (ROOT / target).exists()] == []
+
+
+# --- the reader itself: each must be able to fail ------------------------------------------------
+
+SAMPLE = """# Title
+
+```python
+x = 1
+```
+
+- in a list:
+  ```python
+  y = x +
+  ```
+
+```bash
+# not a command
+$ make demo   # tables
+multimodal search memories.lance \\
+    "a sad cat"
+```
+
+```text
+not code
+```
+"""
+
+
+def test_blocks_are_found_with_their_language_and_line() -> None:
+    assert blocks(SAMPLE)[:2] == [Block("python", 4, "x = 1\n"), Block("python", 9, "y = x +\n")]
+    assert [block.language for block in blocks(SAMPLE)] == ["python", "python", "bash", "text"]
+
+
+def test_an_error_in_an_example_is_reported_at_its_line_in_the_readme() -> None:
+    with pytest.raises(SyntaxError) as caught:
+        compile(python_session(blocks(SAMPLE)), "README.md", "exec")
+    assert caught.value.lineno == 9
+
+
+def test_a_failing_example_fails(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
+        run([sys.executable, "-c", "1 / 0"], tmp_path)
+
+
+def test_commands_are_read_without_prompt_and_comment() -> None:
+    assert commands(blocks(SAMPLE)[2]) == [
+        (14, "make demo   # tables"),
+        (15, 'multimodal search memories.lance     "a sad cat"'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("make demo", None),
+        ("make PYTHON=python3.12 test  # another Python", None),
+        ("make supper", "the Makefile has no target supper"),
+        ("pip install -e '.[heic,av]'", None),
+        ("pip install 'multimodal[heic,ham]'", "pyproject.toml has no extra ham"),
+        ("git clone https://example.org/multimodal && cd multimodal", None),
+        ("cd multimodal && make supper", "the Makefile has no target supper"),
+        ("multimedia search x", "'multimedia' is not a command a newcomer has"),
+    ],
+)
+def test_a_command_that_cannot_be_right_is_told(command: str, reason: str | None) -> None:
+    told = unknown(command)
+    assert told == reason if reason is None else reason in (told or "")
