@@ -1,0 +1,1 @@
+"""The ground everything stands on: items, media, encoders, spaces, pipelines, names. No model lives here."""

@@ -1,0 +1,74 @@
+"""Names are addresses: the first word of a name is a module of `encoders/`, the rest is that module's business."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import pkgutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from multimodal.core.encoder import ENCODERS_PACKAGE
+from multimodal.core.errors import InvalidInput, UnknownModel
+from multimodal.core.space import Space
+from multimodal.core.storage import is_space
+from multimodal.core.types import Card
+
+FOLDER_PREFIXES = ("./", "../", "/", "~", ".\\", "..\\")
+ACCEPTED = "load takes 'starter', '<family>/<model>', or a folder as './my-space' or a Path"
+
+
+def load(name: str | os.PathLike[str], **options: Any) -> Space:
+    """The space at an address.
+
+    "starter" is the model that ships inside. "family/rest" is loaded by `encoders/<family>.py`, which takes the
+    options (`device=`, …). A Path, or a str that begins like one ("./my-space", "/…", "~/…"), is a folder written
+    by `Space.save_pretrained`. Each call loads anew. Raises UnknownModel with close matches.
+    """
+    if isinstance(name, os.PathLike):
+        return Space.from_pretrained(name, **options)
+    if not isinstance(name, str):
+        raise InvalidInput(f"load takes a name or a path, got {type(name).__name__}; {ACCEPTED}")
+    if name in (".", "..") or name.startswith(FOLDER_PREFIXES):
+        return Space.from_pretrained(name, **options)
+    family, _, rest = name.partition("/")
+    if family not in families():
+        raise UnknownModel(_unknown(name, family))
+    space: Space = importlib.import_module(f"{ENCODERS_PACKAGE}.{family}").load(rest, **options)
+    return space
+
+
+def families() -> list[str]:
+    """The first words that `load` knows: the modules in `encoders/`, sorted."""
+    package = importlib.import_module(ENCODERS_PACKAGE)
+    return sorted(
+        module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")
+    )
+
+
+def cards() -> list[Card]:
+    """A card for every model that can be loaded by name, family by family."""
+    return [
+        card
+        for family in families()
+        for card in importlib.import_module(f"{ENCODERS_PACKAGE}.{family}").CARDS
+    ]
+
+
+def close_matches(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'starter'? ` for a slip of the pen; an empty string if nothing is close."""
+    by_lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(str(word).lower(), by_lower, n=3, cutoff=0.6)
+    if not close:
+        return ""
+    return f"did you mean {' or '.join(repr(by_lower[one]) for one in close)}? "
+
+
+def _unknown(name: str, family: str) -> str:
+    names = {card.name for card in cards()} | set(families())
+    hint = close_matches(name, names) or close_matches(family, names)
+    if not hint and is_space(Path(name)):
+        hint = f"a folder of that name is here: write './{name}'. "
+    return f"no model is called {name!r}; {hint}{ACCEPTED}; families: {', '.join(families())}"

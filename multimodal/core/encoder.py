@@ -1,0 +1,161 @@
+"""Encoder: one modality -> unit vectors. What a family must provide is written here, once.
+
+A *family* is one module in `encoders/` (imported as `multimodal.encoders.<family>`). It holds
+
+    CARDS: tuple[Card, ...]
+        what `multimodal.cards()` lists, with names as `load` takes them
+    def load(rest: str = "", *, device: str = "cpu") -> Space
+        `multimodal.load("family/rest", device="cpu")` calls load("rest", device="cpu"); more options as it likes
+    def from_config(modality: Modality, config: dict, tensors: dict[str, torch.Tensor]) -> Encoder
+        undoes `config()` and `state_dict()` below; the tensors lie on the device the encoder shall run on
+
+and imports nothing heavy at its top. Its encoders are subclasses of `Encoder` *defined in that module* (that is how
+a saved space finds its family again; a class in a helper `_<name>.py` sets `family = "<family>"` itself). They set
+`modality` and `dim` and implement four methods:
+
+    prepare(items) -> Batch          CPU, pure, thread-safe: decode, resize, tokenise
+    forward(batch) -> (n, dim)       moves the batch to its device; no grad; any length of rows
+    config() -> dict                 JSON values: everything but the weights, *including the preprocessing*
+    state_dict() -> dict             every weight, by name
+
+`fingerprint` follows from the last two. `encode` is final. The same item must give the same vector whatever else
+is in its batch (to 1e-5 in fp32), so padding must be masked.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from multimodal.core.errors import EncoderError, InvalidInput, UnsupportedModality
+from multimodal.core.types import Audio, Image, Item, Modality, Text
+from multimodal.core.vectors import row_list
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    Batch = dict[str, torch.Tensor]
+
+ENCODERS_PACKAGE = "multimodal.encoders"
+
+
+class Encoder(abc.ABC):
+    """One modality into one space. See the top of this module for what a family provides."""
+
+    modality: Modality
+    dim: int
+    family: ClassVar[str | None] = None
+    """The module of `encoders/` that rebuilds this encoder: the one it is defined in, unless the class says another.
+    None for a class defined elsewhere, which cannot be saved."""
+
+    def __init_subclass__(cls) -> None:
+        package, _, name = cls.__module__.rpartition(".")
+        if package == ENCODERS_PACKAGE and "family" not in cls.__dict__:
+            cls.family = name
+
+    @abc.abstractmethod
+    def prepare(self, items: Sequence[Item]) -> Batch:
+        """Items -> tensors on the CPU whose first axis is len(items). Pure and thread-safe: no state is touched."""
+
+    @abc.abstractmethod
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """What `prepare` gave -> (n, dim) float32, on any device, rows of any length above zero."""
+
+    @abc.abstractmethod
+    def config(self) -> dict[str, Any]:
+        """All that is not weights, as JSON values: sizes, and every number of the preprocessing."""
+
+    @abc.abstractmethod
+    def state_dict(self) -> Mapping[str, torch.Tensor]:
+        """Every weight by name. Saving these and `config()`, then `from_config`, gives the same vectors again."""
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) over preprocessing and weights. Two encoders with the same one give the same vectors."""
+        return fingerprint_of(self.config() | {"modality": str(self.modality)}, self.state_dict())
+
+    @final
+    def encode(
+        self, items: Sequence[Item], *, batch_size: int = 32, progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Items of this modality -> (len(items), dim) float32, rows of length one, in order.
+
+        progress is called after each batch with the number of items it held.
+        Raises InvalidInput for no items, UnsupportedModality for an item of another modality, EncoderError if
+        the model gives a wrong shape or numbers that are not finite; what `item.load()` raises passes through.
+        """
+        import numpy as np
+        import torch
+
+        self._check_items(items, batch_size)
+        rows = np.empty((len(items), self.dim), dtype=np.float32)
+        for start in range(0, len(items), batch_size):
+            part = items[start : start + batch_size]
+            batch = self.prepare(part)
+            with torch.inference_mode():
+                vectors = self.forward(batch).to(device="cpu", dtype=torch.float32).numpy()
+            rows[start : start + len(part)] = self._unit(vectors, part, start)
+            if progress is not None:
+                progress(len(part))
+        return rows
+
+    def _check_items(self, items: Sequence[Item], batch_size: int) -> None:
+        if batch_size < 1:
+            raise InvalidInput(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+        if len(items) == 0:
+            raise InvalidInput("the list of items is empty; give at least one")
+        for position, item in enumerate(items):
+            if not isinstance(item, Text | Image | Audio):
+                raise InvalidInput(
+                    f"item {position} is a {type(item).__name__}; Encoder.encode takes Text, Image or Audio items "
+                    "(Space.encode takes plain values too)"
+                )
+            if item.modality != self.modality:
+                raise UnsupportedModality(
+                    f"item {position} is {item.modality}, given to an encoder of {self.modality}: "
+                    "encode mixed lists with Space.encode"
+                )
+
+    def _unit(self, vectors: NDArray[np.float32], part: Sequence[Item], start: int) -> NDArray[np.float32]:
+        import numpy as np
+
+        name = f"{type(self).__name__} ({self.modality})"
+        if vectors.shape != (len(part), self.dim):
+            raise EncoderError(
+                f"{name} gave shape {vectors.shape} for {len(part)} items of dim {self.dim}; "
+                "forward must return (n, dim)"
+            )
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        good = np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)
+        if not good.all():
+            first = int((~good).nonzero()[0][0])
+            raise EncoderError(
+                f"{name} gave no finite direction for item {start + first} ({part[first]!r}; row {row_list(~good)} of "
+                "its batch): its weights or precision are broken, try precision='float32'"
+            )
+        return np.asarray(vectors / norms, dtype=np.float32)
+
+
+def fingerprint_of(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    """sha256 (hex) over a JSON configuration and named tensors: names, dtypes, shapes and every byte.
+
+    Raises InvalidInput if `config` is not made of JSON values.
+    """
+    import torch
+
+    try:
+        text = json.dumps(config, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"a configuration must be made of JSON values: {error}") from error
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

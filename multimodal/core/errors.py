@@ -1,0 +1,95 @@
+"""Every error this package raises on purpose, as one tree:
+
+MultimodalError
+├── InvalidInput            (ValueError)         an empty list, an empty string, a vector of the wrong size
+├── MediaError              (ValueError)         a file, bytes or array that cannot become a picture or sound
+│   ├── MediaNotFound       (FileNotFoundError)  the path does not exist
+│   ├── MediaUnsupported                         a directory, a text file, a format nothing here decodes
+│   ├── MediaCorrupt                             empty, truncated, or broken inside
+│   └── MediaTooLarge                            beyond the limits on pixels, seconds or bytes
+├── UnsupportedModality     (ValueError)         an item whose modality the space has no encoder for
+├── SpaceMismatch           (ValueError)         encoders or vectors that do not share one space
+├── CorruptSpace            (ValueError)         a saved space whose folder is damaged or incomplete
+├── EncoderError            (RuntimeError)       an encoder broke its own contract (shape, finiteness)
+├── UnknownModel            (LookupError)        a name that `load` cannot resolve
+├── UnknownTask             (LookupError)        a task that no pipeline performs
+├── MissingExtra            (ImportError)        an optional dependency is not installed
+└── IndexStateError                              an index not found, already there, or of another space
+"""
+
+from __future__ import annotations
+
+
+class MultimodalError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class InvalidInput(MultimodalError, ValueError):
+    """An argument that can never be right: empty, of the wrong type, size or range."""
+
+
+class MediaError(MultimodalError, ValueError):
+    """A source that cannot be turned into a picture or a sound."""
+
+
+class MediaNotFound(MediaError, FileNotFoundError):
+    """The path does not exist."""
+
+
+class MediaUnsupported(MediaError):
+    """Something is there, but it is not a picture or a sound that can be decoded here."""
+
+
+class MediaCorrupt(MediaError):
+    """The format is known, but the content is empty, truncated or broken."""
+
+
+class MediaTooLarge(MediaError):
+    """The header announces more pixels, seconds or bytes than the limits allow; nothing was decoded."""
+
+
+class UnsupportedModality(MultimodalError, ValueError):
+    """The space has no encoder for the modality of an item."""
+
+
+class SpaceMismatch(MultimodalError, ValueError):
+    """Encoders or vectors that do not belong to one space."""
+
+
+class CorruptSpace(MultimodalError, ValueError):
+    """A folder that should hold a saved space is damaged or incomplete."""
+
+
+class EncoderError(MultimodalError, RuntimeError):
+    """An encoder returned what its contract forbids: a wrong shape, or numbers that are not finite."""
+
+
+class UnknownModel(MultimodalError, LookupError):
+    """No model has that name; the message offers close matches."""
+
+
+class UnknownTask(MultimodalError, LookupError):
+    """No pipeline performs that task; the message offers close matches."""
+
+
+class MissingExtra(MultimodalError, ImportError):
+    """An optional dependency is needed and not installed.
+
+    >>> str(MissingExtra("reading HEIC pictures", package="pillow-heif", extra="heic"))
+    "reading HEIC pictures needs pillow-heif: pip install 'multimodal[heic]'"
+    """
+
+    def __init__(self, what: str, *, package: str, extra: str) -> None:
+        self.what, self.package, self.extra = what, package, extra
+        super().__init__(f"{what} needs {package}: pip install 'multimodal[{extra}]'")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _missing_extra, (self.what, self.package, self.extra)
+
+
+def _missing_extra(what: str, package: str, extra: str) -> MissingExtra:
+    return MissingExtra(what, package=package, extra=extra)
+
+
+class IndexStateError(MultimodalError):
+    """An index that is not there, is already there, or belongs to another space."""

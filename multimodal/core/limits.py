@@ -1,0 +1,101 @@
+"""How large a picture or a sound may be. Checked against the header, before anything is decoded.
+
+`set_limits` changes the default of the whole process. `limits(...)` changes it for the current thread or async
+task only, so one server request cannot loosen another's; a thread pool that should inherit it runs its work
+through `contextvars.copy_context().run`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from multimodal.core.errors import InvalidInput, MediaTooLarge
+
+MAX_PIXELS = 178_956_970  # 13,377 x 13,377; the size at which Pillow by default refuses: 512 MiB as RGB
+MAX_SECONDS = 4 * 60 * 60  # 14,400
+MAX_BYTES = 4 * 2**30  # 4 GiB: four hours of mono float32 at 48 kHz are 2.6 GiB
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The largest media accepted.
+
+    max_pixels: width x height of a picture.
+    max_seconds: length of a sound.
+    max_bytes: size of the file (or bytes) as given, and again of what it decodes to.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    max_seconds: float = MAX_SECONDS
+    max_bytes: int = MAX_BYTES
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise InvalidInput(f"{field.name} must be a number above 0, got {value!r}")
+
+    def check_pixels(self, width: int, height: int, name: str) -> None:
+        """Raises MediaTooLarge if a picture of this size is beyond `max_pixels`."""
+        if width * height > self.max_pixels:
+            raise MediaTooLarge(
+                f"{name}: {width:,} x {height:,} pixels, more than the limit of {self.max_pixels:,}; "
+                f"if you trust it, allow it with multimodal.limits(max_pixels={width * height})"
+            )
+
+    def check_seconds(self, n_samples: int, rate_hz: int, name: str) -> None:
+        """Raises MediaTooLarge if mono float32 sound of this size is beyond `max_seconds` or `max_bytes`."""
+        if n_samples > self.max_seconds * rate_hz:
+            raise MediaTooLarge(
+                f"{name}: {n_samples / rate_hz:,.1f} seconds of sound, more than the limit of "
+                f"{self.max_seconds:,}; cut it, or allow it with "
+                f"multimodal.limits(max_seconds={-(-n_samples // rate_hz)})"
+            )
+        self.check_bytes(n_samples * 4, f"{name} (decoded)")
+
+    def check_bytes(self, n_bytes: int, name: str) -> None:
+        """Raises MediaTooLarge if this many bytes are beyond `max_bytes`."""
+        if n_bytes > self.max_bytes:
+            raise MediaTooLarge(
+                f"{name}: {n_bytes:,} bytes, more than the limit of {self.max_bytes:,}; "
+                f"if you trust it, allow it with multimodal.limits(max_bytes={n_bytes})"
+            )
+
+
+_process_default = Limits()
+_override: ContextVar[Limits | None] = ContextVar("multimodal_limits", default=None)
+
+
+def get_limits() -> Limits:
+    """The limits that hold here and now."""
+    return _override.get() or _process_default
+
+
+def set_limits(new: Limits) -> None:
+    """Makes `new` the default of the whole process, in every thread."""
+    global _process_default
+    if not isinstance(new, Limits):
+        raise InvalidInput(
+            f"set_limits takes a Limits, got {type(new).__name__}: set_limits(Limits(max_pixels=...))"
+        )
+    _process_default = new
+
+
+@contextlib.contextmanager
+def limits(
+    *, max_pixels: int | None = None, max_seconds: float | None = None, max_bytes: int | None = None
+) -> Iterator[Limits]:
+    """Changes some limits inside a `with` block, in this thread or async task; the others stay as they are."""
+    given: dict[str, Any] = {"max_pixels": max_pixels, "max_seconds": max_seconds, "max_bytes": max_bytes}
+    new = dataclasses.replace(
+        get_limits(), **{name: value for name, value in given.items() if value is not None}
+    )
+    token = _override.set(new)
+    try:
+        yield new
+    finally:
+        _override.reset(token)

@@ -1,0 +1,291 @@
+"""Space: encoders of several modalities whose vectors can be compared, because they were trained into one space."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from multimodal.core.encoder import Encoder
+from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
+from multimodal.core.types import Card, Item, Modality, as_item
+from multimodal.core.vectors import unit_rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Kind = Literal["softmax", "sigmoid"]
+Pair = tuple[Modality, Modality]
+
+
+@dataclass(frozen=True)
+class Head:
+    """How a model turns cosines into probabilities, as it was trained: `kind(scale * cosine + bias)`.
+
+    scale: the factor itself (CLIP's `logit_scale.exp()`), above 0. kind: softmax over the candidates (CLIP), or a
+    sigmoid for each pair on its own (SigLIP).
+    """
+
+    scale: float
+    bias: float = 0.0
+    kind: Kind = "softmax"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < float("inf"):
+            raise InvalidInput(
+                f"scale must be finite and above 0, got {self.scale!r}; is it still a logarithm?"
+            )
+        if not abs(self.bias) < float("inf"):
+            raise InvalidInput(f"bias must be finite, got {self.bias!r}")
+        if self.kind not in ("softmax", "sigmoid"):
+            raise InvalidInput(f"kind must be 'softmax' or 'sigmoid', got {self.kind!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Space:
+    """Encoders that share one space.
+
+    encoders: {modality: encoder}, or the encoders alone; all of one `dim`.
+    head: one Head for all, or {(modality, modality): Head} in either order, where the key None holds the head of
+    every other pair. Without any, `probabilities` refuses (cosines still work).
+    Raises InvalidInput for no encoder or two of one modality, SpaceMismatch if they differ in dim.
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[Modality, Encoder] | Iterable[Encoder],
+        head: Head | Mapping[Pair | None, Head] | None = None,
+        *,
+        name: str = "space",
+        card: Card | None = None,
+    ) -> None:
+        self.encoders: dict[Modality, Encoder] = _by_modality(encoders)
+        self.heads: dict[Pair | None, Head] = _by_pair(head)
+        self.name = name
+        self.card = card
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        return tuple(self.encoders)
+
+    @property
+    def dim(self) -> int:
+        return next(iter(self.encoders.values())).dim
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) over the weights and preprocessing of every encoder. Names and heads do not enter: they
+        change no vector."""
+        parts = sorted(f"{modality} {encoder.fingerprint}" for modality, encoder in self.encoders.items())
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def encode(
+        self, items: object, *, batch_size: int = 32, progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Anything `as_item` takes -> its vector (dim,); a list or tuple, of mixed modalities too -> (n, dim).
+
+        float32, each of length one, in the order given. progress is called with the number of items just done.
+        Raises InvalidInput for an empty list or a value that is no item, UnsupportedModality, MediaError.
+        """
+        if not isinstance(items, list | tuple):
+            return self._encode([as_item(items)], batch_size, progress)[0]
+        if not items:
+            raise InvalidInput("the list of items is empty; give at least one")
+        return self._encode([as_item(value) for value in items], batch_size, progress)
+
+    def _encode(
+        self, items: Sequence[Item], batch_size: int, progress: Callable[[int], None] | None
+    ) -> NDArray[np.float32]:
+        import numpy as np
+
+        positions: dict[Modality, list[int]] = {}
+        for position, item in enumerate(items):
+            positions.setdefault(item.modality, []).append(position)
+        for modality in positions:
+            self.require(modality)
+        rows = np.empty((len(items), self.dim), dtype=np.float32)
+        for modality, where in positions.items():
+            part = [items[position] for position in where]
+            rows[where] = self.encoders[modality].encode(part, batch_size=batch_size, progress=progress)
+        return rows
+
+    def require(self, modality: Modality | str) -> Encoder:
+        """The encoder of a modality. Raises UnsupportedModality if there is none."""
+        encoder = self.encoders.get(modality)  # type: ignore[arg-type]
+        if encoder is None:
+            raise UnsupportedModality(
+                f"{modality} given to a space with {', '.join(self.modalities)}: {self.name!r} cannot encode it; "
+                "load a space that can (multimodal.cards() lists them)"
+            )
+        return encoder
+
+    def similarity(self, a: object, b: object) -> NDArray[np.float32]:
+        """Cosines, (n, m) float32 in -1 to 1, between n things and m things.
+
+        Each side is an item, a list of items, a vector (dim,), vectors (n, dim) or a list of vectors.
+        Raises InvalidInput for vectors of the wrong size or not finite, and what `encode` raises.
+        """
+        left, right = self._sides(a, b)
+        return _cosines(left[0], right[0])
+
+    def probabilities(
+        self,
+        queries: object,
+        candidates: object,
+        *,
+        kind: Kind | None = None,
+        modalities: tuple[Modality | str, Modality | str] | None = None,
+    ) -> NDArray[np.float32]:
+        """How likely each candidate fits each query, (n, m) float32, with the model's own scale and bias.
+
+        softmax: each row sums to one. sigmoid: each pair on its own. kind: another than the model was trained for.
+        modalities: of queries and candidates, for a space with several heads, when these are given as vectors.
+        Raises InvalidInput if no head is known for a pair, or one row would mix softmax and sigmoid.
+        """
+        import numpy as np
+
+        (rows, kinds_a), (columns, kinds_b) = self._sides(queries, candidates)
+        if modalities is not None:
+            kinds_a, kinds_b = [Modality(modalities[0])] * len(rows), [Modality(modalities[1])] * len(columns)
+        scores = _cosines(rows, columns).astype(np.float64)
+        heads = [[self.head_for(a, b) for b in kinds_b] for a in kinds_a]
+        scale = np.array([[head.scale for head in row] for row in heads])
+        bias = np.array([[head.bias for head in row] for row in heads])
+        kinds = {kind} if kind else {head.kind for row in heads for head in row}
+        if len(kinds) > 1:
+            raise InvalidInput(
+                "these pairs mix softmax and sigmoid heads; compare one pair of modalities at a time, "
+                "or choose with kind="
+            )
+        logits = scale * scores + bias
+        return (
+            _softmax(logits) if Head(1.0, kind=kinds.pop()).kind == "softmax" else _sigmoid(logits)
+        ).astype(np.float32)
+
+    def head_for(self, a: Modality | str | None = None, b: Modality | str | None = None) -> Head:
+        """The head for a pair of modalities in either order; None, or a pair without its own, gives the default.
+
+        Raises InvalidInput if there is neither.
+        """
+        for pair in ((a, b), (b, a), None):
+            if pair in self.heads:
+                return self.heads[pair]  # type: ignore[index]
+        if not self.heads:
+            raise InvalidInput(
+                f"space {self.name!r} has no head, so only cosines are known: use similarity(), "
+                "or give Space(..., head=Head(scale=...))"
+            )
+        if a is None or b is None:
+            raise InvalidInput(
+                "this space has a head for each pair of modalities, and vectors do not show theirs: "
+                "pass items, or modalities=('image', 'text')"
+            )
+        known = ", ".join(f"{pair[0]}-{pair[1]}" for pair in self.heads if pair)
+        raise InvalidInput(f"no head for {a}-{b} in space {self.name!r}, which has {known}: use similarity()")
+
+    def _sides(self, a: object, b: object) -> tuple[_Side, _Side]:
+        return self._side(a), self._side(b)
+
+    def _side(self, value: object) -> _Side:
+        """Unit rows and the modality of each (None for vectors)."""
+        if _are_vectors(value):
+            rows = unit_rows(value, self.dim)
+            return rows, [None] * len(rows)
+        if isinstance(value, list | tuple):
+            items: list[Item] = [as_item(one) for one in value]
+            return self.encode(items), [item.modality for item in items]
+        item = as_item(value)
+        return self.encode([item]), [item.modality]
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes config.json and one safetensors file per encoder, all or nothing.
+
+        A space already saved there is replaced. Raises InvalidInput if something else is there, or if an encoder
+        comes from outside `encoders/`, so that no family could rebuild it.
+        """
+        from multimodal.core import storage
+
+        storage.save_space(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str], *, device: str = "cpu") -> Self:
+        """The space that `save_pretrained` wrote. Raises UnknownModel if there is none, CorruptSpace if damaged."""
+        from multimodal.core import storage
+
+        return cls(**storage.read_space(folder, device))
+
+    def __repr__(self) -> str:
+        return f"Space({self.name!r}, {' + '.join(self.modalities)}, dim={self.dim})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{modality}</td><td>{html.escape(type(encoder).__name__)}</td><td>{encoder.dim}</td></tr>"
+            for modality, encoder in self.encoders.items()
+        )
+        about = f"<p>{html.escape(self.card.description)}</p>" if self.card else ""
+        head = "<tr><th>modality</th><th>encoder</th><th>dim</th></tr>"
+        return f"<b>Space {html.escape(self.name)}</b>{about}<table>{head}{rows}</table>"
+
+
+if TYPE_CHECKING:
+    _Side = tuple[NDArray[np.float32], list[Modality | None]]
+
+
+def _by_modality(encoders: Mapping[Modality, Encoder] | Iterable[Encoder]) -> dict[Modality, Encoder]:
+    pairs = list(encoders.items()) if isinstance(encoders, Mapping) else [(e.modality, e) for e in encoders]
+    if not pairs:
+        raise InvalidInput("a space needs at least one encoder, got none")
+    found: dict[Modality, Encoder] = {}
+    for key, encoder in pairs:
+        modality = Modality(key)
+        if modality != encoder.modality:
+            raise InvalidInput(f"the encoder given for {modality} encodes {encoder.modality}")
+        if modality in found:
+            raise InvalidInput(f"two encoders of {modality} given; a space has one for each modality")
+        found[modality] = encoder
+    dims = {modality: encoder.dim for modality, encoder in found.items()}
+    if len(set(dims.values())) > 1:
+        shown = ", ".join(f"{modality} {dim}" for modality, dim in dims.items())
+        raise SpaceMismatch(f"these encoders do not share one space, their vectors differ in size: {shown}")
+    return found
+
+
+def _by_pair(head: Head | Mapping[Pair | None, Head] | None) -> dict[Pair | None, Head]:
+    if head is None:
+        return {}
+    if isinstance(head, Head):
+        return {None: head}
+    return {
+        None if pair is None else (Modality(pair[0]), Modality(pair[1])): one for pair, one in head.items()
+    }
+
+
+def _are_vectors(value: object) -> bool:
+    import numpy as np
+
+    if isinstance(value, list | tuple) and value:
+        return all(isinstance(one, np.ndarray) and one.dtype.kind == "f" and one.ndim == 1 for one in value)
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
+def _cosines(rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (rows @ columns.T).clip(-1.0, 1.0)  # rounding may step over 1 by an ulp
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    import numpy as np
+
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    import numpy as np
+
+    return 0.5 * (1.0 + np.tanh(0.5 * logits))  # the form that cannot overflow
