@@ -1,0 +1,185 @@
+"""`load("starter")`: the small model that ships inside; English phrases, pictures and speech in one space of 256.
+
+It was trained from nothing on the emoji world by `recipes/starter`; what it knows and does not know, with measured
+figures, stands in `assets/starter/README.md`. Weights are kept in half precision and run in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from multimodal.core.encoder import Encoder
+from multimodal.core.errors import UnknownModel
+from multimodal.core.paths import assets
+from multimodal.core.space import Space
+from multimodal.core.types import Card, Item, Modality
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from multimodal.encoders._starter_nets import AudioTower, ImageTower, TextTower
+
+DIM = 256
+CARDS = (
+    Card(
+        name="starter",
+        modalities=(Modality.TEXT, Modality.IMAGE, Modality.AUDIO),
+        dim=DIM,
+        licence="Apache-2.0",
+        source="ships inside; recipes/starter",
+        size_mb=11.9,
+        description="English phrases, emoji-like pictures and speech; 5.9 M parameters, for trying things offline",
+    ),
+)
+
+
+def load(rest: str = "", *, device: str = "cpu") -> Space:
+    """The starter space on a device. There is only one, so `rest` must be empty."""
+    if rest:
+        raise UnknownModel(f"got 'starter/{rest}', but there is only one starter: use load('starter')")
+    return Space.from_pretrained(assets() / "starter", device=device)
+
+
+def from_config(modality: Modality, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Encoder:
+    """Rebuild an encoder from `Encoder.config()` and `Encoder.state_dict()`, on the tensors' device."""
+    if modality == Modality.TEXT:
+        return StarterText(config["vocabulary"], tensors)
+    return StarterImage(tensors) if modality == Modality.IMAGE else StarterAudio(tensors)
+
+
+class _Starter(Encoder):
+    """A tower and the device it is on. What differs between modalities is `prepare` and how `forward` calls it."""
+
+    dim = DIM
+    net: nn.Module
+
+    def _settle(self, net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        first = next(iter(tensors.values()))
+        # BatchNorm counts its training batches in a buffer that no inference reads; it is not kept
+        net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()} | _counters(net))
+        self.net = net.eval().requires_grad_(False).to(first.device)
+        self.device = first.device
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """The weights in half precision, exactly as they were shipped."""
+        return {name: t.half() for name, t in self.net.state_dict().items() if t.is_floating_point()}
+
+    def _per_item(self, vectors: Tensor, owners: Tensor) -> Tensor:
+        """The mean of each item's windows."""
+        owners = owners.to(self.device)
+        rows = vectors.new_zeros(int(owners.max()) + 1, self.dim)
+        return rows.index_add_(0, owners, vectors)
+
+
+def _counters(net: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in net.state_dict().items() if not tensor.is_floating_point()}
+
+
+class StarterText(_Starter):
+    """Word pieces -> transformer. Texts of more than 48 pieces are cut into equal windows, and those averaged."""
+
+    modality = Modality.TEXT
+    net: TextTower
+
+    def __init__(self, vocabulary: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
+        from multimodal.encoders._starter_features import Tokenizer
+        from multimodal.encoders._starter_nets import TextTower
+
+        self.vocabulary = list(vocabulary)
+        self.tokenizer = Tokenizer(self.vocabulary)
+        self._settle(TextTower(len(self.vocabulary)), tensors)
+
+    def config(self) -> dict[str, Any]:
+        from multimodal.encoders._starter_nets import MAX_TOKENS
+
+        return {"max_tokens": MAX_TOKENS, "lowercase": True, "vocabulary": self.vocabulary}
+
+    def prepare(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
+        """tokens (windows, t) int64, lengths (windows,), owners (windows,): the item each window is of."""
+        import torch
+
+        from multimodal.encoders._starter_features import pad, windows
+        from multimodal.encoders._starter_nets import MAX_TOKENS
+
+        rows = self.tokenizer([str(item.load()) for item in items])
+        cut = [(owner, row[a:b]) for owner, row in enumerate(rows) for a, b in windows(len(row), MAX_TOKENS)]
+        tokens, lengths = pad([row for _, row in cut])
+        return {"tokens": tokens, "lengths": lengths, "owners": torch.tensor([owner for owner, _ in cut])}
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        vectors = self.net(batch["tokens"].to(self.device), batch["lengths"].to(self.device))
+        return self._per_item(vectors, batch["owners"])
+
+
+class StarterImage(_Starter):
+    """A ConvNet on 64-pixel squares; other shapes are filled up with their border's mean colour."""
+
+    modality = Modality.IMAGE
+    net: ImageTower
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        from multimodal.encoders._starter_nets import ImageTower
+
+        self._settle(ImageTower(), tensors)
+
+    def config(self) -> dict[str, Any]:
+        from multimodal.encoders._starter_nets import SIDE
+
+        return {"side": SIDE, "resize": "bicubic, longest edge, border-mean fill"}
+
+    def prepare(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
+        """pictures (n, 3, 64, 64) uint8."""
+        import torch
+
+        from multimodal.encoders._starter_features import picture
+
+        return {"pictures": torch.stack([picture(item.load()) for item in items])}  # type: ignore[arg-type]
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        vectors: torch.Tensor = self.net(batch["pictures"].to(self.device))
+        return vectors
+
+
+class StarterAudio(_Starter):
+    """Log-mels of speech -> transformer. Clips of more than 6 s are cut into equal windows, and those averaged."""
+
+    modality = Modality.AUDIO
+    net: AudioTower
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        from multimodal.encoders._starter_nets import AudioTower
+
+        self._settle(AudioTower(), tensors)
+
+    def config(self) -> dict[str, Any]:
+        from multimodal.encoders import _starter_features as features
+        from multimodal.encoders._starter_nets import N_MELS
+
+        return {
+            "rate_hz": features.RATE_HZ, "n_fft": features.N_FFT, "hop": features.HOP, "n_mels": N_MELS,
+            "floor_db": features.FLOOR_DB, "silence_db": features.SILENCE_DB, "quiet_db": features.QUIET_DB,
+            "margin": features.MARGIN, "window_samples": features.WINDOW_SAMPLES,
+        }  # fmt: skip
+
+    def prepare(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
+        """mels (windows, frames, 64) float32, lengths (windows,), owners (windows,)."""
+        import torch
+
+        from multimodal.encoders._starter_features import RATE_HZ, speech_windows
+
+        cut = []
+        for owner, item in enumerate(items):
+            waveform = item.load(rate_hz=RATE_HZ)  # type: ignore[call-arg, union-attr]
+            cut += [(owner, mel) for mel in speech_windows(waveform.samples)]  # type: ignore[union-attr]
+        mels = [mel for _, mel in cut]
+        return {
+            "mels": torch.nn.utils.rnn.pad_sequence(mels, batch_first=True),
+            "lengths": torch.tensor([len(mel) for mel in mels]),
+            "owners": torch.tensor([owner for owner, _ in cut]),
+        }
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        vectors = self.net(batch["mels"].to(self.device), batch["lengths"].to(self.device))
+        return self._per_item(vectors, batch["owners"])
