@@ -1,0 +1,236 @@
+"""`multimodal index` and `multimodal search`: keep things, and find them with anything."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from multimodal.cli import console
+from multimodal.core.errors import IndexStateError, MediaNotFound
+from multimodal.core.types import Audio, Image, Item, Modality, Text
+
+if TYPE_CHECKING:
+    from multimodal.index import AddReport, Failure, Hit, Index
+
+CONDITION = re.compile(r"(?P<key>[^=<>]+)(?P<sign><=|>=|<|>|=)(?P<value>.*)", re.DOTALL)
+DEFAULT_SPACE = "starter"
+
+
+def index(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Folders (with all inside) and files.", show_default=False),
+    ],
+    into: Annotated[
+        Path,
+        typer.Option(
+            "--index", metavar="INDEX", help="The index; made if it is not there.", show_default=False
+        ),
+    ],
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space", metavar="NAME", help=f"The model for a new index. \\[default: {DEFAULT_SPACE}]"
+        ),
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metadata", metavar="KEY=VALUE", help="Kept with each file, for --where; may be repeated."
+        ),
+    ] = None,
+    json: console.AsJson = False,
+) -> None:
+    """Add pictures, sounds and texts (.txt, .md) to an index that can be searched with any of them.
+
+    \b
+    Examples:
+      [cyan]multimodal index ~/Pictures --index memories.lance[/]
+      [cyan]multimodal index ~/Pictures ~/Voice --index memories.lance --space starter[/]
+      [cyan]multimodal index rome/ --index memories.lance --metadata place=Rome --metadata year=2026[/]
+
+    A file that is there already is replaced. A file that cannot be read is listed and the others go in (exit code 3).
+    """
+    from multimodal.index import files_in
+
+    about = _metadata(metadata)
+    paths = [path.expanduser() for path in paths]
+    for path in paths:
+        if not path.exists():
+            raise MediaNotFound(f"{path}: no such folder or file; check the path (nothing was indexed)")
+    with console.working("opening the index", quiet=json):
+        opened = _open_or_create(into, space)
+        total = sum(len(files_in(path)) if path.is_dir() else 1 for path in paths)
+    began = time.perf_counter()
+    reports: list[AddReport] = []
+    with console.progress("indexing", total, quiet=json) as done:
+        for path in paths:
+            reports.append(opened.add(path, metadata=about, progress=done))
+    seconds = time.perf_counter() - began
+    added, updated = sum(report.added for report in reports), sum(report.updated for report in reports)
+    failed = [failure for report in reports for failure in report.failed]
+    if json:
+        summary = {"index": str(into), "space": opened.space.name, "fingerprint": opened.fingerprint}
+        counts = {"added": added, "updated": updated, "failed": [failure.to_dict() for failure in failed]}
+        console.print_json(summary | counts | {"total": len(opened), "seconds": round(seconds, 4)})
+    else:
+        words = f"{added:,} added, {updated:,} updated, {len(failed):,} failed"
+        place = console.verbatim(str(into))
+        console.stdout().print(
+            f"{words}; {place} now holds {len(opened):,} ({seconds:.1f} s)", soft_wrap=True
+        )
+    if failed:
+        _list(failed)
+        raise typer.Exit(console.SOME_FAILED)
+
+
+def search(
+    index: Annotated[
+        Path, typer.Argument(metavar="INDEX", help="What multimodal index made.", show_default=False)
+    ],
+    query: Annotated[str | None, typer.Argument(metavar="[WORDS]", help="What to find, in words.")] = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Find what is like this picture.", show_default=False)
+    ] = None,
+    audio: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Find what is like this sound.", show_default=False)
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many to find.")] = 10,
+    modality: Annotated[
+        list[Modality] | None,
+        typer.Option(help="Only things of this kind; may be repeated.", show_default=False),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Only things with this metadata; also <, <=, >, >=; may be repeated."
+        ),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The model of the index, if its name is not found.", show_default=False
+        ),
+    ] = None,
+    json: console.AsJson = False,
+) -> None:
+    """Find pictures, sounds and texts with words, a picture or a sound.
+
+    \b
+    Examples:
+      [cyan]multimodal search memories.lance "a sad cat" -k 5 --modality image[/]
+      [cyan]multimodal search memories.lance --audio whistle.wav[/]
+      [cyan]multimodal search memories.lance --image x.png --where place=Rome --where "year>=2020"[/]
+    """
+    from multimodal.index import Index
+
+    item = query_item(query, image, audio)
+    conditions = _conditions(where)
+    item.load()  # a bad query is told before a model is loaded
+    if not Index.exists(index):
+        found = "what is there is no index" if index.exists() else "there is no such folder"
+        raise IndexStateError(
+            f"no index at {str(index)!r}: {found}; make one with: multimodal index FOLDER --index {index}"
+        )
+    if query is not None and Path(query).is_file():
+        console.note(f"{query!r} is searched as words; for the file give --image {query} or --audio {query}")
+    with console.working("opening the index", quiet=json):
+        opened = Index.open(index, space)
+    began = time.perf_counter()
+    hits = opened.search(item, k, modality=modality or None, where=conditions or None)
+    seconds = time.perf_counter() - began
+    if json:
+        asked = {"modality": str(item.modality), "text": query, "uri": item.uri}
+        found_rows = [hit.to_dict() for hit in hits]
+        console.print_json(
+            {"index": str(index), "query": asked, "hits": found_rows, "seconds": round(seconds, 4)}
+        )
+    else:
+        _show(hits)
+
+
+def query_item(text: str | None, image: str | None, audio: str | None) -> Item:
+    """The one query that was given. Raises a usage error (exit code 2) for none, or more than one."""
+    given: list[Item] = []
+    if text is not None:
+        given.append(Text(text))
+    if image is not None:
+        given.append(Image(Path(image).expanduser()))
+    if audio is not None:
+        given.append(Audio(Path(audio).expanduser()))
+    if len(given) != 1:
+        raise typer.BadParameter(
+            f"give one query: words, --image FILE or --audio FILE (got {len(given)})", param_hint="WORDS"
+        )
+    return given[0]
+
+
+def _open_or_create(path: Path, space: str | None) -> Index:
+    from multimodal.index import Index
+
+    return Index.open(path, space) if Index.exists(path) else Index.create(path, space or DEFAULT_SPACE)
+
+
+def _metadata(pairs: list[str] | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, sign, value = pair.partition("=")
+        if not key or not sign:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--metadata")
+        found[key.strip()] = _value(value)
+    return found
+
+
+def _conditions(pairs: list[str] | None) -> dict[str, Any]:
+    """`year>=2020` and the like, as Index.search takes them; several of one key hold together."""
+    found: dict[str, Any] = {}
+    for pair in pairs or ():
+        match = CONDITION.fullmatch(pair)
+        if match is None:
+            raise typer.BadParameter(
+                f"{pair!r} is not KEY=VALUE, KEY<VALUE or the like", param_hint="--where"
+            )
+        key, sign, value = match["key"].strip(), match["sign"], _value(match["value"])
+        if sign != "=" and isinstance(found.get(key, {}), dict):
+            found.setdefault(key, {})[sign] = value
+        elif key not in found:
+            found[key] = value
+        else:
+            raise typer.BadParameter(f"{key!r} is asked for twice, once with =", param_hint="--where")
+    return found
+
+
+def _value(text: str) -> str | int | float | bool | None:
+    """A number, true, false or null as JSON has them; anything else is text."""
+    try:
+        value = jsonlib.loads(text)
+    except ValueError:
+        return text.strip()
+    return value if value is None or isinstance(value, str | int | float | bool) else text.strip()
+
+
+def _show(hits: list[Hit]) -> None:
+    if not hits:
+        console.note("nothing found: the index holds nothing of that kind")
+        return
+    table = console.make_table("", "score", "kind", "what", right=("score",))
+    for hit in hits:
+        place = console.verbatim(_relative(hit.uri or hit.id))
+        what = f"{console.verbatim(hit.snippet)}\n[dim]{place}[/]" if hit.text else place
+        table.add_row(f"[green]{console.bar(hit.score)}[/]", f"{hit.score:.3f}", str(hit.modality), what)
+    console.stdout().print(table)
+
+
+def _relative(uri: str) -> str:
+    """A path below the working directory, shorter."""
+    path = Path(uri)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else uri
+
+
+def _list(failed: list[Failure]) -> None:
+    console.list_failures([(failure.uri, failure.reason) for failure in failed])

@@ -1,0 +1,1 @@
+"""How `assets/gallery` was made: `python -m recipes.gallery` writes the same files again."""

@@ -1,0 +1,168 @@
+"""Bad input on the command line: the exact sentence, the exit code, and nothing on stdout that is not a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import multimodal
+from multimodal.core.space import Space
+from tests.cli.conftest import Cli, cli, index, media, toy
+
+__all__ = ["cli", "index", "media", "toy"]  # fixtures
+
+
+def test_a_missing_path_is_told_before_anything_is_indexed(cli: Cli, media: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.lance"
+    outcome = cli("index", media, tmp_path / "nowhere", "--index", new, "--space", "toy")
+    assert (outcome.code, outcome.stdout) == (1, "")
+    expected = (
+        f"error: {tmp_path / 'nowhere'}: no such folder or file; check the path (nothing was indexed)\n"
+    )
+    assert outcome.stderr == expected
+    assert not new.exists()
+
+
+def test_a_folder_with_bad_files_gives_the_good_ones_and_lists_the_bad(
+    cli: Cli, media: Path, tmp_path: Path
+) -> None:
+    (media / "empty.png").touch()
+    (media / "letter.jpg").write_text("Dear all,", encoding="utf-8")
+    (media / "cut.png").write_bytes((media / "red.png").read_bytes()[:40])
+    soundfile.write(media / "broken.wav", np.full(1600, np.nan), 16_000, subtype="FLOAT")
+    outcome = cli("index", media, "--index", tmp_path / "new.lance", "--space", "toy")
+    assert outcome.code == 3
+    assert outcome.stdout.startswith("5 added, 0 updated, 4 failed; ")
+    lines = outcome.stderr.splitlines()
+    assert len(lines) == 4
+    assert f"error: {media / 'empty.png'}: is empty (0 bytes); copy or download it again" in lines
+    assert (
+        f"error: {media / 'letter.jpg'}: holds text, not a picture or a sound, whatever its name says; to encode the "
+        "words pass Text(path.read_text())"
+    ) in lines
+    assert any(line.startswith(f"error: {media / 'cut.png'}: ") for line in lines)
+    assert any(line.startswith(f"error: {media / 'broken.wav'}: ") for line in lines)
+    machine = cli("index", media, "--index", tmp_path / "new.lance", "--json")
+    assert machine.code == 3
+    found = machine.json()
+    assert (found["added"], found["updated"], found["total"]) == (0, 5, 5)
+    bad = sorted(Path(row["uri"]).name for row in found["failed"])
+    assert bad == ["broken.wav", "cut.png", "empty.png", "letter.jpg"]
+    assert all(set(row) == {"uri", "stage", "reason"} and row["reason"] for row in found["failed"])
+
+
+def test_only_the_first_of_many_failures_are_listed(cli: Cli, media: Path, tmp_path: Path) -> None:
+    for number in range(23):
+        (media / f"bad{number:02}.png").touch()
+    outcome = cli("index", media, "--index", tmp_path / "new.lance", "--space", "toy")
+    assert outcome.code == 3
+    lines = outcome.stderr.splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "note: 3 more failed; --json lists them all"
+
+
+def test_an_index_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli("search", tmp_path / "nowhere.lance", "a cat")
+    path = tmp_path / "nowhere.lance"
+    assert outcome.code == 1
+    assert outcome.stderr == (
+        f"error: no index at {str(path)!r}: there is no such folder; "
+        f"make one with: multimodal index FOLDER --index {path}\n"
+    )
+
+
+def test_a_folder_that_is_no_index(cli: Cli, media: Path) -> None:
+    outcome = cli("search", media, "a cat")
+    assert outcome.code == 1
+    assert outcome.stderr.startswith(
+        f"error: no index at {str(media)!r}: what is there is no index; make one with: "
+    )
+
+
+def test_an_index_opened_with_another_space(cli: Cli, media: Path, index: Path, tmp_path: Path) -> None:
+    other = multimodal.load("toy")
+    Space([other.encoders[multimodal.Modality.TEXT]], name="other").save_pretrained(tmp_path / "other")
+    for arguments in (("search", index, "a cat"), ("index", media, "--index", index)):
+        outcome = cli(*arguments, "--space", tmp_path / "other")
+        assert (outcome.code, outcome.stdout) == (1, "")
+        assert outcome.stderr.startswith(f"error: the index at {str(index)!r} was made with the space 'toy'")
+        assert "their vectors cannot be compared" in outcome.stderr
+
+
+def test_an_unknown_model_comes_with_close_matches(cli: Cli) -> None:
+    for arguments in (("embed", "--text", "x", "--space", "startr"), ("info", "startr")):
+        outcome = cli(*arguments)
+        assert (outcome.code, outcome.stdout) == (1, "")
+        assert outcome.stderr.startswith("error: no model is called 'startr'; did you mean 'starter'? ")
+
+
+@pytest.mark.parametrize("words", ["", "  \t"])
+def test_an_empty_query(cli: Cli, index: Path, words: str) -> None:
+    outcome = cli("search", index, words)
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert outcome.stderr == f"error: the text is empty ({words!r}); there is nothing to encode\n"
+
+
+@pytest.mark.parametrize(("given", "count"), [((), 0), (("a cat", "--image", "x.png"), 2)])
+def test_none_or_two_queries_are_wrong_usage(
+    cli: Cli, index: Path, given: tuple[str, ...], count: int
+) -> None:
+    outcome = cli("search", index, *given)
+    assert outcome.code == 2
+    told = " ".join(outcome.stderr.replace("│", " ").split())
+    assert f"give one query: words, --image FILE or --audio FILE (got {count})" in told
+
+
+def test_a_missing_query_file(cli: Cli, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for flag in ("--image", "--audio"):
+        outcome = cli("search", index, flag, "nowhere.png")
+        assert outcome.code == 1
+        assert outcome.stderr == (
+            f"error: nowhere.png: no such file; check the path (the working directory is {tmp_path})\n"
+        )
+
+
+def test_a_directory_where_a_file_is_due(cli: Cli, media: Path) -> None:
+    outcome = cli("classify", media, "--labels", "cat,dog", "--space", "toy")
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert outcome.stderr == f"error: {media}: is a directory, and a picture or sound file is due\n"
+
+
+@pytest.mark.parametrize("labels", ["", " , "])
+def test_no_labels(cli: Cli, media: Path, labels: str) -> None:
+    outcome = cli("classify", media / "red.png", "--labels", labels, "--space", "toy")
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert outcome.stderr == "error: the list of labels is empty; give at least one\n"
+
+
+def test_a_label_given_twice(cli: Cli, media: Path) -> None:
+    outcome = cli("classify", media / "red.png", "--labels", "cat,cat", "--space", "toy")
+    assert outcome.code == 1
+    assert outcome.stderr == "error: the label 'cat' is given twice; each must differ from the others\n"
+
+
+def test_a_template_without_a_place_for_the_label(cli: Cli, media: Path) -> None:
+    outcome = cli(
+        "classify", media / "red.png", "--labels", "cat,dog", "--template", "a photo", "--space", "toy"
+    )
+    assert outcome.code == 1
+    assert outcome.stderr == (
+        "error: the template 'a photo' has no '{}' where the label goes; write it as 'a photo of a {}'\n"
+    )
+
+
+def test_zero_results_asked_for_is_wrong_usage(cli: Cli, index: Path) -> None:
+    outcome = cli("search", index, "a cat", "-k", 0)
+    assert outcome.code == 2
+    assert "-k" in outcome.stderr
+
+
+@pytest.mark.parametrize("command", ["index", "search"])
+def test_an_argument_that_is_due_is_named(cli: Cli, command: str) -> None:
+    outcome = cli(command)
+    assert outcome.code == 2
+    assert "Missing argument" in outcome.stderr
