@@ -146,11 +146,14 @@ class ImageTower(nn.Module):
         )  # fmt: skip
         self.project = nn.Linear(2 * 288, DIM)
 
+    def features(self, pictures: Tensor) -> Tensor:
+        """pictures (n, 3, SIDE, SIDE) uint8 RGB -> (n, 576): means and maxima of the last maps."""
+        maps = self.maps(pictures.float() / 127.5 - 1)
+        return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
+
     def forward(self, pictures: Tensor) -> Tensor:
         """pictures (n, 3, SIDE, SIDE) uint8 RGB -> (n, DIM) unit rows."""
-        maps = self.maps(pictures.float() / 127.5 - 1)
-        pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
-        return F.normalize(self.project(pooled).float(), dim=-1)
+        return F.normalize(self.project(self.features(pictures)).float(), dim=-1)
 
 
 class AudioTower(nn.Module):

@@ -32,7 +32,9 @@ KINDS = {
 def theatre(drawings: np.ndarray, makers: dict[str, backgrounds.Maker], seed: int) -> stage.Stage:
     """A stage for uint8 drawings (artists, concepts, h, w, 4), its backgrounds freshly drawn."""
     ground = torch.from_numpy(backgrounds.pool(makers, POOL, SIDE, seed))
-    return stage.Stage(stage.kept_at(drawings, KEPT_AT), ground, torch.Generator().manual_seed(seed))
+    return stage.Stage(
+        stage.kept_at(drawings, KEPT_AT), len(drawings), ground, torch.Generator().manual_seed(seed)
+    )
 
 
 @lru_cache(maxsize=8)

@@ -34,9 +34,11 @@ def uniform(count: int, low: float, high: float, generator: torch.Generator) -> 
 
 @dataclass
 class Stage:
-    """Drawings (artists, concepts, 4, side, side) uint8 and a pool of backgrounds (n, 3, side, side) uint8."""
+    """Drawings (makers, concepts, 4, side, side) uint8, of which the first `artists` are as their artists made them
+    and the others redrawn, and a pool of backgrounds (n, 3, side, side) uint8, as large as the pictures to be drawn."""
 
     glyphs: Tensor
+    artists: int
     backgrounds: Tensor
     generator: torch.Generator
 
@@ -46,29 +48,31 @@ class Stage:
         side: int,
         *,
         jitter: float = 1.0,
-        artist: int | None = None,
         restyle: float = 0.0,
     ) -> Tensor:
-        """float32 (scenes, 3, side, side) in [0, 1]. `jitter` scales turns and off-centre places; `artist` fixes the
-        drawings' maker, else each thing has a random one; `restyle` is the share redrawn as other artists might."""
-        canvas = self.ground(len(scenes), side)
+        """float32 (scenes, 3, side, side) in [0, 1], each thing by a random artist.
+
+        `jitter` scales turns and off-centre places; `restyle` is the share of redrawn drawings.
+        """
+        canvas = self.ground(len(scenes))
         for turn in range(max(map(len, scenes))):
             rows = [row for row, scene in enumerate(scenes) if len(scene) > turn]
             things = [scenes[row][turn] for row in rows]
-            makers = (torch.randint(len(self.glyphs), (len(rows),), generator=self.generator)
-                      if artist is None else torch.full((len(rows),), artist))  # fmt: skip
+            makers = torch.randint(self.artists, (len(rows),), generator=self.generator)
+            if restyle > 0:
+                redrawn = torch.randint(
+                    self.artists, len(self.glyphs), (len(rows),), generator=self.generator
+                )
+                chance = torch.rand(len(rows), generator=self.generator)
+                makers = torch.where(chance < restyle, redrawn, makers)
             glyphs = self.glyphs[makers, torch.tensor([thing.concept for thing in things])].float() / 255
             glyphs = tint(glyphs, torch.tensor([thing.colour for thing in things]), self.generator)
-            if restyle > 0:
-                chosen = (torch.rand(len(rows), generator=self.generator) < restyle).nonzero()[:, 0]
-                if len(chosen):
-                    glyphs[chosen] = redraw(glyphs[chosen], self.generator)
             pairs = torch.tensor([len(scenes[row]) == 2 for row in rows])
             placed = self.place(glyphs, things, pairs, turn, side, jitter)
             canvas[rows] = canvas[rows] * (1 - placed[:, 3:]) + placed[:, :3]
         return canvas
 
-    def ground(self, count: int, side: int) -> Tensor:
+    def ground(self, count: int) -> Tensor:
         """Random backgrounds, flipped and recoloured."""
         rows = torch.randint(len(self.backgrounds), (count,), generator=self.generator)
         ground = self.backgrounds[rows].float() / 255
@@ -76,8 +80,6 @@ class Stage:
             ground = ground.flip(3)
         if torch.rand(1, generator=self.generator) < 0.5:
             ground = ground.transpose(2, 3)
-        if side != ground.shape[2]:
-            ground = F.interpolate(ground, size=(side, side), mode="bilinear", antialias=True)
         return ground.contiguous()
 
     def place(
@@ -141,6 +143,14 @@ def kept_at(drawings: np.ndarray, side: int) -> Tensor:
     return torch.cat(rows).reshape(*drawings.shape[:-3], 4, side, side)
 
 
+def resized(pool: Tensor, side: int) -> Tensor:
+    """uint8 pictures (n, 3, h, w) at another size."""
+    parts = [
+        F.interpolate(p.float(), size=(side, side), mode="bilinear", antialias=True) for p in pool.split(512)
+    ]
+    return torch.cat(parts).round().clamp(0, 255).to(torch.uint8)
+
+
 def tint(glyphs: Tensor, colours: Tensor, generator: torch.Generator) -> Tensor:
     """Where a colour is said, its hue with the drawing's own light and shade; other glyphs stay as they are."""
     said = (colours != NONE).nonzero()[:, 0]
@@ -187,6 +197,20 @@ def redraw(glyphs: Tensor, generator: torch.Generator) -> Tensor:
     ink = uniform(count, 0.0, 0.25, generator)[:, None, None, None]
     drawn = flat * (1 - line * outlined) + ink * line * outlined
     return torch.cat([drawn, torch.maximum(alpha, rim * outlined)], dim=1)
+
+
+def with_redrawn(glyphs: Tensor, times: int, generator: torch.Generator) -> Tensor:
+    """Artists' drawings uint8 (artists, concepts, 4, side, side) -> those, and `times` as many redrawn ones."""
+    more = [glyphs]
+    for _ in range(times):
+        for artist in glyphs:
+            # few at a time: redraw takes some of its choices once for all that it is given
+            more.append(
+                torch.cat([as_bytes(redraw(part.float() / 255, generator)) for part in artist.split(24)])[
+                    None
+                ]
+            )
+    return torch.cat(more)
 
 
 def bend(pictures: Tensor, amount: float, cells: int, generator: torch.Generator) -> Tensor:

@@ -1,18 +1,20 @@
 """Step 5: the image tower, drawn scenes toward the points and captions of the finished text tower (locked).
 
 Losses: a scene's vector picks its things among all concepts (points and names both), and its own caption among the
-batch's, where batches hold scenes that share a thing but not a colour or company.
+batch's, where batches hold scenes that share a thing but not a colour or company. A plain classifier on the features,
+thrown away afterwards, helps them form: it has no geometry to respect.
 """
 
 from __future__ import annotations
 
 import json
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from multimodal.encoders._starter_features import Tokenizer
@@ -23,10 +25,21 @@ from recipes.starter.train_text import Targets, encode_sorted, scene_batch, scen
 from recipes.starter.training import Training
 
 KEPT_AT = 56  # pixels of a stored drawing
-EARLY_SIDE = 48  # trained on first: 1.8 times as many pictures a minute; the last part is at full size
-EARLY_SHARE = 0.55
+EARLY_SIDE = 40  # trained on first: 2.5 times as many pictures a minute; the last part is at full size
+EARLY_SHARE = 0.5
+WEIGHTS = {"things": 1.0, "match": 0.5, "classes": 1.0}
+REDRAWN = 5  # redrawn versions of every drawing
 EASY_SHARE = 0.15  # of the time, from plain drawings on simple grounds to everything
 SCENE_SHARE = 0.4
+
+
+@dataclass
+class Drawn:
+    """Pictures uint8 (n, 3, side, side), what they show, and captions."""
+
+    pictures: Tensor
+    scenes: list[captions.Scene]
+    told: list[str]
 
 
 class Anchors:
@@ -50,17 +63,32 @@ class Anchors:
         return encode_sorted(self.tower, self.tokenizer(texts), chunks=max(1, len(texts) // 256)).float()
 
 
-def things_loss(
-    vectors: Tensor, banks: tuple[Tensor, ...], scenes: list[captions.Scene], scale: Tensor
-) -> Tensor:
-    """Cross-entropy against all concepts; a scene of two has half on each. Averaged over the banks."""
-    right = torch.zeros(len(scenes), len(banks[0]))
+def shown(scenes: list[captions.Scene], count: int) -> Tensor:
+    """(scenes, count): 1 for the concept of a scene, a half for each of two."""
+    right = torch.zeros(len(scenes), count)
     for row, scene in enumerate(scenes):
         for thing in scene:
             right[row, thing.concept] = 1 / len(scene)
-    return sum(
-        F.cross_entropy(scale * vectors @ bank.T, right, label_smoothing=0.02) for bank in banks
-    ) / len(banks)
+    return right
+
+
+def losses(
+    tower: ImageTower, classifier: nn.Linear, anchors: Anchors, drawn: Drawn, scale: Tensor
+) -> dict[str, Tensor]:
+    """The losses of the module's docstring, by name."""
+    texts = anchors.encode(drawn.told)
+    with torch.autocast("cpu", torch.bfloat16):
+        features = tower.features(drawn.pictures.contiguous(memory_format=torch.channels_last))
+        logits = classifier(features)
+        vectors = F.normalize(tower.project(features).float(), dim=-1)
+    right = shown(drawn.scenes, len(anchors.names))
+    banks = (anchors.points, anchors.name_vectors)
+    parts = [F.cross_entropy(scale * vectors @ bank.T, right, label_smoothing=0.02) for bank in banks]
+    return {
+        "things": (parts[0] + parts[1]) / 2,
+        "match": scene_loss(vectors, texts, drawn.scenes, scale),
+        "classes": F.cross_entropy(logits.float(), right, label_smoothing=0.02),
+    }
 
 
 def trained_drawings(work: Path) -> Tensor:
@@ -69,18 +97,20 @@ def trained_drawings(work: Path) -> Tensor:
     return stage.kept_at(np.stack([drawings["noto"], drawings["twemoji"]]), KEPT_AT)
 
 
-def draw_batch(theatre: stage.Stage, anchors: Anchors, held: captions.HeldOut, rng: random.Random, batch: int,
-               side: int,
+def draw_batch(
+    theatre: stage.Stage,
+    names: list[str],
+    held: captions.HeldOut,
+    rng: random.Random,
+    batch: int,
+    side: int,
     ease: float,
-) -> tuple[Tensor, list[captions.Scene], list[str]]:  # fmt: skip
-    """Pictures uint8 (batch, 3, side, side), what they show, and captions.
-
-    `ease` of 1 shows upright drawings on simple grounds, 0 everything.
-    """
+) -> Drawn:
+    """A batch of scenes. `ease` of 1 shows upright drawings on simple grounds, 0 everything."""
     count = round(batch * SCENE_SHARE * (1 - ease))
-    scenes, told = scene_batch(rng, count, anchors.names, held) if count else ([], [])
-    plain = [(captions.Thing(concept),) for concept in rng.sample(range(len(anchors.names)), batch - count)]
-    told += [captions.caption(scene, anchors.names, rng) for scene in plain]
+    scenes, told = scene_batch(rng, count, names, held) if count else ([], [])
+    plain = [(captions.Thing(concept),) for concept in rng.sample(range(len(names)), batch - count)]
+    told += [captions.caption(scene, names, rng) for scene in plain]
     pictures = theatre.draw(plain, side, restyle=0.4 * (1 - ease), jitter=1 - 0.7 * ease)
     if scenes:
         pictures = torch.cat([theatre.draw(scenes, side, restyle=0.2), pictures])
@@ -88,7 +118,7 @@ def draw_batch(theatre: stage.Stage, anchors: Anchors, held: captions.HeldOut, r
     spared = int(len(pictures) * ease)  # the last ones keep their first looks
     if spared:
         worn[-spared:] = pictures[-spared:]
-    return stage.as_bytes(worn), scenes + plain, told
+    return Drawn(stage.as_bytes(worn), scenes + plain, told)
 
 
 def run(work: Path, *, minutes: float, batch: int = 160, seed: int = 13) -> None:
@@ -97,10 +127,11 @@ def run(work: Path, *, minutes: float, batch: int = 160, seed: int = 13) -> None
     anchors = Anchors(work)
     held = captions.held_out(len(anchors.world))
     tower = ImageTower().to(memory_format=torch.channels_last)
+    classifier = nn.Linear(tower.project.in_features, len(anchors.names))
     training = Training(
         work,
         "image",
-        {"tower": tower},
+        {"tower": tower, "classifier": classifier},
         minutes=minutes,
         peak=4e-3,
         decay=0.02,
@@ -108,25 +139,29 @@ def run(work: Path, *, minutes: float, batch: int = 160, seed: int = 13) -> None
         seed=seed,
         muon=True,
     )
-    ground = torch.from_numpy(backgrounds.pool(backgrounds.TRAINED, 11_000, SIDE, training.seed))
-    simple = torch.from_numpy(backgrounds.pool(backgrounds.SIMPLE, 1_000, SIDE, training.seed))
-    theatre = stage.Stage(trained_drawings(work), ground, torch.Generator().manual_seed(training.seed))
+    whole = torch.from_numpy(backgrounds.pool(backgrounds.TRAINED, 11_000, SIDE, training.seed))
+    whole_simple = torch.from_numpy(backgrounds.pool(backgrounds.SIMPLE, 1_000, SIDE, training.seed))
+    ground, simple = whole, whole_simple
+    generator = torch.Generator().manual_seed(training.seed)
+    drawings = trained_drawings(work)
+    bank = stage.with_redrawn(drawings, REDRAWN, generator)
+    theatre = stage.Stage(bank, len(drawings), ground, generator)
     rng = random.Random(training.seed)
     while training.going_on():
         side = EARLY_SIDE if training.done < EARLY_SHARE else SIDE
         ease = max(0.0, 1 - training.done / EASY_SHARE)
+        if ground.shape[2] != side:  # once, when pictures grow or at the start
+            ground, simple = (stage.resized(pool, side) for pool in (whole, whole_simple))
         theatre.backgrounds = simple if rng.random() < ease else ground
-        pictures, scenes, told = draw_batch(theatre, anchors, held, rng, batch, side, ease)
-        texts = anchors.encode(told)
-        with torch.autocast("cpu", torch.bfloat16):
-            vectors = tower(pictures.contiguous(memory_format=torch.channels_last))
-        things = things_loss(vectors, (anchors.points, anchors.name_vectors), scenes, training.scale)
-        match = scene_loss(vectors, texts, scenes, training.scale)
-        training.learn(things + 0.5 * match)
+        drawn = draw_batch(theatre, anchors.names, held, rng, batch, side, ease)
+        parts = losses(tower, classifier, anchors, drawn, training.scale)
+        loss = sum(WEIGHTS[name] * part for name, part in parts.items())
+        training.learn(loss)
         if training.step % 50 == 0:
-            training.log(side=side, loss=things + 0.5 * match, things=things, match=match)
+            training.log(side=side, loss=loss, **parts)
         if training.step % 400 == 0:
             training.save()
+        if training.step % 800 == 0:
             tower.eval()
             training.log(**evaluate.quick_image(tower, anchors, work))
             tower.train()

@@ -14,7 +14,7 @@ from recipes.starter.muon import Muon
 
 CLIP = 1.0  # largest gradient norm
 LOWEST_RATE = 2e-6
-MOST_SCALE = 40.0  # of the contrastive logits
+MOST_SCALE = 80.0  # of the contrastive logits
 
 
 def is_matrix(weight: nn.Parameter) -> bool:
@@ -102,7 +102,9 @@ class Training:
 
     def log(self, **row: float | Tensor) -> None:
         """Append one JSON line to the journal, floats cut to four digits, and print it."""
-        numbers = {key: float(value) if isinstance(value, Tensor) else value for key, value in row.items()}
+        numbers = {
+            key: float(value.detach()) if isinstance(value, Tensor) else value for key, value in row.items()
+        }
         short = {"step": self.step, "seconds": round(self.spent)}
         short |= {key: round(value, 4) for key, value in numbers.items()}
         with self.journal.open("a", encoding="utf-8") as file:
