@@ -28,15 +28,22 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
     by `Space.save_pretrained`. Each call loads anew. Raises UnknownModel with close matches.
     """
     if isinstance(name, os.PathLike):
-        return Space.from_pretrained(name, **options)
+        return _from_folder(os.fspath(name), options)
     if not isinstance(name, str):
         raise InvalidInput(f"load takes a name or a path, got {type(name).__name__}; {ACCEPTED}")
     if name in (".", "..") or name.startswith(FOLDER_PREFIXES):
-        return Space.from_pretrained(name, **options)
+        return _from_folder(name, options)
     family, _, rest = name.partition("/")
     if family not in families():
         raise UnknownModel(_unknown(name, family))
     space: Space = importlib.import_module(f"{ENCODERS_PACKAGE}.{family}").load(rest, **options)
+    space.address = name
+    return space
+
+
+def _from_folder(folder: str, options: dict[str, Any]) -> Space:
+    space = Space.from_pretrained(folder, **options)
+    space.address = str(Path(folder).expanduser().resolve())
     return space
 
 

@@ -51,10 +51,11 @@ def one_or_many(inputs: Any) -> tuple[list[Any], bool]:
     return list(inputs), False
 
 
-def pipeline(task: str, model: str | os.PathLike[str] | Space = "starter", **options: Any) -> Any:
+def pipeline(task: str, model: Any = "starter", **options: Any) -> Any:
     """The pipeline for a task, on a model: `pipeline("zero-shot-classification", model="starter")`.
 
-    Options go to the pipeline's `from_pretrained`. Raises UnknownTask with close matches, UnknownModel.
+    model: what the task's `from_pretrained` takes: a name, a folder or a Space; for retrieval an index. Options go
+    to it too. Raises UnknownTask with close matches, UnknownModel.
     """
     classes = _pipelines()
     if task not in classes:

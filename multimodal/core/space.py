@@ -69,6 +69,7 @@ class Space:
         self.heads: dict[Pair | None, Head] = _by_pair(head)
         self.name = name
         self.card = card
+        self.address: str | None = None  # what `load` takes to give this space again; set by `load`
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

@@ -114,6 +114,7 @@ def _write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
         plain[name] = one.clone() if storage in seen else one  # safetensors refuses tied weights
         seen.add(storage)
     save_file(plain, path)
+    path.chmod(0o644)  # safetensors writes for the owner alone; a space is often shared on a server
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -45,13 +45,14 @@ class Index:
     def create(cls, path: str | os.PathLike[str], space: Space | str | os.PathLike[str]) -> Self:
         """A new, empty index in a new or empty folder.
 
-        space: a Space, or what `load` takes; the latter is kept, so that Index.open(path) can load it again.
+        space: a Space, or what `load` takes. Where it was loaded from is kept, so that Index.open(path) can load it
+        again.
         Raises IndexStateError if something is there already.
         """
         loaded = as_space(space)
         about = About(
             space=loaded.name,
-            address=loaded.name if isinstance(space, Space) else _address(space),
+            address=loaded.address or loaded.name,
             fingerprint=loaded.fingerprint,
             dim=loaded.dim,
             modalities=tuple(map(str, loaded.modalities)),
@@ -187,12 +188,6 @@ def _folder(path: str | os.PathLike[str]) -> Path:
     if not isinstance(given, str) or not given.strip() or "\0" in given:
         raise InvalidInput(f"the path of an index must be a folder such as 'memories.lance', got {path!r}")
     return Path(given).expanduser().absolute()
-
-
-def _address(space: str | os.PathLike[str]) -> str:
-    """What loads the space from anywhere: a name as it is, a folder by its absolute path."""
-    is_folder = isinstance(space, os.PathLike) or space.startswith((".", "~", "/"))
-    return str(Path(space).expanduser().resolve()) if is_folder else str(space)
 
 
 def _load_again(store: Store) -> Space:

@@ -60,6 +60,14 @@ def test_an_index_is_found_again_by_a_new_process(index: Index) -> None:
     assert len(index) == 4  # the handle that was open sees it too
 
 
+def test_a_space_loaded_from_a_folder_is_found_again(space: Space, tmp_path: Path) -> None:
+    space.save_pretrained(tmp_path / "kept")
+    Index.create(tmp_path / "of-a-space.lance", multimodal.load(tmp_path / "kept")).add([("red", {})])
+    again = Index.open(tmp_path / "of-a-space.lance")
+    assert again.space.address == str((tmp_path / "kept").resolve())
+    assert len(again) == 1
+
+
 def test_open_loads_the_space_by_the_name_it_was_made_with(plain: ModuleType, tmp_path: Path) -> None:
     made = Index.create(tmp_path / "i", "plain/2")
     assert made.space.name == "plain/2"
