@@ -187,12 +187,16 @@ class AudioTower(nn.Module):
             states = block(states, blocked)
         return self.norm(states), lengths
 
-    def pool(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """A learned weighting of the states beside their mean -> (n, DIM) unit rows."""
+    def pooled(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """A learned weighting of the states beside their mean -> (n, 2 * width)."""
         real, blocked = padding(lengths, states.shape[1])
         weights = torch.softmax(self.attend(states)[..., 0].float() + blocked[:, 0, 0], dim=1)[..., None]
         mean = (states * real).sum(1) / lengths[:, None].clamp(min=1)
-        return F.normalize(self.project(torch.cat([(states * weights).sum(1), mean], dim=1)).float(), dim=-1)
+        return torch.cat([(states * weights).sum(1), mean], dim=1)
+
+    def pool(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """(n, DIM) unit rows."""
+        return F.normalize(self.project(self.pooled(states, lengths)).float(), dim=-1)
 
     def characters(self, states: Tensor) -> Tensor:
         """Log-probabilities (n, CTC_STEPS * t, 1 + len(ALPHABET)) of the CTC classes."""

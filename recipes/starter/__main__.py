@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from recipes.starter import (
+    align,
     card,
     evaluate,
     export,
@@ -40,8 +41,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=HERE / "runs", help="where data and checkpoints go")
     parser.add_argument("--output", type=Path, default=ASSETS, help="where the finished space goes")
     parser.add_argument("--text-minutes", type=float, default=13)
-    parser.add_argument("--image-minutes", type=float, default=84)
-    parser.add_argument("--speech-minutes", type=float, default=50)
+    parser.add_argument("--image-minutes", type=float, default=70)
+    parser.add_argument("--speech-minutes", type=float, default=35)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
@@ -83,6 +84,7 @@ def main() -> None:
     once(work / "text.pt", lambda: train_text.run(work, minutes=asked.text_minutes))
     once(work / "image.pt", lambda: train_image.run(work, minutes=asked.image_minutes))
     once(work / "audio.pt", lambda: train_speech.run(work, minutes=asked.speech_minutes))
+    once(work / "audio_aligned.pt", lambda: align.run(work))
     export.run(work, output)
     measure(work, output, free)
     plot.run(work, output / "training.png")

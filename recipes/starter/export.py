@@ -1,4 +1,4 @@
-"""Step 7: the three towers in half precision -> a space folder that `multimodal.load` opens."""
+"""Step 8: the three towers in half precision -> a space folder that `multimodal.load` opens."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from multimodal.core.space import Head, Space
 from multimodal.core.types import Modality
 from multimodal.encoders import starter
+from recipes.starter.align import SCALE
 
 
 def run(work: Path, folder: Path) -> None:
@@ -18,17 +19,11 @@ def run(work: Path, folder: Path) -> None:
     text = torch.load(work / "text.pt", weights_only=True)
     towers = {
         Modality.TEXT: starter.StarterText(vocabulary, text["tower"]),
-        Modality.IMAGE: starter.StarterImage(torch.load(work / "image.pt", weights_only=True)),
-        Modality.AUDIO: starter.StarterAudio(torch.load(work / "audio.pt", weights_only=True)),
-    }
-    scales = {
-        kind: float(torch.load(work / f"{kind}_state.pt", weights_only=True)["scale"].exp())
-        for kind in ("image", "audio")
+        Modality.IMAGE: starter.StarterImage(torch.load(work / "image_aligned.pt", weights_only=True)),
+        Modality.AUDIO: starter.StarterAudio(torch.load(work / "audio_aligned.pt", weights_only=True)),
     }
     heads = {
-        None: Head(scales["image"]),
-        (Modality.TEXT, Modality.IMAGE): Head(scales["image"]),
-        (Modality.TEXT, Modality.AUDIO): Head(scales["audio"]),
+        None: Head(SCALE),  # one for all pairs: the last layers were fitted at this scale
     }
     fresh = folder.parent / ".starter.new"
     Space(towers, heads, name="starter", card=starter.CARDS[0]).save_pretrained(fresh)

@@ -111,7 +111,7 @@ def draw_batch(
     scenes, told = scene_batch(rng, count, names, held) if count else ([], [])
     plain = [(captions.Thing(concept),) for concept in rng.sample(range(len(names)), batch - count)]
     told += [captions.caption(scene, names, rng) for scene in plain]
-    pictures = theatre.draw(plain, side, restyle=0.4 * (1 - ease), jitter=1 - 0.7 * ease)
+    pictures = theatre.draw(plain, side, restyle=0.3 * (1 - ease), jitter=1 - 0.7 * ease)
     if scenes:
         pictures = torch.cat([theatre.draw(scenes, side, restyle=0.2), pictures])
     worn = stage.weather(pictures, theatre.generator)
@@ -121,7 +121,7 @@ def draw_batch(
     return Drawn(stage.as_bytes(worn), scenes + plain, told)
 
 
-def run(work: Path, *, minutes: float, batch: int = 160, seed: int = 13) -> None:
+def run(work: Path, *, minutes: float, batch: int = 256, seed: int = 13) -> None:
     """Train for `minutes` of wall time in all (a stopped run goes on where it was); write image.pt."""
     torch.manual_seed(seed)
     anchors = Anchors(work)
@@ -137,7 +137,7 @@ def run(work: Path, *, minutes: float, batch: int = 160, seed: int = 13) -> None
         decay=0.02,
         warm_up=100,
         seed=seed,
-        muon=True,
+        muon="tower",
     )
     whole = torch.from_numpy(backgrounds.pool(backgrounds.TRAINED, 11_000, SIDE, training.seed))
     whole_simple = torch.from_numpy(backgrounds.pool(backgrounds.SIMPLE, 1_000, SIDE, training.seed))

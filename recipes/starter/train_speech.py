@@ -161,7 +161,7 @@ def run(work: Path, *, minutes: float, batch: int = 160, seed: int = 19) -> None
         decay=0.02,
         warm_up=150,
         seed=seed,
-        muon=True,
+        muon="tower",
     )
     generator, rng = torch.Generator().manual_seed(training.seed), random.Random(training.seed)
     chooser = np.random.default_rng(training.seed)

@@ -26,7 +26,8 @@ class Training:
     """Modules that learn for `minutes` of wall time in all; a stopped run goes on where it last saved.
 
     `scale` is the learned factor of contrastive logits, as in CLIP. The seed moves on with the step, so that a
-    resumed run does not see its first batches again.
+    resumed run does not see its first batches again. `muon` names the module whose matrices Muon trains; AdamW has
+    the rest.
     """
 
     def __init__(
@@ -41,18 +42,19 @@ class Training:
         warm_up: int,
         seed: int,
         first_scale: float = 16.0,
-        muon: bool = False,
+        muon: str | None = None,
     ) -> None:
         self.file, self.journal = work / f"{name}_state.pt", work / f"{name}.log.jsonl"
         self.modules, self.minutes, self.peak, self.warm_up = modules, minutes, peak, warm_up
         self.log_scale = nn.Parameter(torch.tensor(math.log(first_scale)))
         self.parameters = [*(p for module in modules.values() for p in module.parameters()), self.log_scale]
-        matrices = [p for p in self.parameters if is_matrix(p)] if muon else []
-        others = [p for p in self.parameters if not (muon and is_matrix(p))]
+        matrices = [p for p in modules[muon].parameters() if is_matrix(p)] if muon else []
+        taken = {id(p) for p in matrices}
+        others = [p for p in self.parameters if id(p) not in taken]
         self.optimisers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(others, lr=peak, betas=(0.9, 0.98), weight_decay=decay)
         ]
-        if muon:
+        if matrices:
             self.optimisers.append(Muon(matrices, lr=peak, decay=decay))
         self.step, spent = 0, 0.0
         if self.file.exists():
