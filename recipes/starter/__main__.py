@@ -19,6 +19,7 @@ from recipes.starter import (
     card,
     evaluate,
     export,
+    meet,
     phrases,
     plot,
     prepare_speech,
@@ -43,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--text-minutes", type=float, default=13)
     parser.add_argument("--image-minutes", type=float, default=70)
     parser.add_argument("--speech-minutes", type=float, default=35)
+    parser.add_argument("--meet-minutes", type=float, default=5.5)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
@@ -85,6 +87,7 @@ def main() -> None:
     once(work / "image.pt", lambda: train_image.run(work, minutes=asked.image_minutes))
     once(work / "audio.pt", lambda: train_speech.run(work, minutes=asked.speech_minutes))
     once(work / "audio_aligned.pt", lambda: align.run(work))
+    once(work / "image_met.pt", lambda: meet.run(work, minutes=asked.meet_minutes))
     export.run(work, output)
     measure(work, output, free)
     plot.run(work, output / "training.png")

@@ -1,4 +1,4 @@
-"""Step 9: the model card, its figures taken from figures.json and from the files themselves, never typed by hand."""
+"""Step 11: the model card, its figures taken from figures.json and from the files themselves, never typed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step 8: the three towers in half precision -> a space folder that `multimodal.load` opens."""
+"""Step 9: the three towers in half precision -> a space folder that `multimodal.load` opens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(work: Path, folder: Path) -> None:
     text = torch.load(work / "text.pt", weights_only=True)
     towers = {
         Modality.TEXT: starter.StarterText(vocabulary, text["tower"]),
-        Modality.IMAGE: starter.StarterImage(torch.load(work / "image_aligned.pt", weights_only=True)),
+        Modality.IMAGE: starter.StarterImage(torch.load(work / "image_met.pt", weights_only=True)),
         Modality.AUDIO: starter.StarterAudio(torch.load(work / "audio_aligned.pt", weights_only=True)),
     }
     heads = {
