@@ -64,7 +64,7 @@ $(RUNTIME): pyproject.toml | $(PY)
 	@touch $@
 
 $(DEV): $(RUNTIME)
-	$(PIP) install --editable '.[dev,av,heic]'
+	$(PIP) install --editable '.[dev,all]'
 	@touch $@
 
 $(RECIPES): $(RUNTIME)

@@ -94,6 +94,7 @@ class TextTower(nn.Module):
         """tokens (n, t) int64, zero-padded; lengths (n,) -> (n, DIM) unit rows."""
         real, blocked = padding(lengths, tokens.shape[1])
         words = self.tokens(tokens)
+        real = real.to(words.dtype)
         states = self.widen(words) + self.positions[: tokens.shape[1]]
         for block in self.blocks:
             states = block(states, blocked)
@@ -148,7 +149,7 @@ class ImageTower(nn.Module):
 
     def features(self, pictures: Tensor) -> Tensor:
         """pictures (n, 3, SIDE, SIDE) uint8 RGB -> (n, 576): means and maxima of the last maps."""
-        maps = self.maps(pictures.float() / 127.5 - 1)
+        maps = self.maps((pictures.float() / 127.5 - 1).to(self.project.weight.dtype))
         return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -176,12 +177,12 @@ class AudioTower(nn.Module):
 
     def states(self, mels: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """mels (n, frames, N_MELS), lengths (n,) in frames -> states (n, frames/4, width), lengths in states."""
-        maps = mels.transpose(1, 2)
+        maps = mels.transpose(1, 2).to(self.first.weight.dtype)
         for conv in (self.first, self.second):
             maps, lengths = F.gelu(conv(maps)), (lengths + 1) // 2
             # what lies past a clip's end must stay zero, or its vector would depend on its neighbours' lengths
-            maps = maps * padding(lengths, maps.shape[2])[0].transpose(1, 2)
-        states = maps.transpose(1, 2) + self.positions[: maps.shape[2]]
+            maps = maps * padding(lengths, maps.shape[2])[0].transpose(1, 2).to(maps.dtype)
+        states = maps.transpose(1, 2) + self.positions[: maps.shape[2]].to(self.norm.weight.dtype)
         blocked = padding(lengths, states.shape[1])[1]
         for block in self.blocks:
             states = block(states, blocked)
@@ -191,6 +192,7 @@ class AudioTower(nn.Module):
         """A learned weighting of the states beside their mean -> (n, 2 * width)."""
         real, blocked = padding(lengths, states.shape[1])
         weights = torch.softmax(self.attend(states)[..., 0].float() + blocked[:, 0, 0], dim=1)[..., None]
+        weights, real = weights.to(states.dtype), real.to(states.dtype)
         mean = (states * real).sum(1) / lengths[:, None].clamp(min=1)
         return torch.cat([(states * weights).sum(1), mean], dim=1)
 
@@ -201,7 +203,9 @@ class AudioTower(nn.Module):
     def characters(self, states: Tensor) -> Tensor:
         """Log-probabilities (n, CTC_STEPS * t, 1 + len(ALPHABET)) of the CTC classes."""
         n, t, _ = states.shape
-        return torch.log_softmax(self.read(states).float().view(n, t * CTC_STEPS, -1), dim=-1)
+        return torch.log_softmax(
+            self.read(states.to(self.read.weight.dtype)).float().view(n, t * CTC_STEPS, -1), dim=-1
+        )
 
     def forward(self, mels: Tensor, lengths: Tensor) -> Tensor:
         """mels (n, frames, N_MELS) -> (n, DIM) unit rows."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from multimodal.core.encoder import Encoder
+from multimodal.core.card import Card
+from multimodal.core.encoder import Encoder, Saved
 from multimodal.core.errors import UnknownModel
 from multimodal.core.paths import assets
+from multimodal.core.runtime import Decode, Precision, Runtime
 from multimodal.core.space import Space
-from multimodal.core.types import Card, Item, Modality
+from multimodal.core.types import Item, Modality
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from multimodal.encoders._starter_nets import AudioTower, ImageTower, TextTower
 
 DIM = 256
+EXACT = Runtime()
 CARDS = (
     Card(
         name="starter",
@@ -35,18 +38,21 @@ CARDS = (
 )
 
 
-def load(rest: str = "", *, device: str = "cpu") -> Space:
-    """The starter space on a device. There is only one, so `rest` must be empty."""
+def load(
+    rest: str = "", *, device: str = "auto", precision: Precision = "float32", decode: Decode = "exact"
+) -> Space:
+    """The starter space. There is only one, so `rest` must be empty; for the options see `core.runtime.Runtime`."""
     if rest:
         raise UnknownModel(f"got 'starter/{rest}', but there is only one starter: use load('starter')")
-    return Space.from_pretrained(assets() / "starter", device=device)
+    return Space.from_pretrained(assets() / "starter", device=device, precision=precision, decode=decode)
 
 
-def from_config(modality: Modality, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Encoder:
-    """Rebuild an encoder from `Encoder.config()` and `Encoder.state_dict()`, on the tensors' device."""
-    if modality == Modality.TEXT:
-        return StarterText(config["vocabulary"], tensors)
-    return StarterImage(tensors) if modality == Modality.IMAGE else StarterAudio(tensors)
+def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+    """Rebuild an encoder from what it saved."""
+    if saved.modality == Modality.TEXT:
+        return StarterText(saved.config["vocabulary"], saved.tensors, runtime)
+    kind = StarterImage if saved.modality == Modality.IMAGE else StarterAudio
+    return kind(saved.tensors, runtime)
 
 
 class _Starter(Encoder):
@@ -55,12 +61,11 @@ class _Starter(Encoder):
     dim = DIM
     net: nn.Module
 
-    def _settle(self, net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-        first = next(iter(tensors.values()))
+    def _settle(self, net: nn.Module, tensors: Mapping[str, Tensor], runtime: Runtime) -> None:
         # BatchNorm counts its training batches in a buffer that no inference reads; it is not kept
         net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()} | _counters(net))
-        self.net = net.eval().requires_grad_(False).to(first.device)
-        self.device = first.device
+        self.device = runtime.torch_device
+        self.net = net.eval().requires_grad_(False).to(self.device, runtime.dtype)
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """The weights in half precision, exactly as they were shipped."""
@@ -83,13 +88,15 @@ class StarterText(_Starter):
     modality = Modality.TEXT
     net: TextTower
 
-    def __init__(self, vocabulary: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, vocabulary: Sequence[str], tensors: Mapping[str, Tensor], runtime: Runtime = EXACT
+    ) -> None:
         from multimodal.encoders._starter_features import Tokenizer
         from multimodal.encoders._starter_nets import TextTower
 
         self.vocabulary = list(vocabulary)
         self.tokenizer = Tokenizer(self.vocabulary)
-        self._settle(TextTower(len(self.vocabulary)), tensors)
+        self._settle(TextTower(len(self.vocabulary)), tensors, runtime)
 
     def config(self) -> dict[str, Any]:
         from multimodal.encoders._starter_nets import MAX_TOKENS
@@ -119,10 +126,10 @@ class StarterImage(_Starter):
     modality = Modality.IMAGE
     net: ImageTower
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], runtime: Runtime = EXACT) -> None:
         from multimodal.encoders._starter_nets import ImageTower
 
-        self._settle(ImageTower(), tensors)
+        self._settle(ImageTower(), tensors, runtime)
 
     def config(self) -> dict[str, Any]:
         from multimodal.encoders._starter_nets import SIDE
@@ -148,10 +155,10 @@ class StarterAudio(_Starter):
     modality = Modality.AUDIO
     net: AudioTower
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], runtime: Runtime = EXACT) -> None:
         from multimodal.encoders._starter_nets import AudioTower
 
-        self._settle(AudioTower(), tensors)
+        self._settle(AudioTower(), tensors, runtime)
 
     def config(self) -> dict[str, Any]:
         from multimodal.encoders import _starter_features as features

@@ -1,5 +1,6 @@
 __version__: str
 
+from .core.card import Card as Card
 from .core.catalog import cards as cards
 from .core.catalog import load as load
 from .core.encoder import Encoder as Encoder
@@ -13,7 +14,6 @@ from .core.pipeline import pipeline as pipeline
 from .core.space import Head as Head
 from .core.space import Space as Space
 from .core.types import Audio as Audio
-from .core.types import Card as Card
 from .core.types import Image as Image
 from .core.types import Modality as Modality
 from .core.types import Text as Text

@@ -1,4 +1,6 @@
-"""Names are addresses: the first word of a name is a module of `encoders/`, the rest is that module's business."""
+"""Names are addresses: the first word of a name is a module of `encoders/`, the rest is that module's business.
+
+A hyphen in the first word is an underscore in the module's name."""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from multimodal.core.card import Card
 from multimodal.core.encoder import ENCODERS_PACKAGE
 from multimodal.core.errors import InvalidInput, UnknownModel
 from multimodal.core.space import Space
 from multimodal.core.storage import is_space
-from multimodal.core.types import Card
 
 FOLDER_PREFIXES = ("./", "../", "/", "~", ".\\", "..\\")
 ACCEPTED = "load takes 'starter', '<family>/<model>', or a folder as './my-space' or a Path"
@@ -23,9 +25,10 @@ ACCEPTED = "load takes 'starter', '<family>/<model>', or a folder as './my-space
 def load(name: str | os.PathLike[str], **options: Any) -> Space:
     """The space at an address.
 
-    "starter" is the model that ships inside. "family/rest" is loaded by `encoders/<family>.py`, which takes the
-    options (`device=`, …). A Path, or a str that begins like one ("./my-space", "/…", "~/…"), is a folder written
-    by `Space.save_pretrained`. Each call loads anew. Raises UnknownModel with close matches.
+    "starter" is the model that ships inside. "family/rest" is loaded by `encoders/<family>.py`. A Path,
+    or a str that begins like one ("./my-space", "/…", "~/…"), is a folder written by `Space.save_pretrained`. Options
+    go to either: `device="auto"`, `precision="float32"`, `decode="exact"` (see `core.runtime.Runtime`), and a family's
+    own. Each call loads anew. Raises UnknownModel with close matches.
     """
     if isinstance(name, os.PathLike):
         return _from_folder(os.fspath(name), options)
@@ -36,7 +39,9 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
     family, _, rest = name.partition("/")
     if family not in families():
         raise UnknownModel(_unknown(name, family))
-    space: Space = importlib.import_module(f"{ENCODERS_PACKAGE}.{family}").load(rest, **options)
+    space: Space = importlib.import_module(f"{ENCODERS_PACKAGE}.{family.replace('-', '_')}").load(
+        rest, **options
+    )
     space.address = name
     return space
 
@@ -51,7 +56,9 @@ def families() -> list[str]:
     """The first words that `load` knows: the modules in `encoders/`, sorted."""
     package = importlib.import_module(ENCODERS_PACKAGE)
     return sorted(
-        module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")
+        module.name.replace("_", "-")
+        for module in pkgutil.iter_modules(package.__path__)
+        if not module.name.startswith("_")
     )
 
 
@@ -60,7 +67,7 @@ def cards() -> list[Card]:
     return [
         card
         for family in families()
-        for card in importlib.import_module(f"{ENCODERS_PACKAGE}.{family}").CARDS
+        for card in importlib.import_module(f"{ENCODERS_PACKAGE}.{family.replace('-', '_')}").CARDS
     ]
 
 

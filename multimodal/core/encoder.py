@@ -4,10 +4,11 @@ A *family* is one module in `encoders/` (imported as `multimodal.encoders.<famil
 
     CARDS: tuple[Card, ...]
         what `multimodal.cards()` lists, with names as `load` takes them
-    def load(rest: str = "", *, device: str = "cpu") -> Space
-        `multimodal.load("family/rest", device="cpu")` calls load("rest", device="cpu"); more options as it likes
-    def from_config(modality: Modality, config: dict, tensors: dict[str, torch.Tensor]) -> Encoder
-        undoes `config()` and `state_dict()` below; the tensors lie on the device the encoder shall run on
+    def load(rest: str = "", *, device="auto", precision="float32", decode="exact") -> Space
+        `multimodal.load("family/rest", device="cpu")` calls load("rest", device="cpu"). A family takes those of
+        `core.runtime.Runtime`'s fields that mean something to it, and more options as it likes
+    def from_config(saved: Saved, runtime: Runtime) -> Encoder
+        undoes `config()`, `state_dict()` and `files()` below; the tensors are on the CPU, as they were saved
 
 and imports nothing heavy at its top. Its encoders are subclasses of `Encoder` *defined in that module* (that is how
 a saved space finds its family again; a class in a helper `_<name>.py` sets `family = "<family>"` itself). They set
@@ -17,9 +18,11 @@ a saved space finds its family again; a class in a helper `_<name>.py` sets `fam
     forward(batch) -> (n, dim)       moves the batch to its device; no grad; any length of rows
     config() -> dict                 JSON values: everything but the weights, *including the preprocessing*
     state_dict() -> dict             every weight, by name
+    files() -> dict                  what else it needs, such as a tokenizer's files, as bytes by name; {} if nothing
 
-`fingerprint` follows from the last two. `encode` is final. The same item must give the same vector whatever else
-is in its batch (to 1e-5 in fp32), so padding must be masked.
+`trained_into` names the space an encoder was trained into, where others of that space may be joined to it.
+`fingerprint` follows from the last three; how it runs (`Runtime`) does not enter. `encode` is final. The same item
+must give the same vector whatever else is in its batch (to 1e-5 in fp32), so padding must be masked.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from multimodal.core.errors import EncoderError, InvalidInput, UnsupportedModality
@@ -45,6 +49,16 @@ if TYPE_CHECKING:
 ENCODERS_PACKAGE = "multimodal.encoders"
 
 
+@dataclass(frozen=True)
+class Saved:
+    """What `Space.save_pretrained` keeps of an encoder, and `from_config` makes one of."""
+
+    modality: Modality
+    config: Mapping[str, Any]
+    tensors: Mapping[str, torch.Tensor]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
 class Encoder(abc.ABC):
     """One modality into one space. See the top of this module for what a family provides."""
 
@@ -53,6 +67,9 @@ class Encoder(abc.ABC):
     family: ClassVar[str | None] = None
     """The module of `encoders/` that rebuilds this encoder: the one it is defined in, unless the class says another.
     None for a class defined elsewhere, which cannot be saved."""
+    trained_into: str | None = None
+    """The space this encoder was trained into, by the name of the model that space comes from; None where only its own
+    companions share it. Encoders of one such name can be joined: `load(a) | load(b)`."""
 
     def __init_subclass__(cls) -> None:
         package, _, name = cls.__module__.rpartition(".")
@@ -75,10 +92,17 @@ class Encoder(abc.ABC):
     def state_dict(self) -> Mapping[str, torch.Tensor]:
         """Every weight by name. Saving these and `config()`, then `from_config`, gives the same vectors again."""
 
+    def files(self) -> Mapping[str, bytes]:
+        """Whatever else it takes to rebuild the encoder, by file name. Names are plain: no folders."""
+        return {}
+
     @functools.cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) over preprocessing and weights. Two encoders with the same one give the same vectors."""
-        return fingerprint_of(self.config() | {"modality": str(self.modality)}, self.state_dict())
+        """sha256 (hex) over preprocessing and weights. Two encoders with the same one give the same vectors, but for
+        how they run: weights enter as bfloat16, so that the same model in another precision keeps its fingerprint."""
+        files = {name: hashlib.sha256(content).hexdigest() for name, content in self.files().items()}
+        described = self.config() | {"modality": str(self.modality)} | ({"files": files} if files else {})
+        return fingerprint_of(described, _as_bfloat16(self.state_dict()))
 
     @final
     def encode(
@@ -140,6 +164,10 @@ class Encoder(abc.ABC):
                 "its batch): its weights or precision are broken, try precision='float32'"
             )
         return np.asarray(vectors / norms, dtype=np.float32)
+
+
+def _as_bfloat16(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: one.bfloat16() if one.is_floating_point() else one for name, one in tensors.items()}
 
 
 def fingerprint_of(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:

@@ -10,6 +10,8 @@ MultimodalError
 ├── UnsupportedModality     (ValueError)         an item whose modality the space has no encoder for
 ├── SpaceMismatch           (ValueError)         encoders or vectors that do not share one space
 ├── CorruptSpace            (ValueError)         a saved space whose folder is damaged or incomplete
+├── CheckpointError         (ValueError)         weights that are incomplete, damaged or do not fit their configuration
+├── DownloadError           (OSError)            weights that could not be fetched, or not while offline
 ├── EncoderError            (RuntimeError)       an encoder broke its own contract (shape, finiteness)
 ├── UnknownModel            (LookupError)        a name that `load` cannot resolve
 ├── UnknownTask             (LookupError)        a task that no pipeline performs
@@ -58,6 +60,14 @@ class SpaceMismatch(MultimodalError, ValueError):
 
 class CorruptSpace(MultimodalError, ValueError):
     """A folder that should hold a saved space is damaged or incomplete."""
+
+
+class CheckpointError(MultimodalError, ValueError):
+    """Somebody's checkpoint cannot be used: files are missing, tensors do not fit, or its preprocessing is unknown."""
+
+
+class DownloadError(MultimodalError, OSError):
+    """Files could not be fetched: no network, offline by choice, refused, broken off, or not what was announced."""
 
 
 class EncoderError(MultimodalError, RuntimeError):

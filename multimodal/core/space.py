@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
-from multimodal.core.types import Card, Item, Modality, as_item
+from multimodal.core.runtime import Decode, Precision, Runtime
+from multimodal.core.types import Item, Modality, as_item
 from multimodal.core.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -215,11 +217,40 @@ class Space:
         storage.save_space(self, folder)
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], *, device: str = "cpu") -> Self:
-        """The space that `save_pretrained` wrote. Raises UnknownModel if there is none, CorruptSpace if damaged."""
+    def from_pretrained(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        precision: Precision = "float32",
+        decode: Decode = "exact",
+    ) -> Self:
+        """The space that `save_pretrained` wrote; the options are those of `core.runtime.Runtime`.
+
+        Raises UnknownModel if there is none, CorruptSpace if damaged, InvalidInput for an unknown option.
+        """
         from multimodal.core import storage
 
-        return cls(**storage.read_space(folder, device))
+        return cls(**storage.read_space(folder, Runtime(device, precision, decode)))
+
+    def only(self, *modalities: Modality | str) -> Space:
+        """The same space with some of its modalities. Raises UnsupportedModality for one it has not."""
+        kept = [self.require(Modality(modality)) for modality in modalities]
+        space = Space(kept, self.heads, name=self.name, card=self.card)
+        space.address = self.address if set(space.modalities) == set(self.modalities) else None
+        return space
+
+    def __or__(self, other: Space) -> Space:
+        """Two spaces that are one, joined: `load("openclip/ViT-L-14:…") | load("languagebind/audio")`.
+
+        An encoder that was trained into another model's space says so (`Encoder.trained_into`). Where both have a
+        modality the left one's encoder is kept if they are the same. Heads of the left come first.
+        Raises SpaceMismatch with the reason if they were not trained into one space, or both know a modality
+        differently.
+        """
+        if not isinstance(other, Space):
+            return NotImplemented
+        return joined(self, other)
 
     def __repr__(self) -> str:
         return f"Space({self.name!r}, {' + '.join(self.modalities)}, dim={self.dim})"
@@ -236,6 +267,33 @@ class Space:
 
 if TYPE_CHECKING:
     _Side = tuple[NDArray[np.float32], list[Modality | None]]
+
+
+def joined(left: Space, right: Space) -> Space:
+    """See Space.__or__."""
+    homes = [{encoder.trained_into for encoder in side.encoders.values()} for side in (left, right)]
+    if len(homes[0] | homes[1]) != 1 or None in homes[0]:
+        told = [
+            f"{side.name!r} was trained into {' and '.join(sorted(map(_home, home)))}"
+            for side, home in zip((left, right), homes, strict=True)
+        ]
+        raise SpaceMismatch(
+            f"these spaces were not trained into one, so their vectors cannot be compared: {'; '.join(told)}; "
+            "join spaces that name the same one"
+        )
+    encoders = dict(left.encoders)
+    for modality, encoder in right.encoders.items():
+        if modality in encoders and encoders[modality].fingerprint != encoder.fingerprint:
+            raise SpaceMismatch(
+                f"both {left.name!r} and {right.name!r} encode {modality}, and differently; leave one out with "
+                "space.only(…)"
+            )
+        encoders.setdefault(modality, encoder)
+    return Space(encoders, {**right.heads, **left.heads}, name=f"{left.name} | {right.name}")
+
+
+def _home(name: str | None) -> str:
+    return "a space of its own" if name is None else repr(name)
 
 
 def _by_modality(encoders: Mapping[Modality, Encoder] | Iterable[Encoder]) -> dict[Modality, Encoder]:

@@ -1,4 +1,5 @@
-"""A space on disk: a folder with config.json and one <modality>.safetensors per encoder, written all or nothing."""
+"""A space on disk: config.json and, for each encoder, <modality>.safetensors and, where it needs more files, a folder
+<modality>/. Written all or nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multimodal.core.encoder import ENCODERS_PACKAGE, Encoder
+from multimodal.core.card import Card
+from multimodal.core.encoder import ENCODERS_PACKAGE, Encoder, Saved
 from multimodal.core.errors import CorruptSpace, InvalidInput, UnknownModel
+from multimodal.core.runtime import Runtime
 from multimodal.core.space import Head, Pair, Space
-from multimodal.core.types import Card, Modality
+from multimodal.core.types import Modality
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +46,7 @@ def save_space(space: Space, folder: str | os.PathLike[str]) -> None:
         new.mkdir()
         for modality, encoder in space.encoders.items():
             _write_tensors(encoder.state_dict(), new / f"{modality}.safetensors")
+            _write_files(encoder.files(), new / str(modality))
         (new / CONFIG).write_text(config + "\n", encoding="utf-8")
         old = Path(scratch) / "old"
         if target.exists():
@@ -55,7 +59,7 @@ def save_space(space: Space, folder: str | os.PathLike[str]) -> None:
             raise
 
 
-def read_space(folder: str | os.PathLike[str], device: str) -> dict[str, Any]:
+def read_space(folder: str | os.PathLike[str], runtime: Runtime) -> dict[str, Any]:
     """The arguments with which to build the Space saved in `folder`; see Space.from_pretrained."""
     source = Path(folder).expanduser()
     if not is_space(source):
@@ -66,7 +70,7 @@ def read_space(folder: str | os.PathLike[str], device: str) -> dict[str, Any]:
     config = _read_config(source / CONFIG)
     try:
         encoders = [
-            _read_encoder(source, Modality(key), saved, device) for key, saved in config["encoders"].items()
+            _read_encoder(source, Modality(key), saved, runtime) for key, saved in config["encoders"].items()
         ]
         heads = {_pair(head["pair"]): Head(**head["head"]) for head in config["heads"]}
         card = None if config["card"] is None else Card.from_dict(config["card"])
@@ -87,7 +91,9 @@ def _describe(space: Space) -> dict[str, Any]:
                 f"cannot save {type(encoder).__name__}: it is defined in {type(encoder).__module__!r}, and only a "
                 f"module of {ENCODERS_PACKAGE} can rebuild an encoder; move it to encoders/<family>.py"
             )
-        encoders[str(modality)] = {"family": encoder.family, "config": encoder.config()}
+        encoders[str(modality)] = {"family": encoder.family, "config": encoder.config()} | (
+            {"trained_into": encoder.trained_into} if encoder.trained_into else {}
+        )
     heads = [
         {"pair": None if pair is None else [str(pair[0]), str(pair[1])], "head": head.to_dict()}
         for pair, head in space.heads.items()
@@ -117,6 +123,14 @@ def _write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     path.chmod(0o644)  # safetensors writes for the owner alone; a space is often shared on a server
 
 
+def _write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    for name, content in files.items():
+        if Path(name).name != name:
+            raise InvalidInput(f"an encoder's file must have a plain name, got {name!r}")
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -134,7 +148,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_encoder(folder: Path, modality: Modality, saved: Mapping[str, Any], device: str) -> Encoder:
+def _read_encoder(folder: Path, modality: Modality, saved: Mapping[str, Any], runtime: Runtime) -> Encoder:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -145,7 +159,7 @@ def _read_encoder(folder: Path, modality: Modality, saved: Mapping[str, Any], de
         )
     path = folder / f"{modality}.safetensors"
     try:
-        tensors = load_file(path, device=device)
+        tensors = load_file(path)
     except (SafetensorError, FileNotFoundError) as error:
         raise CorruptSpace(
             f"the weights {path} are missing or damaged ({error}); copy or save the space again"
@@ -160,7 +174,11 @@ def _read_encoder(folder: Path, modality: Modality, saved: Mapping[str, Any], de
             f"{folder / CONFIG} needs the encoder family {family!r}, which this version does not "
             "have: upgrade multimodal"
         ) from error
-    encoder: Encoder = module.from_config(modality, saved["config"], tensors)
+    beside = folder / str(modality)
+    files = {file.name: file.read_bytes() for file in sorted(beside.iterdir())} if beside.is_dir() else {}
+    encoder: Encoder = module.from_config(Saved(modality, saved["config"], tensors, files), runtime)
+    if "trained_into" in saved:
+        encoder.trained_into = saved["trained_into"]
     return encoder
 
 

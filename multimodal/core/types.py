@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -265,29 +265,3 @@ def _describe_source(source: object, uri: str | None) -> str:
     else:
         shown = f"PIL {source.mode} {source.size}"  # type: ignore[attr-defined]
     return shown if uri is None or isinstance(source, Path) else f"{shown}, uri={uri!r}"
-
-
-@dataclass(frozen=True)
-class Card:
-    """What there is to know about a model before loading it. `size_mb` is the download or file size."""
-
-    name: str
-    modalities: tuple[Modality, ...]
-    dim: int
-    licence: str
-    source: str
-    size_mb: float
-    description: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "modalities", tuple(Modality(m) for m in self.modalities))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; `Card.from_dict` takes them back."""
-        return asdict(self) | {"modalities": [str(m) for m in self.modalities]}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Card:
-        """The card whose `to_dict` gave `values`; unknown keys (of a later version) are left out."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in known})

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from multimodal.core.encoder import Encoder
+from multimodal.core.card import Card
+from multimodal.core.encoder import Encoder, Saved
+from multimodal.core.runtime import Runtime
 from multimodal.core.space import Head, Space
-from multimodal.core.types import Card, Item, Modality
+from multimodal.core.types import Item, Modality
 
 DIM = 16
 FRAME = 512
@@ -86,13 +88,13 @@ class ToyAudio(_Toy):
 KINDS = {Modality.TEXT: ToyText, Modality.IMAGE: ToyImage, Modality.AUDIO: ToyAudio}
 
 
-def load(rest: str = "", *, device: str = "cpu") -> Space:
+def load(rest: str = "", *, device: str = "auto") -> Space:
     return Space(
         [kind() for kind in KINDS.values()], Head(10.0), name=f"toy/{rest}" if rest else "toy", card=CARDS[0]
     )
 
 
-def from_config(modality: Modality, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Encoder:
-    encoder = KINDS[modality](config)
-    encoder.weight = tensors["weight"]
+def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+    encoder = KINDS[saved.modality](saved.config)
+    encoder.weight = saved.tensors["weight"]
     return encoder

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from multimodal.core.encoder import Encoder
+from multimodal.core.card import Card
+from multimodal.core.encoder import Encoder, Saved
+from multimodal.core.runtime import Runtime
 from multimodal.core.space import Head, Space
-from multimodal.core.types import Card, Item, Modality
+from multimodal.core.types import Item, Modality
 
 DIM = 4
 CARDS = (Card("plain", (Modality.TEXT, Modality.IMAGE, Modality.AUDIO), DIM, "CC0", "arithmetic", 0.0),)
@@ -78,12 +80,12 @@ class PlainAudio(_Plain):
 KINDS = {Modality.TEXT: PlainText, Modality.IMAGE: PlainImage, Modality.AUDIO: PlainAudio}
 
 
-def load(rest: str = "", *, device: str = "cpu") -> Space:
+def load(rest: str = "", *, device: str = "auto") -> Space:
     """ "plain" and "plain/2" are two spaces: the same sizes, other fingerprints. "plain/words" knows only text."""
     kinds = [PlainText] if rest == "words" else list(KINDS.values())
     version = int(rest) if rest.isdigit() else 1
     return Space([kind(version) for kind in kinds], Head(10.0), name=f"plain/{rest}" if rest else "plain")
 
 
-def from_config(modality: Modality, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Encoder:
-    return KINDS[modality](config["version"])
+def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+    return KINDS[saved.modality](saved.config["version"])
