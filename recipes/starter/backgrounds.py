@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 Maker = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -104,6 +104,38 @@ def two_tone(rng: np.random.Generator, side: int) -> np.ndarray:
     return mix((down > line).astype(np.float32), above, below)
 
 
+def patches(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Flat rectangles of any size over a smooth ground, some see-through."""
+    picture = waves(rng, side, int(rng.integers(2, 9)))
+    for _ in range(int(rng.integers(3, 40))):
+        top, left = rng.integers(-side // 4, side, 2)
+        height, width = rng.integers(2, side // 2, 2)
+        part = picture[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+        part += (rng.random(3, np.float32) - part) * rng.uniform(0.4, 1)
+    return np.clip(picture, 0, 1)
+
+
+def terraces(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Smooth noise in a few flat steps, as on a map of heights."""
+    height = waves(rng, side, int(rng.integers(2, 8))).mean(-1)
+    steps = int(rng.integers(3, 8))
+    level = np.clip((height - height.min()) / (np.ptp(height) + 1e-6) * steps, 0, steps - 1e-3).astype(int)
+    return rng.random((steps, 3), np.float32)[level]
+
+
+def letters(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Characters of many sizes, all over."""
+    picture = Image.new("RGB", (side, side), tuple(rng.integers(0, 256, 3).tolist()))
+    pen = ImageDraw.Draw(picture)
+    for _ in range(int(rng.integers(5, 40))):
+        place = rng.integers(-side // 5, side, 2).tolist()
+        font = ImageFont.load_default(size=int(rng.integers(6, side // 2)))
+        pen.text(
+            place, chr(int(rng.integers(33, 127))), fill=tuple(rng.integers(0, 256, 3).tolist()), font=font
+        )
+    return np.asarray(picture, np.float32) / 255
+
+
 def stripes(rng: np.random.Generator, side: int) -> np.ndarray:
     down, across = grid(side)
     angle = rng.uniform(0, np.pi)
@@ -143,10 +175,42 @@ def bricks(rng: np.random.Generator, side: int) -> np.ndarray:
     return np.clip(mix(mortar.astype(np.float32), tone, rng.random(3, np.float32)), 0, 1).astype(np.float32)
 
 
+def rays(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Beams from a point."""
+    down, across = grid(side)
+    turn = np.arctan2(down - rng.uniform(-0.2, 1.2), across - rng.uniform(-0.2, 1.2)) * int(
+        rng.integers(3, 11)
+    )
+    beam = np.clip(0.5 + np.sin(turn + rng.uniform(0, 6)) * rng.uniform(0.5, 4), 0, 1)
+    return mix(beam.astype(np.float32), rng.random(3, np.float32), rng.random(3, np.float32))
+
+
+def rings(rng: np.random.Generator, side: int) -> np.ndarray:
+    down, across = grid(side)
+    far = np.hypot(down - rng.random(), across - rng.random()) * rng.uniform(15, 60)
+    ring = np.clip(0.5 + np.sin(far) * rng.uniform(0.5, 4), 0, 1)
+    return mix(ring.astype(np.float32), rng.random(3, np.float32), rng.random(3, np.float32))
+
+
+def zigzag(rng: np.random.Generator, side: int) -> np.ndarray:
+    down, across = grid(side)
+    fold = np.abs((across * rng.uniform(2, 7)) % 1 - 0.5) * rng.uniform(0.1, 0.4)
+    band = (down + fold) * rng.uniform(4, 10) % 1 > 0.5
+    return mix(band.astype(np.float32), rng.random(3, np.float32), rng.random(3, np.float32))
+
+
+def marble(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Veins: a sine whose phase is noise (after Perlin 1985)."""
+    down, across = grid(side)
+    noise = sum(waves(rng, side, size).mean(-1) * (4.0 / size) for size in (4, 8, 16))
+    vein = 0.5 + 0.5 * np.sin((down + across) * rng.uniform(4, 16) + noise * rng.uniform(4, 10))
+    return mix(vein.astype(np.float32), rng.random(3, np.float32), rng.random(3, np.float32))
+
+
 TRAINED: dict[str, Maker] = {
     "white": white, "solid": solid, "linear": linear, "radial": radial, "blobs": blobs, "grain": grain,
     "polygons": drawn("polygons"), "strokes": drawn("strokes"), "discs": drawn("discs"), "cells": cells,
-    "two_tone": two_tone,
+    "two_tone": two_tone, "patches": patches, "terraces": terraces, "letters": letters,
 }  # fmt: skip
 SIMPLE = {name: TRAINED[name] for name in ("white", "solid", "linear")}  # trained on first
 HELD_OUT: dict[str, Maker] = {
@@ -156,6 +220,8 @@ HELD_OUT: dict[str, Maker] = {
     "dots": dots,
     "bricks": bricks,
 }
+# Never trained on and never looked at while anything was trained or chosen: drawn once, for the finished weights.
+UNTOUCHED: dict[str, Maker] = {"rays": rays, "rings": rings, "zigzag": zigzag, "marble": marble}
 
 
 def pool(makers: dict[str, Maker], count: int, side: int, seed: int) -> np.ndarray:

@@ -54,7 +54,7 @@ def each(count: int) -> list[set[int]]:
 def quick_image(tower: nn.Module, text: TextSide, work: Path) -> Recall:
     """The figures watched while the image tower trains."""
     found: Recall = {}
-    for kind in ("clean", "both"):
+    for kind in ("clean", "ground", "storm", "both"):
         vectors = judges.see(tower, judges.pictures(work, kind))
         found[f"name to {kind} R@1"] = recall(text.name_vectors, vectors, each(len(vectors)))["R@1"]
     rows = judges.drawn_by_openmoji(work)
@@ -73,6 +73,13 @@ def quick_speech(tower: nn.Module, text: TextSide, work: Path) -> Recall:
         figures = recall(vectors, text.name_vectors, [{row} for row in own])
         found |= {f"{speaker} to name R@{k}": figures[f"R@{k}"] for k in (1, 10)}
     return found
+
+
+def quick_meeting(eyes: nn.Module, ears: nn.Module, work: Path) -> Recall:
+    """Whether speech and pictures know each other, watched while they are trained together."""
+    vectors, own = judges.hear(ears, work, "espeak0", every=3)
+    pictures = judges.see(eyes, judges.pictures(work, "ground"))
+    return {"espeak0 to ground R@1": recall(vectors, pictures, [{row} for row in own])["R@1"]}
 
 
 def combinations(tower: nn.Module, text: TextSide, work: Path, seed: int = 17) -> dict[str, Recall]:

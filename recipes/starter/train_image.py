@@ -21,7 +21,7 @@ from multimodal.encoders._starter_features import Tokenizer
 from multimodal.encoders._starter_nets import SIDE, ImageTower, TextTower
 from recipes.starter import backgrounds, captions, evaluate, stage
 from recipes.starter.concepts import read
-from recipes.starter.train_text import Targets, encode_sorted, scene_batch, scene_loss
+from recipes.starter.train_text import encode_sorted, scene_batch, scene_loss
 from recipes.starter.training import Training
 
 KEPT_AT = 56  # pixels of a stored drawing
@@ -51,8 +51,6 @@ class Anchors:
         self.tower = TextTower().eval()
         self.tower.load_state_dict(saved["tower"])
         self.tokenizer = Tokenizer(json.loads((work / "vocabulary.json").read_text()))
-        self.targets = Targets(saved["targets"]["concepts"])
-        self.targets.load_state_dict(saved["targets"])
         self.names = [concept.name for concept in self.world]
         self.points = saved["points"]
         self.name_vectors = self.encode(self.names)
