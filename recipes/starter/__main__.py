@@ -24,6 +24,7 @@ from recipes.starter import (
     plot,
     prepare_speech,
     prepare_world,
+    restore,
     train_image,
     train_speech,
     train_text,
@@ -44,7 +45,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--text-minutes", type=float, default=13)
     parser.add_argument("--image-minutes", type=float, default=70)
     parser.add_argument("--speech-minutes", type=float, default=35)
-    parser.add_argument("--meet-minutes", type=float, default=5.5)
+    parser.add_argument("--meet-minutes", type=float, default=75)
+    parser.add_argument(
+        "--from-shipped", action="store_true", help="go on from the towers that ship, not from nothing"
+    )
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
@@ -72,6 +76,15 @@ def measure(work: Path, output: Path, free: list[str]) -> None:
     (output / "figures.json").write_text(text)
 
 
+def train_apart(asked: argparse.Namespace, work: Path) -> None:
+    """The three towers, text first, and the last layers of the other two fitted to meet."""
+    once(work / "teacher.npz", lambda: phrases.teach(work))
+    once(work / "text.pt", lambda: train_text.run(work, minutes=asked.text_minutes))
+    once(work / "image.pt", lambda: train_image.run(work, minutes=asked.image_minutes))
+    once(work / "audio.pt", lambda: train_speech.run(work, minutes=asked.speech_minutes))
+    once(work / "audio_aligned.pt", lambda: align.run(work))
+
+
 def main() -> None:
     """All steps in order."""
     asked = arguments()
@@ -81,12 +94,12 @@ def main() -> None:
     free = (HERE / "free_phrases.txt").read_text().split("\n")[:-1]
     once(npm / "node_modules", lambda: fetch_npm(npm))
     once(work / "glyphs.npz", lambda: prepare_world.run(npm / "node_modules", work))
-    once(work / "teacher.npz", lambda: phrases.run(work, free))
+    once(work / "phrases.json", lambda: phrases.gather(work, free))
     once(work / "speech.npz", lambda: prepare_speech.run(work))
-    once(work / "text.pt", lambda: train_text.run(work, minutes=asked.text_minutes))
-    once(work / "image.pt", lambda: train_image.run(work, minutes=asked.image_minutes))
-    once(work / "audio.pt", lambda: train_speech.run(work, minutes=asked.speech_minutes))
-    once(work / "audio_aligned.pt", lambda: align.run(work))
+    if asked.from_shipped:
+        once(work / "audio_aligned.pt", lambda: restore.run(work))
+    else:
+        train_apart(asked, work)
     once(work / "image_met.pt", lambda: meet.run(work, minutes=asked.meet_minutes))
     export.run(work, output)
     measure(work, output, free)

@@ -1,4 +1,4 @@
-"""Step 7: the last layers of the image and speech towers once more, so that all three modalities meet.
+"""Step 8: the last layers of the image and speech towers once more, so that all three modalities meet.
 
 Trained apart against one bank of texts, each tower learns vectors that *tell texts apart* rather than lie near them
 (they lean on the bank's small directions), and two such towers agree with the texts but hardly with each other: speech

@@ -20,11 +20,14 @@ from recipes.starter import captions, judges
 from recipes.starter.concepts import read
 
 Recall = dict[str, float]
+UNTOUCHED = ("untouched ground", "untouched storm", "untouched both")
 SPEAKERS = {
     "unseen voices": ("espeak0", "espeak1", "espeak2"),
     "flite kal16": ("kal16",),
     "flite rms": ("rms",),
     "festival": ("festival",),
+    "untouched flite slt": ("slt",),
+    "untouched flite awb": ("awb",),
 }
 
 
@@ -116,7 +119,7 @@ class Shipped:
 def full(folder: Path, work: Path, free: list[str]) -> dict[str, object]:
     """Every figure of the model card, from the weights as shipped."""
     model = Shipped(folder, work)
-    kinds = ("clean", "trained", "ground", "storm", "both", "twemoji")
+    kinds = ("clean", "trained", "ground", "storm", "both", *UNTOUCHED, "twemoji")
     seen = {kind: judges.see(model.image, judges.pictures(work, kind)) for kind in kinds}
     found = text_figures(model, seen) | speech_figures(model, work, seen)
     rows = judges.drawn_by_openmoji(work)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from multimodal.encoders._starter_nets import SIDE
-from recipes.starter import backgrounds, captions, stage
+from recipes.starter import backgrounds, captions, gale, stage
 
 KEPT_AT = 56  # pixels of a stored drawing
 POOL = 1500  # backgrounds drawn for one gallery
@@ -24,6 +24,9 @@ KINDS = {
     "ground": ("noto", backgrounds.HELD_OUT, 0.6),
     "storm": ("noto", PLAIN, 0.6),
     "both": ("noto", backgrounds.HELD_OUT, 0.6),
+    "untouched ground": ("noto", backgrounds.UNTOUCHED, 0.6),
+    "untouched storm": ("noto", PLAIN, 0.6),
+    "untouched both": ("noto", backgrounds.UNTOUCHED, 0.6),
     "twemoji": ("twemoji", WHITE, 0.0),
     "openmoji": ("openmoji", WHITE, 0.0),
 }
@@ -43,6 +46,7 @@ def pictures(work: Path, kind: str, seed: int = 99) -> Tensor:
 
     Kinds: clean (white), trained (training's own families, freshly drawn), ground (background families never trained
     on), storm (distortions never trained on), both, twemoji (white), openmoji (white; an artist never trained on).
+    The untouched ones are of kinds that were never even looked at before the weights were finished.
     """
     artist, makers, jitter = KINDS[kind]
     drawings = np.load(work / ("openmoji.npz" if artist == "openmoji" else "glyphs.npz"))[artist]
@@ -52,6 +56,8 @@ def pictures(work: Path, kind: str, seed: int = 99) -> Tensor:
         drawn = stage.weather(drawn, scene.generator)
     if kind in ("storm", "both"):
         drawn = stage.storm(drawn, seed)
+    if kind in ("untouched storm", "untouched both"):
+        drawn = gale.gale(drawn, seed)
     return stage.as_bytes(drawn)
 
 
@@ -76,7 +82,7 @@ def see(tower: nn.Module, batch: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def clips(work: Path) -> dict[str, np.ndarray]:
-    """speech_judge.npz: names by held-out voices (espeak0..2), kal16, rms and festival."""
+    """speech_judge.npz: names by held-out voices (espeak0..2), flite's kal16, rms, slt and awb, and festival."""
     return dict(np.load(work / "speech_judge.npz"))
 
 

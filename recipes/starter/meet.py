@@ -1,4 +1,4 @@
-"""Step 8: the whole image and speech towers once more, together, toward the locked texts and toward each other.
+"""Step 9: the whole image and speech towers once more, together, toward the locked texts and toward each other.
 
 Losses of `align` at the text tower's scale, for both towers: find the concept among all by its point, its name and by
 where the other modality now stands; find the own caption in the batch; lie near it. Where the other modality stands is
@@ -36,7 +36,7 @@ from recipes.starter.train_text import scene_batch, scene_loss
 from recipes.starter.training import Training
 
 PLAIN, SCENES, COLOURED = 132, 68, 56  # pictures of a batch
-CLIPS = 80
+CLIPS = 160
 COLOUR, LETTERS = 0.5, 0.3  # weights
 MEMORY = 0.7  # of the running means
 
@@ -188,21 +188,24 @@ def run(work: Path, *, minutes: float, seed: int = 43) -> None:
     ears.load_state_dict(torch.load(work / "audio_aligned.pt", weights_only=True))
     names = Anchors(work).name_vectors
     seen, heard = Standing(names), Standing(names)
-    modules: dict[str, nn.Module] = {
-        "towers": nn.ModuleList([eyes, ears]), "seen": seen, "heard": heard,
-    }  # fmt: skip
-    training = Training(
-        work, "meet", modules, minutes=minutes, peak=2e-3, decay=0.02, warm_up=60, seed=seed, muon="towers"
-    )
-    meeting = Meeting(work, training.seed)
-    while training.going_on():
-        parts = meeting.pictures(eyes, seen, heard) | meeting.speech(ears, heard, seen)
-        training.learn(torch.stack(list(parts.values())).sum())
-        if training.step % 50 == 1:
-            training.log(**parts)
-        if training.step % 500 == 0:
-            training.save()
-            watch(training, eyes, ears, meeting.anchors, work)
-    training.save()
+    seeing, hearing = (
+        Training(
+            work, name, {"tower": tower, "standing": standing},
+            minutes=minutes, peak=peak, decay=0.02, warm_up=60, seed=seed, muon="tower",
+        )
+        for name, tower, standing, peak in (("meet_image", eyes, seen, 2e-3), ("meet_audio", ears, heard, 8e-4))
+    )  # fmt: skip
+    meeting = Meeting(work, seeing.seed)
+    while seeing.going_on() and hearing.going_on():
+        pictures, speech = meeting.pictures(eyes, seen, heard), meeting.speech(ears, heard, seen)
+        seeing.learn(torch.stack(list(pictures.values())).sum())
+        hearing.learn(torch.stack(list(speech.values())).sum())
+        if seeing.step % 50 == 1:
+            seeing.log(loss=sum(pictures.values()), **pictures)
+            hearing.log(loss=sum(speech.values()), **speech)
+        if seeing.step % 500 == 0:
+            seeing.save()
+            hearing.save()
+            watch(seeing, eyes, ears, meeting.anchors, work)
     torch.save(eyes.eval().state_dict(), work / "image_met.pt")
     torch.save(ears.eval().state_dict(), work / "audio_met.pt")

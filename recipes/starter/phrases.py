@@ -141,12 +141,16 @@ class Teacher:
         return vectors
 
 
-def run(work: Path, free: list[str]) -> None:
-    """Step 2: phrases.json and teacher.npz (float16 vectors of every phrase)."""
+def gather(work: Path, free: list[str]) -> None:
+    """Step 2: phrases.json, every training phrase by source."""
     from recipes.starter.concepts import read
 
-    found = supply(read(work / "world.jsonl"), free)
-    (work / "phrases.json").write_text(json.dumps(found))
+    (work / "phrases.json").write_text(json.dumps(supply(read(work / "world.jsonl"), free)))
+
+
+def teach(work: Path) -> None:
+    """Step 4: teacher.npz, the teacher's float16 vectors of every phrase."""
+    found: dict[str, list[str]] = json.loads((work / "phrases.json").read_text())
     teacher = Teacher()
     np.savez(
         work / "teacher.npz",

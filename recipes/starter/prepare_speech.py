@@ -109,15 +109,17 @@ def run(work: Path, seed: int = 5) -> None:
 
 
 def judge(world: list[Concept], espeak: voices.Espeak, work: Path) -> None:
-    """Every name by held-out espeak variants (three each), by flite's kal16 and rms, and by festival."""
-    recorder, held = Recorder(2_000_000), voices.held_out_voices()
+    """Every name by held-out espeak variants (three each), by flite, and by festival.
+
+    slt and awb are not looked at before the weights are finished."""
+    recorder, held = Recorder(3_000_000), voices.held_out_voices()
     for turn in range(JUDGE_ROUNDS):
         for number, concept in enumerate(world):
             voice = held[(number + turn * 7) % len(held)]
             recorder.add(
                 espeak.say(concept.name, voice), espeak.rate_hz, concept.name, number, f"espeak{turn}"
             )
-    for speaker in ("kal16", "rms"):
+    for speaker in ("kal16", "rms", "slt", "awb"):
         for number, concept in enumerate(world):
             recorder.add(*voices.flite(concept.name, speaker), concept.name, number, speaker)
     spoken = voices.festival([concept.name for concept in world], work / "festival")

@@ -1,4 +1,4 @@
-"""Step 5: the image tower, drawn scenes toward the points and captions of the finished text tower (locked).
+"""Step 6: the image tower, drawn scenes toward the points and captions of the finished text tower (locked).
 
 Losses: a scene's vector picks its things among all concepts (points and names both), and its own caption among the
 batch's, where batches hold scenes that share a thing but not a colour or company. A plain classifier on the features,

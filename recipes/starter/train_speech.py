@@ -1,4 +1,4 @@
-"""Step 6: the speech tower, toward the finished text tower's vector of what was said (locked), with a CTC reader.
+"""Step 7: the speech tower, toward the finished text tower's vector of what was said (locked), with a CTC reader.
 
 Losses: an utterance picks its own words among the batch's and, where it says a concept's name, the concept among all;
 its vector points where the text's does; the CTC head writes the letters.

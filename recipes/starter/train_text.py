@@ -1,4 +1,4 @@
-"""Step 4: the text tower, distilled from the teacher, and the concept points that pictures and speech will aim at.
+"""Step 5: the text tower, distilled from the teacher, and the concept points that pictures and speech will aim at.
 
 Five losses, all against the teacher's own space turned (PCA, centred) to DIM axes:
 - geometry: a phrase's vector points where the teacher's does;

@@ -1,6 +1,8 @@
 """The recipe's own claims: what is held out stays out, scenes show what they say, the tools do what they name."""
 
 import random
+from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.starter import backgrounds, captions, concepts, evaluate, stage
+from recipes.starter import backgrounds, captions, concepts, evaluate, gale, meet, restore, stage
 from recipes.starter.muon import Muon, orthogonal
 
 COUNT = 300
@@ -74,13 +76,18 @@ def test_only_one_picture_of_each_meaning_is_kept(emoji, duplicate):
 
 
 def test_no_judging_background_is_trained_on():
-    assert not set(backgrounds.HELD_OUT) & set(backgrounds.TRAINED)
-    assert not set(backgrounds.HELD_OUT.values()) & set(backgrounds.TRAINED.values())
+    families = (backgrounds.TRAINED, backgrounds.HELD_OUT, backgrounds.UNTOUCHED)
+    for first, second in combinations(families, 2):
+        assert not set(first) & set(second)
+        assert not set(first.values()) & set(second.values())
 
 
-@pytest.mark.parametrize("family", [*backgrounds.TRAINED, *backgrounds.HELD_OUT])
+ALL_GROUNDS = backgrounds.TRAINED | backgrounds.HELD_OUT | backgrounds.UNTOUCHED
+
+
+@pytest.mark.parametrize("family", ALL_GROUNDS)
 def test_backgrounds_are_pictures_and_seeded(family):
-    maker = {**backgrounds.TRAINED, **backgrounds.HELD_OUT}[family]
+    maker = ALL_GROUNDS[family]
     first, again = (backgrounds.pool({family: maker}, 3, 64, seed=4) for _ in range(2))
     assert first.shape == (3, 3, 64, 64) and first.dtype == np.uint8
     assert np.array_equal(first, again)
@@ -150,3 +157,67 @@ def test_recall_counts_any_right_answer():
     queries = torch.eye(12)[:3]
     gallery = torch.eye(12).flip(0)
     assert evaluate.recall(queries, gallery, [{11}, {0, 10}, {3}])["R@1"] == pytest.approx(66.7)
+
+
+def test_every_untouched_distortion_changes_a_picture_and_repeats_with_its_seed():
+    pictures = torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    blown = gale.gale(pictures, 5)
+    assert blown.shape == pictures.shape and blown.min() >= 0 and blown.max() <= 1
+    assert ((blown - pictures).abs().mean((1, 2, 3)) > 0.02).all()
+    assert torch.equal(blown, gale.gale(pictures, 5))
+
+
+class FewAnchors:
+    """Three things, whose captions get vectors of their own."""
+
+    def __init__(self):
+        self.names = ["cat", "car", "key"]
+
+    def encode(self, texts):
+        generator = torch.Generator().manual_seed(0)
+        self.told = texts
+        return torch.nn.functional.normalize(torch.randn(len(texts), 256, generator=generator), dim=-1)
+
+
+def test_the_colour_loss_is_small_for_the_right_colour_and_large_for_a_wrong_one():
+    colours = meet.Colours(FewAnchors(), captions.HeldOut((), ()))
+    scenes = [(captions.Thing(1, 4),), (captions.Thing(0),), (captions.Thing(0, 2), captions.Thing(1, 3))]
+    right = torch.zeros(3, 256)
+    right[0] = colours.vectors[1, 4]
+    wrong = torch.zeros(3, 256)
+    wrong[0] = colours.vectors[1, 5]
+    assert colours.loss(right, scenes) < 1e-3 < 5 < colours.loss(wrong, scenes)
+
+
+def test_the_colour_loss_never_names_a_held_out_combination():
+    held = captions.HeldOut(((1, 5),), ())
+    colours = meet.Colours(FewAnchors(), held)
+    vectors = torch.zeros(1, 256)
+    vectors[0] = colours.vectors[1, 5]
+    assert colours.loss(vectors, [(captions.Thing(1, 4),)]) < 5  # the best match is not a candidate
+    rng = random.Random(0)
+    assert not any(
+        (scene[0].concept, scene[0].colour) == (1, 5) for scene in meet.coloured(rng, 500, 3, held)
+    )
+
+
+def test_where_a_modality_stands_moves_toward_what_is_seen():
+    standing = meet.Standing(torch.eye(3))
+    standing.see(torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([0]))
+    assert standing.vectors[0, 1] > 0.3 and torch.allclose(standing.vectors.norm(dim=1), torch.ones(3))
+    assert torch.equal(standing.vectors[1:], torch.eye(3)[1:])
+
+
+def test_a_concept_is_restored_from_its_name_and_never_from_held_out_keywords():
+    concept = concepts.Concept("🔑", "key", ("lock", "door"), ("secret",), None, "Objects")
+    said = restore.sayings(concept, random.Random(0))
+    assert said[0] == "key" and "a picture of a key" in said
+    assert any(text.startswith("key: ") for text in said) and not any("secret" in text for text in said)
+
+
+def test_neither_list_of_free_phrases_repeats_the_other():
+    first, second = (
+        set((Path(restore.__file__).parent / name).read_text().splitlines())
+        for name in ("free_phrases.txt", "fresh_phrases.txt")
+    )
+    assert len(first) == len(second) == 40 and not first & second
