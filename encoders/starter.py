@@ -64,7 +64,7 @@ class _Starter(Encoder):
     def _settle(self, net: nn.Module, tensors: Mapping[str, Tensor], runtime: Runtime) -> None:
         # BatchNorm counts its training batches in a buffer that no inference reads; it is not kept
         net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()} | _counters(net))
-        self.device = runtime.torch_device
+        self.runtime, self.device = runtime, runtime.torch_device
         self.net = net.eval().requires_grad_(False).to(self.device, runtime.dtype)
 
     def state_dict(self) -> Mapping[str, Tensor]:
@@ -141,8 +141,11 @@ class StarterImage(_Starter):
         import torch
 
         from multimodal.encoders._starter_features import picture
+        from multimodal.encoders._starter_nets import SIDE
 
-        return {"pictures": torch.stack([picture(item.load()) for item in items])}  # type: ignore[arg-type]
+        min_side = SIDE if self.runtime.decode == "fast" else None
+        pixels = [item.load(min_side=min_side) for item in items]  # type: ignore[call-arg, union-attr]
+        return {"pictures": torch.stack([picture(one) for one in pixels])}  # type: ignore[arg-type]
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         vectors: torch.Tensor = self.net(batch["pictures"].to(self.device))

