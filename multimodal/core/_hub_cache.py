@@ -2,10 +2,11 @@
 
     <hub cache>/models--owner--name/refs/<branch>                the commit a branch or tag was last seen at
                                    /snapshots/<commit>/<file>    a link to blobs/<the ETag the hub announced>
-    <own cache>/listings/owner--name/<commit>.json               the names of all files of a commit
-               /files/<key>/<file>                               plain URLs, see `_hub_url`
+                                   /.multimodal/<commit>.json    ours: the names of all files of a commit
+                                   /.multimodal/<key>.unchecked  ours: see `hub._obtain`
+    <own cache>/files/<key>/<file>                               files at plain URLs, see `_hub_url`
 
-Both are looked up when they are needed, so that a changed environment counts at once.
+The environment is read when it is needed, so that a change counts at once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -50,8 +52,8 @@ class Address:
         return self._folder / "refs" / self.revision
 
     @property
-    def _listings(self) -> Path:
-        return own_cache() / "listings" / self.repo.replace("/", "--")
+    def _notes(self) -> Path:
+        return self._folder / ".multimodal"
 
     def snapshot(self, commit: str) -> Path:
         return self._folder / "snapshots" / commit
@@ -74,13 +76,13 @@ class Address:
     def listing(self, commit: str) -> list[str] | None:
         """The names of all files of a commit, if they were ever asked for."""
         try:
-            names = json.loads((self._listings / f"{commit}.json").read_text(encoding="utf-8"))
+            names = json.loads((self._notes / f"{commit}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return names if isinstance(names, list) else None
 
     def remember_listing(self, commit: str, names: list[str]) -> None:
-        _write(self._listings / f"{commit}.json", json.dumps(names, ensure_ascii=False))
+        _write(self._notes / f"{commit}.json", json.dumps(names, ensure_ascii=False))
 
     def present(self, commit: str) -> list[str]:
         """The names of the files of a commit that are in the cache, sorted."""
@@ -96,7 +98,22 @@ class Address:
     def guard(self, commit: str, name: str, kind: str) -> Path:
         """A small file that says something of one file in the cache: kind "lock" or "unchecked"."""
         key = hashlib.sha256(f"{commit}/{name}".encode()).hexdigest()[:24]
-        return hub_cache() / ".locks" / self._folder.name / f"multimodal-{key}.{kind}"
+        return self._notes / f"{key}.{kind}"
+
+
+def is_offline(offline: bool = False) -> bool:
+    """Whether the network is out of bounds: by the option, or by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE."""
+    if offline or is_set("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        return True
+    # huggingface_hub looks at the environment once, when it is imported, and then refuses every request
+    loaded = sys.modules.get("huggingface_hub.constants")
+    return loaded is not None and bool(loaded.HF_HUB_OFFLINE)
+
+
+def is_set(*names: str) -> bool:
+    """Whether the first of these variables that is there says yes, in huggingface_hub's words."""
+    value = next((os.environ[name] for name in names if os.environ.get(name)), "")
+    return value.upper() in ("1", "ON", "YES", "TRUE")
 
 
 def hub_cache() -> Path:

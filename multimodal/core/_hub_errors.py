@@ -32,13 +32,13 @@ def persist(action: Callable[[], T], passing: Callable[[BaseException], bool]) -
     return action()
 
 
-def ask(action: Callable[[], T], at: Address, what: str) -> T:
+def ask(action: Callable[[], T], at: Address, what: str, *, patient: bool = True) -> T:
     """What `action`, some request of huggingface_hub's, returns. what: "config.json", "the list of files".
 
-    Raises UnknownModel for what is not there, DownloadError for everything else.
+    patient: whether to try again what may pass. Raises UnknownModel for what is not there, else DownloadError.
     """
     try:
-        return persist(action, _passing)
+        return persist(action, _passing) if patient else action()
     except MultimodalError:
         raise
     except Exception as error:
@@ -112,12 +112,22 @@ def _refused(error: BaseException, at: Address, what: str) -> MultimodalError:
             "a token of that account"
         )
     if status in (401, 403):
+        sent = "authorization" in error.request.headers  # type: ignore[attr-defined]
+        cure = (
+            "the token sent (HF_TOKEN, or 'hf auth login') is not one that may read it"
+            if sent
+            else ("set HF_TOKEN to a token that may read it")
+        )
         return DownloadError(
             f"{at.endpoint} does not give {what} of {at.repo} (HTTP {status}): it is private, or no repository has "
-            "that name; check the name, and set HF_TOKEN to a token that may read it"
+            f"that name; check the name, and {cure}"
         )
-    if status == 404:
+    if isinstance(error, errors.RepositoryNotFoundError):
         return UnknownModel(f"no repository {at.repo!r} at {at.endpoint} (HTTP {status}); check the name")
+    if status == 404:
+        return UnknownModel(
+            f"{at} is not there or has no {what} (HTTP {status}); check the name and HF_ENDPOINT"
+        )
     if status in BUSY:
         return DownloadError(
             f"{at.endpoint} cannot give {what} of {at.repo} now (HTTP {status}, asked more than once); try again later"

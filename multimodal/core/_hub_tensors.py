@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from multimodal.core._hub_cache import inside
 from multimodal.core.errors import CheckpointError, InvalidInput
 
+INDEX = ".index.json"
 ZIP, PICKLE, LFS_POINTER = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
 
 
@@ -29,7 +31,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
             start = stream.read(64)
     except FileNotFoundError as error:
         raise CheckpointError(f"there are no weights at {path}: the file is missing") from error
-    if path.name.endswith(".index.json"):
+    if path.name.endswith(INDEX):
         return _sharded(path)
     if not start:
         raise CheckpointError(f"{path} is empty; fetch or copy it again")
@@ -59,6 +61,11 @@ def _safetensors(path: Path) -> dict[str, Any]:
 def _checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
+    if _is_torchscript(path):  # of which torch.load makes a warning and an error of its own
+        raise CheckpointError(
+            f"{path} is refused: it is a TorchScript archive, which holds a program beside its weights. If you "
+            "trust it, convert it once with torch.jit.load(…).state_dict() and safetensors.torch.save_file"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -70,17 +77,20 @@ def _checkpoint(path: Path) -> dict[str, Any]:
             "safetensors.torch.save_file"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, UnicodeDecodeError) as error:
-        if "TorchScript" in str(error):
-            raise CheckpointError(
-                f"{path} is refused: it is a TorchScript archive, which holds a program beside its weights. If you "
-                "trust it, convert it once with torch.jit.load(…).state_dict() and safetensors.torch.save_file"
-            ) from error
         raise _damaged(path, error) from error
     if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}, expected tensors by name; save a model's state_dict()"
         )
     return dict(content)
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
@@ -93,6 +103,8 @@ def _sharded(path: Path) -> dict[str, Any]:
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         names = sorted({str(inside(name)) for name in files.values()})
+        if any(name.endswith(INDEX) for name in names):
+            raise ValueError("it names an index")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is no index of weights ({error!r}); fetch or copy it again") from error
     tensors: dict[str, Any] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import os
 import re
 import sys
 import urllib.error
@@ -33,8 +32,6 @@ def url(url: str, *, sha256: str | None = None, offline: bool = False) -> Path:
     One process fetches, others wait; a transfer that broke off is continued by the next call.
     Raises UnknownModel if nothing is there, DownloadError if it cannot be fetched or has another digest.
     """
-    from multimodal.core.hub import is_offline
-
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidInput(f"a file is fetched from an address as 'https://host/file', got {url!r}")
@@ -45,7 +42,7 @@ def url(url: str, *, sha256: str | None = None, offline: bool = False) -> Path:
     target = cache.own_cache() / "files" / key / (unquote(PurePosixPath(parts.path).name) or "file")
     if target.is_file():
         return target
-    if is_offline(offline):
+    if cache.is_offline(offline):
         raise DownloadError(
             f"offline, and {url} is not in the cache {cache.own_cache()}: load it once with the network (without "
             "offline=True and HF_HUB_OFFLINE)"
@@ -129,8 +126,7 @@ def _copy(answer: http.client.HTTPResponse, stream: BinaryIO, advance: Callable[
 @contextlib.contextmanager
 def _progress(name: str, have: int, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on the error stream if that is a terminal; what it gives is called with the bytes just received."""
-    quiet = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").upper() in ("1", "ON", "YES", "TRUE")
-    if quiet or not sys.stderr.isatty():
+    if cache.is_set("HF_HUB_DISABLE_PROGRESS_BARS") or not sys.stderr.isatty():
         yield lambda count: None
         return
     from rich.console import Console

@@ -7,17 +7,18 @@ A file is fetched once and then taken from the cache, which is huggingface_hub's
                                 cache is used, with a warning
     offline=True, or HF_HUB_OFFLINE=1 in the environment: nothing at all
 
-HF_ENDPOINT names a private mirror, HF_TOKEN who you are. Every file is compared with the digest its hub announced
-before anything reads it. Errors are `UnknownModel` for what is not there and `DownloadError` for the rest; after each
-of them the cache is as it was, and the next call tries again.
+HF_ENDPOINT names a private mirror, HF_TOKEN who you are. A file fetched here is compared with the digest its hub
+announced before anything reads it. Errors are `UnknownModel` for what is not there and `DownloadError` for the rest;
+after each of them the cache is as it was, and the next call tries again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import importlib.util
 import os
-import sys
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from multimodal.core import _hub_cache as cache
-from multimodal.core._hub_cache import Address
+from multimodal.core._hub_cache import Address, is_offline
 from multimodal.core._hub_errors import ask, is_gone
 from multimodal.core._hub_tensors import load_tensors
 from multimodal.core._hub_url import url
@@ -33,20 +34,8 @@ from multimodal.core.errors import DownloadError, InvalidInput, MissingExtra, Mu
 
 __all__ = ["file", "is_offline", "listing", "load_tensors", "snapshot", "url"]
 
-TRUE = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads its variables
 DEFAULT_ENDPOINT = "https://huggingface.co"
-
-
-def is_offline(offline: bool = False) -> bool:
-    """Whether the network is out of bounds: by the option, or by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE."""
-    if (
-        offline
-        or (os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or "").upper() in TRUE
-    ):
-        return True
-    # huggingface_hub looks at the environment once, when it is imported, and then refuses every request
-    loaded = sys.modules.get("huggingface_hub.constants")
-    return loaded is not None and bool(loaded.HF_HUB_OFFLINE)
+GLOB = re.compile(r"[*?\[]|/$")
 
 
 def file(
@@ -68,7 +57,7 @@ def file(
     if found is not None and at.pinned:
         return found
     try:
-        announced = _head(at, at.revision, name)
+        announced = _head(at, at.revision, name, patient=found is None)
     except MultimodalError as error:
         if found is None or is_gone(error):
             raise
@@ -98,10 +87,13 @@ def snapshot(
     at = _address(repo, revision, extra)
     if is_offline(offline):
         return _offline_snapshot(at, patterns, ignore)
+    present = not _lacking(at, patterns, ignore)
+    if present and at.pinned and (at.listing(at.revision) is not None or not GLOB.search("".join(patterns))):
+        return at.snapshot(at.revision)
     try:
-        commit, names = _commit_and_names(at)
+        commit, names = _commit_and_names(at, patient=not present)
     except MultimodalError as error:
-        if is_gone(error) or not _all_present(at, patterns, ignore):
+        if is_gone(error) or not present:
             raise
         _warn_stale(at, error)
         return _offline_snapshot(at, patterns, ignore)
@@ -130,7 +122,7 @@ def listing(repo: str, *, revision: str | None = None, offline: bool = False, ex
             raise _not_here(at, ["any file"])
         return present
     try:
-        return _commit_and_names(at)[1]
+        return _commit_and_names(at, patient=not present)[1]
     except MultimodalError as error:
         if is_gone(error) or not present:
             raise
@@ -160,7 +152,7 @@ def _address(repo: str, revision: str | None, extra: str) -> Address:
     return Address(repo, revision or constants.DEFAULT_REVISION, endpoint)
 
 
-def _head(at: Address, revision: str, name: str) -> Any:
+def _head(at: Address, revision: str, name: str, *, patient: bool = True) -> Any:
     """huggingface_hub's HfFileMetadata: commit_hash, etag, size."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
@@ -179,15 +171,16 @@ def _head(at: Address, revision: str, name: str) -> Any:
     return found
 
 
-def _commit_and_names(at: Address) -> tuple[str, list[str]]:
+def _commit_and_names(at: Address, *, patient: bool) -> tuple[str, list[str]]:
     if at.pinned and (names := at.listing(at.revision)) is not None:
         return at.revision, names
     from huggingface_hub import HfApi, constants
 
     what = "the list of files"
     api = HfApi(endpoint=at.endpoint)
+    timeout = constants.HF_HUB_ETAG_TIMEOUT
     info = ask(
-        lambda: api.model_info(at.repo, revision=at.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT), at, what
+        lambda: api.model_info(at.repo, revision=at.revision, timeout=timeout), at, what, patient=patient
     )
     if not info.sha or info.siblings is None:
         raise DownloadError(
@@ -200,28 +193,24 @@ def _commit_and_names(at: Address) -> tuple[str, list[str]]:
 
 def _obtain(at: Address, commit: str, name: str, announced: Any) -> Path:
     """A file of a commit: fetched by one process while others wait, and compared with its digest."""
-    from filelock import FileLock
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import WeakFileLock
 
     if (found := at.find(commit, name)) is not None:
         return found
     lock, unchecked = at.guard(commit, name, "lock"), at.guard(commit, name, "unchecked")
     ask(lambda: lock.parent.mkdir(parents=True, exist_ok=True), at, name)
-    with FileLock(lock, mode=0o664):
+    with contextlib.ExitStack() as held:
+        ask(lambda: held.enter_context(WeakFileLock(lock)), at, name)
         if (found := at.find(commit, name)) is not None:
             return found
         cache.require_room(cache.hub_cache(), announced.size or 0, f"{name} of {at.repo}")
-        # What this note says is checked here or, if this process dies before it is, by the next one
+        # The note says what to compare the file with: if this process dies before it did so, the next one does
         ask(lambda: unchecked.write_text(announced.etag, encoding="utf-8"), at, name)
-        fetched = ask(
-            lambda: hf_hub_download(
-                at.repo, name, revision=commit, endpoint=at.endpoint, cache_dir=cache.hub_cache()
-            ),
-            at,
-            name,
-        )
-        _settle(at, Path(fetched), name, unchecked)
-    return Path(fetched)
+        options = {"revision": commit, "endpoint": at.endpoint, "cache_dir": cache.hub_cache()}
+        path = Path(ask(lambda: hf_hub_download(at.repo, name, **options), at, name))
+        _settle(at, path, name, unchecked)
+    return path
 
 
 def _checked(at: Address, commit: str, name: str) -> Path | None:
@@ -250,18 +239,18 @@ def _matching(names: Sequence[str], patterns: Sequence[str], ignore: Sequence[st
 
 
 def _lacking(at: Address, patterns: Sequence[str], ignore: Sequence[str]) -> list[str]:
-    """What the cache lacks of the revision as last seen. Without its list of files: the patterns, if none matches."""
+    """What the cache lacks of the revision as last seen.
+
+    Where nobody asked for its list of files (another library fetched it) any match must do: what no pattern needs is
+    not known.
+    """
     commit = at.last_commit()
-    if commit is None:
-        return list(patterns)
-    names = at.listing(commit)
-    if names is None:
-        return [] if _matching(at.present(commit), patterns, ignore) else list(patterns)
-    return [name for name in _matching(names, patterns, ignore) if _checked(at, commit, name) is None]
-
-
-def _all_present(at: Address, patterns: Sequence[str], ignore: Sequence[str]) -> bool:
-    return not _lacking(at, patterns, ignore)
+    names = None if commit is None else at.listing(commit)
+    if commit is None or names is None:
+        present = [] if commit is None else at.present(commit)
+        return [] if _matching(present, patterns, ignore) else list(patterns)
+    wanted = _matching(names, patterns, ignore)
+    return [name for name in wanted if _checked(at, commit, name) is None] if wanted else list(patterns)
 
 
 def _offline_snapshot(at: Address, patterns: Sequence[str], ignore: Sequence[str]) -> Path:
