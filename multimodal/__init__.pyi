@@ -14,9 +14,11 @@ from .core.pipeline import pipeline as pipeline
 from .core.space import Head as Head
 from .core.space import Space as Space
 from .core.types import Audio as Audio
+from .core.types import Frames as Frames
 from .core.types import Image as Image
 from .core.types import Modality as Modality
 from .core.types import Text as Text
+from .core.types import Video as Video
 from .core.types import Waveform as Waveform
 from .core.types import as_item as as_item
 from .index import Hit as Hit

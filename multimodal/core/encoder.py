@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from multimodal.core.errors import EncoderError, InvalidInput, UnsupportedModality
-from multimodal.core.types import Audio, Image, Item, Modality, Text
+from multimodal.core.types import Audio, Image, Item, Modality, Text, Video
 from multimodal.core.vectors import row_list
 
 if TYPE_CHECKING:
@@ -135,10 +135,10 @@ class Encoder(abc.ABC):
         if len(items) == 0:
             raise InvalidInput("the list of items is empty; give at least one")
         for position, item in enumerate(items):
-            if not isinstance(item, Text | Image | Audio):
+            if not isinstance(item, Text | Image | Audio | Video):
                 raise InvalidInput(
-                    f"item {position} is a {type(item).__name__}; Encoder.encode takes Text, Image or Audio items "
-                    "(Space.encode takes plain values too)"
+                    f"item {position} is a {type(item).__name__}; Encoder.encode takes Text, Image, Audio or "
+                    "Video items (Space.encode takes plain values too)"
                 )
             if item.modality != self.modality:
                 raise UnsupportedModality(

@@ -1,4 +1,4 @@
-"""How large a picture or a sound may be. Checked against the header, before anything is decoded.
+"""How large a picture, a sound or a video may be. Checked against the header, before anything is decoded.
 
 `set_limits` changes the default of the whole process. `limits(...)` changes it for the current thread or async
 task only, so one server request cannot loosen another's; a thread pool that should inherit it runs its work
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -24,8 +25,8 @@ MAX_BYTES = 4 * 2**30  # 4 GiB: four hours of mono float32 at 48 kHz are 2.6 GiB
 class Limits:
     """The largest media accepted.
 
-    max_pixels: width x height of a picture.
-    max_seconds: length of a sound.
+    max_pixels: width x height of a picture, or of each in a video.
+    max_seconds: length of a sound or a video.
     max_bytes: size of the file (or bytes) as given, and again of what it decodes to.
     """
 
@@ -56,6 +57,24 @@ class Limits:
                 f"multimodal.limits(max_seconds={-(-n_samples // rate_hz)})"
             )
         self.check_bytes(n_samples * 4, f"{name} (decoded)")
+
+    def check_length(self, seconds: float, name: str) -> None:
+        """Raises MediaTooLarge if a video runs longer than `max_seconds`, whatever part of it is asked for."""
+        if seconds > self.max_seconds:
+            raise MediaTooLarge(
+                f"{name}: {seconds:,.1f} seconds of video, more than the limit of {self.max_seconds:,}; cut it, or "
+                f"allow it with multimodal.limits(max_seconds={math.ceil(seconds)})"
+            )
+
+    def check_frames(self, n_frames: int, width: int, height: int, name: str) -> None:
+        """Raises MediaTooLarge if so many frames as RGB are beyond `max_bytes`."""
+        n_bytes = n_frames * width * height * 3
+        if n_bytes > self.max_bytes:
+            raise MediaTooLarge(
+                f"{name}: {n_frames:,} frames of {width:,} x {height:,} pixels are {n_bytes:,} bytes, more than the "
+                f"limit of {self.max_bytes:,}; ask for fewer with load(n_frames=...), or allow it with "
+                f"multimodal.limits(max_bytes={n_bytes})"
+            )
 
     def check_bytes(self, n_bytes: int, name: str) -> None:
         """Raises MediaTooLarge if this many bytes are beyond `max_bytes`."""

@@ -1,6 +1,6 @@
 """What a source holds: opened safely, told by its content and never by its name.
 
-Knows the first bytes of formats, not how to decode them: see media_image and media_audio.
+Knows the first bytes of formats, not how to decode them: see media_image, media_audio and media_video.
 """
 
 from __future__ import annotations
@@ -37,6 +37,12 @@ UNKNOWN = Signature(None, "")
 AVIF_BRANDS = {b"avif", b"avis"}
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 SOUND_BRANDS = {b"M4A ", b"M4B ", b"M4P "}
+
+QUICKTIME_ATOMS = {b"moov", b"mdat", b"wide"}
+TRANSPORT_PACKETS = (
+    (0, 188),
+    (4, 192),
+)  # (where, how often) an MPEG transport stream has a "G": from a TV, a camera
 
 SIGNATURES: tuple[tuple[bytes, Signature], ...] = (
     (b"\xff\xd8\xff", Signature(Modality.IMAGE, "pillow")),  # JPEG
@@ -80,6 +86,10 @@ def signature(head: bytes) -> Signature:
         return _brand(head)
     if head[:4] == b"OggS" and head[28:35] == b"\x80theora":
         return Signature(None, "av:ogg")
+    if head[4:8] in QUICKTIME_ATOMS and head[0] < ord(" "):  # before QuickTime files began with a brand
+        return Signature(None, "av:mov")
+    if any(head[at::size][:3] == b"GGG" for at, size in TRANSPORT_PACKETS):
+        return Signature(None, "av:mpegts")
     for start, found in SIGNATURES:
         if head.startswith(start):
             return found
@@ -115,7 +125,7 @@ def sniff(source: Source | str) -> Modality:
     Raises MediaNotFound, MediaUnsupported (a directory, text, no known format), MediaCorrupt (empty),
     MediaTooLarge, MissingExtra (only a look inside tells, and that needs PyAV).
     """
-    from multimodal.core import media_audio, media_image
+    from multimodal.core import media_av, media_image
 
     source = Path(source) if isinstance(source, str) else source
     with opened(source) as (file, name):
@@ -124,7 +134,7 @@ def sniff(source: Source | str) -> Modality:
         if found.modality is not None:
             return found.modality
         if found.decoder:
-            return media_audio.look_inside(file, name, found.decoder)
+            return media_av.look_inside(file, name, found.decoder)
         if media_image.can_open(file):
             return Modality.IMAGE
         raise unsupported(name, head, "a picture or a sound")

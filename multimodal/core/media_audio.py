@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported, MissingExtra
+from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported
 from multimodal.core.limits import get_limits
 from multimodal.core.media import HEAD_BYTES, Source, opened, signature, unsupported
-from multimodal.core.types import Modality, Waveform
+from multimodal.core.media_av import import_av, open_av
+from multimodal.core.types import Waveform
 
 if TYPE_CHECKING:
     import torch
@@ -101,46 +102,9 @@ def _collect(blocks: Iterator[NDArray[np.float32]], rate_hz: int, name: str) -> 
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
 
 
-def look_inside(file: BinaryIO, name: str, decoder: str) -> Modality:
-    """VIDEO if the container shows moving pictures, AUDIO if it only sounds."""
-    import_av(name)
-    with _open_av(file, name, decoder) as container:
-        # A cover picture in a music file is a video stream too, but attached.
-        moving = [one for one in container.streams.video if "ATTACHED_PIC" not in one.disposition.name]
-        if moving:
-            return Modality.VIDEO
-        if container.streams.audio:
-            return Modality.AUDIO
-    raise MediaUnsupported(f"{name}: is a media container without a picture or a sound in it")
-
-
-def import_av(name: str) -> Any:
-    """The module `av`. Raises MissingExtra if it is not installed."""
-    try:
-        import av
-    except ImportError as error:
-        raise MissingExtra(
-            f"{name}: reading this container (m4a, aac, mp4, webm, wma, …)", package="av", extra="av"
-        ) from error
-    return av
-
-
-def _open_av(file: BinaryIO, name: str, decoder: str) -> Any:
-    av = import_av(name)
-    file.seek(0)
-    try:
-        # The demuxer is named, so that no file can pass for a playlist that makes FFmpeg open others or the network.
-        return av.open(file, format=decoder.removeprefix("av:"))
-    except av.FFmpegError as error:
-        raise MediaCorrupt(
-            f"{name}: begins like a media container, but cannot be opened ({error.strerror}); "
-            "copy or download it again"
-        ) from error
-
-
 def _decode_av(file: BinaryIO, name: str, decoder: str) -> Waveform:
     av = import_av(name)
-    with _open_av(file, name, decoder) as container:
+    with open_av(file, name, decoder) as container:
         if not container.streams.audio:
             raise MediaUnsupported(f"{name}: has no sound track")
         stream = container.streams.audio[0]

@@ -1,4 +1,4 @@
-"""The items: text, pictures and sounds with an explicit modality, decoded only when asked.
+"""The items: text, pictures, sounds and videos with an explicit modality, decoded only when asked.
 
 An item holds a source and nothing else; `.load()` turns it into the one canonical form of its modality, anew each
 time (nothing is cached, nothing is changed in place), so items are cheap, pickle, and are safe to load in threads.
@@ -15,7 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from multimodal.core.errors import InvalidInput, MediaUnsupported
+from multimodal.core import sources
+from multimodal.core.errors import InvalidInput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +43,19 @@ class Waveform:
     @property
     def seconds(self) -> float:
         return len(self.samples) / self.rate_hz
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Moving pictures as numbers: `frames` uint8 (t, h, w, 3) RGB; `times_s` float32 (t,), when each begins to be
+    shown, in seconds from the start of the clip; `seconds`, how long the whole clip is."""
+
+    frames: NDArray[np.uint8]
+    times_s: NDArray[np.float32]
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.frames)
 
 
 @dataclass(frozen=True)
@@ -93,11 +107,11 @@ class Image:
         uri: str | None = None,
     ) -> None:
         given: Any = source
-        opened = _path_or_bytes(given, "Image")
-        if opened is None and not (_is_pil(given) or _is_array(given)):
+        opened = sources.path_or_bytes(given, "Image")
+        if opened is None and not (sources.is_pil(given) or sources.is_array(given)):
             raise InvalidInput(
                 "Image takes a path, the bytes of a file, a PIL image or a uint8 array (h, w, 3), "
-                f"got {_describe_type(given)}"
+                f"got {sources.describe_type(given)}"
             )
         self.source = given if opened is None else opened
         self.uri = str(opened) if uri is None and isinstance(opened, Path) else uri
@@ -116,7 +130,7 @@ class Image:
         return media_image.decode_image(self.source, min_side)
 
     def __repr__(self) -> str:
-        return f"Image({_describe_source(self.source, self.uri)})"
+        return f"Image({sources.describe_source(self.source, self.uri)})"
 
     def _repr_png_(self) -> bytes:
         from multimodal.core import media_image
@@ -144,11 +158,11 @@ class Audio:
         uri: str | None = None,
     ) -> None:
         given: Any = source
-        opened = _path_or_bytes(given, "Audio")
-        if opened is None and not _is_sound_mapping(given):
+        opened = sources.path_or_bytes(given, "Audio")
+        if opened is None and not sources.is_sound_mapping(given):
             raise InvalidInput(
                 "Audio takes a path, the bytes of a file, or {'array': samples, 'sampling_rate': Hz}, "
-                f"got {_describe_type(given)}"
+                f"got {sources.describe_type(given)}"
             )
         self.source = given if opened is None else opened
         self.uri = str(opened) if uri is None and isinstance(opened, Path) else uri
@@ -165,7 +179,7 @@ class Audio:
         return waveform if rate_hz is None else media_audio.resample(waveform, rate_hz)
 
     def __repr__(self) -> str:
-        return f"Audio({_describe_source(self.source, self.uri)})"
+        return f"Audio({sources.describe_source(self.source, self.uri)})"
 
     def _repr_html_(self) -> str:
         from multimodal.core import media_audio
@@ -173,7 +187,73 @@ class Audio:
         return media_audio.player_html(self.load())
 
 
-Item = Text | Image | Audio
+class Video:
+    """Moving pictures: a path (str or Path), the bytes of a file, a uint8 RGB array (t, h, w, 3), or PIL images.
+
+    fps: frames a second, of an array or a list, which cannot tell it; a file tells its own.
+    `uri` defaults to the path if one is given. Raises InvalidInput at once for a source of another type, or an fps that
+    is missing, not above 0, or given with a file.
+    """
+
+    modality: ClassVar[Modality] = Modality.VIDEO
+    __slots__ = ("fps", "source", "uri")
+
+    source: Path | bytes | NDArray[np.uint8] | Sequence[PIL.Image.Image]
+    fps: float | None
+    uri: str | None
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | bytes | bytearray | NDArray[Any] | Sequence[PIL.Image.Image],
+        *,
+        fps: float | None = None,
+        uri: str | None = None,
+    ) -> None:
+        given: Any = source
+        opened = sources.path_or_bytes(given, "Video")
+        if opened is None and not (sources.is_array(given) or sources.is_pil_list(given)):
+            raise InvalidInput(
+                "Video takes a path, the bytes of a file, a uint8 array (t, h, w, 3) or a list of PIL images, "
+                f"got {sources.describe_type(given)}"
+            )
+        sources.check_fps(fps, is_file=opened is not None)
+        self.source = given if opened is None else opened
+        self.fps = fps
+        self.uri = str(opened) if uri is None and isinstance(opened, Path) else uri
+
+    def load(
+        self, n_frames: int | None = None, fps: float | None = None, max_frames: int | None = None
+    ) -> Frames:
+        """Frames as RGB, upright, with their times: every one, or
+
+        n_frames: so many, each the one on screen in the middle of one of n equal parts of the whole clip; a clip that
+        has fewer shows some of them twice. fps: so many a second, spaced in the same way. max_frames: where there
+        would be more, so many instead.
+        Raises InvalidInput for a number below 1, n_frames and fps together, or an array of another shape or dtype;
+        MediaError (MediaNotFound, MediaUnsupported, MediaCorrupt, MediaTooLarge); MissingExtra without PyAV.
+        """
+        from multimodal.core import media_video
+
+        return media_video.decode_video(self.source, self.fps, media_video.wanted(n_frames, fps, max_frames))
+
+    def audio(self) -> Audio | None:
+        """Its sound track, or None if it has none. Raises what `load` raises for a file that is no video."""
+        from multimodal.core import media_video
+
+        if not isinstance(self.source, Path | bytes) or not media_video.has_sound(self.source):
+            return None
+        return Audio(self.source, uri=self.uri)
+
+    def __repr__(self) -> str:
+        return f"Video({sources.describe_source(self.source, self.uri)})"
+
+    def _repr_html_(self) -> str:
+        from multimodal.core import media_video
+
+        return media_video.strip_html(self.load(media_video.STRIP_FRAMES))
+
+
+Item = Text | Image | Audio | Video
 
 
 def as_item(value: object) -> Item:
@@ -181,22 +261,22 @@ def as_item(value: object) -> Item:
 
     A str is always text, never a path. A pathlib.Path is media, sniffed by content. A PIL image or a uint8 array
     (h, w, 3) is a picture; {"array", "sampling_rate"} is a sound; an item passes through.
-    Raises InvalidInput for anything else, MediaError for a Path that is not a picture or a sound.
+    Raises InvalidInput for anything else, MediaError for a Path that is not a picture, a sound or a video.
     """
-    if isinstance(value, Text | Image | Audio):
+    if isinstance(value, Text | Image | Audio | Video):
         return value
     if isinstance(value, str):
         return Text(value)
     if isinstance(value, Path):
         return _item_from_path(value)
-    if _is_pil(value):
+    if sources.is_pil(value):
         return Image(value)  # type: ignore[arg-type]
-    if _is_sound_mapping(value):
+    if sources.is_sound_mapping(value):
         return Audio(value)  # type: ignore[arg-type]
-    if _is_array(value):
+    if sources.is_array(value):
         return _item_from_array(value)
     raise InvalidInput(
-        f"cannot tell whether {_describe_type(value)} is text, a picture or a sound: pass a str (text), a "
+        f"cannot tell whether {sources.describe_type(value)} is text, a picture or a sound: pass a str (text), a "
         "pathlib.Path, a PIL image, {'array': ..., 'sampling_rate': ...}, or say it with Text(), Image() or Audio()"
     )
 
@@ -204,14 +284,9 @@ def as_item(value: object) -> Item:
 def _item_from_path(path: Path) -> Item:
     from multimodal.core import media
 
-    found = media.sniff(path)
-    if found is Modality.IMAGE:
-        return Image(path)
-    if found is Modality.AUDIO:
-        return Audio(path)
-    raise MediaUnsupported(
-        f"{path}: is {found}, which cannot be encoded yet; for its sound track pass Audio({str(path)!r})"
-    )
+    kinds = {Modality.IMAGE: Image, Modality.AUDIO: Audio, Modality.VIDEO: Video}
+    item: Item = kinds[media.sniff(path)](path)  # type: ignore[abstract]
+    return item
 
 
 def _item_from_array(array: Any) -> Item:
@@ -219,52 +294,5 @@ def _item_from_array(array: Any) -> Item:
         return Image(array)
     raise InvalidInput(
         f"an array of {array.dtype} with shape {array.shape} is neither a picture (uint8, (h, w, 3)) nor a sound "
-        "({'array': samples, 'sampling_rate': Hz})"
+        "({'array': samples, 'sampling_rate': Hz}); a video is Video(array, fps=...)"
     )
-
-
-def _path_or_bytes(source: object, what: str) -> Path | bytes | None:
-    if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
-        if not isinstance(path, str) or not path or "\0" in path:
-            raise InvalidInput(f"{what} got {path!r}, which cannot be a path")
-        return Path(path)
-    return bytes(source) if isinstance(source, bytes | bytearray) else None
-
-
-def _is_pil(value: object) -> bool:
-    import PIL.Image
-
-    return isinstance(value, PIL.Image.Image)
-
-
-def _is_array(value: object) -> bool:
-    import numpy as np
-
-    return isinstance(value, np.ndarray)
-
-
-def _is_sound_mapping(value: object) -> bool:
-    return isinstance(value, Mapping) and "array" in value and "sampling_rate" in value
-
-
-def _describe_type(value: object) -> str:
-    if isinstance(value, Mapping):
-        return f"a mapping with keys {sorted(map(str, value))}"
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a value of type {type(value).__name__}"
-
-
-def _describe_source(source: object, uri: str | None) -> str:
-    if isinstance(source, Path):
-        shown = repr(str(source))
-    elif isinstance(source, bytes):
-        shown = f"{len(source):,} bytes"
-    elif isinstance(source, Mapping):
-        shown = f"{len(source['array']):,} samples at {source['sampling_rate']} Hz"
-    elif _is_array(source):
-        shown = f"array {source.shape}"  # type: ignore[attr-defined]
-    else:
-        shown = f"PIL {source.mode} {source.size}"  # type: ignore[attr-defined]
-    return shown if uri is None or isinstance(source, Path) else f"{shown}, uri={uri!r}"

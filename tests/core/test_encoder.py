@@ -77,7 +77,7 @@ def test_wrong_arguments_are_refused(toy: ModuleType) -> None:
     with pytest.raises(InvalidInput, match=r"^batch_size must be a whole number of at least 1, got 0$"):
         encoder.encode(TEXTS, batch_size=0)
     with pytest.raises(
-        InvalidInput, match=r"^item 1 is a str; Encoder.encode takes Text, Image or Audio items"
+        InvalidInput, match=r"^item 1 is a str; Encoder.encode takes Text, Image, Audio or Video items"
     ):
         encoder.encode([Text("a"), "b"])
     with pytest.raises(

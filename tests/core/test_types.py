@@ -13,9 +13,9 @@ import pytest
 import soundfile
 
 from multimodal.core.card import Card
-from multimodal.core.errors import InvalidInput, MediaTooLarge, MediaUnsupported, MissingExtra
+from multimodal.core.errors import InvalidInput, MediaTooLarge, MissingExtra
 from multimodal.core.limits import Limits, get_limits, limits, set_limits
-from multimodal.core.types import Audio, Image, Modality, Text, as_item
+from multimodal.core.types import Audio, Image, Modality, Text, Video, as_item
 
 PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
 SOUND = {"array": np.zeros(8, dtype=np.float32), "sampling_rate": 8_000}
@@ -221,7 +221,7 @@ def test_limits_that_allow_nothing_are_refused() -> None:
         set_limits(5)  # type: ignore[arg-type]
 
 
-def test_a_video_path_is_refused_with_the_way_to_its_sound(tmp_path: Path) -> None:
+def test_a_video_path_is_a_video(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
     path = tmp_path / "clip"
     with av.open(path, "w", format="mp4") as container:
@@ -229,7 +229,6 @@ def test_a_video_path_is_refused_with_the_way_to_its_sound(tmp_path: Path) -> No
         for _ in range(3):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8))))
         container.mux(stream.encode())
-    with pytest.raises(
-        MediaUnsupported, match=r"clip: is video, which cannot be encoded yet; for its sound track pass Audio"
-    ):
-        as_item(path)
+    item = as_item(path)
+    assert isinstance(item, Video) and item.modality is Modality.VIDEO and item.uri == str(path)
+    assert as_item(item) is item
