@@ -17,7 +17,8 @@ from multimodal.core.space import Space
 from multimodal.index.filters import check_metadata, whole_number
 from multimodal.index.results import AddReport, Failure
 from multimodal.index.sources import Found, entries, read
-from multimodal.index.store import Row, Store
+from multimodal.index.store import Store
+from multimodal.index.table import Origin, Row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +60,7 @@ class _Job:
     """The running totals of one add, the batch that is not encoded yet, and the chunk that is not written yet."""
 
     def __init__(self, store: Store, space: Space, batch_size: int, progress: Progress | None) -> None:
+        store.complete()
         self.store, self.space, self.batch_size, self.progress = store, space, batch_size, progress
         self.added = self.updated = 0
         self.failed: list[Failure] = []
@@ -104,9 +106,10 @@ class _Job:
 
         if self._chunk:
             rows, vectors = zip(*self._chunk.values(), strict=True)
-            added, updated = self.store.upsert(rows, np.stack(vectors))
-            self.added += added
-            self.updated += updated
+            known = self.store.known([row.id for row in rows])
+            self.store.upsert(rows, [Origin(row.id) for row in rows], np.stack(vectors))
+            self.added += len(rows) - len(known)
+            self.updated += len(known)
         self._chunk, self._chars = {}, 0
 
     def _advance(self) -> None:

@@ -66,6 +66,11 @@ def is_in(column: str, values: Sequence[str], what: str) -> str:
     return f"{column} IN ({', '.join(map(_quoted, values))})"
 
 
+def begins_with(column: str, start: str) -> str:
+    """`column` begins with a text, letter by letter."""
+    return f"starts_with({column}, {_quoted(start)})"
+
+
 def check_metadata(metadata: object) -> Metadata:
     """Metadata as stored: a new dict of str -> str, int, float, bool or None; numpy scalars become plain ones.
 

@@ -19,7 +19,8 @@ from multimodal.index.build import Progress
 from multimodal.index.filters import condition, whole_number
 from multimodal.index.results import AddReport, Hits
 from multimodal.index.sources import check_ids
-from multimodal.index.store import About, Store, is_store
+from multimodal.index.store import Store, is_store
+from multimodal.index.table import About
 
 if TYPE_CHECKING:
     import PIL.Image

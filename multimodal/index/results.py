@@ -18,7 +18,8 @@ class Hit:
     """One thing found.
 
     score: cosine of query and item, -1 to 1. uri: the absolute path of a file, or what the item was given, or None.
-    text: the words themselves, of a text; None for anything else.
+    text: the words themselves, of a text; None for anything else. start_s, end_s: of a long sound, the part of it
+    that was found, in seconds. start_char, end_char: of a long text file, the part that `text` is, in characters.
     """
 
     id: str
@@ -27,6 +28,10 @@ class Hit:
     modality: Modality
     metadata: Metadata = field(default_factory=dict, hash=False)
     text: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    start_char: int | None = None
+    end_char: int | None = None
 
     @property
     def snippet(self) -> str:
@@ -57,8 +62,9 @@ class Hits(list[Hit]):
 class Failure:
     """Something that could not be added.
 
-    stage: "read" (finding it and telling what it is) or "encode" (decoding it and the model). reason: what was
-    wrong and the cure. uri: the path, or the item's uri, or its place in what was given, as "item 7".
+    stage: where it failed. "walk": a folder that cannot be listed. "read": finding it and telling what it is. "decode":
+    its pixels, sound or words. "encode": the model. "write": the index. reason: what was wrong and the cure. uri: the
+    path, or the item's uri, or its place in what was given, as "item 7".
     """
 
     uri: str
@@ -72,23 +78,60 @@ class Failure:
 
 @dataclass(frozen=True)
 class AddReport:
-    """What became of everything given to `Index.add`: each thing is counted once, in one of the three.
+    """What became of everything given to `Index.add` or found by `Index.sync`: each thing is counted once.
 
-    added: ids the index did not have. updated: ids it had (or that came twice), now with the new content.
+    added: things the index did not have. updated: things it had, whose content or metadata are now new. failed: what
+    could not be read or encoded. unchanged: things it had as they are, which were not encoded again. moved: files
+    known under another path, which were not encoded again. deleted: files that are gone, and left the index.
+    duplicates: things left out because the index has the same content under another name (if asked for).
+    A long sound or text is one thing, however many rows it has.
     """
 
     added: int
     updated: int
     failed: tuple[Failure, ...] = ()
+    unchanged: int = 0
+    moved: int = 0
+    deleted: int = 0
+    duplicates: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return asdict(self) | {"failed": [failure.to_dict() for failure in self.failed]}
 
     def __str__(self) -> str:
-        return f"{self.added:,} added, {self.updated:,} updated, {len(self.failed):,} failed"
+        rest = {name: getattr(self, name) for name in ("unchanged", "moved", "deleted", "duplicates")}
+        counts = {"added": self.added, "updated": self.updated} | {k: n for k, n in rest.items() if n}
+        return ", ".join(f"{n:,} {name}" for name, n in (*counts.items(), ("failed", len(self.failed))))
 
     def _repr_html_(self) -> str:
         from multimodal.index import show
 
         return show.report_html(self)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an add or a sync has come.
+
+    done: things dealt with, however they ended; failed is a part of it. step: how many of them since the last call.
+    total: of how many, or None while that is not known. seconds: since it began. rate: things a second, over the last
+    seconds. eta_s: seconds to go at that rate, or None while that is not known.
+    """
+
+    done: int
+    step: int
+    total: int | None
+    failed: int
+    seconds: float
+    rate: float
+
+    @property
+    def eta_s(self) -> float | None:
+        if self.total is None or self.rate <= 0:
+            return None
+        return max(0, self.total - self.done) / self.rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self) | {"eta_s": self.eta_s}

@@ -14,7 +14,8 @@ from multimodal.core.space import Space
 from multimodal.core.types import Modality, as_item
 from multimodal.core.vectors import unit_rows
 from multimodal.index.results import Hit, Hits
-from multimodal.index.store import Row, Store
+from multimodal.index.store import Store
+from multimodal.index.table import Row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,4 +92,5 @@ def _cosines(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArra
 
 
 def _hit(row: Row, score: float) -> Hit:
-    return Hit(row.id, row.uri, score, Modality(row.modality), row.metadata, row.text)
+    place = (row.start_s, row.end_s, row.start_char, row.end_char)
+    return Hit(row.id, row.uri, score, Modality(row.modality), row.metadata, row.text, *place)

@@ -6,54 +6,33 @@ is there exactly if the table is.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal.core.errors import IndexStateError
-from multimodal.index.filters import is_in
-from multimodal.index.results import Metadata
+from multimodal.index import table as layout
+from multimodal.index.filters import begins_with, is_in
+from multimodal.index.table import ORIGIN, SHOWN, About, Origin, Row, read_about, schema
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 TABLE = "items"
-ABOUT_KEY = b"multimodal.index"
-FORMAT = 1  # raised when an older reader could no longer understand the index
-COLUMNS = ["id", "uri", "modality", "text", "metadata"]
 IDS_A_STATEMENT = 1000
 MAX_SMALL_FILES = 64
 KEEP_OLD_VERSIONS = timedelta(hours=1)  # what was replaced stays that long, for searches that began before
-UNIQUE = {
-    "lance-schema:unenforced-primary-key": "true"
-}  # two processes that add one id at once do not double it
 
 
-@dataclass(frozen=True)
-class About:
-    """What an index must know of the space its vectors come from. `address`: what `load` takes to load it again."""
+class Known(NamedTuple):
+    """What the index holds of one thing: its first row, where it came from, and how many rows it has."""
 
-    space: str
-    address: str
-    fingerprint: str
-    dim: int
-    modalities: tuple[str, ...]
-    format: int = FORMAT
-
-
-class Row(NamedTuple):
-    """One item as stored, without its vector."""
-
-    id: str
-    uri: str | None
-    modality: str
-    text: str | None
-    metadata: Metadata
+    row: Row
+    origin: Origin
+    n_rows: int
 
 
 class Store:
@@ -63,6 +42,12 @@ class Store:
         self.path = path
         self.about = about
         self._table = table
+        self._see_columns()
+
+    def _see_columns(self) -> None:
+        names = set(self._table.schema.names)
+        self._shown = [name for name in SHOWN if name in names]
+        self._complete = names.issuperset(ORIGIN)
 
     @classmethod
     def create(cls, path: Path, about: About) -> Store:
@@ -73,7 +58,7 @@ class Store:
             # Beside the target, so that the final rename stays on one file system and is atomic.
             with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
                 new = Path(scratch) / "new"
-                _connect(new).create_table(TABLE, schema=_schema(about))
+                _connect(new).create_table(TABLE, schema=schema(about))
                 new.replace(path)
         except OSError as error:
             _refuse_existing(path)  # another process was quicker
@@ -95,16 +80,37 @@ class Store:
         except (OSError, ValueError, RuntimeError) as error:
             raise IndexStateError(f"the index at {str(path)!r} is damaged or incomplete ({error}); restore it from a "
                                   "copy, or delete it and make it anew with Index.create")  from error  # fmt: skip
-        return cls(path, table, _read_about(path, metadata))
+        return cls(path, table, read_about(path, metadata))
 
-    def upsert(self, rows: Sequence[Row], vectors: NDArray[np.float32]) -> tuple[int, int]:
-        """Writes rows and their vectors (n, dim) in one transaction -> (how many ids are new, how many were there).
+    def complete(self) -> None:
+        """Adds the columns that an index of an earlier version lacks; before anything is written."""
+        if self._complete:
+            return
+        names = set(self._table.schema.names)  # another process may have done it since
+        if "source" not in names:
+            self._table.add_columns({"source": "id"})
+        missing = [one for one in layout.added_later() if one.name not in names]
+        if missing:
+            self._table.add_columns(missing)
+        self._see_columns()
 
-        Ids must differ from each other.
+    def upsert(
+        self,
+        rows: Sequence[Row],
+        origins: Sequence[Origin],
+        vectors: NDArray[np.float32],
+        *,
+        replacing: Sequence[str] = (),
+    ) -> None:
+        """Writes rows and their vectors (n, dim) in one transaction; what has the id of one gives way to it.
+
+        Ids must differ from each other. replacing: of these sources, whatever rows are not among the new ones go, in
+        the same transaction.
         """
         operation = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-        result = operation.execute(_to_arrow(rows, vectors, self.about))
-        return int(result.num_inserted_rows), int(result.num_updated_rows)
+        if replacing:
+            operation = operation.when_not_matched_by_source_delete(is_in("source", replacing, "replacing"))
+        operation.execute(layout.to_arrow(rows, origins, vectors, self.about))
 
     def tidy(self) -> None:
         """Merges the many small files that many small writes leave, once there are enough to slow a search down."""
@@ -119,9 +125,43 @@ class Store:
                 raise
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Removes rows by id -> how many there were."""
-        parts = [ids[start : start + IDS_A_STATEMENT] for start in range(0, len(ids), IDS_A_STATEMENT)]
-        return sum(int(self._table.delete(is_in("id", part, "ids")).num_deleted_rows) for part in parts)
+        """Removes rows by their id, or by that of the thing they are a part of -> how many there were."""
+        return sum(
+            int(
+                self._table.delete(
+                    " OR ".join(is_in(name, part, "ids") for name in ("id", "source"))
+                ).num_deleted_rows
+            )
+            for part in _parts(ids)
+        )
+
+    def known(self, sources: Sequence[str]) -> dict[str, Known]:
+        """What the index holds of these things, by id; those it does not hold are left out."""
+        found: dict[str, Known] = {}
+        for part in _parts(sources):
+            for row, origin in self.origins(is_in("source", part, "sources")):
+                before = found.get(origin.source, Known(row, origin, 0))
+                found[origin.source] = before._replace(n_rows=before.n_rows + 1)
+        return found
+
+    def origins(self, condition: str | None = None) -> Iterator[tuple[Row, Origin]]:
+        """Every row that meets the condition, with where it came from; without its text, which may be long."""
+        names = [name for name in SHOWN if name != "text"]
+        query = self._table.search().select([*names, *ORIGIN])
+        for batch in (query if condition is None else query.where(condition)).to_batches():
+            yield from zip(layout.read_rows(batch), layout.read_origins(batch), strict=True)
+
+    def files_below(self, folder: str) -> Iterator[tuple[Row, Origin]]:
+        """Every row of a file below a folder (given with its last separator), by the path it had."""
+        return self.origins(
+            f"container IS NULL AND (mtime_ns IS NOT NULL OR content IS NULL) AND {begins_with('source', folder)}"
+        )
+
+    def whole(self, condition: str) -> tuple[list[Row], list[Origin], NDArray[np.float32]]:
+        """All there is of the rows that meet a condition, at once -> (rows, origins, vectors (n, dim))."""
+        found = self._table.search().select([*SHOWN, *ORIGIN, "vector"]).where(condition).to_arrow()
+        found = found.combine_chunks()
+        return layout.read_rows(found), layout.read_origins(found), layout.read_vectors(found, self.about.dim)
 
     def count(self, condition: str | None = None) -> int:
         """How many rows there are, or meet a condition."""
@@ -131,12 +171,12 @@ class Store:
         self, condition: str | None = None, *, vectors: bool = False
     ) -> Iterator[tuple[Row, NDArray[np.float32] | None]]:
         """Every row that meets the condition, batch by batch, with its vector (dim,) if asked."""
-        query = self._table.search().select(COLUMNS + ["vector"] * vectors)
+        query = self._table.search().select(self._shown + ["vector"] * vectors)
         if condition is not None:
             query = query.where(condition)
         for batch in query.to_batches():
-            matrix = _vectors(batch, self.about.dim) if vectors else None
-            for position, row in enumerate(_rows(batch)):
+            matrix = layout.read_vectors(batch, self.about.dim) if vectors else None
+            for position, row in enumerate(layout.read_rows(batch)):
                 yield row, None if matrix is None else matrix[position]
 
     def nearest(
@@ -150,12 +190,16 @@ class Store:
         query = (
             query.bypass_vector_index()
             .limit(max(1, min(n, self.count())))
-            .select([*COLUMNS, "vector", "_distance"])
+            .select([*self._shown, "vector", "_distance"])
         )
         if condition is not None:
             query = query.where(condition, prefilter=True)
         found = query.to_arrow().combine_chunks()
-        return _rows(found), _vectors(found, self.about.dim), found["_distance"].to_numpy()
+        return (
+            layout.read_rows(found),
+            layout.read_vectors(found, self.about.dim),
+            found["_distance"].to_numpy(),
+        )
 
 
 def is_store(path: Path) -> bool:
@@ -185,58 +229,5 @@ def _connect(path: Path) -> Any:
     return lancedb.connect(path, read_consistency_interval=timedelta(0))
 
 
-def _schema(about: About) -> Any:
-    import pyarrow as pa
-
-    fields = [
-        pa.field("id", pa.string(), nullable=False, metadata=UNIQUE),
-        pa.field("uri", pa.string()),
-        pa.field("modality", pa.string(), nullable=False),
-        pa.field("text", pa.string()),
-        pa.field("metadata", pa.json_()),
-        pa.field("vector", pa.list_(pa.float32(), about.dim)),
-    ]
-    return pa.schema(fields, metadata={ABOUT_KEY: json.dumps(asdict(about)).encode()})
-
-
-def _read_about(path: Path, metadata: dict[bytes, bytes]) -> About:
-    values = json.loads(metadata.get(ABOUT_KEY, b"null"))
-    if values is None:
-        raise IndexStateError(f"{str(path)!r} holds a LanceDB table that multimodal did not make; "
-                              "choose another folder for Index.create")  # fmt: skip
-    if values["format"] > FORMAT:
-        raise IndexStateError(f"the index at {str(path)!r} has format {values['format']}, this version reads up to "
-                              f"{FORMAT}: upgrade multimodal")  # fmt: skip
-    return About(**values | {"modalities": tuple(values["modalities"])})
-
-
-def _to_arrow(rows: Sequence[Row], vectors: NDArray[np.float32], about: About) -> Any:
-    import pyarrow as pa
-
-    ids, uris, modalities, texts, metadata = zip(*rows, strict=True)
-    as_json = pa.array([json.dumps(one, ensure_ascii=False) for one in metadata], pa.string())
-    columns = {
-        "id": pa.array(ids, pa.string()),
-        "uri": pa.array(uris, pa.string()),
-        "modality": pa.array(modalities, pa.string()),
-        "text": pa.array(texts, pa.string()),
-        "metadata": pa.ExtensionArray.from_storage(pa.json_(), as_json),
-        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), about.dim),
-    }
-    return pa.table(columns, schema=_schema(about))
-
-
-def _rows(found: Any) -> list[Row]:
-    columns = [found[name].to_pylist() for name in COLUMNS]
-    return [Row(id_, uri, modality, text, json.loads(metadata)) for id_, uri, modality, text, metadata in
-            zip(*columns, strict=True)]  # fmt: skip
-
-
-def _vectors(found: Any, dim: int) -> NDArray[np.float32]:
-    import numpy as np
-    import pyarrow as pa
-
-    column = found["vector"]
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]
-    return np.concatenate([np.empty(0, np.float32), *flat]).reshape(-1, dim)
+def _parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (values[start : start + IDS_A_STATEMENT] for start in range(0, len(values), IDS_A_STATEMENT))

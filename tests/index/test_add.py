@@ -218,6 +218,7 @@ def test_in_a_list_a_str_is_text_even_if_a_file_has_that_name(
     index.add(["apple.png"])
     assert next(index.rows()) == {
         "id": next(index.rows())["id"], "uri": None, "modality": "text", "text": "apple.png", "metadata": {},
+        "start_s": None, "end_s": None, "start_char": None, "end_char": None,
     }  # fmt: skip
 
 
@@ -367,9 +368,9 @@ def test_long_texts_fill_a_chunk_too(index: Index, monkeypatch: pytest.MonkeyPat
     written: list[int] = []
     upsert = index._store.upsert
 
-    def counted(rows: Any, vectors: Any) -> tuple[int, int]:
+    def counted(rows: Any, *rest: Any, **options: Any) -> None:
         written.append(len(rows))
-        return upsert(rows, vectors)
+        upsert(rows, *rest, **options)
 
     monkeypatch.setattr(index._store, "upsert", counted)
     index.add([f"a {n} " + "a " * 30 for n in range(6)], batch_size=1)

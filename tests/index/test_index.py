@@ -107,7 +107,7 @@ def test_a_creation_that_fails_leaves_nothing(
     def schema(about: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("multimodal.index.store._schema", schema)
+    monkeypatch.setattr("multimodal.index.store.schema", schema)
     with pytest.raises(KeyboardInterrupt):
         Index.create(tmp_path / "i", space)
     assert list(tmp_path.iterdir()) == []
@@ -147,9 +147,10 @@ def test_many_ids_are_deleted_at_once(index: Index) -> None:
 
 def test_rows_are_what_was_added_and_can_be_filtered(index: Index) -> None:
     index.add([("3 4 0 0", {"n": 1}), ("a", {"n": 2})], ids=["x", "y"])
+    whole = dict.fromkeys(("start_s", "end_s", "start_char", "end_char"))
     assert sorted(index.rows(), key=lambda row: row["id"]) == [
-        {"id": "x", "uri": None, "modality": "text", "text": "3 4 0 0", "metadata": {"n": 1}},
-        {"id": "y", "uri": None, "modality": "text", "text": "a", "metadata": {"n": 2}},
+        {"id": "x", "uri": None, "modality": "text", "text": "3 4 0 0", "metadata": {"n": 1}} | whole,
+        {"id": "y", "uri": None, "modality": "text", "text": "a", "metadata": {"n": 2}} | whole,
     ]
     (row,) = index.rows(where={"n": 1}, vectors=True)
     assert row["vector"].dtype == "float32"
