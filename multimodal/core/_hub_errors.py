@@ -98,7 +98,8 @@ def _root(error: BaseException) -> BaseException:
 def _refused(error: BaseException, at: Address, what: str) -> MultimodalError:
     from huggingface_hub import errors
 
-    status: int = error.response.status_code  # type: ignore[attr-defined]
+    response = error.response  # type: ignore[attr-defined]
+    status: int = response.status_code
     if isinstance(error, errors.EntryNotFoundError):
         return UnknownModel(f"{at} has no {what} (HTTP {status}); check the name")
     if isinstance(error, errors.RevisionNotFoundError):
@@ -112,7 +113,7 @@ def _refused(error: BaseException, at: Address, what: str) -> MultimodalError:
             "a token of that account"
         )
     if status in (401, 403):
-        sent = "authorization" in error.request.headers  # type: ignore[attr-defined]
+        sent = "authorization" in response.request.headers
         cure = (
             "the token sent (HF_TOKEN, or 'hf auth login') is not one that may read it"
             if sent

@@ -208,7 +208,11 @@ def _obtain(at: Address, commit: str, name: str, announced: Any) -> Path:
         # The note says what to compare the file with: if this process dies before it did so, the next one does
         ask(lambda: unchecked.write_text(announced.etag, encoding="utf-8"), at, name)
         options = {"revision": commit, "endpoint": at.endpoint, "cache_dir": cache.hub_cache()}
-        path = Path(ask(lambda: hf_hub_download(at.repo, name, **options), at, name))
+        try:
+            path = Path(ask(lambda: hf_hub_download(at.repo, name, **options), at, name))
+        except MultimodalError:
+            unchecked.unlink(missing_ok=True)
+            raise
         _settle(at, path, name, unchecked)
     return path
 
@@ -224,6 +228,7 @@ def _checked(at: Address, commit: str, name: str) -> Path | None:
 def _settle(at: Address, path: Path, name: str, unchecked: Path) -> None:
     if not cache.check(path, unchecked.read_text(encoding="utf-8")):
         cache.remove(path)
+        unchecked.unlink(missing_ok=True)
         raise DownloadError(
             f"{name} of {at.repo} is not what {at.endpoint} announced: its digest differs, and it was not kept; try "
             "again, and if it lasts, tell whoever runs the hub"

@@ -6,7 +6,10 @@
                                                     large ones: 302 to another host, X-Linked-Etag is the sha256
     GET  <other host>/<sha256>                      the content, by ranges too, and without anybody's token
 
-Errors carry X-Error-Code as the real hub's do. `requests` is the log: (method, path) in order of arrival.
+    GET  /plain/<file>                              no hub at all: a file on some server, by ranges too
+
+Errors carry X-Error-Code as the real hub's do. `requests` is the log, in order of arrival. The fixture `server` runs
+one and turns the environment to it.
 """
 
 from __future__ import annotations
@@ -14,13 +17,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import unquote
+
+import pytest
 
 LARGE = 1000  # bytes; from here on a file is kept apart, as git-lfs does
 
@@ -30,8 +39,8 @@ class Fault:
     """What goes wrong with requests whose path contains `path`.
 
     status: this answer instead, with `headers`. cut: the connection ends after so many bytes of the content. content:
-    other bytes, under the headers of the right ones. slow: seconds before the answer. without: headers left out.
-    method: for this one only. times: how often; None for always.
+    other bytes, under the headers of the right ones. slow: seconds before the answer. hold: half way, wait for this.
+    without: headers left out. method: for this one only. times: how often; None for always.
     """
 
     path: str
@@ -41,9 +50,18 @@ class Fault:
     cut: int | None = None
     content: bytes | None = None
     slow: float = 0.0
+    hold: threading.Event | None = None
     without: tuple[str, ...] = ()
     method: str | None = None
     times: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    range: str | None = field(compare=False, default=None)
+    token: str | None = field(compare=False, default=None)
 
 
 @dataclass
@@ -61,8 +79,9 @@ class LoopbackHub:
         self.branches: dict[str, dict[str, str]] = {}
         self.gated: set[str] = set()
         self.private: dict[str, str] = {}  # repo -> the token that opens it
-        self.requests: list[tuple[str, str]] = []
-        self.tokens: list[tuple[str, str | None]] = []  # (path, Authorization)
+        self.plain: dict[str, bytes] = {}
+        self.etags = True  # whether plain files carry one
+        self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self._lock = threading.Lock()
         self._main, self._store = self._server(self._main_answer), self._server(self._store_answer)
@@ -85,8 +104,12 @@ class LoopbackHub:
     def heal(self) -> None:
         self.faults.clear()
 
-    def seen(self, method: str = "", path: str = "") -> list[tuple[str, str]]:
-        return [one for one in self.requests if one[0].startswith(method) and path in one[1]]
+    def seen(self, method: str = "", path: str = "") -> list[Request]:
+        return [one for one in self.requests if one.method.startswith(method) and path in one.path]
+
+    def fetched(self, content: bytes) -> list[Request]:
+        """The requests for a large file's bytes."""
+        return self.seen("GET", hashlib.sha256(content).hexdigest())
 
     @contextmanager
     def down(self) -> Iterator[None]:
@@ -100,17 +123,17 @@ class LoopbackHub:
         self._stop(self._main)
         self._stop(self._store)
 
-    def _server(self, answer: object, address: tuple[str, int] = ("127.0.0.1", 0)) -> ThreadingHTTPServer:
+    def _server(self, answer: object, address: tuple[str, int] = ("127.0.0.1", 0)) -> _Server:
         handler = type("Handler", (_Handler,), {"hub": self, "answer": staticmethod(answer)})
-        server = ThreadingHTTPServer(address, handler)
-        server.daemon_threads = True
+        server = _Server(address, handler)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return server
 
     @staticmethod
-    def _stop(server: ThreadingHTTPServer) -> None:
+    def _stop(server: _Server) -> None:
         server.shutdown()
         server.server_close()
+        server.hang_up()
 
     def fault(self, method: str, path: str) -> Fault | None:
         with self._lock:
@@ -121,6 +144,8 @@ class LoopbackHub:
         return None
 
     def _main_answer(self, path: str, token: str | None) -> Answer:
+        if path.startswith("/plain/"):
+            return self._plain_answer(path.removeprefix("/plain/"))
         found = re.fullmatch(r"/api/models/(.+?)(?:/(revision|tree)/([^/?]+))?(?:\?.*)?", path)
         where = found or re.fullmatch(r"/(.+?)/(resolve)/([^/]+)/(.+)", path)
         if where is None:
@@ -163,13 +188,42 @@ class LoopbackHub:
             },
         )
 
+    def _plain_answer(self, name: str) -> Answer:
+        if name not in self.plain:
+            return _error(404, "NotFound")
+        content = self.plain[name]
+        return Answer(200, {"ETag": f'"{git_sha1(content)}"'} if self.etags else {}, content)
+
     def _store_answer(self, path: str, token: str | None) -> Answer:
         for commits in self.repos.values():
             for files in commits.values():
-                for content in files.values():
+                for name, content in files.items():
                     if hashlib.sha256(content).hexdigest() == path.strip("/"):
-                        return Answer(200, {"ETag": f'"{path.strip("/")}"'}, content)
+                        shown = {"Content-Disposition": f'inline; filename="{name.rpartition("/")[2]}";'}
+                        return Answer(200, {"ETag": f'"{path.strip("/")}"', **shown}, content)
         return _error(404, "NotFound")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, *how: Any) -> None:
+        self.connections: list[socket.socket] = []
+        super().__init__(*how)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self.connections.append(connection)
+        return connection, address
+
+    def hang_up(self) -> None:
+        """End the connections that clients keep open for their next request."""
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass  # a client that was killed, or hung up on
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -187,8 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, body: bool) -> None:
         token = self.headers.get("Authorization")
-        self.hub.requests.append((self.command, self.path))
-        self.hub.tokens.append((self.path, token))
+        self.hub.requests.append(Request(self.command, self.path, self.headers.get("Range"), token))
         fault = self.hub.fault(self.command, self.path) or Fault("")
         time.sleep(fault.slow)
         if fault.status is not None:
@@ -204,7 +257,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.end_headers()
         if body:
-            self.wfile.write(content[: fault.cut])
+            content, half = content[: fault.cut], len(content) // 2
+            self.wfile.write(content[:half])
+            if fault.hold is not None:
+                fault.hold.wait(5)
+            self.wfile.write(content[half:])
         if fault.cut is not None and body:
             self.close_connection = True
 
@@ -240,3 +297,34 @@ def _error(status: int, code: str, headers: dict[str, str] | None = None) -> Ans
 
 def _json(value: object) -> Answer:
     return Answer(200, {"Content-Type": "application/json"}, json.dumps(value).encode())
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """A running hub, the environment that points to it, empty caches, short timeouts and no waits between attempts."""
+    import huggingface_hub
+    from huggingface_hub import constants, file_download
+    from huggingface_hub.utils import _http
+
+    hub = LoopbackHub()
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HF_HOME", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "own"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.5)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    monkeypatch.setattr(
+        constants, "HF_HUB_DISABLE_TELEMETRY", True
+    )  # it asks the public hub about its callers
+    hasty = SimpleNamespace(sleep=lambda seconds: None, time=time.time)
+    monkeypatch.setattr(file_download, "time", hasty)
+    monkeypatch.setattr(_http, "time", hasty)
+    monkeypatch.setattr("multimodal.core._hub_errors.WAITS_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("multimodal.core._hub_url.TIMEOUT_S", 0.5)
+    huggingface_hub.close_session()
+    yield hub
+    huggingface_hub.close_session()
+    hub.stop()
