@@ -39,23 +39,25 @@ def decode_audio(source: Source | Mapping[str, Any]) -> Waveform:
     """See Audio.load."""
     if isinstance(source, Mapping):
         return _from_array(source["array"], source["sampling_rate"])
+    blocks = list(stream_audio(source))
+    return Waveform(np.concatenate([block.samples for block in blocks]), blocks[0].rate_hz)
+
+
+def stream_audio(source: Source) -> Iterator[Waveform]:
+    """A sound in blocks of some seconds, one after another: for what may be too long for memory. At least one comes.
+
+    Raises what Audio.load raises, when it comes to that.
+    """
     with opened(source) as (file, name):
         head = file.read(HEAD_BYTES)
         decoder = signature(head).decoder
         if decoder in ("pillow", "heif"):
             raise unsupported(name, head, "a sound")
         by_av = decoder.startswith("av:")
-        waveform = _decode_av(file, name, decoder) if by_av else _decode_soundfile(file, name, head)
-    if len(waveform.samples) == 0:
-        raise MediaCorrupt(
-            f"{name}: holds no samples, so there is nothing to hear; record or export it again"
-        )
-    if not np.isfinite(waveform.samples).all():
-        raise MediaCorrupt(f"{name}: its samples hold NaN or infinity; export it again as 16-bit PCM")
-    return waveform
+        yield from _decode_av(file, name, decoder) if by_av else _decode_soundfile(file, name, head)
 
 
-def _decode_soundfile(file: BinaryIO, name: str, head: bytes) -> Waveform:
+def _decode_soundfile(file: BinaryIO, name: str, head: bytes) -> Iterator[Waveform]:
     import soundfile
 
     try:
@@ -63,7 +65,7 @@ def _decode_soundfile(file: BinaryIO, name: str, head: bytes) -> Waveform:
             n_samples, rate_hz = sound.frames, sound.samplerate
             if n_samples < UNKNOWN_LENGTH:
                 get_limits().check_seconds(n_samples, rate_hz, name)
-            return Waveform(_collect(_blocks(sound), rate_hz, name), rate_hz)
+            yield from _mono(_blocks(sound), rate_hz, name)
     except soundfile.LibsndfileError as error:
         if not signature(head).decoder:
             raise unsupported(name, head, "a sound") from error
@@ -91,18 +93,23 @@ def _blocks(sound: Any) -> Iterator[NDArray[np.float32]]:
         yield block
 
 
-def _collect(blocks: Iterator[NDArray[np.float32]], rate_hz: int, name: str) -> NDArray[np.float32]:
-    """Blocks (n, channels) -> mono (n,), no further than the limits allow."""
-    parts: list[NDArray[np.float32]] = []
+def _mono(blocks: Iterator[NDArray[np.float32]], rate_hz: int, name: str) -> Iterator[Waveform]:
+    """Blocks (n, channels) -> mono (n,), checked, no further than the limits allow."""
     n_samples = 0
     for block in blocks:
         n_samples += len(block)
         get_limits().check_seconds(n_samples, rate_hz, name)
-        parts.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32))
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+        if not np.isfinite(mono).all():
+            raise MediaCorrupt(f"{name}: its samples hold NaN or infinity; export it again as 16-bit PCM")
+        yield Waveform(mono, rate_hz)
+    if n_samples == 0:
+        raise MediaCorrupt(
+            f"{name}: holds no samples, so there is nothing to hear; record or export it again"
+        )
 
 
-def _decode_av(file: BinaryIO, name: str, decoder: str) -> Waveform:
+def _decode_av(file: BinaryIO, name: str, decoder: str) -> Iterator[Waveform]:
     av = import_av(name)
     with open_av(file, name, decoder) as container:
         if not container.streams.audio:
@@ -116,7 +123,7 @@ def _decode_av(file: BinaryIO, name: str, decoder: str) -> Waveform:
         elif container.duration is not None:
             get_limits().check_seconds(container.duration * rate_hz // av.time_base, rate_hz, name)
         try:
-            return Waveform(_collect(_av_blocks(av, container, stream), rate_hz, name), rate_hz)
+            yield from _mono(_av_blocks(av, container, stream), rate_hz, name)
         except av.FFmpegError as error:
             raise MediaCorrupt(
                 f"{name}: its sound track cannot be decoded ({error.strerror}); copy or download it again"

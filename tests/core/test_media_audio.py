@@ -303,4 +303,4 @@ def test_a_sound_that_was_cut_short_gives_what_is_there() -> None:
 
 def test_reading_stops_at_the_limit_whatever_the_header_said() -> None:
     with limits(max_seconds=0.1), pytest.raises(MediaTooLarge, match=r"more than the limit of 0\.1"):
-        media_audio._collect(iter([np.zeros((1_000, 1), np.float32)] * 2), RATE, "liar.mp3")
+        list(media_audio._mono(iter([np.zeros((1_000, 1), np.float32)] * 2), RATE, "liar.mp3"))
