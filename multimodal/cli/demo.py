@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 HITS = 5
 INDEX_NAME, REPORT_NAME = "gallery.lance", "report.html"
 WIDTHS = (20, 23, 23, 23)  # the columns of all tables stand under each other, within 100 characters
-PLURALS = {Modality.IMAGE: "pictures", Modality.AUDIO: "spoken clips", Modality.TEXT: "notes"}
+PLURALS = {
+    Modality.IMAGE: "pictures",
+    Modality.AUDIO: "spoken clips",
+    Modality.TEXT: "notes",
+    Modality.VIDEO: "videos",
+}
 
 
 @dataclass(frozen=True)

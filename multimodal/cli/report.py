@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 THUMBNAIL_SIDE = 256
 WAVE_BARS = 44
 PLAYER_RATE_HZ = 16_000
-WORD = {Modality.TEXT: "words", Modality.IMAGE: "picture", Modality.AUDIO: "sound"}
+WORD = {Modality.TEXT: "words", Modality.IMAGE: "picture", Modality.AUDIO: "sound", Modality.VIDEO: "video"}
 # Stops the page from loading or running anything, whatever a file name or a note may hold.
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 FAVICON = (

@@ -2,7 +2,7 @@
 
 MultimodalError
 ├── InvalidInput            (ValueError)         an empty list, an empty string, a vector of the wrong size
-├── MediaError              (ValueError)         a file, bytes or array that cannot become a picture or sound
+├── MediaError              (ValueError)         a file, bytes or array that cannot become a picture, sound or video
 │   ├── MediaNotFound       (FileNotFoundError)  the path does not exist
 │   ├── MediaUnsupported                         a directory, a text file, a format nothing here decodes
 │   ├── MediaCorrupt                             empty, truncated, or broken inside
@@ -31,7 +31,7 @@ class InvalidInput(MultimodalError, ValueError):
 
 
 class MediaError(MultimodalError, ValueError):
-    """A source that cannot be turned into a picture or a sound."""
+    """A source that cannot be turned into a picture, a sound or a video."""
 
 
 class MediaNotFound(MediaError, FileNotFoundError):
@@ -39,7 +39,7 @@ class MediaNotFound(MediaError, FileNotFoundError):
 
 
 class MediaUnsupported(MediaError):
-    """Something is there, but it is not a picture or a sound that can be decoded here."""
+    """Something is there, but it is not a picture, a sound or a video that can be decoded here."""
 
 
 class MediaCorrupt(MediaError):

@@ -137,7 +137,7 @@ def sniff(source: Source | str) -> Modality:
             return media_av.look_inside(file, name, found.decoder)
         if media_image.can_open(file):
             return Modality.IMAGE
-        raise unsupported(name, head, "a picture or a sound")
+        raise unsupported(name, head, "a picture, a sound or a video")
 
 
 @contextlib.contextmanager
@@ -153,7 +153,7 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
         status = source.stat()
         if not stat.S_ISREG(status.st_mode):  # a named pipe would block for ever, /dev/zero never end
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise MediaUnsupported(f"{name}: is {what}, and a picture or sound file is due")
+            raise MediaUnsupported(f"{name}: is {what}, and a file with a picture, sound or video is due")
         _check_size(status.st_size, name)
         file = source.open("rb")
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -186,7 +186,8 @@ def unsupported(name: str, head: bytes, wanted: str) -> MediaUnsupported:
         return MediaUnsupported(f"{name}: holds {kind}, not {wanted}; {cure}")
     if found.decoder:
         return MediaUnsupported(
-            f"{name}: holds video or sound in a container, not {wanted}; for its sound use Audio(...)"
+            f"{name}: holds video or sound in a container, not {wanted}; for its frames use Video(...), for its sound "
+            "Audio(...)"
         )
     if _looks_like_text(head):
         return MediaUnsupported(

@@ -17,6 +17,7 @@ from PIL import ImageFile
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported, MissingExtra
 from multimodal.core.limits import get_limits
 from multimodal.core.media import HEAD_BYTES, UNKNOWN, Source, opened, signature, unsupported
+from multimodal.core.sources import check_count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,8 +69,8 @@ def decode_image(
     source: Source | PIL.Image.Image | NDArray[Any], min_side: int | None = None
 ) -> NDArray[np.uint8]:
     """See Image.load."""
-    if min_side is not None and (type(min_side) is bool or not isinstance(min_side, int) or min_side < 1):
-        raise InvalidInput(f"min_side must be a whole number of pixels above 0, got {min_side!r}")
+    if min_side is not None:
+        check_count(min_side, "min_side", of=" of pixels")
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, PIL.Image.Image):

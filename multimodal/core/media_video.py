@@ -1,8 +1,7 @@
 """Moving pictures: what FFmpeg opens (by PyAV), arrays and lists of pictures -> RGB uint8 (t, h, w, 3), upright.
 
 Of n frames, the i-th is the one on screen in the middle of the i-th of n equal parts of the clip, at the time
-(i + 1/2) * seconds / n: frames of the same clip do not depend on how its file was cut into groups. Between such times
-the reader leaps over what nobody asked for, to the key frame before the next one, and decodes from there.
+(i + 1/2) * seconds / n, however its file is cut into groups.
 
 Size and length are read from the header and checked against the limits first. A clip that was cut short gives what is
 there, its last frame standing still, as players do; where its own header shows that much is missing it is refused.
@@ -13,7 +12,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -25,16 +24,15 @@ from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported
 from multimodal.core.limits import get_limits
 from multimodal.core.media import HEAD_BYTES, Source, opened, signature, unsupported
 from multimodal.core.media_image import decode_image
-from multimodal.core.sources import frame_rate
+from multimodal.core.sources import check_count, frame_rate
 from multimodal.core.types import Frames
+from multimodal.core.video_reader import Reader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.uint8]
 
-LEAP_SECONDS = 1  # a frame further ahead than this is leapt to; below, decoding on is as quick
-MISSING_SECONDS = 1  # by which the pictures may end before the header says so
 STRIP_FRAMES, STRIP_HEIGHT = 6, 96
 
 
@@ -63,8 +61,8 @@ def wanted(n_frames: object, fps: object, max_frames: object) -> Wanted:
     if n_frames is not None and fps is not None:
         raise InvalidInput(f"give n_frames or fps, not both, got n_frames={n_frames!r} and fps={fps!r}")
     for name, value in (("n_frames", n_frames), ("max_frames", max_frames)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise InvalidInput(f"{name} must be a whole number of at least 1, got {value!r}")
+        if value is not None:
+            check_count(value, name)
     return Wanted(n_frames, None if fps is None else frame_rate(fps), max_frames)  # type: ignore[arg-type]
 
 
@@ -118,7 +116,7 @@ def _from_stream(container: Any, stream: Any, name: str, what: Wanted) -> Frames
     in_all = stream.frames or round(seconds * (stream.average_rate or 0))
     n = what.count(seconds, in_all)
     limits.check_frames(in_all if n is None else n, width, height, name)
-    reader = _Reader(container, stream)
+    reader = Reader(container, stream)
     if reader.ahead is None:
         raise MediaCorrupt(f"{name}: holds no frame that can be decoded; export it again")
     if n is None:
@@ -126,28 +124,25 @@ def _from_stream(container: Any, stream: Any, name: str, what: Wanted) -> Frames
     return _evenly(reader, n, seconds, name)
 
 
-def _every(reader: _Reader, seconds: Fraction, name: str) -> Frames:
+def _every(reader: Reader, seconds: Fraction, name: str) -> Frames:
     pixels: list[Array] = []
     times: list[float] = []
     for frame in reader.every():
         pixels.append(_pixels(frame, pixels[0] if pixels else None, name))
         times.append(reader.seconds(frame))
         get_limits().check_frames(len(pixels), frame.width, frame.height, name)  # whatever the header said
+    _check_whole(reader, reader.start + int(seconds / reader.stream.time_base), seconds, name)
     return Frames(np.stack(pixels), np.array(times, dtype=np.float32), float(seconds))
 
 
-def _evenly(reader: _Reader, n: int, seconds: Fraction, name: str) -> Frames:
+def _evenly(reader: Reader, n: int, seconds: Fraction, name: str) -> Frames:
     frames: Array | None = None
     times = np.empty(n, dtype=np.float32)
     before: Any = None
     for i in range(n):
         when = reader.start + int((2 * i + 1) * seconds / (2 * n) / reader.stream.time_base)
         frame = reader.on_screen(when)
-        if reader.missing(when):
-            raise MediaCorrupt(
-                f"{name}: was cut short, its header tells of {float(seconds):.1f} seconds and its pictures end at "
-                f"{reader.seconds(frame):.1f}; copy or download it again"
-            )
+        _check_whole(reader, when, seconds, name)
         if frames is None:
             first = _pixels(frame, None, name)
             frames = np.empty((n, *first.shape), dtype=np.uint8)
@@ -156,6 +151,14 @@ def _evenly(reader: _Reader, n: int, seconds: Fraction, name: str) -> Frames:
             frames[i] = frames[i - 1] if frame is before else _pixels(frame, frames[0], name)
         times[i], before = reader.seconds(frame), frame
     return Frames(frames, times, float(seconds))  # type: ignore[arg-type]  # n is at least 1
+
+
+def _check_whole(reader: Reader, when: int, seconds: Fraction, name: str) -> None:
+    if reader.missing(when):
+        raise MediaCorrupt(
+            f"{name}: was cut short, its header tells of {float(seconds):.1f} seconds and its pictures end at "
+            f"{reader.seconds(reader.shown):.1f}; copy or download it again"
+        )
 
 
 def _seconds(container: Any, stream: Any) -> Fraction:
@@ -170,63 +173,6 @@ def _seconds(container: Any, stream: Any) -> Fraction:
         return Fraction(0)
     first, last = min(p.pts for p in packets), max(packets, key=lambda p: p.pts)
     return Fraction((last.pts + (last.duration or 0) - first) * stream.time_base)
-
-
-class _Reader:
-    """The frames of a stream in order of time, which is also the order to ask for them. Times are in its time_base."""
-
-    def __init__(self, container: Any, stream: Any) -> None:
-        self.container, self.stream = container, stream
-        self.leap: int | None = int(LEAP_SECONDS / stream.time_base)
-        self.frames: Iterator[Any] = container.decode(stream)
-        self.ahead: Any = self._next()
-        self.shown: Any = self.ahead  # before the first frame is due there is nothing else to show
-        told = stream.start_time is not None or self.ahead is None
-        self.start: int = (stream.start_time or 0) if told else self.ahead.pts
-
-    def seconds(self, frame: Any) -> float:
-        """When a frame begins to be shown, from the start of the clip."""
-        return float((frame.pts - self.start) * self.stream.time_base)
-
-    def every(self) -> Iterator[Any]:
-        while self.ahead is not None:
-            yield self.ahead
-            self.ahead = self._next()
-
-    def on_screen(self, when: int) -> Any:
-        """The frame that is shown at a time."""
-        if self.leap is not None and self.ahead is not None and when - self.ahead.pts > self.leap:
-            self._leap_to(when)
-        while self.ahead is not None and self.ahead.pts <= when:
-            self.shown, self.ahead = self.ahead, self._next()
-        return self.shown
-
-    def missing(self, when: int) -> bool:
-        """Whether the pictures ended well before a time that their own header says they reach."""
-        if self.ahead is not None or not self.stream.duration:
-            return False
-        end = self.shown.pts + (self.shown.duration or 0)
-        return bool((when - end) * self.stream.time_base > MISSING_SECONDS)
-
-    def _next(self) -> Any:
-        frame = next(self.frames, None)
-        if frame is not None and frame.pts is None:  # AVI tells only in which order to decode
-            frame.pts = frame.dts
-        return frame
-
-    def _leap_to(self, when: int) -> None:
-        reached = self.ahead.pts
-        self._seek(when)
-        if self.ahead is None or self.ahead.pts > when:  # its index leads astray: once more from the start
-            self._seek(self.start)
-            self.leap = None
-        elif self.leap is not None and self.ahead.pts <= reached:  # no key frame between: time was lost
-            self.leap *= 2
-
-    def _seek(self, when: int) -> None:
-        self.container.seek(when, stream=self.stream)
-        self.frames = self.container.decode(self.stream)
-        self.ahead = self._next()
 
 
 def _pixels(frame: Any, like: Array | None, name: str) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from numbers import Integral, Rational, Real
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,15 @@ def check_fps(fps: object, *, is_file: bool) -> None:
 
 def frame_rate(fps: object) -> Fraction:
     """Frames a second. Raises InvalidInput unless it is a finite number above 0."""
-    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < float("inf"):
+    if isinstance(fps, bool) or not isinstance(fps, Real) or not 0 < fps < float("inf"):
         raise InvalidInput(f"fps must be a number of frames a second above 0, got {fps!r}")
-    return Fraction(fps)
+    return Fraction(fps) if isinstance(fps, Rational) else Fraction(float(fps))
+
+
+def check_count(value: object, name: str, of: str = "") -> None:
+    """Raises InvalidInput unless it is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise InvalidInput(f"{name} must be a whole number{of} of at least 1, got {value!r}")
 
 
 def is_array(value: object) -> bool:

@@ -276,8 +276,9 @@ def as_item(value: object) -> Item:
     if sources.is_array(value):
         return _item_from_array(value)
     raise InvalidInput(
-        f"cannot tell whether {sources.describe_type(value)} is text, a picture or a sound: pass a str (text), a "
-        "pathlib.Path, a PIL image, {'array': ..., 'sampling_rate': ...}, or say it with Text(), Image() or Audio()"
+        f"cannot tell whether {sources.describe_type(value)} is text, a picture, a sound or a video: pass a "
+        "str (text), a pathlib.Path, a PIL image, {'array': ..., 'sampling_rate': ...}, or say it with Text(), "
+        "Image(), Audio() or Video()"
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimodal.core.errors import MultimodalError
-from multimodal.core.types import Audio, Image, Modality, Waveform
+from multimodal.core.types import Audio, Image, Modality, Video, Waveform
 
 if TYPE_CHECKING:
     from multimodal.index.results import AddReport, Hit
@@ -56,6 +56,8 @@ def _content(hit: Hit) -> str:
                 return _thumbnail(path)
             if hit.modality is Modality.AUDIO:
                 return _player(path)
+            if hit.modality is Modality.VIDEO:
+                return Video(path)._repr_html_()
         except MultimodalError as error:  # it has changed since it was indexed: say so in its place
             return f"<i>{html.escape(str(error))}</i>"
     return html.escape(hit.snippet)

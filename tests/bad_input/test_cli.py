@@ -40,8 +40,8 @@ def test_a_folder_with_bad_files_gives_the_good_ones_and_lists_the_bad(
     assert len(lines) == 4
     assert f"error: {media / 'empty.png'}: is empty (0 bytes); copy or download it again" in lines
     assert (
-        f"error: {media / 'letter.jpg'}: holds text, not a picture or a sound, whatever its name says; to encode the "
-        "words pass Text(path.read_text())"
+        f"error: {media / 'letter.jpg'}: holds text, not a picture, a sound or a video, whatever its name says; to "
+        "encode the words pass Text(path.read_text())"
     ) in lines
     assert any(line.startswith(f"error: {media / 'cut.png'}: ") for line in lines)
     assert any(line.startswith(f"error: {media / 'broken.wav'}: ") for line in lines)
@@ -129,7 +129,7 @@ def test_a_missing_query_file(cli: Cli, index: Path, tmp_path: Path, monkeypatch
 def test_a_directory_where_a_file_is_due(cli: Cli, media: Path) -> None:
     outcome = cli("classify", media, "--labels", "cat,dog", "--space", "toy")
     assert (outcome.code, outcome.stdout) == (1, "")
-    assert outcome.stderr == f"error: {media}: is a directory, and a picture or sound file is due\n"
+    assert outcome.stderr == f"error: {media}: is a directory, and a file with a picture, sound or video is due\n"
 
 
 @pytest.mark.parametrize("labels", ["", " , "])

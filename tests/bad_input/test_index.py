@@ -170,8 +170,8 @@ def test_an_index_of_a_later_version_is_refused(
 @pytest.mark.parametrize(("source", "options", "message"), [
     ([], {}, "the list of things to add is empty; give at least one"),
     (5, {}, "cannot tell whether a value of type int is text, a picture, a sound or a video: pass a str "
-            "(text), a pathlib.Path, a PIL image, {'array': ..., 'sampling_rate': ...}, or say it with Text(), Image(), "
-            "Audio() or Video()"),
+            "(text), a pathlib.Path, a PIL image, {'array': ..., 'sampling_rate': ...}, or say it with Text(), "
+            "Image(), Audio() or Video()"),
     (["a", "b"], {"ids": ["x"]}, "1 ids given for 2 things; give one for each"),
     (iter(["a", "b"]), {"ids": ["x"]}, "1 ids given for more things than that; give one for each"),
     (iter(["a"]), {"ids": ["x", "y"]}, "2 ids given for 1 things; give one for each"),

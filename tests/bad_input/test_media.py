@@ -131,7 +131,7 @@ def refused(work: Callable[[], object], kind: type[Exception]) -> str:
         ),
         ("tone.wav", MediaUnsupported, "holds a sound, not a picture; use Audio(...)"),
         ("headless.m4a", MediaUnsupported, "holds a sound, not a picture; use Audio(...)"),
-        ("folder", MediaUnsupported, "is a directory, and a picture or sound file is due"),
+        ("folder", MediaUnsupported, "is a directory, and a file with a picture, sound or video is due"),
     ],
 )
 def test_a_bad_picture_file_gets_a_clear_answer(name: str, kind: type[Exception], text: str) -> None:
@@ -155,7 +155,7 @@ def test_a_bad_picture_file_gets_a_clear_answer(name: str, kind: type[Exception]
         ("nan.wav", MediaCorrupt, "its samples hold NaN or infinity; export it again as 16-bit PCM"),
         ("words.wav", MediaUnsupported, f"holds text, not a sound, {TEXT_CURE}"),
         ("photo.png", MediaUnsupported, "holds a picture, not a sound; use Image(...)"),
-        ("folder", MediaUnsupported, "is a directory, and a picture or sound file is due"),
+        ("folder", MediaUnsupported, "is a directory, and a file with a picture, sound or video is due"),
     ],
 )
 def test_a_bad_sound_file_gets_a_clear_answer(name: str, kind: type[Exception], text: str) -> None:
@@ -191,8 +191,8 @@ def test_a_missing_path_says_where_it_was_looked_for(
 @pytest.mark.parametrize(
     ("name", "kind", "text"),
     [
-        ("words.jpg", MediaUnsupported, f"holds text, not a picture or a sound, {TEXT_CURE}"),
-        ("folder", MediaUnsupported, "is a directory, and a picture or sound file is due"),
+        ("words.jpg", MediaUnsupported, f"holds text, not a picture, a sound or a video, {TEXT_CURE}"),
+        ("folder", MediaUnsupported, "is a directory, and a file with a picture, sound or video is due"),
         ("empty.jpg", MediaCorrupt, "is empty (0 bytes); copy or download it again"),
     ],
 )
@@ -216,7 +216,7 @@ def test_bytes_are_named_by_their_size() -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_named_pipe_is_refused_and_not_waited_for() -> None:
     os.mkfifo("pipe.png")
-    text = "pipe.png: is not a regular file, and a picture or sound file is due"
+    text = "pipe.png: is not a regular file, and a file with a picture, sound or video is due"
     assert refused(Image("pipe.png").load, MediaUnsupported) == text
 
 

@@ -43,30 +43,33 @@ def clip(
     rotation: int = 0,
     sound: bool = False,
     options: dict[str, str] | None = None,
+    container: dict[str, str] | None = None,
     height: int = HEIGHT,
     width: int = WIDTH,
 ) -> bytes:
-    """n frames; a key frame at least every `group`. times: of each frame, in 1/fps, where they are not even."""
+    """n frames; a key frame at least every `group`. times: of each frame, in 1/fps, where they are not even.
+
+    options: of the codec. container: of the container."""
     import av
 
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=kind) as container:
-        stream = container.add_stream(codec, rate=fps, options=options or {})
+    with av.open(buffer, "w", format=kind, options=container or {}) as output:
+        stream = output.add_stream(codec, rate=fps, options=options or {})
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = width, height, "yuv420p", group
         if rotation:
             stream.set_display_rotation(rotation)
-        voice: Any = container.add_stream("aac", rate=16_000, layout="mono") if sound else None
+        voice: Any = output.add_stream("aac", rate=16_000, layout="mono") if sound else None
         for place in range(n):
             frame = av.VideoFrame.from_ndarray(drawn(place, height, width), format="rgb24")
             frame.pts = place if times is None else times[place]
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
         if voice is not None:
             tone = np.sin(np.arange(16_000 * n // fps) * 0.2).astype(np.float32)[None]
             heard = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
             heard.sample_rate = 16_000
-            container.mux(voice.encode(heard))
-            container.mux(voice.encode())
+            output.mux(voice.encode(heard))
+            output.mux(voice.encode())
     return buffer.getvalue()
 
 

@@ -142,7 +142,7 @@ def test_limits_hold_for_the_whole_picture() -> None:
 def test_a_min_side_that_is_no_length_is_refused(side: object) -> None:
     with pytest.raises(InvalidInput) as caught:
         Image(jpeg(photo(16, 16))).load(min_side=side)  # type: ignore[arg-type]
-    assert str(caught.value) == f"min_side must be a whole number of pixels above 0, got {side!r}"
+    assert str(caught.value) == f"min_side must be a whole number of pixels of at least 1, got {side!r}"
 
 
 def test_the_starter_decodes_fast_only_when_asked_and_its_vectors_hardly_move(

@@ -60,7 +60,7 @@ def test_plain_values_become_items_by_their_type() -> None:
     [
         (
             b"\x89PNG",
-            "cannot tell whether a value of type bytes is text, a picture or a sound: pass a str (text)",
+            "cannot tell whether a value of type bytes is text, a picture, a sound or a video: pass a str (text)",
         ),
         (None, "cannot tell whether a value of type NoneType is text"),
         (["a"], "cannot tell whether a list of 1 is text"),
