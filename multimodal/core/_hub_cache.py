@@ -11,6 +11,7 @@ The environment is read when it is needed, so that a change counts at once.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -71,7 +72,7 @@ class Address:
     def remember_commit(self, commit: str) -> None:
         """Note what the branch points at, once its files are here: so a failed update leaves the old one in use."""
         if not self.pinned and self.last_commit() != commit:
-            _write(self._ref, commit)
+            _note(self._ref, commit)
 
     def listing(self, commit: str) -> list[str] | None:
         """The names of all files of a commit, if they were ever asked for."""
@@ -82,7 +83,8 @@ class Address:
         return names if isinstance(names, list) else None
 
     def remember_listing(self, commit: str, names: list[str]) -> None:
-        _write(self._notes / f"{commit}.json", json.dumps(names, ensure_ascii=False))
+        if self.listing(commit) != names:
+            _note(self._notes / f"{commit}.json", json.dumps(names, ensure_ascii=False))
 
     def present(self, commit: str) -> list[str]:
         """The names of the files of a commit that are in the cache, sorted."""
@@ -183,15 +185,12 @@ def require_room(folder: Path, size: int, what: str) -> None:
         )
 
 
-def _write(path: Path, text: str) -> None:
-    """All or nothing, since others may be reading."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+def _note(path: Path, text: str) -> None:
+    """Write a note, all or nothing, since others may be reading. Where that cannot be done, as in a cache that a whole
+    cluster reads, it is left: a note only saves the next call a question."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".note.", dir=path.parent) as scratch:
+            new = Path(scratch) / path.name
+            new.write_text(text, encoding="utf-8")
+            new.replace(path)

@@ -14,7 +14,6 @@ after each of them the cache is as it was, and the next call tries again.
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import importlib.util
 import os
@@ -22,19 +21,18 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from multimodal.core import _hub_cache as cache
+from multimodal.core import _hub_fetch as fetch
 from multimodal.core._hub_cache import Address, is_offline
-from multimodal.core._hub_errors import ask, is_gone
+from multimodal.core._hub_errors import is_gone
 from multimodal.core._hub_tensors import load_tensors
 from multimodal.core._hub_url import url
 from multimodal.core.errors import DownloadError, InvalidInput, MissingExtra, MultimodalError, UnknownModel
 
 __all__ = ["file", "is_offline", "listing", "load_tensors", "snapshot", "url"]
 
-DEFAULT_ENDPOINT = "https://huggingface.co"
 GLOB = re.compile(r"[*?\[]|/$")
 
 
@@ -49,7 +47,7 @@ def file(
     """
     at = _address(repo, revision, extra)
     known = at.last_commit()
-    found = None if known is None else _checked(at, known, name)
+    found = None if known is None else fetch.checked(at, known, name)
     if is_offline(offline):
         if found is None:
             raise _not_here(at, [name])
@@ -57,14 +55,14 @@ def file(
     if found is not None and at.pinned:
         return found
     try:
-        announced = _head(at, at.revision, name, patient=found is None)
+        announced = fetch.head(at, at.revision, name, patient=found is None)
     except MultimodalError as error:
         if found is None or is_gone(error):
             raise
         _warn_stale(at, error)
         return found
-    path = _obtain(at, announced.commit_hash, name, announced)
-    ask(lambda: at.remember_commit(announced.commit_hash), at, name)
+    path = fetch.obtain(at, announced.commit_hash, name, announced)
+    at.remember_commit(announced.commit_hash)
     return path
 
 
@@ -91,7 +89,7 @@ def snapshot(
     if present and at.pinned and (at.listing(at.revision) is not None or not GLOB.search("".join(patterns))):
         return at.snapshot(at.revision)
     try:
-        commit, names = _commit_and_names(at, patient=not present)
+        commit, names = fetch.commit_and_names(at, patient=not present)
     except MultimodalError as error:
         if is_gone(error) or not present:
             raise
@@ -103,9 +101,9 @@ def snapshot(
             f"{at} has no file that matches {', '.join(map(repr, patterns))}; it has {', '.join(names) or 'none'}"
         )
     for name in wanted:
-        if _checked(at, commit, name) is None:
-            _obtain(at, commit, name, _head(at, commit, name))
-    ask(lambda: at.remember_commit(commit), at, "the commit")
+        if fetch.checked(at, commit, name) is None:
+            fetch.obtain(at, commit, name, fetch.head(at, commit, name))
+    at.remember_commit(commit)
     return at.snapshot(commit)
 
 
@@ -122,7 +120,7 @@ def listing(repo: str, *, revision: str | None = None, offline: bool = False, ex
             raise _not_here(at, ["any file"])
         return present
     try:
-        return _commit_and_names(at, patient=not present)[1]
+        return fetch.commit_and_names(at, patient=not present)[1]
     except MultimodalError as error:
         if is_gone(error) or not present:
             raise
@@ -137,7 +135,7 @@ def _address(repo: str, revision: str | None, extra: str) -> Address:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
-    endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT or DEFAULT_ENDPOINT).rstrip("/")
+    endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidInput(f"HF_ENDPOINT must be the address of a hub, 'https://…', got {endpoint!r}")
@@ -150,90 +148,6 @@ def _address(repo: str, revision: str | None, extra: str) -> Address:
     if revision is not None and (not revision or ".." in revision or revision.startswith("/")):
         raise UnknownModel(f"{revision!r} cannot be a revision of {repo}: give a branch, a tag or a commit")
     return Address(repo, revision or constants.DEFAULT_REVISION, endpoint)
-
-
-def _head(at: Address, revision: str, name: str, *, patient: bool = True) -> Any:
-    """huggingface_hub's HfFileMetadata: commit_hash, etag, size."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-
-    cache.inside(name)
-    address = hf_hub_url(at.repo, name, revision=revision, endpoint=at.endpoint)
-    found = ask(
-        lambda: get_hf_file_metadata(address, timeout=constants.HF_HUB_ETAG_TIMEOUT, endpoint=at.endpoint),
-        at,
-        name,
-    )
-    if found.commit_hash is None or found.etag is None:
-        raise DownloadError(
-            f"{at.endpoint} answered for {name} of {at.repo} as no model hub does (no commit or no ETag); check "
-            "HF_ENDPOINT, and whether a proxy stands between"
-        )
-    return found
-
-
-def _commit_and_names(at: Address, *, patient: bool) -> tuple[str, list[str]]:
-    if at.pinned and (names := at.listing(at.revision)) is not None:
-        return at.revision, names
-    from huggingface_hub import HfApi, constants
-
-    what = "the list of files"
-    api = HfApi(endpoint=at.endpoint)
-    timeout = constants.HF_HUB_ETAG_TIMEOUT
-    info = ask(
-        lambda: api.model_info(at.repo, revision=at.revision, timeout=timeout), at, what, patient=patient
-    )
-    if not info.sha or info.siblings is None:
-        raise DownloadError(
-            f"{at.endpoint} gave no {what} of {at.repo}; check that HF_ENDPOINT is a model hub"
-        )
-    names = sorted(one.rfilename for one in info.siblings)
-    ask(lambda: at.remember_listing(info.sha, names), at, what)
-    return info.sha, names
-
-
-def _obtain(at: Address, commit: str, name: str, announced: Any) -> Path:
-    """A file of a commit: fetched by one process while others wait, and compared with its digest."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import WeakFileLock
-
-    if (found := at.find(commit, name)) is not None:
-        return found
-    lock, unchecked = at.guard(commit, name, "lock"), at.guard(commit, name, "unchecked")
-    ask(lambda: lock.parent.mkdir(parents=True, exist_ok=True), at, name)
-    with contextlib.ExitStack() as held:
-        ask(lambda: held.enter_context(WeakFileLock(lock)), at, name)
-        if (found := at.find(commit, name)) is not None:
-            return found
-        cache.require_room(cache.hub_cache(), announced.size or 0, f"{name} of {at.repo}")
-        # The note says what to compare the file with: if this process dies before it did so, the next one does
-        ask(lambda: unchecked.write_text(announced.etag, encoding="utf-8"), at, name)
-        options = {"revision": commit, "endpoint": at.endpoint, "cache_dir": cache.hub_cache()}
-        try:
-            path = Path(ask(lambda: hf_hub_download(at.repo, name, **options), at, name))
-        except MultimodalError:
-            unchecked.unlink(missing_ok=True)
-            raise
-        _settle(at, path, name, unchecked)
-    return path
-
-
-def _checked(at: Address, commit: str, name: str) -> Path | None:
-    """A file in the cache, compared with its digest if a process died before it could be."""
-    path, unchecked = at.snapshot(commit) / cache.inside(name), at.guard(commit, name, "unchecked")
-    if path.is_file() and unchecked.is_file():
-        _settle(at, path, name, unchecked)
-    return at.find(commit, name)
-
-
-def _settle(at: Address, path: Path, name: str, unchecked: Path) -> None:
-    if not cache.check(path, unchecked.read_text(encoding="utf-8")):
-        cache.remove(path)
-        unchecked.unlink(missing_ok=True)
-        raise DownloadError(
-            f"{name} of {at.repo} is not what {at.endpoint} announced: its digest differs, and it was not kept; try "
-            "again, and if it lasts, tell whoever runs the hub"
-        )
-    unchecked.unlink(missing_ok=True)
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str], ignore: Sequence[str]) -> list[str]:
@@ -255,7 +169,7 @@ def _lacking(at: Address, patterns: Sequence[str], ignore: Sequence[str]) -> lis
         present = [] if commit is None else at.present(commit)
         return [] if _matching(present, patterns, ignore) else list(patterns)
     wanted = _matching(names, patterns, ignore)
-    return [name for name in wanted if _checked(at, commit, name) is None] if wanted else list(patterns)
+    return [name for name in wanted if fetch.checked(at, commit, name) is None] if wanted else list(patterns)
 
 
 def _offline_snapshot(at: Address, patterns: Sequence[str], ignore: Sequence[str]) -> Path:

@@ -80,6 +80,7 @@ class LoopbackHub:
         self.gated: set[str] = set()
         self.private: dict[str, str] = {}  # repo -> the token that opens it
         self.plain: dict[str, bytes] = {}
+        self.xet = False  # whether large files are offered by Xet too, as the public hub does
         self.etags = True  # whether plain files carry one
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
@@ -178,9 +179,11 @@ class LoopbackHub:
         if len(content) < LARGE:
             return Answer(200, {"ETag": f'"{git_sha1(content)}"', "X-Repo-Commit": commit}, content)
         sha256 = hashlib.sha256(content).hexdigest()
+        refresh = f"<{self.url}/api/models/any/xet-read-token/{commit}>"
         return Answer(
             302,
-            {
+            ({"X-Xet-Hash": sha256, "Link": f'{refresh}; rel="xet-auth"'} if self.xet else {})
+            | {
                 "Location": f"http://127.0.0.1:{self._store.server_port}/{sha256}",
                 "X-Repo-Commit": commit,
                 "X-Linked-Etag": f'"{sha256}"',

@@ -263,6 +263,36 @@ def test_the_token_goes_to_the_hub_and_not_to_the_host_of_large_files(
     assert others and all(one.token == "Bearer hf_secret" for one in others)
 
 
+def test_a_mirror_that_offers_xet_is_read_the_plain_way(server: LoopbackHub, commit: str) -> None:
+    from huggingface_hub import constants
+
+    server.xet = True
+    assert hub.file(REPO, "model.safetensors").read_bytes() == WEIGHTS
+    assert len(server.fetched(WEIGHTS)) == 1
+    assert not server.seen(path="xet-read-token")
+    assert constants.HF_HUB_DISABLE_XET is False
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_public_hub_is_read_by_xet_and_the_plain_way_where_that_fails(
+    server: LoopbackHub, commit: str, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    from huggingface_hub import constants, file_download
+
+    def by_xet(*, incomplete_path: Path, **other: object) -> None:
+        if not works:
+            raise RuntimeError("Task error: CAS Client Error")
+        incomplete_path.write_bytes(WEIGHTS)
+
+    server.xet = True
+    monkeypatch.setattr("multimodal.core._hub_fetch.PUBLIC", server.url)
+    monkeypatch.setattr(file_download, "xet_get", by_xet)
+    monkeypatch.setattr(file_download, "is_xet_available", lambda: not constants.HF_HUB_DISABLE_XET)
+    assert hub.file(REPO, "model.safetensors").read_bytes() == WEIGHTS
+    assert len(server.fetched(WEIGHTS)) == (0 if works else 1)
+    assert constants.HF_HUB_DISABLE_XET is False
+
+
 def test_eight_threads_that_want_one_file_fetch_it_once(server: LoopbackHub, commit: str) -> None:
     server.fail(server_path(WEIGHTS), slow=0.2)
     with ThreadPoolExecutor(8) as pool:
@@ -326,7 +356,7 @@ def test_a_file_left_unchecked_by_a_process_that_died_is_checked_by_the_next(
     server.fail(server_path(WEIGHTS), content=WEIGHTS[::-1], times=1)
     for name in ("model.safetensors", "config.json"):
         with monkeypatch.context() as patch:
-            patch.setattr(hub, "_settle", die)
+            patch.setattr("multimodal.core._hub_fetch._settle", die)
             with pytest.raises(KeyboardInterrupt):
                 hub.file(REPO, name, revision=commit)
     with pytest.raises(DownloadError, match=r"is not what .* announced"):
