@@ -238,7 +238,7 @@ def test_a_family_is_cheap_to_look_at(family: str, tmp_path: Path) -> None:
     result = run(code, tmp_path)
     assert result.returncode == 0, result.stderr
     cards, *loaded = result.stdout.split()
-    assert int(cards) > 0
+    assert int(cards) > 0 or family == "bridged"  # which is made from others, and has no name to list
     assert {"transformers", "open_clip", "diffusers"} & set(loaded) == set()
 
 

@@ -8,6 +8,7 @@ import typer
 
 from multimodal import __version__
 from multimodal.cli.about import info, models
+from multimodal.cli.bridge import bridge
 from multimodal.cli.console import Commands
 from multimodal.cli.demo import demo
 from multimodal.cli.encode import classify, embed
@@ -54,6 +55,7 @@ app.command(rich_help_panel="Find")(index)
 app.command(rich_help_panel="Find")(search)
 app.command(rich_help_panel="Understand")(classify)
 app.command(rich_help_panel="Understand")(embed)
+app.command(rich_help_panel="Make")(bridge)
 app.command(rich_help_panel="See")(models)
 app.command(rich_help_panel="See")(info)
 

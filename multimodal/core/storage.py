@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.card import Card
@@ -152,34 +153,44 @@ def _read_encoder(folder: Path, modality: Modality, saved: Mapping[str, Any], ru
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    family = saved["family"]
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", family):
-        raise CorruptSpace(
-            f"{folder / CONFIG} names the family {family!r}, which cannot be a module of encoders/"
-        )
     path = folder / f"{modality}.safetensors"
+    family = _family(saved["family"], folder / CONFIG)
     try:
         tensors = load_file(path)
     except (SafetensorError, FileNotFoundError) as error:
         raise CorruptSpace(
             f"the weights {path} are missing or damaged ({error}); copy or save the space again"
         ) from error
+    beside = folder / str(modality)
+    files = {file.name: file.read_bytes() for file in sorted(beside.iterdir())} if beside.is_dir() else {}
+    encoder: Encoder = family.from_config(Saved(modality, saved["config"], tensors, files), runtime)
+    if "trained_into" in saved:
+        encoder.trained_into = saved["trained_into"]
+    return encoder
+
+
+def rebuild(family: str, saved: Saved, runtime: Runtime) -> Encoder:
+    """An encoder from what it saved, by the family of that name: for an encoder that holds another one.
+
+    Raises CorruptSpace if there is no such family.
+    """
+    encoder: Encoder = _family(family, "the saved encoder").from_config(saved, runtime)
+    return encoder
+
+
+def _family(family: str, named_by: object) -> ModuleType:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", family):
+        raise CorruptSpace(f"{named_by} names the family {family!r}, which cannot be a module of encoders/")
     module_name = f"{ENCODERS_PACKAGE}.{family}"
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name != module_name:
             raise
         raise CorruptSpace(
-            f"{folder / CONFIG} needs the encoder family {family!r}, which this version does not "
+            f"{named_by} needs the encoder family {family!r}, which this version does not "
             "have: upgrade multimodal"
         ) from error
-    beside = folder / str(modality)
-    files = {file.name: file.read_bytes() for file in sorted(beside.iterdir())} if beside.is_dir() else {}
-    encoder: Encoder = module.from_config(Saved(modality, saved["config"], tensors, files), runtime)
-    if "trained_into" in saved:
-        encoder.trained_into = saved["trained_into"]
-    return encoder
 
 
 def _pair(pair: list[str] | None) -> Pair | None:

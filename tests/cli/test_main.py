@@ -16,7 +16,7 @@ from multimodal.cli import about, console
 from tests.cli.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "index", "search", "classify", "embed", "models", "info")
+COMMANDS = ("demo", "index", "search", "classify", "embed", "models", "info", "bridge")
 HEAVY = ("torch", "numpy", "PIL", "lancedb", "pyarrow", "soundfile", "torchaudio")
 QUICK = (
     ("models", "--json"),

@@ -1,0 +1,57 @@
+"""Two spaces trained apart, found by `load` as if their family lay in encoders/, and a corpus both can read."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import multimodal.encoders
+from multimodal.adapt import learned
+from multimodal.core.space import Space
+
+FAMILIES = Path(__file__).parent / "families"
+NAME = "multimodal.encoders.apart"
+SYLLABLES = [first + last for first in "bdfgklmn" for last in ("ab", "el", "in", "or", "um")]
+
+
+def sentences(n: int, words: int = 3, seed: int = 0) -> list[str]:
+    """n different texts of so many made-up words."""
+    rng, found = random.Random(seed), set()
+    while len(found) < n:
+        found.add(" ".join(rng.sample(SYLLABLES, words)))
+    return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def apart() -> Iterator[ModuleType]:
+    """The family `apart`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multimodal.encoders, "__path__", [*multimodal.encoders.__path__, str(FAMILIES)])
+        yield importlib.import_module(NAME)
+        del sys.modules[NAME]
+        del multimodal.encoders.apart  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def ears(apart: ModuleType) -> Space:
+    """Text and sound, 20 numbers."""
+    return apart.load("ears")
+
+
+@pytest.fixture
+def eyes(apart: ModuleType) -> Space:
+    """Text and pictures, 16 numbers."""
+    return apart.load("eyes")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short training: what is learned here is small."""
+    monkeypatch.setattr(learned, "Recipe", partial(learned.Recipe, steps=80, batch=128))

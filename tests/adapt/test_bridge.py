@@ -1,0 +1,335 @@
+"""Joining two spaces without pairs: what comes over, what stays as it is, and that a stopped job goes on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import multimodal as mm
+from multimodal.adapt import BridgeReport, PoorBridge, bridge, encoding, learned
+from multimodal.adapt.report import recall
+from multimodal.core.space import Head, Space
+from tests.adapt.conftest import sentences
+
+CORPUS = sentences(700)
+NEW = sentences(120, words=4, seed=1)
+METHODS = ("mlp", "procrustes", "ridge")
+
+
+def sounds(apart: ModuleType, n: int = 300) -> list[object]:
+    return [apart.heard(text) for text in sentences(n, words=2, seed=2)]
+
+
+def found(apart: ModuleType, space: Space) -> float:
+    """The share of sounds never heard before that find their picture among the first ten of 120."""
+    heard, seen = ([make(text) for text in NEW] for make in (apart.heard, apart.seen))
+    return recall(space.encode(heard), space.encode(seen))["R@10"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sounds_find_pictures_that_they_were_never_paired_with(
+    apart: ModuleType, ears: Space, eyes: Space, method: str
+) -> None:
+    made = bridge(ears, eyes, corpus=CORPUS, media=sounds(apart), method=method)
+    assert found(apart, made.space) > 0.8
+    assert made.report.recall["R@10"] > 0.9
+    assert made.report.trusted
+    assert [str(m) for m in made.space.modalities] == ["text", "image", "audio"]
+
+
+def test_before_the_bridge_it_is_chance(apart: ModuleType, ears: Space, eyes: Space) -> None:
+    report = bridge(ears, eyes, corpus=CORPUS, method="ridge").report
+    assert report.n_held_out == 70
+    assert report.chance == {"R@1": 0.0143, "R@5": 0.0714, "R@10": 0.1429}
+    assert report.before["R@10"] < 0.3
+
+
+def test_media_without_pairs_make_up_for_the_gap_between_the_modalities(
+    apart: ModuleType, ears: Space, eyes: Space
+) -> None:
+    without = bridge(ears, eyes, corpus=CORPUS, method="ridge")
+    given = bridge(ears, eyes, corpus=CORPUS, method="ridge", media={"audio": sounds(apart)})
+    assert found(apart, given.space) > found(apart, without.space) + 0.1
+    assert given.report.media == {"audio": 300}
+    assert without.report.warnings == (
+        "no audio was given, so where audio lies beside text in 'apart/ears' is not known; some hundreds in media=, "
+        "without pairs, let the bridge make up for it",
+    )
+
+
+def test_pictures_of_the_target_space_may_help_too(apart: ModuleType, ears: Space, eyes: Space) -> None:
+    pictures = [apart.seen(text) for text in sentences(200, words=2, seed=3)]
+    made = bridge(ears, eyes, corpus=CORPUS, media=[*sounds(apart), *pictures])
+    assert made.report.media == {"audio": 300, "image": 200}
+    assert found(apart, made.space) > 0.8
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_target_spaces_vectors_are_its_own_bit_for_bit(
+    apart: ModuleType, ears: Space, eyes: Space, method: str, tmp_path: Path
+) -> None:
+    items: list[object] = [*NEW[:20], *(apart.seen(text) for text in NEW[:20])]
+    before, weights = eyes.encode(items), eyes.encoders["text"].weight.clone()
+    made = bridge(ears, eyes, corpus=CORPUS, method=method, out=tmp_path / "joined")
+    assert (eyes.encoders["text"].weight == weights).all()
+    for space in (made.space, mm.load(tmp_path / "joined"), eyes):
+        assert np.array_equal(space.encode(items), before)
+    assert made.space.encoders["text"] is eyes.encoders["text"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_folder_opens_with_load_and_gives_the_same_vectors(
+    apart: ModuleType, ears: Space, eyes: Space, method: str, tmp_path: Path
+) -> None:
+    made = bridge(
+        "apart/ears", "apart/eyes", corpus=CORPUS, media=sounds(apart), method=method, out=tmp_path / "new"
+    )
+    again = mm.load(tmp_path / "new")
+    items = ["bab del", apart.heard("bab del"), apart.seen("bab del")]
+    assert np.array_equal(again.encode(items), made.space.encode(items))
+    assert again.fingerprint == made.space.fingerprint
+    assert again.name == "apart/eyes + audio of apart/ears"
+    assert made.space.address == again.address == str(tmp_path / "new")
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == [
+        "audio", "audio.safetensors", "bridge.json", "config.json", "image.safetensors", "text.safetensors"
+    ]  # fmt: skip
+    assert (tmp_path / "new" / "audio" / "note.txt").read_bytes() == b"beside the weights"
+
+
+def test_the_card_carries_both_licences(ears: Space, eyes: Space) -> None:
+    card = bridge(ears, eyes, corpus=CORPUS, method="ridge").space.card
+    assert card is not None
+    assert card.licence == "CC-BY-NC-4.0 and CC0"
+    assert not card.commercial
+    assert (card.dim, card.size_mb, list(card.modalities)) == (16, 0.8, ["text", "image", "audio"])
+
+
+def test_what_comes_over_has_a_head_of_its_own_and_the_others_keep_theirs(
+    apart: ModuleType, ears: Space, eyes: Space
+) -> None:
+    made = bridge(ears, eyes, corpus=CORPUS, method="ridge", media=sounds(apart))
+    assert made.space.head_for("text", "image") == Head(20.0)
+    assert (
+        made.space.head_for("audio", "image")
+        == made.space.head_for("text", "audio")
+        == Head(made.report.scale)
+    )
+    chances = made.space.probabilities(apart.heard("bab del"), ["bab del", "num gor", "fin kum"])
+    assert chances.argmax() == 0
+
+
+def test_the_scale_is_the_one_that_makes_the_held_out_most_likely(ears: Space, eyes: Space) -> None:
+    from multimodal.adapt.joining import fitted_scale
+
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((60, 8)).astype(np.float32)
+    noisy = rows + 0.5 * rng.standard_normal(rows.shape).astype(np.float32)
+    rows, noisy = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (rows, noisy))
+
+    def loss(scale: float) -> float:
+        logits = scale * (noisy @ rows.T).astype(np.float64)
+        return float(np.mean(np.log(np.exp(logits).sum(1)) - np.diagonal(logits)))
+
+    best = fitted_scale(noisy, rows)
+    assert 1 < best < 200
+    assert loss(best) <= min(loss(scale) for scale in np.linspace(1, 60, 200)) + 1e-3
+
+
+def test_the_same_seed_gives_the_same_bridge_and_leaves_the_callers_random_numbers_alone(
+    apart: ModuleType, ears: Space, eyes: Space
+) -> None:
+    import torch
+
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = bridge(ears, eyes, corpus=CORPUS, media=sounds(apart), seed=3).space
+    assert torch.equal(torch.rand(3), expected)
+    assert (
+        bridge(ears, eyes, corpus=CORPUS, media=sounds(apart), seed=3).space.fingerprint == first.fingerprint
+    )
+    assert (
+        bridge(ears, eyes, corpus=CORPUS, media=sounds(apart), seed=4).space.fingerprint != first.fingerprint
+    )
+
+
+def test_the_held_out_texts_are_not_learned_from(
+    ears: Space, eyes: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts whose two vectors have nothing to do with each other can be learned by heart, but not known."""
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(type(eyes.encoders["text"]), "understood", lambda self, item: rng.standard_normal(12))
+    with pytest.warns(PoorBridge):
+        report = bridge(ears, eyes, corpus=CORPUS).report
+    assert report.recall["R@10"] < 0.35
+    assert not report.trusted
+
+
+def test_a_poor_bridge_warns_and_is_not_trusted(
+    ears: Space, eyes: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        type(eyes.encoders["text"]), "understood", lambda self, item: np.eye(12)[len(item.source) % 3]
+    )
+    text = (
+        r"^this bridge is poor: of 70 held-out, \d+\.\d% have their own among the first ten \(14\.3% by chance\), so "
+        r"what it brings over is not to be trusted; give more, and more various, things of the kind both spaces know$"
+    )
+    with pytest.warns(PoorBridge, match=text):
+        made = bridge(ears, eyes, corpus=CORPUS, method="ridge")
+    assert not made.report.trusted
+    assert "not to be trusted" in str(made.report)
+
+
+def test_a_stopped_job_goes_on_to_the_very_same_bridge(
+    apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(learned, "SAVE_EVERY_S", 0.0)
+    straight = bridge(ears, eyes, corpus=CORPUS, media=sounds(apart))
+    calls: list[tuple[str, int, int]] = []
+
+    def stop_at(what: str, count: int):  # type: ignore[no-untyped-def]
+        def progress(doing: str, done: int, total: int) -> None:
+            calls.append((doing, done, total))
+            if doing == what and done >= count:
+                raise KeyboardInterrupt
+
+        return progress
+
+    for place in (
+        ("encoding text by the second space", 256),
+        ("encoding audio without pairs", 128),
+        ("learning", 41),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            bridge(
+                ears, eyes, corpus=CORPUS, media=sounds(apart), out=tmp_path / "j", progress=stop_at(*place)
+            )
+    encoded = [ears.encoders["text"].seen, eyes.encoders["text"].seen]
+    calls.clear()
+    made = bridge(ears, eyes, corpus=CORPUS, media=sounds(apart), out=tmp_path / "j", progress=stop_at("", 0))
+    assert [ears.encoders["text"].seen, eyes.encoders["text"].seen] == encoded
+    assert next(call for call in calls if call[0] == "learning") == ("learning", 40, 80)
+    assert made.space.fingerprint == straight.space.fingerprint
+
+
+def test_a_finished_job_is_opened_and_not_done_again(ears: Space, eyes: Space, tmp_path: Path) -> None:
+    first = bridge(ears, eyes, corpus=CORPUS, out=tmp_path / "j")
+    encoded = ears.encoders["text"].seen
+    again = bridge(ears, eyes, corpus=CORPUS, out=tmp_path / "j")
+    assert ears.encoders["text"].seen == encoded
+    assert again.report == first.report
+    assert again.space.fingerprint == first.space.fingerprint
+
+
+def test_progress_counts_to_the_end_of_each_part(ears: Space, eyes: Space) -> None:
+    calls: list[tuple[str, int, int]] = []
+    bridge(ears, eyes, corpus=CORPUS, progress=lambda *call: calls.append(call))
+    last = {what: (done, total) for what, done, total in calls}
+    assert last == {
+        "encoding text by the first space": (700, 700),
+        "encoding text by the second space": (700, 700),
+        "learning": (80, 80),
+    }
+    assert all(later[1] >= first[1] for first, later in itertools.pairwise(calls) if first[0] == later[0])
+
+
+def test_a_bridge_may_lead_over_pictures(apart: ModuleType, eyes: Space) -> None:
+    """Two image-text spaces; the second one's text is left out, and comes from the first over pictures."""
+    pictures = [apart.seen(text) for text in CORPUS]
+    ears_for_pictures = eyes.only("image")
+    made = bridge(eyes, ears_for_pictures, "image", corpus=pictures, method="ridge")
+    assert made.report.over == "image"
+    assert made.report.modalities == ("text",)
+    assert made.report.trusted
+
+
+def test_a_bridge_can_be_brought_on(apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path) -> None:
+    """A bridged encoder is an encoder: sounds go over two bridges, and the folder still opens."""
+    once = bridge(ears, eyes, corpus=CORPUS, media=sounds(apart), method="ridge").space
+    twice = bridge(
+        once.only("text", "audio"),
+        eyes,
+        corpus=CORPUS,
+        media=sounds(apart),
+        method="ridge",
+        out=tmp_path / "t",
+    )
+    assert found(apart, twice.space) > 0.7
+    again = mm.load(tmp_path / "t")
+    assert np.array_equal(again.encode(apart.heard("bab")), twice.space.encode(apart.heard("bab")))
+
+
+def test_what_is_brought_over_is_at_home_where_the_target_space_is(ears: Space, eyes: Space) -> None:
+    for encoder in eyes.encoders.values():
+        encoder.trained_into = "apart/home"
+    made = bridge(ears, eyes, corpus=CORPUS, method="ridge").space
+    assert [str(m) for m in (eyes | made.only("audio")).modalities] == ["text", "image", "audio"]
+
+
+def test_a_text_that_cannot_be_encoded_is_left_out_and_counted(ears: Space, eyes: Space) -> None:
+    report = bridge(ears, eyes, corpus=[*CORPUS, "lone \ud800 half"], method="ridge").report
+    assert report.n_texts == 700
+    assert report.warnings[0] == "1 of 701 in the corpus could not be encoded and were left out"
+
+
+def test_few_texts_for_long_vectors_are_told(
+    apart: ModuleType, ears: Space, eyes: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(apart.DIMS, "ears", 300)
+    report = bridge(apart.load("ears"), eyes, corpus=CORPUS[:250], method="ridge").report
+    assert report.warnings[0] == (
+        "210 to learn from are fewer than the 300 numbers of a vector of 'apart/ears', so the map is not settled by "
+        "them; give some thousands"
+    )
+
+
+def test_a_file_of_texts_is_read_line_by_line(ears: Space, eyes: Space, tmp_path: Path) -> None:
+    lines = "\ufeff" + "\r\n".join([*CORPUS, "", "  ", CORPUS[0].upper(), f"  {CORPUS[1]} "])
+    (tmp_path / "texts.txt").write_text(lines, encoding="utf-8")
+    by_file = bridge(ears, eyes, corpus=str(tmp_path / "texts.txt"), method="ridge")
+    assert by_file.report.n_texts == 700
+    assert by_file.space.fingerprint == bridge(ears, eyes, corpus=CORPUS, method="ridge").space.fingerprint
+
+
+def test_a_folder_of_media_is_read_and_what_is_no_media_passed_over(
+    apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path
+) -> None:
+    import soundfile
+
+    for number, item in enumerate(sounds(apart, 30)):
+        soundfile.write(tmp_path / f"{number}.wav", item.source["array"], 8000, subtype="FLOAT")  # type: ignore[attr-defined]
+    (tmp_path / "note.md").write_text("no sound")
+    (tmp_path / ".hidden.wav").write_bytes(b"RIFF")
+    report = bridge(ears, eyes, corpus=CORPUS, media=tmp_path, method="ridge").report
+    assert report.media == {"audio": 30}
+
+
+def test_the_report_is_plain_values_and_comes_back(ears: Space, eyes: Space, tmp_path: Path) -> None:
+    made = bridge(ears, eyes, corpus=CORPUS, method="ridge", out=tmp_path / "j")
+    kept_report = json.loads((tmp_path / "j" / "bridge.json").read_text())["report"]
+    assert kept_report == json.loads(json.dumps(made.report.to_dict()))
+    assert BridgeReport.from_dict(kept_report) == made.report
+    assert "R@10" in made.report._repr_html_()
+    assert made.report._repr_html_() in made._repr_html_()
+
+
+def test_recall_is_counted_as_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    queries, gallery = (rng.standard_normal((40, 6)).astype(np.float32) for _ in range(2))
+    cosines = queries @ gallery.T
+    ranks = [int(np.sum(row > row[place])) for place, row in enumerate(cosines)]
+    assert recall(queries, gallery) == {
+        f"R@{k}": pytest.approx(np.mean([rank < k for rank in ranks]), abs=1e-4) for k in (1, 5, 10)
+    }
+
+
+def test_a_map_that_sends_all_to_one_point_finds_nothing() -> None:
+    rows = np.ones((40, 3), np.float32)
+    assert recall(rows, rows) == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0}

@@ -1,0 +1,153 @@
+"""The closed forms against their definitions, and the pseudo pairs against arithmetic by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multimodal.adapt import learned, pairs, solved
+from multimodal.adapt.kept import Kept
+from multimodal.core.projector import Projector
+
+
+def cloud(n: int, dim: int, seed: int = 0) -> np.ndarray:
+    rows = np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@given(st.integers(2, 9), st.integers(2, 9), st.integers(0, 50))
+def test_procrustes_turns_and_never_shears(into: int, out: int, seed: int) -> None:
+    weight, _ = solved.procrustes(cloud(40, into, seed), cloud(40, out, seed + 1))
+    square = weight @ weight.T if out <= into else weight.T @ weight
+    assert np.allclose(square, square[0, 0] * np.eye(len(square)), atol=1e-9)
+
+
+@given(st.integers(2, 9), st.integers(0, 50))
+def test_procrustes_finds_the_rotation_that_was_made(dim: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    turn, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
+    rows, shift = cloud(50, dim, seed), rng.standard_normal(dim)
+    weight, bias = solved.procrustes(rows, (3 * rows @ turn.T + shift).astype(np.float32))
+    assert np.allclose(weight, 3 * turn, atol=1e-5)
+    assert np.allclose(bias, shift, atol=1e-5)
+
+
+def test_no_rotation_does_better_than_procrustes() -> None:
+    rows, targets = cloud(60, 5), cloud(60, 5, seed=1)
+    weight, bias = solved.procrustes(rows, targets)
+    best = ((rows @ weight.T + bias - targets) ** 2).sum()
+    rng = np.random.default_rng(0)
+    scale = np.linalg.norm(weight, 2)
+    for _ in range(300):
+        turn, _ = np.linalg.qr(rng.standard_normal((5, 5)))
+        moved = scale * (rows - rows.mean(0)) @ turn.T
+        assert best <= ((moved - (targets - targets.mean(0))) ** 2).sum() + 1e-6
+
+
+def by_hand(rows: np.ndarray, targets: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+    own, wanted = rows - rows.mean(0), targets - targets.mean(0)
+    weight = np.linalg.solve(own.T @ own + penalty * np.eye(own.shape[1]), own.T @ wanted).T
+    return weight, targets.mean(0) - weight @ rows.mean(0)
+
+
+def test_ridge_takes_the_penalty_that_is_best_for_rows_left_out_one_at_a_time() -> None:
+    rng = np.random.default_rng(0)
+    rows = cloud(30, 12).astype(np.float64)
+    targets = rows @ rng.standard_normal((12, 4)) + 0.6 * rng.standard_normal((30, 4))
+    spread = float((np.linalg.svd(rows - rows.mean(0), compute_uv=False) ** 2).mean())
+
+    def left_out(penalty: float) -> float:
+        total = 0.0
+        for place in range(30):
+            rest = np.arange(30) != place
+            weight, bias = by_hand(rows[rest], targets[rest], penalty)
+            total += float(((weight @ rows[place] + bias - targets[place]) ** 2).sum())
+        return total
+
+    best = min((share * spread for share in solved.RIDGES), key=left_out)
+    assert 1e-5 * spread < best < 10 * spread  # a case that tells the penalties apart
+    weight, bias = solved.ridge(rows.astype(np.float32), targets.astype(np.float32))
+    expected = by_hand(rows.astype(np.float32).astype(float), targets.astype(np.float32).astype(float), best)
+    assert np.allclose(weight, expected[0], atol=1e-6)
+    assert np.allclose(bias, expected[1], atol=1e-6)
+
+
+def test_ridge_bears_fewer_rows_than_numbers() -> None:
+    weight, bias = solved.ridge(cloud(20, 50), cloud(20, 8, seed=1))
+    assert np.isfinite(weight).all() and np.isfinite(bias).all()
+
+
+def test_media_are_told_by_the_texts_they_match() -> None:
+    texts, there = cloud(6, 4), cloud(6, 3, seed=1)
+    row = cloud(1, 4, seed=2)
+    weights = np.exp(7.0 * row @ texts.T)
+    expected = (weights / weights.sum()) @ there
+    assert np.allclose(pairs.told(row, texts, there, 7.0), expected / np.linalg.norm(expected), atol=1e-6)
+
+
+def test_many_media_are_told_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, there, rows = cloud(9, 4), cloud(9, 3, seed=1), cloud(25, 4, seed=2)
+    monkeypatch.setattr(pairs, "ROWS_AT_ONCE", 7)
+    together = pairs.told(rows, texts, there, 30.0)
+    assert np.allclose(
+        together, np.concatenate([pairs.told(rows[k : k + 1], texts, there, 30.0) for k in range(25)])
+    )
+
+
+def test_an_untrained_network_is_the_linear_map_alone() -> None:
+    projector = Projector(6, 4, hidden=9)
+    rows = torch.from_numpy(cloud(5, 6))
+    assert torch.allclose(projector(rows), projector.linear(rows), atol=1e-6)
+
+
+def test_the_shift_is_added_before_the_map() -> None:
+    projector = Projector(3, 2)
+    projector.shift.copy_(torch.tensor([0.5, 0.0, -1.0]))
+    rows = torch.from_numpy(cloud(5, 3))
+    moved = rows + projector.shift
+    assert torch.allclose(
+        projector(rows), projector.linear(moved / moved.norm(dim=1, keepdim=True)), atol=1e-6
+    )
+
+
+def test_what_was_drawn_twice_is_not_its_own_negative() -> None:
+    rows = torch.from_numpy(cloud(1, 5)).repeat(2, 1)
+    assert learned._contrast(rows, rows, torch.tensor([4, 4]), 0.1) == pytest.approx(0, abs=1e-6)
+    assert learned._contrast(rows, rows, torch.tensor([4, 7]), 0.1) == pytest.approx(np.log(2), abs=1e-6)
+
+
+def test_the_contrast_is_cross_entropy_both_ways() -> None:
+    rows, targets = torch.from_numpy(cloud(4, 5)), torch.from_numpy(cloud(4, 5, seed=1))
+    logits = (rows @ targets.T / 0.1).numpy().astype(float)
+    ways = [np.log(np.exp(one).sum(1)) - np.diagonal(one) for one in (logits, logits.T)]
+    found = learned._contrast(rows, targets, torch.arange(4), 0.1)
+    assert found == pytest.approx(np.mean(ways), abs=1e-5)
+
+
+def test_training_learns_what_no_linear_map_can() -> None:
+    """Targets that depend on the sign of a product of two numbers."""
+    rows = cloud(2000, 6)
+    bent = np.concatenate([np.abs(rows[:, :3]), rows[:, 3:] * np.sign(rows[:, :3])], axis=1).astype(
+        np.float32
+    )
+    bent /= np.linalg.norm(bent, axis=1, keepdims=True)
+    projector = Projector(6, 6, hidden=64)
+    weight, bias = solved.ridge(rows[:1500], bent[:1500])
+    projector.linear.weight.data, projector.linear.bias.data = (
+        torch.from_numpy(one).float().contiguous() for one in (weight, bias)
+    )
+
+    def mean_cosine() -> float:
+        with torch.no_grad():
+            moved = torch.nn.functional.normalize(projector(torch.from_numpy(rows[1500:])), dim=-1)
+        return float((moved * torch.from_numpy(bent[1500:])).sum(1).mean())
+
+    straight = mean_cosine()
+    recipe = learned.Recipe(steps=300, batch=256, noise=0.0)
+    learned.learn(
+        projector, [pairs.Lesson(rows[:1500], [bent[:1500]])], recipe, 0, Kept(None, {}), lambda step: None
+    )
+    assert mean_cosine() > straight + 0.1
