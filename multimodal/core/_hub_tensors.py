@@ -31,6 +31,8 @@ def load_tensors(path: Path) -> dict[str, Any]:
             start = stream.read(64)
     except FileNotFoundError as error:
         raise CheckpointError(f"there are no weights at {path}: the file is missing") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); check who may read it") from error
     if path.name.endswith(INDEX):
         return _sharded(path)
     if not start:
@@ -67,17 +69,18 @@ def _checkpoint(path: Path) -> dict[str, Any]:
             "trust it, convert it once with torch.jit.load(…).state_dict() and safetensors.torch.save_file"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "eights only load failed" not in str(error):
+        with path.open("rb") as stream:  # given a path, torch.load goes by its name and not by what is inside
+            content = torch.load(stream, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle fails in every way there is
+        if not isinstance(error, pickle.UnpicklingError) or "eights only load failed" not in str(error):
             raise _damaged(path, error) from error
         raise CheckpointError(
             f"{path} is refused: more than tensors is pickled in it, and reading it could run code. Ask its publisher "
             "for safetensors or, if you trust it, convert it once with torch.load(…, weights_only=False) and "
             "safetensors.torch.save_file"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, UnicodeDecodeError) as error:
-        raise _damaged(path, error) from error
     if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}, expected tensors by name; save a model's state_dict()"

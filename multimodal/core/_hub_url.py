@@ -97,7 +97,11 @@ def _transfer(url: str, folder: Path) -> Path:
 
 def _open(url: str, headers: dict[str, str] | None = None) -> http.client.HTTPResponse:
     request = urllib.request.Request(url, headers={"User-Agent": "multimodal", **(headers or {})})
-    answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    try:
+        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        error.close()  # it is a response too, with a connection of its own
+        raise
     return answer
 
 
