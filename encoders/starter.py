@@ -86,6 +86,7 @@ class StarterText(_Starter):
     """Word pieces -> transformer. Texts of more than 48 pieces are cut into equal windows, and those averaged."""
 
     modality = Modality.TEXT
+    takes = 200  # characters: 48 word pieces of a little more than four
     net: TextTower
 
     def __init__(
@@ -156,6 +157,7 @@ class StarterAudio(_Starter):
     """Log-mels of speech -> transformer. Clips of more than 6 s are cut into equal windows, and those averaged."""
 
     modality = Modality.AUDIO
+    takes = 6
     net: AudioTower
 
     def __init__(self, tensors: Mapping[str, Tensor], runtime: Runtime = EXACT) -> None:

@@ -36,6 +36,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from multimodal.core.errors import EncoderError, InvalidInput, UnsupportedModality
+from multimodal.core.runtime import Runtime
 from multimodal.core.types import Audio, Image, Item, Modality, Text, Video
 from multimodal.core.vectors import row_list
 
@@ -70,6 +71,13 @@ class Encoder(abc.ABC):
     trained_into: str | None = None
     """The space this encoder was trained into, by the name of the model that space comes from; None where only its own
     companions share it. Encoders of one such name can be joined: `load(a) | load(b)`."""
+
+    runtime: Runtime = Runtime()
+    """Where and how exactly it runs, as far as it was told. `load` and `Space.from_pretrained` set it."""
+
+    takes: float | None = None
+    """How much it takes in at once without cutting or averaging: seconds of sound, or (about) characters of text. An
+    index cuts what is longer into parts. None where that is not known, or has no limit."""
 
     def __init_subclass__(cls) -> None:
         package, _, name = cls.__module__.rpartition(".")
@@ -115,19 +123,27 @@ class Encoder(abc.ABC):
         the model gives a wrong shape or numbers that are not finite; what `item.load()` raises passes through.
         """
         import numpy as np
-        import torch
 
         self._check_items(items, batch_size)
         rows = np.empty((len(items), self.dim), dtype=np.float32)
         for start in range(0, len(items), batch_size):
             part = items[start : start + batch_size]
-            batch = self.prepare(part)
-            with torch.inference_mode():
-                vectors = self.forward(batch).to(device="cpu", dtype=torch.float32).numpy()
-            rows[start : start + len(part)] = self._unit(vectors, part, start)
+            rows[start : start + len(part)] = self.encode_prepared(self.prepare(part), part, start)
             if progress is not None:
                 progress(len(part))
         return rows
+
+    @final
+    def encode_prepared(self, batch: Batch, items: Sequence[Item], start: int = 0) -> NDArray[np.float32]:
+        """What `prepare(items)` gave -> what `encode(items)` gives; for whoever prepares in other threads.
+
+        start: the place of the first item, for messages. Raises EncoderError as `encode` does.
+        """
+        import torch
+
+        with torch.inference_mode():
+            vectors = self.forward(batch).to(device="cpu", dtype=torch.float32).numpy()
+        return self._unit(vectors, items, start)
 
     def _check_items(self, items: Sequence[Item], batch_size: int) -> None:
         if batch_size < 1:

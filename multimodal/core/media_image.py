@@ -81,6 +81,12 @@ def decode_image(
         return _decode(image, name, min_side)
 
 
+def picture_size(source: Source) -> tuple[int, int]:
+    """(width, height) as the header tells, before any turning; nothing is decoded. Raises as `decode_image` does."""
+    with opened(source) as (file, name), _open(file, name) as image:
+        return image.size
+
+
 def can_open(file: BinaryIO) -> bool:
     """Whether Pillow recognises the header (also of formats that have no clear first bytes)."""
     file.seek(0)
