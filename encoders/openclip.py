@@ -1,0 +1,201 @@
+"""`load("openclip/ViT-B-32:laion2b_s34b_b79k")`: the CLIP models that open_clip knows, pictures and texts.
+
+Any architecture of `open_clip.list_models()`, with a pretrained tag or a file of weights; any repository of the model
+hub that has an open_clip_config.json, "openclip/hf-hub:owner/name"; any folder like it, "openclip/local-dir:…" or
+"openclip/./folder". In float32 and decode="exact" the vectors are open_clip's own, to 1e-5. Weights are kept by
+huggingface_hub's cache; HF_HOME says where that is.
+
+One thing differs on purpose: a tag is loaded with the activation it was trained with, so "ViT-B-32:openai" is what
+upstream calls "ViT-B-32-quickgelu:openai" (the other it loads with a warning, and gives wrong vectors).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from multimodal.core.encoder import Encoder, Saved
+from multimodal.core.errors import CheckpointError, MissingExtra
+from multimodal.core.runtime import Decode, Precision, Runtime
+from multimodal.core.space import Space
+from multimodal.core.types import Image, Item, Modality
+from multimodal.encoders._openclip_cards import CARDS as CARDS
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from multimodal.core.encoder import Batch
+    from multimodal.encoders._openclip_checkpoint import Checkpoint
+
+EXACT = Runtime()
+
+
+def load(
+    rest: str = "",
+    *,
+    device: str = "auto",
+    precision: Precision = "float32",
+    decode: Decode = "exact",
+    offline: bool = False,
+    revision: str | None = None,
+    preprocess: Mapping[str, Any] | None = None,
+    like: str | None = None,
+    quick_gelu: bool | None = None,
+    trained_into: str | None = None,
+) -> Space:
+    """A space of text and pictures.
+
+    rest: see `_openclip_names`. device, precision, decode: see `core.runtime.Runtime`.
+    offline: only what is in the cache already. revision: a branch, tag or commit of the weights' repository.
+    preprocess, like, quick_gelu: what a checkpoint that is no tag does not say itself. preprocess is {"mean", "std",
+    "interpolation", "resize_mode"}; like is a tag of the same architecture that was prepared the same way.
+    trained_into: the space it can be joined with; by default its own name, and none for a file or folder.
+    Raises UnknownModel with close matches, CheckpointError, DownloadError, InvalidInput, MissingExtra.
+    """
+    runtime = Runtime(device, precision, decode)
+    _need_open_clip(f"'openclip/{rest}'")
+    from multimodal.encoders import _openclip_names as names
+    from multimodal.encoders._openclip_checkpoint import Said, resolve
+
+    said = Said(preprocess, like, quick_gelu)
+    checkpoint = resolve(names.parse(rest), said, revision=revision, offline=offline)
+    space = _space(checkpoint, runtime, trained_into or checkpoint.home)
+    space.name = checkpoint.home or f"openclip/{rest}"
+    space.card = next((card for card in CARDS if card.name == space.name), None)
+    return space
+
+
+def _space(checkpoint: Checkpoint, runtime: Runtime, home: str | None) -> Space:
+    from multimodal.encoders import _openclip_tokens as tokens
+    from multimodal.encoders._openclip_nets import image_tower
+    from multimodal.encoders._openclip_tensors import parts
+
+    model, title = checkpoint.model, checkpoint.title
+    shared = {"embed_dim": model["embed_dim"], "quick_gelu": model.get("quick_gelu", False)}
+    seen = shared | {"tower": model["vision_cfg"], "preprocess": checkpoint.preprocess}
+    read, files = tokens.describe(checkpoint)  # before the weights, which take longer to come
+    found = parts(
+        checkpoint.weights, title, lambda: image_tower(seen, title), captions="multimodal_cfg" in model
+    )
+    encoders: list[Encoder] = [
+        OpenClipText(shared | read, found.text, files, runtime, title),
+        OpenClipImage(seen, found.image, runtime, title),
+    ]
+    for encoder in encoders:
+        encoder.trained_into = home
+    return Space(encoders, found.head)
+
+
+def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+    """Rebuild an encoder from what it saved. Raises MissingExtra, CheckpointError."""
+    _need_open_clip("this saved space")
+    if saved.modality == Modality.TEXT:
+        return OpenClipText(saved.config, dict(saved.tensors), saved.files, runtime)
+    return OpenClipImage(saved.config, dict(saved.tensors), runtime)
+
+
+def _need_open_clip(what: str) -> None:
+    if importlib.util.find_spec("open_clip") is None:
+        raise MissingExtra(what, package="open_clip_torch", extra="openclip")
+
+
+class _OpenClip(Encoder):
+    """One tower of a model, and where it runs."""
+
+    net: nn.Module
+
+    def __init__(self, config: Mapping[str, Any], runtime: Runtime) -> None:
+        self._config = dict(config)
+        self.dim = config["embed_dim"]
+        self.runtime = runtime
+
+    def config(self) -> dict[str, Any]:
+        return dict(self._config)
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        return self.net.state_dict()
+
+
+class OpenClipText(_OpenClip):
+    """Texts -> tokens -> a text tower. What is longer than the context is cut there, and keeps its end token."""
+
+    modality = Modality.TEXT
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        tensors: dict[str, Tensor],
+        files: Mapping[str, bytes],
+        runtime: Runtime = EXACT,
+        title: str = "a saved space",
+    ) -> None:
+        """tensors: by their names within the tower; it is emptied. files: of the tokenizer."""
+        from multimodal.encoders import _openclip_nets as nets
+        from multimodal.encoders._openclip_tokens import Tokenizer
+
+        super().__init__(config, runtime)
+        self.title = title
+        self._files = dict(files)
+        self.tokenizer = Tokenizer(config["tokenizer"], self._files)
+        self.net = nets.fill(nets.text_tower(config, title), tensors, runtime, "text.", title)
+
+    def files(self) -> Mapping[str, bytes]:
+        return self._files
+
+    def prepare(self, items: Sequence[Item]) -> Batch:
+        """tokens (n, context) int64, lengths (n,) int64: how many of them matter."""
+        from multimodal.encoders._openclip_nets import lengths
+
+        tokens = self.tokenizer([str(item.load()) for item in items])
+        if (highest := int(tokens.max())) >= self.net.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer of {self.title} gave the token {highest}, and its text tower knows "
+                f"{self.net.vocab_size}: it is not the tokenizer this model was trained with"
+            )
+        return {"tokens": tokens, "lengths": lengths(self.net, tokens)}
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        from multimodal.encoders._openclip_nets import encode_texts
+
+        return encode_texts(self.net, batch["tokens"], batch["lengths"]).float()
+
+
+class OpenClipImage(_OpenClip):
+    """Pictures -> open_clip's transform for inference -> an image tower."""
+
+    modality = Modality.IMAGE
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        tensors: dict[str, Tensor],
+        runtime: Runtime = EXACT,
+        title: str = "a saved space",
+    ) -> None:
+        """tensors: by their names within the tower; it is emptied."""
+        from multimodal.encoders import _openclip_nets as nets
+        from multimodal.encoders._openclip_pixels import transform
+
+        super().__init__(config, runtime)
+        self.net = nets.fill(nets.image_tower(config, title), tensors, runtime, "visual.", title)
+        size = self.net.image_size
+        self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
+        self.transform = transform(config["preprocess"], self.size)
+
+    def prepare(self, items: Sequence[Item]) -> Batch:
+        """pixels (n, 3, h, w) float32, normalised."""
+        import torch
+
+        # Pictures are resized anyway, and never below this
+        side = max(self.size) if self.runtime.decode == "fast" else None
+        return {
+            "pixels": torch.stack(
+                [self.transform(item.load(side)) for item in items if isinstance(item, Image)]
+            )
+        }
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        weight = next(self.net.parameters())
+        return self.net(batch["pixels"].to(weight.device, weight.dtype)).float()
