@@ -1,0 +1,125 @@
+"""A checkpoint's own preprocessing, made from its files: tokenizer, image processor, feature extractor."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from multimodal.core.errors import CheckpointError, MissingExtra
+from multimodal.encoders._hf_checkpoint import quiet, unpacked
+from multimodal.encoders._hf_source import CONFIG
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+WINDOW_S = 30  # of extractors that know no longest clip: about as long as those they were trained on
+
+
+def _made(kind: str, files: Mapping[str, bytes], **options: Any) -> Any:
+    import transformers
+
+    with unpacked(files) as folder, quiet():
+        try:
+            return getattr(transformers, kind).from_pretrained(folder, local_files_only=True, **options)
+        except Exception as error:  # whatever a stranger's files provoke in transformers, told as ours
+            have = ", ".join(name for name in files if name != CONFIG) or "none"
+            raise CheckpointError(
+                f"no {WORDS[kind]} can be made of the checkpoint's files ({have}): "
+                f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+            ) from error
+
+
+WORDS = {
+    "AutoTokenizer": "tokenizer",
+    "AutoImageProcessor": "image processor",
+    "AutoFeatureExtractor": "feature extractor",
+    "AutoVideoProcessor": "video processor",
+}
+
+
+def tokenizer(files: Mapping[str, bytes]) -> Any:
+    return _made("AutoTokenizer", files)
+
+
+def image_processor(files: Mapping[str, bytes], backend: str | None) -> Any:
+    """backend: "torchvision" or "pil", which resize a little differently; None for upstream's own choice."""
+    found = _made("AutoImageProcessor", files, **({} if backend is None else {"backend": backend}))
+    if backend is not None and backend_of(found) != backend:
+        raise MissingExtra(f"this space (its pictures go through {backend})", package=backend, extra="hf")
+    return found
+
+
+def backend_of(processor: Any) -> str:
+    return "pil" if type(processor).__name__.endswith("Pil") else "torchvision"
+
+
+def feature_extractor(files: Mapping[str, bytes]) -> Any:
+    return _made("AutoFeatureExtractor", files)
+
+
+def pixels_of(takes: Collection[str]) -> str:
+    """The name of a video tower's input: "pixel_values_videos", or "pixel_values" if it takes frames as pictures."""
+    return "pixel_values_videos" if "pixel_values_videos" in takes else "pixel_values"
+
+
+def frame_processor(pixels: str, files: Mapping[str, bytes], backend: str | None) -> Any:
+    """What makes `pixels` of frames: a video processor, or an image processor where frames are pictures (X-CLIP)."""
+    return (
+        _made("AutoVideoProcessor", files)
+        if pixels == "pixel_values_videos"
+        else image_processor(files, backend)
+    )
+
+
+def clip(processor: Any, pixels: str, frames: NDArray[np.uint8]) -> Tensor:
+    """Frames (t, h, w, 3) uint8 -> (t, 3, h, w) float32."""
+    import PIL.Image
+    import torch
+
+    if pixels == "pixel_values":
+        found = processor([PIL.Image.fromarray(frame) for frame in frames], return_tensors="pt")
+    else:  # the frames have been chosen: it must not choose among them again
+        video = torch.from_numpy(frames).permute(0, 3, 1, 2)
+        found = processor(
+            [video], return_tensors="pt", do_sample_frames=False, input_data_format="channels_first"
+        )
+    return found[pixels].reshape(len(frames), *found[pixels].shape[-3:])
+
+
+def target_side(processor: Any) -> int | None:
+    """The side in pixels to which the shorter side of a picture is shrunk, at most; None if that is not known."""
+    if (
+        getattr(processor, "max_num_patches", None) is not None
+    ):  # NaFlex keeps the shape: a square is the largest
+        return int(processor.patch_size * processor.max_num_patches**0.5)
+    size = getattr(processor, "size", None) or {}
+    known = [size[key] for key in ("shortest_edge", "height", "width") if size.get(key)]
+    return max(known) if known else None
+
+
+def window_samples(extractor: Any) -> int:
+    """The longest clip an extractor takes whole, in samples at its rate."""
+    return int(getattr(extractor, "nb_max_samples", None) or WINDOW_S * extractor.sampling_rate)
+
+
+def windows(n: int, length: int) -> list[tuple[int, int]]:
+    """The fewest windows of `length` that cover n samples, at equal distances (rounded down), the last ending with
+    them. One of n if n is no longer."""
+    if n <= length:
+        return [(0, n)]
+    count = -(-n // length)
+    starts = [(n - length) * i // (count - 1) for i in range(count)]
+    return [(start, start + length) for start in starts]
+
+
+def padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Tensors (1, …, t) that may differ in t -> (n, …, longest) with zeros behind, and the lengths (n,)."""
+    import torch
+
+    lengths = torch.tensor([part.shape[-1] for part in parts])
+    longest = int(lengths.max())
+    return torch.cat(
+        [torch.nn.functional.pad(part, (0, longest - part.shape[-1])) for part in parts]
+    ), lengths
