@@ -108,9 +108,13 @@ class LoopbackHub:
     def seen(self, method: str = "", path: str = "") -> list[Request]:
         return [one for one in self.requests if one.method.startswith(method) and path in one.path]
 
+    def address_of(self, content: bytes) -> str:
+        """What the path of a large file's bytes ends in."""
+        return hashlib.sha256(content).hexdigest()
+
     def fetched(self, content: bytes) -> list[Request]:
         """The requests for a large file's bytes."""
-        return self.seen("GET", hashlib.sha256(content).hexdigest())
+        return self.seen("GET", self.address_of(content))
 
     @contextmanager
     def down(self) -> Iterator[None]:

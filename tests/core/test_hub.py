@@ -295,17 +295,11 @@ def test_the_public_hub_is_read_by_xet_and_the_plain_way_where_that_fails(
 
 def test_eight_threads_that_want_one_file_fetch_it_once(server: LoopbackHub, commit: str) -> None:
     hub.listing(REPO)  # huggingface_hub 1.x makes a client for each thread that is the first
-    server.fail(server_path(WEIGHTS), slow=0.2)
+    server.fail(server.address_of(WEIGHTS), slow=0.2)
     with ThreadPoolExecutor(8) as pool:
         paths = list(pool.map(lambda _: hub.file(REPO, "model.safetensors"), range(8)))
     assert {path.read_bytes() for path in paths} == {WEIGHTS}
     assert len(server.fetched(WEIGHTS)) == 1
-
-
-def server_path(content: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(content).hexdigest()
 
 
 def child(code: str) -> subprocess.Popen[str]:
@@ -320,7 +314,7 @@ def child(code: str) -> subprocess.Popen[str]:
 
 def test_two_processes_that_want_one_file_fetch_it_once(server: LoopbackHub, commit: str) -> None:
     gate = threading.Event()
-    server.fail(server_path(WEIGHTS), hold=gate)
+    server.fail(server.address_of(WEIGHTS), hold=gate)
     code = f"print(hub.file({REPO!r}, 'model.safetensors'))"
     first, second = child(code), child(code)
     wait_for(lambda: bool(server.fetched(WEIGHTS)) and len(server.seen("HEAD", "/main/")) == 2)
@@ -336,7 +330,7 @@ def test_a_process_killed_while_it_fetches_leaves_a_usable_cache(
     server: LoopbackHub, commit: str, tmp_path: Path
 ) -> None:
     gate = threading.Event()
-    server.fail(server_path(WEIGHTS), hold=gate)
+    server.fail(server.address_of(WEIGHTS), hold=gate)
     process = child(f"hub.file({REPO!r}, 'model.safetensors')")
     wait_for(lambda: bool(server.fetched(WEIGHTS)))
     process.kill()
@@ -354,7 +348,7 @@ def test_a_file_left_unchecked_by_a_process_that_died_is_checked_by_the_next(
     def die(*args: object) -> None:
         raise KeyboardInterrupt
 
-    server.fail(server_path(WEIGHTS), content=WEIGHTS[::-1], times=1)
+    server.fail(server.address_of(WEIGHTS), content=WEIGHTS[::-1], times=1)
     for name in ("model.safetensors", "config.json"):
         with monkeypatch.context() as patch:
             patch.setattr("multimodal.core._hub_fetch._settle", die)
