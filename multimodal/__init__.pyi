@@ -3,6 +3,7 @@ __version__: str
 from .core.card import Card as Card
 from .core.catalog import cards as cards
 from .core.catalog import load as load
+from .core.check import Check as Check
 from .core.encoder import Encoder as Encoder
 from .core.errors import MultimodalError as MultimodalError
 from .core.limits import Limits as Limits

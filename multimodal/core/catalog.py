@@ -15,6 +15,7 @@ from typing import Any
 from multimodal.core.card import Card
 from multimodal.core.encoder import ENCODERS_PACKAGE
 from multimodal.core.errors import InvalidInput, UnknownModel
+from multimodal.core.runtime import Runtime
 from multimodal.core.space import Space
 from multimodal.core.storage import is_space
 
@@ -43,6 +44,10 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
         rest, **options
     )
     space.address = name
+    told = {key: options[key] for key in ("device", "precision", "decode") if key in options}
+    runtime = Runtime(**{"device": "auto"} | told)
+    for encoder in space.encoders.values():
+        vars(encoder).setdefault("runtime", runtime)  # where the family has not said so itself
     return space
 
 

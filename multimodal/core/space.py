@@ -6,12 +6,14 @@ import hashlib
 import html
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
+from multimodal.core.head import Head as Head
+from multimodal.core.head import Kind, by_pair
+from multimodal.core.head import Pair as Pair
 from multimodal.core.runtime import Decode, Precision, Runtime
 from multimodal.core.types import Item, Modality, as_item
 from multimodal.core.vectors import unit_rows
@@ -20,34 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Kind = Literal["softmax", "sigmoid"]
-Pair = tuple[Modality, Modality]
-
-
-@dataclass(frozen=True)
-class Head:
-    """How a model turns cosines into probabilities, as it was trained: `kind(scale * cosine + bias)`.
-
-    scale: the factor itself (CLIP's `logit_scale.exp()`), above 0. kind: softmax over the candidates (CLIP), or a
-    sigmoid for each pair on its own (SigLIP).
-    """
-
-    scale: float
-    bias: float = 0.0
-    kind: Kind = "softmax"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.scale < float("inf"):
-            raise InvalidInput(
-                f"scale must be finite and above 0, got {self.scale!r}; is it still a logarithm?"
-            )
-        if not abs(self.bias) < float("inf"):
-            raise InvalidInput(f"bias must be finite, got {self.bias!r}")
-        if self.kind not in ("softmax", "sigmoid"):
-            raise InvalidInput(f"kind must be 'softmax' or 'sigmoid', got {self.kind!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    from multimodal.core.check import Check
 
 
 class Space:
@@ -68,7 +43,7 @@ class Space:
         card: Card | None = None,
     ) -> None:
         self.encoders: dict[Modality, Encoder] = _by_modality(encoders)
-        self.heads: dict[Pair | None, Head] = _by_pair(head)
+        self.heads: dict[Pair | None, Head] = by_pair(head)
         self.name = name
         self.card = card
         self.address: str | None = None  # what `load` takes to give this space again; set by `load`
@@ -206,6 +181,13 @@ class Space:
         item = as_item(value)
         return self.encode([item]), [item.modality]
 
+    def check(self) -> Check:
+        """A self-test with things drawn for it: is each encoder steady, blind to its batch, and awake? Takes some 24
+        passes of one item for each modality. What it finds is in the result; nothing is raised."""
+        from multimodal.core import check
+
+        return check.check_space(self)
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes config.json and one safetensors file per encoder, all or nothing.
 
@@ -313,16 +295,6 @@ def _by_modality(encoders: Mapping[Modality, Encoder] | Iterable[Encoder]) -> di
         shown = ", ".join(f"{modality} {dim}" for modality, dim in dims.items())
         raise SpaceMismatch(f"these encoders do not share one space, their vectors differ in size: {shown}")
     return found
-
-
-def _by_pair(head: Head | Mapping[Pair | None, Head] | None) -> dict[Pair | None, Head]:
-    if head is None:
-        return {}
-    if isinstance(head, Head):
-        return {None: head}
-    return {
-        None if pair is None else (Modality(pair[0]), Modality(pair[1])): one for pair, one in head.items()
-    }
 
 
 def _are_vectors(value: object) -> bool:

@@ -164,6 +164,7 @@ def _read_encoder(folder: Path, modality: Modality, saved: Mapping[str, Any], ru
     beside = folder / str(modality)
     files = {file.name: file.read_bytes() for file in sorted(beside.iterdir())} if beside.is_dir() else {}
     encoder: Encoder = family.from_config(Saved(modality, saved["config"], tensors, files), runtime)
+    encoder.runtime = runtime
     if "trained_into" in saved:
         encoder.trained_into = saved["trained_into"]
     return encoder

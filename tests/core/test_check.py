@@ -1,0 +1,313 @@
+"""`space.check()`: whole encoders pass; each way to be broken fails in the claim that is about it, and in no other."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import multimodal
+from multimodal.core import _check_items, check
+from multimodal.core.check import Check, Claim
+from multimodal.core.encoder import Encoder
+from multimodal.core.runtime import Runtime
+from multimodal.core.space import Head, Space
+from multimodal.core.types import Item, Modality
+
+Forward = Callable[[Encoder, dict[str, torch.Tensor]], torch.Tensor]
+MEDIA_CLAIMS = ["vectors", "repeat", "batch", "distinct"]
+
+
+@pytest.fixture
+def text(toy: ModuleType) -> Encoder:
+    encoder: Encoder = toy.ToyText()
+    return encoder
+
+
+def broken(
+    monkeypatch: pytest.MonkeyPatch, encoder: Encoder, change: Callable[[torch.Tensor, Any], torch.Tensor]
+) -> Space:
+    """The encoder with something done to what its forward gives."""
+    original = type(encoder).forward
+    monkeypatch.setattr(type(encoder), "forward", lambda self, batch: change(original(self, batch), batch))
+    return Space([encoder], Head(10.0))
+
+
+def failures(space: Space) -> dict[str, Claim]:
+    return {claim.name: claim for claim in space.check().failed}
+
+
+# --- what is whole --------------------------------------------------------------------------------
+
+
+def test_a_whole_space_passes_every_claim(space: Space) -> None:
+    found = space.check()
+    assert found.ok and found.failed == () and found.space == "toy"
+    names = [f"{modality} {claim}" for modality in ("text", "image", "audio") for claim in MEDIA_CLAIMS]
+    assert [claim.name for claim in found.claims] == [*names, "all scale"]
+    assert set(found.seconds) == {"text", "image", "audio"} and all(t > 0 for t in found.seconds.values())
+    for claim in found.claims:
+        assert claim.cure == "" and claim.measured is not None
+        assert claim.limit[0] - 1e-6 <= claim.measured <= claim.limit[1]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_starter_passes(precision: str) -> None:
+    found = multimodal.load("starter", device="cpu", precision=precision).check()
+    assert found.failed == ()
+    measured = {claim.name: claim for claim in found.claims}
+    assert measured["text repeat"].measured == 0.0 and measured["text repeat"].limit == (0.0, 0.0)
+    assert measured["audio batch"].limit[1] == (1e-5 if precision == "float32" else 1e-2)
+    for modality in ("text", "image", "audio"):
+        distinct = measured[f"{modality} distinct"].measured
+        assert distinct is not None and distinct < 0.5
+
+
+def test_what_is_measured_is_what_it_says(text: Encoder) -> None:
+    items = _check_items.items(Modality.TEXT)
+    together = text.encode(items)
+    alone = np.concatenate([text.encode([item]) for item in items])
+    cosines = [float(together[i] @ together[j]) for i in range(8) for j in range(i)]
+    found = {claim.name: claim.measured for claim in Space([text]).check().claims}
+    assert found["text batch"] == pytest.approx(float(np.abs(together - alone).max()), abs=1e-8)
+    assert found["text distinct"] == pytest.approx(float(np.median(cosines)), abs=1e-6)
+
+
+# --- what is broken -------------------------------------------------------------------------------
+
+
+def test_a_random_encoder_fails_to_repeat_itself(monkeypatch: pytest.MonkeyPatch, text: Encoder) -> None:
+    """Dropout left on."""
+    found = failures(broken(monkeypatch, text, lambda out, _: torch.nn.functional.dropout(out, 0.1)))
+    (claim,) = found.values()
+    assert claim.name == "text repeat" and claim.limit == (0.0, 0.0)
+    assert claim.measured is not None and claim.measured > 1e-3
+    assert claim.cure == (
+        "something in prepare or forward is random or remembers: set the net to eval(), and take no random crop"
+    )
+
+
+def test_an_encoder_that_remembers_fails_to_repeat_itself(
+    monkeypatch: pytest.MonkeyPatch, text: Encoder
+) -> None:
+    calls: list[int] = []
+
+    def drift(out: torch.Tensor, _: Any) -> torch.Tensor:
+        calls.append(1)
+        return out + 0.01 * len(calls)
+
+    assert set(failures(broken(monkeypatch, text, drift))) == {"text repeat"}
+
+
+def test_of_vectors_that_are_random_nothing_is_said_about_batches(
+    monkeypatch: pytest.MonkeyPatch, text: Encoder
+) -> None:
+    space = broken(monkeypatch, text, lambda out, _: out + torch.rand_like(out))
+    assert "text batch" not in {claim.name for claim in space.check().claims}
+
+
+def test_padding_that_is_not_masked_fails_in_batches(monkeypatch: pytest.MonkeyPatch, text: Encoder) -> None:
+    monkeypatch.setattr(type(text), "forward", lambda self, batch: self.weight[batch["ids"]].mean(1))
+    (claim,) = failures(Space([text], Head(10.0))).values()
+    assert claim.name == "text batch" and claim.limit == (0.0, 1e-5)
+    assert claim.cure == (
+        "what else is in a batch changes a vector: mask the padding, or keep each item's own length"
+    )
+
+
+def test_vectors_that_lean_on_their_batch_a_little_fail_only_beyond_the_limit(
+    monkeypatch: pytest.MonkeyPatch, text: Encoder
+) -> None:
+    for size, expected in ((1e-3, {"text batch"}), (1e-7, set())):
+        with monkeypatch.context() as patch:
+            space = broken(patch, text, lambda out, _, size=size: out + size * len(out))  # type: ignore[misc]
+            assert set(failures(space)) == expected
+
+
+def test_in_bfloat16_batches_may_differ_more(monkeypatch: pytest.MonkeyPatch, text: Encoder) -> None:
+    space = broken(monkeypatch, text, lambda out, _: out + 1e-3 * len(out))
+    assert set(failures(space)) == {"text batch"}
+    text.runtime = Runtime(precision="bfloat16")
+    assert failures(space) == {}
+
+
+@pytest.mark.parametrize("modality", ["text", "image", "audio"])
+def test_a_collapsed_tower_is_caught_in_any_modality(
+    monkeypatch: pytest.MonkeyPatch, toy: ModuleType, modality: str
+) -> None:
+    encoder = toy.KINDS[Modality(modality)]()
+    constant = torch.randn(16, generator=torch.Generator().manual_seed(3)) * 100
+    space = broken(monkeypatch, encoder, lambda out, _: constant + torch.nn.functional.normalize(out))
+    (claim,) = failures(space).values()
+    assert claim.name == f"{modality} distinct" and claim.limit == (-1.0, 0.99)
+    assert claim.measured is not None and claim.measured > 0.99
+    assert claim.cure == (
+        "its weights did not load, or its tokenizer or preprocessing is another model's: load it again with the "
+        "files it came with"
+    )
+
+
+def test_a_tokenizer_that_knows_no_word_is_caught(monkeypatch: pytest.MonkeyPatch, text: Encoder) -> None:
+    """Every word is the unknown one."""
+    original = type(text).prepare
+
+    def prepare(self: Encoder, items: list[Item]) -> dict[str, torch.Tensor]:
+        batch = original(self, items)
+        return batch | {"ids": torch.zeros_like(batch["ids"])}
+
+    monkeypatch.setattr(type(text), "prepare", prepare)
+    assert set(failures(Space([text], Head(10.0)))) == {"text distinct"}
+
+
+@pytest.mark.parametrize(("change", "cure"), [
+    (lambda out, _: out * float("nan"), r"ToyText (text) gave no finite direction for item 0 ("),
+    (lambda out, _: out[:, :5], "ToyText (text) gave shape (8, 5) for 8 items of dim 16; forward must return (n, dim)"),
+    (lambda out, _: out @ torch.ones(3, 3), "RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
+])  # fmt: skip
+def test_an_encoder_that_gives_no_vectors_fails_in_one_claim_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, text: Encoder, change: Any, cure: str
+) -> None:
+    found = broken(monkeypatch, text, change).check()
+    (claim,) = found.failed
+    assert (claim.name, claim.measured) == ("text vectors", None)
+    assert claim.cure.startswith(cure)
+    assert [one.name for one in found.claims] == ["text vectors", "all scale"] and found.seconds == {}
+
+
+def test_vectors_that_are_not_of_length_one_are_caught(
+    monkeypatch: pytest.MonkeyPatch, text: Encoder
+) -> None:
+    original = type(text).encode
+    monkeypatch.setattr(type(text), "encode", lambda self, items, **rest: 2 * original(self, items, **rest))
+    (claim,) = [one for one in Space([text]).check().failed if one.name == "text vectors"]
+    assert claim.measured == pytest.approx(1.0, abs=1e-6)
+    assert claim.cure == "the family's forward gives what it must not"
+
+
+def test_one_broken_encoder_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch, space: Space) -> None:
+    monkeypatch.setattr(type(space.encoders[Modality.IMAGE]), "forward", lambda self, batch: batch["colours"])
+    found = space.check()
+    assert [one.name for one in found.failed] == ["image vectors"]
+    assert sum(one.name.startswith(("text", "audio")) for one in found.claims) == 8
+
+
+# --- heads ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("head", "failed"), [
+    (Head(100.0), set()),
+    (Head(math.log(100.0)), {"all scale"}),  # still a logarithm
+    (Head(0.07), {"all scale"}),  # a temperature
+    (Head(22_026.0), {"all scale"}),  # exp taken twice
+    (Head(112.6, -16.8, "sigmoid"), set()),  # SigLIP's own
+    (Head(112.6, -168.0, "sigmoid"), {"all bias"}),
+    (None, set()),
+])  # fmt: skip
+def test_a_scale_that_no_model_has_is_caught(text: Encoder, head: Head | None, failed: set[str]) -> None:
+    assert set(failures(Space([text], head))) == failed
+
+
+def test_each_pair_has_its_own_claim(space: Space) -> None:
+    heads = {(Modality.IMAGE, Modality.TEXT): Head(20.0), (Modality.AUDIO, Modality.TEXT): Head(2.0)}
+    found = Space(space.encoders, heads).check()
+    assert [one.name for one in found.failed] == ["audio-text scale"]
+    assert [one.name for one in found.claims if "scale" in one.name] == [
+        "image-text scale",
+        "audio-text scale",
+    ]
+
+
+# --- what it is tested with -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("modality", list(Modality))
+def test_the_things_drawn_are_eight_and_differ_and_are_the_same_each_time(modality: Modality) -> None:
+    def content(item: Any) -> bytes:
+        loaded = item.load()
+        if modality is Modality.TEXT:
+            return bytes(loaded, "utf-8")
+        array = (
+            loaded
+            if modality is Modality.IMAGE
+            else loaded.samples
+            if modality is Modality.AUDIO
+            else loaded.frames
+        )
+        return repr(array.shape).encode() + array.tobytes()
+
+    drawn = [content(item) for item in _check_items.items(modality)]
+    assert len(set(drawn)) == len(drawn) == 8
+    assert drawn == [content(item) for item in _check_items.items(modality)]
+    assert all(item.modality is modality for item in _check_items.items(modality))
+
+
+def test_a_video_encoder_is_tested_too() -> None:
+    class Mean(Encoder):
+        modality, dim = Modality.VIDEO, 6
+
+        def prepare(self, items: Any) -> dict[str, torch.Tensor]:
+            rows = []
+            for item in items:
+                frames = item.load(n_frames=4).frames / 255.0
+                rows.append(np.concatenate([frames.mean((0, 1, 2)), frames.std((0, 1, 2))]) - 0.4)
+            return {"rows": torch.tensor(np.stack(rows), dtype=torch.float32)}
+
+        def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            return batch["rows"]
+
+        def config(self) -> dict[str, Any]:
+            return {}
+
+        def state_dict(self) -> dict[str, torch.Tensor]:
+            return {}
+
+    found = Space([Mean()]).check()
+    assert found.ok and [claim.name for claim in found.claims] == [f"video {one}" for one in MEDIA_CLAIMS]
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+def test_the_result_is_frozen_and_becomes_json(space: Space) -> None:
+    found = space.check()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.space = "x"  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.claims[0].ok = False  # type: ignore[misc]
+    again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert again["ok"] is True and again["space"] == "toy"
+    assert again["claims"][1] == {
+        "name": "text repeat", "ok": True, "measured": 0.0, "limit": [0.0, 0.0], "cure": "",
+    }  # fmt: skip
+
+
+def test_it_shows_itself_escaped() -> None:
+    page = Check("<b>", (Claim("text <i>", False, None, (0.0, 1.0), "<u>"),), {"text": 0.0012})._repr_html_()
+    assert "<b>&lt;b&gt;</b>" in page and "&lt;i&gt;" in page and "&lt;u&gt;" in page
+    assert "✗" in page and "text 1.2 ms" in page
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0.0, "0"), (3.1e-7, "3.1e-07"), (0.98765, "0.9877")]
+)
+def test_numbers_are_short(value: float | None, text: str) -> None:
+    assert check.shown(value) == text
+
+
+# --- how an encoder runs --------------------------------------------------------------------------
+
+
+def test_encoders_know_how_they_run(toy: ModuleType, tmp_path: Any) -> None:
+    loaded = multimodal.load("toy", device="cpu")
+    assert {encoder.runtime for encoder in loaded.encoders.values()} == {Runtime("cpu")}
+    loaded.save_pretrained(tmp_path / "mine")
+    fast = multimodal.load(tmp_path / "mine", device="cpu", precision="bfloat16", decode="fast")
+    assert {one.runtime for one in fast.encoders.values()} == {Runtime("cpu", "bfloat16", "fast")}
+    assert toy.ToyText().runtime == Runtime()
