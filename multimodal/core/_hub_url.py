@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from multimodal.core import _hub_cache as cache
@@ -121,7 +121,7 @@ def _receive(
     return part
 
 
-def _copy(answer: http.client.HTTPResponse, stream: BinaryIO, advance: Callable[[int], None]) -> None:
+def _copy(answer: http.client.HTTPResponse, stream: IO[bytes], advance: Callable[[int], None]) -> None:
     while chunk := answer.read(cache.CHUNK):
         stream.write(chunk)
         advance(len(chunk))

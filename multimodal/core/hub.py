@@ -17,7 +17,6 @@ from __future__ import annotations
 import fnmatch
 import importlib.util
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,8 +31,6 @@ from multimodal.core._hub_url import url
 from multimodal.core.errors import DownloadError, InvalidInput, MissingExtra, MultimodalError, UnknownModel
 
 __all__ = ["file", "is_offline", "listing", "load_tensors", "snapshot", "url"]
-
-GLOB = re.compile(r"[*?\[]|/$")
 
 
 def file(
@@ -86,7 +83,7 @@ def snapshot(
     if is_offline(offline):
         return _offline_snapshot(at, patterns, ignore)
     present = not _lacking(at, patterns, ignore)
-    if present and at.pinned and (at.listing(at.revision) is not None or not GLOB.search("".join(patterns))):
+    if present and at.pinned and (at.listing(at.revision) or set(patterns) <= set(at.present(at.revision))):
         return at.snapshot(at.revision)
     try:
         commit, names = fetch.commit_and_names(at, patient=not present)

@@ -83,6 +83,20 @@ def test_what_another_library_fetched_is_used(server: LoopbackHub, commit: str, 
     assert server.requests == []
 
 
+def test_what_another_library_fetched_in_part_is_completed(
+    server: LoopbackHub, commit: str, tmp_path: Path
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    hf_hub_download(REPO, "config.json", revision=commit, cache_dir=tmp_path / "hub", endpoint=server.url)
+    server.requests.clear()
+    folder = hub.snapshot(REPO, patterns=["config.json", "text/vocab.txt"], revision=commit)
+    assert (folder / "text" / "vocab.txt").read_bytes() == FILES["text/vocab.txt"]
+    assert not server.seen("GET", "config.json")
+    folder = hub.snapshot(REPO, patterns=["config.json", "*.safetensors"], revision=commit)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
 def test_a_snapshot_holds_the_files_that_match_and_no_others(server: LoopbackHub, commit: str) -> None:
     folder = hub.snapshot(REPO, patterns=["*.json", "text/"], ignore=["nothing*"])
     assert folder.name == commit
