@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from multimodal.core._hub_cache import inside
+from multimodal.core._hub_torchscript import is_torchscript, torchscript_tensors
 from multimodal.core.errors import CheckpointError, InvalidInput
 
 INDEX = ".index.json"
@@ -20,7 +20,8 @@ def load_tensors(path: Path) -> dict[str, Any]:
     """The tensors of a safetensors file, a PyTorch checkpoint, or an index.json of several, by name, on the CPU.
 
     What a file is, its first bytes say, not its name. A checkpoint is a pickle and is read with `weights_only=True`:
-    one that asks for more is refused. It may hold a wrapper, {"state_dict": {…}, "epoch": 3}, returned as it is.
+    one that asks for more is refused. It may hold a wrapper, {"state_dict": {…}, "epoch": 3}, returned as it is. Of a
+    TorchScript archive the weights are read and the program is not.
     Raises CheckpointError for a file that is missing, damaged, of another kind, or asks to run code.
     """
     path = Path(path)
@@ -63,19 +64,17 @@ def _safetensors(path: Path) -> dict[str, Any]:
 def _checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
-    if _is_torchscript(path):  # of which torch.load makes a warning and an error of its own
-        raise CheckpointError(
-            f"{path} is refused: it is a TorchScript archive, which holds a program beside its weights. If you "
-            "trust it, convert it once with torch.jit.load(…).state_dict() and safetensors.torch.save_file"
-        )
     try:
+        if is_torchscript(path):
+            return torchscript_tensors(path)
         with path.open("rb") as stream:  # given a path, torch.load goes by its name and not by what is inside
             content = torch.load(stream, map_location="cpu", weights_only=True)
-    except MemoryError:
+    except (CheckpointError, MemoryError):
         raise
     except Exception as error:  # a damaged pickle fails in every way there is
         if not isinstance(error, pickle.UnpicklingError) or "eights only load failed" not in str(error):
-            raise _damaged(path, error) from error
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"{path} is damaged ({first}); fetch or copy it again") from error
         raise CheckpointError(
             f"{path} is refused: more than tensors is pickled in it, and reading it could run code. Ask its publisher "
             "for safetensors or, if you trust it, convert it once with torch.load(…, weights_only=False) and "
@@ -86,19 +85,6 @@ def _checkpoint(path: Path) -> dict[str, Any]:
             f"{path} holds a {type(content).__name__}, expected tensors by name; save a model's state_dict()"
         )
     return dict(content)
-
-
-def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return CheckpointError(f"{path} is damaged ({first}); fetch or copy it again")
 
 
 def _sharded(path: Path) -> dict[str, Any]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
+import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,14 +96,87 @@ def test_a_plain_pickle_is_refused_and_does_not_run(tmp_path: Path) -> None:
     assert not target.exists()
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
-def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "ViT-B-32.pt"
-    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+class Part(torch.nn.Module):
+    """Parameters, buffers, a shared one, an absent one, a tensor that is no weight, and modules in modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(3, 4)
+        self.norm = torch.nn.BatchNorm1d(4)
+        self.blocks = torch.nn.Sequential(torch.nn.Linear(4, 4, bias=False), torch.nn.Linear(4, 2))
+        self.blocks[0].weight.data = torch.arange(16.0).reshape(4, 4).T  # not contiguous
+        self.scale = torch.nn.Parameter(torch.tensor(2.5).half())
+        self.register_buffer("mask", torch.ones(2, 2, dtype=torch.bool))
+        self.register_buffer("sizes", torch.tensor([7, 8], dtype=torch.int32))
+        self.register_buffer("none", torch.zeros(0))
+        self.no_weight = torch.arange(3)
+        self.numbers = [1, 2]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks(self.norm(self.first(x))) * self.scale.float()
+
+
+def archive(path: Path, how: str = "scripted") -> Path:
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # torch.jit is deprecated; the archives it wrote will be around
+        module = Part().eval()
+        made = torch.jit.script(module) if how == "scripted" else torch.jit.trace(module, torch.ones(2, 3))
+        torch.jit.save(made, path)
+    return path
+
+
+@pytest.mark.parametrize("how", ["scripted", "traced"])
+def test_of_a_torchscript_archive_the_weights_are_read(tmp_path: Path, how: str) -> None:
+    path = archive(tmp_path / "ViT-B-32.pt", how)
+    with warnings.catch_warnings(action="ignore"):
+        expected = torch.jit.load(path).state_dict()
+    assert len(expected) == 14
+    assert same(hub.load_tensors(path), expected)
+
+
+def rewritten(path: Path, change: Callable[[str, bytes], bytes | None]) -> None:
+    """The archive with each file as `change` gives it; None leaves it out."""
+    with zipfile.ZipFile(path) as old:
+        files = {name: change(name, old.read(name)) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in files.items():
+            if content is not None:
+                new.writestr(name, content)
+
+
+@pytest.mark.parametrize(("module", "name"), [("posix", "system"), ("builtins", "eval"), ("torch", "load"),
+                                              ("torch.jit._pickle", "restore_type_tag")])  # fmt: skip
+def test_a_torchscript_archive_that_asks_for_code_is_refused(tmp_path: Path, module: str, name: str) -> None:
+    path, target = archive(tmp_path / "evil.pt"), tmp_path / "it-ran"
+    call = f"c{module}\n{name}\n(V touch {target}\ntR.".encode()
+    rewritten(path, lambda file, content: call if file.endswith("/data.pkl") else content)
     assert refusal(path) == (
-        f"{path} is refused: it is a TorchScript archive, which holds a program beside its weights. If you trust it, "
-        "convert it once with torch.jit.load(…).state_dict() and safetensors.torch.save_file"
+        f"{path} is refused: it asks for {module}.{name}, and calling that could run code. Ask its publisher for "
+        "safetensors"
     )
+    assert not target.exists()
+
+
+def test_a_damaged_torchscript_archive_is_refused(tmp_path: Path) -> None:
+    for ending, change, text in (
+        ("/data.pkl", lambda content: content[:-40], "is damaged ("),
+        ("/data.pkl", lambda content: b"N.", "is damaged ("),
+        ("/data/0", lambda content: content[:1], "is damaged ("),
+        ("/data/0", lambda content: None, "is damaged ("),
+        ("/test_hub_tensors.py", lambda content: b"", "does not say what Part is made of; fetch it again"),
+        (
+            "/byteorder",
+            lambda content: b"big",
+            "was written on a big-endian machine; save its weights as safetensors",
+        ),
+    ):
+        path = archive(tmp_path / "damaged.pt")
+        rewritten(path, lambda file, old, e=ending, c=change: c(old) if file.endswith(e) else old)
+        assert text in refusal(path)
+    content = archive(tmp_path / "cut.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(content[: len(content) // 2])
+    assert "is damaged (" in refusal(tmp_path / "cut.pt")
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
