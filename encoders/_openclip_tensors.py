@@ -1,7 +1,7 @@
 """The tensors of a checkpoint, by tower, in the one naming that the towers here have.
 
 open_clip's plain CLIP keeps its text tower at the top level ("ln_final.weight"), every other class under "text.";
-training saves {"state_dict": …} with "module." before each name; Apple and Google publish in their own. What fits the
+training saves {"state_dict": …} with "module." before each name; Apple publishes in its own. What fits the
 architecture exactly is taken; upstream stretches position embeddings of another size to fit, silently, and here that
 is refused.
 """
@@ -43,6 +43,11 @@ def parts(path: Path, title: str, image: Callable[[], nn.Module], *, captions: b
     image: makes the empty image tower, by which Apple's names are translated.
     Raises CheckpointError for a file that is damaged, unsafe or holds something else.
     """
+    if path.suffix == ".npz":
+        raise CheckpointError(
+            f"{path} is in big_vision's format, which is not read here; its models are tags, such as "
+            "'openclip/ViT-B-16-SigLIP:webli'"
+        )
     found = _renamed(_unwrapped(load_tensors(path), path), image)
     towers: dict[str, dict[str, Tensor]] = {"visual": {}, "text": {}}
     others = {}

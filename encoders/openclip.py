@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from multimodal.encoders._openclip_checkpoint import Checkpoint
 
 EXACT = Runtime()
+CHARACTERS_PER_TOKEN = 4  # about, in English; the first and last token are no text
 
 
 def load(
@@ -138,6 +139,7 @@ class OpenClipText(_OpenClip):
         super().__init__(config, runtime)
         self.title = title
         self._files = dict(files)
+        self.takes = CHARACTERS_PER_TOKEN * (config["tokenizer"]["context_length"] - 2)
         self.tokenizer = Tokenizer(config["tokenizer"], self._files)
         self.net = nets.fill(nets.text_tower(config, title), tensors, runtime, "text.", title)
 
