@@ -64,7 +64,7 @@ def read(source: Source, text_head: str | None = None) -> tuple[nn.Module, dict[
     Raises UnknownModel, CheckpointError, DownloadError, InvalidInput for a text_head it does not have.
     """
     config, cls = describe(source.name, source.config(), source.settings(), source.with_code)
-    found = towers(cls, text_head)
+    found = towers(cls, text_head, config)
     if not found:
         raise CheckpointError(
             f"{source.name!r} is a {cls.__name__}, which gives no vectors of texts and of something else in one space; "

@@ -13,6 +13,7 @@ from multimodal.core.encoder import Encoder
 from multimodal.core.runtime import Runtime
 from multimodal.core.types import Item, Modality
 from multimodal.encoders import _hf_processors as processors
+from multimodal.encoders._hf_batches import lots, packed
 from multimodal.encoders._hf_towers import Tower, cut
 
 if TYPE_CHECKING:
@@ -155,70 +156,64 @@ class HFImage(HFEncoder):
 
     def prepare(self, items: Sequence[Item]) -> Batch:
         """What the model takes: pixel_values (n, 3, h, w) float32 or, NaFlex, patches with their mask and shape."""
-        found = self.processor(images=[self._picture(item) for item in items], return_tensors="pt")
+        pictures = [processors.picture(item, self.min_side) for item in items]
+        found = self.processor(images=pictures, return_tensors="pt")
         return {name: found[name] for name in found if name in self.tower.takes}
 
-    def _picture(self, item: Any) -> Any:
-        import PIL.Image
 
-        return PIL.Image.fromarray(
-            item.load() if self.min_side is None else item.load(min_side=self.min_side)
-        )
+class _ByPieces(HFEncoder):
+    """Items that are one or more pieces of different shapes. The vector of an item is the mean of the unit vectors of
+    its pieces, so that every part of a long recording counts alike and two calls give the same."""
+
+    at_once = ROWS_AT_ONCE
+
+    def pieces(self, item: Any) -> list[Mapping[str, Tensor]]:
+        """What the model takes for each piece of an item, (1, …) by name."""
+        raise NotImplementedError
+
+    def prepare(self, items: Sequence[Item]) -> Batch:
+        """The inputs of all pieces (see `_hf_batches.packed`) and owners (pieces,) int64: the item each is of."""
+        import torch
+
+        cut = [(owner, piece) for owner, item in enumerate(items) for piece in self.pieces(item)]
+        taken = [{name: piece[name] for name in piece if name in self.tower.takes} for _, piece in cut]
+        return packed(taken) | {"owners": torch.tensor([owner for owner, _ in cut])}
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        import torch
+
+        owners = batch["owners"]
+        vectors = torch.empty(len(owners), self.dim)
+        for rows, inputs in lots(batch, self.at_once):
+            vectors[rows] = torch.nn.functional.normalize(self._run(inputs), dim=1).cpu()
+        means = torch.zeros(int(owners.max()) + 1, self.dim)  # on the CPU, where sums have one order
+        return means.index_add_(0, owners, vectors)
 
 
-class HFAudio(HFEncoder):
+class HFAudio(_ByPieces):
     """The checkpoint's own feature extractor on windows of `settings["window_samples"]` -> audio tower.
 
     A clip no longer than one window gives upstream's own vector. A longer one is cut into the fewest equal windows
-    that cover it, at equal distances, and their unit vectors are averaged: upstream takes a random part of it
-    (CLAP), so that its vector differs from call to call, or all of it at once, whatever memory that takes.
+    that cover it, at equal distances: upstream takes a random part of it (CLAP), so that its vector differs from call
+    to call, or all of it at once, whatever memory that takes (PE).
     """
 
-    family = "hf"  # each class says so: it is not defined in hf.py
+    family = "hf"
     modality = Modality.AUDIO
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.extractor = processors.feature_extractor(self.kept)
-        self.sound = self.extractor.model_input_names[0]  # "input_features" or "input_values"
 
-    def prepare(self, items: Sequence[Item]) -> Batch:
-        """What the extractor gives for each window, padded to the longest; lengths and owners (windows,) int64: the
-        item each window is of."""
-        import torch
-
-        rate_hz = self.extractor.sampling_rate
-        cuts = []
-        for owner, item in enumerate(items):
-            samples = item.load(rate_hz=rate_hz).samples  # type: ignore[call-arg, union-attr]
-            cuts += [
-                (owner, samples[a:b])
-                for a, b in processors.windows(len(samples), self.settings["window_samples"])
-            ]
+    def pieces(self, item: Any) -> list[Mapping[str, Tensor]]:
         # One window at a time: upstream's extractor looks at its neighbours (CLAP marks one of them, drawn at random)
-        found = [self.extractor(one, sampling_rate=rate_hz, return_tensors="pt") for _, one in cuts]
-        names = [name for name in found[0] if name in self.tower.takes]
-        batch = {name: torch.cat([one[name] for one in found]) for name in names if name != self.sound}
-        batch[self.sound], batch["lengths"] = processors.padded([one[self.sound] for one in found])
-        return batch | {"owners": torch.tensor([owner for owner, _ in cuts])}
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Windows of one length at a time: zeros after a shorter one would change its vector."""
-        import torch
-
-        lengths, owners = batch["lengths"], batch["owners"]
-        names = [name for name in batch if name in self.tower.takes]
-        vectors = torch.empty(len(owners), self.dim)
-        for length in lengths.unique():
-            for lot in (lengths == length).nonzero()[:, 0].split(ROWS_AT_ONCE):
-                part = {name: batch[name][lot] for name in names}
-                part[self.sound] = part[self.sound][..., : int(length)]
-                vectors[lot] = torch.nn.functional.normalize(self._run(part), dim=1).cpu()
-        rows = torch.zeros(int(owners.max()) + 1, self.dim)  # on the CPU, where sums have one order
-        return rows.index_add_(0, owners, vectors)
+        rate_hz = self.extractor.sampling_rate
+        samples = item.load(rate_hz=rate_hz).samples
+        spans = processors.windows(len(samples), self.settings["window_samples"])
+        return [self.extractor(samples[a:b], sampling_rate=rate_hz, return_tensors="pt") for a, b in spans]
 
 
-class HFVideo(HFEncoder):
+class HFVideo(_ByPieces):
     """`settings["n_frames"]` frames, evenly spaced (see `Video.load`) -> the checkpoint's processor -> video tower."""
 
     family = "hf"
@@ -228,19 +223,39 @@ class HFVideo(HFEncoder):
         super().__init__(*args)
         self.pixels = processors.pixels_of(self.tower.takes)
         self.processor = processors.frame_processor(self.pixels, self.kept, self.settings["backend"])
+        self.at_once = max(1, FRAMES_AT_ONCE // self.settings["n_frames"])
 
-    def prepare(self, items: Sequence[Item]) -> Batch:
-        """pixel_values or pixel_values_videos (n, t, 3, h, w) float32."""
-        import torch
+    def pieces(self, item: Any) -> list[Mapping[str, Tensor]]:
+        frames = item.load(n_frames=self.settings["n_frames"]).frames
+        return [{self.pixels: processors.clip(self.processor, self.pixels, frames)[None]}]
 
-        clips = [item.load(n_frames=self.settings["n_frames"]).frames for item in items]  # type: ignore[call-arg, union-attr]
-        return {
-            self.pixels: torch.stack([processors.clip(self.processor, self.pixels, one) for one in clips])
-        }
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        import torch
+class HFJoint(_ByPieces):
+    """EmbeddingGemma 2: pictures, sounds and videos as tokens among tokens, by its one processor and one model.
 
-        clips = batch[self.pixels]
-        lots = clips.split(max(1, FRAMES_AT_ONCE // clips.shape[1]))
-        return torch.cat([self._run({self.pixels: lot}) for lot in lots])
+    Each item is prepared and run by itself, beside none of another length. Sounds are cut into windows as in HFAudio;
+    of a video, `settings["fps"]` frames a second are taken, at most `settings["max_frames"]`, evenly spaced.
+    """
+
+    family = "hf"
+
+    def __init__(self, modality: Modality, *args: Any) -> None:
+        super().__init__(*args)
+        self.modality = modality
+        self.processor = processors.joint(self.kept)
+        self.min_side = (
+            processors.target_side(self.processor.image_processor) if self.decode == "fast" else None
+        )
+
+    def pieces(self, item: Any) -> list[Mapping[str, Tensor]]:
+        if self.modality is Modality.IMAGE:
+            return [processors.asked(self.processor, images=[[processors.picture(item, self.min_side)]])]
+        if self.modality is Modality.VIDEO:
+            frames = item.load(fps=self.settings["fps"], max_frames=self.settings["max_frames"]).frames
+            return [processors.asked(self.processor, videos=[processors.channels_first(frames)])]
+        rate_hz = self.processor.feature_extractor.sampling_rate
+        samples = item.load(rate_hz=rate_hz).samples
+        spans = processors.windows(len(samples), self.settings["window_samples"])
+        return [
+            processors.asked(self.processor, audio=[samples[a:b]], sampling_rate=rate_hz) for a, b in spans
+        ]

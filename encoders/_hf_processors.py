@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import CheckpointError, MissingExtra
 from multimodal.encoders._hf_checkpoint import quiet, unpacked
 from multimodal.encoders._hf_source import CONFIG
+from multimodal.encoders._hf_special import FRAMES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
+CHOSEN = {
+    "do_sample_frames": False,
+    "input_data_format": "channels_first",
+}  # frames are not to be chosen again
 WINDOW_S = 30  # of extractors that know no longest clip: about as long as those they were trained on
 
 
@@ -36,6 +41,7 @@ WORDS = {
     "AutoImageProcessor": "image processor",
     "AutoFeatureExtractor": "feature extractor",
     "AutoVideoProcessor": "video processor",
+    "AutoProcessor": "processor",
 }
 
 
@@ -76,16 +82,36 @@ def frame_processor(pixels: str, files: Mapping[str, bytes], backend: str | None
 def clip(processor: Any, pixels: str, frames: NDArray[np.uint8]) -> Tensor:
     """Frames (t, h, w, 3) uint8 -> (t, 3, h, w) float32."""
     import PIL.Image
-    import torch
 
     if pixels == "pixel_values":
         found = processor([PIL.Image.fromarray(frame) for frame in frames], return_tensors="pt")
     else:  # the frames have been chosen: it must not choose among them again
-        video = torch.from_numpy(frames).permute(0, 3, 1, 2)
-        found = processor(
-            [video], return_tensors="pt", do_sample_frames=False, input_data_format="channels_first"
-        )
+        found = processor([channels_first(frames)], return_tensors="pt", **CHOSEN)
     return found[pixels].reshape(len(frames), *found[pixels].shape[-3:])
+
+
+def channels_first(frames: NDArray[np.uint8]) -> Tensor:
+    import torch
+
+    return torch.from_numpy(frames).permute(0, 3, 1, 2)
+
+
+def picture(item: Any, min_side: int | None) -> Any:
+    """An Image item as a PIL image; min_side: see `Image.load`."""
+    import PIL.Image
+
+    return PIL.Image.fromarray(item.load() if min_side is None else item.load(min_side=min_side))
+
+
+def joint(files: Mapping[str, bytes]) -> Any:
+    """The one processor of a model that takes all modalities."""
+    return _made("AutoProcessor", files)
+
+
+def asked(processor: Any, **what: Any) -> dict[str, Tensor]:
+    """What a joint processor makes of a single thing, (1, …) by name; frames become (1, t, …)."""
+    found = processor(**what, **(CHOSEN if "videos" in what else {}), return_tensors="pt")
+    return {name: one[None] if name in FRAMES else one for name, one in found.items()}
 
 
 def target_side(processor: Any) -> int | None:
@@ -94,6 +120,8 @@ def target_side(processor: Any) -> int | None:
         getattr(processor, "max_num_patches", None) is not None
     ):  # NaFlex keeps the shape: a square is the largest
         return int(processor.patch_size * processor.max_num_patches**0.5)
+    if getattr(processor, "max_soft_tokens", None) is not None:
+        return int(processor.patch_size * processor.pooling_kernel_size * processor.max_soft_tokens**0.5)
     size = getattr(processor, "size", None) or {}
     known = [size[key] for key in ("shortest_edge", "height", "width") if size.get(key)]
     return max(known) if known else None
@@ -112,14 +140,3 @@ def windows(n: int, length: int) -> list[tuple[int, int]]:
     count = -(-n // length)
     starts = [(n - length) * i // (count - 1) for i in range(count)]
     return [(start, start + length) for start in starts]
-
-
-def padded(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Tensors (1, …, t) that may differ in t -> (n, …, longest) with zeros behind, and the lengths (n,)."""
-    import torch
-
-    lengths = torch.tensor([part.shape[-1] for part in parts])
-    longest = int(lengths.max())
-    return torch.cat(
-        [torch.nn.functional.pad(part, (0, longest - part.shape[-1])) for part in parts]
-    ), lengths

@@ -9,7 +9,8 @@ from multimodal.core.errors import CheckpointError
 from multimodal.core.types import Modality
 from multimodal.encoders import _hf_processors as processors
 from multimodal.encoders._hf_source import CONFIG, PROCESSORS, TOKENIZERS
-from multimodal.encoders._hf_towers import Tower
+from multimodal.encoders._hf_special import CONTEXT
+from multimodal.encoders._hf_towers import Tower, cut
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,9 +21,9 @@ FRAMES = 16  # of a clip, where neither the model nor its processor says (PE-AV'
 UNBOUNDED = 100_000  # tokenizers that know no limit say 10^30
 
 
-def files_of(modality: Modality, files: Mapping[str, bytes]) -> dict[str, bytes]:
+def files_of(modality: Modality, tower: Tower, files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Of a checkpoint's small files, those that an encoder of one modality is made of."""
-    names = TOKENIZERS if modality is Modality.TEXT else PROCESSORS
+    names = TOKENIZERS if modality is Modality.TEXT else PROCESSORS + (TOKENIZERS if tower.joint else ())
     return {name: content for name, content in files.items() if name == CONFIG or name in names}
 
 
@@ -32,12 +33,23 @@ def settings_of(
     """JSON values. For texts also "dim", which every other modality shares. Raises CheckpointError."""
     if modality is Modality.TEXT:
         return _of_texts(model, tower, files)
+    if tower.joint:
+        return _of_joint(modality, processors.joint(files))
     if modality is Modality.IMAGE:
         return {"backend": processors.backend_of(processors.image_processor(files, None))}
     if modality is Modality.AUDIO:
         return {"window_samples": processors.window_samples(processors.feature_extractor(files))}
     processor = processors.frame_processor(processors.pixels_of(tower.takes), files, None)
     return {"n_frames": _n_frames(model.config, processor), "backend": processors.backend_of(processor)}
+
+
+def _of_joint(modality: Modality, processor: Any) -> dict[str, Any]:
+    if modality is Modality.AUDIO:
+        return {"window_samples": processors.window_samples(processor.feature_extractor)}
+    if modality is Modality.VIDEO:
+        chosen = processor.video_processor
+        return {"fps": float(chosen.fps), "max_frames": int(chosen.max_frames)}
+    return {}
 
 
 def _n_frames(config: Any, processor: Any) -> int:
@@ -78,9 +90,11 @@ def _differ(a: Tensor, b: Tensor) -> bool:
 def _context(model: Any, tower: Tower, tokenizer: Any) -> int:
     """The number of tokens a text may have: the least of what the class was trained with, the positions the tower
     has, and what the tokenizer says."""
-    from multimodal.encoders._hf_towers import cut
-
-    known = [_trained_length(model), _positions(model.config, cut(model, tower.parts))]
+    known = [
+        CONTEXT.get(type(model).__name__),
+        _trained_length(model),
+        _positions(model.config, cut(model, tower.parts)),
+    ]
     if tokenizer.model_max_length < UNBOUNDED:
         known.append(tokenizer.model_max_length)
     found = [length for length in known if length]

@@ -8,7 +8,7 @@ products of vectors that are *not* of length one, so no scale for cosines is kno
 BLIP's image-text retrieval has two projections (its contrastive loss) beside the matching head, which is not used.
 
 EmbeddingGemma 2 puts every modality through one language model; a vector is the mean over the tokens
-(`sentence-transformers` makes it so from the same class).
+(`sentence-transformers` makes it so from the same class, and adds prompts, which are left to the caller here).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ TEXT_HEADS = ("audio", "video", "audio_video")
 """What texts are to be compared with. "audio_video" is upstream's own choice where nothing is said."""
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask"})
 SOUND_INPUTS = frozenset({"input_values"})
+FRAMES = frozenset({"pixel_values_videos", "video_position_ids"})  # of EmbeddingGemma 2: (n, t, patches, …)
 VIDEO_INPUTS = frozenset({"pixel_values_videos"})
 
 UNTIED = frozenset({"PeAudioVideoModel"})
@@ -35,19 +36,22 @@ UNTIED = frozenset({"PeAudioVideoModel"})
 buffer of timm's rotary positions for one of them). No tower needs the copies."""
 
 
-def towers(cls: type, text_head: str | None = None) -> dict[Modality, Tower]:
+def towers(cls: type, text_head: str | None = None, config: Any = None) -> dict[Modality, Tower]:
     """What a class offers, by modality; empty if its vectors share no space with those of texts.
 
     text_head: one of TEXT_HEADS, for PE-AV only. Raises InvalidInput for another, or for a class without a choice.
+    config: of a checkpoint, where one may lack what its class can do.
     """
     own = SPECIAL.get(cls.__name__)
     if text_head is not None and cls.__name__ != "PeAudioVideoModel":
         raise InvalidInput(
             f"text_head={text_head!r} was given, but {cls.__name__} has one way with texts; leave it out"
         )
-    if own is not None:
-        return own(text_head) if cls.__name__ == "PeAudioVideoModel" else own()
-    return by_methods(cls)
+    if cls.__name__ == "PeAudioVideoModel":
+        return _pe_audio_video(text_head)
+    if cls.__name__ == "EmbeddingGemma2Model":
+        return _gemma(config)
+    return by_methods(cls) if own is None else own()
 
 
 def _at(model: Any, path: str) -> Any:
@@ -119,10 +123,34 @@ def _blip_retrieval() -> dict[Modality, Tower]:
     }
 
 
+def _gemma(config: Any) -> dict[Modality, Tower]:
+    def run(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+        flat = {name: one.flatten(0, 1) if name in FRAMES else one for name, one in inputs.items()}
+        states = model(**flat).last_hidden_state
+        mask = inputs["attention_mask"][..., None].to(states.dtype)
+        return (states * mask).sum(1) / mask.sum(1)
+
+    def has(part: str) -> bool:
+        return config is None or getattr(config, part) is not None
+
+    seen = ("language_model", "vision_tower", "embed_vision")
+    heard = ("language_model", "audio_tower", "embed_audio")
+    sound = TEXT_INPUTS | {"input_features", "input_features_mask"}
+    picture = TEXT_INPUTS | {"pixel_values", "image_position_ids"}
+    found = {Modality.TEXT: Tower(("language_model",), TEXT_INPUTS, run, joint=True)}
+    if has("vision_config"):
+        found[Modality.IMAGE] = Tower(seen, picture, run, joint=True)
+        found[Modality.VIDEO] = Tower(seen, TEXT_INPUTS | FRAMES | {"num_frames_per_video"}, run, joint=True)
+    if has("audio_config"):
+        found[Modality.AUDIO] = Tower(heard, sound, run, joint=True)
+    return found
+
+
+CONTEXT = {"EmbeddingGemma2Model": 8_192}
+"""Tokens, where config.json and tokenizer allow more than the model was made for."""
 SPECIAL: dict[str, Callable[..., dict[Modality, Tower]]] = {
     "PeAudioModel": _pe_audio,
     "PeVideoModel": _pe_video,
-    "PeAudioVideoModel": _pe_audio_video,
     "PeAudioFrameLevelModel": _pe_frames,
     "BlipForImageTextRetrieval": _blip_retrieval,
 }

@@ -36,12 +36,13 @@ class Tower:
     """The way from the inputs of one modality to vectors.
 
     parts: dotted names of the modules and parameters it takes; none means all. takes: the inputs it knows by name.
-    run: (model, inputs) -> (n, dim), not normalised.
+    run: (model, inputs) -> (n, dim), not normalised. joint: every modality goes through one processor and one model.
     """
 
     parts: tuple[str, ...]
     takes: frozenset[str]
     run: Callable[[Any, Mapping[str, Tensor]], Tensor]
+    joint: bool = False
 
     def __call__(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         return self.run(model, {name: tensor for name, tensor in inputs.items() if name in self.takes})

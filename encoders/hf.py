@@ -14,7 +14,7 @@ nothing random happens: see `_hf_encoders` for what that means for texts and for
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from multimodal.core.encoder import Encoder, Saved
 from multimodal.core.runtime import Decode, Precision, Runtime
@@ -22,11 +22,14 @@ from multimodal.core.space import Space
 from multimodal.core.types import Modality
 from multimodal.encoders._hf_cards import CARDS, SAME_SPACE
 from multimodal.encoders._hf_checkpoint import class_named, read, rebuild, require_transformers
-from multimodal.encoders._hf_encoders import HFAudio, HFEncoder, HFImage, HFText, HFVideo
+from multimodal.encoders._hf_encoders import HFAudio, HFEncoder, HFImage, HFJoint, HFText, HFVideo
 from multimodal.encoders._hf_settings import files_of, settings_of
 from multimodal.encoders._hf_source import CONFIG, PROCESSORS, TOKENIZERS, source_of
 from multimodal.encoders._hf_special import towers
-from multimodal.encoders._hf_towers import heads
+from multimodal.encoders._hf_towers import Tower, heads
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ENCODERS: dict[Modality, type[HFEncoder]] = {
     Modality.TEXT: HFText, Modality.IMAGE: HFImage, Modality.AUDIO: HFAudio, Modality.VIDEO: HFVideo,
@@ -63,10 +66,10 @@ def load(
     encoders: list[Encoder] = []
     shared: dict[str, Any] = {} if text_head is None else {"text_head": text_head}
     for modality, tower in found.items():  # texts first: they show how long vectors are
-        files = files_of(modality, source.files((CONFIG, *PROCESSORS, *TOKENIZERS)))
+        files = files_of(modality, tower, source.files((CONFIG, *PROCESSORS, *TOKENIZERS)))
         settings = shared | settings_of(modality, model, tower, files)
         shared["dim"] = settings["dim"]
-        encoders.append(ENCODERS[modality](model, tower, settings, files, runtime))
+        encoders.append(_encoder(modality, model, tower, settings, files, runtime))
     if source.folder is None and trained_into is None:
         trained_into = SAME_SPACE.get(source.name, source.name)
     for encoder in encoders:
@@ -82,4 +85,10 @@ def from_config(saved: Saved, runtime: Runtime) -> Encoder:
     class_name = settings.pop("class")
     tower = towers(class_named(class_name), settings.get("text_head"))[saved.modality]
     model = rebuild(class_name, saved.files[CONFIG], tower, saved.tensors)
-    return ENCODERS[saved.modality](model, tower, settings, saved.files, runtime)
+    return _encoder(saved.modality, model, tower, settings, saved.files, runtime)
+
+
+def _encoder(modality: Modality, model: nn.Module, tower: Tower, *rest: Any) -> HFEncoder:
+    if tower.joint and modality is not Modality.TEXT:
+        return HFJoint(modality, model, tower, *rest)
+    return ENCODERS[modality](model, tower, *rest)

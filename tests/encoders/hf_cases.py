@@ -200,7 +200,25 @@ def _videoprism(case: Case) -> dict[str, np.ndarray]:
     return {"text": unit(out.text_embeds), "video": unit(out.video_embeds)}
 
 
+def _embedding_gemma(case: Case) -> dict[str, np.ndarray]:
+    """The mean over the tokens, as its documentation says; things one at a time."""
+
+    def mean(**what: Any) -> np.ndarray:
+        inputs = case.processor(**what, return_tensors="pt")
+        states, mask = case.model(**inputs).last_hidden_state, inputs["attention_mask"][..., None]
+        return unit((states * mask).sum(1) / mask.sum(1))
+
+    # a frame a second of a clip that lasts one: the middle one
+    frames = [torch.from_numpy(one[2:3]).permute(0, 3, 1, 2) for one in CLIPS]
+    return {
+        "text": np.concatenate([mean(text=[one]) for one in TEXTS]),
+        "image": np.concatenate([mean(images=[[PIL.Image.fromarray(one)]]) for one in PICTURES]),
+        "audio": np.concatenate([mean(audio=[one], sampling_rate=RATE_HZ) for one in SOUNDS]),
+        "video": np.concatenate([mean(videos=[one], do_sample_frames=False) for one in frames]),
+    }
+
+
 HANDS = {
     "clap": _clap, "clap_fused": _clap, "flava": _flava, "blip": _blip, "xclip": _xclip, "pe_audio": _pe_audio,
-    "pe_video": _pe_video, "pe_av": _pe_av, "videoprism": _videoprism,
+    "pe_video": _pe_video, "pe_av": _pe_av, "videoprism": _videoprism, "embedding_gemma": _embedding_gemma,
 }  # fmt: skip
