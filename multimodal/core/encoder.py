@@ -104,6 +104,12 @@ class Encoder(abc.ABC):
         """Whatever else it takes to rebuild the encoder, by file name. Names are plain: no folders."""
         return {}
 
+    @property
+    def for_queries(self) -> Encoder:
+        """The encoder of what searches, where that is not what is found: many text models put other words before a
+        question than before what answers it. Itself unless a family says otherwise."""
+        return self
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) over preprocessing and weights. Two encoders with the same one give the same vectors, but for

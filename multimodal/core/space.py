@@ -222,6 +222,15 @@ class Space:
         space.address = self.address if set(space.modalities) == set(self.modalities) else None
         return space
 
+    @property
+    def for_queries(self) -> Space:
+        """The space that encodes what searches this one; itself, unless its model tells queries from documents. An
+        index uses it: it is made of this space's vectors and searched with those of `for_queries`."""
+        asking = {modality: encoder.for_queries for modality, encoder in self.encoders.items()}
+        if all(asking[modality] is encoder for modality, encoder in self.encoders.items()):
+            return self
+        return Space(asking, self.heads, name=f"{self.name} (queries)", card=self.card)
+
     def __or__(self, other: Space) -> Space:
         """Two spaces that are one, joined: `load("openclip/ViT-L-14:…") | load("languagebind/audio")`.
 

@@ -47,6 +47,7 @@ def query_vectors(space: Space, query: object) -> tuple[NDArray[np.float32], boo
     """
     import numpy as np
 
+    space = space.for_queries
     if _is_vector(query):
         return unit_rows(query, space.dim), query.ndim == 1
     if not isinstance(query, list | tuple):
