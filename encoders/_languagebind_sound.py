@@ -38,6 +38,11 @@ class Sound:
     def shift_samples(self) -> int:
         return self.rate_hz * SHIFT_MS // 1000  # 160
 
+    @property
+    def seconds(self) -> float:
+        """The longest clip that is one window."""
+        return ((self.frames - 1) * self.shift_samples + self.frame_samples) / self.rate_hz  # 10.375
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
