@@ -1,5 +1,6 @@
 __version__: str
 
+from . import adapt as adapt
 from .core.card import Card as Card
 from .core.catalog import cards as cards
 from .core.catalog import load as load
@@ -26,3 +27,5 @@ from .index import Hit as Hit
 from .index import Index as Index
 from .pipelines.classification import ZeroShotClassificationPipeline as ZeroShotClassificationPipeline
 from .pipelines.retrieval import RetrievalPipeline as RetrievalPipeline
+from .views import draw_map as draw_map
+from .views import similarity_heatmap as similarity_heatmap

@@ -16,14 +16,16 @@ import multimodal
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# room -> the rooms it may import besides itself: core <- encoders, index, adapt <- pipelines <- web, server, cli.
+# room -> the rooms it may import besides itself: core <- encoders, index, adapt <- pipelines <- web, server, cli;
+# views, which draws, stands on the index.
 GROUND = {"core"}
-MODELS = GROUND | {"encoders", "index", "adapt"}
+MODELS = GROUND | {"encoders", "index", "adapt", "views"}
 ROOMS = {
     "core": set(),
     "encoders": GROUND,
     "index": GROUND,
     "adapt": GROUND,
+    "views": GROUND | {"index"},
     "pipelines": MODELS,
     "web": MODELS | {"pipelines"},
     "server": MODELS | {"pipelines", "web"},
@@ -162,7 +164,8 @@ def stub_names() -> dict[str, str | None]:
     for node in ast.parse((ROOT / "multimodal/__init__.pyi").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
             prefix = "multimodal." if node.level else ""
-            names |= {alias.asname or alias.name: f"{prefix}{node.module}" for alias in node.names}
+            origin = f"{prefix}{node.module or ''}".rstrip(".")  # `from . import adapt` is of multimodal itself
+            names |= {alias.asname or alias.name: origin for alias in node.names}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             names[node.target.id] = None
     return names

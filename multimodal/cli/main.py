@@ -11,8 +11,10 @@ from multimodal.cli.about import info, models
 from multimodal.cli.bridge import bridge
 from multimodal.cli.console import Commands
 from multimodal.cli.demo import demo
+from multimodal.cli.doctor import doctor
 from multimodal.cli.encode import classify, embed
 from multimodal.cli.find import index, search
+from multimodal.cli.map import map as draw_map
 
 app = typer.Typer(
     name="multimodal",
@@ -55,7 +57,9 @@ app.command(rich_help_panel="Find")(index)
 app.command(rich_help_panel="Find")(search)
 app.command(rich_help_panel="Understand")(classify)
 app.command(rich_help_panel="Understand")(embed)
+app.command(rich_help_panel="Understand")(doctor)
 app.command(rich_help_panel="Make")(bridge)
+app.command("map", rich_help_panel="See")(draw_map)
 app.command(rich_help_panel="See")(models)
 app.command(rich_help_panel="See")(info)
 

@@ -16,12 +16,13 @@ from multimodal.cli import about, console
 from tests.cli.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "index", "search", "classify", "embed", "models", "info", "bridge")
+COMMANDS = ("demo", "index", "search", "classify", "embed", "doctor", "models", "info", "bridge", "map")
 HEAVY = ("torch", "numpy", "PIL", "lancedb", "pyarrow", "soundfile", "torchaudio")
 QUICK = (
     ("models", "--json"),
     ("info", "--json"),
     ("info", "toy", "--json"),
+    ("doctor", "toy", "--json"),
     ("embed", "--text", "x", "--space", "toy", "--json"),
 )
 

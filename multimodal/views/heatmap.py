@@ -1,0 +1,201 @@
+"""similarity_heatmap(items, items): who is like whom, as CLIP's notebooks show it, cosines in a grid."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from multimodal.core.errors import InvalidInput
+from multimodal.core.pipeline import as_space, one_or_many
+from multimodal.core.space import Space
+from multimodal.core.types import Image, Item, Modality, Text, as_item
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MOST_CELLS = 10_000
+LABEL_CHARS = 48
+SIDE = 72  # pixels of a thumbnail
+LOW, HIGH = (247, 246, 243), (42, 102, 200)  # colours of the least and the greatest cosine
+DARK = 0.56  # luminance below which white is the better ink
+SUFFIXES = (".html", ".png")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One thing on an axis. thumbnail: a small JPEG of a picture, else None."""
+
+    modality: Modality
+    label: str
+    thumbnail: bytes | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Heatmap:
+    """cosines (n, m) float32: row k is `rows[k]`, column l is `columns[l]`. Shows itself in a notebook."""
+
+    cosines: NDArray[np.float32]
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+    space: str
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes "….html" (with everything inside) or "….png" -> where. Raises InvalidInput for another suffix."""
+        target = Path(path).expanduser().absolute()
+        suffix = target.suffix.lower()
+        if suffix not in SUFFIXES:
+            raise InvalidInput(f"a heatmap is written as .html or .png, got {os.fspath(path)!r}")
+        if not target.parent.is_dir():
+            raise InvalidInput(f"cannot write the heatmap: the folder {target.parent} does not exist")
+        if suffix == ".html":
+            target.write_text(_page(self), encoding="utf-8")
+        else:
+            target.write_bytes(self._repr_png_())
+        return target
+
+    def shade(self, cosine: float) -> tuple[int, int, int]:
+        """The colour of a cell: between LOW and HIGH, over the range of this matrix."""
+        low, high = float(self.cosines.min()), float(self.cosines.max())
+        share = (cosine - low) / (high - low) if high > low else 0.5
+        red, green, blue = (round(a + (b - a) * share) for a, b in zip(LOW, HIGH, strict=True))
+        return red, green, blue
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        names = {
+            side: [one.label for one in axes]
+            for side, axes in (("rows", self.rows), ("columns", self.columns))
+        }
+        return {"space": self.space, **names, "cosines": self.cosines.tolist()}
+
+    def __repr__(self) -> str:
+        return f"Heatmap({len(self.rows)} x {len(self.columns)}, space={self.space!r})"
+
+    def _repr_html_(self) -> str:
+        head = "".join(
+            f'<th scope="col" style="vertical-align:bottom;text-align:center">{_shown(one, upright=True)}</th>'
+            for one in self.columns
+        )
+        sideways = '<th scope="row" style="text-align:right;padding-right:8px">'
+        body = "".join(
+            f"<tr>{sideways}{_shown(one)}</th>{''.join(map(self._cell, line))}</tr>"
+            for one, line in zip(self.rows, self.cosines.tolist(), strict=True)
+        )
+        about = f"Cosines in the space {html.escape(self.space)}; the colours span the range of this table."
+        below = "caption-side:bottom;text-align:left;font-size:12px;opacity:.75;padding-top:6px"
+        return (
+            '<div style="overflow-x:auto">'
+            '<table style="border-collapse:separate;border-spacing:2px;text-align:center">'
+            f'<caption style="{below}">{about}</caption>'
+            f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+
+    def _repr_png_(self) -> bytes:
+        from multimodal.views import heatmap_png
+
+        return heatmap_png.draw(self)
+
+    def _cell(self, cosine: float) -> str:
+        red, green, blue = self.shade(cosine)
+        ink = "#fff" if luminance(red, green, blue) < DARK else "#1d2025"
+        style = (
+            f"background:rgb({red},{green},{blue});color:{ink};padding:8px;border-radius:5px;min-width:52px"
+        )
+        return (
+            f'<td style="{style};font-variant-numeric:tabular-nums;text-align:center">{number(cosine)}</td>'
+        )
+
+
+def similarity_heatmap(
+    items_a: object, items_b: object = None, *, space: Space | str | os.PathLike[str] = "starter"
+) -> Heatmap:
+    """Cosines of every thing in `items_a` (rows) with every thing in `items_b` (columns; by default the same again).
+
+    items: lists of whatever a space encodes, of mixed modalities too: a str is text, a Path is media. space: a Space,
+    or what `load` takes.
+    Raises InvalidInput for an empty list or a grid of more than 10,000 cells, UnsupportedModality, MediaError.
+    """
+    rows = [as_item(one) for one in one_or_many(items_a)[0]]
+    columns = rows if items_b is None else [as_item(one) for one in one_or_many(items_b)[0]]
+    if len(rows) * len(columns) > MOST_CELLS:
+        raise InvalidInput(
+            f"{len(rows):,} x {len(columns):,} cells are more than a table shows ({MOST_CELLS:,} at most); give fewer "
+            "items, or use space.similarity(a, b) for the numbers alone"
+        )
+    loaded = as_space(space)
+    cosines = loaded.similarity(list(rows), list(columns))
+    shown = tuple(map(_axis, rows))
+    return Heatmap(cosines, shown, shown if items_b is None else tuple(map(_axis, columns)), loaded.name)
+
+
+def number(cosine: float) -> str:
+    """Two decimals, and no minus before a nought."""
+    return f"{round(cosine, 2) + 0.0:.2f}"
+
+
+def luminance(red: int, green: int, blue: int) -> float:
+    """How light a colour looks, 0 to 1, roughly."""
+    return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
+
+
+def _axis(item: Item) -> Axis:
+    if isinstance(item, Text):
+        return Axis(item.modality, _cut(" ".join(item.load().split())))
+    name = (
+        Path(item.uri).name
+        if item.uri
+        else {"image": "picture", "audio": "sound"}.get(str(item.modality), "film")
+    )
+    return Axis(item.modality, _cut(name), _thumbnail(item) if isinstance(item, Image) else None)
+
+
+def _thumbnail(picture: Image) -> bytes:
+    from multimodal.views.inlined import small_jpeg
+
+    return small_jpeg(picture, SIDE)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LABEL_CHARS else text[: LABEL_CHARS - 1] + "…"
+
+
+def _shown(axis: Axis, *, upright: bool = False) -> str:
+    label = html.escape(axis.label)
+    if axis.thumbnail is not None:
+        data = base64.b64encode(axis.thumbnail).decode()
+        style = f"max-width:{SIDE}px;display:inline-block;border-radius:5px"
+        return f'<img alt="{label}" title="{label}" style="{style}" src="data:image/jpeg;base64,{data}">'
+    sign = "♪ " if axis.modality == Modality.AUDIO else ""
+    turned = (
+        "writing-mode:vertical-rl;transform:rotate(180deg);max-height:190px;margin:0 auto;" if upright else ""
+    )
+    return f'<span style="{turned}font-weight:500;display:inline-block;text-align:left">{sign}{label}</span>'
+
+
+def _page(heatmap: Heatmap) -> str:
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    style = (
+        "body{font:14px/1.4 system-ui,sans-serif;margin:24px}"
+        "@media(prefers-color-scheme:dark){body{background:#14161a;color:#eceef1}}"
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>Similarities in {html.escape(heatmap.space)}</title>
+<link rel="icon" href="data:,">
+<style>{style}</style>
+</head>
+<body>
+{heatmap._repr_html_()}
+</body>
+</html>
+"""
