@@ -112,6 +112,8 @@ def _refused(error: BaseException, at: Address, what: str) -> MultimodalError:
             f"{at.repo} is gated (HTTP {status}): accept its licence at {at.endpoint}/{at.repo}, then set HF_TOKEN to "
             "a token of that account"
         )
+    if isinstance(error, errors.DisabledRepoError):
+        return DownloadError(f"{at.repo} was disabled by {at.endpoint} (HTTP {status}); choose another model")
     if status in (401, 403):
         sent = "authorization" in response.request.headers
         cure = (

@@ -237,8 +237,10 @@ def test_a_hub_that_refuses_gets_the_cached_copy_used_with_a_warning(
 ) -> None:
     path = hub.file(REPO, "config.json")
     server.fail(REPO, status=status)
+    server.requests.clear()
     with pytest.warns(UserWarning, match=f"HTTP {status}"):
         assert hub.file(REPO, "config.json") == path
+    assert len(server.requests) == 1  # whoever has a copy does not wait for another answer
 
 
 def test_a_cached_copy_does_not_stand_in_for_a_file_or_revision_that_was_removed(
@@ -368,6 +370,8 @@ def test_a_file_left_unchecked_by_a_process_that_died_is_checked_by_the_next(
             patch.setattr("multimodal.core._hub_fetch._settle", die)
             with pytest.raises(KeyboardInterrupt):
                 hub.file(REPO, name, revision=commit)
+    with pytest.raises(DownloadError, match=r"^offline"):
+        hub.listing(REPO, revision=commit, offline=True)  # nothing unchecked counts as being there
     with pytest.raises(DownloadError, match=r"is not what .* announced"):
         hub.file(REPO, "model.safetensors", revision=commit, offline=True)
     config = hub.file(REPO, "config.json", revision=commit, offline=True)  # which was as announced

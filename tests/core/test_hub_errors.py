@@ -206,6 +206,14 @@ def test_a_busy_host_of_large_files_is_asked_again_and_then_told_of(
     )
 
 
+def test_why_a_request_of_huggingface_hubs_own_failed_is_told(
+    server: LoopbackHub, tmp_path: Path, commit: str
+) -> None:
+    server.fail(f"/resolve/{commit}/", method="HEAD", status=503)  # ours, for the branch, went well
+    text = refused(server, tmp_path / "hub", one_file, DownloadError)
+    assert "cannot give model.safetensors of org/tiny now (HTTP 503, asked more than once)" in text
+
+
 def test_it_gives_up_within_seconds(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: sum(waited), sleep=waited.append)
@@ -221,6 +229,12 @@ def test_it_gives_up_within_seconds(server: LoopbackHub, monkeypatch: pytest.Mon
     with pytest.raises(DownloadError):
         one_file()
     assert waited == [3.0]  # another 6 s would have been too long
+
+
+def test_a_disabled_repository_is_told_as_such(server: LoopbackHub, tmp_path: Path) -> None:
+    server.fail(REPO, status=403, headers={"X-Error-Message": "Access to this resource is disabled."})
+    text = refused(server, tmp_path / "hub", one_file, DownloadError)
+    assert text == f"org/tiny was disabled by {server.url} (HTTP 403); choose another model"
 
 
 def test_another_refusal_is_shown_as_it_came(server: LoopbackHub, tmp_path: Path) -> None:
