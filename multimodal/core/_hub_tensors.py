@@ -13,6 +13,7 @@ from multimodal.core._hub_torchscript import is_torchscript, torchscript_tensors
 from multimodal.core.errors import CheckpointError, InvalidInput
 
 INDEX = ".index.json"
+MAX_HEADER = 100_000_000  # bytes, as the safetensors library has it
 ZIP, PICKLE, LFS_POINTER = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
 
 
@@ -42,9 +43,12 @@ def load_tensors(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} holds no weights but git's note of where they are: run 'git lfs pull' in its folder"
         )
+    # Before the others: the length of its header comes first, and may begin with the byte that a pickle begins with
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
+        return _safetensors(path)
     if start.startswith((ZIP, PICKLE)):
         return _checkpoint(path)
-    if path.suffix == ".safetensors" or start[8:9] == b"{":
+    if path.suffix == ".safetensors":
         return _safetensors(path)
     raise CheckpointError(
         f"{path} is neither safetensors nor a PyTorch checkpoint (it begins with {start[:8]!r})"

@@ -53,6 +53,19 @@ def test_safetensors_come_out_as_they_went_in(tmp_path: Path) -> None:
     assert same(hub.load_tensors(tmp_path / "model.safetensors"), TENSORS)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
+def test_safetensors_whose_first_byte_is_a_pickles_are_read(tmp_path: Path, name: str) -> None:
+    """The first byte belongs to the length of the header, which is a multiple of 8."""
+    for names in range(1, 200):
+        save_file(TENSORS, tmp_path / name, metadata={"x": "-" * (8 * names)})
+        if (tmp_path / name).read_bytes()[0] == 0x80:
+            break
+    assert (tmp_path / name).read_bytes()[0] == 0x80
+    assert same(hub.load_tensors(tmp_path / name), TENSORS)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:40])
+    assert "is damaged (" in refusal(tmp_path / name)
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.ckpt", "no-suffix"])
 def test_checkpoints_come_out_as_they_went_in(tmp_path: Path, name: str, zipped: bool) -> None:
