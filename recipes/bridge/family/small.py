@@ -1,0 +1,107 @@
+"""The encoders of the proof: small towers behind the interface that every model has here.
+
+A guest among the families: `recipes.bridge.spaces` adds this folder to where families are looked for. Speech comes as
+log-mels laid out as samples (`as_sound`), since that is how the starter's recipe keeps what it recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multimodal.core.card import Card
+from multimodal.core.encoder import Encoder, Saved
+from multimodal.core.runtime import Runtime
+from multimodal.core.types import Audio, Item, Modality
+from multimodal.encoders._starter_features import Tokenizer, pad, picture
+from multimodal.encoders._starter_nets import MAX_TOKENS, N_MELS
+from recipes.bridge import towers
+
+CARDS: tuple[Card, ...] = ()
+FRAMES_A_SECOND = 100
+
+
+def as_sound(mel: Tensor) -> Audio:
+    """Log-mels (frames, N_MELS) in -1 to 1 as an item."""
+    return Audio({"array": mel.reshape(-1).numpy(), "sampling_rate": FRAMES_A_SECOND * N_MELS})
+
+
+class _Small(Encoder):
+    net: nn.Module
+
+    def _settle(self, net: nn.Module, dim: int, tensors: Mapping[str, Tensor]) -> None:
+        net.load_state_dict(dict(tensors))
+        self.net, self.dim = net.eval().requires_grad_(False), dim
+
+    def config(self) -> dict[str, Any]:
+        return {"dim": self.dim}
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        return self.net.state_dict()
+
+
+class SmallText(_Small):
+    modality = Modality.TEXT
+
+    def __init__(self, dim: int, tensors: Mapping[str, Tensor], vocabulary: Sequence[str]) -> None:
+        self.vocabulary = list(vocabulary)
+        self.tokenizer = Tokenizer(self.vocabulary)
+        self._settle(towers.TextTower(len(self.vocabulary), dim), dim, tensors)
+
+    def config(self) -> dict[str, Any]:
+        return {"dim": self.dim, "vocabulary": self.vocabulary}
+
+    def prepare(self, items: Sequence[Item]) -> dict[str, Tensor]:
+        rows = self.tokenizer([str(item.load()) for item in items])
+        tokens, lengths = pad([row[:MAX_TOKENS] for row in rows])
+        return {"tokens": tokens, "lengths": lengths}
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.net(batch["tokens"], batch["lengths"])
+
+
+class SmallImage(_Small):
+    modality = Modality.IMAGE
+
+    def __init__(self, dim: int, tensors: Mapping[str, Tensor]) -> None:
+        self._settle(towers.ImageTower(dim), dim, tensors)
+
+    def prepare(self, items: Sequence[Item]) -> dict[str, Tensor]:
+        return {"pictures": torch.stack([picture(item.load()) for item in items])}  # type: ignore[arg-type]
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.net(batch["pictures"])
+
+
+class SmallAudio(_Small):
+    modality = Modality.AUDIO
+
+    def __init__(self, dim: int, tensors: Mapping[str, Tensor]) -> None:
+        self._settle(towers.AudioTower(dim), dim, tensors)
+
+    def prepare(self, items: Sequence[Item]) -> dict[str, Tensor]:
+        mels = [torch.from_numpy(np.array(item.load().samples)).view(-1, N_MELS) for item in items]  # type: ignore[union-attr]
+        lengths = torch.tensor([len(mel) for mel in mels])
+        return {"mels": nn.utils.rnn.pad_sequence(mels, batch_first=True), "lengths": lengths}
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.net(batch["mels"], batch["lengths"])
+
+
+KINDS = {Modality.IMAGE: SmallImage, Modality.AUDIO: SmallAudio}
+
+
+def load(rest: str = "") -> None:
+    raise LookupError(
+        f"small/{rest}: these spaces are trained by python -m recipes.bridge and opened by their folder"
+    )
+
+
+def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+    if saved.modality == Modality.TEXT:
+        return SmallText(saved.config["dim"], saved.tensors, saved.config["vocabulary"])
+    return KINDS[saved.modality](saved.config["dim"], saved.tensors)
