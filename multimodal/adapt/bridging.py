@@ -203,7 +203,7 @@ def _what(a: Space, b: Space, over: str) -> tuple[Modality, list[Modality]]:
 def _check(method: str, seed: int) -> None:
     if method not in get_args(Method):
         raise InvalidInput(f"method must be one of {', '.join(map(repr, get_args(Method)))}, got {method!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if seed < 0:
         raise InvalidInput(f"seed must be a whole number of at least 0, got {seed!r}")
 
 

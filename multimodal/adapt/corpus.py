@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import InvalidInput, MediaError, MediaNotFound, UnsupportedModality
-from multimodal.core.types import Audio, Image, Item, Modality, Text, as_item
+from multimodal.core.types import Audio, Image, Item, Modality, Text, Video, as_item
 
 FEWEST = 200  # different items: a fifth is held out, and of fewer than 40 a recall says little
 HELD_OUT_SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.1, 40, 1000
@@ -93,6 +93,8 @@ def key_of(item: Item) -> str:
         source = np.asarray(source["array"]).tobytes() + repr(source["sampling_rate"]).encode()
     elif isinstance(item, Image) and not isinstance(source, bytes):
         source = item.load().tobytes()
+    elif isinstance(item, Video) and not isinstance(source, bytes):
+        source = item.load().frames.tobytes()
     return hashlib.sha256(source).hexdigest()
 
 

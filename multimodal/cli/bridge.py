@@ -6,18 +6,16 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from multimodal.adapt.bridging import Method
 from multimodal.cli import console
 from multimodal.core.types import Modality
 
 if TYPE_CHECKING:
     from multimodal.adapt import BridgeReport
-
-METHODS = ", ".join(get_args(Method))
+    from multimodal.adapt.bridging import Method
 
 
 def bridge(
@@ -49,7 +47,7 @@ def bridge(
             show_default=False,
         ),
     ] = None,
-    method: Annotated[str, typer.Option(help=f"One of {METHODS}.")] = "mlp",
+    method: Annotated[str, typer.Option(help="mlp (a small network), ridge or procrustes.")] = "mlp",
     seed: Annotated[int, typer.Option(help="The same seed gives the same bridge.")] = 0,
     json: console.AsJson = False,
 ) -> None:
@@ -74,7 +72,15 @@ def bridge(
     with warnings.catch_warnings(record=True) as caught, _bars(quiet=json) as progress:
         warnings.simplefilter("always", PoorBridge)
         made = build(
-            a, b, over, corpus=corpus, media=media, method=method, out=out, seed=seed, progress=progress
+            a,
+            b,
+            over,
+            corpus=corpus,
+            media=media,
+            method=cast("Method", method),
+            out=out,
+            seed=seed,
+            progress=progress,
         )
     if json:
         space = {"name": made.space.name, "fingerprint": made.space.fingerprint}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.errors import InvalidInput
 from multimodal.core.pipeline import as_space, one_or_many
 from multimodal.core.space import Space
-from multimodal.core.types import Image, Item, Modality, Text, as_item
+from multimodal.core.types import Image, Item, Modality, Text, Video, as_item
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ SUFFIXES = (".html", ".png")
 
 @dataclass(frozen=True)
 class Axis:
-    """One thing on an axis. thumbnail: a small JPEG of a picture, else None."""
+    """One thing on an axis. thumbnail: a small JPEG of a picture or a film, else None."""
 
     modality: Modality
     label: str
@@ -151,10 +151,10 @@ def _axis(item: Item) -> Axis:
         if item.uri
         else {"image": "picture", "audio": "sound"}.get(str(item.modality), "film")
     )
-    return Axis(item.modality, _cut(name), _thumbnail(item) if isinstance(item, Image) else None)
+    return Axis(item.modality, _cut(name), _thumbnail(item) if isinstance(item, Image | Video) else None)
 
 
-def _thumbnail(picture: Image) -> bytes:
+def _thumbnail(picture: Image | Video) -> bytes:
     from multimodal.views.inlined import small_jpeg
 
     return small_jpeg(picture, SIDE)

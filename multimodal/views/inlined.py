@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimodal.core.errors import MultimodalError
-from multimodal.core.types import Audio, Image, Modality
-from multimodal.index.store import Row
+from multimodal.core.types import Audio, Image, Modality, Video
+from multimodal.index.table import Row
 
 if TYPE_CHECKING:
     import PIL.Image
 
 SIDE, SMALL_SIDE = 112, 64  # pixels; the second where there are many
 MANY = 1500
+SEEN = (Modality.IMAGE, Modality.VIDEO)
 QUALITY = 78
 PICTURES_SHARE = 0.75  # of the limit; the rest is for sounds
 LONGEST_S, RATE_HZ = 6.0, 16_000  # of a sound that is played
@@ -40,7 +41,7 @@ def inline(rows: Sequence[Row], limit: int) -> Inlined:
     """Pictures and sounds of files that are there, in an order that leaves no part of the index bare, until `limit`
     bytes of text are used up."""
     found = Inlined()
-    pictures = [k for k, row in enumerate(rows) if row.modality == Modality.IMAGE]
+    pictures = [k for k, row in enumerate(rows) if row.modality in SEEN]
     sounds = [k for k, row in enumerate(rows) if row.modality == Modality.AUDIO]
     side = SIDE if len(pictures) <= MANY else SMALL_SIDE
     share = PICTURES_SHARE if sounds else 1.0
@@ -49,16 +50,17 @@ def inline(rows: Sequence[Row], limit: int) -> Inlined:
     return found
 
 
-def small_picture(picture: Image, side: int) -> PIL.Image.Image:
-    """At most `side` pixels on its longer edge. Raises MediaError."""
+def small_picture(picture: Image | Video, side: int) -> PIL.Image.Image:
+    """At most `side` pixels on its longer edge; of a film, its middle. Raises MediaError, MissingExtra."""
     import PIL.Image
 
-    small = PIL.Image.fromarray(picture.load())
+    pixels = picture.load(n_frames=1).frames[0] if isinstance(picture, Video) else picture.load()
+    small = PIL.Image.fromarray(pixels)
     small.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
     return small
 
 
-def small_jpeg(picture: Image, side: int) -> bytes:
+def small_jpeg(picture: Image | Video, side: int) -> bytes:
     """The same as a JPEG."""
     file = io.BytesIO()
     small_picture(picture, side).save(file, "JPEG", quality=QUALITY, optimize=True)
@@ -102,8 +104,9 @@ def _fill(found: Inlined, rows: Sequence[Row], wanted: Sequence[int], limit: int
 
 
 def _inlined(row: Row, path: Path, side: int) -> str:
-    if row.modality == Modality.IMAGE:
-        return _uri("image/jpeg", small_jpeg(Image(path), side))
+    if row.modality in SEEN:
+        seen = Image(path) if row.modality == Modality.IMAGE else Video(path)
+        return _uri("image/jpeg", small_jpeg(seen, side))
     return _uri("audio/flac", short_flac(Audio(path), row.start_s or 0.0))
 
 

@@ -88,7 +88,7 @@ def _checked(output: str | os.PathLike[str], limit: int, max_bytes: int) -> Path
         what = f"{target} is a folder" if target.is_dir() else f"the folder {target.parent} does not exist"
         raise InvalidInput(f"cannot write the map: {what}")
     for name, value in (("limit", limit), ("max_bytes", max_bytes)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < (2 if name == "limit" else 0):
+        if value < (2 if name == "limit" else 0):
             raise InvalidInput(
                 f"{name} must be a whole number of at least {2 if name == 'limit' else 0}, got {value!r}"
             )

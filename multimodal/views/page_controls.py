@@ -22,7 +22,7 @@ function player(k) {
 function tell(k, pin) {
   if (k < 0) { tip.hidden = true; tip.replaceChildren(); return; }
   const row = data.rows[k], kind = kindOf(k), parts = [];
-  if (data.thumb[k] && kind === "image") {
+  if (isSeen(k)) {
     const image = make("img");
     image.src = data.thumb[k];
     image.alt = row.label;

@@ -16,6 +16,7 @@ const images = new Map(), colours = {};
 let view = {x: data.middle[0], y: data.middle[1], zoom: 1};
 let over = -1, pinned = -1, searching = false, waiting = false, width = 1, height = 1, unit = 1;
 const kindOf = k => data.kinds[data.kind[k]];
+const isSeen = k => data.thumb[k] && kindOf(k) !== "audio";  // a picture, or a film by its middle
 
 function readColours() {
   const style = getComputedStyle(document.documentElement);
@@ -84,7 +85,7 @@ function draw() {
   const side = Math.min(MOST_SIDE, room * 0.42), asPictures = pictures.checked && side >= LEAST_SIDE, taken = [];
   pen.globalAlpha = n > 4000 ? 0.75 : 0.9;
   for (const k of lively) {
-    const kind = kindOf(k), image = asPictures && kind === "image" && data.thumb[k] ? picture(k) : null;
+    const kind = kindOf(k), image = asPictures && isSeen(k) ? picture(k) : null;
     if (image) { taken.push(framed(image, k, side, colours[kind])); continue; }
     pen.fillStyle = colours[kind];
     glyph(kind, across(k), down(k), r);
@@ -113,7 +114,7 @@ function captions(visible, taken, r, asPictures) {
   pen.fillStyle = colours.ink;
   pen.globalAlpha = 0.85;
   for (const k of visible.slice(0, NAMED)) {
-    if (asPictures && kindOf(k) === "image" && data.thumb[k]) continue;
+    if (asPictures && isSeen(k)) continue;
     const name = data.rows[k].label, label = name.length > NAME_CHARS ? name.slice(0, NAME_CHARS - 1) + "…" : name;
     const w = pen.measureText(label).width, y = down(k) - 8;
     const x = [across(k) + r + 5, across(k) - r - 5 - w].find(x => taken.every(

@@ -15,7 +15,7 @@ from multimodal.views.points import Points
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from multimodal.index.store import Row
+    from multimodal.index.table import Row
 
 INCHES, DOTS_AN_INCH = (10.0, 7.5), 160
 COLOURS = {"text": "#b25f06", "image": "#2a66c8", "audio": "#7c3fc0", "video": "#0f8a7d"}
@@ -55,8 +55,8 @@ def _scatter(axes: Axes, points: Points, flat: Flat) -> None:
     for kind in points.modalities:
         own = [number for number, row in enumerate(points.rows) if row.modality == kind]
         axes.scatter(
-            *flat.places[own].T, s=size, c=COLOURS.get(kind, SOFT), marker=MARKS.get(kind, "o"), alpha=0.8,
-            linewidths=0.3, edgecolors=PAPER, label=f"{PLURALS.get(kind, kind)} ({counts[kind]:,})",
+            flat.places[own, 0], flat.places[own, 1], s=size, c=COLOURS.get(kind, SOFT), marker=MARKS.get(kind, "o"),
+            alpha=0.8, linewidths=0.3, edgecolors=PAPER, label=f"{PLURALS.get(kind, kind)} ({counts[kind]:,})",
             zorder=ABOVE if kind != Modality.IMAGE else BELOW,
         )  # fmt: skip
     pictures = [number for number, row in enumerate(points.rows) if row.modality == Modality.IMAGE]
@@ -73,6 +73,7 @@ def _scatter(axes: Axes, points: Points, flat: Flat) -> None:
 
 def _thumbnail(axes: Axes, row: Row, place: tuple[float, float]) -> None:
     """The picture itself in place of its mark, if its file is there."""
+    import numpy as np
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     from multimodal.views.inlined import small_picture
@@ -87,5 +88,7 @@ def _thumbnail(axes: Axes, row: Row, place: tuple[float, float]) -> None:
     frame = {"edgecolor": COLOURS["image"], "linewidth": 1.2, "facecolor": PAPER}
     # drawn at half a dot a pixel, since a figure is denser than a screen
     axes.add_artist(
-        AnnotationBbox(OffsetImage(pixels, zoom=0.5), place, frameon=True, pad=0.08, bboxprops=frame)
+        AnnotationBbox(
+            OffsetImage(np.asarray(pixels), zoom=0.5), place, frameon=True, pad=0.08, bboxprops=frame
+        )
     )

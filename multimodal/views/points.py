@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import InvalidInput
 from multimodal.index import Index
-from multimodal.index.store import Row, Store
+from multimodal.index.store import Store
+from multimodal.index.table import Row
 
 if TYPE_CHECKING:
     import numpy as np

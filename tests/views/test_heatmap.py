@@ -116,3 +116,13 @@ def test_it_is_plain_values_too(space: Space) -> None:
     found = mm.similarity_heatmap(WORDS[:2], space=space).to_dict()
     assert json.loads(json.dumps(found)) == found
     assert found["rows"] == WORDS[:2]
+
+
+def test_a_film_is_shown_by_its_middle() -> None:
+    from multimodal.views.inlined import small_picture
+
+    frames = np.zeros((5, 20, 40, 3), np.uint8)
+    frames[2] = (10, 200, 30)
+    small = small_picture(mm.Video(frames, fps=5.0), 10)
+    assert small.size == (10, 5)
+    assert (np.asarray(small) == (10, 200, 30)).all()

@@ -21,7 +21,7 @@ import multimodal as mm
 from multimodal.core.errors import IndexStateError, InvalidInput, MissingExtra
 from multimodal.core.space import Space
 from multimodal.index import Index
-from multimodal.index.store import Row
+from multimodal.index.table import Row
 from multimodal.views import draw_map, flat, page, points
 from multimodal.views.points import Points
 
