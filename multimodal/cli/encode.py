@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from multimodal.cli import console
+from multimodal.cli import console, options
 from multimodal.core.errors import MediaError, MissingExtra, UnsupportedModality
 from multimodal.core.types import Item, as_item
 
@@ -21,7 +21,8 @@ VALUES_SHOWN = 4
 FILE_ERRORS = (MediaError, MissingExtra, UnsupportedModality)  # the fault of one file, not of the command
 
 Files = Annotated[
-    list[str] | None, typer.Argument(metavar="[FILE]...", help="Pictures or sounds, told by their content.")
+    list[str] | None,
+    typer.Argument(metavar="[FILE]...", help="Pictures, sounds or videos, told by their content."),
 ]
 Texts = Annotated[
     list[str] | None, typer.Option("--text", metavar="WORDS", help="Words as input; may be repeated.")
@@ -48,9 +49,13 @@ def classify(
         typer.Option("--multi-label", help="Score each label on its own: several may be right, or none."),
     ] = False,
     space: console.SpaceName = "starter",
+    device: options.Device = options.DEFAULT.device,
+    precision: options.Precision = options.DEFAULT.precision,
+    decode: options.Decode = options.DEFAULT.decode,
+    offline: options.Offline = False,
     json: console.AsJson = False,
 ) -> None:
-    """Sort pictures, sounds or words into labels of your own, without training.
+    """Sort pictures, sounds, videos or words into labels of your own, without training.
 
     \b
     Examples:
@@ -58,17 +63,19 @@ def classify(
       [cyan]multimodal classify *.jpg --labels "red car,blue car" --template "a picture of a {}"[/]
       [cyan]multimodal classify clip.wav --labels guitar,piano,drum --json[/]
     """
+    from multimodal.core.catalog import load
     from multimodal.core.pipeline import pipeline
 
     names = [label.strip() for label in labels.split(",") if label.strip()]
     inputs = _inputs(files, text)
     with console.working(f"loading {space}", quiet=json):
-        judge = pipeline("zero-shot-classification", model=space)
-    options: dict[str, Any] = {"labels": names, "multi_label": multi_label}
+        loaded = load(space, **options.asked(device, precision, decode, offline))
+        judge = pipeline("zero-shot-classification", model=loaded)
+    how: dict[str, Any] = {"labels": names, "multi_label": multi_label}
     if template:
-        options["templates"] = template
+        how["templates"] = template
     with console.progress("classifying", len(inputs), quiet=json) as done:
-        good, failures = _each(inputs, lambda items: judge(items, **options), done)
+        good, failures = _each(inputs, lambda items: judge(items, **how), done)
     if json:
         rows = [{"input": name, "labels": [found.to_dict() for found in result]} for name, _, result in good]
         console.print_json({"space": space, "results": rows, "failed": _failed(failures)})
@@ -85,9 +92,13 @@ def embed(
         typer.Option("--output", "-o", metavar="FILE.npy", help="Save float32 (n, dim) for numpy.load."),
     ] = None,
     space: console.SpaceName = "starter",
+    device: options.Device = options.DEFAULT.device,
+    precision: options.Precision = options.DEFAULT.precision,
+    decode: options.Decode = options.DEFAULT.decode,
+    offline: options.Offline = False,
     json: console.AsJson = False,
 ) -> None:
-    """Turn pictures, sounds and words into unit vectors of one shared space.
+    """Turn pictures, sounds, videos and words into unit vectors of one shared space.
 
     \b
     Examples:
@@ -104,7 +115,7 @@ def embed(
             f"the folder {output.absolute().parent} does not exist", param_hint="--output"
         )
     with console.working(f"loading {space}", quiet=json):
-        loaded = load(space)
+        loaded = load(space, **options.asked(device, precision, decode, offline))
     with console.progress("encoding", len(inputs), quiet=json) as done:
         good, failures = _each(inputs, lambda items: list(loaded.encode(list(items), batch_size=BATCH)), done)
     if output is not None and good:

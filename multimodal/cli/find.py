@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from multimodal.cli import console
+from multimodal.cli import console, options
 from multimodal.core.errors import IndexStateError, MediaNotFound
-from multimodal.core.types import Audio, Image, Item, Modality, Text
+from multimodal.core.types import Audio, Image, Item, Modality, Text, Video
 
 if TYPE_CHECKING:
+    from multimodal.core.space import Space
     from multimodal.index import AddReport, Failure, Hit, Index
 
 CONDITION = re.compile(r"(?P<key>[^=<>]+)(?P<sign><=|>=|<|>|=)(?P<value>.*)", re.DOTALL)
@@ -44,9 +45,13 @@ def index(
             "--metadata", metavar="KEY=VALUE", help="Kept with each file, for --where; may be repeated."
         ),
     ] = None,
+    device: options.Device = options.DEFAULT.device,
+    precision: options.Precision = options.DEFAULT.precision,
+    decode: options.Decode = options.DEFAULT.decode,
+    offline: options.Offline = False,
     json: console.AsJson = False,
 ) -> None:
-    """Add pictures, sounds and texts (.txt, .md) to an index that can be searched with any of them.
+    """Add pictures, sounds, videos and texts (.txt, .md) to an index that can be searched with any of them.
 
     \b
     Examples:
@@ -64,7 +69,7 @@ def index(
         if not path.exists():
             raise MediaNotFound(f"{path}: no such folder or file; check the path (nothing was indexed)")
     with console.working("opening the index", quiet=json):
-        opened = _open_or_create(into, space)
+        opened = _open_or_create(into, space, options.asked(device, precision, decode, offline))
         total = sum(len(files_in(path)) if path.is_dir() else 1 for path in paths)
     began = time.perf_counter()
     reports: list[AddReport] = []
@@ -100,6 +105,9 @@ def search(
     audio: Annotated[
         str | None, typer.Option(metavar="FILE", help="Find what is like this sound.", show_default=False)
     ] = None,
+    video: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Find what is like this video.", show_default=False)
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many to find.")] = 10,
     modality: Annotated[
         list[Modality] | None,
@@ -117,9 +125,13 @@ def search(
             metavar="NAME", help="The model of the index, if its name is not found.", show_default=False
         ),
     ] = None,
+    device: options.Device = options.DEFAULT.device,
+    precision: options.Precision = options.DEFAULT.precision,
+    decode: options.Decode = options.DEFAULT.decode,
+    offline: options.Offline = False,
     json: console.AsJson = False,
 ) -> None:
-    """Find pictures, sounds and texts with words, a picture or a sound.
+    """Find pictures, sounds, videos and texts with words, a picture, a sound or a video.
 
     \b
     Examples:
@@ -129,18 +141,20 @@ def search(
     """
     from multimodal.index import Index
 
-    item = query_item(query, image, audio)
+    item = query_item(query, image, audio, video)
     conditions = _conditions(where)
-    item.load()  # a bad query is told before a model is loaded
+    _ = (
+        item.load(n_frames=1) if isinstance(item, Video) else item.load()
+    )  # a bad query is told before a model is loaded
     if not Index.exists(index):
         found = "what is there is no index" if index.exists() else "there is no such folder"
         raise IndexStateError(
             f"no index at {str(index)!r}: {found}; make one with: multimodal index FOLDER --index {index}"
         )
     if query is not None and Path(query).is_file():
-        console.note(f"{query!r} is searched as words; for the file give --image {query} or --audio {query}")
+        console.note(f"{query!r} is searched as words; for the file give --image, --audio or --video {query}")
     with console.working("opening the index", quiet=json):
-        opened = Index.open(index, space)
+        opened = Index.open(index, _space(index, space, options.asked(device, precision, decode, offline)))
     began = time.perf_counter()
     hits = opened.search(item, k, modality=modality or None, where=conditions or None)
     seconds = time.perf_counter() - began
@@ -154,7 +168,7 @@ def search(
         _show(hits)
 
 
-def query_item(text: str | None, image: str | None, audio: str | None) -> Item:
+def query_item(text: str | None, image: str | None, audio: str | None, video: str | None = None) -> Item:
     """The one query that was given. Raises a usage error (exit code 2) for none, or more than one."""
     given: list[Item] = []
     if text is not None:
@@ -163,17 +177,33 @@ def query_item(text: str | None, image: str | None, audio: str | None) -> Item:
         given.append(Image(Path(image).expanduser()))
     if audio is not None:
         given.append(Audio(Path(audio).expanduser()))
+    if video is not None:
+        given.append(Video(Path(video).expanduser()))
     if len(given) != 1:
         raise typer.BadParameter(
-            f"give one query: words, --image FILE or --audio FILE (got {len(given)})", param_hint="WORDS"
+            f"give one query: words, --image, --audio or --video FILE (got {len(given)})", param_hint="WORDS"
         )
     return given[0]
 
 
-def _open_or_create(path: Path, space: str | None) -> Index:
+def _open_or_create(path: Path, space: str | None, how: dict[str, Any]) -> Index:
     from multimodal.index import Index
 
-    return Index.open(path, space) if Index.exists(path) else Index.create(path, space or DEFAULT_SPACE)
+    if Index.exists(path):
+        return Index.open(path, _space(path, space, how))
+    from multimodal.core.catalog import load
+
+    return Index.create(path, load(space or DEFAULT_SPACE, **how))
+
+
+def _space(index: Path, name: str | None, how: dict[str, Any]) -> Space | str | None:
+    """The space to open an index with, told how to run; the index itself finds it if nothing is said about that."""
+    if not how:
+        return name
+    from multimodal.core.catalog import load
+    from multimodal.index.store import Store
+
+    return load(name or Store.open(index.expanduser().absolute()).about.address, **how)
 
 
 def _metadata(pairs: list[str] | None) -> dict[str, Any]:

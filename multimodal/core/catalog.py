@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
 import pkgutil
 from collections.abc import Iterable
@@ -28,8 +29,8 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
 
     "starter" is the model that ships inside. "family/rest" is loaded by `encoders/<family>.py`. A Path,
     or a str that begins like one ("./my-space", "/…", "~/…"), is a folder written by `Space.save_pretrained`. Options
-    go to either: `device="auto"`, `precision="float32"`, `decode="exact"` (see `core.runtime.Runtime`), and a family's
-    own. Each call loads anew. Raises UnknownModel with close matches.
+    go to either: `device="auto"`, `precision="float32"`, `decode="exact"` (see `core.runtime.Runtime`), `offline=True`
+    for nothing from the network, and a family's own. Each call loads anew. Raises UnknownModel with close matches.
     """
     if isinstance(name, os.PathLike):
         return _from_folder(os.fspath(name), options)
@@ -40,9 +41,10 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
     family, _, rest = name.partition("/")
     if family not in families():
         raise UnknownModel(_unknown(name, family))
-    space: Space = importlib.import_module(f"{ENCODERS_PACKAGE}.{family.replace('-', '_')}").load(
-        rest, **options
-    )
+    load_it = importlib.import_module(f"{ENCODERS_PACKAGE}.{family.replace('-', '_')}").load
+    if "offline" not in inspect.signature(load_it).parameters:
+        options.pop("offline", None)  # a family that never fetches anything need not know the word
+    space: Space = load_it(rest, **options)
     space.address = name
     told = {key: options[key] for key in ("device", "precision", "decode") if key in options}
     runtime = Runtime(**{"device": "auto"} | told)
@@ -52,6 +54,7 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
 
 
 def _from_folder(folder: str, options: dict[str, Any]) -> Space:
+    options.pop("offline", None)  # a folder is here
     space = Space.from_pretrained(folder, **options)
     space.address = str(Path(folder).expanduser().resolve())
     return space

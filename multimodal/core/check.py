@@ -47,6 +47,14 @@ DISTINCT_LIMIT = 0.99
 SCALES = (5.0, 1_000.0)  # of models in use: 14 to 120. Their logarithms: 2.6 to 4.8
 BIAS_LIMIT = 1.0
 
+ABOUT = {
+    "vectors": "finite, of length one",
+    "repeat": "the same things twice, the same vectors",
+    "batch": "alone or among eight, one vector",
+    "distinct": "different things, different vectors",
+    "scale": "of cosines, for probabilities",
+    "bias": "of probabilities, against their scale",
+}
 CURES = {
     "vectors": "the family's forward gives what it must not",
     "repeat": "something in prepare or forward is random or remembers: set the net to eval(), and take no random crop",
@@ -69,9 +77,22 @@ class Claim:
     limit: tuple[float, float]
     cure: str = ""
 
+    @property
+    def about(self) -> str:
+        """What is claimed, in a few words."""
+        return ABOUT[self.name.rpartition(" ")[2]]
+
+    @property
+    def allowed(self) -> str:
+        """The limit in words."""
+        low, high = self.limit
+        if low == high:
+            return f"exactly {shown(high)}"
+        return f"{shown(low)} to {shown(high)}" if low > 0 else f"at most {shown(high)}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return asdict(self) | {"limit": list(self.limit)}
+        return asdict(self) | {"limit": list(self.limit), "about": self.about}
 
 
 @dataclass(frozen=True)
@@ -97,18 +118,18 @@ class Check:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{'✓' if one.ok else '✗'}</td><td>{html.escape(one.name)}</td><td>{shown(one.measured)}</td>"
-            f"<td>{shown(one.limit[0])} – {shown(one.limit[1])}</td><td>{html.escape(one.cure)}</td></tr>"
+            f"<tr><td>{'✓' if one.ok else '✗'}</td><td>{html.escape(one.name)}</td><td>{html.escape(one.about)}</td>"
+            f"<td>{shown(one.measured)}</td><td>{one.allowed}</td><td>{html.escape(one.cure)}</td></tr>"
             for one in self.claims
         )
         times = ", ".join(f"{modality} {1000 * one:.1f} ms" for modality, one in self.seconds.items())
-        head = "<tr><th></th><th>claim</th><th>measured</th><th>allowed</th><th>cure</th></tr>"
+        head = "<tr><th></th><th>claim</th><th></th><th>measured</th><th>allowed</th><th>cure</th></tr>"
         return f"<b>{html.escape(self.space)}</b><table>{head}{rows}</table><p>an item: {times}</p>"
 
 
 def shown(value: float | None) -> str:
-    """A number in a table: four figures, and an exponent where it is small."""
-    return "–" if value is None else f"{value:.4g}"
+    """A number in a table: three figures, and an exponent where it is small."""
+    return "–" if value is None else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def check_space(space: Space) -> Check:

@@ -113,7 +113,7 @@ def test_none_or_two_queries_are_wrong_usage(
     outcome = cli("search", index, *given)
     assert outcome.code == 2
     told = " ".join(outcome.stderr.replace("│", " ").split())
-    assert f"give one query: words, --image FILE or --audio FILE (got {count})" in told
+    assert f"give one query: words, --image, --audio or --video FILE (got {count})" in told
 
 
 def test_a_missing_query_file(cli: Cli, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

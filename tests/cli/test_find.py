@@ -93,7 +93,7 @@ def test_words_that_are_a_file_are_words_with_a_hint(
     outcome = cli("search", index, "red.png", "--json")
     assert outcome.json()["query"] == {"modality": "text", "text": "red.png", "uri": None}
     assert outcome.stderr == (
-        "note: 'red.png' is searched as words; for the file give --image red.png or --audio red.png\n"
+        "note: 'red.png' is searched as words; for the file give --image, --audio or --video red.png\n"
     )
 
 

@@ -285,17 +285,26 @@ def test_the_result_is_frozen_and_becomes_json(space: Space) -> None:
     assert again["ok"] is True and again["space"] == "toy"
     assert again["claims"][1] == {
         "name": "text repeat", "ok": True, "measured": 0.0, "limit": [0.0, 0.0], "cure": "",
+        "about": "the same things twice, the same vectors",
     }  # fmt: skip
 
 
+def test_limits_are_said_in_words() -> None:
+    words = [
+        Claim("x batch", True, 0.0, limit).allowed
+        for limit in ((0.0, 0.0), (0.0, 1e-5), (-1.0, 0.99), (5.0, 1e3))
+    ]
+    assert words == ["exactly 0", "at most 1e-05", "at most 0.99", "5 to 1,000"]
+
+
 def test_it_shows_itself_escaped() -> None:
-    page = Check("<b>", (Claim("text <i>", False, None, (0.0, 1.0), "<u>"),), {"text": 0.0012})._repr_html_()
+    page = Check("<b>", (Claim("<i> batch", False, None, (0.0, 1.0), "<u>"),), {"text": 0.0012})._repr_html_()
     assert "<b>&lt;b&gt;</b>" in page and "&lt;i&gt;" in page and "&lt;u&gt;" in page
     assert "✗" in page and "text 1.2 ms" in page
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "–"), (0.0, "0"), (3.1e-7, "3.1e-07"), (0.98765, "0.9877")]
+    ("value", "text"), [(None, "–"), (0.0, "0"), (3.1e-7, "3.1e-07"), (0.98765, "0.988"), (1000.0, "1,000")]
 )
 def test_numbers_are_short(value: float | None, text: str) -> None:
     assert check.shown(value) == text

@@ -10,7 +10,7 @@ import torch
 
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder, Saved
-from multimodal.core.runtime import Runtime
+from multimodal.core.runtime import Decode, Precision, Runtime
 from multimodal.core.space import Head, Space
 from multimodal.core.types import Item, Modality
 
@@ -88,7 +88,9 @@ class ToyAudio(_Toy):
 KINDS = {Modality.TEXT: ToyText, Modality.IMAGE: ToyImage, Modality.AUDIO: ToyAudio}
 
 
-def load(rest: str = "", *, device: str = "auto") -> Space:
+def load(
+    rest: str = "", *, device: str = "auto", precision: Precision = "float32", decode: Decode = "exact"
+) -> Space:
     return Space(
         [kind() for kind in KINDS.values()], Head(10.0), name=f"toy/{rest}" if rest else "toy", card=CARDS[0]
     )

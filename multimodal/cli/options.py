@@ -1,0 +1,44 @@
+"""The options of every command that loads a model: where and how exactly it runs. What they do is `load`'s affair."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from multimodal.core import runtime
+
+PANEL = "How the model runs"
+DEFAULT = runtime.Runtime(device="auto")
+
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        rich_help_panel=PANEL,
+        help="cpu, cuda, cuda:1, mps; auto is the accelerator, if there is one.",
+    ),
+]
+Precision = Annotated[
+    runtime.Precision,
+    typer.Option(
+        "--precision",
+        rich_help_panel=PANEL,
+        help="Of the weights; auto is bfloat16 where that is fast.",
+    ),
+]
+Decode = Annotated[
+    runtime.Decode,
+    typer.Option("--decode", rich_help_panel=PANEL, help="fast lets JPEGs be decoded smaller."),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", rich_help_panel=PANEL, help="Take nothing from the network.")
+]
+
+
+def asked(device: str, precision: str, decode: str, offline: bool) -> dict[str, Any]:
+    """What to hand to `load`: what is not the default, so that a family is asked for nothing it need not know."""
+    given = {"device": device, "precision": precision, "decode": decode}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value != getattr(DEFAULT, key)}
+    return options | ({"offline": True} if offline else {})

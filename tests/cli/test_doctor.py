@@ -1,0 +1,188 @@
+"""`multimodal doctor`: what is well, what is not, and the cure."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import multimodal
+from multimodal.cli import health
+from multimodal.cli.health import Finding
+from tests.cli.conftest import Cli
+
+
+@pytest.fixture
+def family() -> ModuleType:
+    """The module of the toy family."""
+    multimodal.load("toy")
+    return sys.modules["multimodal.encoders.toy"]
+
+
+# --- a model --------------------------------------------------------------------------------------
+
+
+def test_a_whole_model_is_well(cli: Cli) -> None:
+    shown = cli("doctor", "toy")
+    assert (shown.code, shown.stderr) == (0, "")
+    assert shown.stdout.count("✓") == 13 and "✗" not in shown.stdout
+    for words in (
+        "text batch",
+        "alone or among eight, one vector",
+        "at most 1e-05",
+        "exactly 0",
+        "5 to 1,000",
+        "; an item takes: text ",
+    ):
+        assert words in shown.stdout
+
+
+def test_json_is_what_the_check_found_and_how_it_ran(cli: Cli) -> None:
+    found = cli("doctor", "toy", "--device", "cpu", "--json").json()
+    expected = multimodal.load("toy", device="cpu").check().to_dict()
+    assert found["ok"] is True and found["space"] == "toy"
+    assert [one["name"] for one in found["claims"]] == [one["name"] for one in expected["claims"]]
+    assert [one["measured"] for one in found["claims"]] == [one["measured"] for one in expected["claims"]]
+    assert found["runs"] == {"text": "cpu float32", "image": "cpu float32", "audio": "cpu float32"}
+    assert set(found["seconds"]) == {"text", "image", "audio"} and found["load_seconds"] >= 0
+
+
+def test_a_broken_model_ends_with_1_and_its_cure(
+    cli: Cli, family: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = family.ToyText.forward
+    monkeypatch.setattr(family.ToyText, "forward", lambda self, batch: original(self, batch) + torch.rand(1))
+    shown = cli("doctor", "toy")
+    assert shown.code == 1
+    assert shown.stdout.count("✗") == 1 and "take no" in shown.stdout
+    assert shown.stderr == "error: toy: 1 of 12 claims do not hold\n"
+    found = cli("doctor", "toy", "--json")
+    assert found.code == 1
+    assert [one["name"] for one in found.json()["claims"] if not one["ok"]] == ["text repeat"]
+
+
+def test_the_cure_of_a_model_may_hold_brackets(
+    cli: Cli, family: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object, batch: object) -> None:
+        raise KeyError("[red]x[/]")
+
+    monkeypatch.setattr(family.ToyImage, "forward", fail)
+    assert "KeyError: '[red]x[/]'" in cli("doctor", "toy").stdout
+
+
+def test_a_saved_space_is_tested_by_its_folder_and_told_how_to_run(cli: Cli, tmp_path: Path) -> None:
+    multimodal.load("toy").save_pretrained(tmp_path / "mine")
+    found = cli("doctor", tmp_path / "mine", "--device", "cpu", "--precision", "bfloat16", "--json").json()
+    assert set(found["runs"].values()) == {"cpu bfloat16"}
+    assert [one["limit"][1] for one in found["claims"] if one["name"] == "text batch"] == [1e-2]
+
+
+def test_an_unknown_model_is_an_error_as_everywhere(cli: Cli) -> None:
+    outcome = cli("doctor", "startr")
+    assert outcome.code == 1
+    assert outcome.stderr.startswith("error: no model is called 'startr'; did you mean 'starter'? ")
+
+
+# --- the installation -----------------------------------------------------------------------------
+
+
+def test_this_installation_is_well(cli: Cli) -> None:
+    outcome = cli("doctor", "--json")
+    found = outcome.json()
+    assert (outcome.code, found["ok"]) == (0, True)
+    by_name = {one["name"]: one for one in found["findings"]}
+    assert by_name["torch"]["found"] == torch.__version__.partition("+")[0]
+    assert by_name["starter"] == {"name": "starter", "ok": True, "found": "passes its self-test", "cure": ""}
+    assert {"device", "bfloat16", "cache", "pictures", "sounds"} <= set(by_name)
+    assert {f"extra {extra}" for extra in health.EXTRAS} <= set(by_name)
+    assert all(one["cure"] for one in found["findings"] if one["ok"] is False)
+
+
+def only(monkeypatch: pytest.MonkeyPatch, *looks: str) -> None:
+    monkeypatch.setattr(health, "LOOKS", {name: health.LOOKS[name] for name in looks})
+
+
+def test_it_is_shown_as_a_table(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "device", "pictures")
+    shown = cli("doctor")
+    assert (shown.code, shown.stderr) == (0, "")
+    assert "✓" in shown.stdout and "torch" in shown.stdout and "webp" in shown.stdout
+
+
+def test_a_missing_extra_is_no_failure_and_says_how_to_get_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch)
+    original = health.version
+    monkeypatch.setattr(health, "version", lambda name: None if name == "pillow-heif" else original(name))
+    found = {one["name"]: one for one in cli("doctor", "--json").json()["findings"]}
+    assert found["extra heic"] == {
+        "name": "extra heic", "ok": None, "found": "pillow-heif missing",
+        "cure": "if you want it: pip install 'multimodal[heic]'",
+    }  # fmt: skip
+    shown = cli("doctor")
+    assert shown.code == 0 and "pip install 'multimodal[heic]'" in shown.stdout
+
+
+def test_a_missing_package_is_a_failure(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch)
+    original = health.version
+    monkeypatch.setattr(health, "version", lambda name: None if name == "lancedb" else original(name))
+    shown = cli("doctor")
+    assert shown.code == 1
+    assert "✗" in shown.stdout and "pip install lancedb, or reinstall multimodal" in shown.stdout
+
+
+def test_a_library_that_is_broken_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise OSError("libx.so: cannot open")
+
+    monkeypatch.setattr(health, "LOOKS", {"sounds": broken})
+    (found,) = [one for one in health.findings() if one.name == "sounds"]
+    assert found == Finding("sounds", False, "OSError: libx.so: cannot open", "reinstall what it names")
+
+
+def test_a_starter_that_fails_its_test_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    from multimodal.core.check import Check, Claim
+    from multimodal.core.space import Space
+
+    failed = Check("starter", (Claim("text repeat", False, 1.0, (0.0, 0.0), "x"),), {})
+    monkeypatch.setattr(Space, "check", lambda self: failed)
+    assert list(health.LOOKS["starter"]()) == [
+        Finding("starter", False, "fails in text repeat", "run: multimodal doctor starter")
+    ]
+
+
+def test_a_cache_that_cannot_be_written_to_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    found = {one.name: one for one in health.LOOKS["cache"]()}
+    assert found["cache"].ok is False
+    assert found["cache"].found == f"{tmp_path / 'file' / 'cache'}: {tmp_path / 'file'} cannot be written to"
+    assert "MULTIMODAL_CACHE" in found["cache"].cure
+    assert found["hub cache"].ok is not False and not (tmp_path / "hub").exists()
+
+
+def test_little_room_and_no_network_are_worth_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(health, "LITTLE_ROOM", 1e30)
+    found = {one.name: one for one in health.LOOKS["cache"]()}
+    assert found["cache"].ok is None and found["cache"].cure.startswith("too little for a large model")
+    assert found["network"] == Finding(
+        "network", None, "off: HF_HUB_OFFLINE is set", "unset it to fetch models"
+    )
+
+
+def test_a_format_that_is_not_known_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "SOUNDS", ("WAV", "MP9"))
+    (found,) = health.LOOKS["sounds"]()
+    assert (found.ok, found.found) == (None, "WAV; not MP9")

@@ -1,0 +1,96 @@
+"""`--device`, `--precision`, `--decode` and `--offline`: one meaning wherever a model is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from multimodal.cli import options
+from multimodal.core import catalog, runtime
+from multimodal.core.space import Space
+from tests.cli.conftest import Cli
+
+HOW = ("--device", "cpu", "--precision", "bfloat16", "--decode", "fast", "--offline")
+EXPECTED = {"device": "cpu", "precision": "bfloat16", "decode": "fast", "offline": True}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
+    """(name, options) of every load of a command."""
+    seen: list[tuple[Any, dict[str, Any]]] = []
+    original = catalog.load
+
+    def load(name: Any, **how: Any) -> Space:
+        seen.append((name, dict(how)))
+        return original(name, **how)
+
+    monkeypatch.setattr(catalog, "load", load)
+    return seen
+
+
+COMMANDS: list[tuple[str, ...]] = [
+    ("embed", "--text", "a cat", "--space", "toy", "--json"),
+    ("classify", "--text", "a cat", "--labels", "a,b", "--space", "toy", "--json"),
+    ("info", "toy", "--json"),
+    ("doctor", "toy", "--json"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_what_is_asked_for_reaches_load(cli: Cli, asked: list[Any], command: tuple[str, ...]) -> None:
+    assert cli(*command, *HOW).code == 0
+    assert cli(*command).code == 0
+    assert asked == [("toy", EXPECTED), ("toy", {})]
+
+
+def test_an_index_is_made_and_opened_with_them(
+    cli: Cli, asked: list[Any], media: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "new.lance"
+    assert cli("index", media, "--index", path, "--space", "toy", *HOW).code == 0
+    assert cli("index", media, "--index", path, *HOW).code == 0
+    assert cli("search", path, "a cat", *HOW, "--json").code == 0
+    assert asked == [("toy", EXPECTED)] * 3
+
+
+def test_the_answers_are_the_same_however_the_model_runs(cli: Cli, index: Path) -> None:
+    plain = cli("search", index, "a cat", "--json").json()["hits"]
+    assert (
+        cli("search", index, "a cat", "--json", "--device", "cpu", "--decode", "fast").json()["hits"] == plain
+    )
+
+
+@pytest.mark.parametrize("command", ["embed", "classify", "info", "doctor", "index", "search"])
+def test_every_command_that_loads_a_model_explains_them(cli: Cli, command: str) -> None:
+    shown = cli(command, "--help").stdout
+    assert options.PANEL in shown
+    for word in ("--device", "--precision", "--decode", "--offline", "[default: float32]", "exact|fast"):
+        assert word in shown
+
+
+@pytest.mark.parametrize(("option", "value"), [("--precision", "int8"), ("--decode", "sloppy")])
+def test_a_word_that_is_none_is_wrong_usage(cli: Cli, option: str, value: str) -> None:
+    outcome = cli("embed", "--text", "a", option, value)
+    assert outcome.code == 2
+    assert value in outcome.stderr
+
+
+def test_a_device_that_is_not_here_is_an_error(cli: Cli) -> None:
+    outcome = cli("embed", "--text", "a", "--device", "warp")
+    assert outcome.code == 1
+    assert outcome.stderr == "error: 'warp' is no device: write 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'\n"
+
+
+def test_defaults_are_those_of_load_and_are_not_passed_on() -> None:
+    assert options.asked("auto", "float32", "exact", False) == {}
+    assert runtime.Runtime("auto", "float32", "exact") == options.DEFAULT
+    assert options.asked("cpu", "auto", "fast", True) == {
+        "device": "cpu", "precision": "auto", "decode": "fast", "offline": True,
+    }  # fmt: skip
+
+
+def test_offline_means_nothing_to_what_never_fetches(tmp_path: Path) -> None:
+    catalog.load("toy", offline=True).save_pretrained(tmp_path / "mine")
+    assert catalog.load(tmp_path / "mine", offline=True).name == "toy"
