@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import pickle
 import re
-import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.errors import CheckpointError
 
 if TYPE_CHECKING:
+    import zipfile
+
     import torch
 
 DTYPES = {
@@ -35,6 +36,8 @@ CLASS = re.compile(
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is such an archive. A checkpoint is a zip archive too, but has no constants of a program."""
+    import zipfile
+
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
@@ -47,6 +50,8 @@ def torchscript_tensors(path: Path) -> dict[str, torch.Tensor]:
 
     Raises CheckpointError if it asks for more than modules and tensors; what a damaged one raises passes through.
     """
+    import zipfile
+
     with zipfile.ZipFile(path) as archive:
         root = next(one for one in archive.namelist() if one.endswith("/constants.pkl")).rpartition("/")[0]
         if f"{root}/byteorder" in archive.namelist() and archive.read(f"{root}/byteorder") != b"little":

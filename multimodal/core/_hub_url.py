@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import re
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from multimodal.core import _hub_cache as cache
 from multimodal.core._hub_errors import BUSY, FORBIDDEN, FULL, persist
 from multimodal.core.errors import DownloadError, InvalidInput, UnknownModel
+
+if TYPE_CHECKING:
+    import http.client
 
 TIMEOUT_S = 10.0
 
@@ -47,9 +47,11 @@ def url(url: str, *, sha256: str | None = None, offline: bool = False) -> Path:
             f"offline, and {url} is not in the cache {cache.own_cache()}: load it once with the network (without "
             "offline=True and HF_HUB_OFFLINE)"
         )
+    from http.client import HTTPException  # with ssl below it, too slow for whoever fetches nothing
+
     try:
         return _fetch_once(url, target, sha256)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, HTTPException) as error:
         if isinstance(error, DownloadError):
             raise
         raise _translated(error, url, target) from error
@@ -96,10 +98,13 @@ def _transfer(url: str, folder: Path) -> Path:
 
 
 def _open(url: str, headers: dict[str, str] | None = None) -> http.client.HTTPResponse:
-    request = urllib.request.Request(url, headers={"User-Agent": "multimodal", **(headers or {})})
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    request = Request(url, headers={"User-Agent": "multimodal", **(headers or {})})
     try:
-        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)
-    except urllib.error.HTTPError as error:
+        answer: http.client.HTTPResponse = urlopen(request, timeout=TIMEOUT_S)
+    except HTTPError as error:
         error.close()  # it is a response too, with a connection of its own
         raise
     return answer
@@ -143,15 +148,20 @@ def _progress(name: str, have: int, total: int | None) -> Iterator[Callable[[int
 
 
 def _passing(error: BaseException) -> bool:
-    if isinstance(error, urllib.error.HTTPError):
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+
+    if isinstance(error, HTTPError):
         return error.code in BUSY
     if isinstance(error, OSError) and error.errno in (*FULL, *FORBIDDEN):
         return False
-    return isinstance(error, OSError | http.client.HTTPException) and not isinstance(error, DownloadError)
+    return isinstance(error, OSError | HTTPException) and not isinstance(error, DownloadError)
 
 
 def _translated(error: Exception, url: str, target: Path) -> UnknownModel | DownloadError:
-    if isinstance(error, urllib.error.HTTPError):
+    from urllib.error import HTTPError
+
+    if isinstance(error, HTTPError):
         if error.code in (404, 410):
             return UnknownModel(f"nothing is at {url} (HTTP {error.code}); check the address")
         cure = "try again later" if error.code in BUSY else "check the address, and whether you may read it"
