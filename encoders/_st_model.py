@@ -8,6 +8,7 @@ that no vector needs (BERT's pooler, under a mean) does no harm.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import itertools
 import json
 import pickle
@@ -31,17 +32,14 @@ if TYPE_CHECKING:
 OURS = "sentence_transformers."  # modules of a model are classes of this package; others would be the model's own code
 LOADING = threading.Lock()
 TROUBLE = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
+ADAPTER = "adapter_config.json"
 SHOWN = 3  # of the tensors at fault
 
 
 def require(what: str) -> None:
     """Raises MissingExtra if sentence-transformers is not installed."""
-    try:
-        import sentence_transformers  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "sentence_transformers":
-            raise
-        raise MissingExtra(what, package="sentence-transformers", extra="st") from error
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise MissingExtra(what, package="sentence-transformers", extra="st")
 
 
 def build(
@@ -56,6 +54,7 @@ def build(
     from sentence_transformers import SentenceTransformer
 
     _refuse_code(folder, name)
+    _refuse_adapter(folder, name)
     with LOADING, _quiet(), _watched() as loaded:
         try:
             model = SentenceTransformer(
@@ -229,6 +228,15 @@ def _refuse_code(folder: Path, name: str) -> None:
         raise CheckpointError(
             f"{name!r} needs {foreign[0]}, code that comes with the model or from elsewhere; it is never run. Only "
             "modules of sentence_transformers itself can be used"
+        )
+
+
+def _refuse_adapter(folder: Path, name: str) -> None:
+    found = next(iter(sorted(folder.rglob(ADAPTER))), None)
+    if found is not None:
+        raise CheckpointError(
+            f"{name!r} is an adapter ({found.relative_to(folder)}), not a whole model; merge it into the model it was "
+            "made for once (peft: merge_and_unload()), and load what SentenceTransformer.save() writes then"
         )
 
 

@@ -17,7 +17,7 @@ from multimodal.core.catalog import FOLDER_PREFIXES, close_matches
 from multimodal.core.encoder import Encoder, Saved
 from multimodal.core.errors import UnknownModel
 from multimodal.core.runtime import Decode, Precision, Runtime
-from multimodal.core.space import Head, Space
+from multimodal.core.space import Head, Pair, Space
 from multimodal.core.types import Audio, Item, Modality
 from multimodal.encoders._languagebind_checkpoint import CONFIG, PICKLE, SAFE, Sizes, check_fit, read
 from multimodal.encoders._languagebind_sound import Sound, pictures
@@ -88,8 +88,10 @@ def load(
     encoder = LanguageBindAudio(found.sizes, found.sound, found.tensors, runtime)
     encoder.trained_into = trained_into
     # For this pair only: joined with pictures, these keep the head of their own model.
-    head = None if found.scale is None else {(Modality.AUDIO, Modality.TEXT): Head(found.scale)}
-    return Space([encoder], head, name=name, card=card)
+    heads: dict[Pair | None, Head] = {}
+    if found.scale is not None:
+        heads[Modality.AUDIO, Modality.TEXT] = Head(found.scale)
+    return Space([encoder], heads, name=name, card=card)
 
 
 def from_config(saved: Saved, runtime: Runtime) -> Encoder:

@@ -13,6 +13,7 @@ it reads like the address of a picture, which upstream would fetch. Code of a mo
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
 import weakref
@@ -150,7 +151,7 @@ def _check_similarity(model: SentenceTransformer, name: str, similarity: str | N
     )
 
 
-def _dims(full: int, wanted: int | None, name: str) -> tuple[int, int | None]:
+def _dims(full: int, wanted: object, name: str) -> tuple[int, int | None]:
     """How long vectors are, and the truncation that makes them so."""
     if wanted is None:
         return full, None
@@ -231,6 +232,10 @@ class STEncoder(Encoder):
         twin.trained_into = self.trained_into
         return twin
 
+    @property
+    def _tokenizes(self) -> bool:
+        return self.modality is Modality.TEXT or "message" in self.running.model.modalities
+
     def prepare(self, items: Sequence[Item]) -> dict[str, Any]:
         """groups: features of `model.preprocess` for parts of the batch; owners (rows,): the item each row is of."""
         import torch
@@ -238,7 +243,7 @@ class STEncoder(Encoder):
         model, role = self.running.model, self.settings.role
         fast = self.runtime.decode == "fast"
         cut, owners = groups(model, items, fast=fast, name=self.running.name)
-        with self.running.lock:
+        with self.running.lock if self._tokenizes else contextlib.nullcontext():
             features = [model.preprocess(one, prompt=role.prompt, **role.routing) for one in cut]
         return {"groups": features, "owners": torch.tensor(owners)}
 

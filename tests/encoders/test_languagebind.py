@@ -21,7 +21,9 @@ from multimodal.core.runtime import Runtime
 from multimodal.encoders import _languagebind_checkpoint as checkpoint
 from multimodal.encoders import _languagebind_sound as sound
 from multimodal.encoders import languagebind
+from tests.core.loopback_hub import LoopbackHub, server
 
+__all__ = ["server"]  # a fixture
 GOLDEN = Path(__file__).parent / "languagebind_golden"
 TINY = GOLDEN / "tiny-112mel"
 SAID = json.loads((GOLDEN / "golden.json").read_text())
@@ -266,6 +268,26 @@ def test_safetensors_are_fetched_where_a_revision_has_them(hub):
     assert hub.asked == [
         ("LanguageBind/LanguageBind_Audio_FT", ["config.json", "model.safetensors"], "refs/pr/1", False)
     ]
+
+
+def test_a_name_is_fetched_from_a_hub_once_and_loads_offline_after(server: LoopbackHub, tmp_path, space):
+    card = languagebind.CARDS[0]
+    torch.save(state_of(TINY), tmp_path / "pytorch_model.bin")
+    weights = (tmp_path / "pytorch_model.bin").read_bytes()
+    files = {
+        "config.json": (TINY / "config.json").read_bytes(),
+        "pytorch_model.bin": weights,
+        "README.md": b"-",
+    }
+    server.add(card.source, files)
+    server.repos[card.source][card.revision] = files
+    first = mm.load(card.name, device="cpu")
+    assert np.array_equal(first.encode(clip("short")), space.encode(clip("short")))
+    assert len(server.fetched(weights)) == 1 and not server.seen("GET", "README")
+    server.requests.clear()
+    for offline in (False, True):
+        assert mm.load(card.name, device="cpu", offline=offline).fingerprint == first.fingerprint
+    assert server.requests == []
 
 
 def test_a_folder_belongs_to_a_space_only_if_the_user_says_so(tmp_path, monkeypatch):

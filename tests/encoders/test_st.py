@@ -18,8 +18,10 @@ import torch
 import multimodal as mm
 from multimodal.core.errors import InvalidInput, MissingExtra, UnknownModel, UnsupportedModality
 from multimodal.encoders import _st_media as media
+from tests.core.loopback_hub import LoopbackHub, server
 from tests.encoders.st_models import Models
 
+__all__ = ["server"]  # a fixture
 TEXTS = ["a cat", "what is a rainbow, and where does it end?", "x", "the same words " * 12]
 RNG = np.random.default_rng(21)
 
@@ -451,6 +453,27 @@ def test_a_name_without_an_owner_is_one_of_sentence_transformers(hub):
         space.name == "st/clip-ViT-B-32" and space.card is not None and space.card.figure == "ImageNet 63.3"
     )
     assert {one.trained_into for one in space.encoders.values()} == {"st/clip-ViT-B-32"}
+
+
+def test_a_model_is_fetched_from_a_hub_once_and_loads_offline_after(server: LoopbackHub, models, load):
+    repo, folder = "sentence-transformers/clip-ViT-B-32", models("old_clip")
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+    weights = files["0_CLIPModel/model.safetensors"]
+    server.add(
+        repo, files | {"README.md": b"-", "0_CLIPModel/pytorch_model.bin": b"x" * 2_000, "run.py": b"1/0"}
+    )
+    space = mm.load("st/clip-ViT-B-32", device="cpu")
+    assert space.fingerprint == load("old_clip").fingerprint
+    assert np.array_equal(space.encode(TEXTS), load("old_clip").encode(TEXTS))
+    assert len(server.fetched(weights)) == 1
+    assert not any(server.seen("GET", one) for one in ("README", "pytorch_model", "run.py"))
+    server.requests.clear()
+    commit = server.branches[repo]["main"]
+    assert mm.load("st/clip-ViT-B-32", device="cpu", revision=commit).fingerprint == space.fingerprint
+    assert mm.load("st/clip-ViT-B-32", device="cpu", offline=True).fingerprint == space.fingerprint
+    assert server.requests == []
 
 
 def test_the_multilingual_texts_join_the_pictures_they_were_trained_for(hub):

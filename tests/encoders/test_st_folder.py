@@ -230,7 +230,8 @@ def test_a_pooling_nobody_stated_is_not_guessed(models):
     with pytest.raises(
         CheckpointError,
         match=rf"^'st/{bare}' has no modules\.json, so it does not say how its tokens become one vector, and a guess "
-        rf"may be far off; if it is their mean, write one with SentenceTransformer\('{bare}'\)\.save\(…\) and load that$",
+        r"may be far off; if it is their mean, write one with "
+        rf"SentenceTransformer\('{bare}'\)\.save\(…\) and load that$",
     ):
         load(bare)
 
@@ -251,6 +252,17 @@ def test_a_model_with_code_of_its_own_is_refused(copy):
         CheckpointError,
         match=rf"^'st/{folder}' needs custom_pooling\.Pooling, code that comes with the model or from elsewhere; it is "
         r"never run\. Only modules of sentence_transformers itself can be used$",
+    ):
+        load(folder)
+
+
+def test_an_adapter_is_no_model(copy):
+    folder = copy("mean")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(
+        CheckpointError,
+        match=rf"^'st/{folder}' is an adapter \(adapter_config\.json\), not a whole model; merge it into the model it "
+        r"was made for once \(peft: merge_and_unload\(\)\), and load what SentenceTransformer\.save\(\) writes then$",
     ):
         load(folder)
 
