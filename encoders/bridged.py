@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder, Saved
-from multimodal.core.errors import InvalidInput, SpaceMismatch, UnknownModel
+from multimodal.core.errors import SpaceMismatch, UnknownModel
 from multimodal.core.runtime import Runtime
 from multimodal.core.types import Item
 
@@ -53,8 +53,7 @@ def from_config(saved: Saved, runtime: Runtime) -> Encoder:
 class BridgedEncoder(Encoder):
     """Another encoder's vectors, projected. Runs where, and as, that encoder runs; the projector in float32.
 
-    Raises SpaceMismatch if the projector takes vectors of another size, InvalidInput for an encoder that no family
-    could rebuild.
+    Raises SpaceMismatch if the projector takes vectors of another size.
     """
 
     def __init__(self, inner: Encoder, projector: Projector) -> None:
@@ -62,11 +61,6 @@ class BridgedEncoder(Encoder):
             raise SpaceMismatch(
                 f"the projector takes vectors of {projector.into} numbers, and {type(inner).__name__} "
                 f"({inner.modality}) gives {inner.dim}; it was made for another encoder"
-            )
-        if inner.family is None:
-            raise InvalidInput(
-                f"cannot bridge {type(inner).__name__}: it is defined in {type(inner).__module__!r}, and only a module "
-                "of multimodal.encoders can rebuild an encoder; move it to encoders/<family>.py"
             )
         self.inner, self.projector = inner, projector
         self.modality, self.dim = inner.modality, projector.out

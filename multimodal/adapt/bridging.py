@@ -23,6 +23,7 @@ from multimodal.adapt.encoding import Progress, encode_all
 from multimodal.adapt.kept import Kept
 from multimodal.adapt.pairs import scale_of
 from multimodal.adapt.report import Bridge, BridgeReport, PoorBridge, chance, is_trusted, recall
+from multimodal.core.encoder import ENCODERS_PACKAGE, Encoder
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
 from multimodal.core.pipeline import as_space
 from multimodal.core.space import Space
@@ -68,6 +69,9 @@ def bridge(
     a, b = as_space(space_a), as_space(space_b)
     shared, brought = _what(a, b, over)
     _check(method, seed)
+    _check_families(
+        [*(a.encoders[one] for one in brought), *(b.encoders.values() if out is not None else ())]
+    )
     texts = reading.read_corpus(corpus, shared)
     wanted = [*brought, *(modality for modality in b.modalities if modality != shared)]
     loose = reading.sort_media(reading.read_media(media), wanted)
@@ -205,6 +209,16 @@ def _check(method: str, seed: int) -> None:
         raise InvalidInput(f"method must be one of {', '.join(map(repr, get_args(Method)))}, got {method!r}")
     if seed < 0:
         raise InvalidInput(f"seed must be a whole number of at least 0, got {seed!r}")
+
+
+def _check_families(encoders: Sequence[Encoder]) -> None:
+    """Before minutes of work: an encoder that no family can rebuild can neither be wrapped nor saved."""
+    for encoder in encoders:
+        if encoder.family is None:
+            raise InvalidInput(
+                f"cannot bridge {type(encoder).__name__}: it is defined in {type(encoder).__module__!r}, and only a "
+                f"module of {ENCODERS_PACKAGE} can rebuild an encoder; move it to encoders/<family>.py"
+            )
 
 
 def _job(

@@ -231,18 +231,26 @@ def test_an_encoder_within_whose_family_is_gone(ears: Space, eyes: Space, tmp_pa
 
 
 def test_an_encoder_from_outside_the_room_cannot_be_bridged(
-    apart: ModuleType, ears: Space, eyes: Space
+    apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path
 ) -> None:
     class Stranger(apart.EarsAudio):  # type: ignore[name-defined, misc]
         family = None
 
-    outside = Space([ears.encoders[mm.Modality.TEXT], Stranger()], name="mine")
-    with refuses(
-        InvalidInput,
-        "cannot bridge Stranger: it is defined in 'tests.adapt.test_bad_input', and only a module of "
-        "multimodal.encoders can rebuild an encoder; move it to encoders/<family>.py",
-    ):
-        bridge(outside, eyes, corpus=CORPUS, method="ridge")
+    class Onlooker(apart.EyesImage):  # type: ignore[name-defined, misc]
+        family = None
+
+    cure = (
+        "it is defined in 'tests.adapt.test_bad_input', and only a module of multimodal.encoders can rebuild an encoder; "
+        "move it to encoders/<family>.py"
+    )
+    hears = Space([ears.encoders[mm.Modality.TEXT], Stranger()], name="mine")
+    with refuses(InvalidInput, f"cannot bridge Stranger: {cure}"):
+        bridge(hears, eyes, corpus=CORPUS, method="ridge")
+    sees = Space([eyes.encoders[mm.Modality.TEXT], Onlooker()], name="mine")
+    with refuses(InvalidInput, f"cannot bridge Onlooker: {cure}"):
+        bridge(ears, sees, corpus=CORPUS, method="ridge", out=tmp_path / "j")
+    assert hears.encoders[mm.Modality.TEXT].seen == sees.encoders[mm.Modality.TEXT].seen == 0  # type: ignore[attr-defined]
+    assert bridge(ears, sees, corpus=CORPUS, method="ridge").report.trusted
 
 
 def test_a_bridge_has_no_name_of_its_own() -> None:
