@@ -240,8 +240,8 @@ def test_an_encoder_from_outside_the_room_cannot_be_bridged(
         family = None
 
     cure = (
-        "it is defined in 'tests.adapt.test_bad_input', and only a module of multimodal.encoders can rebuild an encoder; "
-        "move it to encoders/<family>.py"
+        "it is defined in 'tests.adapt.test_bad_input', and only a module of multimodal.encoders can rebuild an "
+        "encoder; move it to encoders/<family>.py"
     )
     hears = Space([ears.encoders[mm.Modality.TEXT], Stranger()], name="mine")
     with refuses(InvalidInput, f"cannot bridge Stranger: {cure}"):
