@@ -21,11 +21,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, overload
 
+from multimodal.core.catalog import close_matches
 from multimodal.core.errors import InvalidInput
 from multimodal.core.pipeline import Pipeline, one_or_many
 from multimodal.core.space import Space
 from multimodal.core.types import Modality, Text, as_item
 from multimodal.core.vectors import unit_rows
+from multimodal.pipelines._classification_templates import TEMPLATE_SETS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +120,8 @@ class ZeroShotClassificationPipeline(Pipeline):
 
         inputs: anything `as_item` takes (a str is text), of modalities that may differ.
         labels: what to choose from, in words. templates: sentences with "{}" where the label goes, whose vectors are
-        averaged (default: DEFAULT_TEMPLATES of the input's modality).
+        averaged (default: DEFAULT_TEMPLATES of the input's modality); "imagenet" stands for the 80 published with CLIP,
+        "imagenet-simple" for seven of them.
         multi_label: judge each label on its own, so that several or none may fit; see the top of this module.
         top_k: only the likeliest so many. Raises InvalidInput, UnsupportedModality, MediaError.
         """
@@ -196,10 +199,16 @@ def _check_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
         raise InvalidInput("the list of templates is empty; leave it out, or give at least '{}'")
     sentences: list[str] = []
     for sentence in given:
-        if not isinstance(sentence, str) or SLOT not in sentence:
-            raise InvalidInput(f"the template {sentence!r} has no '{{}}' where the label goes; "
-                               "write it as 'a photo of a {}'")  # fmt: skip
-        sentences.append(sentence)
+        if isinstance(sentence, str) and sentence in TEMPLATE_SETS:
+            sentences += TEMPLATE_SETS[sentence]
+        elif isinstance(sentence, str) and SLOT in sentence:
+            sentences.append(sentence)
+        else:
+            raise InvalidInput(
+                f"the template {sentence!r} has no '{{}}' where the label goes, and is no set by name "
+                f"({', '.join(TEMPLATE_SETS)}); {close_matches(str(sentence), TEMPLATE_SETS)}"
+                "write it as 'a photo of a {}'"
+            )
     return tuple(sentences)
 
 

@@ -41,7 +41,8 @@ def classify(
     template: Annotated[
         list[str] | None,
         typer.Option(
-            metavar='"a photo of a {}"', help="Wording around each label; repeat it to average several."
+            metavar='"a photo of a {}"',
+            help="Wording around each label; repeat it to average several. imagenet stands for the 80 of CLIP.",
         ),
     ] = None,
     multi_label: Annotated[

@@ -44,6 +44,7 @@ def test_classify_agrees_with_the_pipeline_and_its_options(cli: Cli, media: Path
     for flags, options in (
         (("--template", "one {}", "--template", "two {}"), {"templates": ["one {}", "two {}"]}),
         (("--multi-label",), {"multi_label": True}),
+        (("--template", "imagenet-simple"), {"templates": "imagenet-simple"}),
     ):
         found = cli("classify", media / "blue.png", "--labels", "cat,dog", *flags, *ON_TOY).json()
         expected = classify(picture, labels=["cat", "dog"], **options)

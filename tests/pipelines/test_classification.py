@@ -220,11 +220,18 @@ def test_it_is_found_by_its_task(clip: Space) -> None:
     ({"labels": ["cat", 3]}, "a label must be a word or more, got 3"),
     ({"labels": ["cat", "dog", "cat"]}, "the label 'cat' is given twice; each must differ from the others"),
     ({"templates": []}, "the list of templates is empty; leave it out, or give at least '{}'"),
-    ({"templates": "a photo"}, "the template 'a photo' has no '{}' where the label goes; write it as "
-                               "'a photo of a {}'"),
-    ({"templates": ["{}", "a {0}"]}, "the template 'a {0}' has no '{}' where the label goes; write it as "
-                                     "'a photo of a {}'"),
-    ({"templates": [None]}, "the template None has no '{}' where the label goes; write it as 'a photo of a {}'"),
+    ({"templates": "a photo"}, "the template 'a photo' has no '{}' where the label goes, and is no set by name "
+                               "(imagenet, imagenet-simple); write it as 'a photo of a {}'"),
+    ({"templates": ["{}", "a {0}"]}, "the template 'a {0}' has no '{}' where the label goes, and is no set by name "
+                                     "(imagenet, imagenet-simple); write it as 'a photo of a {}'"),
+    ({"templates": [None]}, "the template None has no '{}' where the label goes, and is no set by name "
+                            "(imagenet, imagenet-simple); write it as 'a photo of a {}'"),
+    ({"templates": "ImageNet1k"}, "the template 'ImageNet1k' has no '{}' where the label goes, and is no set by name "
+                                  "(imagenet, imagenet-simple); did you mean 'imagenet' or 'imagenet-simple'? "
+                                  "write it as 'a photo of a {}'"),
+    ({"templates": "imagenet_simple"}, "the template 'imagenet_simple' has no '{}' where the label goes, and is no set "
+                                       "by name (imagenet, imagenet-simple); did you mean 'imagenet-simple' or "
+                                       "'imagenet'? write it as 'a photo of a {}'"),
     ({"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
     ({"top_k": True}, "top_k must be a whole number of at least 1, got True"),
     ({"top_k": 1.5}, "top_k must be a whole number of at least 1, got 1.5"),
