@@ -185,7 +185,7 @@ def build_demo(
     began = time.perf_counter()
     index = Index.create(path, space)
     for room in sorted(folder for folder in gallery.iterdir() if folder.is_dir()):
-        index.add(room, progress=progress)
+        index.add(room, progress=None if progress is None else lambda state: progress(state.step))
     indexing = time.perf_counter() - began
     counts: dict[Modality, int] = {}
     for row in index.rows():

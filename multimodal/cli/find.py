@@ -75,13 +75,14 @@ def index(
     reports: list[AddReport] = []
     with console.progress("indexing", total, quiet=json) as done:
         for path in paths:
-            reports.append(opened.add(path, metadata=about, progress=done))
+            reports.append(opened.add(path, metadata=about or None, progress=lambda state: done(state.step)))
     seconds = time.perf_counter() - began
     added, updated = sum(report.added for report in reports), sum(report.updated for report in reports)
     failed = [failure for report in reports for failure in report.failed]
     if json:
         summary = {"index": str(into), "space": opened.space.name, "fingerprint": opened.fingerprint}
         counts = {"added": added, "updated": updated, "failed": [failure.to_dict() for failure in failed]}
+        counts |= {"unchanged": sum(report.unchanged for report in reports)}
         console.print_json(summary | counts | {"total": len(opened), "seconds": round(seconds, 4)})
     else:
         words = f"{added:,} added, {updated:,} updated, {len(failed):,} failed"

@@ -17,6 +17,7 @@ MultimodalError
 ├── UnknownTask             (LookupError)        a task that no pipeline performs
 ├── MissingExtra            (ImportError)        an optional dependency is not installed
 └── IndexStateError                              an index not found, already there, or of another space
+    └── IndexBusy                                somebody else is writing to it
 """
 
 from __future__ import annotations
@@ -103,3 +104,7 @@ def _missing_extra(what: str, package: str, extra: str) -> MissingExtra:
 
 class IndexStateError(MultimodalError):
     """An index that is not there, is already there, or belongs to another space."""
+
+
+class IndexBusy(IndexStateError):
+    """Somebody else is writing to the index, and there was no time to wait until that is done."""

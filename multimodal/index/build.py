@@ -1,146 +1,141 @@
-"""What is added -> rows in the store: read, encoded and written piece by piece.
+"""The jobs that change an index: add, sync, try again what failed.
 
-Memory holds one batch of items and one chunk of finished rows, whatever is added. A chunk is one transaction: an add
-that is interrupted leaves every chunk before it. What is wrong with one item goes to the report and the next one is
-taken; what is wrong with the call raises before anything is written (of an iterator: when it is reached).
-
-A bulk engine may replace `encode_each` (threads, processes) and leave alone what is before and after it.
+Each holds the lock of the index and keeps its ledger, and can be stopped at any moment and begun again: what is in the
+index stays, and is not encoded again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from multimodal.core.errors import MultimodalError
 from multimodal.core.space import Space
+from multimodal.index import sources
+from multimodal.index.entry import Entry
 from multimodal.index.filters import check_metadata, whole_number
-from multimodal.index.results import AddReport, Failure
-from multimodal.index.sources import Found, entries, read
+from multimodal.index.job import Job, Options
+from multimodal.index.ledger import Failed, Ledger
+from multimodal.index.lock import writing
+from multimodal.index.results import AddReport, Metadata, Progress
+from multimodal.index.sources import Given
 from multimodal.index.store import Store
-from multimodal.index.table import Origin, Row
+from multimodal.index.tally import Tally
+from multimodal.index.walk import absolute
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
-CHUNK_ROWS = 512
-CHUNK_CHARS = 16_000_000  # of text, which is stored with its row
+@dataclass(frozen=True)
+class How:
+    """What Index.add, sync and retry_failed have in common; see Index.add."""
 
-Progress = Callable[[int], None]
+    dedupe: bool = False
+    batch_size: int = 32
+    threads: int | None = None
+    wait: float | None = None
+    progress: Callable[[Progress], None] | None = None
+
+    def __post_init__(self) -> None:
+        whole_number(self.batch_size, "batch_size")
+        if self.threads is not None:
+            whole_number(self.threads, "threads")
+
+    @property
+    def options(self) -> Options:
+        return Options(self.batch_size, self.threads, self.dedupe)
 
 
 def add(
     store: Store,
     space: Space,
     source: object,
+    how: How,
     *,
-    ids: Sequence[str] | str | None,
-    metadata: Mapping[str, Any] | None,
-    batch_size: int,
-    progress: Progress | None,
+    ids: Sequence[str] | str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> AddReport:
     """See Index.add."""
-    whole_number(batch_size, "batch_size")
-    job = _Job(store, space, batch_size, progress)
-    for entry in entries(source, ids, check_metadata(metadata), skip=store.path):
-        if isinstance(entry, Failure):
-            job.fail(entry)
-            continue
-        try:
-            found = read(entry)
-        except Exception as error:  # as in encode_each
-            job.fail(Failure(entry.name, "read", _reason(error)))
-            continue
-        job.take(found)
-    return job.finish()
+    given = Given(checked(metadata), columns, store.path)
+    found = sources.entries(source, ids, given)
+    with begun(store, how, lambda: sources.length(source, given)) as tally:
+        Job(found, store, space, tally, how.options).run()
+    return tally.report()
 
 
-class _Job:
-    """The running totals of one add, the batch that is not encoded yet, and the chunk that is not written yet."""
+def retry_failed(store: Store, space: Space, how: How) -> AddReport:
+    """See Index.retry_failed."""
+    with begun(store, how, lambda: len(Ledger(store.path))) as tally:
+        Job(_failed_entries(list(tally.ledger), store.path), store, space, tally, how.options).run()
+    return tally.report()
 
-    def __init__(self, store: Store, space: Space, batch_size: int, progress: Progress | None) -> None:
+
+def checked(metadata: Mapping[str, Any] | None) -> Metadata | None:
+    """Metadata for all, or None where what is known stays as it is."""
+    return None if metadata is None else check_metadata(metadata)
+
+
+@contextlib.contextmanager
+def begun(store: Store, how: How, length: Callable[[], int | None]) -> Iterator[Tally]:
+    """Holds the lock, and ends what every job ends with. length: counts what there is to do, in a thread."""
+    with writing(store.path, how.wait):
         store.complete()
-        self.store, self.space, self.batch_size, self.progress = store, space, batch_size, progress
-        self.added = self.updated = 0
-        self.failed: list[Failure] = []
-        self._batch: list[Found] = []
-        self._chunk: dict[str, tuple[Row, NDArray[np.float32]]] = {}
-        self._chars = 0
-
-    def fail(self, failure: Failure) -> None:
-        self.failed.append(failure)
-        self._advance()
-
-    def take(self, found: Found) -> None:
-        self._batch.append(found)
-        if len(self._batch) == self.batch_size:
-            self._encode()
-
-    def finish(self) -> AddReport:
-        self._encode()
-        self._write()
-        self.store.tidy()
-        return AddReport(self.added, self.updated, tuple(self.failed))
-
-    def _encode(self) -> None:
-        batch, self._batch = self._batch, []
-        for found, vector in encode_each(self.space, batch):
-            if isinstance(vector, Failure):
-                self.fail(vector)
-            else:
-                self._keep(found, vector)
-        if len(self._chunk) >= CHUNK_ROWS or self._chars >= CHUNK_CHARS:
-            self._write()
-
-    def _keep(self, found: Found, vector: NDArray[np.float32]) -> None:
-        if found.id in self._chunk:
-            self.updated += 1  # it came twice: the later one stands, and counts as it would in a later chunk
-        row = Row(found.id, found.uri, str(found.item.modality), found.text, found.metadata)
-        self._chunk[found.id] = (row, vector)
-        self._chars += len(row.text or "")
-        self._advance()
-
-    def _write(self) -> None:
-        import numpy as np
-
-        if self._chunk:
-            rows, vectors = zip(*self._chunk.values(), strict=True)
-            known = self.store.known([row.id for row in rows])
-            self.store.upsert(rows, [Origin(row.id) for row in rows], np.stack(vectors))
-            self.added += len(rows) - len(known)
-            self.updated += len(known)
-        self._chunk, self._chars = {}, 0
-
-    def _advance(self) -> None:
-        if self.progress is not None:
-            self.progress(1)
+        tally = Tally(Ledger(store.path), how.progress)
+        if how.progress is not None:
+            _count(tally, length)
+        yield tally
+        _settle_folders(tally.ledger)
+        store.tidy()
+        tally.ledger.write()
 
 
-def encode_each(
-    space: Space, batch: Sequence[Found]
-) -> Iterator[tuple[Found, NDArray[np.float32] | Failure]]:
-    """Each of a batch with its vector, or with why it has none; in order.
+def _count(tally: Tally, length: Callable[[], int | None]) -> None:
+    def count() -> None:
+        with contextlib.suppress(OSError, ValueError):  # the job itself tells what is wrong
+            tally.total = length()
 
-    If the batch fails as a whole it is halved until the bad one is alone, so the good ones keep the speed of a batch.
-    Every Exception of one item is recorded, also of a codec or model that raises no MultimodalError: a job of hours
-    must not end by one file, and the report shows what it was.
-    """
-    if not batch:
-        return
-    try:
-        vectors = space.encode([found.item for found in batch], batch_size=len(batch))
-    except Exception as error:
-        if len(batch) == 1:
-            yield batch[0], Failure(batch[0].name, "encode", _reason(error))
-            return
-    else:
-        yield from zip(batch, vectors, strict=True)
-        return
-    middle = len(batch) // 2
-    yield from encode_each(space, batch[:middle])
-    yield from encode_each(space, batch[middle:])
+    threading.Thread(target=count, name="multimodal-count", daemon=True).start()
 
 
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, MultimodalError) else f"{type(error).__name__}: {error}"
+def _settle_folders(ledger: Ledger) -> None:
+    """A folder that could not be listed once, and can be now, is no failure any more."""
+    for failed in ledger:
+        if failed.stage == "walk" and failed.path is not None:
+            with contextlib.suppress(OSError), os.scandir(failed.path):
+                ledger.settle(failed.key)
+
+
+def _failed_entries(failures: Sequence[Failed], skip: Path) -> Iterator[Entry | Failed]:
+    """What is in the ledger, as it was given: files by their path, the rest from the table or archive it is in."""
+    files = (
+        Entry(Path(one.path), one.uri, one.id, one.metadata)
+        for one in failures
+        if one.path and not one.container
+    )
+    yield from sources.expanded(files, Given(skip=skip))
+    inside: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, Failed]] = {}
+    for one in failures:
+        if one.container is not None:
+            columns = tuple((one.columns or {}).items())
+            inside.setdefault((one.container, columns), {})[one.key] = one
+    for (container, columns), wanted in inside.items():
+        given = Given(None, dict(columns) or None, skip)
+        whole = wanted.get(container)  # it broke off, or could not be read at all
+        for entry in sources.inside(Path(container), None if whole is None else whole.metadata, given):
+            if isinstance(entry, Failed):
+                if whole or entry.key in wanted:
+                    yield entry
+            elif (one := wanted.get(_key(entry))) is not None:
+                yield entry._replace(metadata=one.metadata)
+            elif whole is not None:
+                yield entry
+
+
+def _key(entry: Entry) -> str:
+    value = entry.value
+    return entry.id or (
+        str(absolute(value)) if isinstance(value, Path) else getattr(value, "uri", None) or entry.name
+    )

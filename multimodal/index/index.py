@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -15,9 +15,12 @@ from multimodal.core.space import Space
 from multimodal.core.types import Item
 from multimodal.index import build
 from multimodal.index import search as searching
-from multimodal.index.build import Progress
+from multimodal.index import sync as syncing
+from multimodal.index.build import How
 from multimodal.index.filters import condition, whole_number
-from multimodal.index.results import AddReport, Hits
+from multimodal.index.ledger import Ledger
+from multimodal.index.lock import writing
+from multimodal.index.results import AddReport, Failure, Hits, Progress
 from multimodal.index.sources import check_ids
 from multimodal.index.store import Store, is_store
 from multimodal.index.table import About
@@ -96,24 +99,89 @@ class Index:
         *,
         ids: Sequence[str] | str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        columns: Mapping[str, str] | None = None,
+        dedupe: bool = False,
         batch_size: int = 32,
-        progress: Progress | None = None,
+        threads: int | None = None,
+        wait: float | None = None,
+        progress: Callable[[Progress], None] | None = None,
     ) -> AddReport:
         """Adds a folder, a file, an item, or an iterable of items and (item, metadata) pairs.
 
-        A str or Path alone is a folder (taken recursively, in order of name, hidden files left out) or a file; files
-        are told by their content, .txt and .md are texts. In a list, a str is a text and a Path a file, as everywhere.
+        A str or Path alone is a folder (taken recursively, in order of name, hidden files left out), a file, or a
+        pattern such as "photos/**/*.jpg"; files are told by their content, .txt and .md are texts. A table (.csv, .tsv,
+        .jsonl, .parquet) given by its name is a list of paths or texts with metadata, a tar archive holds what
+        WebDataset puts in one, and anything with `features` is a Hugging Face data set. In a list, a str is a text and
+        a Path any of these, as everywhere.
+
+        A long sound becomes a row for each window (hits have start_s and end_s), a long text file a row for each chunk
+        (start_char, end_char). What the index has already is not encoded again: files of the same size and time, and
+        anything of the same content. So a job that was stopped, at any moment and by whatever, goes on when it is begun
+        again.
 
         ids: one for each thing. By default the absolute path of a file, an item's own `uri`, or else a hash of its
-        content; what has an id the index knows takes its place.
-        metadata: for all; a pair's own goes before it. Keys are str, values str, int, float, bool or None.
-        progress: called with 1 for each thing done, whether it went well or not.
+        content; what has an id the index knows takes its place. Windows and chunks add "#t=0-10" or "#chunk=3".
+        metadata: for all; a pair's own goes before it. Keys are str, values str, int, float, bool or None. Without any,
+        what is known keeps its own.
+        columns: of a table or data set, {"path": …, "text": …, "id": …}, where their names do not tell.
+        dedupe: leave out what the index has under another id.
+        batch_size: pictures in a batch; of sound and text as much as costs the same. threads: that read and decode, as
+        many as there are cores by default.
+        wait: seconds to wait for another writer; without limit by default.
+        progress: called with a Progress, ten times a second at most.
 
-        What cannot be read or encoded is left out and listed in the report. Raises MediaNotFound for a path that
-        does not exist, InvalidInput for an empty list and for ids or metadata that cannot be stored.
+        What cannot be read or encoded is left out and listed, in the report and in `failures`. Raises MediaNotFound for
+        a path that does not exist, InvalidInput for an empty list and for ids, metadata or columns that cannot be used,
+        IndexBusy if the wait is over, IndexStateError if the index cannot be written; what was written before is kept.
         """
-        return build.add(self._store, self._space, source, ids=ids, metadata=metadata, batch_size=batch_size,
-                         progress=progress)  # fmt: skip
+        how = How(dedupe, batch_size, threads, wait, progress)
+        return build.add(self._store, self._space, source, how, ids=ids, metadata=metadata, columns=columns)
+
+    def sync(
+        self,
+        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        columns: Mapping[str, str] | None = None,
+        dedupe: bool = False,
+        batch_size: int = 32,
+        threads: int | None = None,
+        wait: float | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> AddReport:
+        """Makes the index equal to a folder, or several: adds what is new, renews what changed (by size and time, then
+        by content), gives a file that was moved its new path without encoding it again, and deletes what is gone.
+
+        A table or archive is synced with its rows or members in the same way. Rows from elsewhere are left alone, and
+        so is whatever cannot be looked at, such as below a folder without permission; a file that is there but cannot
+        be read any more keeps the row it had. Options as in `add`.
+
+        Raises MediaNotFound for a path that does not exist, InvalidInput for a single file, IndexStateError if the
+        folder is empty while the index has files from there (a disk that is not mounted looks the same).
+        """
+        how = How(dedupe, batch_size, threads, wait, progress)
+        return syncing.sync(self._store, self._space, source, how, metadata=metadata, columns=columns)
+
+    def failures(self) -> tuple[Failure, ...]:
+        """The ledger: what could not be added so far, with stage and reason, in the order it first failed.
+
+        It lasts from run to run. A thing leaves it when it is added after all, or when `sync` finds it gone. What was
+        given in memory is in the report of its `add` alone, since it cannot be found again.
+        """
+        return tuple(failed.failure for failed in Ledger(self.path))
+
+    def retry_failed(
+        self,
+        *,
+        batch_size: int = 32,
+        threads: int | None = None,
+        wait: float | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> AddReport:
+        """Tries again everything that is in `failures`, with the ids and metadata it was given with, and nothing else.
+        Options and errors as in `add`."""
+        how = How(False, batch_size, threads, wait, progress)
+        return build.retry_failed(self._store, self._space, how)
 
     @overload
     def search(self, query: OneQuery, k: int = 10, *, modality: str | Iterable[str] | None = None,
@@ -161,8 +229,12 @@ class Index:
             yield row._asdict() if vector is None else row._asdict() | {"vector": vector}
 
     def delete(self, ids: Sequence[str] | str) -> int:
-        """Removes one id or several -> how many were there. An id that is not there is no error."""
-        return self._store.delete(check_ids(ids))
+        """Removes one id or several -> how many rows there were. An id that is not there is no error; that of a long
+        sound or text removes all its parts. Waits for another writer."""
+        known = check_ids(ids)
+        with writing(self.path):
+            self._store.complete()
+            return self._store.delete(known)
 
     def __len__(self) -> int:
         return self._store.count()

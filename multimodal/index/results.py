@@ -41,6 +41,13 @@ class Hit:
         line = " ".join(self.text[: 2 * SNIPPET_CHARS].split())
         return line if len(line) <= SNIPPET_CHARS else line[: SNIPPET_CHARS - 1] + "…"
 
+    @property
+    def place(self) -> str:
+        """Which part of a longer thing was found, such as "8 to 18 s" or "characters 300 to 590"; "" if it is whole."""
+        if self.start_s is not None and self.end_s is not None:
+            return f"{self.start_s:g} to {self.end_s:g} s"
+        return "" if self.start_char is None else f"characters {self.start_char:,} to {self.end_char:,}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return asdict(self) | {"modality": str(self.modality)}

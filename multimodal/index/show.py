@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimodal.core.errors import MultimodalError
-from multimodal.core.types import Audio, Image, Modality, Video, Waveform
+from multimodal.core.types import Image, Modality, Video, Waveform
 
 if TYPE_CHECKING:
     from multimodal.index.results import AddReport, Hit
@@ -39,7 +39,8 @@ def report_html(report: AddReport) -> str:
 
 def _row(hit: Hit) -> str:
     metadata = ", ".join(f"{key}: {value}" for key, value in hit.metadata.items())
-    cells = [f"{hit.score:.3f}", str(hit.modality), None, hit.uri or "", metadata]
+    where = " · ".join(filter(None, (hit.uri, hit.place)))
+    cells = [f"{hit.score:.3f}", str(hit.modality), None, where, metadata]
     return (
         "<tr>"
         + "".join(f"<td>{_content(hit) if c is None else html.escape(c)}</td>" for c in cells)
@@ -55,7 +56,7 @@ def _content(hit: Hit) -> str:
             if hit.modality is Modality.IMAGE:
                 return _thumbnail(path)
             if hit.modality is Modality.AUDIO:
-                return _player(path)
+                return _player(path, hit.start_s or 0.0)
             if hit.modality is Modality.VIDEO:
                 return Video(path)._repr_html_()
         except MultimodalError as error:  # it has changed since it was indexed: say so in its place
@@ -74,8 +75,18 @@ def _thumbnail(path: Path) -> str:
     return f'<img alt="{html.escape(path.name)}" src="data:image/png;base64,{data}">'
 
 
-def _player(path: Path) -> str:
-    from multimodal.core.media_audio import player_html
+def _player(path: Path, start_s: float) -> str:
+    """Some seconds of a sound from a time on; no more of the file is read than that."""
+    import numpy as np
 
-    waveform = Audio(path).load()
-    return player_html(Waveform(waveform.samples[: PLAYER_SECONDS * waveform.rate_hz], waveform.rate_hz))
+    from multimodal.core.media_audio import player_html, stream_audio
+
+    pieces, rate_hz, at = [], 1, 0
+    for block in stream_audio(path):
+        rate_hz = block.rate_hz
+        first, last = round(start_s * rate_hz), round((start_s + PLAYER_SECONDS) * rate_hz)
+        pieces.append(block.samples[max(0, first - at) : max(0, last - at)])
+        at += len(block.samples)
+        if at >= last:
+            break
+    return player_html(Waveform(np.concatenate(pieces), rate_hz))

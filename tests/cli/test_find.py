@@ -26,13 +26,15 @@ def test_index_as_json_has_counts_failures_and_the_space(cli: Cli, media: Path, 
     assert report.pop("seconds") >= 0
     assert len(report.pop("fingerprint")) == 64
     assert report == {
-        "index": str(tmp_path / "new.lance"), "space": "toy", "added": 5, "updated": 0, "failed": [], "total": 5
+        "index": str(tmp_path / "new.lance"), "space": "toy", "added": 5, "updated": 0, "failed": [], "total": 5,
+        "unchanged": 0,
     }  # fmt: skip
 
 
-def test_indexing_again_updates_and_needs_no_space(cli: Cli, media: Path, index: Path) -> None:
+def test_indexing_again_takes_what_changed_and_needs_no_space(cli: Cli, media: Path, index: Path) -> None:
+    (media / "note.txt").write_text("a green pear\n", encoding="utf-8")
     report = cli("index", media / "red.png", media / "note.txt", "--index", index, "--json").json()
-    assert (report["added"], report["updated"], report["total"]) == (0, 2, 5)
+    assert (report["added"], report["updated"], report["unchanged"], report["total"]) == (0, 1, 1, 5)
 
 
 def test_a_picture_finds_itself_first(cli: Cli, media: Path, index: Path) -> None:

@@ -12,7 +12,18 @@ import pytest
 from multimodal.core.errors import EncoderError
 from multimodal.core.space import Space
 from multimodal.core.types import Audio, Image, Text
-from multimodal.index import AddReport, Failure, Index, build, files_in, sources
+from multimodal.index import (
+    AddReport,
+    Failure,
+    Index,
+    Progress,
+    blocks,
+    content,
+    files_in,
+    intake,
+    tally,
+    writer,
+)
 
 Write = Callable[..., Path]
 
@@ -54,7 +65,7 @@ def test_a_folder_gives_its_good_files_and_lists_its_bad_ones(index: Index, fold
     assert rows[str(folder / "note.txt")]["text"] == "an apple"
     assert rows[str(folder / "red.png")]["text"] is None
     assert {(Path(one.uri).name, one.stage) for one in report.failed} == {
-        ("empty.txt", "read"), ("fake.jpg", "read"), ("broken.png", "encode"),
+        ("empty.txt", "read"), ("fake.jpg", "read"), ("broken.png", "decode"),
     }  # fmt: skip
     reasons = {Path(one.uri).name: one.reason for one in report.failed}
     assert "is empty (0 bytes)" in reasons["empty.txt"]
@@ -67,11 +78,13 @@ def test_the_files_of_a_folder_are_taken_in_order_of_name_and_hidden_ones_are_no
                      "note.txt", "red.png"]  # fmt: skip
 
 
-def test_adding_again_updates_and_doubles_nothing(index: Index, folder: Path, picture: Write) -> None:
+def test_adding_again_takes_what_changed_and_doubles_nothing(
+    index: Index, folder: Path, picture: Write
+) -> None:
     index.add(folder)
     picture(folder / "red.png", (0, 0, 255))
     report = index.add(str(folder))
-    assert (report.added, report.updated, len(report.failed)) == (0, 5, 3)
+    assert (report.added, report.updated, report.unchanged, len(report.failed)) == (0, 1, 4, 3)
     assert len(index) == 5
     (best, *_) = index.search(Image(np.full((2, 2, 3), (0, 0, 255), np.uint8)), k=1)
     assert best.uri == str(folder / "red.png") and best.score == pytest.approx(1.0)
@@ -90,7 +103,7 @@ def test_a_file_has_one_id_however_its_path_is_written(
         "~/red.png",
         [Path("~/red.png")],
     ):
-        assert index.add(again) == AddReport(0, 1, ()), again
+        assert index.add(again) == AddReport(0, 0, unchanged=1), again
     assert list(by_id(index)) == [str(folder / "red.png")]
 
 
@@ -114,25 +127,25 @@ def test_an_index_inside_the_folder_does_not_index_itself(space: Space, folder: 
     Index.create(folder / "another.lance", space).add(["a"])
     assert inside.add(folder).added == 5
     again = inside.add(folder)
-    assert (again.added, again.updated, len(again.failed)) == (0, 5, 3)
+    assert (again.added, again.unchanged, len(again.failed)) == (0, 5, 3)
 
 
 def test_a_folder_that_cannot_be_listed_is_a_failure(
     index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain_iterdir = Path.iterdir
+    real = os.scandir
 
-    def iterdir(path: Path) -> Iterator[Path]:
-        if path.name == "deep":
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "deep":
             raise PermissionError(13, "Permission denied")
-        return plain_iterdir(path)
+        return real(path)
 
-    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(os, "scandir", scandir)
     report = index.add(folder)
     assert report.added == 3
     where = str(folder / "deep")
     assert (
-        Failure(where, "read", f"{where}: cannot be listed (Permission denied); check its permissions")
+        Failure(where, "walk", f"{where}: cannot be listed (Permission denied); check its permissions")
         in report.failed
     )
 
@@ -196,8 +209,8 @@ NO_TEXT = "is called a text, but is not one in UTF-8 (nor a picture or a sound);
     ("café".encode("latin-1"), NO_TEXT),
     (b"a\0b", NO_TEXT),
     (b" \n", "the text is empty (' \\n'); there is nothing to encode"),
-    (b"a " * (sources.MAX_TEXT_BYTES // 2 + 1), "holds more than 1,048,576 bytes of text"),
-    (b"a" + "é".encode() * (sources.MAX_TEXT_BYTES // 2), "holds more than 1,048,576 bytes of text"),
+    (b"a " * (content.MAX_TEXT_BYTES // 2 + 1), "holds more than 8,388,608 bytes of text"),
+    (b"a" + "é".encode() * (content.MAX_TEXT_BYTES // 2), "holds more than 8,388,608 bytes of text"),
 ])  # fmt: skip
 def test_a_text_file_that_is_none_is_a_failure(
     index: Index, tmp_path: Path, content: bytes, reason: str
@@ -279,17 +292,23 @@ def test_ids_and_uris_of_the_caller_are_kept(index: Index) -> None:
 
 
 def test_an_iterator_is_drawn_no_further_than_needed(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(writer, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(intake, "AHEAD", 64)
+    monkeypatch.setattr(intake, "LARGEST", 32)
+    monkeypatch.setattr(blocks, "LARGEST", 32)
+    monkeypatch.setattr(blocks, "FIRST", 32)
     ahead = []
 
     def things() -> Iterator[str]:
-        for n in range(100):
-            if n % 5 == 0:
+        for n in range(3000):
+            if n % 50 == 0:
                 ahead.append(n - len(index))
             yield f"{n} 1 0 0"
 
-    assert index.add(things(), batch_size=8).added == 100
-    assert 0 < max(ahead) <= 16 + 8
+    assert index.add(things(), batch_size=8).added == 3000
+    waiting = 64 + 8  # opened, by as many as are opened together
+    blocks_of = 3 * 32  # being drawn, looked at, and waiting to be opened
+    assert 0 < max(ahead) <= waiting + blocks_of + 4 * (16 + 8 * 8)  # and on their way to the disk
 
 
 # --- one bad thing never ends the job -------------------------------------------------------------
@@ -310,7 +329,7 @@ def test_bad_items_are_left_out_and_named_by_their_place(index: Index, tmp_path:
     assert report.added == 48 and len(index) == 48
     assert [(one.uri, one.stage) for one in sorted(report.failed, key=lambda one: one.uri)] == [
         (str(tmp_path / "none.png"), "read"), ("a\0b", "read"), ("item 31", "read"), ("item 50", "read"),
-        ("item 52", "encode"), ("item 53", "read"), ("item 7", "encode"),
+        ("item 52", "decode"), ("item 53", "read"), ("item 7", "decode"),
     ]  # fmt: skip
     reasons = {one.uri: one.reason for one in report.failed}
     assert reasons["item 7"] == "ZeroDivisionError: a bug far below"
@@ -339,32 +358,41 @@ def test_a_modality_that_the_space_lacks_is_a_failure(plain: Any, tmp_path: Path
 
 
 def test_progress_counts_each_thing_once(index: Index, folder: Path) -> None:
-    done: list[int] = []
-    index.add(folder, progress=done.append)
-    assert sum(done) == len(files_in(folder)) == 8
+    told: list[Progress] = []
+    index.add(folder, progress=told.append)
+    assert sum(one.step for one in told) == told[-1].done == len(files_in(folder)) == 8
+    assert told[-1].failed == 3 and told[-1].rate > 0 and told[-1].seconds > 0
+    assert told[-1].total in (8, None)  # counted beside the work, and perhaps not yet
 
 
-def test_an_interrupted_add_leaves_the_chunks_before_it(
+def test_progress_tells_the_time_to_go() -> None:
+    half = Progress(done=50, step=10, total=100, failed=1, seconds=5.0, rate=10.0)
+    assert half.eta_s == 5.0 and half.to_dict()["eta_s"] == 5.0
+    assert Progress(50, 10, None, 1, 5.0, 10.0).eta_s is None
+    assert Progress(0, 0, 100, 0, 0.0, 0.0).eta_s is None
+
+
+def test_an_interrupted_add_keeps_what_is_finished_and_goes_on(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "CHUNK_ROWS", 10)
-    done = 0
+    monkeypatch.setattr(writer, "CHUNK_ROWS", 10)
+    monkeypatch.setattr(tally, "TELL_EVERY_S", 0.0)
 
-    def stop(n: int) -> None:
-        nonlocal done
-        done += n
-        if done > 25:
+    def stop(state: Progress) -> None:
+        if state.done > 25:
             raise KeyboardInterrupt
 
     texts = [f"{n} 1 0 0" for n in range(40)]
     with pytest.raises(KeyboardInterrupt):
-        index.add(texts, batch_size=5, progress=stop)
-    assert sorted(row["text"] for row in index.rows()) == sorted(texts[:20])
-    assert index.add(texts) == AddReport(20, 20, ())
+        index.add(texts, batch_size=1, progress=stop)
+    kept = [row["text"] for row in index.rows()]
+    assert len(kept) == len(set(kept)) >= 25 and set(kept) < set(texts)
+    assert index.add(texts) == AddReport(40 - len(kept), 0, unchanged=len(kept))
+    assert sorted(row["text"] for row in index.rows()) == sorted(texts)
 
 
 def test_long_texts_fill_a_chunk_too(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "CHUNK_CHARS", 100)
+    monkeypatch.setattr(writer, "CHUNK_CHARS", 100)
     written: list[int] = []
     upsert = index._store.upsert
 
