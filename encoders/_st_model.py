@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import itertools
 import json
+import logging
 import pickle
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -201,18 +202,21 @@ def _watched() -> Iterator[list[Loaded]]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars and no logs of transformers': what matters of them is raised."""
-    from transformers.utils import logging
+    """No bars and no logs of upstream's: what matters of them is raised."""
+    from transformers.utils import logging as theirs
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    own = logging.getLogger("sentence_transformers")
+    levels, bars = (theirs.get_verbosity(), own.level), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
+    own.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        theirs.set_verbosity(levels[0])
+        own.setLevel(levels[1])
         if bars:
-            logging.enable_progress_bar()
+            theirs.enable_progress_bar()
 
 
 def _refuse_code(folder: Path, name: str) -> None:

@@ -190,6 +190,13 @@ def test_without_a_prompt_a_space_does_what_upstreams_encode_does(load, upstream
     assert space.for_queries is space
 
 
+def test_loading_is_quiet(models, capfd):
+    folder = models("prompted")
+    capfd.readouterr()
+    mm.load(f"st/{folder}", device="cpu")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("name", ["prompted", "router"])
 def test_documents_and_the_queries_that_search_them_are_upstreams(name, load, upstream):
     by_hand, space = upstream(name), load(name, prompt="document")
