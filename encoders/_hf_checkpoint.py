@@ -97,7 +97,7 @@ def describe(name: str, written: Mapping[str, Any], folder: Path, with_code: boo
             bare = _bare_class(config, folder, with_code)
     except Exception as error:  # whatever a stranger's file provokes in transformers, told as ours
         raise CheckpointError(
-            f"{name!r}: transformers cannot read its {CONFIG} ({_short(error)}); fetch or copy it again, or upgrade "
+            f"{name!r}: transformers cannot read its {CONFIG} ({short(error)}); fetch or copy it again, or upgrade "
             "transformers"
         ) from error
     named = [getattr(transformers, one, None) for one in getattr(config, "architectures", None) or []]
@@ -129,10 +129,10 @@ def _filled(source: Source, cls: Any, config: Any, found: Iterable[Tower]) -> nn
         try:
             model, told = cls.from_pretrained(None, state_dict=tensors, **options)
         except ImportError as error:
-            raise MissingExtra(f"{source.name!r} ({_short(error)})", package="timm", extra="hf") from error
+            raise MissingExtra(f"{source.name!r} ({short(error)})", package="timm", extra="hf") from error
         except RuntimeError as error:
             if "ignore_mismatched_sizes" not in str(error):
-                raise CheckpointError(f"{source.name!r} cannot be loaded: {_short(error)}") from error
+                raise CheckpointError(f"{source.name!r} cannot be loaded: {short(error)}") from error
             # Asked once more only to learn which; what comes of it is thrown away
             model, told = cls.from_pretrained(
                 None, state_dict=tensors, ignore_mismatched_sizes=True, **options
@@ -239,6 +239,7 @@ def _in_float32(config: Any) -> None:
             _in_float32(below)
 
 
-def _short(error: BaseException) -> str:
+def short(error: BaseException) -> str:
+    """The first line of an error's text, or its kind if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

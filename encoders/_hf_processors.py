@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import CheckpointError, MissingExtra
-from multimodal.encoders._hf_checkpoint import quiet, unpacked
-from multimodal.encoders._hf_source import CONFIG
+from multimodal.encoders._hf_checkpoint import quiet, short, unpacked
+from multimodal.encoders._hf_source import CONFIG, VOCABULARIES
 from multimodal.encoders._hf_special import FRAMES
 
 if TYPE_CHECKING:
@@ -28,12 +29,20 @@ def _made(kind: str, files: Mapping[str, bytes], **options: Any) -> Any:
     with unpacked(files) as folder, quiet():
         try:
             return getattr(transformers, kind).from_pretrained(folder, local_files_only=True, **options)
-        except Exception as error:  # whatever a stranger's files provoke in transformers, told as ours
-            have = ", ".join(name for name in files if name != CONFIG) or "none"
-            raise CheckpointError(
-                f"no {WORDS[kind]} can be made of the checkpoint's files ({have}): "
-                f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+        except ImportError as error:
+            lacking = re.search(r"requires the (\S+) library", str(error))
+            raise MissingExtra(
+                f"the {WORDS[kind]} of this checkpoint",
+                package=lacking[1].lower() if lacking else (error.name or "another package"),
+                extra="hf",
             ) from error
+        except Exception as error:  # whatever a stranger's files provoke in transformers, told as ours
+            raise _not_made(kind, files, short(error)) from error
+
+
+def _not_made(kind: str, files: Mapping[str, bytes], why: str) -> CheckpointError:
+    have = ", ".join(name for name in files if name != CONFIG) or "none"
+    return CheckpointError(f"no {WORDS[kind]} can be made of the checkpoint's files ({have}): {why}")
 
 
 WORDS = {
@@ -46,6 +55,10 @@ WORDS = {
 
 
 def tokenizer(files: Mapping[str, bytes]) -> Any:
+    if not any(name in files for name in VOCABULARIES):  # without, transformers makes one that knows no words
+        raise _not_made(
+            "AutoTokenizer", files, f"none of {', '.join(VOCABULARIES)} is there; copy it beside them"
+        )
     return _made("AutoTokenizer", files)
 
 

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+VOCABULARIES = (
+    "tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
+)  # fmt: skip
 TOKENIZERS = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
+    *VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
 WEIGHTS = (("model.safetensors", "model-*.safetensors"), ("pytorch_model.bin", "pytorch_model-*.bin"))
 
@@ -120,7 +122,7 @@ def source_of(rest: str, *, revision: str | None, offline: bool, with_code: bool
             f"'hf' needs the id of a model or a folder: {known}, …, 'hf/./folder' (multimodal.cards() lists them)"
         )
     if rest.startswith(FOLDER_PREFIXES) or rest in (".", ".."):
-        return Source(name, Path(rest).expanduser())
+        return Source(name, Path(rest).expanduser(), with_code=with_code)
     pinned = next((card.revision for card in CARDS if card.name == name), "")
     return Source(name, None, rest, revision or pinned or None, offline, with_code)
 
