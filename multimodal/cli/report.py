@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal import __version__
 from multimodal.cli.demo import PLURALS, Answer, Demo, Verdict, name_of, near
 from multimodal.cli.report_style import STYLE
-from multimodal.core.types import Audio, Image, Item, Modality, Text
+from multimodal.core.types import Audio, Image, Item, Modality, Text, Video
 
 if TYPE_CHECKING:
     from multimodal.index import Hit
@@ -148,6 +148,8 @@ def _item_of(hit: Hit) -> Item:
         return Text(hit.text or "", uri=hit.uri)
     if hit.modality is Modality.AUDIO:
         return Audio(hit.uri or "")
+    if hit.modality is Modality.VIDEO:
+        return Video(hit.uri or "")
     return Image(hit.uri or "")
 
 
@@ -157,6 +159,8 @@ def _show(item: Item, name: str) -> str:
         return f"<blockquote>{_safe(item.load().strip())}</blockquote>"
     if isinstance(item, Image):
         return f'<img src="{_picture(item)}" alt="{_safe(Path(name).stem.replace("-", " "))}">'
+    if isinstance(item, Video):
+        return item._repr_html_()
     return _player(item, Path(name).stem.replace("-", " "))
 
 

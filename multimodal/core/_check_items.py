@@ -4,7 +4,7 @@ sizes, so that what is padded, cut or squeezed shows."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def _drawings() -> list[Callable[[int, int, float], NDArray[np.uint8]]]:
     def painted(mask: NDArray[np.bool_], ink: tuple[int, ...], paper: tuple[int, ...]) -> NDArray[np.uint8]:
         return np.where(mask[..., None], np.array(ink), np.array(paper)).astype(np.uint8)
 
-    def grid(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def grid(height: int, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
         y, x = np.mgrid[0:height, 0:width]
         return y / height, x / width
 
@@ -99,17 +99,17 @@ def _drawings() -> list[Callable[[int, int, float], NDArray[np.uint8]]]:
 
 
 def _sounds() -> list[Item]:
-    def at(seconds: float) -> NDArray[np.float64]:
+    def at(seconds: float) -> NDArray[Any]:
         return np.arange(round(seconds * RATE_HZ)) / RATE_HZ
 
-    def tone(seconds: float, hz: float) -> NDArray[np.float64]:
+    def tone(seconds: float, hz: float) -> NDArray[Any]:
         return 0.5 * np.sin(2 * np.pi * hz * at(seconds))
 
-    def chirp(seconds: float, low: float, high: float) -> NDArray[np.float64]:
+    def chirp(seconds: float, low: float, high: float) -> NDArray[Any]:
         t = at(seconds)
         return 0.5 * np.sin(2 * np.pi * (low * t + (high - low) * t**2 / (2 * seconds)))
 
-    def clicks(seconds: float, a_second: float) -> NDArray[np.float64]:
+    def clicks(seconds: float, a_second: float) -> NDArray[Any]:
         return 0.8 * (at(seconds) * a_second % 1 < 0.01)
 
     rng = np.random.default_rng(0)

@@ -46,8 +46,8 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
         options.pop("offline", None)  # a family that never fetches anything need not know the word
     space: Space = load_it(rest, **options)
     space.address = name
-    told = {key: options[key] for key in ("device", "precision", "decode") if key in options}
-    runtime = Runtime(**{"device": "auto"} | told)
+    told: dict[str, Any] = {key: options[key] for key in ("device", "precision", "decode") if key in options}
+    runtime = Runtime(**({"device": "auto"} | told))
     for encoder in space.encoders.values():
         vars(encoder).setdefault("runtime", runtime)  # where the family has not said so itself
     return space

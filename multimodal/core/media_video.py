@@ -13,8 +13,9 @@ import base64
 import html
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import PIL.Image
@@ -36,14 +37,15 @@ if TYPE_CHECKING:
 STRIP_FRAMES, STRIP_HEIGHT = 6, 96
 
 
-class Wanted(NamedTuple):
+@dataclass(frozen=True)
+class Wanted:
     """Which frames: n_frames evenly spaced, or as many as `fps` gives, or all; never more than max_frames."""
 
     n_frames: int | None = None
     fps: Fraction | None = None
     max_frames: int | None = None
 
-    def count(self, seconds: Fraction, in_all: int) -> int | None:
+    def how_many(self, seconds: Fraction, in_all: int) -> int | None:
         """How many of a clip with (about) so many in all; None for every one there is."""
         if self.n_frames is not None:
             n = self.n_frames
@@ -114,7 +116,7 @@ def _from_stream(container: Any, stream: Any, name: str, what: Wanted) -> Frames
     seconds = _seconds(container, stream)
     limits.check_length(float(seconds), name)
     in_all = stream.frames or round(seconds * (stream.average_rate or 0))
-    n = what.count(seconds, in_all)
+    n = what.how_many(seconds, in_all)
     limits.check_frames(in_all if n is None else n, width, height, name)
     reader = Reader(container, stream)
     if reader.ahead is None:
@@ -214,7 +216,7 @@ def _from_pictures(pictures: Sequence[PIL.Image.Image], fps: Fraction, what: Wan
 
 def _places(n_given: int, fps: Fraction, what: Wanted) -> list[int]:
     """The place of each frame that is wanted among those given."""
-    n = what.count(n_given / fps, n_given)
+    n = what.how_many(n_given / fps, n_given)
     return list(range(n_given)) if n is None else [(2 * i + 1) * n_given // (2 * n) for i in range(n)]
 
 

@@ -47,7 +47,7 @@ def check_fps(fps: object, *, is_file: bool) -> None:
 
 def frame_rate(fps: object) -> Fraction:
     """Frames a second. Raises InvalidInput unless it is a finite number above 0."""
-    if isinstance(fps, bool) or not isinstance(fps, Real) or not 0 < fps < float("inf"):
+    if isinstance(fps, bool) or not isinstance(fps, Real) or not 0 < float(fps) < float("inf"):
         raise InvalidInput(f"fps must be a number of frames a second above 0, got {fps!r}")
     return Fraction(fps) if isinstance(fps, Rational) else Fraction(float(fps))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -285,9 +285,9 @@ def as_item(value: object) -> Item:
 def _item_from_path(path: Path) -> Item:
     from multimodal.core import media
 
+    kinds: dict[Modality, Callable[[Path], Item]]
     kinds = {Modality.IMAGE: Image, Modality.AUDIO: Audio, Modality.VIDEO: Video}
-    item: Item = kinds[media.sniff(path)](path)  # type: ignore[abstract]
-    return item
+    return kinds[media.sniff(path)](path)
 
 
 def _item_from_array(array: Any) -> Item:

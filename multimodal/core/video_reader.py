@@ -25,8 +25,8 @@ class Reader:
         self.frames = self._decoded(container.demux(stream))
         self.ahead: Any = next(self.frames, None)
         self.shown: Any = self.ahead  # before the first frame is due there is nothing else to show
-        told = stream.start_time is not None or self.ahead is None
-        self.start: int = (stream.start_time or 0) if told else self.ahead.pts
+        first = 0 if self.ahead is None else self.ahead.pts
+        self.start: int = first if stream.start_time is None else stream.start_time
 
     def seconds(self, frame: Any) -> float:
         """When a frame begins to be shown, from the start of the clip."""

@@ -11,6 +11,7 @@ from multimodal.cli import options
 from multimodal.core import catalog, runtime
 from multimodal.core.space import Space
 from tests.cli.conftest import Cli
+from tests.core.clips import clip
 
 HOW = ("--device", "cpu", "--precision", "bfloat16", "--decode", "fast", "--offline")
 EXPECTED = {"device": "cpu", "precision": "bfloat16", "decode": "fast", "offline": True}
@@ -94,3 +95,32 @@ def test_defaults_are_those_of_load_and_are_not_passed_on() -> None:
 def test_offline_means_nothing_to_what_never_fetches(tmp_path: Path) -> None:
     catalog.load("toy", offline=True).save_pretrained(tmp_path / "mine")
     assert catalog.load(tmp_path / "mine", offline=True).name == "toy"
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    pytest.importorskip("av")
+    (tmp_path / "film.bin").write_bytes(clip(n=5))
+    return tmp_path / "film.bin"
+
+
+def test_a_video_is_a_query_and_told_apart_from_what_the_space_takes(
+    cli: Cli, film: Path, index: Path
+) -> None:
+    outcome = cli("search", index, "--video", film)
+    assert outcome.code == 1
+    assert outcome.stderr.startswith(
+        "error: video given to a space with text, image, audio: 'toy' cannot encode it"
+    )
+    broken = film.with_name("broken.bin")
+    broken.write_bytes(film.read_bytes()[:300])
+    outcome = cli("search", index, "--video", broken)
+    assert outcome.code == 1
+    assert "begins like a media container, but cannot be opened" in outcome.stderr
+
+
+def test_a_video_among_files_costs_the_others_nothing(cli: Cli, media: Path, film: Path) -> None:
+    outcome = cli("embed", media / "red.png", film, "--space", "toy", "--json")
+    assert outcome.code == 3
+    assert [Path(row["input"]).name for row in outcome.json()["results"]] == ["red.png"]
+    assert outcome.json()["failed"][0]["reason"].startswith("video given to a space with text, image, audio")
