@@ -127,16 +127,22 @@ def _dtypes(net: nn.Module, runtime: Runtime) -> tuple[torch.dtype, set[str]]:
     return (torch.float32 if len(batch) > len(layer) else runtime.dtype), batch
 
 
-def lengths(net: nn.Module, tokens: Tensor) -> Tensor:
+def lengths(net: Any, tokens: Tensor) -> Tensor:
     """(n,) int64: how many of the positions of tokens (n, context) each text needs; all, if trimming is not exact."""
     n, context = tokens.shape
     if is_causal(net):
-        ends = tokens.argmax(-1) if net.pool_type == "argmax" else (tokens == net.eos_id).int().argmax(-1)
-        return ends + 1
+        marked = tokens if net.pool_type == "argmax" else tokens.eq(net.eos_id).int()
+        return marked.argmax(-1) + 1
     if is_masked(net):
-        kept = tokens != net.config.pad_token_id
+        kept = tokens.ne(net.config.pad_token_id)
         return (kept * torch.arange(1, context + 1)).amax(-1).clamp(min=1)
     return torch.full((n,), context)
+
+
+def size_of(net: Any) -> tuple[int, int]:
+    """Height and width of what an image tower takes, in pixels."""
+    size = net.image_size
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def is_causal(net: nn.Module) -> bool:

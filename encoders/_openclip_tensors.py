@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 TEXT = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
 APPLE = ("image_encoder.model.patch_embed.", "image_encoder.model.patch_emb.")
-# Numbers of TorchScript archives, and an index that transformers saved until 4.31
-IGNORED = ("input_resolution", "context_length", "vocab_size", "text.transformer.embeddings.position_ids")
+# What TorchScript archives keep beside weights, and an index that transformers saved until 4.31
+IGNORED = {
+    *("input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask"),
+    "text.transformer.embeddings.position_ids",
+}
 SHOWN = 4
 
 

@@ -24,7 +24,7 @@ from multimodal.encoders._openclip_cards import CARDS as CARDS
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from multimodal.core.encoder import Batch
     from multimodal.encoders._openclip_checkpoint import Checkpoint
@@ -105,7 +105,7 @@ def _need_open_clip(what: str) -> None:
 class _OpenClip(Encoder):
     """One tower of a model, and where it runs."""
 
-    net: nn.Module
+    net: Any  # one of open_clip's towers, see _openclip_nets
 
     def __init__(self, config: Mapping[str, Any], runtime: Runtime) -> None:
         self._config = dict(config)
@@ -151,7 +151,7 @@ class OpenClipText(_OpenClip):
         from multimodal.encoders._openclip_nets import lengths
 
         tokens = self.tokenizer([str(item.load()) for item in items])
-        if (highest := int(tokens.max())) >= self.net.vocab_size:
+        if 0 < int(self.net.vocab_size) <= (highest := int(tokens.max())):
             raise CheckpointError(
                 f"the tokenizer of {self.title} gave the token {highest}, and its text tower knows "
                 f"{self.net.vocab_size}: it is not the tokenizer this model was trained with"
@@ -182,8 +182,7 @@ class OpenClipImage(_OpenClip):
 
         super().__init__(config, runtime)
         self.net = nets.fill(nets.image_tower(config, title), tensors, runtime, "visual.", title)
-        size = self.net.image_size
-        self.size = (size, size) if isinstance(size, int) else (size[0], size[1])
+        self.size = nets.size_of(self.net)
         self.transform = transform(config["preprocess"], self.size)
 
     def prepare(self, items: Sequence[Item]) -> Batch:

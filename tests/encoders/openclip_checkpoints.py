@@ -4,6 +4,7 @@ are registered under names of their own."""
 
 import functools
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -279,3 +280,54 @@ def architecture(published: Callable[[str], Expected], tmp_path: Path) -> Iterat
     open_clip.factory._MODEL_CONFIG_PATHS.remove(folder)
     for name in ("narrow-ViT-B-32", "narrow-ViT-B-32-quickgelu"):
         del open_clip.factory._MODEL_CONFIGS[name]
+
+
+IMAGES = [mm.Image(one) for one in PICTURES]
+SAID = {**OPENAI, "interpolation": "bicubic", "resize_mode": "shortest"}
+SQUASHED = {**SIGLIP, "interpolation": "bilinear"}
+
+
+def load(name: object, **options: Any) -> mm.Space:
+    return mm.load(f"openclip/{name}", device="cpu", **options)
+
+
+def parity(space: mm.Space, expected: tuple[NDArray[np.float32], NDArray[np.float32]]) -> float:
+    """How far any number of TEXTS and PICTURES is from what upstream says."""
+    texts, pictures = expected
+    return float(
+        max(np.abs(space.encode(TEXTS) - texts).max(), np.abs(space.encode(IMAGES) - pictures).max())
+    )
+
+
+def copy_of(expected: Expected, target: Path) -> Path:
+    return shutil.copytree(expected.folder, target / "folder")
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    """Changes what a folder's configuration says."""
+    file = folder / "open_clip_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def model_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "open_clip_config.json").read_text())["model_cfg"])
+
+
+@pytest.fixture
+def weights(published: Callable[[str], Expected], tmp_path: Path) -> Path:
+    """A bare file of weights of the architecture "narrow-ViT-B-32"."""
+    source = published("ViT-B-32").folder / "open_clip_model.safetensors"
+    return shutil.copy(source, tmp_path / "mine.safetensors")
+
+
+@pytest.fixture
+def tags(architecture: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Pretrained tags for the architecture: "openai" with QuickGELU, "laion" without and squashed."""
+    kinds = {
+        "openai": {**SAID, "hf_hub": "org/quick/", "quick_gelu": True},
+        "laion": {**SQUASHED, "hf_hub": "org/plain/pytorch_model.bin"},
+    }
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, architecture, kinds)
+    quick = {"openai": kinds["openai"]}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, f"{architecture}-quickgelu", quick)
+    return architecture
