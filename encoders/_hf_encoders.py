@@ -42,6 +42,7 @@ class HFEncoder(Encoder):
         self.tower, self.settings, self.kept = tower, dict(settings), dict(files)
         self.dim = int(settings["dim"])
         self.class_name = type(model).__name__
+        self.runtime = runtime
         self.device, self.dtype, self.decode = runtime.torch_device, runtime.dtype, runtime.decode
         self.net = _moved(cut(model, tower.parts), self.device, self.dtype)
 

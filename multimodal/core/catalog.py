@@ -79,6 +79,14 @@ def cards() -> list[Card]:
     ]
 
 
+def takers(modality: str) -> list[str]:
+    """The name of one model of each family that takes a modality, for whoever loaded one that does not."""
+    by_family = {
+        card.name.partition("/")[0]: card.name for card in reversed(cards()) if modality in card.modalities
+    }
+    return sorted(by_family.values())
+
+
 def close_matches(word: str, known: Iterable[str]) -> str:
     """`did you mean 'starter'? ` for a slip of the pen; an empty string if nothing is close."""
     by_lower = {one.lower(): one for one in known}

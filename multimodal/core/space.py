@@ -97,9 +97,12 @@ class Space:
         """The encoder of a modality. Raises UnsupportedModality if there is none."""
         encoder = self.encoders.get(modality)  # type: ignore[arg-type]
         if encoder is None:
+            from multimodal.core.catalog import takers
+
+            able = ", ".join(map(repr, takers(modality)))
             raise UnsupportedModality(
                 f"{modality} given to a space with {', '.join(self.modalities)}: {self.name!r} cannot encode it; "
-                "load a space that can (multimodal.cards() lists them)"
+                f"load a space that can{able and ', such as ' + able} (multimodal.cards() lists them)"
             )
         return encoder
 
