@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
-# Largest difference of one number in vectors of length one. Measured on a CPU, with the starter and a ViT-B-32: 4e-7 in
-# float32, and none in bfloat16, whose products are summed alike whatever the batch; other devices choose by its size.
+# Largest difference of one number in vectors of length one. Measured on a CPU, with the starter, a ViT-B-32 and tiny
+# checkpoints of 19 architectures of transformers: 4e-7 in float32, 6e-3 in bfloat16.
 FLOAT32_LIMIT, BFLOAT16_LIMIT = 1e-5, 1e-2
 UNIT_LIMIT = 1e-5
 # Half of all pairs closer than this: the tower has collapsed, or its input is not what it was trained on.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +82,12 @@ FILES: dict[str, bytes] = {
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, data in FILES.items():
         (tmp_path / name).write_bytes(data)
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
-    av.logging.set_level(av.logging.PANIC)
-    yield tmp_path
-    av.logging.set_level(None)
+    return tmp_path
 
 
 def refused(work: Callable[[], object], kind: type[Exception]) -> str:

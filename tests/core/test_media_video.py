@@ -39,13 +39,6 @@ KINDS = [
 ALL_COUNTS = (1, 2, 3, 7, 8, 40, 119, 120, 121, 300)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quiet() -> Iterator[None]:
-    av.logging.set_level(av.logging.PANIC)
-    yield
-    av.logging.set_level(None)
-
-
 @pytest.fixture(scope="module")
 def long() -> bytes:
     return clip(n=N, fps=FPS, group=GROUP)
