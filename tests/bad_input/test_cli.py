@@ -129,7 +129,10 @@ def test_a_missing_query_file(cli: Cli, index: Path, tmp_path: Path, monkeypatch
 def test_a_directory_where_a_file_is_due(cli: Cli, media: Path) -> None:
     outcome = cli("classify", media, "--labels", "cat,dog", "--space", "toy")
     assert (outcome.code, outcome.stdout) == (1, "")
-    assert outcome.stderr == f"error: {media}: is a directory, and a file with a picture, sound or video is due\n"
+    assert (
+        outcome.stderr
+        == f"error: {media}: is a directory, and a file with a picture, sound or video is due\n"
+    )
 
 
 @pytest.mark.parametrize("labels", ["", " , "])
@@ -151,7 +154,8 @@ def test_a_template_without_a_place_for_the_label(cli: Cli, media: Path) -> None
     )
     assert outcome.code == 1
     assert outcome.stderr == (
-        "error: the template 'a photo' has no '{}' where the label goes; write it as 'a photo of a {}'\n"
+        "error: the template 'a photo' has no '{}' where the label goes, and is no set by name (imagenet, "
+        "imagenet-simple); write it as 'a photo of a {}'\n"
     )
 
 
