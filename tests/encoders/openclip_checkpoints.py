@@ -177,6 +177,7 @@ def random_weights(folder: Path, seed: int) -> dict[str, torch.Tensor]:
             weights[name] = 0.1 * torch.randn_like(tensor)
         else:
             std = 0.2 if "embed" in name else tensor[0].numel() ** -0.5
+            std *= 0.3 if name.endswith("SelfAttention.q.weight") else 1  # T5 does not scale its scores
             weights[name] = std * torch.randn_like(tensor)
     model.load_state_dict(weights)
     return _calibrated(model)
