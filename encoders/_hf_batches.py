@@ -20,7 +20,7 @@ def packed(pieces: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     dims) int64, under "size of <name>"."""
     import torch
 
-    batch = {}
+    batch: dict[str, Tensor] = {}
     for name in pieces[0]:
         sizes = torch.tensor([piece[name].shape[1:] for piece in pieces], dtype=torch.int64)
         whole = pieces[0][name].new_zeros(len(pieces), *sizes.amax(0).tolist())

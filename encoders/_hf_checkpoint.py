@@ -146,7 +146,9 @@ def _filled(source: Source, cls: Any, config: Any, found: Iterable[Tower]) -> nn
     told["missing_keys"] = told["missing_keys"] & needed & learned  # what nobody asks is cut away again
     if told["missing_keys"] or told["unexpected_keys"]:
         raise _misfit(source.name, cls, told, shapes, model.state_dict())
-    for one in model.parameters():  # out of the file that is mapped, where how it lies would change the last bit
+    for (
+        one
+    ) in model.parameters():  # out of the file that is mapped, where how it lies would change the last bit
         one.data = one.data.clone()
     return model.eval().requires_grad_(False)
 

@@ -66,6 +66,10 @@ def _of_texts(model: Any, tower: Tower, files: Mapping[str, bytes]) -> dict[str,
     length = len(tokenizer(["a"], truncation=True, max_length=limit)["input_ids"][0])
     if length == 0:
         raise CheckpointError("the checkpoint's tokenizer makes no tokens of 'a'; its files are incomplete")
+    if tokenizer.pad_token is None:
+        raise CheckpointError(
+            "the checkpoint's tokenizer has no pad_token; name one in its tokenizer_config.json"
+        )
 
     def padded_by(spare: int) -> Tensor:
         options = {"max_length": min(limit, length + spare), "truncation": True, "padding": "max_length"}

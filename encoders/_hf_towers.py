@@ -56,7 +56,7 @@ def by_methods(cls: type) -> dict[Modality, Tower]:
 
 def is_contrastive(cls: type) -> bool:
     """Whether a class was trained to compare: it has a scale for cosines, or its output has a `text_embeds`."""
-    if set(SCALES) & _names_in(cls.__init__):
+    if set(SCALES) & _names_in(inspect.getattr_static(cls, "__init__")):
         return True
     returned = inspect.signature(cls.forward).return_annotation  # type: ignore[attr-defined]
     outputs = [one for one in (*typing.get_args(returned), returned) if dataclasses.is_dataclass(one)]

@@ -299,6 +299,15 @@ def test_no_tokenizer_is_made_up(tmp_path):
         mm.load(f"hf/{folder}")
 
 
+def test_a_tokenizer_that_cannot_pad(tmp_path):
+    folder = edited(copied("siglip2", tmp_path / "m"), "tokenizer_config.json", pad_token=None)
+    refused(
+        CheckpointError,
+        "the checkpoint's tokenizer has no pad_token; name one in its tokenizer_config.json",
+        folder,
+    )
+
+
 def test_no_preprocessing_is_made_up(tmp_path):
     folder = copied("siglip", tmp_path / "m")
     (folder / "processor_config.json").unlink()
@@ -350,6 +359,22 @@ def test_without_what_a_tokenizer_needs(package, monkeypatch):
         match=rf"^the tokenizer of this checkpoint needs {package}: pip install 'multimodal\[hf\]'$",
     ):
         mm.load(f"hf/{case('siglip').folder}", device="cpu")
+
+
+def test_a_saved_space_asks_for_the_library_its_pictures_went_through(tmp_path, monkeypatch):
+    """torchvision and Pillow resize a little differently."""
+    case("siglip").space.save_pretrained(tmp_path / "s")
+    from_pretrained = transformers.AutoImageProcessor.from_pretrained
+    monkeypatch.setattr(
+        transformers.AutoImageProcessor,
+        "from_pretrained",
+        lambda *a, **b: from_pretrained(*a, **b | {"backend": "pil"}),
+    )
+    with pytest.raises(
+        MissingExtra,
+        match=r"^this space \(its pictures go through torchvision\) needs torchvision: pip install 'multimodal\[hf\]'$",
+    ):
+        mm.load(tmp_path / "s")
 
 
 def test_a_sound_given_to_a_space_that_only_sees():
