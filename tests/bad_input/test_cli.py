@@ -48,7 +48,7 @@ def test_a_folder_with_bad_files_gives_the_good_ones_and_lists_the_bad(
     machine = cli("index", media, "--index", tmp_path / "new.lance", "--json")
     assert machine.code == 3
     found = machine.json()
-    assert (found["added"], found["updated"], found["total"]) == (0, 5, 5)
+    assert (found["added"], found["unchanged"], found["total"]) == (0, 5, 5)
     bad = sorted(Path(row["uri"]).name for row in found["failed"])
     assert bad == ["broken.wav", "cut.png", "empty.png", "letter.jpg"]
     assert all(set(row) == {"uri", "stage", "reason"} and row["reason"] for row in found["failed"])
