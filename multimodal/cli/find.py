@@ -1,4 +1,4 @@
-"""`multimodal index` and `multimodal search`: keep things, and find them with anything."""
+"""`multimodal search`: find things with words, a picture, a sound or a video."""
 
 from __future__ import annotations
 
@@ -11,88 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multimodal.cli import console, options
-from multimodal.core.errors import IndexStateError, MediaNotFound
+from multimodal.core.errors import IndexStateError
 from multimodal.core.types import Audio, Image, Item, Modality, Text, Video
 
 if TYPE_CHECKING:
     from multimodal.core.space import Space
-    from multimodal.index import AddReport, Failure, Hit, Index
+    from multimodal.index import Hit, Index
 
 CONDITION = re.compile(r"(?P<key>[^=<>]+)(?P<sign><=|>=|<|>|=)(?P<value>.*)", re.DOTALL)
 DEFAULT_SPACE = "starter"
-
-
-def index(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(metavar="PATH...", help="Folders (with all inside) and files.", show_default=False),
-    ],
-    into: Annotated[
-        Path,
-        typer.Option(
-            "--index", metavar="INDEX", help="The index; made if it is not there.", show_default=False
-        ),
-    ],
-    space: Annotated[
-        str | None,
-        typer.Option(
-            "--space", metavar="NAME", help=f"The model for a new index. \\[default: {DEFAULT_SPACE}]"
-        ),
-    ] = None,
-    metadata: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metadata", metavar="KEY=VALUE", help="Kept with each file, for --where; may be repeated."
-        ),
-    ] = None,
-    device: options.Device = options.DEFAULT.device,
-    precision: options.Precision = options.DEFAULT.precision,
-    decode: options.Decode = options.DEFAULT.decode,
-    offline: options.Offline = False,
-    json: console.AsJson = False,
-) -> None:
-    """Add pictures, sounds, videos and texts (.txt, .md) to an index that can be searched with any of them.
-
-    \b
-    Examples:
-      [cyan]multimodal index ~/Pictures --index memories.lance[/]
-      [cyan]multimodal index ~/Pictures ~/Voice --index memories.lance --space starter[/]
-      [cyan]multimodal index rome/ --index memories.lance --metadata place=Rome --metadata year=2026[/]
-
-    A file that is there already is replaced. A file that cannot be read is listed and the others go in (exit code 3).
-    """
-    from multimodal.index import files_in
-
-    about = _metadata(metadata)
-    paths = [path.expanduser() for path in paths]
-    for path in paths:
-        if not path.exists():
-            raise MediaNotFound(f"{path}: no such folder or file; check the path (nothing was indexed)")
-    with console.working("opening the index", quiet=json):
-        opened = _open_or_create(into, space, options.asked(device, precision, decode, offline))
-        total = sum(len(files_in(path)) if path.is_dir() else 1 for path in paths)
-    began = time.perf_counter()
-    reports: list[AddReport] = []
-    with console.progress("indexing", total, quiet=json) as done:
-        for path in paths:
-            reports.append(opened.add(path, metadata=about or None, progress=lambda state: done(state.step)))
-    seconds = time.perf_counter() - began
-    added, updated = sum(report.added for report in reports), sum(report.updated for report in reports)
-    failed = [failure for report in reports for failure in report.failed]
-    if json:
-        summary = {"index": str(into), "space": opened.space.name, "fingerprint": opened.fingerprint}
-        counts = {"added": added, "updated": updated, "failed": [failure.to_dict() for failure in failed]}
-        counts |= {"unchanged": sum(report.unchanged for report in reports)}
-        console.print_json(summary | counts | {"total": len(opened), "seconds": round(seconds, 4)})
-    else:
-        words = f"{added:,} added, {updated:,} updated, {len(failed):,} failed"
-        place = console.verbatim(str(into))
-        console.stdout().print(
-            f"{words}; {place} now holds {len(opened):,} ({seconds:.1f} s)", soft_wrap=True
-        )
-    if failed:
-        _list(failed)
-        raise typer.Exit(console.SOME_FAILED)
 
 
 def search(
@@ -187,7 +114,8 @@ def query_item(text: str | None, image: str | None, audio: str | None, video: st
     return given[0]
 
 
-def _open_or_create(path: Path, space: str | None, how: dict[str, Any]) -> Index:
+def open_or_create(path: Path, space: str | None, how: dict[str, Any]) -> Index:
+    """The index at a path, made if it is not there. space: a name; how: options of `load`."""
     from multimodal.index import Index
 
     if Index.exists(path):
@@ -207,7 +135,8 @@ def _space(index: Path, name: str | None, how: dict[str, Any]) -> Space | str | 
     return load(name or Store.open(index.expanduser().absolute()).about.address, **how)
 
 
-def _metadata(pairs: list[str] | None) -> dict[str, Any]:
+def metadata_of(pairs: list[str] | None) -> dict[str, Any]:
+    """`KEY=VALUE` and the like as a dict. Raises a usage error (exit code 2) for what is none."""
     found: dict[str, Any] = {}
     for pair in pairs or ():
         key, sign, value = pair.partition("=")
@@ -261,7 +190,3 @@ def _relative(uri: str) -> str:
     """A path below the working directory, shorter."""
     path = Path(uri)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else uri
-
-
-def _list(failed: list[Failure]) -> None:
-    console.list_failures([(failure.uri, failure.reason) for failure in failed])

@@ -13,7 +13,8 @@ from multimodal.cli.console import Commands
 from multimodal.cli.demo import demo
 from multimodal.cli.doctor import doctor
 from multimodal.cli.encode import classify, embed
-from multimodal.cli.find import index, search
+from multimodal.cli.find import search
+from multimodal.cli.indexing import index
 from multimodal.cli.map import map as draw_map
 
 app = typer.Typer(

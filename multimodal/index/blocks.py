@@ -38,7 +38,7 @@ class Blocks:
         try:
             for entry in self._entries:
                 drawn.append(entry)
-                n_bytes += 0 if isinstance(entry, Failed) else _bytes(entry.value)
+                n_bytes += 0 if isinstance(entry, Failed) else memory(entry.value)
                 late = time.monotonic() - began >= BLOCK_S
                 if len(drawn) >= self._size or n_bytes >= BLOCK_BYTES or late:
                     self._size = min(2 * self._size, LARGEST)
@@ -57,8 +57,8 @@ class Blocks:
         return things
 
 
-def _bytes(value: object) -> int:
-    """About how much memory an entry keeps; files keep none."""
+def memory(value: object) -> int:
+    """About how many bytes of memory a value keeps; a file keeps none."""
     source = getattr(value, "source", value)
     if isinstance(source, dict):
         source = source.get("array")

@@ -14,13 +14,14 @@ from multimodal.core.pipeline import as_space
 from multimodal.core.space import Space
 from multimodal.core.types import Item
 from multimodal.index import build
+from multimodal.index import estimate as estimating
 from multimodal.index import search as searching
 from multimodal.index import sync as syncing
 from multimodal.index.build import How
 from multimodal.index.filters import condition, whole_number
 from multimodal.index.ledger import Ledger
 from multimodal.index.lock import writing
-from multimodal.index.results import AddReport, Failure, Hits, Progress
+from multimodal.index.results import AddReport, Estimate, Failure, Hits, Progress
 from multimodal.index.sources import check_ids
 from multimodal.index.store import Store, is_store
 from multimodal.index.table import About
@@ -161,6 +162,22 @@ class Index:
         """
         how = How(dedupe, batch_size, threads, wait, progress)
         return syncing.sync(self._store, self._space, source, how, metadata=metadata, columns=columns)
+
+    def estimate(
+        self,
+        source: object,
+        *,
+        columns: Mapping[str, str] | None = None,
+        batch_size: int = 32,
+        threads: int | None = None,
+    ) -> Estimate:
+        """What `add(source)` would have to do, and about how long that would take. Nothing is written.
+
+        The kinds of files are told by their names where these tell; the time is measured on some of them. A source that
+        can be gone through once only (an iterator) is used up. Options and errors as in `add`.
+        """
+        how = How(False, batch_size, threads)
+        return estimating.estimate(self._store, self._space, source, columns, how.options)
 
     def failures(self) -> tuple[Failure, ...]:
         """The ledger: what could not be added so far, with stage and reason, in the order it first failed.

@@ -118,6 +118,27 @@ class AddReport:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What `Index.add` would have to do, of what it would be given.
+
+    counts: things that are new or changed, by modality. n_bytes: of their files, or in memory. unchanged: things the
+    index has already. failed: what is none of these: folders that cannot be listed, files of no known kind. seconds:
+    about how long it would take, measured on `sampled` of the things.
+    """
+
+    counts: dict[str, int] = field(hash=False)
+    n_bytes: int
+    unchanged: int
+    failed: int
+    seconds: float
+    sampled: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far an add or a sync has come.
 

@@ -138,6 +138,8 @@ class Store:
     def known(self, sources: Sequence[str]) -> dict[str, Known]:
         """What the index holds of these things, by id; those it does not hold are left out."""
         found: dict[str, Known] = {}
+        if not self._complete:  # an index of an earlier version knows nothing of what its rows were made of
+            return found
         for part in _parts(sources):
             for row, origin in self.origins(is_in("source", part, "sources")):
                 before = found.get(origin.source, Known(row, origin, 0))

@@ -27,7 +27,7 @@ def test_index_as_json_has_counts_failures_and_the_space(cli: Cli, media: Path, 
     assert len(report.pop("fingerprint")) == 64
     assert report == {
         "index": str(tmp_path / "new.lance"), "space": "toy", "added": 5, "updated": 0, "failed": [], "total": 5,
-        "unchanged": 0,
+        "unchanged": 0, "moved": 0, "deleted": 0, "duplicates": 0,
     }  # fmt: skip
 
 

@@ -1,0 +1,197 @@
+"""`multimodal index`: what it says and does beyond adding a folder; that is in test_find.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from multimodal.cli import indexing_shown
+from multimodal.index import Index, Progress, lock
+from tests.cli.conftest import FAMILIES, Cli
+
+
+def test_a_second_run_does_nothing_and_says_so(cli: Cli, media: Path, index: Path) -> None:
+    outcome = cli("index", media, "--index", index)
+    assert outcome.code == 0
+    assert outcome.stdout.startswith(f"0 added, 0 updated, 5 unchanged, 0 failed; {index} now holds 5 (")
+
+
+def test_sync_takes_out_what_is_gone_and_follows_what_moved(cli: Cli, media: Path, index: Path) -> None:
+    (media / "red.png").unlink()
+    (media / "green.png").rename(media / "leaf.png")
+    report = cli("index", media, "--index", index, "--sync", "--json").json()
+    assert {key: report[key] for key in ("added", "updated", "unchanged", "moved", "deleted", "total")} == {
+        "added": 0, "updated": 0, "unchanged": 3, "moved": 1, "deleted": 1, "total": 4,
+    }  # fmt: skip
+
+
+def test_what_failed_is_listed_and_tried_again(cli: Cli, media: Path, index: Path) -> None:
+    (media / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    outcome = cli("index", media, "--index", index)
+    assert outcome.code == 3
+    assert f"error: {media}/bad.png: begins like a picture, but its header is broken" in outcome.stderr
+    assert (
+        f"note: to see them again: --failures; to try them again: --retry-failed (--index {index})"
+        in outcome.stderr
+    )
+    listed = cli("index", "--index", index, "--failures", "--json").json()["failures"]
+    assert [(one["uri"], one["stage"]) for one in listed] == [(f"{media}/bad.png", "decode")]
+    assert "begins like a picture" in cli("index", "--index", index, "--failures").stdout.replace("\n", "")
+    assert cli("index", "--index", index, "--retry-failed").code == 3
+    (media / "bad.png").write_bytes((media / "red.png").read_bytes())
+    report = cli("index", "--index", index, "--retry-failed", "--json").json()
+    assert (report["added"], report["failed"], report["total"]) == (1, [], 6)
+    assert cli("index", "--index", index, "--failures").stderr == (
+        "note: nothing has failed, or it has been added since\n"
+    )
+
+
+def test_a_dry_run_counts_and_estimates_and_writes_nothing(cli: Cli, media: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.lance"
+    found = cli("index", media, "--index", path, "--space", "toy", "--dry-run", "--json").json()
+    assert found["counts"] == {"audio": 1, "image": 3, "text": 1}
+    assert found["n_bytes"] == sum(one.stat().st_size for one in media.iterdir())
+    assert (found["unchanged"], found["failed"], found["sampled"]) == (0, 0, 5) and found["seconds"] > 0
+    shown = cli("index", media, "--index", path, "--space", "toy", "--dry-run").stdout
+    assert ["image", "3"] in [line.split() for line in shown.splitlines()]
+    assert shown.rstrip().endswith("measured on 5; nothing was written")
+    assert not path.exists()
+
+
+def test_a_dry_run_over_an_index_leaves_out_what_is_there(cli: Cli, media: Path, index: Path) -> None:
+    (media / "new.txt").write_text("more words", encoding="utf-8")
+    found = cli("index", media, "--index", index, "--dry-run", "--json").json()
+    assert (found["counts"], found["unchanged"]) == ({"text": 1}, 5)
+    assert len(Index.open(index)) == 5
+
+
+def test_patterns_and_tables_are_taken(cli: Cli, media: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.lance"
+    report = cli("index", str(media / "*.png"), "--index", path, "--space", "toy", "--json").json()
+    assert report["added"] == 3
+    (media / "list.csv").write_text("what,year\nred.png,2001\ntone.wav,2002\n", encoding="utf-8")
+    report = cli("index", media / "list.csv", "--index", path, "--column", "path=what", "--json").json()
+    assert (report["added"], report["updated"], report["total"]) == (1, 1, 4)
+    found = cli("search", path, "x", "--where", "year=2001", "--json").json()["hits"]
+    assert [Path(hit["uri"]).name for hit in found] == ["red.png"]
+
+
+def test_duplicates_are_left_out_if_asked(cli: Cli, media: Path, index: Path) -> None:
+    (media / "again.png").write_bytes((media / "red.png").read_bytes())
+    report = cli("index", media, "--index", index, "--dedupe", "--json").json()
+    assert (report["added"], report["duplicates"], report["total"]) == (0, 1, 5)
+
+
+@pytest.mark.parametrize(("arguments", "told"), [
+    (["--sync", "--dry-run", "x"], "--sync and --dry-run do not go together; give one"),
+    (["--retry-failed", "x"], "takes no paths: the index knows what failed"),
+    (["--failures", "x"], "takes no paths: the index knows what failed"),
+    ([], "give at least one folder or file"),
+    (["--sync"], "give at least one folder or file"),
+    (["x", "--column", "path"], "'path' is not ROLE=NAME, such as path=file"),
+])  # fmt: skip
+def test_flags_that_do_not_go_together_are_wrong_usage(
+    cli: Cli, index: Path, arguments: list[str], told: str
+) -> None:
+    outcome = cli("index", "--index", index, *arguments)
+    assert outcome.code == 2
+    assert told in " ".join(outcome.stderr.replace("│", " ").split())
+
+
+def test_nothing_failed_where_there_is_no_index(cli: Cli, tmp_path: Path) -> None:
+    for flag in ("--failures", "--retry-failed"):
+        outcome = cli("index", "--index", tmp_path / "none", flag)
+        assert outcome.code == 1
+        assert outcome.stderr == f"error: no index at '{tmp_path}/none', so nothing failed there\n"
+
+
+def test_another_writer_is_named_and_waited_for_or_not(cli: Cli, media: Path, index: Path) -> None:
+    held, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock.writing(index):
+            held.set()
+            free.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+    busy = f"the index at '{index}' is being written by process {os.getpid()} on "
+    outcome = cli("index", media, "--index", index, "--no-wait")
+    assert outcome.code == 1 and outcome.stderr.startswith(f"error: {busy}")
+    threading.Timer(0.3, free.set).start()
+    outcome = cli("index", media, "--index", index)
+    thread.join()
+    assert outcome.code == 0 and outcome.stderr.startswith(f"note: {busy}")
+
+
+def test_a_rate_a_time_to_go_and_failures_are_shown() -> None:
+    assert (
+        indexing_shown.rest(Progress(100, 10, 5000, 2, 10.0, 24.5)) == "24.5/s · 3 min 20 s to go · 2 failed"
+    )
+    assert indexing_shown.rest(Progress(100, 10, None, 0, 10.0, 1234.5)) == "1,234.5/s"
+    assert [indexing_shown.duration(s) for s in (0.4, 59, 200, 7500)] == [
+        "0 s",
+        "59 s",
+        "3 min 20 s",
+        "2 h 5 min",
+    ]
+
+
+def test_ctrl_c_says_how_to_go_on(media: Path, tmp_path: Path) -> None:
+    for number in range(300):
+        (media / f"{number}.txt").write_text(f"word {number}", encoding="utf-8")
+    code = (
+        "import sys, time, multimodal.encoders\n"
+        f"multimodal.encoders.__path__.append({str(FAMILIES)!r})\n"
+        "from multimodal.encoders import toy\n"
+        "from multimodal.core.encoder import Encoder\n"
+        "from multimodal.index import writer\n"
+        "writer.CHUNK_ROWS = 8\n"
+        "def slow(method):\n"
+        "    def prepare(self, items):\n"
+        "        print('working', file=sys.stderr, flush=True)\n"
+        "        time.sleep(0.02 * len(items))\n"
+        "        return method(self, items)\n"
+        "    return prepare\n"
+        "for kind in Encoder.__subclasses__() + [k for c in Encoder.__subclasses__() for k in c.__subclasses__()]:\n"
+        "    if 'prepare' in vars(kind): kind.prepare = slow(kind.prepare)\n"
+        "from multimodal.cli.main import main\n"
+        "main()\n"
+    )
+    path = tmp_path / "new.lance"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "index",
+        str(media),
+        "--index",
+        str(path),
+        "--space",
+        "toy",
+        "--batch-size",
+        "1",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for _ in range(20):
+        while "working" not in process.stderr.readline():
+            assert process.poll() is None
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == ""
+    kept = len(Index.open(path))
+    assert (
+        f"note: stopped: what is finished is in {path}, {kept:,} rows; to go on, give the same command again"
+        in err
+    )
+    assert 0 < kept < 305
