@@ -69,8 +69,12 @@ def fetch_npm(folder: Path) -> None:
     subprocess.run(["npm", "install", "--no-audit", "--no-fund", *NPM_PACKAGES], cwd=folder, check=True)
 
 
-def measure(work: Path, output: Path, free: list[str]) -> None:
+def measure(work: Path, output: Path) -> None:
     """figures.json in the work folder and beside the weights."""
+    free = {
+        f"{title} phrases": (HERE / f"{title}_phrases.txt").read_text().splitlines()
+        for title in ("free", "fresh")
+    }
     text = json.dumps(evaluate.full(output, work, free), indent=1, ensure_ascii=False) + "\n"
     (work / "figures.json").write_text(text)
     (output / "figures.json").write_text(text)
@@ -91,7 +95,7 @@ def main() -> None:
     work, output, npm = asked.work, asked.output, asked.work / "npm"
     work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(asked.threads)
-    free = (HERE / "free_phrases.txt").read_text().split("\n")[:-1]
+    free = (HERE / "free_phrases.txt").read_text().splitlines()
     once(npm / "node_modules", lambda: fetch_npm(npm))
     once(work / "glyphs.npz", lambda: prepare_world.run(npm / "node_modules", work))
     once(work / "phrases.json", lambda: phrases.gather(work, free))
@@ -102,8 +106,8 @@ def main() -> None:
         train_apart(asked, work)
     once(work / "image_met.pt", lambda: meet.run(work, minutes=asked.meet_minutes))
     export.run(work, output)
-    measure(work, output, free)
-    plot.run(work, output / "training.png")
+    measure(work, output)
+    plot.run(work, output)
     card.run(work, output)
 
 

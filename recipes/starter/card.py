@@ -19,7 +19,7 @@ def table(found: dict[str, dict[str, float]]) -> str:
 
 
 def phrases(answers: dict[str, list[str]], sensible: set[str]) -> str:
-    """The free phrases with their top five, and whether a person found a sensible answer among them."""
+    """The free phrases with their top five, and whether the judge found a sensible answer among them."""
     lines = ["| phrase | five nearest pictures | sensible |", "|---|---|---|"]
     for phrase, found in answers.items():
         lines.append(f"| {phrase} | {', '.join(found)} | {'yes' if phrase in sensible else 'no'} |")
@@ -29,15 +29,20 @@ def phrases(answers: dict[str, list[str]], sensible: set[str]) -> str:
 def run(work: Path, folder: Path) -> None:
     """Fill card.md and write it as the space folder's README.md."""
     figures = json.loads((work / "figures.json").read_text())
-    sensible = set((HERE / "free_phrases_sensible.txt").read_text().splitlines())
-    answers = figures["free phrases"]
+    sensible = set((HERE / "sensible.txt").read_text().splitlines())
+    free, fresh = figures["free phrases"], figures["fresh phrases"]
+    minutes = json.loads((work / "meet_image.log.jsonl").read_text().splitlines()[-1])["seconds"] / 60
     sizes = {file.stem: file.stat().st_size / 1e6 for file in sorted(folder.glob("*.safetensors"))}
     text = (HERE / "card.md").read_text()
     for mark, value in {
         "CONCEPTS": str(figures["concepts"]),
         "TABLE": table(figures["recall"]),
-        "PHRASES": phrases(answers, sensible),
-        "SENSIBLE": f"{len(sensible & set(answers))} of {len(answers)}",
+        "DISTORTIONS": ", ".join(f"{kind} {share:.0f}" for kind, share in figures["by distortion"].items()),
+        "PHRASES": phrases(free, sensible),
+        "SENSIBLE": f"{len(sensible & set(free))} of {len(free)}",
+        "FRESH PHRASES": phrases(fresh, sensible),
+        "FRESH SENSIBLE": f"{len(sensible & set(fresh))} of {len(fresh)}",
+        "MEETING": f"{minutes:.0f}",
         "SIZES": ", ".join(f"{tower} {size:.2f} MB" for tower, size in sizes.items()),
         "TOTAL": f"{sum(sizes.values()):.2f} MB",
     }.items():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from multimodal.core.space import Space
 from multimodal.core.types import Modality
-from recipes.starter import captions, judges
+from recipes.starter import captions, gale, judges, stage
 from recipes.starter.concepts import read
 
 Recall = dict[str, float]
@@ -116,8 +116,8 @@ class Shipped:
         return torch.from_numpy(self.space.encode(list(texts), batch_size=256))
 
 
-def full(folder: Path, work: Path, free: list[str]) -> dict[str, object]:
-    """Every figure of the model card, from the weights as shipped."""
+def full(folder: Path, work: Path, free: dict[str, list[str]]) -> dict[str, object]:
+    """Every figure of the model card, from the weights as shipped. `free`: lists of phrases by title."""
     model = Shipped(folder, work)
     kinds = ("clean", "trained", "ground", "storm", "both", *UNTOUCHED, "twemoji")
     seen = {kind: judges.see(model.image, judges.pictures(work, kind)) for kind in kinds}
@@ -128,9 +128,25 @@ def full(folder: Path, work: Path, free: list[str]) -> dict[str, object]:
     found["name -> picture, OpenMoji"] = recall(model.name_vectors[rows], judged, each(len(rows)))
     for kind, figures in combinations(model.image, model, work).items():
         found[f"caption -> scene among 200, {kind}"] = figures
-    top = (model.encode(free) @ seen["clean"].T).topk(5, dim=1).indices.tolist()
-    answers = {phrase: [model.names[row] for row in rows] for phrase, rows in zip(free, top, strict=True)}
-    return {"concepts": len(model.names), "recall": found, "free phrases": answers}
+    answers = {title: answer(model, phrases, seen["clean"]) for title, phrases in free.items()}
+    worn = {
+        **by_distortion(model, seen["storm"], stage.STORM),
+        **by_distortion(model, seen["untouched storm"], gale.NAMES),
+    }
+    return {"concepts": len(model.names), "recall": found, "by distortion": worn, **answers}
+
+
+def by_distortion(model: Shipped, pictures: Tensor, kinds: tuple[str, ...]) -> dict[str, float]:
+    """Name -> picture R@1 by the distortion of the right picture; they come in turn."""
+    found = (model.name_vectors @ pictures.T).argmax(1) == torch.arange(len(pictures))
+    turns = {kind: found[turn :: len(kinds)].float().mean().item() for turn, kind in enumerate(kinds)}
+    return {kind: round(100 * share, 1) for kind, share in turns.items()}
+
+
+def answer(model: Shipped, phrases: list[str], pictures: Tensor) -> dict[str, list[str]]:
+    """The names of the five pictures nearest to each phrase."""
+    top = (model.encode(phrases) @ pictures.T).topk(5, dim=1).indices.tolist()
+    return {phrase: [model.names[row] for row in rows] for phrase, rows in zip(phrases, top, strict=True)}
 
 
 def text_figures(model: Shipped, seen: dict[str, Tensor]) -> dict[str, Recall]:

@@ -58,6 +58,7 @@ def cast(picture: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 KINDS = (smear, posterise, swirl, haze, scan_lines, cast)
+NAMES = ("motion blur", "few tones", "swirl", "haze", "scan lines", "colour cast")
 
 
 def gale(pictures: Tensor, seed: int) -> Tensor:

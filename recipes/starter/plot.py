@@ -1,39 +1,47 @@
-"""Loss and held-out recall over the hours, one panel a tower -> training.png."""
+"""Loss and held-out recall over the hours, one panel a tower -> training.png and meeting.png."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+FIGURES = {
+    "training.png": {"text": "text tower", "image": "image tower", "audio": "audio tower"},
+    "meeting.png": {"meet_image": "meeting: image tower", "meet_audio": "meeting: audio tower"},
+}
 
 
-def run(work: Path, file: Path) -> None:
-    """Draw the logs that the three trainings wrote."""
+def run(work: Path, folder: Path) -> None:
+    """Draw the logs that the trainings wrote; a start from the shipped towers leaves only the meeting's."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    for panel, tower in zip(panels, ("text", "image", "audio"), strict=True):
-        rows = [json.loads(line) for line in (work / f"{tower}.log.jsonl").read_text().splitlines()]
-        losses = [row for row in rows if "loss" in row]
-        panel.plot(
-            [row["seconds"] / 60 for row in losses],
-            [row["loss"] for row in losses],
-            color="0.6",
-            label="loss",
-        )
-        panel.set(title=f"{tower} tower", xlabel="minutes of training", ylabel="loss", yscale="log")
-        recalls = [row for row in rows if any("R@" in key for key in row)]
-        if recalls:
-            right = panel.twinx()
-            for key in (key for key in recalls[0] if key not in ("step", "seconds")):
-                right.plot(
-                    [row["seconds"] / 60 for row in recalls],
-                    [row[key] for row in recalls],
-                    marker=".",
-                    label=key,
-                )
-            right.set(ylabel="held-out recall, %", ylim=(0, 100))
-            right.legend(fontsize=7, loc="center right")
-    figure.savefig(file, dpi=110)
+    for file, titles in FIGURES.items():
+        logs = {title: work / f"{name}.log.jsonl" for name, title in titles.items()}
+        if not all(log.exists() for log in logs.values()):
+            continue
+        size = (4.4 * len(logs), 3.8)
+        figure, panels = pyplot.subplots(1, len(logs), figsize=size, layout="constrained", squeeze=False)
+        for panel, (title, log) in zip(panels[0], logs.items(), strict=True):
+            draw(panel, title, [json.loads(line) for line in log.read_text().splitlines()])
+        figure.savefig(folder / file, dpi=110)
+
+
+def draw(panel: Any, title: str, rows: list[dict[str, float]]) -> None:
+    """One training: the loss in grey, held-out recall in colour."""
+    losses = [row for row in rows if "loss" in row]
+    panel.plot(
+        [row["seconds"] / 60 for row in losses], [row["loss"] for row in losses], color="0.6", label="loss"
+    )
+    panel.set(title=title, xlabel="minutes of training", ylabel="loss", yscale="log")
+    recalls = [row for row in rows if any("R@" in key for key in row)]
+    if recalls:
+        right = panel.twinx()
+        for key in (key for key in recalls[0] if key not in ("step", "seconds")):
+            minutes = [row["seconds"] / 60 for row in recalls]
+            right.plot(minutes, [row[key] for row in recalls], marker=".", label=key)
+        right.set(ylabel="held-out recall, %", ylim=(0, 100))
+        right.legend(fontsize=6, loc="lower right")

@@ -24,6 +24,7 @@ SCALES = {
     SIZE_NAMES.index("large"): (0.95, 1.15),
 }
 PAIR_SCALE = (0.40, 0.56)
+STORM = ("JPEG blocks", "big pixels", "salt and pepper", "perspective", "ripples", "dark rim")
 PALETTE = torch.tensor(list(COLOURS.values()), dtype=torch.float32) / 255
 
 
