@@ -86,7 +86,7 @@ def test_the_demo_installs_what_it_needs_once(house: House) -> None:
 def test_the_tools_come_on_top_and_neither_installs_the_other_again(house: House) -> None:
     for target in ("demo", "venv", "demo", "venv"):
         assert house.make(target).returncode == 0
-    assert house.log("pip.log") == ["install --editable .", "install --editable .[dev,av,heic]"]
+    assert house.log("pip.log") == ["install --editable .", "install --editable .[dev,all]"]
 
 
 def test_lint_and_types_come_before_the_tests(house: House) -> None:
