@@ -1,0 +1,119 @@
+"""The starter's own ear: the letters its speech tower reads, by beam search, or the likeliest of some words.
+
+It was trained on phrases of a second or two, so a sound is cut at its pauses. What it reads well and what not stands in
+`assets/starter/README.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+
+from multimodal.core.errors import InvalidInput
+from multimodal.encoders._starter_features import HOP, RATE_HZ, log_mel, trim
+from multimodal.encoders._starter_nets import ALPHABET, AUDIO_STRIDE, CTC_STEPS
+from multimodal.encoders.starter import StarterAudio
+from multimodal.pipelines._transcription_beams import align, beam_search, forward_scores, greedy
+from multimodal.pipelines._transcription_grouping import spoken
+from multimodal.pipelines._transcription_options import Options, Progress, Reading, Source
+from multimodal.pipelines._transcription_result import Word
+from multimodal.pipelines._transcription_sound import is_silent, utterances
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BEAMS = 16
+LONGEST_S = 5.5  # a window holds six seconds
+STEP_S = AUDIO_STRIDE * HOP / RATE_HZ / CTC_STEPS  # 20 ms
+SPACE = 1 + ALPHABET.index(" ")
+
+
+class StarterReader:
+    """Letters of English."""
+
+    what = "the starter's speech tower"
+    takes: ClassVar[frozenset[str]] = frozenset({"beams", "vocabulary"})
+
+    def __init__(self, encoder: StarterAudio) -> None:
+        self.encoder = encoder
+
+    def read(self, source: Source, options: Options, progress: Progress) -> Reading:
+        words: list[Word] = []
+        n_samples = 0
+        for start, samples in utterances(source.blocks(RATE_HZ), RATE_HZ, LONGEST_S):
+            n_samples = start + len(samples)
+            if not is_silent(samples):
+                mel, lead_s = _trimmed(samples)
+                for word in self.words(self.logs(mel), options.beams or BEAMS, options.vocabulary):
+                    by_s = start / RATE_HZ + lead_s
+                    words.append(Word(word.start_s + by_s, word.end_s + by_s, word.text))
+            progress(n_samples / RATE_HZ, None)
+        duration_s = n_samples / RATE_HZ
+        words = [Word(one.start_s, min(one.end_s, duration_s), one.text) for one in words]
+        text = " ".join(word.text for word in words)
+        return Reading(
+            text,
+            "en",
+            spoken(words) if options.timestamps else (),
+            words if options.timestamps == "word" else (),
+            duration_s,
+        )
+
+    def logs(self, mel: torch.Tensor) -> NDArray[np.float32]:
+        """Log-mels (frames, 64) -> log-probabilities (steps, classes) of the letters, 20 ms a step."""
+        net, device = self.encoder.net, self.encoder.device
+        with torch.inference_mode():
+            states, _ = net.states(mel[None].to(device), torch.tensor([len(mel)], device=device))
+            found: NDArray[np.float32] = net.characters(states)[0].cpu().numpy()
+        return found
+
+    def words(
+        self, logs: NDArray[np.float32], beams: int, vocabulary: Sequence[str] | None = None
+    ) -> list[Word]:
+        """What log-probabilities (steps, classes) read as, with times in seconds from the first step."""
+        if vocabulary is not None:
+            reading: Sequence[int] = self._likeliest(logs, vocabulary)
+        elif beams == 1:
+            reading = [one for one, _, _ in greedy(logs)]
+        else:
+            reading = beam_search(logs, beams)[0][0]
+        return _words(reading, align(logs, reading))
+
+    @staticmethod
+    def _likeliest(logs: NDArray[np.float32], vocabulary: Sequence[str]) -> list[int]:
+        readings = [letters(one) for one in vocabulary]
+        scores = forward_scores(logs, readings)
+        return readings[int(scores.argmax())] if np.isfinite(scores).any() else []
+
+
+def letters(text: str) -> list[int]:
+    """The classes of a text's letters. Raises InvalidInput if it has none that the starter can write."""
+    found = [1 + ALPHABET.index(one) for one in " ".join(text.lower().split()) if one in ALPHABET]
+    if not any(one != SPACE for one in found):
+        raise InvalidInput(f"the starter writes {ALPHABET.strip()!r} alone, and none of it is in {text!r}")
+    return found
+
+
+def _trimmed(samples: NDArray[np.float32]) -> tuple[torch.Tensor, float]:
+    """Log-mels without the silence at both ends, and how many seconds were cut in front."""
+    mel = log_mel(samples)
+    kept = trim(mel)
+    behind = trim(torch.cat([mel, mel.amax().expand(1, mel.shape[1])]))  # a loud end: only the front is cut
+    return kept, (len(mel) + 1 - len(behind)) * HOP / RATE_HZ
+
+
+def _words(reading: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[Word]:
+    found: list[Word] = []
+    text, first, last = "", 0, 0
+    for one, (start, end) in [*zip(reading, spans, strict=True), (SPACE, (0, 0))]:
+        if one == SPACE:
+            if text:
+                found.append(Word(first * STEP_S, last * STEP_S, text))
+            text = ""
+            continue
+        first = first if text else start
+        text, last = text + ALPHABET[one - 1], end
+    return found
