@@ -25,6 +25,8 @@ from .core.types import Waveform as Waveform
 from .core.types import as_item as as_item
 from .index import Hit as Hit
 from .index import Index as Index
+from .pipelines.captioning import Caption as Caption
+from .pipelines.captioning import CaptioningPipeline as CaptioningPipeline
 from .pipelines.classification import ZeroShotClassificationPipeline as ZeroShotClassificationPipeline
 from .pipelines.retrieval import RetrievalPipeline as RetrievalPipeline
 from .views import draw_map as draw_map

@@ -9,6 +9,7 @@ import typer
 from multimodal import __version__
 from multimodal.cli.about import info, models
 from multimodal.cli.bridge import bridge
+from multimodal.cli.caption import caption
 from multimodal.cli.console import Commands
 from multimodal.cli.demo import demo
 from multimodal.cli.doctor import doctor
@@ -60,6 +61,7 @@ app.command(rich_help_panel="Understand")(classify)
 app.command(rich_help_panel="Understand")(embed)
 app.command(rich_help_panel="Understand")(doctor)
 app.command(rich_help_panel="Make")(bridge)
+app.command(rich_help_panel="Make")(caption)
 app.command("map", rich_help_panel="See")(draw_map)
 app.command(rich_help_panel="See")(models)
 app.command(rich_help_panel="See")(info)
