@@ -22,10 +22,8 @@ def bar(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Shown
 
-    more = TextColumn("{task.fields[rest]}")
-    with Shown(
-        TextColumn("indexing"), BarColumn(), MofNCompleteColumn(), rest, console=terminal, transient=True
-    ) as shown:
+    columns = (TextColumn("indexing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rest]}"))
+    with Shown(*columns, console=terminal, transient=True) as shown:
         task = shown.add_task("indexing", total=None, rest="")
         yield lambda state: shown.update(task, completed=state.done, total=state.total, rest=rest(state))
 

@@ -16,7 +16,7 @@ LENGTH_OF_ONE = {
 }  # seconds, characters that cost about as a picture
 LEAST_COST = {Modality.AUDIO: 0.25, Modality.TEXT: 0.125}
 VIDEO_COST = 8.0  # frames
-SORTED_TOGETHER = {Modality.AUDIO: 3, Modality.TEXT: 6}  # batches
+SORTED_TOGETHER = {Modality.AUDIO: 6, Modality.TEXT: 12}  # batches
 BATCH_BYTES = 512 << 20  # decoded: 14 photographs of 12 megapixels
 
 

@@ -18,7 +18,7 @@ from multimodal.index.things import Opened, Thing, draw, open_thing
 from multimodal.index.workers import Workers
 
 OPENED_TOGETHER = 8
-AHEAD = 2048  # parts that wait for the model
+AHEAD = 128  # parts that wait for the model, for each picture in a batch: more than are sorted together
 HELD_BYTES = 256 << 20  # in memory for them
 
 
@@ -71,7 +71,7 @@ class Intake:
         self.streams: deque[Opened] = deque()  # things of which more parts can be drawn
         self.batchers = {modality: Batcher(modality, size) for modality in space.modalities}
         self.batches: deque[list[Part]] = deque()  # full, and not being prepared yet
-        self.ahead = max(AHEAD, 8 * size)
+        self.ahead = AHEAD * size
         self.n_parts = self.n_held = 0  # drawn, and not encoded yet
 
     @property

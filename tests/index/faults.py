@@ -306,9 +306,8 @@ def main(arguments: list[str]) -> int:
         kills = trial(work, asked.files, asked.bad, asked.kills, asked.seed, print)
     finally:
         shutil.rmtree(work)
-    print(
-        f"killed {kills} times while indexing {asked.files} files, {asked.bad} of them corrupt: nothing was lost or doubled"
-    )
+    what = f"{asked.files} files, {asked.bad} of them corrupt"
+    print(f"killed {kills} times while indexing {what}: nothing was lost or doubled")
     return 0
 
 

@@ -293,19 +293,19 @@ def test_ids_and_uris_of_the_caller_are_kept(index: Index) -> None:
 
 def test_an_iterator_is_drawn_no_further_than_needed(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "CHUNK_ROWS", 16)
-    monkeypatch.setattr(intake, "AHEAD", 64)
+    monkeypatch.setattr(intake, "AHEAD", 8)
     monkeypatch.setattr(intake, "LARGEST", 32)
     monkeypatch.setattr(blocks, "LARGEST", 32)
     monkeypatch.setattr(blocks, "FIRST", 32)
     ahead = []
 
     def things() -> Iterator[str]:
-        for n in range(3000):
+        for n in range(1000):
             if n % 50 == 0:
                 ahead.append(n - len(index))
             yield f"{n} 1 0 0"
 
-    assert index.add(things(), batch_size=8).added == 3000
+    assert index.add(things(), batch_size=8).added == 1000
     waiting = 64 + 8  # opened, by as many as are opened together
     blocks_of = 3 * 32  # being drawn, looked at, and waiting to be opened
     assert 0 < max(ahead) <= waiting + blocks_of + 4 * (16 + 8 * 8)  # and on their way to the disk
