@@ -52,7 +52,11 @@ def bytewise(*special: str, **named: str) -> Any:
 
 def blip(folder: Path) -> tuple[Any, Any]:
     tokenizer = bert_tokenizer()
-    text = TOWER | {"vocab_size": len(tokenizer), "encoder_hidden_size": 32, "max_position_embeddings": CONTEXT}
+    text = TOWER | {
+        "vocab_size": len(tokenizer),
+        "encoder_hidden_size": 32,
+        "max_position_embeddings": CONTEXT,
+    }
     ends = {"bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3, "pad_token_id": 0}
     config = hf.BlipConfig(text_config=text | ends, vision_config=VISION, image_text_hidden_size=16)
     return hf.BlipForConditionalGeneration(config), hf.BlipProcessor(
@@ -85,7 +89,9 @@ def blip_2(folder: Path) -> tuple[Any, Any]:
         image_token_index=image_token,
     )  # fmt: skip
     pictures = hf.BlipImageProcessor(size=SQUARE)
-    return hf.Blip2ForConditionalGeneration(config), hf.Blip2Processor(pictures, tokenizer, num_query_tokens=4)
+    return hf.Blip2ForConditionalGeneration(config), hf.Blip2Processor(
+        pictures, tokenizer, num_query_tokens=4
+    )
 
 
 def llava(folder: Path) -> tuple[Any, Any]:
@@ -112,8 +118,14 @@ QWEN_EYES = {
 
 def _qwen(kind: str, eyes: dict[str, Any]) -> tuple[Any, Any]:
     tokenizer = bytewise(*QWEN)
-    ids = {name: tokenizer.convert_tokens_to_ids(one) for name, one in zip(
-        ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"), QWEN, strict=False)}
+    ids = {
+        name: tokenizer.convert_tokens_to_ids(one)
+        for name, one in zip(
+            ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"),
+            QWEN,
+            strict=False,
+        )
+    }
     text = {"vocab_size": len(tokenizer), **LANGUAGE, "rope_parameters": {
         "rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10_000.0}}  # fmt: skip
     config = getattr(hf, f"{kind}Config")(vision_config=eyes, text_config=text, **ids)
@@ -162,9 +174,15 @@ def gemma3(folder: Path) -> tuple[Any, Any]:
         "image_token": "<image_soft_token>",
     }
     tokenizer = bytewise(**named)
-    text = {"vocab_size": len(tokenizer), **LANGUAGE, "head_dim": 8, "sliding_window": 64}
+    text = {
+        "vocab_size": len(tokenizer),
+        **LANGUAGE,
+        "head_dim": 8,
+        "sliding_window": 64,
+        "tie_word_embeddings": False,
+    }
     config = hf.Gemma3Config(
-        text_config=text, vision_config=VISION, mm_tokens_per_image=4,
+        text_config=text, vision_config=VISION, mm_tokens_per_image=4, tie_word_embeddings=False,
         boi_token_index=tokenizer.convert_tokens_to_ids("<start_of_image>"),
         eoi_token_index=tokenizer.convert_tokens_to_ids("<end_of_image>"),
         image_token_index=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
@@ -192,9 +210,7 @@ def florence_2(folder: Path) -> tuple[Any, Any]:
     config = hf.Florence2Config(
         text_config=text, vision_config=eyes, image_token_id=tokenizer.convert_tokens_to_ids("<image>")
     )
-    pictures = hf.CLIPImageProcessor(
-        size=SQUARE, crop_size=SQUARE, do_center_crop=False
-    )
+    pictures = hf.CLIPImageProcessor(size=SQUARE, crop_size=SQUARE, do_center_crop=False)
     pictures.image_seq_length = 17
     processor = hf.Florence2Processor(pictures, tokenizer)
     return hf.Florence2ForConditionalGeneration(config), processor
@@ -244,7 +260,12 @@ def write(kind: str, folder: Path) -> Path:
     """A checkpoint of the kind, as save_pretrained leaves it."""
     folder.mkdir(parents=True, exist_ok=True)
     model, processor = KINDS[kind](folder)
-    stirred(model).save_pretrained(folder)
+    stirred(model)
+    with torch.no_grad():
+        for name, one in model.named_parameters():
+            if "projector" in name or "connector" in name:
+                one.mul_(4)  # what is seen must outweigh the words around it
+    model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
@@ -253,9 +274,3 @@ def edit(folder: Path, name: str = "config.json", **changes: Any) -> None:
     """Changes what a file of a checkpoint says."""
     file = folder / name
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-
-
-def vary(model: Any) -> None:
-    with torch.no_grad():
-        for one in model.parameters():
-            one.mul_(1.5)
