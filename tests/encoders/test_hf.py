@@ -222,6 +222,14 @@ def test_every_kind_of_tower_runs_in_bfloat16(kind):
         assert (exact * near).sum(1).min() >= 0.99, modality
 
 
+@pytest.mark.parametrize("kind", ["groupvit", "pe_audio"])
+def test_auto_leaves_in_float32_what_bfloat16_turns_too_far(kind):
+    auto, asked = (mm.load(f"hf/{case(kind).folder}", device="cpu", precision=p) for p in ("auto", "bfloat16"))
+    for modality in auto.modalities:
+        assert (auto.encode(ITEMS[modality]) == case(kind).space.encode(ITEMS[modality])).all()
+        assert asked.encoders[modality].dtype == torch.bfloat16
+
+
 def test_what_a_model_computes_for_itself_stays_in_float32():
     """Rounded to bfloat16, the frequencies of rotary positions are wrong by whole turns."""
     rough = mm.load(f"hf/{case('pe_audio').folder}", device="cpu", precision="bfloat16")
