@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.encoder import Encoder
 from multimodal.core.runtime import Runtime
 from multimodal.core.types import Item, Modality
+from multimodal.core.windows import windows
 from multimodal.encoders import _hf_processors as processors
 from multimodal.encoders._hf_batches import lots, packed
 from multimodal.encoders._hf_towers import Tower, cut
@@ -215,7 +216,7 @@ class HFAudio(_ByPieces):
         # One window at a time: upstream's extractor looks at its neighbours (CLAP marks one of them, drawn at random)
         rate_hz = self.extractor.sampling_rate
         samples = item.load(rate_hz=rate_hz).samples
-        spans = processors.windows(len(samples), self.settings["window_samples"])
+        spans = windows(len(samples), self.settings["window_samples"])
         return [self.extractor(samples[a:b], sampling_rate=rate_hz, return_tensors="pt") for a, b in spans]
 
 
@@ -261,7 +262,7 @@ class HFJoint(_ByPieces):
             return [processors.asked(self.processor, videos=[processors.channels_first(frames)])]
         rate_hz = self.processor.feature_extractor.sampling_rate
         samples = item.load(rate_hz=rate_hz).samples
-        spans = processors.windows(len(samples), self.settings["window_samples"])
+        spans = windows(len(samples), self.settings["window_samples"])
         return [
             processors.asked(self.processor, audio=[samples[a:b]], sampling_rate=rate_hz) for a, b in spans
         ]

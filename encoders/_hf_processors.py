@@ -143,13 +143,3 @@ def target_side(processor: Any) -> int | None:
 def window_samples(extractor: Any) -> int:
     """The longest clip an extractor takes whole, in samples at its rate."""
     return int(getattr(extractor, "nb_max_samples", None) or WINDOW_S * extractor.sampling_rate)
-
-
-def windows(n: int, length: int) -> list[tuple[int, int]]:
-    """The fewest windows of `length` that cover n samples, at equal distances (rounded down), the last ending with
-    them. One of n if n is no longer."""
-    if n <= length:
-        return [(0, n)]
-    count = -(-n // length)
-    starts = [(n - length) * i // (count - 1) for i in range(count)]
-    return [(start, start + length) for start in starts]

@@ -3,7 +3,7 @@
 The filter bank, the mean taken off, the tiling of short clips and the scaling are upstream's (its
 `processing_audio.py`, MIT). What differs is long clips: upstream puts three windows, begun at random within the
 first, middle and last third, on the three colour channels, so its vector for one file differs from call to call.
-Here a long clip is cut into equal windows that cover all of it; see `windows`.
+Here a long clip is cut into equal windows that cover all of it; see `core.windows`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+from multimodal.core.windows import windows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,16 +51,6 @@ class Sound:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Sound:
         return cls(**values)
-
-
-def windows(n_frames: int, length: int) -> list[tuple[int, int]]:
-    """Cut a clip into the fewest windows of `length` frames that cover it, the first at its beginning, the last at its
-    end, the others at equal distances (rounded down) between. A clip no longer than `length` is one window."""
-    if n_frames <= length:
-        return [(0, n_frames)]
-    n = -(-n_frames // length)
-    starts = [(n_frames - length) * i // (n - 1) for i in range(n)]
-    return [(start, start + length) for start in starts]
 
 
 def log_mel(samples: Tensor, sound: Sound) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import CheckpointError
 from multimodal.core.types import Audio, Image, Item, Modality, Text, Video
+from multimodal.core.windows import windows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,19 +40,15 @@ def groups(
             (owner, part)
             for owner, item in enumerate(items)
             if isinstance(item, Audio)
-            for part in windows(item.load(rate_hz=rate_hz).samples, limit)
+            for part in parts(item.load(rate_hz=rate_hz).samples, limit)
         ]
         return [[{"array": part, "sampling_rate": rate_hz}] for _, part in cut], [owner for owner, _ in cut]
     return [[_video(item)] for item in items if isinstance(item, Video)], owners
 
 
-def windows(samples: NDArray[np.float32], limit: int | None) -> list[NDArray[np.float32]]:
-    """The fewest parts of `limit` samples that cover a sound, at equal distances; the whole where that fits."""
-    if limit is None or len(samples) <= limit:
-        return [samples]
-    n = -(-len(samples) // limit)
-    starts = [(len(samples) - limit) * i // (n - 1) for i in range(n)]
-    return [samples[start : start + limit] for start in starts]
+def parts(samples: NDArray[np.float32], limit: int | None) -> list[NDArray[np.float32]]:
+    """A sound in windows of `limit` samples; the whole where there is no limit."""
+    return [samples[start:stop] for start, stop in windows(len(samples), limit or len(samples))]
 
 
 def takes(model: SentenceTransformer, modality: Modality) -> float | None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import multimodal as mm
 from multimodal.core.hub import load_tensors
+from multimodal.core.windows import windows
 from multimodal.encoders import _hf_batches as batches
 from multimodal.encoders import _hf_processors as processors
 from multimodal.encoders import hf as family
@@ -125,7 +126,7 @@ def test_a_long_sound_is_the_mean_of_windows_that_cover_it(kind, monkeypatch):
     space = mm.load(f"hf/{case(kind).folder}", device="cpu")
     length = space.encoders["audio"].settings["window_samples"]
     samples = long_sound(2.5 * length / RATE_HZ)
-    spans = processors.windows(len(samples), length)
+    spans = windows(len(samples), length)
     assert len(spans) == 3
     parts = space.encode([mm.Audio({"array": samples[a:b], "sampling_rate": RATE_HZ}) for a, b in spans])
     mean = parts.mean(axis=0)
@@ -142,13 +143,6 @@ def test_upstreams_random_crop_is_not_ours(kind):
         extract = one.processor.feature_extractor
         crops = [extract(samples, sampling_rate=RATE_HZ)["input_features"][0] for _ in range(2)]
         assert not np.array_equal(*crops)
-
-
-def test_windows_are_the_fewest_that_cover_a_clip_at_equal_distances():
-    assert processors.windows(9, 10) == [(0, 9)]
-    assert processors.windows(10, 10) == [(0, 10)]
-    assert processors.windows(11, 10) == [(0, 10), (1, 11)]
-    assert processors.windows(25, 10) == [(0, 10), (7, 17), (15, 25)]
 
 
 def test_sounds_of_another_rate_are_brought_to_the_models():
@@ -224,7 +218,9 @@ def test_every_kind_of_tower_runs_in_bfloat16(kind):
 
 @pytest.mark.parametrize("kind", ["groupvit", "pe_audio"])
 def test_auto_leaves_in_float32_what_bfloat16_turns_too_far(kind):
-    auto, asked = (mm.load(f"hf/{case(kind).folder}", device="cpu", precision=p) for p in ("auto", "bfloat16"))
+    auto, asked = (
+        mm.load(f"hf/{case(kind).folder}", device="cpu", precision=p) for p in ("auto", "bfloat16")
+    )
     for modality in auto.modalities:
         assert (auto.encode(ITEMS[modality]) == case(kind).space.encode(ITEMS[modality])).all()
         assert asked.encoders[modality].dtype == torch.bfloat16

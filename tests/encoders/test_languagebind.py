@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import multimodal as mm
 from multimodal.core.errors import InvalidInput, UnknownModel, UnsupportedModality
 from multimodal.core.runtime import Runtime
+from multimodal.core.windows import windows
 from multimodal.encoders import _languagebind_checkpoint as checkpoint
 from multimodal.encoders import _languagebind_sound as sound
 from multimodal.encoders import languagebind
@@ -119,22 +117,11 @@ def test_position_embeddings_of_another_grid_are_resized_as_open_clip_does_it():
 # --- long clips, short clips, odd clips ------------------------------------------------------------
 
 
-@given(n_frames=st.integers(1, 50_000), length=st.integers(1, 2_000))
-def test_windows_cover_a_clip_from_end_to_end_and_are_the_fewest_that_do(n_frames, length):
-    cut = sound.windows(n_frames, length)
-    assert cut[0][0] == 0 and cut[-1][1] == n_frames
-    assert len(cut) == -(-n_frames // length)
-    assert {stop - start for start, stop in cut} == {min(length, n_frames)}
-    steps = [later[0] - earlier[0] for earlier, later in pairwise(cut)]
-    assert all(0 < step <= length for step in steps)
-    assert not steps or max(steps) - min(steps) <= 1
-
-
 def test_a_window_alone_gives_the_log_mels_it_has_in_the_whole_clip(space):
     how = space.encoders["audio"].sound
     mel = sound.log_mel(centred("long"), how)
     cut = sound.pictures(clip("long").load().samples, how)
-    spans = sound.windows(len(mel), how.frames)
+    spans = windows(len(mel), how.frames)
     assert spans == [(0, 1036), (731, 1767), (1462, 2498)]
     for one, (start, stop) in zip(cut, spans, strict=True):
         assert torch.allclose(one, sound.picture(mel[start:stop], how), atol=1e-5)

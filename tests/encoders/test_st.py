@@ -134,7 +134,7 @@ def test_a_long_sound_is_cut_into_windows_where_upstream_takes_a_piece_at_random
 @pytest.mark.parametrize("n", [1, 7, 8, 99, 100, 101, 350])
 def test_windows_cover_a_sound(n, limit):
     samples = np.arange(n, dtype=np.float32)
-    cut = media.windows(samples, limit)
+    cut = media.parts(samples, limit)
     assert len(cut) == -(-n // limit)
     assert set(np.concatenate(cut)) == set(samples)
     assert {len(one) for one in cut} == {min(n, limit)}
