@@ -236,7 +236,7 @@ def _failures(into: Path, json: bool) -> None:
 
     if not _exists(into):
         raise IndexStateError(f"no index at {str(into)!r}, so nothing failed there")
-    found = [failed.failure for failed in Ledger(into.expanduser().absolute())]
+    found = Ledger(into.expanduser().absolute()).failures()
     if json:
         console.print_json({"index": str(into), "failures": [one.to_dict() for one in found]})
     else:

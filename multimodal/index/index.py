@@ -180,12 +180,12 @@ class Index:
         return estimating.estimate(self._store, self._space, source, columns, how.options)
 
     def failures(self) -> tuple[Failure, ...]:
-        """The ledger: what could not be added so far, with stage and reason, in the order it first failed.
+        """The ledger: what could not be added so far, with stage and reason, in the order of names.
 
         It lasts from run to run. A thing leaves it when it is added after all, or when `sync` finds it gone. What was
         given in memory is in the report of its `add` alone, since it cannot be found again.
         """
-        return tuple(failed.failure for failed in Ledger(self.path))
+        return Ledger(self.path).failures()
 
     def retry_failed(
         self,

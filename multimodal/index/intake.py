@@ -88,9 +88,6 @@ class Intake:
 
     def fill(self) -> None:
         """Gives the threads what there is for them to do."""
-        crowded = len(self.todo) >= LARGEST or len(self.outlet.again) >= LARGEST
-        if not self.ended and not self.walker.busy and not crowded:
-            self.walker.submit(self.blocks.next, self.take)
         while self.todo and self.has_room and not self.workers.is_crowded:
             self.open_some()
         while self.streams and self.has_room and not self.workers.is_crowded:
@@ -99,6 +96,9 @@ class Intake:
                 self.workers.submit(
                     partial(draw, opened.thing, opened.more), partial(self.accept, opened.thing)
                 )
+        crowded = len(self.todo) >= LARGEST or len(self.outlet.again) >= LARGEST
+        if not self.ended and not self.walker.busy and not crowded:
+            self.walker.submit(self.blocks.next, self.take)
 
     def flush(self) -> None:
         """Everything that is drawn becomes batches, full or not."""

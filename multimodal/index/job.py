@@ -77,6 +77,7 @@ class Job:
         finally:
             for workers in (self.walker, self.workers, self.writer):
                 workers.stop()
+            self.writer.join()  # while the index is still locked
 
     def fill(self) -> bool:
         """Gives every thread what there is for it to do -> whether anything is under way."""
@@ -135,7 +136,7 @@ class Job:
         self.walker.stop()
         self.workers.stop()
         self.outlet.write()
-        self.writer.finish()
+        self.writer.join()
         while not self.inbox.empty():
             done = self.inbox.get()
             if done.by is self.writer:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from multimodal.index.results import Failure, Metadata
+from multimodal.index.results import Failure, Metadata, by_name
 
 LEDGER = "failures.jsonl"
 SPARE_LINES = 100  # lines about what is settled that are not worth replacing the file for
@@ -76,6 +76,10 @@ class Ledger:
     def __iter__(self) -> Iterator[Failed]:
         """In the order in which they first failed."""
         return iter(list(self._kept.values()))
+
+    def failures(self) -> tuple[Failure, ...]:
+        """What there is, in the order of names."""
+        return by_name(one.failure for one in self._kept.values())
 
     def record(self, failed: Failed) -> None:
         """Something failed, anew or again."""

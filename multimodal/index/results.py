@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -163,3 +165,13 @@ class Progress:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return asdict(self) | {"eta_s": self.eta_s}
+
+
+def by_name(failures: Iterable[Failure]) -> tuple[Failure, ...]:
+    """In the order of their names, "item 7" before "item 31": threads end in any order."""
+
+    def key(one: Failure) -> list[tuple[int, str]]:
+        parts = re.split(r"([0-9]+)", one.uri)
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+    return tuple(sorted(failures, key=key))

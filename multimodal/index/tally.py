@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 
 from multimodal.index.ledger import Failed, Ledger
-from multimodal.index.results import AddReport, Progress
+from multimodal.index.results import AddReport, Progress, by_name
 
 TELL_EVERY_S = 0.1
 RATE_OVER_S = 15.0
@@ -60,11 +59,6 @@ class Tally:
 
     def report(self) -> AddReport:
         """What became of everything; failures in the order of their names."""
-        failed = sorted((one.failure for one in self._failed), key=lambda one: _natural(one.uri))
-        return AddReport(self._counts["added"], self._counts["updated"], tuple(failed),
+        failed = by_name(one.failure for one in self._failed)
+        return AddReport(self._counts["added"], self._counts["updated"], failed,
                          *(self._counts[how] for how in ("unchanged", "moved", "deleted", "duplicates")))  # fmt: skip
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that puts "item 7" before "item 31"."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

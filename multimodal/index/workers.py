@@ -65,8 +65,8 @@ class Workers:
         for _ in self._threads:
             self._tasks.put(None)
 
-    def finish(self) -> None:
-        """Waits until everything that was given is done."""
+    def join(self) -> None:
+        """Waits until everything that was given, and is not dropped, is done. Nothing more can be given."""
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
