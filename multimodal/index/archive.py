@@ -13,7 +13,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from multimodal.core import media
 from multimodal.core.errors import MediaError
@@ -55,9 +55,22 @@ def entries(path: Path, metadata: Metadata | None) -> Iterator[Entry | Failed]:
         yield Failed(str(path), shown(path), "read", reason, None, str(path), None, None, metadata)
 
 
+class _Member(tarfile.TarInfo):
+    """A header. `tarfile` takes whatever it cannot read for the end of the archive; here only the end is the end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
 def _samples(path: Path) -> Iterator[tuple[str, Sample]]:
     key, sample = "", Sample()
-    with tarfile.open(path, "r|*") as tar:
+    with tarfile.open(path, "r|*", tarinfo=_Member) as tar:
         for member in tar:
             tar.members = []  # type: ignore[attr-defined]  # else every header ever read is kept
             folder, slash, name = member.name.rpartition("/")
