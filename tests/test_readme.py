@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import multimodal
+from multimodal.core.catalog import families
+
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 EXTRAS = set(
@@ -220,3 +223,36 @@ def test_commands_are_read_without_prompt_and_comment() -> None:
 def test_a_command_that_cannot_be_right_is_told(command: str, reason: str | None) -> None:
     told = unknown(command)
     assert told == reason if reason is None else reason in (told or "")
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def card_rows(markdown: str) -> list[list[str]]:
+    """The cells of the table whose head is `name | takes | dim | licence`."""
+    table = re.search(r"^\| name \| takes \| dim \| licence \|\n\|[-:| ]+\|\n((?:\|.*\n)+)", markdown, re.M)
+    lines = table[1].splitlines() if table else []
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_table_of_names_says_what_the_cards_say() -> None:
+    known = {card.name: card for card in multimodal.cards()}
+    rows = card_rows(README.read_text(encoding="utf-8"))
+    assert len(rows) >= 8
+    for name, takes, dim, licence in rows:
+        card = known[name.strip("`")]
+        assert takes == ", ".join(card.modalities)
+        assert int(dim) == card.dim
+        assert licence.removesuffix(", non-commercial") == card.licence
+        assert card.commercial or "commercial" in licence
+
+
+def test_every_family_is_in_the_table_of_names() -> None:
+    text = README.read_text(encoding="utf-8")
+    named = {
+        word
+        for cell in re.findall(r"^\| (`.*?) \|", text, re.M)
+        for word in re.findall(r"`([a-z0-9-]+)", cell)
+    }
+    hidden = {"bridged"}  # loaded from saved spaces only
+    assert set(families()) - hidden <= named
