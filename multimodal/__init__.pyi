@@ -29,5 +29,7 @@ from .pipelines.captioning import Caption as Caption
 from .pipelines.captioning import CaptioningPipeline as CaptioningPipeline
 from .pipelines.classification import ZeroShotClassificationPipeline as ZeroShotClassificationPipeline
 from .pipelines.retrieval import RetrievalPipeline as RetrievalPipeline
+from .pipelines.transcription import Transcription as Transcription
+from .pipelines.transcription import TranscriptionPipeline as TranscriptionPipeline
 from .views import draw_map as draw_map
 from .views import similarity_heatmap as similarity_heatmap

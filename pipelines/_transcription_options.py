@@ -27,7 +27,7 @@ Progress = Callable[[float, float | None], None]
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `TranscriptionPipeline.__call__`, as they are described there. Raises InvalidInput for nonsense."""
+    """The options of `TranscriptionPipeline.__call__`, as described there. Raises InvalidInput for nonsense."""
 
     timestamps: str | None = "segment"
     language: str | None = None

@@ -1,7 +1,7 @@
 """Other models of transformers that write down speech (Speech2Text, Moonshine, SpeechT5, …): one utterance at a time.
 
-They tell no times and were trained on utterances, so a long sound is cut where it is quietest, and the times of a segment
-are those of its part.
+They tell no times and were trained on utterances, so a long sound is cut where it is quietest, and the times of a
+segment are those of its part.
 """
 
 from __future__ import annotations

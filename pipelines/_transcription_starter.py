@@ -1,23 +1,29 @@
 """The starter's own ear: the letters its speech tower reads, by beam search, or the likeliest of some words.
 
+In the search, letters are also judged by what follows what in the phrases of its training (`_transcription_letters`).
+
 It was trained on phrases of a second or two, so a sound is cut at its pauses. What it reads well and what not stands in
 `assets/starter/README.md`.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 
+from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput
-from multimodal.encoders._starter_features import HOP, RATE_HZ, log_mel, trim
+from multimodal.core.types import Text
+from multimodal.encoders._starter_features import HOP, QUIET_DB, RATE_HZ, log_mel, trim
 from multimodal.encoders._starter_nets import ALPHABET, AUDIO_STRIDE, CTC_STEPS
 from multimodal.encoders.starter import StarterAudio
 from multimodal.pipelines._transcription_beams import align, beam_search, forward_scores, greedy
 from multimodal.pipelines._transcription_grouping import spoken
+from multimodal.pipelines._transcription_letters import SPACE, shipped
 from multimodal.pipelines._transcription_options import Options, Progress, Reading, Source
 from multimodal.pipelines._transcription_result import Word
 from multimodal.pipelines._transcription_sound import is_silent, utterances
@@ -25,10 +31,11 @@ from multimodal.pipelines._transcription_sound import is_silent, utterances
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BEAMS = 16
+VOCABULARIES_KEPT = 8
 LONGEST_S = 5.5  # a window holds six seconds
+# Of a word of a vocabulary, found on festival and flite rms: long words lose more than they should by letters alone
+EACH_LETTER, NEARNESS = 1.5, 40.0
 STEP_S = AUDIO_STRIDE * HOP / RATE_HZ / CTC_STEPS  # 20 ms
-SPACE = 1 + ALPHABET.index(" ")
 
 
 class StarterReader:
@@ -36,20 +43,25 @@ class StarterReader:
 
     what = "the starter's speech tower"
     takes: ClassVar[frozenset[str]] = frozenset({"beams", "vocabulary"})
+    beams: ClassVar[int] = 32
 
-    def __init__(self, encoder: StarterAudio) -> None:
-        self.encoder = encoder
+    def __init__(self, encoder: StarterAudio, texts: Encoder | None = None) -> None:
+        self.encoder, self.texts = encoder, texts
+        self._vectors = functools.lru_cache(maxsize=VOCABULARIES_KEPT)(self._encoded)
 
     def read(self, source: Source, options: Options, progress: Progress) -> Reading:
         words: list[Word] = []
-        n_samples = 0
+        n_samples, loudest = 0, 0.0
         for start, samples in utterances(source.blocks(RATE_HZ), RATE_HZ, LONGEST_S):
             n_samples = start + len(samples)
-            if not is_silent(samples):
+            energy = float(np.square(samples).mean())
+            loudest = max(loudest, energy)
+            # log-mels are relative to a window's own loudest: of one that is far quieter, they would be noise
+            if not is_silent(samples) and energy >= loudest * 10 ** (QUIET_DB / 10):
                 mel, lead_s = _trimmed(samples)
-                for word in self.words(self.logs(mel), options.beams or BEAMS, options.vocabulary):
+                for word in self._said(mel, options):
                     by_s = start / RATE_HZ + lead_s
-                    words.append(Word(word.start_s + by_s, word.end_s + by_s, word.text))
+                    words.append(Word(round(word.start_s + by_s, 3), round(word.end_s + by_s, 3), word.text))
             progress(n_samples / RATE_HZ, None)
         duration_s = n_samples / RATE_HZ
         words = [Word(one.start_s, min(one.end_s, duration_s), one.text) for one in words]
@@ -70,23 +82,38 @@ class StarterReader:
             found: NDArray[np.float32] = net.characters(states)[0].cpu().numpy()
         return found
 
-    def words(
-        self, logs: NDArray[np.float32], beams: int, vocabulary: Sequence[str] | None = None
-    ) -> list[Word]:
-        """What log-probabilities (steps, classes) read as, with times in seconds from the first step."""
-        if vocabulary is not None:
-            reading: Sequence[int] = self._likeliest(logs, vocabulary)
-        elif beams == 1:
-            reading = [one for one, _, _ in greedy(logs)]
-        else:
-            reading = beam_search(logs, beams)[0][0]
+    def _said(self, mel: torch.Tensor, options: Options) -> list[Word]:
+        if options.vocabulary is None:
+            return self.words(self.logs(mel), options.beams or self.beams)
+        logs = self.logs(mel)
+        scores = self.scores(mel, logs, options.vocabulary)
+        if not np.isfinite(scores).any():
+            return []  # too short for any of them
+        reading = letters(options.vocabulary[int(scores.argmax())])
         return _words(reading, align(logs, reading))
 
-    @staticmethod
-    def _likeliest(logs: NDArray[np.float32], vocabulary: Sequence[str]) -> list[int]:
+    def words(self, logs: NDArray[np.float32], beams: int) -> list[Word]:
+        """What log-probabilities (steps, classes) read as, with times in seconds from the first step."""
+        if beams == 1:
+            return _words([one for one, _, _ in greedy(logs)], [span for _, *span in greedy(logs)])
+        reading = beam_search(logs, beams, shipped())[0][0]
+        return _words(reading, align(logs, reading))
+
+    def scores(
+        self, mel: torch.Tensor, logs: NDArray[np.float32], vocabulary: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """How well each of some words fits: by its letters, and by how near its vector is to that of the sound."""
         readings = [letters(one) for one in vocabulary]
-        scores = forward_scores(logs, readings)
-        return readings[int(scores.argmax())] if np.isfinite(scores).any() else []
+        found = forward_scores(logs, readings) + EACH_LETTER * np.array([len(one) for one in readings])
+        if self.texts is not None:
+            with torch.inference_mode():
+                length = torch.tensor([len(mel)], device=self.encoder.device)
+                vector = self.encoder.net(mel[None].to(self.encoder.device), length)[0].float().cpu().numpy()
+            found += NEARNESS * (self._vectors(tuple(vocabulary)) @ vector)
+        return found
+
+    def _encoded(self, vocabulary: tuple[str, ...]) -> NDArray[np.float32]:
+        return self.texts.encode([Text(one) for one in vocabulary])  # type: ignore[union-attr]
 
 
 def letters(text: str) -> list[int]:

@@ -1,9 +1,9 @@
 """Whisper, of any size: hours of sound window by window, as `WhisperForConditionalGeneration.generate` does it.
 
 Its `generate` keeps the log-mels of the whole sound, and of every window the probabilities of all words until the last
-is done: tens of gigabytes for some hours. Here it is given one window after another and the windows follow on each other
-by its own rule (section 3.8 of https://arxiv.org/abs/2212.04356), so that tokens and times are the same. What it writes
-into the silence it fills short sounds up with is dropped: segments that begin after the sound has ended.
+is done: tens of gigabytes for some hours. Here it is given one window after another, and they follow on each other by
+its own rule (section 3.8 of https://arxiv.org/abs/2212.04356), so that tokens and times are the same. What it writes
+into the silence with which it fills up short sounds is dropped: segments that begin after the sound has ended.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class WhisperReader:
             self.prompt_ids(options.prompt)
 
     def prompt_ids(self, prompt: str) -> Tensor:
-        """(n,) token ids, the first of which says that a prompt follows. Raises InvalidInput if it is too long, or holds
-        a token of Whisper's own."""
+        """(n,) token ids, of which the first says that a prompt follows. Raises InvalidInput if it is too long, or
+        holds a token of Whisper's own."""
         import torch
 
         try:

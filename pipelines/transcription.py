@@ -7,23 +7,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from multimodal.core.catalog import FOLDER_PREFIXES, close_matches, load
-from multimodal.core.errors import InvalidInput, MultimodalError, UnknownModel
+from multimodal.core.errors import EncoderError, InvalidInput, UnknownModel
 from multimodal.core.pipeline import Pipeline, one_or_many
 from multimodal.core.runtime import Precision, Runtime
 from multimodal.core.space import Space
 from multimodal.core.types import Modality
-from multimodal.pipelines._transcription_options import Options, Progress, Reader, Reading, Source
+from multimodal.pipelines._transcription_options import Options, Progress, Reader, Source
 from multimodal.pipelines._transcription_result import Segment, Transcription, Word
 
 __all__ = ["Segment", "Transcription", "TranscriptionPipeline", "Word"]
 
+ROOM = "precision='bfloat16'"
 KNOWN = (
     "starter",
     *(f"hf/openai/whisper-{size}" for size in ("tiny", "base", "small", "medium", "large-v3", "large-v3-turbo")),
@@ -71,12 +73,14 @@ class TranscriptionPipeline(Pipeline):
         family, _, rest = name.partition("/")
         if family == "hf":
             return cls(_transformers(rest, runtime, revision, offline), name)
+        if family == "faster-whisper" and rest:
+            return cls(_faster(rest, runtime, revision, offline), name)
         if name == "starter":
             return cls(_starter(load(name, device=device, precision=precision)), name)
         hint = close_matches(name, KNOWN) or close_matches(name, [one.rpartition("/")[2] for one in KNOWN])
         raise UnknownModel(
-            f"no speech model is called {name!r}; {hint}write 'starter', 'hf/<owner>/<name>' (as in {KNOWN[1]!r}), or a "
-            "folder as './my-whisper'"
+            f"no speech model is called {name!r}; {hint}write 'starter', 'hf/<owner>/<name>' as in {KNOWN[1]!r}, "
+            "'faster-whisper/<name>', or a folder as './my-whisper'"
         )
 
     def __call__(
@@ -117,7 +121,7 @@ class TranscriptionPipeline(Pipeline):
         vocabulary: only these may be said, and the likeliest is taken (starter).
         progress: called with the seconds done and the seconds in all (None while unknown).
         Raises InvalidInput for nonsense or an option the model does not take, MediaError for a file that is no sound,
-        MissingExtra.
+        MissingExtra, EncoderError where memory does not suffice, saying what to turn down.
         """
         from multimodal.pipelines._transcription_sound import as_sound
 
@@ -145,12 +149,13 @@ class TranscriptionPipeline(Pipeline):
             )
 
     def _transcribed(self, sound: Source, options: Options, vad: bool, progress: Progress) -> Transcription:
-        if vad:
-            from multimodal.pipelines._transcription_vad import read_speech
+        from multimodal.pipelines._transcription_vad import read_speech
 
-            reading = read_speech(self.reader, sound, options, progress)
-        else:
-            reading = self._read(sound, options, progress)
+        with self._room(options):
+            if vad:
+                reading = read_speech(self.reader, sound, options, progress)
+            else:
+                reading = self.reader.read(sound, options, progress)
         return Transcription(
             reading.text,
             reading.language,
@@ -160,8 +165,22 @@ class TranscriptionPipeline(Pipeline):
             self.name,
         )
 
-    def _read(self, sound: Source, options: Options, progress: Progress) -> Reading:
-        return self.reader.read(sound, options, progress)
+    @contextlib.contextmanager
+    def _room(self, options: Options) -> Iterator[None]:
+        """Says what to turn down where memory does not suffice."""
+        import torch
+
+        try:
+            yield
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            full = isinstance(error, torch.OutOfMemoryError | MemoryError)
+            if not full and "can't allocate" not in str(error) and "out of memory" not in str(error):
+                raise
+            knobs = [f"batch_size={options.batch_size // 2}"] if options.batch_size > 1 else []
+            knobs += [f"beams={max(1, options.beams // 2)}"] if (options.beams or 1) > 1 else []
+            raise EncoderError(
+                f"{self.name!r} ran out of memory: try {', '.join([*knobs, ROOM])}, or a smaller model"
+            ) from error
 
 
 def _unheard(done_s: float, total_s: float | None) -> None:
@@ -194,7 +213,7 @@ def _starter(space: Space) -> Reader:
         raise UnknownModel(
             f"the space {space.name!r} {heard}: transcription takes 'starter', or a speech model such as {KNOWN[1]!r}"
         )
-    return StarterReader(encoder)
+    return StarterReader(encoder, space.encoders.get(Modality.TEXT))
 
 
 def _transformers(rest: str, runtime: Runtime, revision: str | None, offline: bool) -> Reader:
@@ -210,3 +229,9 @@ def _transformers(rest: str, runtime: Runtime, revision: str | None, offline: bo
     readers: dict[str, Any] = {"whisper": WhisperReader, "ctc": CtcReader, "seq2seq": SequenceReader}
     reader: Reader = readers[checkpoint.kind](checkpoint)
     return reader
+
+
+def _faster(rest: str, runtime: Runtime, revision: str | None, offline: bool) -> Reader:
+    from multimodal.pipelines._transcription_faster import load as load_faster
+
+    return load_faster(rest, runtime, revision, offline)

@@ -17,6 +17,7 @@ from multimodal.cli.encode import classify, embed
 from multimodal.cli.find import search
 from multimodal.cli.indexing import index
 from multimodal.cli.map import map as draw_map
+from multimodal.cli.transcribe import transcribe
 
 app = typer.Typer(
     name="multimodal",
@@ -60,6 +61,7 @@ app.command(rich_help_panel="Find")(search)
 app.command(rich_help_panel="Understand")(classify)
 app.command(rich_help_panel="Understand")(embed)
 app.command(rich_help_panel="Understand")(doctor)
+app.command(rich_help_panel="Make")(transcribe)
 app.command(rich_help_panel="Make")(bridge)
 app.command(rich_help_panel="Make")(caption)
 app.command("map", rich_help_panel="See")(draw_map)

@@ -63,7 +63,9 @@ def whisper_tokenizer() -> Any:
     return tokenizer
 
 
-def whisper(folder: Path, *, english: bool = False, seed: int = 0, heads: bool = True) -> Path:
+def whisper(
+    folder: Path, *, english: bool = False, seed: int = 0, heads: bool = True, longest: int = 64
+) -> Path:
     """A Whisper of two layers whose random weights write different things for different sounds."""
     tokenizer = whisper_tokenizer()
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
@@ -76,7 +78,7 @@ def whisper(folder: Path, *, english: bool = False, seed: int = 0, heads: bool =
         decoder_attention_heads=2,
         encoder_ffn_dim=64,
         decoder_ffn_dim=64,
-        max_target_positions=64,
+        max_target_positions=longest,
         num_mel_bins=80,
         pad_token_id=ids["<|endoftext|>"],
         bos_token_id=ids["<|endoftext|>"],
@@ -94,7 +96,7 @@ def whisper(folder: Path, *, english: bool = False, seed: int = 0, heads: bool =
     said: dict[str, Any] = {
         **{name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")},
         "decoder_start_token_id": config.decoder_start_token_id,
-        "max_length": 64,
+        "max_length": longest,
         "no_timestamps_token_id": ids["<|notimestamps|>"],
         "prev_sot_token_id": ids["<|startofprev|>"],
         "is_multilingual": not english,
