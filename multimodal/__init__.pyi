@@ -28,6 +28,8 @@ from .index import Index as Index
 from .pipelines.captioning import Caption as Caption
 from .pipelines.captioning import CaptioningPipeline as CaptioningPipeline
 from .pipelines.classification import ZeroShotClassificationPipeline as ZeroShotClassificationPipeline
+from .pipelines.generation import Generation as Generation
+from .pipelines.generation import GenerationPipeline as GenerationPipeline
 from .pipelines.retrieval import RetrievalPipeline as RetrievalPipeline
 from .pipelines.transcription import Transcription as Transcription
 from .pipelines.transcription import TranscriptionPipeline as TranscriptionPipeline

@@ -15,6 +15,7 @@ from multimodal.cli.demo import demo
 from multimodal.cli.doctor import doctor
 from multimodal.cli.encode import classify, embed
 from multimodal.cli.find import search
+from multimodal.cli.generate import generate
 from multimodal.cli.indexing import index
 from multimodal.cli.map import map as draw_map
 from multimodal.cli.transcribe import transcribe
@@ -62,6 +63,7 @@ app.command(rich_help_panel="Understand")(classify)
 app.command(rich_help_panel="Understand")(embed)
 app.command(rich_help_panel="Understand")(doctor)
 app.command(rich_help_panel="Make")(transcribe)
+app.command(rich_help_panel="Make")(generate)
 app.command(rich_help_panel="Make")(bridge)
 app.command(rich_help_panel="Make")(caption)
 app.command("map", rich_help_panel="See")(draw_map)
