@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -16,6 +17,7 @@ import soundfile
 import multimodal.encoders
 from multimodal.core.space import Space
 from multimodal.index import Index
+from multimodal.index.table import Origin, Row
 
 FAMILIES = Path(__file__).parent / "families"
 NAME = "multimodal.encoders.plain"
@@ -29,6 +31,46 @@ def plain() -> Iterator[ModuleType]:
         yield importlib.import_module(NAME)
         del sys.modules[NAME]
         del multimodal.encoders.plain  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def wide() -> Iterator[Space]:
+    """A space of 64 numbers a vector, the family `wide`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multimodal.encoders, "__path__", [*multimodal.encoders.__path__, str(FAMILIES)])
+        yield importlib.import_module("multimodal.encoders.wide").load()
+        del sys.modules["multimodal.encoders.wide"]
+        del multimodal.encoders.wide  # type: ignore[attr-defined]
+
+
+def fill(
+    index: Index,
+    vectors: np.ndarray,
+    ids: Sequence[str] | None = None,
+    texts: Sequence[str | None] | None = None,
+    metadata: Sequence[dict[str, Any]] | None = None,
+    uris: Sequence[str | None] | None = None,
+) -> None:
+    """Writes rows with these unit vectors (n, dim) without encoding anything: text and image by turns."""
+    n = len(vectors)
+    columns = zip(
+        ids or [f"{place:06}" for place in range(n)],
+        uris or [None] * n,
+        [("text", "image")[place % 2] for place in range(n)],
+        texts or [None] * n,
+        metadata or [{}] * n,
+        strict=True,
+    )
+    rows = [Row(*values) for values in columns]
+    index._store.upsert(rows, [Origin(row.id) for row in rows], vectors.astype(np.float32))
+
+
+def clusters(n: int, dim: int, seed: int = 0, centres: int = 50, spread: float = 0.6) -> np.ndarray:
+    """Unit vectors (n, dim) in clusters that all lie to one side, as CLIP's do."""
+    rng = np.random.default_rng(seed)
+    middles = np.random.default_rng(99).standard_normal((centres, dim)) + 1.0
+    rows = middles[rng.integers(0, centres, n)] + spread * rng.standard_normal((n, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 @pytest.fixture
