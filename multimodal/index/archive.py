@@ -69,21 +69,31 @@ class _Member(tarfile.TarInfo):
 
 
 def _samples(path: Path) -> Iterator[tuple[str, Sample]]:
+    """(key, what has it). If the archive breaks off, the last sample is what there is of it."""
     key, sample = "", Sample()
+    try:
+        for of_key, kind, member in _members(path):
+            if of_key != key and sample:
+                yield key, sample
+                sample = Sample()
+            key = of_key
+            sample[kind] = member
+    except BROKEN:
+        if sample:
+            yield key, sample
+        raise
+    if sample:
+        yield key, sample
+
+
+def _members(path: Path) -> Iterator[tuple[str, str, Blob | Failed]]:
     with tarfile.open(path, "r|*", tarinfo=_Member) as tar:
         for member in tar:
             tar.members = []  # type: ignore[attr-defined]  # else every header ever read is kept
             folder, slash, name = member.name.rpartition("/")
             stem, _, kind = name.partition(".")
-            if not member.isfile() or not stem:  # hidden files have none
-                continue
-            if folder + slash + stem != key:
-                if sample:
-                    yield key, sample
-                key, sample = folder + slash + stem, Sample()
-            sample[kind.lower()] = _read(path, tar, member)
-    if sample:
-        yield key, sample
+            if member.isfile() and stem:  # hidden files have none
+                yield folder + slash + stem, kind.lower(), _read(path, tar, member)
 
 
 def _read(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Blob | Failed:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from multimodal.index.entry import Blob, Entry
+from multimodal.index.entry import Blob, Entry, Source, WasRead
 from multimodal.index.ledger import Failed
 from multimodal.index.store import Store
 from multimodal.index.things import Thing, look
@@ -16,10 +16,13 @@ BLOCK_BYTES = 32 << 20  # of things that are in memory
 BLOCK_S = 0.5  # to wait for a slow source before what came so far is taken up
 
 
-class Block(NamedTuple):
-    """Things and failures in the order of the source; whether that has ended; what it raised, if it did."""
+Looked = Thing | Failed | WasRead
 
-    things: list[Thing | Failed]
+
+class Block(NamedTuple):
+    """What came, in the order of the source; whether that has ended; what it raised, if it did."""
+
+    things: list[Looked]
     last: bool
     error: BaseException | None = None
 
@@ -27,18 +30,18 @@ class Block(NamedTuple):
 class Blocks:
     """Draws entries from a source, as many at a time as are worth one question to the index."""
 
-    def __init__(self, entries: Iterator[Entry | Failed], store: Store) -> None:
+    def __init__(self, entries: Iterator[Source], store: Store) -> None:
         self._entries, self._store = entries, store
         self._size = FIRST
 
     def next(self) -> Block:
         """The next block. What the source raises ends it, and the entries just before are dropped with it."""
-        drawn: list[Entry | Failed] = []
+        drawn: list[Source] = []
         n_bytes, began = 0, time.monotonic()
         try:
             for entry in self._entries:
                 drawn.append(entry)
-                n_bytes += 0 if isinstance(entry, Failed) else memory(entry.value)
+                n_bytes += memory(entry.value) if isinstance(entry, Entry) else 0
                 late = time.monotonic() - began >= BLOCK_S
                 if len(drawn) >= self._size or n_bytes >= BLOCK_BYTES or late:
                     self._size = min(2 * self._size, LARGEST)
@@ -47,9 +50,9 @@ class Blocks:
             return Block([], last=True, error=error)
         return Block(self.look(drawn), last=True)
 
-    def look(self, drawn: list[Entry | Failed]) -> list[Thing | Failed]:
+    def look(self, drawn: list[Source]) -> list[Looked]:
         """Each entry as a thing, with what the index has of it."""
-        things = [one if isinstance(one, Failed) else look(one) for one in drawn]
+        things = [one if isinstance(one, Failed | WasRead) else look(one) for one in drawn]
         known = self._store.known([one.id for one in things if isinstance(one, Thing)])
         for one in things:
             if isinstance(one, Thing):

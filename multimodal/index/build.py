@@ -16,7 +16,7 @@ from typing import Any
 
 from multimodal.core.space import Space
 from multimodal.index import sources
-from multimodal.index.entry import Entry
+from multimodal.index.entry import Entry, Source, WasRead
 from multimodal.index.filters import check_metadata, whole_number
 from multimodal.index.job import Job, Options
 from multimodal.index.ledger import Failed, Ledger
@@ -108,7 +108,7 @@ def _settle_folders(ledger: Ledger) -> None:
                 ledger.settle(failed.key)
 
 
-def _failed_entries(failures: Sequence[Failed], skip: Path) -> Iterator[Entry | Failed]:
+def _failed_entries(failures: Sequence[Failed], skip: Path) -> Iterator[Source]:
     """What is in the ledger, as it was given: files by their path, the rest from the table or archive it is in."""
     files = (
         Entry(Path(one.path), one.uri, one.id, one.metadata)
@@ -125,7 +125,9 @@ def _failed_entries(failures: Sequence[Failed], skip: Path) -> Iterator[Entry | 
         given = Given(None, dict(columns) or None, skip)
         whole = wanted.get(container)  # it broke off, or could not be read at all
         for entry in sources.inside(Path(container), None if whole is None else whole.metadata, given):
-            if isinstance(entry, Failed):
+            if isinstance(entry, WasRead):
+                yield entry
+            elif isinstance(entry, Failed):
                 if whole or entry.key in wanted:
                     yield entry
             elif (one := wanted.get(_key(entry))) is not None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from multimodal.core.errors import InvalidInput
 from multimodal.index.filters import MAX_INT, check_metadata
+from multimodal.index.ledger import Failed
 from multimodal.index.results import Metadata, Scalar
 
 ROLES = ("path", "text", "id")  # what a column of a table may be; every other one is metadata
@@ -53,6 +54,15 @@ class Entry(NamedTuple):
     columns: dict[str, str] | None = None
     file: tuple[int, int] | None = None
     cut: bool = False
+
+
+class WasRead(NamedTuple):
+    """A table or archive was read to its end: if that failed before, it does not any more."""
+
+    container: str
+
+
+Source = Entry | Failed | WasRead  # what a source gives, one after another
 
 
 def roles(names: Sequence[str], given: Mapping[str, str] | None, where: str) -> dict[str, str]:

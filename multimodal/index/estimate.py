@@ -21,7 +21,7 @@ from multimodal.core.types import Modality
 from multimodal.index import sources
 from multimodal.index.blocks import Blocks, memory
 from multimodal.index.content import TEXT_SUFFIXES
-from multimodal.index.entry import Blob, Entry
+from multimodal.index.entry import Blob, Entry, WasRead
 from multimodal.index.job import Job, Options
 from multimodal.index.ledger import Failed, Ledger
 from multimodal.index.results import Estimate
@@ -70,7 +70,7 @@ def estimate(
     entries = sources.entries(source, None, given)
     kinds: dict[str, _Kind] = {}
     unchanged = failed = 0
-    for thing in _things(Blocks(entries, store or _Nowhere())):  # type: ignore[arg-type]
+    for thing in _looked(Blocks(entries, store or _Nowhere())):  # type: ignore[arg-type]
         if isinstance(thing, Failed):
             failed += 1
         elif thing.has_same_state or thing.has_same_content:
@@ -91,12 +91,12 @@ def estimate(
     )
 
 
-def _things(blocks: Blocks) -> Iterator[Thing | Failed]:
+def _looked(blocks: Blocks) -> Iterator[Thing | Failed]:
     while True:
         block = blocks.next()
         if block.error is not None:
             raise block.error
-        yield from block.things
+        yield from (one for one in block.things if not isinstance(one, WasRead))
         if block.last:
             return
 

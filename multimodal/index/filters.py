@@ -35,35 +35,53 @@ def condition(
     Raises InvalidInput for a modality or a `where` that cannot be understood, UnsupportedModality for a modality
     that the space (and so the index) cannot hold.
     """
-    parts = []
-    if modality is not None:
-        names = [modality] if isinstance(modality, str) else list(modality)
-        parts.append(is_in("modality", [str(_modality(name, space)) for name in names], "modality"))
-    if where is not None:
-        if not isinstance(where, Mapping):
-            raise InvalidInput(
-                f"where must be a mapping such as {{'album': 'x'}}, got {type(where).__name__}"
-            )
-        parts += [_matches(_key(key), wanted) for key, wanted in where.items()]
+    names, rest = modalities(space, modality), matching(where)
+    parts = ([] if names is None else [is_in("modality", names, "modality")]) + (
+        [] if rest is None else [rest]
+    )
     return " AND ".join(f"({part})" for part in parts) or None
 
 
-def whole_number(value: Any, what: str) -> int:
-    """A count. Raises InvalidInput unless it is a whole number of at least 1."""
+def modalities(space: Space, modality: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """The names of modalities, or None for all. Raises InvalidInput, UnsupportedModality."""
+    if modality is None:
+        return None
+    names = [modality] if isinstance(modality, str) else list(modality)
+    if not names:
+        raise InvalidInput(_empty("modality"))
+    return tuple(str(_modality(name, space)) for name in names)
+
+
+def matching(where: Mapping[str, Any] | None) -> str | None:
+    """The condition on metadata, or None if everything passes. Raises InvalidInput."""
+    if where is None:
+        return None
+    if not isinstance(where, Mapping):
+        raise InvalidInput(f"where must be a mapping such as {{'album': 'x'}}, got {type(where).__name__}")
+    parts = [_matches(_key(key), wanted) for key, wanted in where.items()]
+    return " AND ".join(f"({part})" for part in parts) or None
+
+
+def whole_number(value: Any, what: str, *, least: int = 1) -> int:
+    """A count. Raises InvalidInput unless it is a whole number of at least `least`."""
     try:
-        n = 0 if isinstance(value, bool) else operator.index(value)
+        n = least - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        n = 0
-    if n < 1:
-        raise InvalidInput(f"{what} must be a whole number of at least 1, got {value!r}")
+        n = least - 1
+    if n < least:
+        raise InvalidInput(f"{what} must be a whole number of at least {least}, got {value!r}")
     return n
 
 
 def is_in(column: str, values: Sequence[str], what: str) -> str:
     """`column IN (…)`. Raises InvalidInput if there are no values."""
     if not values:
-        raise InvalidInput(f"the list for {what} is empty, so nothing could match; leave it out to match all")
+        raise InvalidInput(_empty(what))
     return f"{column} IN ({', '.join(map(_quoted, values))})"
+
+
+def _empty(what: str) -> str:
+    return f"the list for {what} is empty, so nothing could match; leave it out to match all"
 
 
 def begins_with(column: str, start: str) -> str:

@@ -8,20 +8,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
-from multimodal.core.catalog import load
-from multimodal.core.errors import IndexStateError, InvalidInput, UnknownModel
 from multimodal.core.pipeline import as_space
 from multimodal.core.space import Space
 from multimodal.core.types import Item
 from multimodal.index import build
 from multimodal.index import estimate as estimating
-from multimodal.index import search as searching
 from multimodal.index import sync as syncing
+from multimodal.index.ask import Mode, ask
 from multimodal.index.build import How
-from multimodal.index.filters import condition, whole_number
+from multimodal.index.filters import condition
 from multimodal.index.ledger import Ledger
 from multimodal.index.lock import writing
+from multimodal.index.opening import folder_of, load_again, refuse_other
+from multimodal.index.query import Query
 from multimodal.index.results import AddReport, Estimate, Failure, Hits, Progress
+from multimodal.index.search import Searcher
 from multimodal.index.sources import check_ids
 from multimodal.index.store import Store, is_store
 from multimodal.index.table import About
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     OneQuery = str | Path | Item | PIL.Image.Image | Mapping[str, Any]
 
-FINGERPRINT_SHOWN = 12
+MANY_ITEMS = 10_000_000  # of which sketches take 480 MB and 40 ms on one core
 
 
 class Index:
@@ -45,6 +46,7 @@ class Index:
     def __init__(self, store: Store, space: Space) -> None:
         self._store = store
         self._space = space
+        self._searcher = Searcher(store)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], space: Space | str | os.PathLike[str]) -> Self:
@@ -62,7 +64,7 @@ class Index:
             dim=loaded.dim,
             modalities=tuple(map(str, loaded.modalities)),
         )
-        return cls(Store.create(_folder(path), about), loaded)
+        return cls(Store.create(folder_of(path), about), loaded)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], space: Space | str | os.PathLike[str] | None = None) -> Self:
@@ -71,15 +73,15 @@ class Index:
         Raises IndexStateError if there is no index, if its space cannot be loaded by name, or if `space` is
         another one.
         """
-        store = Store.open(_folder(path))
-        loaded = _load_again(store) if space is None else as_space(space)
-        _refuse_other(store, loaded)
+        store = Store.open(folder_of(path))
+        loaded = load_again(store) if space is None else as_space(space)
+        refuse_other(store, loaded)
         return cls(store, loaded)
 
     @staticmethod
     def exists(path: str | os.PathLike[str]) -> bool:
         """Whether there is an index in a folder."""
-        return is_store(_folder(path))
+        return is_store(folder_of(path))
 
     @property
     def path(self) -> Path:
@@ -136,7 +138,9 @@ class Index:
         IndexBusy if the wait is over, IndexStateError if the index cannot be written; what was written before is kept.
         """
         how = How(dedupe, batch_size, threads, wait, progress)
-        return build.add(self._store, self._space, source, how, ids=ids, metadata=metadata, columns=columns)
+        report = build.add(self._store, self._space, source, how, ids=ids, metadata=metadata, columns=columns)
+        self._searcher.prepare()
+        return report
 
     def sync(
         self,
@@ -161,7 +165,9 @@ class Index:
         folder is empty while the index has files from there (a disk that is not mounted looks the same).
         """
         how = How(dedupe, batch_size, threads, wait, progress)
-        return syncing.sync(self._store, self._space, source, how, metadata=metadata, columns=columns)
+        report = syncing.sync(self._store, self._space, source, how, metadata=metadata, columns=columns)
+        self._searcher.prepare()
+        return report
 
     def estimate(
         self,
@@ -198,37 +204,66 @@ class Index:
         """Tries again everything that is in `failures`, with the ids and metadata it was given with, and nothing else.
         Options and errors as in `add`."""
         how = How(False, batch_size, threads, wait, progress)
-        return build.retry_failed(self._store, self._space, how)
+        report = build.retry_failed(self._store, self._space, how)
+        self._searcher.prepare()
+        return report
 
     @overload
-    def search(self, query: OneQuery, k: int = 10, *, modality: str | Iterable[str] | None = None,
-               where: Mapping[str, Any] | None = None) -> Hits: ...  # fmt: skip
+    def search(self, query: OneQuery | Query | None = None, k: int = 10, *, text: str | None = None,
+               mode: Mode | None = None, near: Sequence[str] | str | None = None,
+               modality: str | Iterable[str] | None = None, where: Mapping[str, Any] | None = None,
+               ids: Sequence[str] | str | None = None, offset: int = 0, exact: bool = False,
+               distinct: bool = False) -> Hits: ...  # fmt: skip
 
     @overload
-    def search(self, query: list[Any] | tuple[Any, ...], k: int = 10, *,
-               modality: str | Iterable[str] | None = None,
-               where: Mapping[str, Any] | None = None) -> list[Hits]: ...  # fmt: skip
+    def search(self, query: list[Any] | tuple[Any, ...] | NDArray[Any], k: int = 10, *, text: str | None = None,
+               mode: Mode | None = None, near: Sequence[str] | str | None = None,
+               modality: str | Iterable[str] | None = None, where: Mapping[str, Any] | None = None,
+               ids: Sequence[str] | str | None = None, offset: int = 0, exact: bool = False,
+               distinct: bool = False) -> Any: ...  # fmt: skip
 
-    @overload
-    def search(self, query: NDArray[Any], k: int = 10, *, modality: str | Iterable[str] | None = None,
-               where: Mapping[str, Any] | None = None) -> Any: ...  # fmt: skip
+    def search(
+        self,
+        query: object = None,
+        k: int = 10,
+        *,
+        text: str | None = None,
+        mode: Mode | None = None,
+        near: Sequence[str] | str | None = None,
+        modality: str | Iterable[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        ids: Sequence[str] | str | None = None,
+        offset: int = 0,
+        exact: bool = False,
+        distinct: bool = False,
+    ) -> Hits | list[Hits]:
+        """The k items nearest to a query by cosine, best first, equal ones by id; a list of queries gives a list.
 
-    def search(self, query: object, k: int = 10, *, modality: str | Iterable[str] | None = None,
-               where: Mapping[str, Any] | None = None) -> Hits | list[Hits]:  # fmt: skip
-        """The k items nearest to a query by cosine, best first (equal ones by id); a list of queries gives a list.
+        query: anything the space encodes (a str is text), a float vector (dim,), a list of these, or a float array
+        (n, dim). A list of (thing, weight) pairs is one query of several parts, and so is a Query: [("beach", 1.0),
+        (photo, 0.5), ("people", -0.7)].
+        near: the id of an item, or several, to search with; these are left out of the hits. A query beside it is one
+        more part.
+        text: words to find in texts, captions and other metadata, and file names; "words in quotes" as they stand.
+        With a query or near the two orders are joined by rank (mode="hybrid"), without it is by words alone
+        (mode="text"). With a mode and no text, a query that is text gives the words.
 
-        query: anything the space encodes (a str is text), a float vector (dim,), or a list of these; a float array
-        (n, dim) is n queries.
         modality: only these, "image" or ["image", "audio"]. where: only items whose metadata match, such as
-        {"album": "x", "place": ["y", "z"], "year": {">=": 2000, "<": 2010}}. Filters come first: if k items match,
-        k are found. Every row is compared, so the answer is exact.
+        {"album": "x", "place": ["y", "z"], "year": {">=": 2000, "<": 2010}}. ids: only these. Filters come first: if
+        k items match, k are found.
+        offset: leave out so many of the first hits, for the pages of a long answer. distinct: of hits with the same
+        content, or vectors that are nearly the same (cosine 0.999), only the best.
+
+        Below some 20,000 items every vector is compared. Above, candidates are chosen by sketches of the vectors, and
+        at most half a percent of the nearest is expected to be missing; exact=True compares all, in ten times the
+        time. `hits.method` tells which it was.
         Raises InvalidInput, UnsupportedModality, MediaError.
         """
-        n = whole_number(k, "k")
-        only = condition(self._space, modality, where)
-        vectors, alone = searching.query_vectors(self._space, query)
-        found = [searching.search(self._store, vector, n, only) for vector in vectors]
-        return found[0] if alone else found
+        return ask(
+            self._searcher, self._space, query, k, text=text, mode=mode, modality=modality, where=where, offset=offset,
+            near=None if near is None else check_ids(near), ids=None if ids is None else check_ids(ids), exact=exact,
+            distinct=distinct,
+        )  # fmt: skip
 
     def rows(
         self,
@@ -244,6 +279,18 @@ class Index:
         only = condition(self._space, modality, where)
         for row, vector in self._store.rows(only, vectors=vectors):
             yield row._asdict() if vector is None else row._asdict() | {"vector": vector}
+
+    def optimize(self, *, approximate: bool | None = None, wait: float | None = None) -> None:
+        """Merges small files, and prepares all that searches would otherwise prepare when they first need it.
+
+        approximate: build LanceDB's own index over the vectors, or bring it up to date, and from then on let it answer
+        searches without a filter (exact=True goes past it); False drops it. By default it is built for more than ten
+        million items, where it is faster. wait: as in `add`. Raises IndexBusy, IndexStateError.
+        """
+        with writing(self.path, wait):
+            self._store.optimize(approximate=len(self) > MANY_ITEMS if approximate is None else approximate)
+        self._searcher.prepare()
+        self._searcher.view().prepare_words()
 
     def delete(self, ids: Sequence[str] | str) -> int:
         """Removes one id or several -> how many rows there were. An id that is not there is no error; that of a long
@@ -271,37 +318,3 @@ class Index:
         )
         title = f"<b>Index {html.escape(str(self.path))}</b><p>space {html.escape(about.space)}</p>"
         return f"{title}<table>{counts}</table>"
-
-
-def _folder(path: str | os.PathLike[str]) -> Path:
-    given: object = os.fspath(path)  # a PathLike may hold bytes
-    if not isinstance(given, str) or not given.strip() or "\0" in given:
-        raise InvalidInput(f"the path of an index must be a folder such as 'memories.lance', got {path!r}")
-    return Path(given).expanduser().absolute()
-
-
-def _load_again(store: Store) -> Space:
-    about = store.about
-    try:
-        return load(about.address)
-    except UnknownModel as error:
-        raise IndexStateError(
-            f"the index at {str(store.path)!r} was made with the space {about.space!r}, which cannot be loaded as "
-            f"{about.address!r} ({error}); give it: Index.open({str(store.path)!r}, space)"
-        ) from error
-
-
-def _refuse_other(store: Store, space: Space) -> None:
-    about = store.about
-    if space.fingerprint == about.fingerprint:
-        return
-    made = _described(about.space, about.dim, about.modalities, about.fingerprint)
-    given = _described(space.name, space.dim, space.modalities, space.fingerprint)
-    raise IndexStateError(
-        f"the index at {str(store.path)!r} was made with the space {made}, and is opened with {given}: their vectors "
-        "cannot be compared; open it with the first, or make a new index from the same files with the second"
-    )
-
-
-def _described(name: str, dim: int, modalities: Iterable[str], fingerprint: str) -> str:
-    return f"{name!r} ({' + '.join(modalities)}, dim {dim}, fingerprint {fingerprint[:FINGERPRINT_SHOWN]}…)"

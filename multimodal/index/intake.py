@@ -8,8 +8,8 @@ from functools import partial
 
 from multimodal.core.space import Space
 from multimodal.index.batches import Batcher
-from multimodal.index.blocks import LARGEST, Block, Blocks
-from multimodal.index.entry import Entry
+from multimodal.index.blocks import LARGEST, Block, Blocks, Looked
+from multimodal.index.entry import Source, WasRead
 from multimodal.index.ledger import Failed
 from multimodal.index.outlet import Outlet
 from multimodal.index.parts import Part
@@ -64,7 +64,7 @@ class Intake:
         self.blocks, self.space, self.outlet, self.twins = blocks, space, outlet, twins
         self.walker, self.workers = walker, workers
         self.ended = False  # whether the source has no more
-        self.todo: deque[Thing | Failed] = deque()  # looked at
+        self.todo: deque[Looked] = deque()  # looked at
         self.opening: dict[
             str, tuple[Thing, Opened | Failed] | None
         ] = {}  # by id, in the order of the source
@@ -107,7 +107,7 @@ class Intake:
 
     def take_again(self) -> None:
         """What had to wait comes once more, looked at anew."""
-        again: list[Entry | Failed] = [*self.outlet.again]
+        again: list[Source] = [*self.outlet.again]
         self.outlet.again = []
         self.outlet.landed.clear()
         self.walker.submit(lambda: Block(self.blocks.look(again), self.ended), self.take)
@@ -124,6 +124,8 @@ class Intake:
             thing = self.todo.popleft()
             if isinstance(thing, Failed):
                 self.outlet.tally.fail(thing)
+            elif isinstance(thing, WasRead):
+                self.outlet.tally.ledger.settle(thing.container)
             elif self.outlet.begin(thing):
                 if thing.has_same_state or thing.has_same_content:
                     self.outlet.keep(thing)

@@ -19,9 +19,8 @@ from multimodal.core.errors import IndexStateError
 from multimodal.core.space import Space
 from multimodal.index.batches import BATCH_BYTES
 from multimodal.index.blocks import Blocks
-from multimodal.index.entry import Entry
+from multimodal.index.entry import Source
 from multimodal.index.intake import Intake, Twins
-from multimodal.index.ledger import Failed
 from multimodal.index.outlet import Outlet
 from multimodal.index.prepare import Broken, Prepared, forward, prepare
 from multimodal.index.store import Known, Store
@@ -48,7 +47,7 @@ class Job:
     """Takes entries into a store. The caller holds the lock of the index."""
 
     def __init__(
-        self, entries: Iterator[Entry | Failed], store: Store, space: Space, tally: Tally, options: Options
+        self, entries: Iterator[Source], store: Store, space: Space, tally: Tally, options: Options
     ) -> None:
         self.space, self.tally = space, tally
         self.inbox: Inbox = Inbox()

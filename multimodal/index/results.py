@@ -19,9 +19,11 @@ Metadata = dict[str, Scalar]
 class Hit:
     """One thing found.
 
-    score: cosine of query and item, -1 to 1. uri: the absolute path of a file, or what the item was given, or None.
-    text: the words themselves, of a text; None for anything else. start_s, end_s: of a long sound, the part of it
-    that was found, in seconds. start_char, end_char: of a long text file, the part that `text` is, in characters.
+    score: cosine of query and item, -1 to 1; of a search by words alone, where no vectors are compared, that of the
+    words. text_score: how well its words fit (BM25, above 0), if words were searched for and it has any of them.
+    uri: the absolute path of a file, or what the item was given, or None. text: the words themselves, of a text; None
+    for anything else. start_s, end_s: of a long sound, the part of it that was found, in seconds. start_char,
+    end_char: of a long text file, the part that `text` is, in characters.
     """
 
     id: str
@@ -34,6 +36,7 @@ class Hit:
     end_s: float | None = None
     start_char: int | None = None
     end_char: int | None = None
+    text_score: float | None = None
 
     @property
     def snippet(self) -> str:
@@ -59,7 +62,15 @@ class Hit:
 
 
 class Hits(list[Hit]):
-    """The hits of one query, best first: a list that shows itself in a notebook."""
+    """The hits of one query, best first: a list that shows itself in a notebook.
+
+    method: how they were found: "exact", "sketch", "text" or "hybrid", as multimodal/index/search.py explains; "" for
+    a list made by hand.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), method: str = "") -> None:
+        super().__init__(hits)
+        self.method = method
 
     def _repr_html_(self) -> str:
         from multimodal.index import show

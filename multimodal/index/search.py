@@ -1,97 +1,128 @@
-"""Queries -> hits. Exact: every row is compared, and ties are broken by id, so that an answer never depends on chance.
+"""Queries -> hits: what every search of an index goes through.
 
-The store proposes candidates in single precision; their cosines are computed again in double, rounded to DECIMALS so
-that equal ones are equal, and sorted. So many candidates are asked for that rounding in the store cannot have hidden a
-better one.
+`Hits.method` tells how sure an answer is:
+
+    exact        no other row is nearer
+    sketch       nearly: of the nearest, half a percent at most is expected to be missing (see scan.py)
+    approximate  LanceDB's own index chose the candidates; only after optimize(approximate=True), and without filter
+    text         by words: every row that holds one of them was considered
+    hybrid       by both, joined by rank, from the first FUSED places of each
+
+Filters come first: if k rows meet them, k are found. Ties are broken by id, so that an answer depends neither on
+chance nor on how the rows lie on disk.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeGuard
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
-from multimodal.core.errors import InvalidInput
-from multimodal.core.space import Space
-from multimodal.core.types import Modality, as_item
-from multimodal.core.vectors import unit_rows
-from multimodal.index.results import Hit, Hits
+from multimodal.index import rank
+from multimodal.index.cache import Cache
+from multimodal.index.lexicon import Lexicon
+from multimodal.index.rank import Found
+from multimodal.index.results import Hits
 from multimodal.index.store import Store
-from multimodal.index.table import Row
+from multimodal.index.version import Newest
+from multimodal.index.view import Filter, Stale, View
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-DECIMALS = 9  # float32 vectors carry seven: what differs beyond is rounding, and must decide no order
-SPARE = 16  # candidates beyond k, among which ties at the border are usually settled in one pass
-STORE_ERROR = 1e-5  # how far off a distance of the store may be: float32 sums over some thousand numbers
+T = TypeVar("T")
+FUSED = 128  # and at least twice the places asked for
 
 
-def search(store: Store, vector: NDArray[np.float32], k: int, condition: str | None) -> Hits:
-    """The k rows of highest cosine with a unit vector (dim,), best first; fewer if the condition leaves fewer."""
-    n = k + SPARE
+@dataclass(frozen=True)
+class Wanted:
+    """What goes for all queries of one search. k hits from the place `offset` on; distinct: without what looks the
+    same as a better hit."""
+
+    k: int
+    only: Filter
+    offset: int = 0
+    exact: bool = False
+    distinct: bool = False
+
+    @property
+    def n(self) -> int:
+        """Places asked for, from the first on."""
+        return self.offset + self.k
+
+
+class Searcher:
+    """Searches one index, and keeps what it has read of it. May be used by several threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._cache = Cache(store.path, Newest(store.path, store.about))
+        self._lexicon = Lexicon()
+        self._view: View | None = None
+        self._lock = threading.Lock()
+
+    def view(self, *, anew: bool = False) -> View:
+        """What is in the index now. anew: nothing that was kept is used."""
+        with self._lock:
+            before = None if self._view is None else self._view.snapshot
+            snapshot = self._cache.renewed(anew=True) if anew else self._cache.snapshot(before)
+            if self._view is None or snapshot is not before:
+                self._view = View(snapshot, self._lexicon)
+            return self._view
+
+    def prepare(self) -> None:
+        """Does, in files, what the next search would have to do first."""
+        self._cache.prepare()
+
+    def run(self, search: Callable[[View], T]) -> T:
+        """A search in what is there now; once more with everything read anew, if what was kept does not fit it."""
+        try:
+            return search(self.view())
+        except Stale:
+            return search(self.view(anew=True))
+
+
+def by_vector(view: View, vectors: NDArray[np.float32], wanted: Wanted) -> list[Hits]:
+    """The hits of each of the unit queries (m, dim)."""
+
+    def find(n: int) -> list[tuple[list[Found], str]]:
+        return view.nearest(vectors, n, wanted.only, exact=wanted.exact)
+
+    return _paged(find, wanted)
+
+
+def by_words(view: View, texts: Sequence[str], wanted: Wanted) -> list[Hits]:
+    """The hits of each of some texts."""
+    return _paged(lambda n: [(view.with_words(text, n, wanted.only), "text") for text in texts], wanted)
+
+
+def by_both(view: View, vectors: NDArray[np.float32], texts: Sequence[str], wanted: Wanted) -> list[Hits]:
+    """The hits of each query and the text that goes with it."""
+
+    def find(n: int) -> list[tuple[list[Found], str]]:
+        depth = max(FUSED, 2 * n)
+        near = view.nearest(vectors, depth, wanted.only, exact=wanted.exact)
+        return [
+            (rank.fused(found, view.with_words(text, depth, wanted.only), vector), "hybrid")
+            for vector, text, (found, _) in zip(vectors, texts, near, strict=True)
+        ]
+
+    return _paged(find, wanted)
+
+
+def _paged(find: Callable[[int], list[tuple[list[Found], str]]], wanted: Wanted) -> list[Hits]:
+    """The page that is wanted, of each query; of distinct hits, more are looked for until there are enough."""
+    n = wanted.n
     while True:
-        rows, vectors, distances = store.nearest(vector, n, condition)
-        # Beyond the k-th, anything the store may have confused with it must have been seen too.
-        if len(rows) < n or distances.max() - _smallest(distances, k) > 2 * STORE_ERROR:
+        answers = find(n)
+        if not wanted.distinct:
+            break
+        kept = [(rank.distinct(found), method) for found, method in answers]
+        if all(
+            len(few) >= wanted.n or len(found) < n for (few, _), (found, _) in zip(kept, answers, strict=True)
+        ):
+            answers = kept
             break
         n *= 4
-    scores = _cosines(vectors, vector)
-    order = sorted(range(len(rows)), key=lambda i: (-scores[i], rows[i].id))
-    return Hits(_hit(rows[i], float(scores[i])) for i in order[:k])
-
-
-def query_vectors(space: Space, query: object) -> tuple[NDArray[np.float32], bool]:
-    """A query or a list of them -> (unit vectors (n, dim), whether one was given alone).
-
-    Each is anything `as_item` takes, or a float vector (dim,); a float array (n, dim) is n queries.
-    """
-    import numpy as np
-
-    space = space.for_queries
-    if _is_vector(query):
-        return unit_rows(query, space.dim), query.ndim == 1
-    if not isinstance(query, list | tuple):
-        return space.encode([as_item(query)]), True
-    if not query:
-        raise InvalidInput("the list of queries is empty; give at least one")
-    rows = np.empty((len(query), space.dim), dtype=np.float32)
-    items = []
-    for position, one in enumerate(query):
-        if not _is_vector(one):
-            items.append((position, as_item(one)))
-            continue
-        if one.ndim != 1:
-            raise InvalidInput(
-                f"query {position} has shape {one.shape}; in a list, a vector has shape ({space.dim},)"
-            )
-        rows[position] = unit_rows(one, space.dim)[0]
-    if items:
-        rows[[position for position, _ in items]] = space.encode([item for _, item in items])
-    return rows, False
-
-
-def _is_vector(value: object) -> TypeGuard[NDArray[Any]]:
-    import numpy as np
-
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
-
-
-def _smallest(distances: NDArray[np.float32], k: int) -> float:
-    import numpy as np
-
-    return float(np.partition(distances, k - 1)[k - 1])
-
-
-def _cosines(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(n, dim), (dim,) -> (n,). Row by row, so that a row's score does not depend on where it stands."""
-    import numpy as np
-
-    wide, one = vectors.astype(np.float64), query.astype(np.float64)
-    dots = (wide * one).sum(axis=1)
-    norms = np.sqrt((wide * wide).sum(axis=1)) * np.sqrt((one * one).sum())
-    return np.round(np.clip(dots / norms, -1.0, 1.0), DECIMALS)
-
-
-def _hit(row: Row, score: float) -> Hit:
-    place = (row.start_s, row.end_s, row.start_char, row.end_char)
-    return Hit(row.id, row.uri, score, Modality(row.modality), row.metadata, row.text, *place)
+    return [Hits([one.hit() for one in found[wanted.offset : wanted.n]], method) for found, method in answers]

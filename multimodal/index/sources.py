@@ -15,11 +15,11 @@ from typing import Any
 from multimodal.core.errors import InvalidInput, MediaNotFound
 from multimodal.core.types import as_item
 from multimodal.index import archive, dataset, manifest
-from multimodal.index.entry import Entry
+from multimodal.index.entry import Entry, Source, WasRead
 from multimodal.index.filters import check_metadata
 from multimodal.index.ledger import Failed
 from multimodal.index.results import Metadata
-from multimodal.index.walk import absolute, check_unicode, matches, shown, walk
+from multimodal.index.walk import absolute, check_unicode, is_there, matches, shown, walk
 
 Columns = Mapping[str, str]
 
@@ -34,7 +34,7 @@ class Given:
     skip: Path | None = None
 
 
-def entries(source: object, ids: Sequence[str] | str | None, given: Given) -> Iterator[Entry | Failed]:
+def entries(source: object, ids: Sequence[str] | str | None, given: Given) -> Iterator[Source]:
     """Everything in `source`, one by one; the parts of a folder that cannot be listed as failures.
 
     Raises at once what Index.add says of its arguments.
@@ -81,7 +81,7 @@ def length(source: object, given: Given) -> int | None:
 def _named(source: str | os.PathLike[str]) -> list[Path]:
     """A path alone, or what a pattern matches. Raises MediaNotFound."""
     path = Path(source).expanduser()
-    if path.exists() or path.is_symlink():
+    if is_there(path):
         return [path]
     found = matches(str(path))
     if found:
@@ -94,18 +94,29 @@ def _named(source: str | os.PathLike[str]) -> list[Path]:
 
 def is_many(path: Path) -> bool:
     """Whether a path is of something that holds things: a folder, a table or an archive."""
-    return path.is_dir() or manifest.is_manifest(path) or archive.is_archive(path)
+    try:
+        return path.is_dir() or manifest.is_manifest(path) or archive.is_archive(path)
+    except OSError:  # it lies in a folder without permission: what is wrong is told when it is read
+        return False
 
 
-def inside(path: Path, metadata: Metadata | None, given: Given) -> Iterator[Entry | Failed]:
+def inside(path: Path, metadata: Metadata | None, given: Given) -> Iterator[Source]:
     """What is in a folder, a table or an archive, with the metadata of that."""
     if path.is_dir():
         for one in walk(path, given.skip):
             yield one if isinstance(one, Failed) else Entry(one, shown(one), None, metadata)
-    elif manifest.is_manifest(path):
-        yield from manifest.entries(absolute(path), metadata, given.columns)
+        return
+    path = absolute(path)
+    if manifest.is_manifest(path):
+        found = manifest.entries(path, metadata, given.columns)
     else:
-        yield from archive.entries(absolute(path), metadata)
+        found = archive.entries(path, metadata)
+    whole = True
+    for entry in found:
+        whole = whole and not (isinstance(entry, Failed) and entry.key == str(path))
+        yield entry
+    if whole:
+        yield WasRead(str(path))
 
 
 def _iterable(source: object) -> Iterable[object]:
@@ -126,9 +137,7 @@ def _is_pair(value: object) -> bool:
     return isinstance(value[1], Mapping) and not {"array", "sampling_rate"} <= set(value[1])
 
 
-def _of_values(
-    source: Iterable[Any], ids: Sequence[str] | str | None, given: Given
-) -> Iterator[Entry | Failed]:
+def _of_values(source: Iterable[Any], ids: Sequence[str] | str | None, given: Given) -> Iterator[Source]:
     known = _check_ids(ids)
     if isinstance(source, Sequence):
         if len(source) == 0:
@@ -140,7 +149,7 @@ def _of_values(
     return expanded(_pairs(source, known, given.metadata), given)
 
 
-def expanded(some: Iterator[Entry], given: Given) -> Iterator[Entry | Failed]:
+def expanded(some: Iterator[Entry], given: Given) -> Iterator[Source]:
     """Entries, and in the place of a folder, table or archive what is in it."""
     for entry in some:
         if isinstance(entry.value, Path) and "\0" not in str(entry.value):

@@ -1,4 +1,4 @@
-"""Rows and vectors on disk, in LanceDB. The only module that knows it: everything else sees plain values.
+"""Rows and vectors on disk, in LanceDB. With version.py the only module that knows it: all else sees plain values.
 
 One table, `items`. What the index is (its space, the version of this layout) lies in the schema of the table, so it
 is there exactly if the table is.
@@ -58,7 +58,7 @@ class Store:
             # Beside the target, so that the final rename stays on one file system and is atomic.
             with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
                 new = Path(scratch) / "new"
-                _connect(new).create_table(TABLE, schema=schema(about))
+                connect(new).create_table(TABLE, schema=schema(about))
                 new.replace(path)
         except OSError as error:
             _refuse_existing(path)  # another process was quicker
@@ -75,7 +75,7 @@ class Store:
                 f"no index at {str(path)!r}: {found}; make one with Index.create({str(path)!r}, space)"
             )
         try:
-            table = _connect(path).open_table(TABLE)
+            table = connect(path).open_table(TABLE)
             metadata = table.schema.metadata or {}
         except (OSError, ValueError, RuntimeError) as error:
             raise IndexStateError(f"the index at {str(path)!r} is damaged or incomplete ({error}); restore it from a "
@@ -123,6 +123,27 @@ class Store:
                 error
             ):  # someone wrote meanwhile: nothing is lost, and the next one tidies
                 raise
+
+    def optimize(self, *, approximate: bool) -> None:
+        """Merges small files and, if asked, builds LanceDB's own index over the vectors, or brings it up to date; else
+        such an index is dropped.
+
+        Raises IndexStateError if it cannot be built.
+        """
+        from lancedb.index import IvfRq
+
+        self._table.optimize(cleanup_older_than=KEEP_OLD_VERSIONS)
+        built = [one.name for one in self._table.list_indices() if one.columns == ["vector"]]
+        if not approximate:
+            for name in built:
+                self._table.drop_index(name)
+        elif not built:
+            try:
+                self._table.create_index("vector", config=IvfRq(distance_type="cosine"))
+            except (ValueError, RuntimeError) as error:
+                raise IndexStateError(
+                    f"LanceDB cannot index the vectors at {str(self.path)!r} ({error}); leave out approximate=True"
+                ) from error
 
     def delete(self, ids: Sequence[str]) -> int:
         """Removes rows by their id, or by that of the thing they are a part of -> how many there were."""
@@ -181,28 +202,6 @@ class Store:
             for position, row in enumerate(layout.read_rows(batch)):
                 yield row, None if matrix is None else matrix[position]
 
-    def nearest(
-        self, vector: NDArray[np.float32], n: int, condition: str | None = None
-    ) -> tuple[list[Row], NDArray[np.float32], NDArray[np.float32]]:
-        """The n rows nearest to a vector, every row compared -> (rows, vectors (n, dim), cosine distances (n,)).
-
-        The condition is applied first, so it never costs results. Of rows equally far, any may be left out.
-        """
-        query = self._table.search(vector, vector_column_name="vector").distance_type("cosine")
-        query = (
-            query.bypass_vector_index()
-            .limit(max(1, min(n, self.count())))
-            .select([*self._shown, "vector", "_distance"])
-        )
-        if condition is not None:
-            query = query.where(condition, prefilter=True)
-        found = query.to_arrow().combine_chunks()
-        return (
-            layout.read_rows(found),
-            layout.read_vectors(found, self.about.dim),
-            found["_distance"].to_numpy(),
-        )
-
 
 def is_store(path: Path) -> bool:
     """Whether an index lies at a path."""
@@ -224,7 +223,7 @@ def _refuse_existing(path: Path) -> None:
         )
 
 
-def _connect(path: Path) -> Any:
+def connect(path: Path) -> Any:
     import lancedb
 
     # 0: look for what other processes wrote at every read, instead of never.

@@ -13,10 +13,10 @@ from multimodal.core.errors import IndexStateError, InvalidInput, MediaNotFound
 from multimodal.core.space import Space
 from multimodal.index import sources
 from multimodal.index.build import How, begun, checked
-from multimodal.index.entry import Entry
+from multimodal.index.entry import Source
 from multimodal.index.filters import is_in
 from multimodal.index.job import Job
-from multimodal.index.ledger import Failed, Ledger
+from multimodal.index.ledger import Ledger
 from multimodal.index.results import AddReport
 from multimodal.index.sources import Given
 from multimodal.index.store import Known, Store
@@ -75,13 +75,13 @@ def _roots(source: PathLike | Sequence[PathLike]) -> list[Path]:
     return roots
 
 
-class _Walked(Iterator[Entry | Failed]):
+class _Walked(Iterator[Source]):
     """Entries, and whether there were any."""
 
-    def __init__(self, entries: Iterator[Entry | Failed]) -> None:
+    def __init__(self, entries: Iterator[Source]) -> None:
         self.entries, self.any = entries, False
 
-    def __next__(self) -> Entry | Failed:
+    def __next__(self) -> Source:
         entry = next(self.entries)
         self.any = True
         return entry

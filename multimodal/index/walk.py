@@ -35,7 +35,7 @@ def walk(folder: Path, skip: Path | None = None) -> Iterator[Path | Failed]:
     seen: set[Path] = set() if skip is None else {skip.resolve()}
     root = folder.resolve()
     name = root.name or "."  # of the root of the file system
-    open_folders = [_Listing(root.parent, [name], {name})]  # a stack, so that no depth is too deep
+    open_folders = [_Listing(root.parent, [name], {name: False})]  # a stack, so that no depth is too deep
     while open_folders:
         here = open_folders[-1]
         if not here.names:
@@ -46,12 +46,13 @@ def walk(folder: Path, skip: Path | None = None) -> Iterator[Path | Failed]:
         if name not in here.folders:
             yield child
             continue
-        real = child.resolve()
-        if real in seen or is_store(real):
+        real = child.resolve() if here.folders[name] else child
+        if real in seen:
             continue
         seen.add(real)
         try:
-            open_folders.append(_list(real))
+            if not is_store(real):
+                open_folders.append(_list(real))
         except OSError as error:
             reason = f"{shown(real)}: cannot be listed ({error.strerror}); check its permissions"
             yield Failed(str(real), shown(real), "walk", reason, path=str(real))
@@ -80,6 +81,17 @@ def absolute(path: Path) -> Path:
     return path.parent.resolve() / path.name
 
 
+def is_there(path: Path) -> bool:
+    """Whether something is at a path, be it a link that leads nowhere, or hidden by a folder without permission."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def check_unicode(text: str, what: str) -> None:
     """Raises InvalidInput for a name that cannot be stored as text."""
     try:
@@ -96,22 +108,23 @@ def shown(path: object) -> str:
 
 
 class _Listing:
-    """A folder that is being walked: the names still to come, the last one first, and which of them are folders."""
+    """A folder that is being walked: the names still to come, the last one first, and which of them are folders (or
+    links to folders: True)."""
 
-    def __init__(self, folder: Path, names: list[str], folders: set[str]) -> None:
+    def __init__(self, folder: Path, names: list[str], folders: dict[str, bool]) -> None:
         self.folder, self.names, self.folders = folder, names, folders
 
 
 def _list(folder: Path) -> _Listing:
     """What a folder holds, without hidden files. Raises OSError."""
-    names, folders = [], set()
+    names, folders = [], {}
     with os.scandir(folder) as found:
         for one in found:
             if one.name.startswith("."):
                 continue
             names.append(one.name)
             if _is_folder(one):
-                folders.add(one.name)
+                folders[one.name] = one.is_symlink()
     names.sort(reverse=True)
     return _Listing(folder, names, folders)
 

@@ -44,7 +44,7 @@ def test_a_picture_finds_itself_first(cli: Cli, media: Path, index: Path) -> Non
     assert len(found["hits"]) == 2
     assert found["query"] == {"modality": "image", "text": None, "uri": str(media / "green.png")}
     place = {"start_s", "end_s", "start_char", "end_char"}
-    assert set(found["hits"][0]) == {"id", "uri", "score", "modality", "metadata", "text"} | place
+    assert set(found["hits"][0]) == {"id", "uri", "score", "modality", "metadata", "text", "text_score"} | place
 
 
 def test_a_sound_is_searched_as_a_sound(cli: Cli, media: Path, index: Path) -> None:

@@ -1,0 +1,136 @@
+"""What `Index.search` is given -> hits: checks it all, encodes the queries, and chooses the way to search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from multimodal.core.errors import InvalidInput
+from multimodal.core.space import Space
+from multimodal.index import filters, search
+from multimodal.index.query import Query, as_queries, vectors_of
+from multimodal.index.results import Hits
+from multimodal.index.search import Searcher, Wanted
+from multimodal.index.view import Filter, View
+from multimodal.index.words import Sought
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Mode = Literal["vector", "text", "hybrid"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The queries, each with the words that go with it (if the mode has any); alone: one was given, not a list."""
+
+    queries: list[Query]
+    texts: list[str]
+    mode: Mode
+    alone: bool
+    near: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, dim: int, query: object, text: str | None, mode: str | None, near: tuple[str, ...]) -> Asked:
+        """Raises InvalidInput for what does not go together."""
+        queries, alone = ([], True) if query is None else as_queries(query, dim)
+        if near and not alone:
+            raise InvalidInput(
+                f"near= goes with one query or none, and {len(queries)} were given; search one by one"
+            )
+        chosen = _mode(mode, text, bool(queries or near))
+        if chosen == "vector":
+            return cls(queries, [], chosen, alone, near)
+        texts = list(map(_words, queries)) if text is None else [text] * max(1, len(queries))
+        for one in texts:
+            Sought.of(one)  # raises before anything is encoded
+        return cls(queries, texts, chosen, alone, near)
+
+
+def _mode(mode: str | None, text: str | None, by_vector: bool) -> Mode:
+    if mode is not None and mode not in get_args(Mode):
+        raise InvalidInput(f"mode must be one of {', '.join(map(repr, get_args(Mode)))}, got {mode!r}")
+    if not by_vector and text is None:
+        raise InvalidInput("there is nothing to search for; give a query, text= or near=")
+    if mode is None:
+        mode = "vector" if text is None else "hybrid" if by_vector else "text"
+    if mode == "vector" and text is not None:
+        raise InvalidInput("mode='vector' looks at no words, but text= is given; leave out one of them")
+    if mode == "text" and text is not None and by_vector:
+        raise InvalidInput(
+            "mode='text' looks at words only, but there is a query beside text=; leave out one of them"
+        )
+    if mode == "hybrid" and not by_vector:
+        raise InvalidInput("mode='hybrid' needs a query, or near=, beside text=")
+    return mode  # type: ignore[return-value]
+
+
+def _words(query: Query) -> str:
+    words = query.words
+    if words is None:
+        raise InvalidInput(
+            "a search by words needs words, and the query is no single text; give them as text="
+        )
+    return words
+
+
+def ask(
+    searcher: Searcher,
+    space: Space,
+    query: object,
+    k: int,
+    *,
+    text: str | None,
+    mode: str | None,
+    near: Sequence[str] | None,
+    modality: str | Iterable[str] | None,
+    where: Mapping[str, Any] | None,
+    ids: Sequence[str] | None,
+    offset: int,
+    exact: bool,
+    distinct: bool,
+) -> Hits | list[Hits]:
+    """See Index.search."""
+    of = tuple(near or ())
+    only = Filter(
+        filters.modalities(space, modality),
+        filters.matching(where),
+        None if ids is None else tuple(ids),
+        without=of,
+    )
+    k, offset = filters.whole_number(k, "k"), filters.whole_number(offset, "offset", least=0)
+    wanted = Wanted(k, only, offset, exact, distinct)
+    asked = Asked.of(space.dim, query, text, mode, of)
+    if asked.mode == "text":
+        found = searcher.run(lambda view: search.by_words(view, asked.texts, wanted))
+    else:
+        vectors = _vectors(searcher, space, asked)
+        if asked.mode == "vector":
+            found = searcher.run(lambda view: search.by_vector(view, vectors, wanted))
+        else:
+            found = searcher.run(lambda view: search.by_both(view, vectors, asked.texts, wanted))
+    return found[0] if asked.alone else found
+
+
+def _vectors(searcher: Searcher, space: Space, asked: Asked) -> NDArray[np.float32]:
+    """Unit vectors of the queries (m, dim); that of `near` counts as one more part of the one query."""
+    if not asked.near:
+        return vectors_of(space, asked.queries)
+    own = searcher.run(lambda view: _of_items(view, asked.near))
+    parts = [part for query in asked.queries for part in query.parts]
+    return vectors_of(space, [Query([*parts, (own, 1.0)])])
+
+
+def _of_items(view: View, ids: Sequence[str]) -> NDArray[np.float32]:
+    """The mean direction of some items (of a long one: of its parts)."""
+    import numpy as np
+
+    known = view.version.known(ids)
+    missing = [id_ for id_ in ids if id_ not in known]
+    if missing:
+        raise InvalidInput(f"no item of the index has the id {missing[0]!r}; index.rows() lists them")
+    stored = view.take(sorted({number for numbers in known.values() for number in numbers}))
+    means = [np.mean([stored[number].vector for number in known[id_]], axis=0) for id_ in ids]
+    return np.asarray(np.mean(means, axis=0), np.float32)

@@ -1,0 +1,127 @@
+"""Search by words: the words of each part, kept with it, and the rows that fit some words best."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from multimodal.index import words
+from multimodal.index.part import Part
+from multimodal.index.scan import Pool
+from multimodal.index.version import Version
+from multimodal.index.words import Sought, Words
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FOLDER = "words"  # in that of the part
+CHECKED = 256  # rows that are read at a time to see whether a phrase is in them
+
+
+class Lexicon:
+    """Makes the words of parts when they are first asked for. May be used by several threads."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakKeyDictionary[Part, Words] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def words(self, part: Part, version: Version) -> Words:
+        with self._lock:
+            if part not in self._known:
+                self._known[part] = _read(part) or _kept(part, _made(part, version))
+            return self._known[part]
+
+
+def _made(part: Part, version: Version) -> Words:
+    return Words.of(_texts(part, version), len(part))
+
+
+def _texts(part: Part, version: Version) -> Iterator[tuple[NDArray[np.intp], list[str]]]:
+    """The texts of a part as a version has them, and the places in it at which they stand."""
+    import numpy as np
+
+    if not len(part):
+        return
+    order = np.argsort(part.numbers)
+    in_order = part.numbers[order]
+    for numbers, rows in version.rows(after=int(in_order[0]) - 1, upto=int(in_order[-1])):
+        at = np.searchsorted(in_order, numbers)
+        here = in_order[np.minimum(at, len(order) - 1)] == numbers
+        yield (
+            order[at[here]],
+            [words.text_of(row) for row, mine in zip(rows, here.tolist(), strict=True) if mine],
+        )
+
+
+def _read(part: Part) -> Words | None:
+    if part.folder is None:
+        return None
+    try:
+        return Words.read(part.folder / FOLDER)
+    except (OSError, EOFError, ValueError):
+        return None
+
+
+def _kept(part: Part, made: Words) -> Words:
+    """Written down beside the part, if that can be done; it is as good in memory."""
+    if part.folder is None:
+        return made
+    new = None
+    try:
+        new = Path(tempfile.mkdtemp(prefix="words-", dir=part.folder))
+        new.chmod(0o755)
+        made.write(new)
+        new.rename(part.folder / FOLDER)  # fails if another process was quicker, and is as good then
+    except OSError:
+        if new is not None:
+            shutil.rmtree(new, ignore_errors=True)
+    return made
+
+
+def fitting(
+    pools: Sequence[Pool], parts: Sequence[Words], sought: Sought, n: int, version: Version
+) -> list[tuple[int, float]]:
+    """The n rows that fit best, by number, with their scores; the best first, equal ones by id."""
+    import numpy as np
+
+    numbers, scores = [np.empty(0, np.uint64)], [np.empty(0, np.float32)]
+    for pool, part, found in zip(pools, parts, words.scores(parts, sought.words), strict=True):
+        if pool.mask is not None:
+            found[~pool.mask] = 0
+        for phrase in sought.phrases:
+            found[~words.holding_all(part, phrase)] = 0
+        places = np.flatnonzero(found)
+        numbers.append(pool.part.numbers[places])
+        scores.append(found[places])
+    all_scores = np.concatenate(scores)
+    order = np.argsort(-all_scores, kind="stable")
+    pairs = zip(np.concatenate(numbers)[order].tolist(), all_scores[order].tolist(), strict=True)
+    first = list(_upto_equals(_met(pairs, sought, version) if sought.phrases else pairs, n))
+    ids = version.ids([number for number, _ in first]) if len(first) > 1 else {}
+    return sorted(first, key=lambda pair: (-pair[1], ids.get(pair[0], "")))[:n]
+
+
+def _upto_equals(pairs: Iterable[tuple[int, float]], n: int) -> Iterator[tuple[int, float]]:
+    """The first n of pairs in falling order, and those that equal the n-th."""
+    last = None
+    for place, pair in enumerate(pairs, 1):
+        if last is not None and pair[1] < last:
+            return
+        yield pair
+        if place == n:
+            last = pair[1]
+
+
+def _met(pairs: Iterable[tuple[int, float]], sought: Sought, version: Version) -> Iterator[tuple[int, float]]:
+    """Those whose rows hold the phrases; read only as far as they are asked for."""
+    pairs = iter(pairs)
+    while some := list(itertools.islice(pairs, CHECKED)):
+        rows = version.take([number for number, _ in some])
+        yield from (pair for pair in some if pair[0] in rows and sought.met_by(rows[pair[0]].row))

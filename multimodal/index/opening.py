@@ -1,0 +1,48 @@
+"""Which folder an index is in, and whether a space is the one it was made with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from multimodal.core.catalog import load
+from multimodal.core.errors import IndexStateError, InvalidInput, UnknownModel
+from multimodal.core.space import Space
+from multimodal.index.store import Store
+
+FINGERPRINT_SHOWN = 12
+
+
+def folder_of(path: str | os.PathLike[str]) -> Path:
+    given: object = os.fspath(path)  # a PathLike may hold bytes
+    if not isinstance(given, str) or not given.strip() or "\0" in given:
+        raise InvalidInput(f"the path of an index must be a folder such as 'memories.lance', got {path!r}")
+    return Path(given).expanduser().absolute()
+
+
+def load_again(store: Store) -> Space:
+    about = store.about
+    try:
+        return load(about.address)
+    except UnknownModel as error:
+        raise IndexStateError(
+            f"the index at {str(store.path)!r} was made with the space {about.space!r}, which cannot be loaded as "
+            f"{about.address!r} ({error}); give it: Index.open({str(store.path)!r}, space)"
+        ) from error
+
+
+def refuse_other(store: Store, space: Space) -> None:
+    about = store.about
+    if space.fingerprint == about.fingerprint:
+        return
+    made = _described(about.space, about.dim, about.modalities, about.fingerprint)
+    given = _described(space.name, space.dim, space.modalities, space.fingerprint)
+    raise IndexStateError(
+        f"the index at {str(store.path)!r} was made with the space {made}, and is opened with {given}: their vectors "
+        "cannot be compared; open it with the first, or make a new index from the same files with the second"
+    )
+
+
+def _described(name: str, dim: int, modalities: Iterable[str], fingerprint: str) -> str:
+    return f"{name!r} ({' + '.join(modalities)}, dim {dim}, fingerprint {fingerprint[:FINGERPRINT_SHOWN]}…)"

@@ -1,0 +1,169 @@
+"""One version of an index, which stays as it is while others write: what a search reads. Beside store.py the only
+module that knows LanceDB.
+
+A version knows its rows by numbers that LanceDB gives: a row that is added or replaced gets a new one, and merging
+files gives new ones to all rows in them. A number is never given twice.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from multimodal.index import table as layout
+from multimodal.index.filters import is_in
+from multimodal.index.store import IDS_A_STATEMENT, TABLE, connect
+from multimodal.index.table import SHOWN, About, Row
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ROW = "_rowid"
+BATCH_ROWS = 8192
+PROBES, REFINED = (
+    200,
+    50,
+)  # with these it found all ten nearest of a million vectors in clusters; with 100 and 20, 96 %
+
+
+class Stored(NamedTuple):
+    """A row as it is answered, with its vector (dim,) and the hash of the content it is a part of, if known."""
+
+    row: Row
+    vector: NDArray[np.float32]
+    content: str | None
+
+
+class Newest:
+    """Where an index lies, and which version of it is the newest one."""
+
+    def __init__(self, path: Path, about: About) -> None:
+        self.path, self.about = path, about
+        self._table = connect(path).open_table(TABLE)
+
+    @property
+    def number(self) -> int:
+        """Of the newest version; what others have written since is seen."""
+        return int(self._table.version)
+
+    def version(self) -> Version:
+        """The newest version, held fast."""
+        table = connect(self.path).open_table(TABLE)
+        number = int(table.version)
+        table.checkout(number)
+        return Version(number, table, self.about)
+
+
+class Version:
+    """See the module."""
+
+    def __init__(self, number: int, table: Any, about: About) -> None:
+        self.number, self.about = number, about
+        self._table = table
+        self._names = set(table.schema.names)
+
+    def count(self) -> int:
+        return int(self._table.count_rows())
+
+    def numbers(self, condition: str | None = None, *, after: int = -1) -> NDArray[np.uint64]:
+        """Of the rows that meet a condition, or that were written after the row `after`; in no order."""
+        query = self._query(["modality"], condition, after)  # with no column at all, LanceDB reads every one
+        return _numbers(query.to_arrow())
+
+    def vectors(
+        self, *, after: int = -1
+    ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.float32]]]:
+        """Every row, or those written after another: numbers (n,), modalities (n,) as places in `about.modalities`,
+        and vectors (n, dim), batch by batch."""
+        import numpy as np
+
+        kinds = {name: place for place, name in enumerate(self.about.modalities)}
+        for batch in self._query(["modality", "vector"], None, after).to_batches(batch_size=BATCH_ROWS):
+            modalities = [kinds[name] for name in batch["modality"].to_pylist()]
+            yield _numbers(batch), np.array(modalities, np.uint8), layout.read_vectors(batch, self.about.dim)
+
+    def mean(self, n: int) -> NDArray[np.float32]:
+        """Of about n vectors from all over, (dim,)."""
+        import numpy as np
+
+        numbers = self.numbers()
+        chosen = numbers[:: max(1, len(numbers) // n)].tolist()
+        found = self._table.take_row_ids(chosen).select(["vector"]).to_arrow()
+        return np.asarray(
+            layout.read_vectors(found, self.about.dim).mean(axis=0, dtype=np.float64), np.float32
+        )
+
+    def rows(
+        self, *, after: int = -1, upto: int | None = None
+    ) -> Iterator[tuple[NDArray[np.uint64], list[Row]]]:
+        """Rows without their vectors, all or those between two numbers: numbers (n,) and rows, batch by batch."""
+        condition = None if upto is None else f"{ROW} <= {upto}"
+        for batch in self._query(self._shown, condition, after).to_batches(batch_size=BATCH_ROWS):
+            yield _numbers(batch), layout.read_rows(batch)
+
+    def ids(self, numbers: Sequence[int]) -> dict[int, str]:
+        """The ids of rows by number; those that this version does not have are left out."""
+        found = self._table.take_row_ids(list(numbers)).select(["id"]).with_row_id().to_arrow()
+        return dict(zip(_numbers(found).tolist(), found["id"].to_pylist(), strict=True))
+
+    def take(self, numbers: Sequence[int]) -> dict[int, Stored]:
+        """Rows by number; those that this version does not have are left out."""
+        if not numbers:
+            return {}
+        columns = [*self._shown, "vector"] + ["content"] * ("content" in self._names)
+        found = (
+            self._table.take_row_ids(list(numbers)).select(columns).with_row_id().to_arrow().combine_chunks()
+        )
+        rows = layout.read_rows(found)
+        vectors = layout.read_vectors(found, self.about.dim)
+        contents = found["content"].to_pylist() if "content" in self._names else [None] * len(rows)
+        return dict(zip(_numbers(found).tolist(), map(Stored, rows, vectors, contents), strict=True))
+
+    @functools.cached_property
+    def is_approximate(self) -> bool:
+        """Whether LanceDB has an index of its own over the vectors."""
+        return any(one.columns == ["vector"] for one in self._table.list_indices())
+
+    def approximately(
+        self, vector: NDArray[np.float32], n: int
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+        """The n rows that LanceDB's index finds nearest to a unit vector (dim,) -> (numbers, cosines)."""
+        import numpy as np
+
+        query = self._table.search(vector, vector_column_name="vector").distance_type("cosine").limit(n)
+        query = query.nprobes(PROBES).refine_factor(REFINED).select(["_distance"]).with_row_id(True)
+        found = query.to_arrow()
+        return _numbers(found), 1 - found["_distance"].to_numpy().astype(np.float32)
+
+    def known(self, ids: Sequence[str]) -> dict[str, list[int]]:
+        """The numbers of the row with each id, or of the parts of the thing with that id; the others are left out."""
+        found: dict[str, list[int]] = {}
+        for start in range(0, len(ids), IDS_A_STATEMENT):
+            part = ids[start : start + IDS_A_STATEMENT]
+            for name in ("source", "id") if "source" in self._names else ("id",):
+                table = self._query([name], is_in(name, part, "ids")).to_arrow()
+                here: dict[str, list[int]] = {}
+                for id_, number in zip(table[name].to_pylist(), _numbers(table).tolist(), strict=True):
+                    here.setdefault(id_, []).append(number)
+                found |= here  # a row's own id goes before that of a thing it is a part of
+        return found
+
+    @property
+    def _shown(self) -> list[str]:
+        return [name for name in SHOWN if name in self._names]
+
+    def _query(self, columns: list[str], condition: str | None = None, after: int = -1) -> Any:
+        parts = ([] if condition is None else [f"({condition})"]) + (
+            [] if after < 0 else [f"{ROW} > {after}"]
+        )
+        query = self._table.search().select(columns).with_row_id(True)
+        return query.where(" AND ".join(parts)) if parts else query
+
+
+def _numbers(found: Any) -> NDArray[np.uint64]:
+    import numpy as np
+
+    return np.asarray(found[ROW].to_numpy(), np.uint64)

@@ -1,0 +1,142 @@
+"""One version of an index, ready to be searched: which rows a filter leaves, and the nearest of them.
+
+What scan.py proposes in low precision is compared again as it is stored.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from multimodal.index import rank, scan
+from multimodal.index.cache import Snapshot
+from multimodal.index.lexicon import Lexicon, fitting
+from multimodal.index.rank import Found
+from multimodal.index.scan import Near, Pool
+from multimodal.index.version import Stored
+from multimodal.index.words import Sought
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FILTERS_KEPT = 8
+APPROXIMATE = "approximate"
+WORD_DECIMALS = 5  # BM25 is added up in single precision
+ROUNDED = (
+    2e-5  # how far cosines of the same two vectors may differ, added up in single and in double precision
+)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Only rows of these modalities, that meet a condition on metadata, and that are, or are a part of, one of the
+    things `ids`; and none of the things `without`."""
+
+    modalities: tuple[str, ...] | None = None
+    condition: str | None = None
+    ids: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
+
+
+class Stale(Exception):
+    """What was kept to search in does not fit the rows of the index."""
+
+
+class View:
+    """May be used by several threads."""
+
+    def __init__(self, snapshot: Snapshot, lexicon: Lexicon) -> None:
+        self.snapshot, self._lexicon = snapshot, lexicon
+        self.version = snapshot.version
+        self._pools: dict[Filter, list[Pool]] = {}
+        self._lock = threading.Lock()
+
+    def pools(self, only: Filter) -> list[Pool]:
+        """The rows that count, of each part."""
+        with self._lock:
+            if only not in self._pools:
+                if len(self._pools) == FILTERS_KEPT:
+                    self._pools.clear()
+                self._pools[only] = list(map(Pool, self.snapshot.parts, self._masks(only)))
+            return self._pools[only]
+
+    def _masks(self, only: Filter) -> list[NDArray[np.bool_] | None]:
+        import numpy as np
+
+        masks, parts = list(self.snapshot.live), self.snapshot.parts
+        if only.modalities is not None:
+            kinds = [self.version.about.modalities.index(name) for name in only.modalities]
+            masks = [_both(mask, np.isin(part.kinds, kinds)) for mask, part in zip(masks, parts, strict=True)]
+        for numbers in self._numbers(only):
+            masks = [_both(mask, part.mask(numbers)) for mask, part in zip(masks, parts, strict=True)]
+        if only.without:
+            numbers = self._with_ids(only.without)
+            masks = [_both(mask, ~part.mask(numbers)) for mask, part in zip(masks, parts, strict=True)]
+        return masks
+
+    def _numbers(self, only: Filter) -> Iterator[NDArray[np.uint64]]:
+        if only.condition is not None:
+            yield self.version.numbers(only.condition)
+        if only.ids is not None:
+            yield self._with_ids(only.ids)
+
+    def _with_ids(self, ids: Sequence[str]) -> NDArray[np.uint64]:
+        import numpy as np
+
+        return np.array([number for some in self.version.known(ids).values() for number in some], np.uint64)
+
+    def nearest(
+        self, vectors: NDArray[np.float32], n: int, only: Filter, *, exact: bool = False
+    ) -> list[tuple[list[Found], str]]:
+        """The n rows nearest to each of the unit queries (m, dim), the nearest first, and the method. Raises Stale."""
+        pools = self.pools(only)
+        n = max(1, min(n, sum(one.n for one in pools)))
+        if not exact and only == Filter() and self.version.is_approximate:
+            found = [Near(*self.version.approximately(query, n), APPROXIMATE) for query in vectors]
+        else:
+            found = list(scan.nearest(pools, self.snapshot.filed.basis, vectors, n, exact=exact))
+        stored = self.take(sorted({number for near in found for number in near.numbers.tolist()}))
+        return [
+            (self._ranked(query, near, stored)[:n], near.method)
+            for query, near in zip(vectors, found, strict=True)
+        ]
+
+    def _ranked(self, query: NDArray[np.float32], near: Near, stored: dict[int, Stored]) -> list[Found]:
+        import numpy as np
+
+        rows = [stored[number] for number in near.numbers.tolist()]
+        cosines = rank.cosines(query, rows)
+        rounding = max(part.rounding for part in self.snapshot.parts) + ROUNDED
+        if len(rows) and np.abs(np.array(cosines) - near.scores).max() > rounding:
+            raise Stale(f"cosines differ by more than {rounding:.1g}")
+        return rank.by_cosine(rows, cosines)
+
+    def with_words(self, text: str, n: int, only: Filter) -> list[Found]:
+        """The n rows that fit the words of a text best, the best first; fewer if fewer hold any.
+
+        Raises InvalidInput if the text holds no word, and Stale.
+        """
+        pools, sought = self.pools(only), Sought.of(text)
+        words = [self._lexicon.words(pool.part, self.version) for pool in pools]
+        found = fitting(pools, words, sought, n, self.version)
+        stored = self.take([number for number, _ in found])
+        return [Found(stored[number], None, round(score, WORD_DECIMALS)) for number, score in found]
+
+    def prepare_words(self) -> None:
+        """Does what the first search by words would have to do."""
+        for part in self.snapshot.parts:
+            self._lexicon.words(part, self.version)
+
+    def take(self, numbers: Sequence[int]) -> dict[int, Stored]:
+        """Rows by number. Raises Stale if one is not there."""
+        stored = self.version.take(numbers)
+        if len(stored) < len(numbers):
+            raise Stale(f"{len(numbers) - len(stored)} rows are not there")
+        return stored
+
+
+def _both(a: NDArray[np.bool_] | None, b: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return b if a is None else a & b
