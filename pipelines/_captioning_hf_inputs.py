@@ -13,6 +13,7 @@ from typing import Any
 from multimodal.core.errors import InvalidInput, MediaTooLarge
 from multimodal.core.types import Item, Modality
 from multimodal.encoders._hf_checkpoint import quiet, short
+from multimodal.pipelines._captioning_words import heard
 
 ASKED = {
     Modality.IMAGE: "Describe this image.",
@@ -78,8 +79,7 @@ class Inputs:
 
     def _heard(self, item: Item) -> dict[str, Any]:
         extractor = self.processor.feature_extractor
-        waveform = item.load(rate_hz=int(extractor.sampling_rate))  # type: ignore[call-arg]
-        samples = waveform.samples  # type: ignore[union-attr]
+        samples = heard(item, int(extractor.sampling_rate)).samples
         if (
             type(self.processor).__name__ == "VoxtralProcessor"
         ):  # cuts long sounds into windows, and all are heard

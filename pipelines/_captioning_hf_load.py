@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,9 @@ def _processor(name: str, folder: Path) -> Any:
                 transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True),
             )
     except ImportError as error:
-        raise MissingExtra(f"the processor of {name!r} ({short(error)})", package="it", extra="hf") from error
+        lacking = re.search(r"ackage `([\w-]+)`|requires the (\S+) library", str(error))
+        package = (lacking[1] or lacking[2]) if lacking else (error.name or "another package")
+        raise MissingExtra(f"the processor of {name!r}", package=package, extra="hf") from error
     except Exception as error:  # whatever a stranger's files provoke in transformers, told as ours
         raise CheckpointError(
             f"no processor can be made of the files of {name!r}: {short(error)}; fetch or copy them again"

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import CorruptSpace, SpaceMismatch
 from multimodal.core.space import Space
-from multimodal.pipelines._captioning_words import Captioner, Request, Written, generator_of
+from multimodal.core.types import Audio, Item
+from multimodal.pipelines._captioning_words import Captioner, Request, Written, generator_of, heard
 
 if TYPE_CHECKING:
     import torch
@@ -101,8 +102,16 @@ class SpaceCaptioner(Captioner):
             if isinstance(thing, np.ndarray):
                 rows[place] = thing
         if items:
-            rows[items] = self.space.encode([things[place] for place in items])
+            rows[items] = self.space.encode([_audible(things[place]) for place in items])
         return torch.from_numpy(rows)
+
+
+def _audible(item: Item) -> Item:
+    """The item; of a sound what was decoded to find out that it is one."""
+    if not isinstance(item, Audio):
+        return item
+    waveform = heard(item)
+    return Audio({"array": waveform.samples, "sampling_rate": waveform.rate_hz}, uri=item.uri)
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from multimodal.core.errors import EncoderError, InvalidInput
-from multimodal.core.types import Audio, Image, Item, Modality, Video
+from multimodal.core.errors import EncoderError, InvalidInput, MediaCorrupt
+from multimodal.core.types import Audio, Image, Item, Modality, Video, Waveform
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,9 @@ class Written:
     tokens: tuple[int, ...]
     mean_log: float
     ended: bool
+
+
+SILENT = 1e-4  # of full scale, -80 dB: below what a microphone hears of a quiet room
 
 
 class Captioner(abc.ABC):
@@ -117,6 +120,14 @@ def _shown(item: Item | None) -> str:
     if isinstance(item, Audio | Video):
         return item._repr_html_()
     return "" if item is None else item._repr_html_()
+
+
+def heard(item: Any, rate_hz: int | None = None) -> Waveform:
+    """The sound of an Audio item. Raises MediaCorrupt for silence: a model would caption what is not there."""
+    waveform: Waveform = item.load(rate_hz=rate_hz)
+    if float(abs(waveform.samples).max()) < SILENT:
+        raise MediaCorrupt(f"{item!r} is silent from beginning to end: there is nothing to caption")
+    return waveform
 
 
 def checked(

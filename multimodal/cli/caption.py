@@ -62,7 +62,7 @@ def caption(
     Examples:
       [cyan]multimodal caption photo.jpg clip.wav[/]
       [cyan]multimodal caption ~/Pictures -o captions.jsonl[/]
-      [cyan]multimodal caption chart.png --model hf/HuggingFaceTB/SmolVLM-256M-Instruct --prompt "What does it show?"[/]
+      [cyan]multimodal caption chart.png --model hf/owner/name --prompt "What does it show?"[/]
 
     A caption that --max-tokens cut off ends with […].
     """

@@ -150,7 +150,6 @@ def qwen2_5_vl(folder: Path) -> tuple[Any, Any]:
 
 
 def idefics3(folder: Path) -> tuple[Any, Any]:
-    """What SmolVLM is."""
     special = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
     tokenizer = bytewise(*special)
     text = {"model_type": "llama", "vocab_size": len(tokenizer), **LANGUAGE}
@@ -165,6 +164,23 @@ def idefics3(folder: Path) -> tuple[Any, Any]:
         pictures, tokenizer, image_seq_len=4, chat_template=template(image="<image>")
     )
     return hf.Idefics3ForConditionalGeneration(config), processor
+
+
+def smolvlm(folder: Path) -> tuple[Any, Any]:
+    special = ("<image>", "<video>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+    tokenizer = bytewise(*special)
+    text = {"model_type": "llama", "vocab_size": len(tokenizer), **LANGUAGE}
+    config = hf.SmolVLMConfig(
+        vision_config=VISION, text_config=text, scale_factor=2, pad_token_id=0,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    sizes = {"size": {"longest_edge": 2 * SIDE}, "max_image_size": {"longest_edge": SIDE}}
+    processor = hf.SmolVLMProcessor(
+        hf.SmolVLMImageProcessor(do_image_splitting=True, **sizes), tokenizer,
+        hf.SmolVLMVideoProcessor(size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE}),
+        image_seq_len=4, chat_template=template(image="<image>", video="<video>"),
+    )  # fmt: skip
+    return hf.SmolVLMForConditionalGeneration(config), processor
 
 
 def gemma3(folder: Path) -> tuple[Any, Any]:
@@ -251,7 +267,7 @@ def vit_gpt2(folder: Path) -> tuple[Any, Any]:
 KINDS: dict[str, Callable[[Path], tuple[Any, Any]]] = {
     one.__name__: one
     for one in (
-        blip, git, blip_2, llava, qwen2_vl, qwen2_5_vl, idefics3, gemma3, florence_2, qwen2_audio, vit_gpt2
+        blip, git, blip_2, llava, qwen2_vl, qwen2_5_vl, idefics3, smolvlm, gemma3, florence_2, qwen2_audio, vit_gpt2
     )
 }  # fmt: skip
 

@@ -19,12 +19,16 @@ from multimodal.core.errors import (
     EncoderError,
     InvalidInput,
     MediaTooLarge,
+    MissingExtra,
     UnknownModel,
     UnsupportedModality,
 )
 from multimodal.encoders._hf_checkpoint import quiet
 from multimodal.pipelines._captioning_words import Request
+from tests.core.loopback_hub import server
 from tests.pipelines import captioners
+
+__all__ = ["server"]  # a fixture
 
 RNG = np.random.default_rng(5)
 PICTURES = [
@@ -34,7 +38,7 @@ PICTURES = [
 ]
 SOUNDS = [RNG.normal(0, 0.2, n).astype(np.float32) for n in (16_000, 9_000)]
 FILM = RNG.integers(0, 256, (6, 48, 40, 3), dtype=np.uint8)
-CHATS = ("llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "gemma3")
+CHATS = ("llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
 PLAIN = ("blip", "git", "blip_2", "florence_2", "vit_gpt2")
 TOKENS = 10
 
@@ -44,10 +48,15 @@ Load = Callable[..., mm.CaptioningPipeline]
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The tiny checkpoint of a kind, written once; not to be changed."""
-    with quiet():
-        return functools.cache(
-            lambda kind: captioners.write(kind, tmp_path_factory.mktemp("captioner") / kind)
-        )
+
+    @functools.cache
+    def one(kind: str) -> Path:
+        if kind == "smolvlm":
+            pytest.importorskip("num2words")
+        with quiet():
+            return captioners.write(kind, tmp_path_factory.mktemp("captioner") / kind)
+
+    return one
 
 
 @pytest.fixture(scope="session")
@@ -314,7 +323,7 @@ def test_a_sound_longer_than_the_model_hears_is_refused_not_cut(
     load: Load, folder: Callable[[str], Path]
 ) -> None:
     with pytest.raises(MediaTooLarge) as told:
-        load("qwen2_audio")(mm.Audio({"array": np.zeros(24_000, np.float32), "sampling_rate": 16_000}))
+        load("qwen2_audio")(mm.Audio({"array": np.tile(SOUNDS[0], 2)[:24_000], "sampling_rate": 16_000}))
     assert str(told.value) == (
         f"the sound is 1.5 s long, and 'hf/{folder('qwen2_audio')}' hears at most 1 s at once: give a part of it, or "
         "transcribe it"
@@ -384,6 +393,16 @@ def test_a_checkpoint_without_its_processor_is_refused(folder: Callable[[str], P
         mm.CaptioningPipeline.from_pretrained(f"hf/{copy}")
 
 
+def test_a_package_that_a_processor_needs_is_named(
+    folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder("smolvlm")
+    monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)
+    with pytest.raises(MissingExtra) as told:
+        mm.CaptioningPipeline.from_pretrained(f"hf/{path}")
+    assert str(told.value) == f"the processor of 'hf/{path}' needs num2words: pip install 'multimodal[hf]'"
+
+
 def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
     load: Load, folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,3 +420,23 @@ def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
             f"{name!r} ran out of memory on cpu with {count} at once: try {lower}, precision='bfloat16', or another "
             "device"
         )
+
+
+# --- from a hub ----------------------------------------------------------------------------------
+
+
+def test_a_chat_model_is_fetched_with_its_template_and_no_more_than_it_takes(
+    server: Any, folder: Callable[[str], Path], load: Load
+) -> None:
+    files = {path.name: path.read_bytes() for path in folder("llava").iterdir()}
+    server.add("org/llava", files | {"README.md": b"# Tiny", "onnx/model.onnx": b"o" * 2_000})
+    ask = mm.pipeline("captioning", model="hf/org/llava", device="cpu")
+    item = mm.Image(PICTURES[0])
+    assert ask(item, max_tokens=TOKENS) == load("llava")(item, max_tokens=TOKENS)
+    fetched = {one.path.split("/", 5)[5] for one in server.requests if "/resolve/" in one.path}
+    assert "chat_template.jinja" in fetched
+    assert not {"README.md", "onnx/model.onnx"} & fetched
+    server.requests.clear()
+    again = mm.pipeline("captioning", model="hf/org/llava", device="cpu", offline=True)
+    assert again(item, max_tokens=2).text == ask(item, max_tokens=2).text
+    assert server.requests == []

@@ -1,0 +1,154 @@
+"""`python -m recipes.starter.train_captions --work …`: the captioner of the finished starter space, in a few minutes.
+
+Cross-entropy of each word of the one caption, from vectors of all three modalities with noise on top, so that what
+lies between them means the same. Steps whose output exists are passed over, and training goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from multimodal.core.space import Space
+from multimodal.pipelines._captioning_nets import END, LONGEST, CaptionNet
+from recipes.starter import caption_data, judge_captions
+from recipes.starter.caption_data import Bank
+from recipes.starter.training import Training
+
+HERE = Path(__file__).parent
+ASSETS = HERE.parent.parent / "assets" / "starter"
+SHARES = (0.22, 0.5, 0.28)  # of texts, pictures and speech in a batch
+BATCH = 384
+PLAIN_STEPS = 0.7  # of the batches hold plain names, which are short; the others all the rest
+NOISE = 0.45  # at most, against a vector of length one
+MIXED = 0.15  # of the rows are drawn between two vectors that say the same
+SMOOTHING = 0.02
+
+
+class Words:
+    """Every word of the captions, by number; END is the first."""
+
+    def __init__(self, captions: list[str]) -> None:
+        found = sorted({word for caption in captions for word in caption.split()})
+        self.words = ["", *found]
+        self.place = {word: number for number, word in enumerate(self.words)}
+
+    def rows(self, captions: list[str]) -> Tensor:
+        """(n, LONGEST) int64, filled up with END."""
+        rows = torch.full((len(captions), LONGEST), END)
+        for row, caption in enumerate(captions):
+            numbers = [self.place[word] for word in caption.split()]
+            rows[row, : len(numbers)] = torch.tensor(numbers)
+        return rows
+
+
+class Batches:
+    """Vectors and the words they are to say: of each modality its share, plain names and the rest apart."""
+
+    def __init__(self, bank: Bank, targets: Tensor, names: set[str], seed: int) -> None:
+        self.bank, self.targets = bank, targets
+        self.generator = torch.Generator().manual_seed(seed)
+        plain = torch.tensor([caption in names for caption in bank.captions])[bank.said]
+        self.rows = [
+            [((bank.modality == k) & (plain == kind)).nonzero()[:, 0] for k in range(len(SHARES))]
+            for kind in (True, False)
+        ]
+        order = bank.said.argsort(stable=True)
+        counts = torch.bincount(bank.said, minlength=len(bank.captions))
+        self.order, self.counts, self.starts = order, counts, counts.cumsum(0) - counts
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """(BATCH, DIM) unit rows and (BATCH, t) int64."""
+        kind = int(self.uniform(1) >= PLAIN_STEPS)
+        parts = []
+        for share, rows in zip(SHARES, self.rows[kind], strict=True):
+            parts.append(rows[torch.randint(len(rows), (round(share * BATCH),), generator=self.generator)])
+        rows = torch.cat(parts)
+        said = self.bank.said[rows]
+        vectors = self.bank.vectors[rows]
+        partner = self.order[self.starts[said] + (self.uniform(len(said)) * self.counts[said]).long()]
+        weight = self.uniform(len(said)) * (self.uniform(len(said)) < MIXED)
+        vectors = vectors + weight[:, None] * (self.bank.vectors[partner] - vectors)
+        noise = torch.randn(vectors.shape, generator=self.generator) / vectors.shape[1] ** 0.5
+        vectors = F.normalize(vectors + NOISE * self.uniform(len(said))[:, None] * noise, dim=-1)
+        targets = self.targets[said]
+        return vectors, targets[:, : int((targets != END).sum(1).max()) + 1]
+
+    def uniform(self, count: int) -> Tensor:
+        return torch.rand(count, generator=self.generator)
+
+
+def loss_of(net: CaptionNet, vectors: Tensor, targets: Tensor) -> Tensor:
+    """The mean cross-entropy of the words and of the end behind them."""
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = net(vectors, targets[:, :-1])
+    counted = F.pad(targets[:, :-1] != END, (1, 0), value=True)  # all words, and the first END
+    return F.cross_entropy(logits.float()[counted], targets[counted], label_smoothing=SMOOTHING)
+
+
+def train(work: Path, *, minutes: float, seed: int) -> None:
+    """Train for `minutes` of wall time in all; write captions.pt."""
+    torch.manual_seed(seed)
+    bank = caption_data.read(work)
+    words = Words(bank.captions)
+    net = CaptionNet(len(words.words))
+    training = Training(
+        work, "captions", {"net": net}, minutes=minutes, peak=3e-3, decay=0.02, warm_up=100, seed=seed
+    )
+    names = judge_captions.names(work)
+    batches = Batches(bank, words.rows(bank.captions), set(names), training.seed)
+    while training.going_on():
+        loss = loss_of(net, *batches.draw())
+        training.learn(loss)
+        if training.step % 100 == 0:
+            training.log(loss=loss)
+            training.save()
+    training.save()
+    torch.save({"net": net.eval().state_dict(), "words": words.words}, work / "captions.pt")
+
+
+def export(work: Path, space: Path, folder: Path) -> None:
+    """caption.safetensors in half precision and caption.json, which says for which space it was trained."""
+    from safetensors.torch import save_file
+
+    saved = torch.load(work / "captions.pt", weights_only=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.half().contiguous() for name, tensor in saved["net"].items()}
+    save_file(tensors, folder / "caption.safetensors")
+    (folder / "caption.safetensors").chmod(0o644)
+    encoders = Space.from_pretrained(space, device="cpu").encoders
+    about = {
+        "format": 1,
+        "encoders": {str(modality): encoder.fingerprint for modality, encoder in encoders.items()},
+        "words": saved["words"],
+    }
+    (folder / "caption.json").write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n")
+
+
+def main() -> None:
+    """All steps in order: gather, train, export, measure."""
+    parser = argparse.ArgumentParser(
+        prog="recipes.starter.train_captions", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--work", type=Path, default=HERE / "runs", help="where data and checkpoints go")
+    parser.add_argument("--space", type=Path, default=ASSETS, help="the finished space")
+    parser.add_argument("--output", type=Path, default=ASSETS / "decoders", help="where the captioner goes")
+    parser.add_argument("--minutes", type=float, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=61)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    caption_data.gather(asked.space, asked.work, asked.seed)
+    if not (asked.work / "captions.pt").exists():
+        train(asked.work, minutes=asked.minutes, seed=asked.seed)
+    export(asked.work, asked.space, asked.output)
+    judge_captions.run(asked.work, asked.space, asked.output)
+
+
+if __name__ == "__main__":
+    main()
