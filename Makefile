@@ -25,8 +25,9 @@ help: ## list the targets
 demo: $(RUNTIME) ## text, pictures and speech find each other: tables here, pictures and sound in demo/report.html
 	@$(PY) -m multimodal demo
 
+# A file of tests stays on one core, so that what its tests share is made once; each core runs torch on one thread.
 test: lint types ## lint, types and tests, as CI runs them
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
 lint: $(DEV) ## ruff: faults and formatting
 	$(PY) -m ruff check .
