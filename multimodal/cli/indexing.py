@@ -113,11 +113,11 @@ def index(
     if mode == "--failures":
         _failures(into, json)
         return
-    how = {"threads": threads, "batch_size": batch_size}
+    how: dict[str, Any] = {"threads": threads, "batch_size": batch_size}
     if mode == "--dry-run":
         _dry_run(into, space, load, found, columns, how, json)
         return
-    given = {"metadata": about or None, "columns": columns, "dedupe": dedupe}
+    given: dict[str, Any] = {"metadata": about or None, "columns": columns, "dedupe": dedupe}
     with console.working("opening the index", quiet=json):
         if mode == "--retry-failed" and not _exists(into):
             raise IndexStateError(f"no index at {str(into)!r}, so nothing failed there")

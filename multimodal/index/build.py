@@ -130,8 +130,8 @@ def _failed_entries(failures: Sequence[Failed], skip: Path) -> Iterator[Source]:
             elif isinstance(entry, Failed):
                 if whole or entry.key in wanted:
                     yield entry
-            elif (one := wanted.get(_key(entry))) is not None:
-                yield entry._replace(metadata=one.metadata)
+            elif (known := wanted.get(_key(entry))) is not None:
+                yield entry._replace(metadata=known.metadata)
             elif whole is not None:
                 yield entry
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -198,6 +199,11 @@ def test_an_index_of_a_later_version_is_refused(
      "metadata 'n' is of type dict; it must be str, int, float, bool or None: write a date as .isoformat(), "
      "anything else as json.dumps(...)"),
     (["a"], {"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+    (["a"], {"threads": 0}, "threads must be a whole number of at least 1, got 0"),
+    (["a"], {"threads": 1.5}, "threads must be a whole number of at least 1, got 1.5"),
+    (["a"], {"wait": -1}, "wait must be a number of seconds of at least 0, or None for no limit, got -1"),
+    (["a"], {"wait": "long"}, "wait must be a number of seconds of at least 0, or None for no limit, got 'long'"),
+    (["a"], {"wait": float("nan")}, "wait must be a number of seconds of at least 0, or None for no limit, got nan"),
 ])  # fmt: skip
 def test_a_mistake_in_the_call_raises_and_writes_nothing(
     index: Index, source: Any, options: dict[str, Any], message: str
@@ -228,6 +234,37 @@ def test_ids_for_a_folder_are_refused(index: Index, tmp_path: Path) -> None:
     assert (
         str(caught.value) == f"'{tmp_path}' is a folder, whose files are known by their paths: leave out ids"
     )
+
+
+def test_a_sync_of_what_is_no_folder_is_refused_and_changes_nothing(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"x")
+    for source, kind, told in (
+        (tmp_path / "none", MediaNotFound, f"{tmp_path}/none: no such folder; check the path (nothing was changed)"),
+        ([], InvalidInput, "the list of folders is empty; give at least one"),
+        (tmp_path / "x.png", InvalidInput,
+         f"{tmp_path}/x.png: sync takes folders, tables and archives, this is a file; add it with Index.add"),
+    ):  # fmt: skip
+        with pytest.raises(kind) as caught:
+            index.sync(source)  # type: ignore[arg-type]
+        assert str(caught.value) == told
+    assert len(index) == 2
+
+
+def test_an_index_in_a_folder_that_cannot_be_written_says_so(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: Any) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(IndexStateError) as caught:
+        index.delete("1")
+    monkeypatch.undo()
+    assert str(caught.value) == (
+        f"cannot write to the index at {str(index.path)!r}: Permission denied; choose an index in a folder that can be "
+        "written"
+    )
+    assert len(index) == 2
 
 
 def test_every_bad_file_of_a_folder_is_listed_with_its_reason_and_the_good_ones_are_there(
