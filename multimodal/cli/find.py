@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multimodal.cli import console, options
+from multimodal.cli.query import AWAY, KINDS, asked
 from multimodal.core.errors import IndexStateError
-from multimodal.core.types import Audio, Image, Item, Modality, Text, Video
+from multimodal.core.types import Modality
 
 if TYPE_CHECKING:
     from multimodal.core.space import Space
-    from multimodal.index import Hit, Index
+    from multimodal.index import Hits, Index
 
 CONDITION = re.compile(r"(?P<key>[^=<>]+)(?P<sign><=|>=|<|>|=)(?P<value>.*)", re.DOTALL)
 DEFAULT_SPACE = "starter"
+
+
+def _given(metavar: str, help: str, *names: str) -> Any:
+    return typer.Option(*names, metavar=metavar, help=help, show_default=False)
 
 
 def search(
@@ -27,14 +32,20 @@ def search(
         Path, typer.Argument(metavar="INDEX", help="What multimodal index made.", show_default=False)
     ],
     query: Annotated[str | None, typer.Argument(metavar="[WORDS]", help="What to find, in words.")] = None,
-    image: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Find what is like this picture.", show_default=False)
+    image: Annotated[list[str] | None, _given("FILE", "Find what is like this picture.")] = None,
+    audio: Annotated[list[str] | None, _given("FILE", "Find what is like this sound.")] = None,
+    video: Annotated[list[str] | None, _given("FILE", "Find what is like this video.")] = None,
+    away: Annotated[list[str] | None, _given("WORDS", "Turn away from this.", "--not")] = None,
+    near: Annotated[list[str] | None, _given("ID", "Find what is like this item of the index.")] = None,
+    text: Annotated[
+        str | None,
+        _given("WORDS", 'Find these words in texts, captions and file names; "in quotes" as they stand.'),
     ] = None,
-    audio: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Find what is like this sound.", show_default=False)
-    ] = None,
-    video: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Find what is like this video.", show_default=False)
+    weight: Annotated[
+        list[str] | None,
+        _given(
+            "KIND=NUMBER", f"How much a part counts: {', '.join(KINDS)}. \\[default: 1, and {AWAY} for not]"
+        ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many to find.")] = 10,
     modality: Annotated[
@@ -47,6 +58,13 @@ def search(
             metavar="KEY=VALUE", help="Only things with this metadata; also <, <=, >, >=; may be repeated."
         ),
     ] = None,
+    offset: Annotated[int, typer.Option(min=0, metavar="N", help="Leave out the first N.")] = 0,
+    distinct: Annotated[
+        bool, typer.Option("--distinct", help="Of things that look alike, only the best.")
+    ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare everything, also where that takes longer.")
+    ] = False,
     space: Annotated[
         str | None,
         typer.Option(
@@ -59,21 +77,23 @@ def search(
     offline: options.Offline = False,
     json: console.AsJson = False,
 ) -> None:
-    """Find pictures, sounds, videos and texts with words, a picture, a sound or a video.
+    """Find pictures, sounds, videos and texts with words, a picture, a sound, a video, or several of these at once.
 
     \b
     Examples:
       [cyan]multimodal search memories.lance "a sad cat" -k 5 --modality image[/]
       [cyan]multimodal search memories.lance --audio whistle.wav[/]
-      [cyan]multimodal search memories.lance --image x.png --where place=Rome --where "year>=2020"[/]
+      [cyan]multimodal search memories.lance "a beach" --image photo.jpg --not people --weight image=0.5[/]
+      [cyan]multimodal search memories.lance --near photos/beach.jpg --where place=Rome --where "year>=2020"[/]
+      [cyan]multimodal search memories.lance "a sad song" --text "rain" --offset 10[/]
+
+    With --text beside a query, what fits either comes first, and what fits both before it.
     """
     from multimodal.index import Index
 
-    item = query_item(query, image, audio, video)
+    wanted = asked(query, {"image": image, "audio": audio, "video": video}, away, near, text, weight)
     conditions = _conditions(where)
-    _ = (
-        item.load(n_frames=1) if isinstance(item, Video) else item.load()
-    )  # a bad query is told before a model is loaded
+    wanted.check()
     if not Index.exists(index):
         found = "what is there is no index" if index.exists() else "there is no such folder"
         raise IndexStateError(
@@ -84,34 +104,17 @@ def search(
     with console.working("opening the index", quiet=json):
         opened = Index.open(index, _space(index, space, options.asked(device, precision, decode, offline)))
     began = time.perf_counter()
-    hits = opened.search(item, k, modality=modality or None, where=conditions or None)
+    with console.working("searching", quiet=json):
+        hits = opened.search(
+            wanted.query, k, near=wanted.near or None, text=wanted.text, modality=modality or None,
+            where=conditions or None, offset=offset, distinct=distinct, exact=exact,
+        )  # fmt: skip
     seconds = time.perf_counter() - began
     if json:
-        asked = {"modality": str(item.modality), "text": query, "uri": item.uri}
-        found_rows = [hit.to_dict() for hit in hits]
-        console.print_json(
-            {"index": str(index), "query": asked, "hits": found_rows, "seconds": round(seconds, 4)}
-        )
+        about = {"index": str(index), "query": wanted.to_dict(), "method": hits.method, "offset": offset}
+        console.print_json(about | {"hits": [hit.to_dict() for hit in hits], "seconds": round(seconds, 4)})
     else:
-        _show(hits)
-
-
-def query_item(text: str | None, image: str | None, audio: str | None, video: str | None = None) -> Item:
-    """The one query that was given. Raises a usage error (exit code 2) for none, or more than one."""
-    given: list[Item] = []
-    if text is not None:
-        given.append(Text(text))
-    if image is not None:
-        given.append(Image(Path(image).expanduser()))
-    if audio is not None:
-        given.append(Audio(Path(audio).expanduser()))
-    if video is not None:
-        given.append(Video(Path(video).expanduser()))
-    if len(given) != 1:
-        raise typer.BadParameter(
-            f"give one query: words, --image, --audio or --video FILE (got {len(given)})", param_hint="WORDS"
-        )
-    return given[0]
+        _show(hits, offset)
 
 
 def open_or_create(path: Path, space: str | None, how: dict[str, Any]) -> Index:
@@ -174,15 +177,22 @@ def _value(text: str) -> str | int | float | bool | None:
     return value if value is None or isinstance(value, str | int | float | bool) else text.strip()
 
 
-def _show(hits: list[Hit]) -> None:
+def _show(hits: Hits, offset: int) -> None:
     if not hits:
-        console.note("nothing found: the index holds nothing of that kind")
+        left = f" beyond the first {offset:,}" if offset else ""
+        lacking = "with these words" if hits.method == "text" else "of that kind"
+        console.note(f"nothing found: the index holds nothing {lacking}{left}")
         return
-    table = console.make_table("", "score", "kind", "what", right=("score",))
+    both = hits.method == "hybrid"
+    columns = ("", "score", "words", "kind", "what") if both else ("", "score", "kind", "what")
+    table = console.make_table(*columns, right=("score", "words"))
+    most = max(hit.score for hit in hits) if hits.method == "text" else 1.0  # BM25 has no upper end
     for hit in hits:
-        place = console.verbatim(_relative(hit.uri or hit.id))
+        place = " · ".join(filter(None, [console.verbatim(_relative(hit.uri or hit.id)), hit.place]))
         what = f"{console.verbatim(hit.snippet)}\n[dim]{place}[/]" if hit.text else place
-        table.add_row(f"[green]{console.bar(hit.score)}[/]", f"{hit.score:.3f}", str(hit.modality), what)
+        words = [f"{hit.text_score:.1f}" if hit.text_score else ""] * both
+        bar = f"[green]{console.bar(hit.score / most)}[/]"
+        table.add_row(bar, f"{hit.score:.3f}", *words, str(hit.modality), what)
     console.stdout().print(table)
 
 

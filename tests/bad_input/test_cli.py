@@ -106,14 +106,44 @@ def test_an_empty_query(cli: Cli, index: Path, words: str) -> None:
     assert outcome.stderr == f"error: the text is empty ({words!r}); there is nothing to encode\n"
 
 
-@pytest.mark.parametrize(("given", "count"), [((), 0), (("a cat", "--image", "x.png"), 2)])
-def test_none_or_two_queries_are_wrong_usage(
-    cli: Cli, index: Path, given: tuple[str, ...], count: int
-) -> None:
-    outcome = cli("search", index, *given)
+def test_no_query_is_wrong_usage(cli: Cli, index: Path) -> None:
+    outcome = cli("search", index)
     assert outcome.code == 2
     told = " ".join(outcome.stderr.replace("│", " ").split())
-    assert f"give one query: words, --image, --audio or --video FILE (got {count})" in told
+    assert (
+        "give something to search with: words, --image, --audio or --video FILE, --near ID, or --text WORDS"
+        in told
+    )
+
+
+@pytest.mark.parametrize(
+    ("weight", "told"),
+    [
+        (
+            "words",
+            "'words' is not KIND=NUMBER with one of words, image, audio, video, not and a number above 0",
+        ),
+        ("words=much", "'words=much' is not KIND=NUMBER with one of"),
+        ("words=0", "'words=0' is not KIND=NUMBER"),
+        ("words=inf", "'words=inf' is not KIND=NUMBER"),
+        ("film=1", "'film=1' is not KIND=NUMBER"),
+        ("image=1", "'image=1' weighs what is not asked for: image"),
+    ],
+)
+def test_a_weight_that_cannot_be_is_wrong_usage(cli: Cli, index: Path, weight: str, told: str) -> None:
+    outcome = cli("search", index, "a cat", "--weight", weight)
+    assert outcome.code == 2
+    assert told in " ".join(outcome.stderr.replace("│", " ").split())
+
+
+def test_parts_that_cancel_out_and_items_that_are_not_there_are_told(cli: Cli, index: Path) -> None:
+    outcome = cli("search", index, "x", "--not", "x", "--weight", "not=1")
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert outcome.stderr == (
+        "error: the parts of the query cancel out ('x' +1, 'x' -1): nothing is left to search for; change a weight\n"
+    )
+    outcome = cli("search", index, "--near", "nobody")
+    assert outcome.stderr == "error: no item of the index has the id 'nobody'; index.rows() lists them\n"
 
 
 def test_a_missing_query_file(cli: Cli, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,96 @@
+"""`multimodal search` with several parts, words, pages and neighbours."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+
+def names(found: dict[str, Any]) -> list[str]:
+    return [Path(hit["uri"]).name for hit in found["hits"]]
+
+
+def test_parts_are_weighed_and_told(cli: Cli, media: Path, index: Path) -> None:
+    green, blue = media / "green.png", media / "blue.png"
+
+    def search(*weights: str) -> dict[str, Any]:
+        flags = [flag for weight in weights for flag in ("--weight", weight)]
+        return cli("search", index, "red", "--image", green, "--image", blue, "--json", *flags).json()
+
+    assert search("words=9")["query"] == {
+        "parts": [
+            {"modality": "text", "text": "red", "uri": None, "weight": 9.0},
+            {"modality": "image", "text": None, "uri": str(green), "weight": 1.0},
+            {"modality": "image", "text": None, "uri": str(blue), "weight": 1.0},
+        ],
+        "near": [],
+        "words": None,
+    }
+    assert names(search("words=9", "image=0.1"))[0] in ("red.png", "note.txt")
+    assert set(names(search("words=0.01"))[:2]) == {"green.png", "blue.png"}
+
+
+def test_not_turns_away(cli: Cli, media: Path, index: Path) -> None:
+    plain = cli("search", index, "--image", media / "red.png", "--json").json()
+    turned = cli("search", index, "--image", media / "red.png", "--not", "red", "--json").json()
+    assert turned["query"]["parts"][1] == {"modality": "text", "text": "red", "uri": None, "weight": -0.7}
+    scores = [
+        {Path(h["uri"]).name: h["score"] for h in found["hits"]}["note.txt"] for found in (plain, turned)
+    ]
+    assert scores[1] < scores[0] - 0.1
+
+
+def test_near_takes_a_path_as_it_is_typed_and_leaves_that_file_out(
+    cli: Cli, media: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(media)
+    found = cli("search", index, "--near", "red.png", "--json").json()
+    assert found["query"] == {"parts": [], "near": [str(media / "red.png")], "words": None}
+    assert sorted(names(found)) == ["blue.png", "green.png", "note.txt", "tone.wav"]
+
+
+def test_words_are_found_in_names_and_texts(cli: Cli, index: Path) -> None:
+    found = cli("search", index, "--text", "RED", "--json").json()
+    assert (found["method"], sorted(names(found))) == ("text", ["note.txt", "red.png"])
+    assert all(hit["score"] == hit["text_score"] > 0 for hit in found["hits"])
+    assert names(cli("search", index, "--text", '"red apple"', "--json").json()) == ["note.txt"]
+    outcome = cli("search", index, "--text", "zebra")
+    assert (outcome.code, outcome.stdout) == (0, "")
+    assert outcome.stderr == "note: nothing found: the index holds nothing with these words\n"
+
+
+def test_words_beside_a_query_have_a_column_of_their_own(
+    cli: Cli, media: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(media)  # so that paths are short enough for one line
+    shown = cli("search", index, "blue", "--text", "green").stdout
+    assert "words" in shown.splitlines()[1].split()
+    (with_words,) = re.findall(r".* \d\.\d .*", shown)  # BM25 has one decimal, a cosine three
+    assert "green.png" in with_words
+    assert cli("search", index, "blue", "--text", "green", "--json").json()["method"] == "hybrid"
+
+
+def test_pages_follow_each_other(cli: Cli, index: Path) -> None:
+    everything = names(cli("search", index, "red", "-k", 5, "--json").json())
+    pages = [cli("search", index, "red", "-k", 2, "--offset", start, "--json").json() for start in (0, 2, 4)]
+    assert [name for page in pages for name in names(page)] == everything
+    assert [page["offset"] for page in pages] == [0, 2, 4]
+    outcome = cli("search", index, "red", "--offset", 5)
+    assert outcome.stderr == "note: nothing found: the index holds nothing of that kind beyond the first 5\n"
+
+
+def test_distinct_shows_one_of_each(cli: Cli, media: Path, tmp_path: Path) -> None:
+    copy = media / "again.png"
+    copy.write_bytes((media / "red.png").read_bytes())
+    path = tmp_path / "twice.lance"
+    assert cli("index", media, "--index", path, "--space", "toy").code == 0
+    both = cli("search", path, "--image", copy, "-k", 2, "--json").json()
+    assert sorted(names(both)) == ["again.png", "red.png"]
+    one = cli("search", path, "--image", copy, "-k", 2, "--distinct", "--exact", "--json").json()
+    assert names(one)[0] == "again.png" and names(one)[1] != "red.png"
+    assert one["method"] == "exact"
