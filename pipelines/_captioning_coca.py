@@ -94,7 +94,7 @@ class CocaCaptioner(Captioner):
 
             found = search.search(
                 next_logs, len(things), beams=asked.beams or DEFAULT_BEAMS, most=most, end=self.end,
-                temperature=asked.temperature, top_p=asked.top_p, generator=generator_of(asked.seed),
+                temperature=asked.temperature, top_p=asked.top_p or 1.0, generator=generator_of(asked.seed),
             )  # fmt: skip
         return [
             Written(self.tokenizer.decode(one.words).strip(), tuple(one.words), one.mean_log, one.ended)

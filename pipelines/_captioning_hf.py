@@ -75,8 +75,8 @@ class HFCaptioner(Captioner):
         if asked.beams is not None:
             options["num_beams"] = asked.beams
         if asked.temperature > 0:
-            options |= {"do_sample": True, "num_beams": 1}
-            options |= {"temperature": asked.temperature, "top_p": asked.top_p}
+            options |= {"do_sample": True, "num_beams": 1, "temperature": asked.temperature}
+            options |= {} if asked.top_p is None else {"top_p": asked.top_p}
         return options
 
     def _most(self, max_tokens: int | None, n_read: int) -> int:

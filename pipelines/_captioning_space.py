@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WEIGHTS, ABOUT = "caption.safetensors", "caption.json"
 FORMAT = 1
 BEAMS = 3
+TOP_P = 0.9  # it was trained to leave a little chance to every word (label smoothing)
 AGAIN = "train one with 'python -m recipes.starter.train_captions', or copy the folder again"
 
 
@@ -84,7 +85,7 @@ class SpaceCaptioner(Captioner):
         with torch.inference_mode():
             found = search.search(
                 next_logs, len(vectors), beams=asked.beams or BEAMS, most=min(asked.max_tokens or LONGEST, LONGEST),
-                end=END, temperature=asked.temperature, top_p=asked.top_p, generator=generator_of(asked.seed),
+                end=END, temperature=asked.temperature, top_p=asked.top_p or TOP_P, generator=generator_of(asked.seed),
             )  # fmt: skip
         return [self._written(one) for one in found]
 

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """How to write. prompt: a question or a beginning, or None for the model's usual. beams and max_tokens: None for
-    the model's own. temperature: 0 takes the likeliest; above, words are drawn."""
+    """How to write. prompt: a question or a beginning, or None for the model's usual. beams, max_tokens and
+    top_p: None for the model's own. temperature: 0 takes the likeliest; above, words are drawn."""
 
     prompt: str | None = None
     max_tokens: int | None = None
     beams: int | None = None
     temperature: float = 0.0
-    top_p: float = 1.0
+    top_p: float | None = None
     seed: int | None = None
 
 
@@ -145,7 +145,7 @@ def checked(
             f"prompt must be a question or the beginning of a caption, got {prompt!r}; leave it out for the model's "
             "usual caption"
         )
-    most, width = _at_least_one(max_tokens, "max_tokens"), _at_least_one(beams, "beams")
+    most, width = at_least_one(max_tokens, "max_tokens"), at_least_one(beams, "beams")
     if not isinstance(sample, bool):
         raise InvalidInput(f"sample must be True or False, got {sample!r}")
     if sample and width is not None and width > 1:
@@ -156,17 +156,19 @@ def checked(
         )
     if sample and not (_is_number(temperature) and 0 < temperature < math.inf):
         raise InvalidInput(f"temperature must be a number above 0, got {temperature!r}")
-    if not (_is_number(top_p) and 0 < top_p <= 1):
+    if top_p is not None and not (_is_number(top_p) and 0 < top_p <= 1):
         raise InvalidInput(f"top_p must be a number above 0 and at most 1, got {top_p!r}")
     heat = float(temperature) if sample else 0.0
-    return Request(prompt, most, width, heat, float(top_p), _whole(seed))
+    share = None if top_p is None else float(top_p)
+    return Request(prompt, most, width, heat, share, _whole(seed))
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _at_least_one(value: Any, name: str) -> int | None:
+def at_least_one(value: Any, name: str) -> int | None:
+    """A whole number above 0, or None as it is. Raises InvalidInput."""
     if value is None:
         return None
     try:

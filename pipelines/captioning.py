@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from multimodal.core.catalog import FOLDER_PREFIXES, load
+from multimodal.core.catalog import FOLDER_PREFIXES, close_matches, load
 from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.paths import assets
 from multimodal.core.pipeline import Pipeline, one_or_many
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["Caption", "CaptioningPipeline"]
+
+BATCH = 8  # things at once, where the caller does not say
 
 
 class CaptioningPipeline(Pipeline):
@@ -64,14 +66,22 @@ class CaptioningPipeline(Pipeline):
         offline: bool = False,
         revision: str | None = None,
         decoder: str | os.PathLike[str] | None = None,
+        **unknown: Any,
     ) -> Self:
         """The pipeline on a model: a name, the folder of a saved space, or a Space.
 
-        device, precision, decode: see `core.runtime.Runtime`. offline: nothing is fetched. revision: a branch, tag or
-        commit of the hub. decoder: of a space, the folder with the captioner trained for it; the starter's by default.
+        device, precision: see `core.runtime.Runtime`; decode too, for a space. offline: nothing is fetched. revision: a
+        branch, tag or commit of the hub. decoder: of a space, the folder with the captioner trained for it; the
+        starter's by default.
         Raises UnknownModel, CheckpointError for a model that does not caption, SpaceMismatch for a space that the
         decoder was not trained for, DownloadError, MissingExtra, InvalidInput.
         """
+        if unknown:
+            known = ("device", "precision", "decode", "offline", "revision", "decoder")
+            hint = close_matches(next(iter(unknown)), known)
+            raise InvalidInput(
+                f"captioning takes no option {next(iter(unknown))!r}; {hint}options: {', '.join(known)}"
+            )
         runtime = Runtime(device, precision, decode)
         family, _, rest = model.partition("/") if isinstance(model, str) else ("", "", "")
         if family in BY_FAMILY and not str(model).startswith(FOLDER_PREFIXES):
@@ -95,9 +105,9 @@ class CaptioningPipeline(Pipeline):
         beams: int | None = None,
         sample: bool = False,
         temperature: float = 1.0,
-        top_p: float = 1.0,
+        top_p: float | None = None,
         seed: int | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Any:
         """Captions one thing -> Caption; a list of things, or vectors (n, dim) -> a list of them, in order.
@@ -105,8 +115,9 @@ class CaptioningPipeline(Pipeline):
         inputs: anything `as_item` takes, or a vector (dim,) of the space. prompt: a question, or for a model without a
         chat template the beginning of the caption. max_tokens: at most so many; `Caption.complete` tells whether they
         were enough. beams: the width of the search; 1 takes the likeliest token each time.
-        sample: draw the tokens, with `temperature`, `top_p` and `seed`; a seed gives the same caption again for the
-        same inputs in the same batches. progress: called with the number of things just done.
+        sample: draw the tokens, with `temperature`, from the likeliest that make up `top_p` (the model's own by
+        default); `seed` gives the same captions again for the same inputs in the same batches. progress:
+        called with the number of things just done.
         Raises InvalidInput, UnsupportedModality for what the model does not take, MediaError, and EncoderError, with
         what to lower, if the memory does not suffice.
         """
@@ -116,12 +127,11 @@ class CaptioningPipeline(Pipeline):
                 f"{self.captioner.name!r} takes no prompt, it only says what a thing is; models that answer questions "
                 "are 'hf/…' vision-language models"
             )
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise InvalidInput(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+        at_once = words.at_least_one(batch_size, "batch_size") or BATCH
         things, alone = self._things(inputs)
         found: list[Caption] = []
-        for start in range(0, len(things), batch_size):
-            part = things[start : start + batch_size]
+        for start in range(0, len(things), at_once):
+            part = things[start : start + at_once]
             with words.memory_explained(self.captioner, len(part)):
                 written = self.captioner.write(part, asked)
             found += [words.caption_of(one, thing) for one, thing in zip(written, part, strict=True)]

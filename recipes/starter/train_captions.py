@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from multimodal.core.space import Space
 from multimodal.pipelines._captioning_nets import END, LONGEST, CaptionNet
-from recipes.starter import caption_data, judge_captions
+from recipes.starter import caption_data, captions, judge_captions
 from recipes.starter.caption_data import Bank
 from recipes.starter.training import Training
 
@@ -24,7 +24,9 @@ HERE = Path(__file__).parent
 ASSETS = HERE.parent.parent / "assets" / "starter"
 SHARES = (0.22, 0.5, 0.28)  # of texts, pictures and speech in a batch
 BATCH = 384
-PLAIN_STEPS = 0.7  # of the batches hold plain names, which are short; the others all the rest
+PLAIN_STEPS = 0.5  # of the batches hold plain names, which are short; the others all the rest
+PAIRS = 128  # two things made out of one and one, added to each batch of the rest
+LEANING = 0.15  # by how much one of them may weigh more
 NOISE = 0.45  # at most, against a vector of length one
 MIXED = 0.15  # of the rows are drawn between two vectors that say the same
 SMOOTHING = 0.02
@@ -33,15 +35,15 @@ SMOOTHING = 0.02
 class Words:
     """Every word of the captions, by number; END is the first."""
 
-    def __init__(self, captions: list[str]) -> None:
-        found = sorted({word for caption in captions for word in caption.split()})
+    def __init__(self, told: list[str]) -> None:
+        found = sorted({word for caption in told for word in caption.split()})
         self.words = ["", *found]
         self.place = {word: number for number, word in enumerate(self.words)}
 
-    def rows(self, captions: list[str]) -> Tensor:
+    def rows(self, told: list[str]) -> Tensor:
         """(n, LONGEST) int64, filled up with END."""
-        rows = torch.full((len(captions), LONGEST), END)
-        for row, caption in enumerate(captions):
+        rows = torch.full((len(told), LONGEST), END)
+        for row, caption in enumerate(told):
             numbers = [self.place[word] for word in caption.split()]
             rows[row, : len(numbers)] = torch.tensor(numbers)
         return rows
@@ -50,10 +52,13 @@ class Words:
 class Batches:
     """Vectors and the words they are to say: of each modality its share, plain names and the rest apart."""
 
-    def __init__(self, bank: Bank, targets: Tensor, names: set[str], seed: int) -> None:
-        self.bank, self.targets = bank, targets
+    def __init__(self, bank: Bank, words: Words, names: list[str], seed: int) -> None:
+        self.bank, self.words, self.known = bank, words, set(names)
+        self.targets = words.rows(bank.captions)
+        held = captions.held_out(len(names)).pairs
+        self.apart = {frozenset((names[first], names[second])) for first, second in held}
         self.generator = torch.Generator().manual_seed(seed)
-        plain = torch.tensor([caption in names for caption in bank.captions])[bank.said]
+        plain = torch.tensor([caption in self.known for caption in bank.captions])[bank.said]
         self.rows = [
             [((bank.modality == k) & (plain == kind)).nonzero()[:, 0] for k in range(len(SHARES))]
             for kind in (True, False)
@@ -63,7 +68,7 @@ class Batches:
         self.order, self.counts, self.starts = order, counts, counts.cumsum(0) - counts
 
     def draw(self) -> tuple[Tensor, Tensor]:
-        """(BATCH, DIM) unit rows and (BATCH, t) int64."""
+        """(n, DIM) unit rows and (n, t) int64; n is BATCH, and PAIRS more where two things may be said."""
         kind = int(self.uniform(1) >= PLAIN_STEPS)
         parts = []
         for share, rows in zip(SHARES, self.rows[kind], strict=True):
@@ -74,10 +79,28 @@ class Batches:
         partner = self.order[self.starts[said] + (self.uniform(len(said)) * self.counts[said]).long()]
         weight = self.uniform(len(said)) * (self.uniform(len(said)) < MIXED)
         vectors = vectors + weight[:, None] * (self.bank.vectors[partner] - vectors)
-        noise = torch.randn(vectors.shape, generator=self.generator) / vectors.shape[1] ** 0.5
-        vectors = F.normalize(vectors + NOISE * self.uniform(len(said))[:, None] * noise, dim=-1)
         targets = self.targets[said]
+        if kind == 1:
+            more, told = self.pairs()
+            vectors, targets = torch.cat([vectors, more]), torch.cat([targets, told])
+        noise = torch.randn(vectors.shape, generator=self.generator) / vectors.shape[1] ** 0.5
+        vectors = F.normalize(vectors + NOISE * self.uniform(len(vectors))[:, None] * noise, dim=-1)
         return vectors, targets[:, : int((targets != END).sum(1).max()) + 1]
+
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Two things as the text tower was taught to see them: the sum of one and one. None of the held-out pairs."""
+        vectors, told = [], []
+        for share, rows in zip(SHARES, self.rows[0], strict=True):
+            chosen = rows[torch.randint(len(rows), (round(share * PAIRS), 2), generator=self.generator)]
+            names = [[self.bank.captions[k] for k in pair] for pair in self.bank.said[chosen].tolist()]
+            kept = [
+                k for k, pair in enumerate(names) if len(set(pair)) == 2 and frozenset(pair) not in self.apart
+            ]
+            lean = 0.5 + LEANING * (2 * self.uniform(len(kept)) - 1)[:, None]
+            first, second = self.bank.vectors[chosen[kept, 0]], self.bank.vectors[chosen[kept, 1]]
+            vectors.append(F.normalize(lean * first + (1 - lean) * second, dim=-1))
+            told += [caption_data.joined(names[k], self.known) for k in kept]
+        return torch.cat(vectors), self.words.rows(told)
 
     def uniform(self, count: int) -> Tensor:
         return torch.rand(count, generator=self.generator)
@@ -100,8 +123,7 @@ def train(work: Path, *, minutes: float, seed: int) -> None:
     training = Training(
         work, "captions", {"net": net}, minutes=minutes, peak=3e-3, decay=0.02, warm_up=100, seed=seed
     )
-    names = judge_captions.names(work)
-    batches = Batches(bank, words.rows(bank.captions), set(names), training.seed)
+    batches = Batches(bank, words, judge_captions.names(work), training.seed)
     while training.going_on():
         loss = loss_of(net, *batches.draw())
         training.learn(loss)
