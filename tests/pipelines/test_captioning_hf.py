@@ -89,8 +89,10 @@ def by_hand(path: Path, picture: Any, prompt: str, **options: Any) -> str:
     return str(processor.tokenizer.decode(out, skip_special_tokens=True)).strip()
 
 
-@pytest.mark.parametrize("kind", CHATS)
-@pytest.mark.parametrize("prompt", [None, "what does the chart show?"])
+@pytest.mark.parametrize(
+    ("kind", "prompt"),
+    [*((kind, None) for kind in CHATS), ("llava", "what does it show?"), ("qwen2_vl", "what does it show?")],
+)
 def test_a_vision_language_model_says_what_transformers_makes_it_say(
     load: Load, folder: Callable[[str], Path], kind: str, prompt: str | None
 ) -> None:
@@ -102,7 +104,7 @@ def test_a_vision_language_model_says_what_transformers_makes_it_say(
     assert len(set(expected)) > 1, "nothing depends on the picture: the test could not fail"
 
 
-@pytest.mark.parametrize("kind", CHATS)
+@pytest.mark.parametrize("kind", [kind for kind in CHATS if kind != "idefics3"])  # of which smolvlm is one
 def test_in_a_batch_each_says_what_it_says_alone(load: Load, kind: str) -> None:
     """Pictures of other sizes take other numbers of tokens; padding must not be seen."""
     ask = load(kind)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from multimodal.pipelines import _captioning_search as search
 
-WORDS, MOST, END = 4, 4, 0
+WORDS, MOST, END = 4, 3, 0
 
 
 class Made:

@@ -99,13 +99,13 @@ def test_a_few_steps_teach_it_to_say_what_a_vector_means(work: Path) -> None:
     net = CaptionNet(len(words.words))
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3)
     losses = []
-    for _ in range(40):
+    for _ in range(24):
         loss = train_captions.loss_of(net, *batches.draw())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
-    assert sum(losses[-6:]) < 0.4 * sum(losses[:6])
+    assert sum(losses[-6:]) < 0.5 * sum(losses[:6])
 
 
 def test_a_batch_is_one_kind_and_its_rows_mean_what_they_say(work: Path) -> None:
