@@ -56,6 +56,15 @@ class Source:
         hub.snapshot(self.repo, patterns=[INDEX, *wanted], **at)
         return folder, index
 
+    def pipeline_class(self) -> type:
+        """The class that its model_index.json names; nothing more is fetched. Raises what `fetched` raises."""
+        import diffusers
+
+        index = self._index(self._index_folder())
+        _parts(self.name, index)
+        found: type = getattr(diffusers, index["_class_name"])
+        return found
+
     def prior(self) -> str | None:
         """The other half that its card names, for a checkpoint that draws from vectors (Kandinsky, Stable Cascade)."""
         folder = self._index_folder()

@@ -31,7 +31,6 @@ class DiffusersMaker:
     def __init__(self, name: str, pipe: Any, vector_length: float | None = None) -> None:
         self.name, self.pipe, self.what = name, pipe, type(pipe).__name__
         self.call = calls.call_of(pipe)
-        calls.check_use(name, self.call)
         self.makes = calls.makes(self.call)
         self.rate_hz = calls.rate_of(pipe) if self.makes is Modality.AUDIO else None
         if self.makes is Modality.AUDIO and self.rate_hz is None:

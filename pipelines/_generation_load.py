@@ -6,6 +6,7 @@ diffusers and transformers initialise at random whatever a checkpoint lacks and 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import logging
 import warnings
@@ -33,6 +34,9 @@ def read(source: Source, runtime: Runtime, *, place: bool = True) -> Any:
 
     folder, index = source.fetched()
     with _told_as_ours(source.name), listening() as heard:
+        importlib.import_module(
+            "diffusers.pipelines.auto_pipeline"
+        )  # needed later, and it warns of torch's plans
         try:
             pipe = diffusers.DiffusionPipeline.from_pretrained(
                 folder, local_files_only=True, variant=_variant(source, folder), **_dtype(runtime)

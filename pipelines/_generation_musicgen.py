@@ -52,7 +52,7 @@ class MusicGenMaker:
             )
         if options.seconds is not None and self._tokens(options.seconds) > self.most:
             raise InvalidInput(
-                f"{self.name!r} makes at most {(self.most - self.n_books) / self.tokens_hz:.1f} seconds, got "
+                f"{self.name!r} makes at most {(self.most - self.n_books + 1) / self.tokens_hz:.1f} seconds, got "
                 f"{options.seconds}: make less, or several pieces"
             )
 
@@ -98,7 +98,7 @@ class MusicGenMaker:
 
     def _tokens(self, seconds: float) -> int:
         """Steps for so long a piece: the books are written one step apart, so that the last ends later."""
-        return math.ceil(seconds * self.tokens_hz) + self.n_books
+        return math.ceil(seconds * self.tokens_hz) + self.n_books - 1
 
 
 class _Watch:

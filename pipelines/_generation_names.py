@@ -95,8 +95,8 @@ def _diffusers(
     from multimodal.pipelines._generation_calls import call_of, check_use
     from multimodal.pipelines._generation_diffusers import DiffusersMaker
 
+    check_use(name, source.pipeline_class())
     pipe = loading.read(source, runtime, place=not halves.offload)
-    check_use(name, call_of(pipe))
     prior = halves.prior or (None if call_of(pipe).has("prompt") else source.prior())
     if prior is not None:
         library, where = _split(prior)

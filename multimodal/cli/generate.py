@@ -1,4 +1,4 @@
-"""`multimodal generate`: pictures and sounds out of words, or of a picture and words, as files that say how they came."""
+"""`multimodal generate`: pictures and sounds out of words, or a picture and words, as files that say how they came."""
 
 from __future__ import annotations
 

@@ -1,12 +1,19 @@
-"""Tiny checkpoints of the real architectures of diffusers, and MusicGen, saved in the format users have."""
+"""Tiny checkpoints of the real architectures of diffusers, and MusicGen, saved in the format users have.
+
+Also diffusers called by hand on them: what the tests compare with.
+"""
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import diffusers as df
+import numpy as np
+import pytest
 import torch
 import transformers as hf
 
@@ -274,7 +281,9 @@ def audioldm2(folder: Path) -> Any:
     }  # fmt: skip
     ears = hf.ClapModel(hf.ClapConfig(text_config=text, audio_config=sound, projection_dim=16))
     torch.manual_seed(3)
-    words = hf.GPT2Model(hf.GPT2Config(n_embd=16, n_head=4, n_layer=2, vocab_size=200, n_ctx=64))
+    words = hf.GPT2LMHeadModel(hf.GPT2Config(
+        n_embd=16, n_head=4, n_layer=2, vocab_size=200, n_ctx=64, bos_token_id=0, eos_token_id=1
+    ))  # fmt: skip
     words.config.max_new_tokens = 8
     torch.manual_seed(4)
     vocoder = hf.SpeechT5HifiGan(hf.SpeechT5HifiGanConfig(
@@ -312,6 +321,11 @@ class MusicGen:
         torch.manual_seed(0)
         config = hf.MusicgenConfig(text_encoder=text, audio_encoder=sound, decoder=words)
         self.model = hf.MusicgenForConditionalGeneration(config).eval()
+        stirred(self.model.decoder), stirred(self.model.text_encoder)
+        for (
+            layer
+        ) in self.model.audio_encoder.quantizer.layers:  # which begin with zeros: all codes would sound alike
+            layer.codebook.embed.normal_()
         more = {"do_sample": True, "guidance_scale": 3.0, "max_length": 1500, "pad_token_id": 64}
         self.model.generation_config = hf.GenerationConfig(**more, bos_token_id=64, decoder_start_token_id=64)
         features = hf.EncodecFeatureExtractor(sampling_rate=RATE_HZ)
@@ -333,3 +347,46 @@ MODELS: dict[str, Callable[[Path], Any]] = {
         kandinsky, kandinsky_prior, stable_audio, audioldm2, musicgen,
     )
 }  # fmt: skip
+
+
+# --- built once, and used by hand ----------------------------------------------------------------
+
+Checkpoints = Callable[[str], Path]
+_built: dict[str, Path] = {}
+
+
+@pytest.fixture
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    """The folder of a checkpoint by its name, made when first asked for and then kept: not to be changed."""
+
+    def folder(name: str) -> Path:
+        if name not in _built:
+            _built[name] = tmp_path_factory.mktemp("generation") / name
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                MODELS[name](_built[name]).save_pretrained(_built[name])
+        return _built[name]
+
+    return folder
+
+
+@functools.cache
+def upstream(folder: Path) -> Any:
+    """diffusers' own pipeline, loaded as its documentation says."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipe = df.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def dice(seed: int) -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def by_hand(pipe: Any, seed: int, **arguments: Any) -> Any:
+    """What a pipeline of diffusers gives: an array of uint8 (h, w, 3), or of samples as upstream orders them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        output = pipe(**arguments, generator=dice(seed))
+    return np.asarray(output.images[0]) if hasattr(output, "images") else np.asarray(output.audios[0])

@@ -1,0 +1,181 @@
+"""`multimodal generate`: files that say how they were made, and none that is half."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import multimodal as mm
+from multimodal.pipelines.generation import Generation, GenerationPipeline
+from tests.cli.conftest import Cli
+from tests.pipelines.generation_models import Checkpoints, checkpoints
+
+__all__ = ["checkpoints"]  # a fixture
+
+SIZE = ("--steps", "2", "--width", "32", "--height", "32")
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = GenerationPipeline.from_pretrained
+    made: dict[str, GenerationPipeline] = KEPT
+
+    def once(name: Any, **options: Any) -> GenerationPipeline:
+        key = f"{name} {options}"
+        if key not in made:
+            made[key] = whole(name, **options)
+        return made[key]
+
+    monkeypatch.setattr(GenerationPipeline, "from_pretrained", once)
+
+
+KEPT: dict[str, GenerationPipeline] = {}
+
+
+@pytest.fixture
+def model(checkpoints: Checkpoints) -> Path:
+    return checkpoints("stable_diffusion")
+
+
+def test_a_picture_is_drawn_into_a_file_that_says_how(cli: Cli, model: Path, tmp_path: Path) -> None:
+    place = tmp_path / "heart.png"
+    outcome = cli(
+        "generate", "a blue heart", "-o", place, "--model", model, "--seed", 3, *SIZE, "--negative", "rain"
+    )
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.stdout.replace("\n", "").startswith(f"{place}: 32x32, seed 3, made in ")
+    made = Generation.load(place)
+    again = mm.GenerationPipeline.from_pretrained(str(model))(
+        "a blue heart", seed=3, steps=2, width=32, height=32, negative="rain"
+    )
+    assert made.metadata == again.metadata
+    assert np.array_equal(np.asarray(made.image), np.asarray(again.image))
+
+
+def test_several_are_numbered_and_their_seeds_count_on(cli: Cli, model: Path, tmp_path: Path) -> None:
+    how = ("generate", "a cat", "-o", tmp_path / "cat.png", "--model", model, "--n", 3, *SIZE, "--json")
+    found = cli(*how, "--seed", 7).json()
+    files = [tmp_path / f"cat-{number}.png" for number in (1, 2, 3)]
+    assert found["model"] == str(model)
+    assert [(one["file"], one["seed"], one["width"]) for one in found["made"]] == [
+        (str(file), seed, 32) for file, seed in zip(files, (7, 8, 9), strict=True)
+    ]
+    assert sorted(tmp_path.glob("*.png")) == files
+    by_chance = [one["seed"] for one in cli(*how, "--force").json()["made"]]
+    assert by_chance[1] == by_chance[0] + 1 and by_chance != [7, 8, 9]
+
+
+def test_a_picture_is_redrawn(cli: Cli, model: Path, tmp_path: Path) -> None:
+    start, place = tmp_path / "in.png", tmp_path / "out.png"
+    Image.new("RGB", (40, 32), (200, 30, 30)).save(start)
+    how = ("--image", start, "--strength", 0.5, "--steps", 4, "--seed", 1, "--json")
+    (one,) = cli("generate", "a cat", "-o", place, "--model", model, *how).json()["made"]
+    assert (one["width"], one["height"], one["strength"]) == (40, 32, 0.5)
+
+
+def test_a_sound_is_made(cli: Cli, checkpoints: Checkpoints, tmp_path: Path) -> None:
+    place = tmp_path / "waltz.wav"
+    outcome = cli("generate", "a waltz", "-o", place, "--model", checkpoints("musicgen"), "--seconds", 0.5)
+    assert outcome.code == 0, outcome.stderr
+    assert ": 0.5 s, seed " in outcome.stdout.replace("\n", " ").replace("  ", " ")
+    assert mm.Audio(place).load().seconds == 0.5
+
+
+def test_a_refused_picture_is_noted(cli: Cli, checkpoints: Checkpoints, tmp_path: Path) -> None:
+    place, flagging = tmp_path / "x.png", checkpoints("checked_stable_diffusion")
+    outcome = cli("generate", "a cat", "-o", place, "--model", flagging, *SIZE)
+    assert (outcome.code, Generation.load(place).flagged) == (0, True)
+    assert outcome.stderr == (
+        f"note: {place}: the model's own safety checker refused this picture and made it black; try another seed\n"
+    )
+
+
+def test_nothing_is_overwritten_unless_told(cli: Cli, model: Path, tmp_path: Path) -> None:
+    place = tmp_path / "cat-2.png"
+    place.write_bytes(b"mine")
+    how = ("generate", "a cat", "-o", tmp_path / "cat.png", "--n", 2, *SIZE)
+    outcome = cli(*how, "--model", "no-such-model")  # refused before a model is looked for
+    assert outcome.code == 2
+    assert "is there already: take another name, or --force" in " ".join(
+        outcome.stderr.replace("│", " ").split()
+    )
+    assert place.read_bytes() == b"mine" and not (tmp_path / "cat-1.png").exists()
+    assert cli(*how, "--model", model, "--force").code == 0
+    assert Generation.load(place).prompt == "a cat"
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (("-o", "x.jpg"), 2, "must end in .png (a picture) or .wav (a sound)"),
+        (("-o", "gone/x.png"), 2, "does not exist"),
+        (("-o", "x.png", "--n", 0), 2, "a whole number above 0 is due, got 0"),
+        (("-o", "x.wav"), 2, "makes pictures: write 'x.png'"),
+        (("-o", "x.png", "--steps", 0), 1, "error: steps must be a whole number above 0, got 0"),
+        (("-o", "x.png", "--width", 30), 1, "error: width must be a multiple of 8"),
+        (("-o", "x.png", "--image", "gone.jpg"), 1, "error: gone.jpg"),
+        (("-o", "x.png", "--seconds", 3), 1, "which takes no seconds"),
+        (("-o", "x.png", "--seed", -1), 1, "error: seed must be a whole number from 0 to 2^63 - 1, got -1"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    more: tuple[object, ...], code: int, said: str, cli: Cli, model: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = cli("generate", "a cat", "--model", model, *more)
+    assert outcome.code == code
+    assert said in " ".join(outcome.stderr.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_model_the_one_that_ships_says_what_it_lacks(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli("generate", "a cat", "-o", tmp_path / "x.png")
+    assert outcome.code == 1
+    assert outcome.stderr.startswith(
+        "error: 'starter' has no decoder for pictures yet: name a model that draws"
+    )
+
+
+def test_an_empty_prompt_and_one_that_is_too_long_are_refused(cli: Cli, model: Path, tmp_path: Path) -> None:
+    how = ("-o", tmp_path / "x.png", "--model", model, *SIZE)
+    assert cli("generate", " ", *how).stderr == "error: the prompt is empty: say what to make\n"
+    outcome = cli("generate", "red " * 40, *how)
+    assert outcome.code == 1 and "122 tokens" in outcome.stderr
+    assert cli("generate", "red " * 40, *how, "--truncate").code == 0
+
+
+def test_ctrl_c_ends_with_130_and_leaves_no_half_file(model: Path, tmp_path: Path) -> None:
+    """A real process and a real signal, while it draws the first of many."""
+    command = [
+        sys.executable,
+        "-m",
+        "multimodal",
+        "generate",
+        "a cat",
+        "-o",
+        str(tmp_path / "cat.png"),
+        "--n",
+        "500",
+    ]
+    running = subprocess.Popen(
+        [*command, "--model", str(model), "--steps", "3", "--width", "32", "--height", "32"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob("cat-*.png")) and running.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert errors.splitlines()[-1] == "stopped"
+    done = sorted(tmp_path.iterdir())
+    assert done and all(Generation.load(file).prompt == "a cat" for file in done)
