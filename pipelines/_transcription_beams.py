@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BLANK = 0
 NEVER = -math.inf
-NEGLIGIBLE = math.log(1e-4)  # a class less likely than this at a step is not tried there
+NEGLIGIBLE = math.log(1e-3)  # a class less likely than this at a step is not tried there
 
 Prefix = tuple[int, ...]
 LanguageModel = Callable[[Prefix, int], float]

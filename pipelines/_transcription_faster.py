@@ -53,6 +53,8 @@ class FasterReader:
             made, about = self.model.transcribe(samples, **self._asked(options, language))
             language = language or about.language
             for one in made:
+                if one.start + by_s >= until_s:
+                    break  # what it writes into the silence that fills up the last window
                 times = float(one.start) + by_s, min(float(one.end) + by_s, until_s)
                 if one.text.strip():
                     segments.append(Segment(*times, one.text.strip(), tuple(one.tokens)))

@@ -64,11 +64,13 @@ class Mels:
 
     def window(self, start: int, length: int) -> Tensor:
         """(1, mels, frames) from frame `start` on, at most `length`, fewer at the end. `start` must never go back."""
-        self.held, self.held_from = self.held[:, start - self.held_from :], start
-        while self.held.shape[1] < min(length, self.n_frames - start):
+        while True:
+            done = min(start - self.held_from, self.held.shape[1])
+            self.held, self.held_from = self.held[:, done:], self.held_from + done
+            if self.held_from == start and self.held.shape[1] >= min(length, self.n_frames - start):
+                return self.held[None, :, :length]
             values = next(self.coming)
             self.held = torch.cat([self.held, (values.clamp(min=self.loudest - RANGE) + 4.0) / 4.0], dim=1)
-        return self.held[None, :, :length]
 
     def mask(self, start: int, length: int) -> Tensor:
         """(1, length): 1 where there is sound, 0 where a short one was filled up."""

@@ -26,13 +26,15 @@ from multimodal.pipelines._transcription_grouping import spoken
 from multimodal.pipelines._transcription_letters import SPACE, shipped
 from multimodal.pipelines._transcription_options import Options, Progress, Reading, Source
 from multimodal.pipelines._transcription_result import Word
-from multimodal.pipelines._transcription_sound import is_silent, utterances
+from multimodal.pipelines._transcription_sound import SILENT, utterances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VOCABULARIES_KEPT = 8
 LONGEST_S = 5.5  # a window holds six seconds
+FRAME = RATE_HZ // 50  # samples
+PAUSE_FRAMES, ROOM_FRAMES = 20, 8  # what parts phrases, and what is left of it around them
 # Of a word of a vocabulary, found on festival and flite rms: long words lose more than they should by letters alone
 EACH_LETTER, NEARNESS = 1.5, 40.0
 STEP_S = AUDIO_STRIDE * HOP / RATE_HZ / CTC_STEPS  # 20 ms
@@ -43,7 +45,7 @@ class StarterReader:
 
     what = "the starter's speech tower"
     takes: ClassVar[frozenset[str]] = frozenset({"beams", "vocabulary"})
-    beams: ClassVar[int] = 32
+    beams: ClassVar[int] = 64
 
     def __init__(self, encoder: StarterAudio, texts: Encoder | None = None) -> None:
         self.encoder, self.texts = encoder, texts
@@ -54,13 +56,12 @@ class StarterReader:
         n_samples, loudest = 0, 0.0
         for start, samples in utterances(source.blocks(RATE_HZ), RATE_HZ, LONGEST_S):
             n_samples = start + len(samples)
-            energy = float(np.square(samples).mean())
-            loudest = max(loudest, energy)
-            # log-mels are relative to a window's own loudest: of one that is far quieter, they would be noise
-            if not is_silent(samples) and energy >= loudest * 10 ** (QUIET_DB / 10):
-                mel, lead_s = _trimmed(samples)
+            energy = energies(samples)
+            loudest = max(loudest, float(energy.max()))
+            for first, last in phrases(energy >= max(loudest * 10 ** (QUIET_DB / 10), SILENT**2)):
+                mel, lead_s = _trimmed(samples[first * FRAME : last * FRAME])
                 for word in self._said(mel, options):
-                    by_s = start / RATE_HZ + lead_s
+                    by_s = (start + first * FRAME) / RATE_HZ + lead_s
                     words.append(Word(round(word.start_s + by_s, 3), round(word.end_s + by_s, 3), word.text))
             progress(n_samples / RATE_HZ, None)
         duration_s = n_samples / RATE_HZ
@@ -122,6 +123,24 @@ def letters(text: str) -> list[int]:
     if not any(one != SPACE for one in found):
         raise InvalidInput(f"the starter writes {ALPHABET.strip()!r} alone, and none of it is in {text!r}")
     return found
+
+
+def energies(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean square of each frame of 20 ms; the last may be shorter."""
+    filled = np.pad(samples, (0, -len(samples) % FRAME))
+    found: NDArray[np.float32] = np.square(filled).reshape(-1, FRAME).mean(axis=1)
+    return found
+
+
+def phrases(loud: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Whether each frame is loud -> (first frame, one past the last) of what is said between pauses, with some room."""
+    found: list[tuple[int, int]] = []
+    for at in loud.nonzero()[0].tolist():
+        if found and at - found[-1][1] < PAUSE_FRAMES:
+            found[-1] = (found[-1][0], at + 1)
+        else:
+            found.append((at, at + 1))
+    return [(max(0, first - ROOM_FRAMES), min(len(loud), last + ROOM_FRAMES)) for first, last in found]
 
 
 def _trimmed(samples: NDArray[np.float32]) -> tuple[torch.Tensor, float]:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -69,10 +70,10 @@ class TranscriptionPipeline(Pipeline):
             folder = Path(name).expanduser()
             if _is_space(folder):
                 return cls(_starter(load(folder, device=device, precision=precision)), name)
-            return cls(_transformers(name, runtime, None, offline), name)
+            return cls(_transformers(name, name, runtime, None, offline), name)
         family, _, rest = name.partition("/")
         if family == "hf":
-            return cls(_transformers(rest, runtime, revision, offline), name)
+            return cls(_transformers(name, rest, runtime, revision, offline), name)
         if family == "faster-whisper" and rest:
             return cls(_faster(rest, runtime, revision, offline), name)
         if name == "starter":
@@ -216,16 +217,15 @@ def _starter(space: Space) -> Reader:
     return StarterReader(encoder, space.encoders.get(Modality.TEXT))
 
 
-def _transformers(rest: str, runtime: Runtime, revision: str | None, offline: bool) -> Reader:
+def _transformers(name: str, rest: str, runtime: Runtime, revision: str | None, offline: bool) -> Reader:
     from multimodal.encoders._hf_source import source_of
     from multimodal.pipelines import _transcription_checkpoint as checkpoints
     from multimodal.pipelines._transcription_ctc import CtcReader
     from multimodal.pipelines._transcription_seq2seq import SequenceReader
     from multimodal.pipelines._transcription_whisper import WhisperReader
 
-    checkpoint = checkpoints.read(
-        source_of(rest, revision=revision, offline=offline, with_code=False), runtime
-    )
+    source = source_of(rest, revision=revision, offline=offline, with_code=False)
+    checkpoint = checkpoints.read(replace(source, name=name), runtime)
     readers: dict[str, Any] = {"whisper": WhisperReader, "ctc": CtcReader, "seq2seq": SequenceReader}
     reader: Reader = readers[checkpoint.kind](checkpoint)
     return reader

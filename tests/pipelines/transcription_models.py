@@ -64,7 +64,7 @@ def whisper_tokenizer() -> Any:
 
 
 def whisper(
-    folder: Path, *, english: bool = False, seed: int = 0, heads: bool = True, longest: int = 64
+    folder: Path, *, english: bool = False, seed: int = 0, heads: bool = True, longest: int = 32
 ) -> Path:
     """A Whisper of two layers whose random weights write different things for different sounds."""
     tokenizer = whisper_tokenizer()
@@ -143,5 +143,88 @@ def wav2vec2(folder: Path, *, seed: int = 0) -> Path:
     tokenizer.save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor(
         feature_size=1, sampling_rate=RATE_HZ, do_normalize=True, return_attention_mask=False
+    ).save_pretrained(folder)
+    return folder
+
+
+def speech_to_text(folder: Path, *, seed: int = 0) -> Path:
+    """A Speech2Text with a real sentencepiece tokenizer of letters."""
+    import sentencepiece
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces = folder / "pieces.txt"
+    pieces.write_text(
+        "\n".join(["the cat sat on a mat", "what is said", "quick brown fox jumps over lazy dog"] * 20)
+    )
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(pieces),
+        model_prefix=str(folder / "sp"),
+        vocab_size=32,
+        character_coverage=1.0,
+        minloglevel=2,
+    )
+    processor = sentencepiece.SentencePieceProcessor(str(folder / "sp.model"))
+    words = ["<s>", "<pad>", "</s>", "<unk>", *(processor.id_to_piece(n) for n in range(3, len(processor)))]
+    (folder / "vocab.json").write_text(json.dumps({one: n for n, one in enumerate(words)}), encoding="utf-8")
+    (folder / "sp.model").rename(folder / "sentencepiece.bpe.model")
+    tokenizer = transformers.Speech2TextTokenizer(
+        str(folder / "vocab.json"), str(folder / "sentencepiece.bpe.model")
+    )
+    config = transformers.Speech2TextConfig(
+        vocab_size=len(words),
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        conv_channels=32,
+        max_target_positions=40,
+        init_std=0.4,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+    )
+    torch.manual_seed(seed)
+    model = transformers.Speech2TextForConditionalGeneration(config).eval()
+    model.generation_config = transformers.GenerationConfig(
+        max_length=20, pad_token_id=1, bos_token_id=0, eos_token_id=2, decoder_start_token_id=2
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    transformers.Speech2TextFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+def moonshine(folder: Path, *, seed: int = 0) -> Path:
+    """A Moonshine, which hears raw samples, with the byte tokenizer of the Whisper above."""
+    tokenizer = whisper_tokenizer()
+    config = transformers.MoonshineConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        encoder_num_hidden_layers=2,
+        decoder_num_hidden_layers=2,
+        encoder_num_attention_heads=2,
+        decoder_num_attention_heads=2,
+        initializer_range=0.4,
+        bos_token_id=263,
+        eos_token_id=262,
+        pad_token_id=262,
+        decoder_start_token_id=263,
+    )
+    torch.manual_seed(seed)
+    model = transformers.MoonshineForConditionalGeneration(config).eval()
+    model.generation_config = transformers.GenerationConfig(
+        max_length=16, bos_token_id=263, eos_token_id=262, pad_token_id=262, decoder_start_token_id=263
+    )
+    model.save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer._tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+    ).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(
+        feature_size=1, sampling_rate=RATE_HZ, do_normalize=False, return_attention_mask=True
     ).save_pretrained(folder)
     return folder
