@@ -77,13 +77,14 @@ class Version:
         self, *, after: int = -1
     ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.float32]]]:
         """Every row, or those written after another: numbers (n,), modalities (n,) as places in `about.modalities`,
-        and vectors (n, dim), batch by batch."""
+        and vectors (n, dim), made of length one; batch by batch."""
         import numpy as np
 
         kinds = {name: place for place, name in enumerate(self.about.modalities)}
         for batch in self._query(["modality", "vector"], None, after).to_batches(batch_size=BATCH_ROWS):
             modalities = [kinds[name] for name in batch["modality"].to_pylist()]
-            yield _numbers(batch), np.array(modalities, np.uint8), layout.read_vectors(batch, self.about.dim)
+            vectors = layout.read_vectors(batch, self.about.dim)
+            yield _numbers(batch), np.array(modalities, np.uint8), _of_length_one(vectors)
 
     def mean(self, n: int) -> NDArray[np.float32]:
         """Of about n vectors from all over, (dim,)."""
@@ -167,3 +168,11 @@ def _numbers(found: Any) -> NDArray[np.uint64]:
     import numpy as np
 
     return np.asarray(found[ROW].to_numpy(), np.uint64)
+
+
+def _of_length_one(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """All are, if this package wrote them; and a row that is all zero cannot be."""
+    import numpy as np
+
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
