@@ -45,6 +45,10 @@ class RetrievalPipeline(Pipeline):
         k: int = 10,
         modality: str | Iterable[str] | None = None,
         where: Mapping[str, Any] | None = None,
+        calibrated: bool = True,
+        min_probability: float | None = None,
     ) -> Hits | list[Hits]:
         """The hits for a query, best first; a list of queries gives a list of them. See Index.search."""
-        return self.index.search(inputs, k, modality=modality, where=where)
+        return self.index.search(
+            inputs, k, modality=modality, where=where, calibrated=calibrated, min_probability=min_probability
+        )

@@ -65,6 +65,19 @@ def search(
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare everything, also where that takes longer.")
     ] = False,
+    min_probability: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="P",
+            help="Only what is as likely as this to be meant.",
+            show_default=False,
+        ),
+    ] = None,
+    uncalibrated: Annotated[
+        bool, typer.Option("--uncalibrated", help="Order by cosine, whatever kind a thing is of.")
+    ] = False,
     space: Annotated[
         str | None,
         typer.Option(
@@ -107,14 +120,18 @@ def search(
     with console.working("searching", quiet=json):
         hits = opened.search(
             wanted.query, k, near=wanted.near or None, text=wanted.text, modality=modality or None,
-            where=conditions or None, offset=offset, distinct=distinct, exact=exact,
+            where=conditions or None, offset=offset, distinct=distinct, exact=exact, calibrated=not uncalibrated,
+            min_probability=min_probability,
         )  # fmt: skip
     seconds = time.perf_counter() - began
     if json:
-        about = {"index": str(index), "query": wanted.to_dict(), "method": hits.method, "offset": offset}
-        console.print_json(about | {"hits": [hit.to_dict() for hit in hits], "seconds": round(seconds, 4)})
+        about = {"index": str(index), "query": wanted.to_dict(), "method": hits.method, "note": hits.note}
+        answer = {"offset": offset, "hits": [hit.to_dict() for hit in hits], "seconds": round(seconds, 4)}
+        console.print_json(about | answer)
     else:
-        _show(hits, offset)
+        if hits and hits.note:
+            console.note(hits.note)
+        _show(hits, offset, min_probability)
 
 
 def open_or_create(path: Path, space: str | None, how: dict[str, Any]) -> Index:
@@ -177,22 +194,26 @@ def _value(text: str) -> str | int | float | bool | None:
     return value if value is None or isinstance(value, str | int | float | bool) else text.strip()
 
 
-def _show(hits: Hits, offset: int) -> None:
+def _show(hits: Hits, offset: int, least: float | None) -> None:
     if not hits:
         left = f" beyond the first {offset:,}" if offset else ""
         lacking = "with these words" if hits.method == "text" else "of that kind"
+        lacking = lacking if least is None else f"as likely as {least:g}"
         console.note(f"nothing found: the index holds nothing {lacking}{left}")
         return
-    both = hits.method == "hybrid"
-    columns = ("", "score", "words", "kind", "what") if both else ("", "score", "kind", "what")
-    table = console.make_table(*columns, right=("score", "words"))
+    extra = {
+        "words": [f"{hit.text_score:.1f}" if hit.text_score else "" for hit in hits] * (hits.method == "hybrid"),
+        "likely": ["" if hit.probability is None else f"{hit.probability:.0%}" for hit in hits],
+    }
+    extra = {name: column for name, column in extra.items() if any(column)}
+    table = console.make_table("", "score", *extra, "kind", "what", right=("score", *extra))
     most = max(hit.score for hit in hits) if hits.method == "text" else 1.0  # BM25 has no upper end
-    for hit in hits:
+    for row, hit in enumerate(hits):
         place = " · ".join(filter(None, [console.verbatim(_relative(hit.uri or hit.id)), hit.place]))
         what = f"{console.verbatim(hit.snippet)}\n[dim]{place}[/]" if hit.text else place
-        words = [f"{hit.text_score:.1f}" if hit.text_score else ""] * both
         bar = f"[green]{console.bar(hit.score / most)}[/]"
-        table.add_row(bar, f"{hit.score:.3f}", *words, str(hit.modality), what)
+        more = [column[row] for column in extra.values()]
+        table.add_row(bar, f"{hit.score:.3f}", *more, str(hit.modality), what)
     console.stdout().print(table)
 
 

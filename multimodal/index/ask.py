@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from multimodal.core.errors import InvalidInput
 from multimodal.core.space import Space
-from multimodal.index import filters, search
+from multimodal.index import filters
 from multimodal.index.query import Query, as_queries, vectors_of
 from multimodal.index.results import Hits
 from multimodal.index.search import Searcher, Wanted
@@ -91,6 +91,9 @@ def ask(
     offset: int,
     exact: bool,
     distinct: bool,
+    calibrated: bool,
+    min_probability: float | None,
+    group: bool | str,
 ) -> Hits | list[Hits]:
     """See Index.search."""
     of = tuple(near or ())
@@ -101,17 +104,42 @@ def ask(
         without=of,
     )
     k, offset = filters.whole_number(k, "k"), filters.whole_number(offset, "offset", least=0)
-    wanted = Wanted(k, only, offset, exact, distinct)
     asked = Asked.of(space.dim, query, text, mode, of)
+    least = _least(min_probability, calibrated, asked.mode)
+    wanted = Wanted(k, only, offset, exact, distinct, calibrated, least, bool(group), _key(group))
     if asked.mode == "text":
-        found = searcher.run(lambda view: search.by_words(view, asked.texts, wanted))
+        found = searcher.by_words(asked.texts, wanted)
     else:
         vectors = _vectors(searcher, space, asked)
         if asked.mode == "vector":
-            found = searcher.run(lambda view: search.by_vector(view, vectors, wanted))
+            found = searcher.by_vector(vectors, wanted)
         else:
-            found = searcher.run(lambda view: search.by_both(view, vectors, asked.texts, wanted))
+            found = searcher.by_both(vectors, asked.texts, wanted)
     return found[0] if asked.alone else found
+
+
+def _least(value: object, calibrated: bool, mode: Mode) -> float | None:
+    """The probability below which nothing is a hit. Raises InvalidInput."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidInput(f"min_probability must be a number from 0 to 1, got {value!r}")
+    if not calibrated:
+        raise InvalidInput(
+            "min_probability needs calibrated hits, but calibrated=False was given; leave out one"
+        )
+    if mode == "text":
+        raise InvalidInput("min_probability needs vectors, but mode='text' looks at words only; leave it out")
+    return float(value)
+
+
+def _key(group: object) -> str | None:
+    """The metadata key to group by; None for things. Raises InvalidInput."""
+    if isinstance(group, bool):
+        return None
+    if not isinstance(group, str) or not group:
+        raise InvalidInput(f"group must be True, False or a metadata key such as 'film', got {group!r}")
+    return group
 
 
 def _vectors(searcher: Searcher, space: Space, asked: Asked) -> NDArray[np.float32]:

@@ -213,14 +213,16 @@ class Index:
                mode: Mode | None = None, near: Sequence[str] | str | None = None,
                modality: str | Iterable[str] | None = None, where: Mapping[str, Any] | None = None,
                ids: Sequence[str] | str | None = None, offset: int = 0, exact: bool = False,
-               distinct: bool = False) -> Hits: ...  # fmt: skip
+               distinct: bool = False, calibrated: bool = True, min_probability: float | None = None,
+               group: bool | str = False) -> Hits: ...  # fmt: skip
 
     @overload
     def search(self, query: list[Any] | tuple[Any, ...] | NDArray[Any], k: int = 10, *, text: str | None = None,
                mode: Mode | None = None, near: Sequence[str] | str | None = None,
                modality: str | Iterable[str] | None = None, where: Mapping[str, Any] | None = None,
                ids: Sequence[str] | str | None = None, offset: int = 0, exact: bool = False,
-               distinct: bool = False) -> Any: ...  # fmt: skip
+               distinct: bool = False, calibrated: bool = True, min_probability: float | None = None,
+               group: bool | str = False) -> Any: ...  # fmt: skip
 
     def search(
         self,
@@ -236,8 +238,11 @@ class Index:
         offset: int = 0,
         exact: bool = False,
         distinct: bool = False,
+        calibrated: bool = True,
+        min_probability: float | None = None,
+        group: bool | str = False,
     ) -> Hits | list[Hits]:
-        """The k items nearest to a query by cosine, best first, equal ones by id; a list of queries gives a list.
+        """The k items that fit a query best, the best first, equal ones by id; a list of queries gives a list.
 
         query: anything the space encodes (a str is text), a float vector (dim,), a list of these, or a float array
         (n, dim). A list of (thing, weight) pairs is one query of several parts, and so is a Query: [("beach", 1.0),
@@ -252,7 +257,14 @@ class Index:
         {"album": "x", "place": ["y", "z"], "year": {">=": 2000, "<": 2010}}. ids: only these. Filters come first: if
         k items match, k are found.
         offset: leave out so many of the first hits, for the pages of a long answer. distinct: of hits with the same
-        content, or vectors that are nearly the same (cosine 0.999), only the best.
+        content, or vectors that are nearly the same (cosine 0.999), only the best. group: only the best part of each
+        long thing (True), or the best of those with one value of a metadata key (group="film": of its pictures, sounds
+        and texts).
+
+        hit.score is the cosine. Over several modalities hits are ordered by hit.probability, since cosines of one do
+        not compare with those of another; within one, the order is that of cosine. calibrated=False: by cosine alone.
+        min_probability: only hits as probable as that, so perhaps none. With fewer than 10 rows of a modality hits are
+        ordered by cosine, and `hits.note` says so. multimodal/index/calibration.py tells how far to trust these.
 
         Below some 20,000 items every vector is compared. Above, candidates are chosen by sketches of the vectors, and
         at most half a percent of the nearest is expected to be missing; exact=True compares all, in ten times the
@@ -262,7 +274,7 @@ class Index:
         return ask(
             self._searcher, self._space, query, k, text=text, mode=mode, modality=modality, where=where, offset=offset,
             near=None if near is None else check_ids(near), ids=None if ids is None else check_ids(ids), exact=exact,
-            distinct=distinct,
+            distinct=distinct, calibrated=calibrated, min_probability=min_probability, group=group,
         )  # fmt: skip
 
     def rows(

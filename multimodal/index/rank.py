@@ -19,11 +19,12 @@ RANK_OFFSET = 60  # of reciprocal rank fusion (Cormack et al. 2009): how little 
 
 
 class Found(NamedTuple):
-    """A row with its cosine, its score by words, or both."""
+    """A row with its cosine, its score by words, or both; and how likely it is what was meant, if that was told."""
 
     stored: Stored
     cosine: float | None = None
     by_words: float | None = None
+    probability: float | None = None
 
     @property
     def id(self) -> str:
@@ -34,7 +35,7 @@ class Found(NamedTuple):
         place = (row.start_s, row.end_s, row.start_char, row.end_char)
         score = self.cosine if self.cosine is not None else self.by_words
         return Hit(row.id, row.uri, score or 0.0, Modality(row.modality), row.metadata, row.text, *place,
-                   text_score=self.by_words)  # fmt: skip
+                   text_score=self.by_words, probability=self.probability)  # fmt: skip
 
 
 def by_cosine(rows: Sequence[Stored], cosines: Sequence[float]) -> list[Found]:
@@ -78,6 +79,20 @@ def distinct(found: Sequence[Found]) -> list[Found]:
         if content is not None:
             contents.add(content)
     return kept
+
+
+def grouped(found: Sequence[Found], by: str | None) -> list[Found]:
+    """The first row of each group: of one long thing, or of those with one value of a metadata key. What lacks the key
+    is a group of its own."""
+    kept: dict[tuple[str, object], Found] = {}
+    for one in found:
+        row = one.stored.row
+        value = None if by is None else row.metadata.get(by)
+        is_part = row.start_s is not None or row.start_char is not None
+        whole = row.id.rpartition("#")[0] if is_part else row.id
+        key = ("thing", whole) if value is None else (type(value).__name__, value)
+        kept.setdefault(key, one)
+    return list(kept.values())
 
 
 def cosines(query: NDArray[np.float32], rows: Sequence[Stored]) -> list[float]:

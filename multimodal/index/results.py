@@ -24,6 +24,8 @@ class Hit:
     uri: the absolute path of a file, or what the item was given, or None. text: the words themselves, of a text; None
     for anything else. start_s, end_s: of a long sound, the part of it that was found, in seconds. start_char,
     end_char: of a long text file, the part that `text` is, in characters.
+    probability: how likely it is what was meant, 0 to 1, as multimodal/index/calibration.py explains; None if that was
+    not asked, or cannot be told.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Hit:
     start_char: int | None = None
     end_char: int | None = None
     text_score: float | None = None
+    probability: float | None = None
 
     @property
     def snippet(self) -> str:
@@ -65,12 +68,14 @@ class Hits(list[Hit]):
     """The hits of one query, best first: a list that shows itself in a notebook.
 
     method: how they were found: "exact", "sketch", "text" or "hybrid", as multimodal/index/search.py explains; "" for
-    a list made by hand.
+    a list made by hand. note: why they are ordered by cosine and have no probability, though these were asked for; ""
+    if they were not, or all is well.
     """
 
-    def __init__(self, hits: Iterable[Hit] = (), method: str = "") -> None:
+    def __init__(self, hits: Iterable[Hit] = (), method: str = "", note: str = "") -> None:
         super().__init__(hits)
         self.method = method
+        self.note = note
 
     def _repr_html_(self) -> str:
         from multimodal.index import show

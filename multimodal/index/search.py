@@ -8,6 +8,8 @@
     text         by words: every row that holds one of them was considered
     hybrid       by both, joined by rank, from the first FUSED places of each
 
+Over several modalities, vectors are put in order by probability (calibrated.py), or else by cosine.
+
 Filters come first: if k rows meet them, k are found. Ties are broken by id, so that an answer depends neither on
 chance nor on how the rows lie on disk.
 """
@@ -19,8 +21,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from multimodal.index import rank
+from multimodal.core.errors import InvalidInput
+from multimodal.index import calibrated, rank
+from multimodal.index.background import Backgrounds
 from multimodal.index.cache import Cache
+from multimodal.index.calibrated import Answer, Ways
 from multimodal.index.lexicon import Lexicon
 from multimodal.index.rank import Found
 from multimodal.index.results import Hits
@@ -33,24 +38,41 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T")
+# n rows -> so many nearest ones of each query, and how each reads its cosines
+Near = Callable[[int], tuple[list[Answer], Sequence["Ways | None"]]]
 FUSED = 128  # and at least twice the places asked for
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What goes for all queries of one search. k hits from the place `offset` on; distinct: without what looks the
-    same as a better hit."""
+    same as a better hit. calibrated: by probability rather than cosine; least: without what is less probable than
+    that. grouped: the best of each long thing, or of each value of the metadata key `group`."""
 
     k: int
     only: Filter
     offset: int = 0
     exact: bool = False
     distinct: bool = False
+    calibrated: bool = True
+    least: float | None = None
+    grouped: bool = False
+    group: str | None = None
 
     @property
     def n(self) -> int:
         """Places asked for, from the first on."""
         return self.offset + self.k
+
+    def thinned(self, found: Sequence[Found]) -> list[Found]:
+        """Without what is the same as a better one."""
+        kept = rank.distinct(found) if self.distinct else list(found)
+        return rank.grouped(kept, self.group) if self.grouped else kept
+
+    def page(self, found: Sequence[Found], method: str, note: str) -> Hits:
+        """The hits that are wanted, out of all that were found."""
+        kept = [one for one in found if self.least is None or (one.probability or 0.0) >= self.least]
+        return Hits([one.hit() for one in kept[self.offset : self.n]], method, note)
 
 
 class Searcher:
@@ -58,6 +80,7 @@ class Searcher:
 
     def __init__(self, store: Store) -> None:
         self._cache = Cache(store.path, Newest(store.path, store.about))
+        self._backgrounds = Backgrounds(store.path, store.about.fingerprint)
         self._lexicon = Lexicon()
         self._view: View | None = None
         self._lock = threading.Lock()
@@ -82,47 +105,72 @@ class Searcher:
         except Stale:
             return search(self.view(anew=True))
 
+    def by_vector(self, vectors: NDArray[np.float32], wanted: Wanted) -> list[Hits]:
+        """The hits of each of the unit queries (m, dim)."""
 
-def by_vector(view: View, vectors: NDArray[np.float32], wanted: Wanted) -> list[Hits]:
-    """The hits of each of the unit queries (m, dim)."""
+        def search(view: View) -> list[Hits]:
+            near = self._near(view, vectors, wanted)
+            return _paged(lambda n: near(n)[0], wanted, _note(view, wanted))
 
-    def find(n: int) -> list[tuple[list[Found], str]]:
-        return view.nearest(vectors, n, wanted.only, exact=wanted.exact)
+        return self.run(search)
 
-    return _paged(find, wanted)
+    def by_words(self, texts: Sequence[str], wanted: Wanted) -> list[Hits]:
+        """The hits of each of some texts."""
+
+        def search(view: View) -> list[Hits]:
+            return _paged(lambda n: [(view.with_words(one, n, wanted.only), "text") for one in texts], wanted)
+
+        return self.run(search)
+
+    def by_both(self, vectors: NDArray[np.float32], texts: Sequence[str], wanted: Wanted) -> list[Hits]:
+        """The hits of each query and the text that goes with it."""
+
+        def search(view: View) -> list[Hits]:
+            near = self._near(view, vectors, wanted)
+
+            def find(n: int) -> list[Answer]:
+                depth = max(FUSED, 2 * n)
+                answers, ways = near(depth)
+                found = []
+                for vector, text, (close, _), way in zip(vectors, texts, answers, ways, strict=True):
+                    both = rank.fused(close, view.with_words(text, depth, wanted.only), vector)
+                    found.append((both if way is None else way.told(both), "hybrid"))
+                return found
+
+            return _paged(find, wanted, _note(view, wanted))
+
+        return self.run(search)
+
+    def _near(self, view: View, vectors: NDArray[np.float32], wanted: Wanted) -> Near:
+        if wanted.calibrated and calibrated.too_small(view, wanted.only) is None:
+            return lambda n: calibrated.nearest(
+                view, self._backgrounds, vectors, n, wanted.only, exact=wanted.exact
+            )
+        return lambda n: (view.nearest(vectors, n, wanted.only, exact=wanted.exact), [None] * len(vectors))
 
 
-def by_words(view: View, texts: Sequence[str], wanted: Wanted) -> list[Hits]:
-    """The hits of each of some texts."""
-    return _paged(lambda n: [(view.with_words(text, n, wanted.only), "text") for text in texts], wanted)
+def _note(view: View, wanted: Wanted) -> str:
+    """Why hits are not calibrated, though they were to be. Raises InvalidInput if they must be."""
+    reason = calibrated.too_small(view, wanted.only) if wanted.calibrated else None
+    if reason is None:
+        return ""
+    if wanted.least is not None:
+        raise InvalidInput(
+            f"min_probability={wanted.least:g} cannot be judged: {reason}; leave it out, or add more"
+        )
+    if not calibrated.is_mixed(view, wanted.only):
+        return ""  # of one modality, the order by cosine is right
+    return f"not calibrated, ordered by cosine: {reason}"
 
 
-def by_both(view: View, vectors: NDArray[np.float32], texts: Sequence[str], wanted: Wanted) -> list[Hits]:
-    """The hits of each query and the text that goes with it."""
-
-    def find(n: int) -> list[tuple[list[Found], str]]:
-        depth = max(FUSED, 2 * n)
-        near = view.nearest(vectors, depth, wanted.only, exact=wanted.exact)
-        return [
-            (rank.fused(found, view.with_words(text, depth, wanted.only), vector), "hybrid")
-            for vector, text, (found, _) in zip(vectors, texts, near, strict=True)
-        ]
-
-    return _paged(find, wanted)
-
-
-def _paged(find: Callable[[int], list[tuple[list[Found], str]]], wanted: Wanted) -> list[Hits]:
-    """The page that is wanted, of each query; of distinct hits, more are looked for until there are enough."""
+def _paged(find: Callable[[int], list[Answer]], wanted: Wanted, note: str = "") -> list[Hits]:
+    """The page that is wanted, of each query; where some are left out, more are looked for until there are enough."""
     n = wanted.n
     while True:
         answers = find(n)
-        if not wanted.distinct:
-            break
-        kept = [(rank.distinct(found), method) for found, method in answers]
+        kept = [(wanted.thinned(found), method) for found, method in answers]
         if all(
             len(few) >= wanted.n or len(found) < n for (few, _), (found, _) in zip(kept, answers, strict=True)
         ):
-            answers = kept
-            break
+            return [wanted.page(found, method, note) for found, method in kept]
         n *= 4
-    return [Hits([one.hit() for one in found[wanted.offset : wanted.n]], method) for found, method in answers]

@@ -43,7 +43,7 @@ def test_a_picture_finds_itself_first(cli: Cli, media: Path, index: Path) -> Non
     assert found["hits"][0]["score"] == pytest.approx(1, abs=1e-5)
     assert len(found["hits"]) == 2
     assert found["query"] == {"modality": "image", "text": None, "uri": str(media / "green.png")}
-    place = {"start_s", "end_s", "start_char", "end_char"}
+    place = {"start_s", "end_s", "start_char", "end_char", "probability"}
     assert set(found["hits"][0]) == {"id", "uri", "score", "modality", "metadata", "text", "text_score"} | place
 
 

@@ -80,7 +80,7 @@ queries = st.lists(numbers, min_size=4, max_size=4).filter(lambda q: sum(x * x f
 def test_search_is_brute_force_with_ties_by_id(
     filled: Index, rows: list[dict[str, Any]], query: list[float], k: int, modality: set[str] | None
 ) -> None:
-    hits = filled.search(np.array(query), k, modality=modality)
+    hits = filled.search(np.array(query), k, modality=modality, calibrated=False)
     unit = unit_rows(np.array(query), 4)[0]
     expected = brute_force(rows, unit, k, lambda row: modality is None or row["modality"] in modality)
     assert ids(hits) == [id_ for id_, _ in expected]
@@ -299,5 +299,5 @@ def test_a_search_reads_no_more_rows_than_may_be_among_its_hits(
         return take(version, numbers)
 
     monkeypatch.setattr(Version, "take", counted)
-    filled.search(np.array([0.3, 0.7, 0.11, -0.5]), k=2)
+    filled.search(np.array([0.3, 0.7, 0.11, -0.5]), k=2, calibrated=False)
     assert len(read) == 1 and 2 <= read[0] <= 8  # the grid has three of each vector

@@ -64,11 +64,12 @@ def agree(index: Index, rows: dict[str, np.ndarray], n: int = 5, **options: Any)
     """An exact search finds just what is there; one by sketches nearly so."""
     assert len(index) == len(rows)
     queries = clusters(n, DIM, seed=77)
-    hits = index.search(queries, 10, exact=True, **options)
+    hits = index.search(queries, 10, exact=True, calibrated=False, **options)
     for query, found in zip(queries, hits, strict=True):
         assert [hit.id for hit in found] == nearest(rows, query, 10)
     kept = [
-        len({hit.id for hit in index.search(query, 10)} & set(nearest(rows, query, 10))) / min(10, len(rows))
+        len({hit.id for hit in index.search(query, 10, calibrated=False)} & set(nearest(rows, query, 10)))
+        / min(10, len(rows))
         for query in queries
     ]
     assert np.mean(kept) >= 0.98
@@ -170,7 +171,7 @@ def test_another_handle_reads_what_was_kept_and_makes_nothing_again(
     other = Index.open(wide_index.path, wide)
     assert other.search(vectors[:9]) == first
     fill(wide_index, clusters(20, DIM, seed=3), [f"new {n}" for n in range(20)])
-    assert other.search(clusters(20, DIM, seed=3)[7], 1)[0].id == "new 7"
+    assert other.search(clusters(20, DIM, seed=3)[7], 1, calibrated=False)[0].id == "new 7"
 
 
 def test_adding_prepares_what_searches_need(wide_index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +180,7 @@ def test_adding_prepares_what_searches_need(wide_index: Index, monkeypatch: pyte
     wide_index.add(["one more"])
     assert len(parts(wide_index)) == 1
     monkeypatch.setattr(Part, "large", None)
-    assert wide_index.search("one more", 1)[0].text == "one more"
+    assert wide_index.search("one more", 1, calibrated=False)[0].text == "one more"
 
 
 # --- what is kept is only an aid ------------------------------------------------------------------
@@ -329,7 +330,7 @@ index.search(clusters(1, 64)[0])
     process = start(slow, wide_index)
     assert process.stdout is not None and process.stdout.readline() == "at it\n"
     done: list[Any] = []
-    waiting = threading.Thread(target=lambda: done.append(wide_index.search(vectors[3], 1)))
+    waiting = threading.Thread(target=lambda: done.append(wide_index.search(vectors[3], 1, calibrated=False)))
     waiting.start()
     waiting.join(0.3)
     assert waiting.is_alive()  # one makes it, the others wait
@@ -416,7 +417,14 @@ def test_a_filter_never_costs_a_hit(
     rows = albums.matching(modality, album, least, third)
     direction = clusters(1, DIM, seed=query, spread=0.8)[0]
     hits = albums.index.search(
-        direction, k, offset=offset, modality=modality, where=where or None, ids=ids, exact=exact
+        direction,
+        k,
+        offset=offset,
+        modality=modality,
+        where=where or None,
+        ids=ids,
+        exact=exact,
+        calibrated=False,
     )
     expected = nearest({f"{n:04}": albums.vectors[n] for n in rows}, direction, offset + k)[offset:]
     assert len(hits) == len(expected)
