@@ -99,7 +99,8 @@ def nucleus(chances: Tensor, share: float) -> Tensor:
 def beam_search(next_logs: NextLogs, count: int, *, beams: int, most: int, end: int) -> list[Found]:
     """The best caption of each of `count` inputs among those that stay within the `beams` likeliest beginnings.
 
-    One beam is `walk`. most: words, the end among them. Goes on until no beginning can overtake the best that ended.
+    One beam is `walk`. most: words, the end among them. Goes on until no beginning can overtake the best that ended;
+    where `most` stops it, a beginning that is likelier than all that ended stays one, cut off.
     """
     if beams == 1:
         return walk(next_logs, count, most=most, end=end)
@@ -121,7 +122,8 @@ def beam_search(next_logs: NextLogs, count: int, *, beams: int, most: int, end: 
         if all(one is not None and one.mean_log >= hope for one, hope in zip(best, hopes, strict=True)):
             break
     tops = zip(best, words[:, 0].tolist(), totals[:, 0].tolist(), strict=True)
-    return [Found(row, total / len(row), False) if one is None else one for one, row, total in tops]
+    cut = [(one, Found(row, total / len(row), False)) for one, row, total in tops]
+    return [rest if one is None or rest.mean_log > one.mean_log else one for one, rest in cut]
 
 
 def _keep_ended(best: list[Found | None], words: Tensor, totals: Tensor, length: int) -> None:

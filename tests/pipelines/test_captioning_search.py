@@ -32,13 +32,15 @@ class Made:
         whole = (*words, END) if ended else words
         return sum(float(self.logs(owner, whole[:k])[whole[k]]) for k in range(len(whole))) / len(whole)
 
-    def best(self, owner: int) -> tuple[tuple[int, ...], float]:
-        """Of all captions that end within MOST words."""
+    def best(self, owner: int) -> tuple[tuple[int, ...], bool, float]:
+        """Of all captions that end within MOST words and all that are cut off there."""
         every = [
-            words for length in range(MOST) for words in itertools.product(range(1, WORDS), repeat=length)
+            (words, length < MOST)
+            for length in range(MOST + 1)
+            for words in itertools.product(range(1, WORDS), repeat=length)
         ]
-        ranked = max(every, key=lambda words: self.mean_log(owner, words, ended=True))
-        return ranked, self.mean_log(owner, ranked, ended=True)
+        scored = [(*one, self.mean_log(owner, one[0], ended=one[1])) for one in every]
+        return max(scored, key=lambda one: one[2])
 
 
 @given(st.integers(0, 10_000))
@@ -46,8 +48,8 @@ def test_beams_wide_enough_find_the_best_caption_there_is(seed: int) -> None:
     made = Made(seed, inputs=2)
     found = search.beam_search(made, 2, beams=WORDS**MOST, most=MOST, end=END)
     for owner, one in enumerate(found):
-        words, mean = made.best(owner)
-        assert one.ended
+        words, ended, mean = made.best(owner)
+        assert one.ended == ended
         assert one.mean_log == pytest.approx(mean, abs=1e-5)
         assert tuple(one.words) == words
 
