@@ -104,7 +104,7 @@ def load(rest: str, runtime: Runtime, revision: str | None, offline: bool) -> Fa
     name = f"faster-whisper/{rest}"
     if importlib.util.find_spec("faster_whisper") is None:
         raise MissingExtra(f"running {name!r}", package="faster-whisper", extra="faster")
-    from faster_whisper import WhisperModel
+    from faster_whisper import WhisperModel  # type: ignore[import-untyped, import-not-found]
 
     folder = _folder(name, rest, revision, offline)
     lacking = [one for one in NEEDED if not (folder / one).is_file()]
@@ -123,7 +123,7 @@ def load(rest: str, runtime: Runtime, revision: str | None, offline: bool) -> Fa
 
 
 def _folder(name: str, rest: str, revision: str | None, offline: bool) -> Path:
-    from faster_whisper.utils import _MODELS
+    from faster_whisper.utils import _MODELS  # type: ignore[import-untyped, import-not-found]
 
     if rest.startswith(FOLDER_PREFIXES) or rest in (".", ".."):
         folder = Path(rest).expanduser()

@@ -52,7 +52,10 @@ class Options:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value.strip()):
                 raise InvalidInput(f"{name} must be words, or be left out, got {value!r}")
-        for one in self.temperatures or ():
+        temperatures: tuple[Any, ...] = self.temperatures or ()
+        if self.temperatures == ():
+            raise InvalidInput("the temperatures are empty; leave them out, or give at least one")
+        for one in temperatures:
             if isinstance(one, bool) or not isinstance(one, int | float) or not 0 <= one < math.inf:
                 raise InvalidInput(f"a temperature must be a number of at least 0, got {one!r}")
         if self.vocabulary is not None:

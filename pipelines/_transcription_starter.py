@@ -35,7 +35,8 @@ VOCABULARIES_KEPT = 8
 LONGEST_S = 5.5  # a window holds six seconds
 FRAME = RATE_HZ // 50  # samples
 PAUSE_FRAMES, ROOM_FRAMES = 20, 8  # what parts phrases, and what is left of it around them
-# Of a word of a vocabulary, found on festival and flite rms: long words lose more than they should by letters alone
+# How much a cosine weighs beside a log-probability, and what a letter of a vocabulary's word earns, since long words
+# lose more than they should by letters alone. Found on voices other than those of the model card's figures
 EACH_LETTER, NEARNESS = 1.5, 40.0
 STEP_S = AUDIO_STRIDE * HOP / RATE_HZ / CTC_STEPS  # 20 ms
 
@@ -84,20 +85,31 @@ class StarterReader:
         return found
 
     def _said(self, mel: torch.Tensor, options: Options) -> list[Word]:
-        if options.vocabulary is None:
-            return self.words(self.logs(mel), options.beams or self.beams)
         logs = self.logs(mel)
+        if options.vocabulary is None:
+            return self.words(mel, logs, options.beams or self.beams)
         scores = self.scores(mel, logs, options.vocabulary)
         if not np.isfinite(scores).any():
             return []  # too short for any of them
         reading = letters(options.vocabulary[int(scores.argmax())])
         return _words(reading, align(logs, reading))
 
-    def words(self, logs: NDArray[np.float32], beams: int) -> list[Word]:
-        """What log-probabilities (steps, classes) read as, with times in seconds from the first step."""
+    def words(self, mel: torch.Tensor, logs: NDArray[np.float32], beams: int) -> list[Word]:
+        """What log-mels, with their log-probabilities, read as; times in seconds from the first step.
+
+        One beam is the likeliest path, by the letters heard alone. Of more, the best reading is the one whose letters,
+        spelling and vector fit best: a reading is a text, and lies in one space with the sound.
+        """
         if beams == 1:
-            return _words([one for one, _, _ in greedy(logs)], [span for _, *span in greedy(logs)])
-        reading = beam_search(logs, beams, shipped())[0][0]
+            path = greedy(logs)
+            return _words([one for one, _, _ in path], [(first, last) for _, first, last in path])
+        found = beam_search(logs, beams, shipped())
+        texts = [" ".join("".join(ALPHABET[one - 1] for one in reading).split()) for reading, _ in found]
+        scores = np.array([score for _, score in found])
+        if self.texts is not None and (written := [text for text in texts if text]):
+            near = dict(zip(written, self._encoded(tuple(written)) @ self._vector(mel), strict=True))
+            scores += NEARNESS * np.array([near.get(text, 0.0) for text in texts])
+        reading = found[int(scores.argmax())][0]
         return _words(reading, align(logs, reading))
 
     def scores(
@@ -107,14 +119,22 @@ class StarterReader:
         readings = [letters(one) for one in vocabulary]
         found = forward_scores(logs, readings) + EACH_LETTER * np.array([len(one) for one in readings])
         if self.texts is not None:
-            with torch.inference_mode():
-                length = torch.tensor([len(mel)], device=self.encoder.device)
-                vector = self.encoder.net(mel[None].to(self.encoder.device), length)[0].float().cpu().numpy()
-            found += NEARNESS * (self._vectors(tuple(vocabulary)) @ vector)
+            found += NEARNESS * (self._vectors(tuple(vocabulary)) @ self._vector(mel))
         return found
 
-    def _encoded(self, vocabulary: tuple[str, ...]) -> NDArray[np.float32]:
-        return self.texts.encode([Text(one) for one in vocabulary])  # type: ignore[union-attr]
+    def _vector(self, mel: torch.Tensor) -> NDArray[np.float32]:
+        """(256,) of log-mels: a unit vector of the space."""
+        device = self.encoder.device
+        with torch.inference_mode():
+            length = torch.tensor([len(mel)], device=device)
+            found: NDArray[np.float32] = (
+                self.encoder.net(mel[None].to(device), length)[0].float().cpu().numpy()
+            )
+        return found
+
+    def _encoded(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
+        """(n, 256): their unit vectors."""
+        return self.texts.encode([Text(one) for one in texts], batch_size=64)  # type: ignore[union-attr]
 
 
 def letters(text: str) -> list[int]:

@@ -126,9 +126,9 @@ def _silero() -> tuple[Any, Any]:
     n_threads = torch.get_num_threads()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its model is a TorchScript, which torch warns is of the past
-        import silero_vad
-        from silero_vad.utils_vad import get_speech_timestamps_from_probs
+        import silero_vad  # type: ignore[import-untyped, import-not-found]
+        from silero_vad import utils_vad
 
         model = silero_vad.load_silero_vad()
     torch.set_num_threads(n_threads)  # importing it leaves torch with one thread
-    return model, get_speech_timestamps_from_probs
+    return model, utils_vad.get_speech_timestamps_from_probs

@@ -26,6 +26,7 @@ from multimodal.pipelines._transcription_result import Segment, Transcription, W
 
 __all__ = ["Segment", "Transcription", "TranscriptionPipeline", "Word"]
 
+LOADED_WITH = ("device", "precision", "offline", "revision")
 ROOM = "precision='bfloat16'"
 KNOWN = (
     "starter",
@@ -53,6 +54,7 @@ class TranscriptionPipeline(Pipeline):
         precision: Precision = "float32",
         offline: bool = False,
         revision: str | None = None,
+        **unknown: Any,
     ) -> Self:
         """The pipeline on a model; for the names see the top of this module.
 
@@ -60,6 +62,12 @@ class TranscriptionPipeline(Pipeline):
         or commit of the hub. Raises UnknownModel, DownloadError, CheckpointError for a model that writes down no
         speech, MissingExtra.
         """
+        if unknown:
+            first = next(iter(unknown))
+            raise InvalidInput(
+                f"a transcription pipeline is loaded without {first!r}; {close_matches(first, LOADED_WITH)}it takes "
+                f"{', '.join(LOADED_WITH)}"
+            )
         runtime = Runtime(device, precision)
         if isinstance(model, Space):
             return cls(_starter(model), model.address or model.name)
@@ -177,8 +185,8 @@ class TranscriptionPipeline(Pipeline):
             full = isinstance(error, torch.OutOfMemoryError | MemoryError)
             if not full and "can't allocate" not in str(error) and "out of memory" not in str(error):
                 raise
-            knobs = [f"batch_size={options.batch_size // 2}"] if options.batch_size > 1 else []
-            knobs += [f"beams={max(1, options.beams // 2)}"] if (options.beams or 1) > 1 else []
+            asked = {"batch_size": options.batch_size, "beams": options.beams or 1}
+            knobs = [f"{name}={value // 2}" for name, value in asked.items() if value > 1]
             raise EncoderError(
                 f"{self.name!r} ran out of memory: try {', '.join([*knobs, ROOM])}, or a smaller model"
             ) from error

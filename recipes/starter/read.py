@@ -2,8 +2,8 @@
 
 Names of the emoji world by held-out voices (espeak0 to 2) and synthesisers never trained on (flite's kal16 and rms,
 festival). Open: no list of what may be said, though what follows what was counted in the phrases of the training, the
-names among them; "letters alone" is without that. Closed: the likeliest of all names,
-by its letters and its vector.
+names among them, and the readings are weighed by their vectors; "letters alone" is without both. Closed: the likeliest
+of all names, by its letters and its vector.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def figures(
         spoken = "".join(ALPHABET[one - 1] for one in said)
         began = time.perf_counter()
         logs = reader.logs(mel)
-        read = " ".join(word.text for word in reader.words(logs, beams))
+        read = " ".join(word.text for word in reader.words(mel, logs, beams))
         seconds += time.perf_counter() - began
         alone = "".join(ALPHABET[one - 1] for one in beam_search(logs, beams)[0][0]).strip()
         wrong, wrong_alone = wrong + distance(spoken, read), wrong_alone + distance(spoken, alone)

@@ -152,6 +152,7 @@ def test_it_pickles_and_prints(transcribe: mm.TranscriptionPipeline) -> None:
 
 
 BAD_OPTIONS = {
+    "the temperatures are empty; leave them out, or give at least one": {"temperature": ()},
     "timestamps must be 'segment', 'word' or None, got 'char'": {"timestamps": "char"},
     "task must be 'transcribe' or 'translate', got 'sing'": {"task": "sing"},
     "beams must be a whole number of at least 1, got 0": {"beams": 0},
@@ -209,6 +210,15 @@ def test_a_saved_starter_reads_as_the_shipped_one(
     saved = mm.TranscriptionPipeline.from_pretrained(tmp_path / "mine")
     assert saved(spoken("dog")).text == transcribe(spoken("dog")).text
     assert saved.name == str(tmp_path / "mine")
+
+
+def test_an_option_that_loading_does_not_know_is_refused() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        mm.pipeline("transcription", presicion="bfloat16")
+    assert str(caught.value) == (
+        "a transcription pipeline is loaded without 'presicion'; did you mean 'precision' or 'revision'? it takes "
+        "device, precision, offline, revision"
+    )
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
