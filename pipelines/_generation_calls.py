@@ -21,6 +21,7 @@ NAMES = {  # ours: theirs, the first that a pipeline has
     "strength": ("strength",),
     "seconds": ("audio_length_in_s", "audio_end_in_s", "duration", "audio_duration_s"),
 }
+VECTORS = ("image_embeds", "image_embeddings")
 SOUNDS = {*NAMES["seconds"], "num_waveforms_per_prompt"}
 OTHER_USES = {
     "num_frames": "makes videos",
@@ -87,6 +88,11 @@ def _defaults(cls: Any) -> dict[str, Any]:
     }
 
 
+def needs_vector(call: Call) -> bool:
+    """Whether it draws nothing without a vector that another model makes of words."""
+    return any(call.defaults.get(one) is inspect.Parameter.empty for one in VECTORS)
+
+
 def makes(call: Call) -> Modality:
     """What comes out."""
     return Modality.AUDIO if any(call.has(one) for one in SOUNDS) else Modality.IMAGE
@@ -147,6 +153,7 @@ def usual_length(pipe: Any) -> float | None:
 
 def grid_of(pipe: Any) -> int:
     """What width and height must be multiples of."""
+    pipe = getattr(pipe, "decoder_pipe", pipe)
     movq = getattr(pipe, "movq_scale_factor", None)
     if movq is not None:
         return int(movq) ** 2

@@ -14,7 +14,7 @@ from multimodal.pipelines import _generation_calls as calls
 from multimodal.pipelines._generation_load import listening
 from multimodal.pipelines._generation_options import Made, Options, Progress, Request, memory_explained
 from multimodal.pipelines._generation_prompts import check_length
-from multimodal.pipelines._generation_watch import cast_told, overflowed, watched
+from multimodal.pipelines._generation_watch import cast_told, overflowed, refusals_told, watched
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -43,9 +43,7 @@ class DiffusersMaker:
         if (found := calls.vector_of(self.call)) is not None:
             self.by_vector, self.kind, self.dim = found
         self.length = vector_length if vector_length is not None else calls.usual_length(pipe)
-        self._busy = (
-            threading.Lock()
-        )  # a scheduler keeps where it is, so that two at a time would spoil each other
+        self._busy = threading.Lock()  # schedulers keep where they are: two at a time would spoil each other
 
     @functools.cached_property
     def by_image(self) -> calls.Call | None:
@@ -84,7 +82,8 @@ class DiffusersMaker:
         with (
             self._busy,
             memory_explained(self, len(requests)),
-            watched(pipes, progress),
+            refusals_told(self.name, progress) as counted,
+            watched(pipes, counted),
             listening(),
             cast_told(self.name),
         ):
@@ -109,7 +108,7 @@ class DiffusersMaker:
                     f"{self.name!r} is a {self.what}, which begins with no picture: leave image out"
                 )
             return self.by_image
-        if not self.call.has("prompt"):
+        if calls.needs_vector(self.call):
             raise InvalidInput(
                 f"{self.name!r} is a {self.what}, which draws from vectors alone: give vector=…, or to from_pretrained "
                 "prior='diffusers/<the checkpoint that turns words into its vectors>'"
@@ -162,7 +161,11 @@ class DiffusersMaker:
         if request.prompt is not None and not call.has("prompt"):
             raise InvalidInput(f"{self.name!r} takes either words or a vector, not both: leave one out")
         for what, text in (("prompt", request.prompt), ("negative prompt", options.negative)):
-            if text is not None and not options.truncate:
+            if text is None or options.truncate:
+                continue
+            with (
+                self._busy
+            ):  # a tokenizer keeps how it pads and cuts, and another thread may be drawing with it
                 check_length(self.name, what, text, self.call if self.call.has("prompt") else call)
 
     def _check_vector(self, vector: Any) -> None:

@@ -92,12 +92,12 @@ def _diffusers(
     more: dict[str, Any] = {"offline": offline, "variant": halves.variant}
     source = checkpoints.source_of(rest, name=name, revision=revision, **more)
     from multimodal.pipelines import _generation_load as loading
-    from multimodal.pipelines._generation_calls import call_of, check_use
+    from multimodal.pipelines._generation_calls import call_of, check_use, needs_vector
     from multimodal.pipelines._generation_diffusers import DiffusersMaker
 
     check_use(name, source.pipeline_class())
     pipe = loading.read(source, runtime, place=not halves.offload)
-    prior = halves.prior or (None if call_of(pipe).has("prompt") else source.prior())
+    prior = halves.prior or (source.prior() if needs_vector(call_of(pipe)) else None)
     if prior is not None:
         library, where = _split(prior)
         if library != "diffusers":

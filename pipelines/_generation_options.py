@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
 from multimodal.core.errors import EncoderError, InvalidInput
@@ -120,9 +121,9 @@ class Maker(Protocol):
 
 def check_seed(seed: object) -> int:
     """Raises InvalidInput unless it is a whole number that torch takes."""
-    if not _whole(seed) or not 0 <= seed <= MAX_SEED:  # type: ignore[operator]
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) <= MAX_SEED:
         raise InvalidInput(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
-    return int(seed)  # type: ignore[call-overload]
+    return int(seed)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from multimodal.core.errors import EncoderError
+from multimodal.core.errors import EncoderError, InvalidInput, MultimodalError
+from multimodal.pipelines._generation_load import short
 from multimodal.pipelines._generation_options import Progress
 
 OVERFLOW = "invalid value encountered in cast"  # what numpy says of a picture that is not numbers
@@ -64,6 +65,27 @@ def cast_told(name: str) -> Iterator[None]:
             yield
         except RuntimeWarning as warning:
             raise overflowed(name) from warning
+
+
+@contextlib.contextmanager
+def refusals_told(name: str, progress: Progress) -> Iterator[Progress]:
+    """What upstream finds wrong with its arguments, as ours; yields the progress to hand on. Once a step is made, an
+    error may be the caller's own out of `progress`, and is left alone."""
+    steps = 0
+
+    def counted(done: int, total: int) -> None:
+        nonlocal steps
+        steps += 1
+        progress(done, total)
+
+    try:
+        yield counted
+    except MultimodalError:
+        raise
+    except ValueError as error:
+        if steps:
+            raise
+        raise InvalidInput(f"{name!r} refuses this: {short(error)}") from error
 
 
 def overflowed(name: str) -> EncoderError:

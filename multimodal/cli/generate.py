@@ -149,7 +149,9 @@ def _loaded(name: str, device: str, precision: str, offline: bool, variant: str 
     from multimodal.pipelines.generation import GenerationPipeline
 
     asked = options.asked(device, precision, options.DEFAULT.decode, offline)
-    return GenerationPipeline.from_pretrained(name, **asked, **({"variant": variant} if variant else {}))
+    if variant is not None:
+        asked["variant"] = variant
+    return GenerationPipeline.from_pretrained(name, **asked)
 
 
 def _check_suffix(draw: GenerationPipeline, output: Path) -> None:
