@@ -119,9 +119,9 @@ class Maker(Protocol):
         """Moves the model."""
 
 
-def check_seed(seed: object) -> int:
+def check_seed(seed: Any) -> int:
     """Raises InvalidInput unless it is a whole number that torch takes."""
-    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) <= MAX_SEED:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= MAX_SEED:
         raise InvalidInput(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
     return int(seed)
 
