@@ -27,7 +27,7 @@ Piece = tuple[int, "NDArray[np.float32]", bool]
 
 
 def read_in_batches(reader: WhisperReader, source: Source, options: Options, progress: Progress) -> Reading:
-    """See the top of this module. Sampling is only possible window after window."""
+    """See the top of this module."""
     extractor = reader.extractor
     rate_hz, length = int(extractor.sampling_rate), int(extractor.n_samples)
     side = round(length / OVERLAP)

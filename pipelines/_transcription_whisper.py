@@ -83,6 +83,12 @@ class WhisperReader:
                 f"{self.name!r} does not say in its generation_config.json which heads follow the sound "
                 "(alignment_heads), so it cannot tell when a word is said: take timestamps='segment'"
             )
+        one_by_one = {"temperature", "condition_on_previous"} & options.given()
+        if options.batch_size > 1 and one_by_one:
+            raise InvalidInput(
+                f"with batch_size={options.batch_size} no window knows the one before, and each is written once: leave "
+                f"out {' and '.join(sorted(one_by_one))}, or take batch_size=1"
+            )
         if options.prompt is not None:
             self.prompt_ids(options.prompt)
 

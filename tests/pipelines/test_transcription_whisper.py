@@ -384,6 +384,17 @@ def test_a_prompt_with_a_token_of_whispers_own_is_refused(transcribe: mm.Transcr
         transcribe(as_sound(noise(1.0)), prompt="so <|endoftext|> it ends")
 
 
+def test_windows_in_batches_take_no_option_that_needs_one_after_another(
+    transcribe: mm.TranscriptionPipeline,
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        transcribe(as_sound(noise(1.0)), batch_size=4, temperature=FALLBACK, condition_on_previous=True)
+    assert str(caught.value) == (
+        "with batch_size=4 no window knows the one before, and each is written once: leave out condition_on_previous "
+        "and temperature, or take batch_size=1"
+    )
+
+
 def test_words_need_a_checkpoint_that_says_which_heads_follow_the_sound(tmp_path: Path) -> None:
     without = mm.TranscriptionPipeline.from_pretrained(whisper(tmp_path / "without", heads=False))
     with pytest.raises(InvalidInput, match=r"\(alignment_heads\), so it cannot tell when a word is said"):
