@@ -90,8 +90,8 @@ class SpaceCaptioner(Captioner):
         return [self._written(one) for one in found]
 
     def _written(self, found: Found) -> Written:
-        text = " ".join(self.words[number] for number in found.words)
-        return Written(text, tuple(found.words), found.mean_log, found.ended)
+        said = _once([self.words[number] for number in found.words])
+        return Written(" ".join(said), tuple(found.words[: len(said)]), found.mean_log, found.ended)
 
     def _vectors(self, things: Sequence[Any]) -> torch.Tensor:
         import numpy as np
@@ -105,6 +105,18 @@ class SpaceCaptioner(Captioner):
         if items:
             rows[items] = self.space.encode([_audible(things[place]) for place in items])
         return torch.from_numpy(rows)
+
+
+def _once(said: list[str]) -> list[str]:
+    """Without a second time of the same: one thing seen as two is "a dog and a dog" to the decoder."""
+    half = len(said) // 2
+    twice = (
+        half > 0
+        and len(said) % 2 == 1
+        and said[half : half + 1] == ["and"]
+        and said[:half] == said[half + 1 :]
+    )
+    return said[:half] if twice else said
 
 
 def _audible(item: Item) -> Item:

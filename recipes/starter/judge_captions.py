@@ -20,7 +20,7 @@ from multimodal.pipelines._captioning_words import Request
 from recipes.starter import caption_data, captions, evaluate, judges
 from recipes.starter.concepts import read
 
-KINDS = ("clean", "trained", "ground", "storm", "both", "untouched ground", "twemoji")
+KINDS = ("clean", "ground", "both", "untouched ground")
 TIMED = 20
 
 
