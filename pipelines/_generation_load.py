@@ -119,7 +119,7 @@ def offload(pipe: Any) -> None:
     import torch
 
     if importlib.util.find_spec("accelerate") is None:
-        raise MissingExtra("offload=True", package="accelerate", extra=EXTRA)
+        raise MissingExtra("offload=True", package="accelerate", extra="offload")
     if torch.accelerator.current_accelerator(check_available=True) is None:
         raise InvalidInput(
             "offload=True needs an accelerator to run the parts on, and torch sees none; leave it out"
