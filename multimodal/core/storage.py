@@ -32,10 +32,19 @@ def is_space(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder was written by `save_space`: other libraries' checkpoints have a config.json too."""
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "format" in config and "encoders" in config
+
+
 def save_space(space: Space, folder: str | os.PathLike[str]) -> None:
     """See Space.save_pretrained."""
     target = Path(folder).expanduser().absolute()
-    if target.exists() and not is_space(target) and not (target.is_dir() and not any(target.iterdir())):
+    if target.exists() and not _is_ours(target) and not (target.is_dir() and not any(target.iterdir())):
         raise InvalidInput(
             f"{target} is there already and is not a saved space; save to a new or empty folder"
         )

@@ -19,6 +19,7 @@ from recipes.starter import (
     card,
     evaluate,
     export,
+    letters,
     meet,
     phrases,
     plot,
@@ -106,6 +107,7 @@ def main() -> None:
         train_apart(asked, work)
     once(work / "image_met.pt", lambda: meet.run(work, minutes=asked.meet_minutes))
     export.run(work, output)
+    letters.run(work, output)
     measure(work, output)
     plot.run(work, output)
     card.run(work, output)

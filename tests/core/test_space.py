@@ -380,3 +380,14 @@ def test_a_head_says_itself_in_plain_values() -> None:
 def test_encoding_needs_no_grad_and_leaves_the_global_state_alone(space: Space) -> None:
     space.encode("a")
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
+def test_another_librarys_checkpoint_is_not_taken_for_a_space_and_overwritten(
+    toy: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(
+        InvalidInput, match=r"is there already and is not a saved space; save to a new or empty folder$"
+    ):
+        Space([toy.ToyText()]).save_pretrained(tmp_path)
+    assert (tmp_path / "config.json").read_text() == '{"model_type": "clip"}'

@@ -229,7 +229,7 @@ def test_a_part_whose_library_is_missing_names_the_extra(copy: Path, monkeypatch
     monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", lacks)
     refuses(
         MissingExtra,
-        f"{str(copy)!r} (it requires the torchsde library) needs another package: pip install 'multimodal[offload]'",
+        f"{str(copy)!r} (it requires the torchsde library) needs another package: pip install 'multimodal[diffusion]'",
         copy,
     )
 
@@ -250,7 +250,7 @@ def test_offload_needs_what_it_runs_on(checkpoints: Checkpoints, monkeypatch: py
     )
     refuses(
         MissingExtra,
-        "offload=True needs accelerate: pip install 'multimodal[diffusion]'",
+        "offload=True needs accelerate: pip install 'multimodal[offload]'",
         folder,
         offload=True,
     )
