@@ -5,6 +5,7 @@
     exact        no other row is nearer
     sketch       nearly: of the nearest, half a percent at most is expected to be missing (see scan.py)
     approximate  LanceDB's own index chose the candidates; only after optimize(approximate=True), and without filter
+                 or calibration over several modalities, for which each is searched on its own
     text         by words: every row that holds one of them was considered
     hybrid       by both, joined by rank, from the first FUSED places of each
 

@@ -44,7 +44,9 @@ def test_a_picture_finds_itself_first(cli: Cli, media: Path, index: Path) -> Non
     assert len(found["hits"]) == 2
     assert found["query"] == {"modality": "image", "text": None, "uri": str(media / "green.png")}
     place = {"start_s", "end_s", "start_char", "end_char", "probability"}
-    assert set(found["hits"][0]) == {"id", "uri", "score", "modality", "metadata", "text", "text_score"} | place
+    assert (
+        set(found["hits"][0]) == {"id", "uri", "score", "modality", "metadata", "text", "text_score"} | place
+    )
 
 
 def test_a_sound_is_searched_as_a_sound(cli: Cli, media: Path, index: Path) -> None:
@@ -122,3 +124,17 @@ def test_a_key_equal_to_two_values_is_wrong_usage(cli: Cli, index: Path) -> None
     outcome = cli("search", index, "x", "--where", "year=2020", "--where", "year=2021")
     assert outcome.code == 2
     assert "'year' is asked for twice" in outcome.stderr
+
+
+def test_an_index_too_small_for_statistics_is_ordered_by_cosine_and_said_so(cli: Cli, index: Path) -> None:
+    outcome = cli("search", index, "green")
+    assert "not calibrated, ordered by cosine: " in outcome.stderr
+    plain = cli("search", index, "green", "--uncalibrated", "--json").json()
+    assert plain["note"] == "" and {hit["probability"] for hit in plain["hits"]} == {None}
+
+
+def test_a_probability_that_cannot_be_judged_is_refused(cli: Cli, index: Path) -> None:
+    outcome = cli("search", index, "green", "--min-probability", 0.5)
+    assert outcome.code == 1
+    assert "min_probability=0.5 cannot be judged: " in outcome.stderr
+    assert cli("search", index, "green", "--min-probability", 2).code == 2

@@ -235,21 +235,21 @@ def test_lancedbs_own_index_answers_only_after_it_was_asked_for(wide: Space, tmp
     vectors_ = clusters(3000, DIM)
     fill(index, vectors_)
     queries = clusters(20, DIM, seed=1)
-    exact = index.search(queries, 10)
+    exact = index.search(queries, 10, calibrated=False)
     assert {hits.method for hits in exact} == {"exact"}
     index.optimize()
-    assert {hits.method for hits in index.search(queries, 10)} == {"exact"}
+    assert {hits.method for hits in index.search(queries, 10, calibrated=False)} == {"exact"}
     index.optimize(approximate=True)
-    near = index.search(queries, 10)
+    near = index.search(queries, 10, calibrated=False)
     assert {hits.method for hits in near} == {"approximate"}
     assert np.mean([len(set(ids(a)) & set(ids(b))) / 10 for a, b in zip(near, exact, strict=True)]) >= 0.95
-    assert index.search(queries, 10, exact=True) == exact
+    assert index.search(queries, 10, exact=True, calibrated=False) == exact
     filtered = index.search(queries[0], 3000, modality="image")
     assert filtered.method == "exact" and len(filtered) == 1500  # a filter never loses a hit
     fill(index, -vectors_[:5], [f"new {n}" for n in range(5)])
-    assert ids(index.search(-vectors_[3], 1)) == ["new 3"]
+    assert ids(index.search(-vectors_[3], 1, calibrated=False)) == ["new 3"]
     index.optimize(approximate=False)
-    assert index.search(queries[0], 3).method == "exact"
+    assert index.search(queries[0], 3, calibrated=False).method == "exact"
 
 
 def test_a_space_that_lancedb_cannot_index_is_told(corners: Index) -> None:
@@ -291,7 +291,8 @@ def test_sketches_find_99_of_100_among_the_starters_own_vectors(
     fill(index, rows)
     monkeypatch.setattr(scan, "MATRIX_NUMBERS", 0)
     for some in (queries, rows[:: len(rows) // 60]):
-        near, exact = index.search(some, 10), index.search(some, 10, exact=True)
+        near = index.search(some, 10, calibrated=False)
+        exact = index.search(some, 10, exact=True, calibrated=False)
         assert "sketch" in {hits.method for hits in near}
         assert (
             np.mean([len(set(ids(a)) & set(ids(b))) / 10 for a, b in zip(near, exact, strict=True)]) >= 0.99

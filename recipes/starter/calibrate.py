@@ -1,0 +1,110 @@
+"""SLOPE and LEVEL of multimodal/index/calibration.py, and calibration.png.
+
+    python -m recipes.starter.calibrate --work WORK
+
+Logistic regression of "the same concept" on how far a row stands out, over half of the concepts and over kinds of
+queries (mixed.FITTED) that nothing is measured with; in galleries of all concepts, of which all things or half have a
+modality. The picture shows the other half, with the other kinds of queries.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.fairness import OURS, galleries, scored, top_ten
+from multimodal.index import calibration
+from multimodal.index.calibration import probability
+from recipes.starter.mixed import FITTED, JUDGES, World, gather
+
+FITTED_ON = ("even", "half lacks a modality")
+PLACES = 10  # of each modality
+BINS = 15
+
+
+def examples(world: World) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """How far rows stand out (n,), minus log rows (n,), and whether they match (n,)."""
+    outstanding, offsets, matches = [], [], []
+    several = galleries(world)
+    for title in FITTED_ON:
+        gallery = several[title]
+        offset = np.log(len(gallery.kinds) / 3)
+        for name in (name for names in FITTED.values() for name in names):
+            queries = world.queries[name].within(world.halves()[0])
+            logits = scored(OURS, queries, gallery)
+            for kind in range(3):
+                own = np.flatnonzero(gallery.kinds == kind)
+                order = own[np.argsort(-logits[:, own], 1)[:, :PLACES]]
+                told = np.take_along_axis(logits, order, 1)
+                # The constants as they are now are taken out again.
+                outstanding.append(((told - calibration.LEVEL + offset) / calibration.SLOPE).ravel())
+                offsets.append(np.full(told.size, -offset))
+                matches.append(queries.about[np.arange(len(order))[:, None], gallery.concepts[order]].ravel())
+    return np.concatenate(outstanding), np.concatenate(offsets), np.concatenate(matches)
+
+
+def fitted(outstanding: NDArray[Any], offsets: NDArray[Any], matches: NDArray[Any]) -> tuple[float, float]:
+    """Slope and level by Newton's method."""
+    design = np.stack([outstanding - outstanding.mean(), np.ones(len(outstanding))], 1)
+    weights = np.array([1.0, 0.0])
+    for _ in range(100):
+        told = 1 / (1 + np.exp(-np.clip(design @ weights + offsets, -30, 30)))
+        curvature = (design * (told * (1 - told))[:, None]).T @ design + 1e-6 * np.eye(2)
+        step = np.linalg.solve(curvature, design.T @ (matches - told))
+        weights += np.clip(step, -1, 1)
+    return float(weights[0]), float(weights[1] - weights[0] * outstanding.mean())
+
+
+def draw(world: World, path: Path) -> None:
+    """How often what was told to be so likely was a match, with how often that was told."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (panel, below) = pyplot.subplots(2, 1, figsize=(5, 6), layout="constrained", height_ratios=(3, 1))
+    gallery, edges = world.gallery, np.linspace(0, 1, BINS + 1)
+    for kind, names in JUDGES.items():
+        told, right = [], []
+        for name in names:
+            queries = world.queries[name].within(world.halves()[1])
+            scores = scored(OURS, queries, gallery)
+            order, found = top_ten(scores, queries, gallery)
+            told.append(np.vectorize(probability)(np.take_along_axis(scores, order, 1)).ravel())
+            right.append(found.ravel())
+        every, true = np.concatenate(told), np.concatenate(right)
+        bins = np.minimum((every * BINS).astype(int), BINS - 1)
+        filled = [b for b in range(BINS) if (bins == b).sum() >= 20]
+        panel.plot(
+            [every[bins == b].mean() for b in filled],
+            [true[bins == b].mean() for b in filled],
+            "o-",
+            label=kind,
+        )
+        below.hist(every, edges, histtype="step", log=True)
+    panel.plot([0, 1], [0, 1], color="0.6")
+    panel.set(title="held-out concepts and judges", ylabel="share that are matches")
+    panel.legend(title="queries")
+    below.set(xlabel="hit.probability", ylabel="hits")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True, help="where recipes/starter keeps its data")
+    parser.add_argument("--folder", type=Path, default=Path("assets/starter"), help="the starter")
+    asked = parser.parse_args()
+    world = gather(asked.folder, asked.work)
+    slope, level = fitted(*examples(world))
+    print(f"SLOPE {slope:.3f} (now {calibration.SLOPE}), LEVEL {level:.3f} (now {calibration.LEVEL})")
+    draw(world, asked.folder / "calibration.png")
+
+
+if __name__ == "__main__":
+    main()
