@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ class Asked:
     text: str | None = None
 
     @property
-    def query(self) -> Item | list[tuple[Item, float]] | None:
-        """As Index.search takes it."""
+    def query(self) -> Any:
+        """As Index.search takes it: an item, a list of (item, weight), or None."""
         if len(self.parts) == 1 and self.parts[0][1] == 1:
             return self.parts[0][0]
         return list(self.parts) or None
@@ -61,7 +61,7 @@ def asked(
     weights: Sequence[str] | None,
 ) -> Asked:
     """files: of each kind. near: ids, or paths of files in the index. Raises a usage error (exit code 2)."""
-    kinds = {"image": Image, "audio": Audio, "video": Video}
+    kinds: dict[str, Callable[[Path], Item]] = {"image": Image, "audio": Audio, "video": Video}
     parts: list[tuple[str, Item]] = [] if words is None else [("words", Text(words))]
     for kind, paths in files.items():
         parts += [(kind, kinds[kind](Path(path).expanduser())) for path in paths or ()]
