@@ -164,7 +164,9 @@ def stub_names() -> dict[str, str | None]:
     for node in ast.parse((ROOT / "multimodal/__init__.pyi").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
             prefix = "multimodal." if node.level else ""
-            origin = f"{prefix}{node.module or ''}".rstrip(".")  # `from . import adapt` is of multimodal itself
+            origin = f"{prefix}{node.module or ''}".rstrip(
+                "."
+            )  # `from . import adapt` is of multimodal itself
             names |= {alias.asname or alias.name: origin for alias in node.names}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             names[node.target.id] = None

@@ -202,7 +202,8 @@ def _show(hits: Hits, offset: int, least: float | None) -> None:
         console.note(f"nothing found: the index holds nothing {lacking}{left}")
         return
     extra = {
-        "words": [f"{hit.text_score:.1f}" if hit.text_score else "" for hit in hits] * (hits.method == "hybrid"),
+        "words": [f"{hit.text_score:.1f}" if hit.text_score else "" for hit in hits]
+        * (hits.method == "hybrid"),
         "likely": ["" if hit.probability is None else f"{hit.probability:.0%}" for hit in hits],
     }
     extra = {name: column for name, column in extra.items() if any(column)}

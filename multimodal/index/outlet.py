@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 
 from multimodal.index.entry import Entry
@@ -14,6 +13,7 @@ from multimodal.index.workers import Workers
 from multimodal.index.writer import Chunk, Written, revise, unwritable, write
 
 REVISED_TOGETHER = 256
+TIDY_EVERY = 128  # writes: each leaves a small file, and lists all of them
 LANDED = 4096  # more than are looked at, and not opened yet, at any time
 
 
@@ -25,9 +25,10 @@ class Outlet:
         self.chunk = Chunk()  # finished, and not written yet
         self.stale: list[tuple[str, Thing, str]] = []  # whose rows only need another name, state or metadata
         self.flying: set[str] = set()  # ids of all that has begun and not ended
-        self.landed: deque[str] = deque(maxlen=LANDED)  # ids that ended lately: what was known of them is old
+        self.landed: dict[str, None] = {}  # ids that ended lately, in order: what was known of them is old
         self.again: list[Entry] = []  # that came while their id was flying, or changed while they were read
         self.changed: set[str] = set()  # ids that did so once
+        self.n_writes = 0
         self.seen: set[str] | None = None  # every id that came, for who asks
 
     def begin(self, thing: Thing) -> bool:
@@ -89,6 +90,9 @@ class Outlet:
             self.writer.submit(work, lambda _: self._revised(stale))
 
     def _written(self, written: Written) -> None:
+        self.n_writes += 1
+        if self.n_writes % TIDY_EVERY == 0:
+            self.writer.submit(self.store.tidy, lambda _: None)
         for thing in written.things:
             self._land(thing)
             self.tally.end(thing.id, "added" if thing.known is None else "updated")
@@ -105,7 +109,9 @@ class Outlet:
 
     def _land(self, thing: Thing) -> None:
         self.flying.remove(thing.id)
-        self.landed.append(thing.id)
+        self.landed[thing.id] = None
+        if len(self.landed) > LANDED:
+            del self.landed[next(iter(self.landed))]
 
     def write_ledger(self) -> None:
         """Raises IndexStateError if it cannot be written."""

@@ -39,7 +39,9 @@ def pictures(tmp_path: Path) -> Path:
     return root
 
 
-def prepared_by(space: Space, modality: Modality, wrap: Callable[[Callable[..., Any], Sequence[Item]], Any]) -> None:
+def prepared_by(
+    space: Space, modality: Modality, wrap: Callable[[Callable[..., Any], Sequence[Item]], Any]
+) -> None:
     """Puts something around `prepare` of one encoder."""
     encoder = space.encoders[modality]
     prepare = encoder.prepare
@@ -62,7 +64,11 @@ def test_the_vectors_are_those_of_the_space_whatever_is_in_a_batch(tmp_path: Pat
     index = Index.create(tmp_path / "i", space)
     assert index.add(root, batch_size=6, threads=3).added == 60
     rows = {row["uri"]: row for row in index.rows(vectors=True)}
-    kinds: dict[str, Callable[[str], Any]] = {".jpg": Image, ".wav": Audio, ".txt": lambda uri: Path(uri).read_text()}
+    kinds: dict[str, Callable[[str], Any]] = {
+        ".jpg": Image,
+        ".wav": Audio,
+        ".txt": lambda uri: Path(uri).read_text(),
+    }
     for uri, row in rows.items():
         alone = space.encode(kinds[Path(uri).suffix](uri))
         np.testing.assert_allclose(row["vector"], alone, atol=1e-5, err_msg=uri)
@@ -218,7 +224,9 @@ def test_a_long_sound_is_never_in_memory_as_a_whole(
 ) -> None:
     from multimodal.index import things
 
-    soundfile.write(tmp_path / "long.wav", np.full(8000 * 600, 0.25, np.float32), 8000)  # ten minutes, 75 windows
+    soundfile.write(
+        tmp_path / "long.wav", np.full(8000 * 600, 0.25, np.float32), 8000
+    )  # ten minutes, 75 windows
     window = 8000 * 10 * 4
     monkeypatch.setattr(things, "DRAWN_BYTES", 4 * window)
     monkeypatch.setattr(intake, "HELD_BYTES", 8 * window)
@@ -344,7 +352,10 @@ def test_a_window_that_cannot_be_encoded_fails_its_whole_file(
     assert report.added == 1 and len(index) == 1
     (failed,) = report.failed
     assert (failed.uri, failed.stage) == (str(tmp_path / "long.wav"), "decode")
-    assert failed.reason in ("ValueError: too loud (from second 16)", "ValueError: too loud (from second 12.8)")
+    assert failed.reason in (
+        "ValueError: too loud (from second 16)",
+        "ValueError: too loud (from second 12.8)",
+    )
 
 
 def test_what_cannot_be_stored_is_found_and_left_out(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
