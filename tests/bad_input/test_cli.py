@@ -37,7 +37,9 @@ def test_a_folder_with_bad_files_gives_the_good_ones_and_lists_the_bad(
     assert outcome.code == 3
     assert outcome.stdout.startswith("5 added, 0 updated, 4 failed; ")
     lines = outcome.stderr.splitlines()
-    assert len(lines) == 4
+    again = f"(--index {tmp_path / 'new.lance'})"
+    assert len(lines) == 5
+    assert lines[-1] == f"note: to see them again: --failures; to try them again: --retry-failed {again}"
     assert f"error: {media / 'empty.png'}: is empty (0 bytes); copy or download it again" in lines
     assert (
         f"error: {media / 'letter.jpg'}: holds text, not a picture, a sound or a video, whatever its name says; to "
@@ -60,8 +62,9 @@ def test_only_the_first_of_many_failures_are_listed(cli: Cli, media: Path, tmp_p
     outcome = cli("index", media, "--index", tmp_path / "new.lance", "--space", "toy")
     assert outcome.code == 3
     lines = outcome.stderr.splitlines()
-    assert len(lines) == 21
-    assert lines[-1] == "note: 3 more failed; --json lists them all"
+    assert len(lines) == 22
+    assert lines[-2] == "note: 3 more failed; --json lists them all"
+    assert "--retry-failed" in lines[-1]
 
 
 def test_an_index_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
@@ -195,8 +198,8 @@ def test_zero_results_asked_for_is_wrong_usage(cli: Cli, index: Path) -> None:
     assert "-k" in outcome.stderr
 
 
-@pytest.mark.parametrize("command", ["index", "search"])
-def test_an_argument_that_is_due_is_named(cli: Cli, command: str) -> None:
+@pytest.mark.parametrize(("command", "due"), [("index", "option '--index'"), ("search", "argument 'INDEX'")])
+def test_what_is_due_is_named(cli: Cli, command: str, due: str) -> None:
     outcome = cli(command)
     assert outcome.code == 2
-    assert "Missing argument" in outcome.stderr
+    assert f"Missing {due}" in outcome.stderr

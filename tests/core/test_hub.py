@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import enable_progress_bars
 
 from multimodal.core import hub
 from multimodal.core.errors import DownloadError, InvalidInput, MissingExtra, UnknownModel
@@ -391,6 +392,7 @@ def wait_for(condition: object, seconds: float = 20) -> None:
 def test_progress_is_shown_on_a_terminal_and_nowhere_else(
     server: LoopbackHub, commit: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    enable_progress_bars()  # another test of this process may have switched them off
     hub.file(REPO, "model.safetensors")
     assert capsys.readouterr().err == ""
     other = server.add(REPO, FILES | {"model.safetensors": WEIGHTS * 2})
