@@ -159,7 +159,8 @@ class Index:
 
         A table or archive is synced with its rows or members in the same way. Rows from elsewhere are left alone, and
         so is whatever cannot be looked at, such as below a folder without permission; a file that is there but cannot
-        be read any more keeps the row it had. Options as in `add`.
+        be read any more keeps the row it had. What a link leads to outside of the folder is added and renewed, never
+        deleted. Options as in `add`.
 
         Raises MediaNotFound for a path that does not exist, InvalidInput for a single file, IndexStateError if the
         folder is empty while the index has files from there (a disk that is not mounted looks the same).

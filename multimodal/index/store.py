@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TABLE = "items"
 IDS_A_STATEMENT = 1000
 MAX_SMALL_FILES = 64
+METADATA_CACHE_BYTES = 64 << 20
 KEEP_OLD_VERSIONS = timedelta(hours=1)  # what was replaced stays that long, for searches that began before
 
 
@@ -226,8 +227,10 @@ def _refuse_existing(path: Path) -> None:
 def connect(path: Path) -> Any:
     import lancedb
 
+    # Every version of the list of files is kept in that cache, and a long job makes thousands of them.
+    session = lancedb.Session(metadata_cache_size_bytes=METADATA_CACHE_BYTES)
     # 0: look for what other processes wrote at every read, instead of never.
-    return lancedb.connect(path, read_consistency_interval=timedelta(0))
+    return lancedb.connect(path, read_consistency_interval=timedelta(0), session=session)
 
 
 def _parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
