@@ -5,6 +5,7 @@ corpus.py     what the bridge is learned from -> items, and which of them are he
 encoding.py   items -> vectors, in chunks that survive a stop; one bad item never ends a job
 solved.py     the closed forms: orthogonal Procrustes, ridge regression
 pairs.py      pseudo pairs for media that have none
+memory.py     a rotation, and a memory of what it leaves over
 learned.py    the small network, and how it is trained
 fitting.py    vectors -> projectors, by whichever method
 joining.py    projectors -> the joined space

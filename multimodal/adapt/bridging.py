@@ -21,7 +21,7 @@ from multimodal.adapt import corpus as reading
 from multimodal.adapt import fitting, joining
 from multimodal.adapt.encoding import Progress, encode_all
 from multimodal.adapt.kept import Kept
-from multimodal.adapt.pairs import scale_of
+from multimodal.adapt.memory import disturbed
 from multimodal.adapt.report import Bridge, BridgeReport, PoorBridge, chance, is_trusted, recall
 from multimodal.core.encoder import ENCODERS_PACKAGE, Encoder
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Method = Literal["mlp", "procrustes", "ridge"]
+Method = Literal["memory", "mlp", "procrustes", "ridge"]
 VERSION = 1  # of the learning: a job begun by another version is not gone on from
 
 
@@ -44,7 +44,7 @@ def bridge(
     *,
     corpus: object,
     media: object = None,
-    method: Method = "mlp",
+    method: Method = "memory",
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -56,13 +56,16 @@ def bridge(
     items; at least 200 different ones, better thousands, and of the kind the bridge will be used on.
     media: sounds of the first space, pictures of the second and so on, without any pairs: a folder, an iterable, or a
     mapping whose values are such. They show where each modality lies in its space.
-    method: "mlp" (a small network, trained), "ridge" or "procrustes" (solved at once).
+    method: "memory" (a rotation, and the corpus itself kept in both spaces: see adapt/memory.py), "ridge" or
+    "procrustes" (linear, solved at once), "mlp" (a small network, trained on top of the ridge solution). Where the two
+    spaces' texts do not lie alike, only the memory follows; recipes/bridge has the figures.
     out: a folder to save the space in, for `load`; a stopped job goes on when called again with the same arguments,
     and a finished one is opened.
     progress: called with what is being done, how much of it is done, and how much there is.
 
     A tenth of the corpus is held out and judges the bridge; it warns with PoorBridge if it is poor (see BridgeReport).
-    The same seed gives the same bridge on the same machine.
+    What was held out is learned from too once it has judged, save by "mlp". The same seed gives the same bridge on the
+    same machine.
     Raises SpaceMismatch for spaces without a common modality, UnsupportedModality, InvalidInput for a corpus that is
     too small, a space that has nothing to bring, or an `out` that is something else.
     """
@@ -79,8 +82,7 @@ def bridge(
     kept = Kept(None if out is None else Path(out).expanduser(), job)
     finished = kept.finished()
     if finished is not None:
-        report, tensors = finished
-        maps = {modality: joining.projector_in(tensors[modality]) for modality in brought}
+        report, maps = finished
         return Bridge(joining.joined(a, b, shared, maps, report.scale, kept.folder), report)
     began = time.monotonic()
     task = _Task(a, b, shared, brought, method, seed, kept, progress or _silent)
@@ -107,14 +109,18 @@ def _build(task: _Task, texts: Sequence[Item], loose: Mapping[Modality, list[Ite
     own, wanted, notes = _both(task, texts)
     vectors = {one: _loose(task, one, items, notes) for one, items in loose.items()}
     learn_from, judge_by = reading.held_out(len(own), task.seed)
-    sides: list[dict[Modality, tuple[Any, float]]] = [{}, {}]
-    for modality, media in vectors.items():
-        side, space = (0, task.a) if modality in task.brought else (1, task.b)
-        sides[side][modality] = (media, scale_of(space, task.over, modality))
+    sides = [
+        {m: rows for m, rows in vectors.items() if (m in task.brought) is first} for first in (True, False)
+    ]
     material = fitting.Material(own[learn_from], wanted[learn_from], *sides)
     maps = fitting.fit(material, task.brought, task.method, task.seed, task.kept, task.progress)
     projected, right = fitting.project(maps[task.brought[0]], own[judge_by]), wanted[judge_by]
     found, scale = recall(projected, right), joining.fitted_scale(projected, right)
+    again = learn_from[:: max(1, len(learn_from) // len(judge_by))][: len(judge_by)]
+    known = recall(fitting.project(maps[task.brought[0]], disturbed(own[again], task.seed)), wanted[again])
+    if task.method != "mlp":  # solved again in no time, with all there is
+        whole = fitting.Material(own, wanted, *sides)
+        maps = fitting.fit(whole, task.brought, task.method, task.seed, task.kept, task.progress)
     notes += _notes(task, len(learn_from), vectors)
     report = BridgeReport(
         method=task.method,
@@ -124,6 +130,7 @@ def _build(task: _Task, texts: Sequence[Item], loose: Mapping[Modality, list[Ite
         n_held_out=len(judge_by),
         media={str(modality): len(rows) for modality, rows in vectors.items()},
         recall=found,
+        known=known,
         before=recall(fitting.unlearned(own[judge_by], task.b.dim, task.seed), right),
         chance=chance(len(judge_by)),
         trusted=is_trusted(found, len(judge_by)),
@@ -250,10 +257,11 @@ def _digest(items: Sequence[Item]) -> str:
 
 
 def _poor(report: BridgeReport) -> str:
+    held_out, known = report.recall["R@10"], report.known["R@10"]
     return (
-        f"this bridge is poor: of {report.n_held_out:,} held-out, {report.recall['R@10']:.1%} have their own among the "
-        f"first ten ({report.chance['R@10']:.1%} by chance), so what it brings over is not to be trusted; "
-        "give more, and more various, things of the kind both spaces know"
+        f"this bridge is poor: of {report.n_held_out:,} held-out, {held_out:.1%} have their own among the first ten "
+        f"({report.chance['R@10']:.1%} by chance; {known:.1%} of as many that it learned from), so do not trust it "
+        "beyond what the corpus names; give more, and more various, things of the kind both spaces know"
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from multimodal.adapt import pairs, solved
+from multimodal.adapt import memory, pairs, solved
 from multimodal.adapt.kept import Kept
 from multimodal.core.types import Modality
 
@@ -20,18 +20,22 @@ if TYPE_CHECKING:
     Rows = NDArray[np.float32]
 
 
+TELLING = 100.0  # the sharpness with which media are told by texts, as in C-MCR
+ROWS_AT_ONCE = 1024
+
+
 @dataclass(frozen=True)
 class Material:
     """Unit rows to learn from.
 
     own (n, into), wanted (n, out): the same texts in both spaces. own_media, wanted_media: media of either space,
-    without pairs, and the factor by which that space's cosines of text and that modality become logits.
+    without pairs.
     """
 
     own: Rows
     wanted: Rows
-    own_media: Mapping[Modality, tuple[Rows, float]]
-    wanted_media: Mapping[Modality, tuple[Rows, float]]
+    own_media: Mapping[Modality, Rows]
+    wanted_media: Mapping[Modality, Rows]
 
 
 def fit(
@@ -42,17 +46,20 @@ def fit(
     kept: Kept,
     progress: Callable[[str, int, int], None],
 ) -> dict[Modality, Projector]:
-    """A projector for each modality to bring. The map is one; each has its own shift, from where its media lie to where
-    the texts lie (none without media)."""
+    """A projector for each modality to bring: all the same, but for the shift from where its media lie to where the
+    texts lie (none without media)."""
     import torch
 
     shifts = {
         modality: material.own.mean(axis=0) - rows.mean(axis=0)
-        for modality, (rows, _) in material.own_media.items()
+        for modality, rows in material.own_media.items()
     }
-    shared = (
-        _learned(material, shifts, seed, kept, progress) if method == "mlp" else _solved(material, method)
-    )
+    if method == "mlp":
+        shared = _learned(material, shifts, seed, kept, progress)
+    elif method == "memory":
+        shared = memory.remember(material.own, material.wanted, seed)
+    else:
+        shared = solved.projector(material.own, material.wanted, method)
     shared.eval().requires_grad_(False)
     made = {modality: copy.deepcopy(shared) for modality in brought}
     for modality, shift in shifts.items():
@@ -64,10 +71,13 @@ def project(projector: Projector, rows: Rows) -> Rows:
     """Texts (n, into) -> unit rows (n, out), without the shift, which is for other modalities."""
     import torch
 
-    plain = copy.deepcopy(projector)
-    plain.shift.zero_()
+    plain, parts = projector.unshifted(), []
     with torch.inference_mode():
-        return np_rows(torch.nn.functional.normalize(plain(torch.from_numpy(rows)), dim=-1))
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            moved = plain(torch.from_numpy(rows[start : start + ROWS_AT_ONCE]))
+            parts.append(torch.nn.functional.normalize(moved, dim=-1))
+    found: Rows = torch.cat(parts).numpy()
+    return found
 
 
 def unlearned(rows: Rows, out: int, seed: int) -> Rows:
@@ -80,23 +90,6 @@ def unlearned(rows: Rows, out: int, seed: int) -> Rows:
     return np.asarray(turned / np.linalg.norm(turned, axis=1, keepdims=True))
 
 
-def np_rows(tensor: object) -> Rows:
-    return tensor.cpu().numpy()  # type: ignore[attr-defined, no-any-return]
-
-
-def _solved(material: Material, method: str, hidden: int = 0) -> Projector:
-    import torch
-
-    from multimodal.core.projector import Projector
-
-    solve = solved.procrustes if method == "procrustes" else solved.ridge
-    weight, bias = solve(material.own, material.wanted)
-    made = Projector(material.own.shape[1], material.wanted.shape[1], hidden)
-    made.linear.weight.data = torch.from_numpy(weight).float().contiguous()  # as it will be read from a file
-    made.linear.bias.data = torch.from_numpy(bias).float()
-    return made
-
-
 def _learned(
     material: Material,
     shifts: Mapping[Modality, Rows],
@@ -105,14 +98,11 @@ def _learned(
     progress: Callable[[str, int, int], None],
 ) -> Projector:
     """The ridge solution, and a network trained on top of it."""
-    import torch
-
     from multimodal.adapt.learned import Recipe, learn
 
     recipe = Recipe()
-    with torch.random.fork_rng(devices=[]):  # the caller's own random numbers go on undisturbed
-        torch.manual_seed(seed)
-        made = _solved(material, "ridge", recipe.hidden_times * material.wanted.shape[1])
+    hidden = recipe.hidden_times * material.wanted.shape[1]
+    made = solved.projector(material.own, material.wanted, "ridge", hidden=hidden, seed=seed)
     learn(
         made,
         _lessons(material, shifts),
@@ -129,12 +119,12 @@ def _lessons(material: Material, shifts: Mapping[Modality, Rows]) -> list[pairs.
     gallery = list(material.wanted_media.values())
 
     def targets(rows: Rows) -> list[Rows]:
-        return [rows, *(pairs.told(rows, media, media, scale) for media, scale in gallery)]
+        return [rows, *(pairs.told(rows, media, media, TELLING) for media in gallery)]
 
     lessons = [pairs.Lesson(material.own, targets(material.wanted))]
-    for modality, (rows, scale) in material.own_media.items():
+    for modality, rows in material.own_media.items():
         here, there = (
-            pairs.told(rows, material.own, side, scale) for side in (material.own, material.wanted)
+            pairs.told(rows, material.own, side, TELLING) for side in (material.own, material.wanted)
         )
         lessons.append(pairs.Lesson(pairs.unit(rows + shifts[modality]), targets(there), meets=here))
     return lessons

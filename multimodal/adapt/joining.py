@@ -14,7 +14,6 @@ from multimodal.core.types import Modality
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
 
     from multimodal.core.projector import Projector
@@ -35,17 +34,6 @@ def joined(
     space = Space(encoders, heads, name=name, card=_card(a, b, over, tuple(maps), name))
     space.address = None if folder is None else str(folder.resolve())
     return space
-
-
-def projector_in(tensors: Mapping[str, torch.Tensor]) -> Projector:
-    """The projector of a bridged encoder, from the tensors it was saved as."""
-    from multimodal.core.projector import Projector
-
-    own = {
-        name.removeprefix("projector."): one for name, one in tensors.items() if name.startswith("projector.")
-    }
-    out, into = own["linear.weight"].shape
-    return Projector.from_saved({"into": into, "out": out, "hidden": len(own.get("wide.bias", ()))}, own)
 
 
 def fitted_scale(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> float:

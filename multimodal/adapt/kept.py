@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.adapt.report import Bridge, BridgeReport
 from multimodal.core.errors import CorruptSpace, InvalidInput
-from multimodal.core.storage import is_space
+from multimodal.core.storage import CONFIG, is_space
+from multimodal.core.types import Modality
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+
+    from multimodal.core.projector import Projector
 
 JOB, REPORT = "bridge-job.json", "bridge.json"  # the first while it is being made, the second when it is done
 STATE = "bridge-training.safetensors"
@@ -68,15 +71,12 @@ class Kept:
             plain = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
             _write(self.folder / STATE, save(plain))
 
-    def finished(self) -> tuple[BridgeReport, dict[str, dict[str, torch.Tensor]]] | None:
-        """(report, {modality: tensors as saved}) if this very job was finished here before."""
-        from safetensors.torch import load_file
-
+    def finished(self) -> tuple[BridgeReport, dict[Modality, Projector]] | None:
+        """(report, what brings each modality over) if this very job was finished here before."""
         if self.folder is None or not (self.folder / REPORT).exists():
             return None
         report = BridgeReport.from_dict(_read(self.folder / REPORT, "job", "report")["report"])
-        tensors = {one: load_file(self.folder / f"{one}.safetensors") for one in report.modalities}
-        return report, tensors
+        return report, {Modality(one): _projector(self.folder, one) for one in report.modalities}
 
     def finish(self, bridge: Bridge) -> None:
         """The bridge takes the place of what was kept, all or nothing."""
@@ -100,6 +100,20 @@ class Kept:
 
     def _path(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / f"{name.replace(' ', '-')}.npy"
+
+
+def _projector(folder: Path, modality: str) -> Projector:
+    """What a saved bridge holds behind its encoder of a modality."""
+    from safetensors.torch import load_file
+
+    from multimodal.core.projector import Projector
+
+    config = _read(folder / CONFIG, "encoders")["encoders"][modality]["config"]["projector"]
+    tensors = load_file(folder / f"{modality}.safetensors")
+    own = {
+        name.removeprefix("projector."): one for name, one in tensors.items() if name.startswith("projector.")
+    }
+    return Projector.from_saved(config, own)
 
 
 def _refuse_others(folder: Path, job: Mapping[str, Any]) -> None:

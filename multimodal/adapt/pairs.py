@@ -11,17 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from multimodal.core.errors import InvalidInput
-from multimodal.core.space import Space
-from multimodal.core.types import Modality
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Rows = NDArray[np.float32]
 
-SCALE = 100.0  # of a space that does not know its own: what CLIP's and CLAP's is limited to
 ROWS_AT_ONCE = 1024
 
 
@@ -44,18 +39,16 @@ def told(rows: Rows, among: Rows, instead: Rows, scale: float) -> Rows:
 
     parts = []
     for start in range(0, len(rows), ROWS_AT_ONCE):
-        logits = scale * (rows[start : start + ROWS_AT_ONCE] @ among.T)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        parts.append(unit(powers @ instead))  # a unit row needs no division by the sum
+        parts.append(unit(softmax(scale * (rows[start : start + ROWS_AT_ONCE] @ among.T)) @ instead))
     return np.concatenate(parts)
 
 
-def scale_of(space: Space, over: Modality, modality: Modality) -> float:
-    """The factor by which the space itself turns cosines of two modalities into logits."""
-    try:
-        return space.head_for(over, modality).scale
-    except InvalidInput:  # it has no head for them
-        return SCALE
+def softmax(logits: Rows) -> Rows:
+    """Of each row."""
+    import numpy as np
+
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def unit(rows: Rows) -> Rows:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from multimodal.core.projector import Projector
+
     Solved = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 RIDGES = tuple(10.0**power for power in range(-6, 2))  # of the rows' mean variance
@@ -52,6 +54,29 @@ def ridge(rows: NDArray[np.float32], targets: NDArray[np.float32]) -> Solved:
     gains = np.divide(values, values**2 + penalty, out=np.zeros_like(values), where=values > 0)
     weight = (right.T @ (gains[:, None] * seen)).T
     return weight, wanted_mean - weight @ own_mean
+
+
+def projector(
+    rows: NDArray[np.float32],
+    targets: NDArray[np.float32],
+    method: str,
+    *,
+    hidden: int = 0,
+    remembered: int = 0,
+    seed: int = 0,
+) -> Projector:
+    """One of the two, "procrustes" or "ridge", as a projector; its network does nothing yet and its memory is empty."""
+    import torch
+
+    from multimodal.core.projector import Projector
+
+    weight, bias = procrustes(rows, targets) if method == "procrustes" else ridge(rows, targets)
+    with torch.random.fork_rng(devices=[]):  # the caller's own random numbers go on undisturbed
+        torch.manual_seed(seed)
+        made = Projector(rows.shape[1], targets.shape[1], hidden, remembered)
+    made.linear.weight.data = torch.from_numpy(weight).float().contiguous()  # as it will be read from a file
+    made.linear.bias.data = torch.from_numpy(bias).float()
+    return made
 
 
 def _centred(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

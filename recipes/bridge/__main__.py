@@ -1,10 +1,12 @@
 """`python -m recipes.bridge`: two spaces trained apart, joined through text alone, measured against the truth.
 
 An image-text space and a speech-text space are trained from nothing, each on its own data, with another seed and
-another size; a third is trained jointly on pictures, speech and their pairs, as long as both together, to compare with.
-Then the first two are bridged, by each method, and spoken names look for their pictures. Needs what `make starter` puts
-into its work folder (glyphs.npz, speech.npz, speech_judge.npz, world.jsonl, vocabulary.json) and half an hour on
-two cores. Every step resumes; remove runs/bridge in the work folder to begin anew.
+another size. To compare with, a third speech tower is trained into the image-text space, toward its texts, which is how
+the shipped starter came about. Then the first two are bridged by each method, and spoken names look for their
+pictures.
+
+Needs what `make starter` puts into its work folder (glyphs.npz, speech.npz, speech_judge.npz, world.jsonl,
+vocabulary.json) and half an hour on two cores. Every step resumes; remove the work folder's `bridge` to begin anew.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from multimodal.adapt import PoorBridge, bridge
 from multimodal.core.space import Space
 from multimodal.core.types import Item
 from recipes.bridge import data, measure, spaces
+from recipes.starter import captions
 
 HERE = Path(__file__).parent
 METHODS = ("mlp", "ridge", "procrustes")
@@ -36,9 +39,7 @@ def arguments() -> argparse.Namespace:
         "--work", type=Path, default=HERE.parent / "starter" / "runs", help="the starter's work folder"
     )
     parser.add_argument("--output", type=Path, default=HERE, help="where results.json and the table go")
-    parser.add_argument(
-        "--minutes", type=float, default=3.5, help="of training for each space, twice for the joint one"
-    )
+    parser.add_argument("--steps", type=int, default=700, help="of training, for each of the three spaces")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--choose", action="store_true", help="ask the voice that settings were chosen by; write nothing"
@@ -46,12 +47,13 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def plans(minutes: float) -> dict[str, spaces.Plan]:
-    return {
-        "pictures": spaces.Plan("pictures", images=True, speech=False, dim=128, seed=11, minutes=minutes),
-        "speech": spaces.Plan("speech", images=False, speech=True, dim=96, seed=22, minutes=minutes),
-        "jointly": spaces.Plan("jointly", images=True, speech=True, dim=128, seed=33, minutes=2 * minutes),
-    }
+def train(steps: int, work: Path, runs: Path) -> dict[str, Space]:
+    """The two spaces, and the one with speech trained into it."""
+    plan = spaces.Plan
+    pictures = spaces.train(plan("pictures", "image", dim=128, seed=11, steps=steps), work, runs)
+    speech = spaces.train(plan("speech", "audio", dim=96, seed=22, steps=steps), work, runs)
+    into = plan("trained into one", "audio", dim=128, seed=33, steps=steps, into=pictures)
+    return {"pictures": pictures, "speech": speech, "trained into one": spaces.train(into, work, runs)}
 
 
 def loose_media(work: Path, world: list[Any]) -> tuple[list[Item], list[Item]]:
@@ -64,12 +66,10 @@ def loose_media(work: Path, world: list[Any]) -> tuple[list[Item], list[Item]]:
         if speech.concepts[row] >= 0 and speech.concepts[row] not in held
     ]
     heard = [small.as_sound(speech.clip(row)) for row in speech.rng.sample(rows, measure.MEDIA)]  # type: ignore[attr-defined]
-    pictures, seen = data.Pictures(work, world, SEED), []
-    while len(seen) < measure.MEDIA:
-        drawn, _, concepts = pictures.batch(256)
-        kept = [row for row, concept in enumerate(concepts) if concept >= 0 and concept not in held]
-        seen += measure.as_images(drawn[kept])
-    return heard, seen[: measure.MEDIA]
+    pictures = data.Pictures(work, world, SEED)
+    shown = [row for row in range(len(world)) if row not in held]
+    chosen = [(captions.Thing(pictures.rng.choice(shown)),) for _ in range(measure.MEDIA)]
+    return heard, measure.as_images(pictures.drawn(chosen))
 
 
 def bridges(
@@ -111,14 +111,14 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     runs = asked.work / "bridge"
     began = time.time()
-    trained = {name: spaces.train(plan, asked.work, runs) for name, plan in plans(asked.minutes).items()}
+    trained = train(asked.steps, asked.work, runs)
     questions = measure.Questions(asked.work)
     voices = (measure.CHOSEN_BY,) if asked.choose else measure.JUDGES
     names = [concept.name for concept in data.world_of(asked.work)]
     turned = np.random.default_rng(SEED).standard_normal((trained["speech"].dim, trained["pictures"].dim))
     result: dict[str, Any] = {
         "machine": f"{platform.machine()}, {asked.threads} threads, torch {torch.__version__}",
-        "minutes": asked.minutes,
+        "steps": asked.steps,
         "concepts": len(names),
         "held-out concepts": len(questions.held_out),
         "corpus": len(data.corpus(data.world_of(asked.work))),

@@ -1,7 +1,7 @@
 """What the two spaces are trained on, each on its own, and what the bridge is learned from.
 
-Pictures come with captions, speech with its words. No picture is ever paired with speech, save in the space that is
-trained jointly to compare with. The bridge gets texts only, or besides them pictures and speech in no order.
+Pictures come with captions, speech with its words. No picture is ever paired with speech. The bridge gets texts only,
+or besides them pictures and speech in no order.
 """
 
 from __future__ import annotations
@@ -38,16 +38,18 @@ class Pictures:
         ground = torch.from_numpy(backgrounds.pool(judges.QUIET, 2000, SIDE, seed))
         self.stage = stage.Stage(glyphs, 2, ground, torch.Generator().manual_seed(seed))
 
-    def batch(self, size: int) -> tuple[Tensor, list[str], list[int]]:
-        """uint8 (size, 3, SIDE, SIDE), a caption of each, and the concept of each (-1: a scene)."""
+    def batch(self, size: int) -> tuple[Tensor, list[str]]:
+        """uint8 (size, 3, SIDE, SIDE), and a caption of each."""
         n_scenes = round(size * SCENE_SHARE)
         scenes = [captions.random_scene(self.rng, len(self.names), self.held) for _ in range(n_scenes)]
         told = [captions.caption(scene, self.names, self.rng) for scene in scenes]
         concepts = self.rng.sample(range(len(self.names)), size - n_scenes)
         told += [self.said_of(concept) for concept in concepts]
-        shown = [*scenes, *((captions.Thing(concept),) for concept in concepts)]
-        drawn = stage.weather(self.stage.draw(shown, SIDE, jitter=0.7), self.stage.generator)
-        return stage.as_bytes(drawn), told, [-1] * n_scenes + concepts
+        return self.drawn([*scenes, *((captions.Thing(concept),) for concept in concepts)]), told
+
+    def drawn(self, scenes: list[captions.Scene]) -> Tensor:
+        """uint8 (n, 3, SIDE, SIDE), each worn by weather."""
+        return stage.as_bytes(stage.weather(self.stage.draw(scenes, SIDE, jitter=0.7), self.stage.generator))
 
     def said_of(self, concept: int) -> str:
         """Its name, mostly; a keyword; its name in a phrase."""
@@ -75,15 +77,14 @@ class Speech:
         """(frames, N_MELS) in -1 to 1."""
         return self.mels[self.starts[row] : self.starts[row + 1]].float() / 127.5 - 1
 
-    def batch(self, size: int, ease: float) -> tuple[Tensor, Tensor, list[str], list[int]]:
-        """mels (size, frames, N_MELS), lengths, the words, and the concept each names (-1: none). A share `ease` of the
-        clips stay as they were recorded."""
+    def batch(self, size: int, ease: float) -> tuple[Tensor, Tensor, list[str]]:
+        """mels (size, frames, N_MELS), lengths, and the words; a share `ease` of the clips stay as recorded."""
         pool = self.chooser.choice(self.usable, 4 * size, replace=False)
         pool = pool[np.argsort(self.lengths[pool], kind="stable")]
         start = size * int(self.chooser.integers(4))
         rows = pool[start : start + size].tolist()
         mels, lengths = pad_clips([vary(self.clip(row), self.rng, self.generator, ease) for row in rows])
-        return mels, lengths, [self.texts[row] for row in rows], [self.concepts[row] for row in rows]
+        return mels, lengths, [self.texts[row] for row in rows]
 
 
 def world_of(work: Path) -> list[Concept]:

@@ -1,4 +1,4 @@
-"""Training: an image-text space, a speech-text space, and one that is trained on everything at once to compare with."""
+"""Training: an image-text space, a speech-text space, and speech trained into the first, to compare with."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 import multimodal.encoders
 from multimodal.core.encoder import Encoder
 from multimodal.core.space import Head, Space
+from multimodal.core.types import Modality
 from multimodal.encoders._starter_features import Tokenizer, pad
 from multimodal.encoders._starter_nets import MAX_TOKENS
 from recipes.bridge import data, towers
@@ -19,21 +20,39 @@ from recipes.starter.train_speech import letters_loss
 from recipes.starter.training import Training
 
 FAMILY = str(Path(__file__).parent / "family")
-LETTERS, TOGETHER = 0.5, 1.0  # weights
+LETTERS = 0.5  # weight
 EASY_SHARE = 0.2  # of the time, from clips as recorded to all variations
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One space: which modalities beside text, how many numbers, which seed, how long."""
+    """One space: pictures or speech beside text, how many numbers, which seed, how many steps.
+
+    into: a finished space of the same size, whose text tower stays as it is and teaches, and whose modalities the new
+    tower joins; None for a space that is trained from nothing.
+    """
 
     name: str
-    images: bool
-    speech: bool
+    kind: str  # "image" or "audio"
     dim: int
     seed: int
-    minutes: float
+    steps: int
+    into: Space | None = None
     batch: int = 256
+
+
+class Steps(Training):
+    """Training for a number of steps, not of minutes: what comes out does not depend on what else the machine does."""
+
+    def __init__(self, folder: Path, name: str, modules: dict[str, nn.Module], plan: Plan) -> None:
+        self.steps = plan.steps
+        super().__init__(
+            folder, name, modules, minutes=1, peak=3e-3, decay=0.02, warm_up=50, seed=plan.seed, muon="media"
+        )
+
+    @property
+    def done(self) -> float:
+        return self.step / self.steps
 
 
 def family() -> object:
@@ -52,58 +71,43 @@ class Room:
         torch.manual_seed(plan.seed)
         self.plan, self.vocabulary = plan, data.vocabulary_of(work)
         self.tokenizer = Tokenizer(self.vocabulary)
-        world = data.world_of(work)
-        self.nets: dict[str, nn.Module] = {"text": towers.TextTower(len(self.vocabulary), plan.dim)}
-        if plan.images:
-            self.nets["image"] = towers.ImageTower(plan.dim).to(memory_format=torch.channels_last)
-            self.pictures = data.Pictures(work, world, plan.seed)
-        if plan.speech:
-            self.nets["audio"] = towers.AudioTower(plan.dim)
+        self.text: nn.Module = (
+            plan.into.encoders[Modality.TEXT].net  # type: ignore[attr-defined]
+            if plan.into
+            else towers.TextTower(len(self.vocabulary), plan.dim)
+        )
+        self.media: towers.ImageTower | towers.AudioTower
+        if plan.kind == "image":
+            self.media = towers.ImageTower(plan.dim).to(memory_format=torch.channels_last)
+            self.pictures = data.Pictures(work, data.world_of(work), plan.seed)
+        else:
+            self.media = towers.AudioTower(plan.dim)
             self.speech = data.Speech(work, plan.seed)
 
     def words(self, texts: list[str]) -> Tensor:
-        return self.nets["text"](*pad([row[:MAX_TOKENS] for row in self.tokenizer(texts)]))
+        return self.text(*pad([row[:MAX_TOKENS] for row in self.tokenizer(texts)]))
 
     def losses(self, scale: Tensor, ease: float) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
         with torch.autocast("cpu", torch.bfloat16):
-            if self.plan.images:
-                pictures, told, shown = self.pictures.batch(self.plan.batch)
-                seen = self.nets["image"](pictures.contiguous(memory_format=torch.channels_last))
-                found["picture"] = contrast(seen, self.words(told), told, scale)
-            if self.plan.speech:
-                mels, lengths, said, named = self.speech.batch(self.plan.batch, ease)
-                tower: towers.AudioTower = self.nets["audio"]  # type: ignore[assignment]
-                states, lengths = tower.states(mels, lengths)
-                heard = tower.pool(states, lengths)
-                found["speech"] = contrast(heard, self.words(said), said, scale)
-                letters = [
-                    [1 + towers.ALPHABET.index(c) for c in text if c in towers.ALPHABET] for text in said
-                ]
-                found["letters"] = LETTERS * letters_loss(tower, states, lengths, letters)  # type: ignore[arg-type]
-        if self.plan.images and self.plan.speech:
-            found["together"] = TOGETHER * self.together(seen, shown, heard, named, scale)
-        return found
-
-    def together(
-        self, seen: Tensor, shown: list[int], heard: Tensor, named: list[int], scale: Tensor
-    ) -> Tensor:
-        """Clips that name a thing find its picture: pairs, which only the joint training has."""
-        place = {concept: row for row, concept in enumerate(shown) if concept >= 0}
-        rows = [row for row, concept in enumerate(named) if concept in place]
-        if not rows:
-            return torch.zeros(())
-        right = torch.tensor([place[named[row]] for row in rows])
-        return F.cross_entropy(scale * heard[rows] @ seen.T, right)
+            if isinstance(self.media, towers.ImageTower):
+                pictures, told = self.pictures.batch(self.plan.batch)
+                seen = self.media(pictures.contiguous(memory_format=torch.channels_last))
+                return {"picture": contrast(seen, self.words(told), told, scale)}
+            mels, lengths, said = self.speech.batch(self.plan.batch, ease)
+            states, lengths = self.media.states(mels, lengths)
+            heard = self.media.pool(states, lengths)
+            letters = [[1 + towers.ALPHABET.index(c) for c in text if c in towers.ALPHABET] for text in said]
+            read = letters_loss(self.media, states, lengths, letters)  # type: ignore[arg-type]
+            return {"speech": contrast(heard, self.words(said), said, scale), "letters": LETTERS * read}
 
     def space(self, scale: float) -> Space:
         """The towers as encoders."""
-        small = family()
-        kinds: dict[str, type[Encoder]] = {"image": small.SmallImage, "audio": small.SmallAudio}  # type: ignore[attr-defined]
-        tensors = {name: net.state_dict() for name, net in self.nets.items()}
-        text = small.SmallText(self.plan.dim, tensors["text"], self.vocabulary)  # type: ignore[attr-defined]
-        others = [kinds[name](self.plan.dim, tensors[name]) for name in tensors if name != "text"]  # type: ignore[call-arg]
-        return Space([text, *others], Head(scale), name=self.plan.name)
+        small, tensors = family(), self.media.state_dict()
+        kind = small.SmallImage if self.plan.kind == "image" else small.SmallAudio  # type: ignore[attr-defined]
+        others: list[Encoder] = [] if self.plan.into is None else list(self.plan.into.encoders.values())
+        if self.plan.into is None:
+            others = [small.SmallText(self.plan.dim, self.text.state_dict(), self.vocabulary)]  # type: ignore[attr-defined]
+        return Space([*others, kind(self.plan.dim, tensors)], Head(scale), name=self.plan.name)
 
 
 def contrast(rows: Tensor, texts: Tensor, told: list[str], scale: Tensor) -> Tensor:
@@ -118,26 +122,23 @@ def contrast(rows: Tensor, texts: Tensor, told: list[str], scale: Tensor) -> Ten
 
 
 def train(plan: Plan, work: Path, runs: Path) -> Space:
-    """Train for `plan.minutes` of wall time in all, or open what was trained; runs/<name> is a space folder."""
+    """Train for `plan.steps` in all (a stopped run goes on), or open what was trained: runs/<name>, a space folder."""
     family()
     folder = runs / plan.name
     if folder.exists():
         return Space.from_pretrained(folder, device="cpu")
     runs.mkdir(parents=True, exist_ok=True)
     room = Room(plan, work)
-    media = nn.ModuleDict({name: net for name, net in room.nets.items() if name != "text"})
-    training = Training(
-        runs, plan.name, {"text": room.nets["text"], "media": media},
-        minutes=plan.minutes, peak=3e-3, decay=0.02, warm_up=50, seed=plan.seed, muon="media",
-    )  # fmt: skip
+    modules: dict[str, nn.Module] = ({} if plan.into else {"text": room.text}) | {"media": room.media}
+    training = Steps(runs, plan.name, modules, plan)
     while training.going_on():
         parts = room.losses(training.scale, max(0.0, 1 - training.done / EASY_SHARE))
         training.learn(torch.stack(list(parts.values())).sum())
         if training.step % 50 == 0:
             training.log(**parts)
-        if training.step % 200 == 0:
+        if training.step % 100 == 0:
             training.save()
-    for net in room.nets.values():
+    for net in modules.values():
         net.eval()
     space = room.space(training.scale.item())
     space.save_pretrained(folder)

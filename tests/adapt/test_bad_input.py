@@ -134,7 +134,7 @@ def test_media_that_are_not_there(ears: Space, eyes: Space, tmp_path: Path) -> N
 
 
 def test_an_unknown_method_and_a_seed_that_is_none(ears: Space, eyes: Space) -> None:
-    with refuses(InvalidInput, "method must be one of 'mlp', 'procrustes', 'ridge', got 'magic'"):
+    with refuses(InvalidInput, "method must be one of 'memory', 'mlp', 'procrustes', 'ridge', got 'magic'"):
         bridge(ears, eyes, corpus=CORPUS, method="magic")  # type: ignore[arg-type]
     with refuses(InvalidInput, "seed must be a whole number of at least 0, got -1"):
         bridge(ears, eyes, corpus=CORPUS, seed=-1)
@@ -168,7 +168,7 @@ def test_an_out_folder_with_another_job(ears: Space, eyes: Space, tmp_path: Path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bridge(ears, eyes, corpus=CORPUS, out=tmp_path / "begun", progress=stop)
+        bridge(ears, eyes, corpus=CORPUS, method="mlp", out=tmp_path / "begun", progress=stop)
     with pytest.raises(
         InvalidInput, match=r"begun holds an unfinished bridge of another job \(other: method\); give"
     ):

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodal.adapt import learned, pairs, solved
+from multimodal.adapt import learned, memory, pairs, solved
 from multimodal.adapt.kept import Kept
+from multimodal.adapt.report import recall
 from multimodal.core.projector import Projector
 
 
@@ -111,6 +112,76 @@ def test_the_shift_is_added_before_the_map() -> None:
     assert torch.allclose(
         projector(rows), projector.linear(moved / moved.norm(dim=1, keepdim=True)), atol=1e-6
     )
+
+
+def test_a_memory_alone_answers_with_the_weighted_mean_of_what_it_holds() -> None:
+    projector = Projector(4, 3, remembered=6)
+    here, there = cloud(6, 4), cloud(6, 3, seed=1)
+    projector.here.copy_(torch.from_numpy(here))
+    projector.there.copy_(torch.from_numpy(there))
+    projector.sharpness.fill_(7.0)
+    row = cloud(1, 4, seed=2)
+    weights = np.exp(7.0 * row @ here.T)
+    expected = projector.linear(torch.from_numpy(row)).numpy(force=True) + weights / weights.sum() @ there
+    assert np.allclose(projector(torch.from_numpy(row)).numpy(force=True), expected, atol=1e-6)
+
+
+def test_the_memory_is_asked_without_the_shift() -> None:
+    projector, rows = Projector(4, 3, remembered=6), torch.from_numpy(cloud(5, 4))
+    projector.here.copy_(torch.from_numpy(cloud(6, 4)))
+    projector.there.copy_(torch.from_numpy(cloud(6, 3, seed=1)))
+    remembered = projector(rows) - projector.linear(rows)
+    projector.shift.copy_(torch.tensor([0.5, 0.0, -1.0, 0.2]))
+    moved = torch.nn.functional.normalize(rows + projector.shift, dim=-1)
+    assert torch.allclose(projector(rows) - projector.linear(moved), remembered, atol=1e-6)
+    assert torch.allclose(projector.unshifted()(rows) - projector.linear(rows), remembered, atol=1e-6)
+
+
+def test_a_memory_of_spaces_that_are_turned_copies_has_nothing_left_to_remember() -> None:
+    rows = cloud(300, 6)
+    turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))
+    made = memory.remember(rows, (rows @ turn.T).astype(np.float32), 0)
+    assert float(made.there.abs().max()) < 1e-5
+    assert np.allclose(made.linear.weight.numpy(force=True), turn, atol=1e-4)
+
+
+def test_what_a_memory_holds_it_finds_again_though_disturbed() -> None:
+    own, wanted = cloud(400, 32), cloud(400, 24, seed=1)  # nothing in common
+    made = memory.remember(own, wanted, 0)
+    assert (memory.disturbed(own, 3) * own).sum(1).mean() == pytest.approx(0.8, abs=0.02)
+    with torch.no_grad():
+        found = torch.nn.functional.normalize(
+            made(torch.from_numpy(memory.disturbed(own, 3))), dim=-1
+        ).numpy()
+    assert recall(found, wanted)["R@1"] > 0.9
+
+
+def test_the_sharpness_is_the_one_by_which_most_are_found_from_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Texts in pairs of near twins: each is found from its twin, best by a sharpness that asks the twin alone."""
+    rng = np.random.default_rng(0)
+    here, there = np.repeat(cloud(100, 16), 2, axis=0), np.repeat(cloud(100, 12, seed=1), 2, axis=0)
+    here, there = (pairs.unit(one + 0.05 * rng.standard_normal(one.shape)) for one in (here, there))
+    chosen = float(memory.remember(here, there, 0).sharpness)
+    rates = {}
+    for sharpness in memory.SHARPNESSES:
+        monkeypatch.setattr(memory, "SHARPNESSES", (sharpness,))
+        made = memory.remember(here, there, 0)
+        assert float(made.sharpness) == sharpness
+        cosines = memory.disturbed(here, 0) @ here.T
+        np.fill_diagonal(cosines, -np.inf)
+        mapped = made.linear(torch.from_numpy(memory.disturbed(here, 0))).detach().numpy()
+        found = pairs.unit(mapped + pairs.softmax(sharpness * cosines) @ made.there.numpy())
+        shares = recall(found, there)
+        rates[sharpness] = (shares["R@10"], shares["R@1"])
+    assert rates[chosen] == max(rates.values()) > min(rates.values())
+
+
+def test_a_large_corpus_is_remembered_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MOST", 50)
+    made = memory.remember(cloud(80, 5), cloud(80, 4, seed=1), 0)
+    assert (made.remembered, made.here.shape, made.there.shape) == (50, (50, 5), (50, 4))
 
 
 def test_what_was_drawn_twice_is_not_its_own_negative() -> None:

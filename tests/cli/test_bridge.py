@@ -33,9 +33,14 @@ def corpus(tmp_path: Path) -> Path:
 def test_a_bridge_is_made_and_opens_as_a_space(cli: Cli, corpus: Path, tmp_path: Path) -> None:
     outcome = cli("bridge", "apart/ears", "apart/eyes", "--corpus", corpus, "--out", tmp_path / "joined")
     assert outcome.code == 0
-    rows = dict(re.findall(r"^ *(before|by chance|after) +.* ([\d.]+)%", outcome.stdout, re.MULTILINE))
+    rows = dict(
+        re.findall(
+            r"^ *(before|by chance|after|of those learned from) +.* ([\d.]+)%", outcome.stdout, re.MULTILINE
+        )
+    )
     assert float(rows["after"]) > 90 > 40 > float(rows["before"])
-    assert "audio brought over by text (mlp, " in outcome.stdout
+    assert float(rows["of those learned from"]) > 90
+    assert "audio brought over by text (memory, " in outcome.stdout
     assert outcome.stderr.startswith(
         "note: no audio was given, so where audio lies beside text in 'apart/ears' is not"
     )
