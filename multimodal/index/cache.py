@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDER, STATE, LOCK = "search", "state.json", "lock"
-FORMAT = 1  # what has another one is made anew
+FORMAT = 2  # what has another one is made anew
 TAIL_ROWS = 20_000  # compared row by row in 1 ms, at 512 numbers a row
 MAX_PARTS = 32
 GONE_SHARE = 0.25  # so much of what is in files may be rows that are gone

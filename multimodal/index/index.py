@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     OneQuery = str | Path | Item | PIL.Image.Image | Mapping[str, Any]
 
-MANY_ITEMS = 10_000_000  # of which sketches take 480 MB and 40 ms on one core
+MANY_ITEMS = 10_000_000  # of which sketches take 640 MB and some 30 ms on one core
 
 
 class Index:
@@ -268,8 +268,8 @@ class Index:
         ordered by cosine, and `hits.note` says so. multimodal/index/calibration.py tells how far to trust these.
 
         Below some 20,000 items every vector is compared. Above, candidates are chosen by sketches of the vectors, and
-        at most half a percent of the nearest is expected to be missing; exact=True compares all, in ten times the
-        time. `hits.method` tells which it was.
+        at most half a percent of the nearest is expected to be missing; exact=True compares all, which takes up to
+        twenty times as long. `hits.method` tells which it was.
         Raises InvalidInput, UnsupportedModality, MediaError.
         """
         return ask(

@@ -25,22 +25,25 @@ if TYPE_CHECKING:
 
 SCAN_ROWS = 2048  # of half precision made single at a time: 4 MiB at 512 numbers a row
 ABOUT = "about.json"
-KINDS = {"numbers": "uint64", "kinds": "uint8", "vectors": "float16", "sketches": "uint64"}  # a file each
+KINDS = {
+    "numbers": "uint64", "kinds": "uint8", "vectors": "float16", "coarse": "uint64", "fine": "uint64"
+}  # a file each  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """numbers: (n,) those of the rows in a version. kinds: (n,) each row's modality, as a number. vectors: (n, dim),
-    unit rows, float32 or float16. rounding: how far, at most, a vector is from the one it stands for. sketches:
-    (blocks, WORDS, BLOCK), or None in a part so small that it is compared row by row. folder: where it lies, if it
-    does.
+    unit rows, float32 or float16. rounding: how far, at most, a vector is from the one it stands for. coarse:
+    (blocks, COARSE_WORDS, BLOCK) and fine (n, words): the sketches; None in a part so small that it is compared row by
+    row. folder: where it lies, if it does.
     """
 
     numbers: NDArray[np.uint64]
     kinds: NDArray[np.uint8]
     vectors: NDArray[Any]
     rounding: float = 0.0
-    sketches: NDArray[np.uint64] | None = None
+    coarse: NDArray[np.uint64] | None = None
+    fine: NDArray[np.uint64] | None = None
     folder: Path | None = None
 
     def __len__(self) -> int:
@@ -61,6 +64,7 @@ class Part:
 
         Memory holds one batch beside that. Raises OSError if it cannot be written.
         """
+        import numpy as np
         import torch
 
         rounding, n = 0.0, 0
@@ -71,17 +75,14 @@ class Part:
                 half = torch.from_numpy(vectors).half()
                 rounding = max(rounding, float((half.float() - torch.from_numpy(vectors)).norm(dim=1).max()))
                 n += len(numbers)
-                written: dict[str, NDArray[Any]] = {
-                    "numbers": numbers,
-                    "kinds": kinds,
-                    "vectors": half.numpy(),
-                }
+                coarse, fine = np.split(basis.bits_of_many(vectors), [sketch.COARSE_WORDS], axis=1)
+                written = {"numbers": numbers, "kinds": kinds, "vectors": half.numpy(), "fine": fine}
                 for name, array in written.items():
-                    into[name].write(array.data)
-                for block in blocks.add(basis.bits_of_many(vectors)):
-                    into["sketches"].write(block.data)
+                    into[name].write(np.ascontiguousarray(array).data)
+                for block in blocks.add(coarse):
+                    into["coarse"].write(block.data)
             for block in blocks.rest():
-                into["sketches"].write(block.data)
+                into["coarse"].write(block.data)
             if folder is None:
                 return cls._over(
                     {name: sink.getbuffer() for name, sink in into.items()}, len(basis.mean), rounding
@@ -101,9 +102,9 @@ class Part:
         # "c": nothing is ever written, but torch wants arrays that could be.
         files = {name: np.memmap(folder / f"{name}.bin", kind, "c") for name, kind in KINDS.items()}
         found = replace(cls._over(files, about["dim"], about["rounding"]), folder=folder)
-        if {len(found.numbers), len(found.kinds), len(found.vectors)} != {about["n"]} or (
-            found.sketches is None or len(found.sketches) != sketch.n_blocks(about["n"])
-        ):
+        columns = (found.numbers, found.kinds, found.vectors, found.fine)
+        lengths = [-1 if column is None else len(column) for column in (*columns, found.coarse)]
+        if lengths != [about["n"]] * len(columns) + [sketch.n_blocks(about["n"])]:
             raise ValueError(f"{folder} is not whole")
         return found
 
@@ -113,7 +114,8 @@ class Part:
 
         flat = {name: np.frombuffer(buffers[name], kind) for name, kind in KINDS.items()}
         return cls(flat["numbers"], flat["kinds"], flat["vectors"].reshape(-1, dim), rounding,
-                   flat["sketches"].reshape(-1, sketch.WORDS, sketch.BLOCK))  # fmt: skip
+                   flat["coarse"].reshape(-1, sketch.COARSE_WORDS, sketch.BLOCK),
+                   flat["fine"].reshape(-1, sketch.BITS // 64 - sketch.COARSE_WORDS))  # fmt: skip
 
     def scores(
         self, queries: NDArray[np.float32], places: NDArray[np.intp] | None = None

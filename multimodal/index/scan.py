@@ -1,18 +1,22 @@
 """Queries against parts -> the nearest rows, row by row or by sketches. Knows vectors, not what the rows are.
 
 Row by row, an answer is exact: no row outside it can be nearer than one inside. By sketches it is nearly so. The rows
-whose sketches differ least are compared first; how their cosines fall as the sketches differ more, and how much they
-scatter about that, tells how many nearer rows must be expected among those not compared. More are compared until
-these are MISSED of those looked for, or until so many would be needed that comparing all is no slower.
+whose coarse bits differ least are compared first. What was found to be near tells its angle, and the angle how likely
+such a row differs in more bits than any that was compared: so each row that was found stands for a little more than
+one, and what is over is how many must be expected to be missing. More rows are compared until that is MISSED of those
+looked for. Where that would be many rows, they are sorted out by their fine bits first, by the same rule; and where
+that does not help either, all are compared. Nothing in this depends on what the vectors are like.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal.index import sketch
 from multimodal.index.part import Part
@@ -24,17 +28,20 @@ if TYPE_CHECKING:
 
 EXACT, SKETCH = "exact", "sketch"  # methods
 MISSED = 0.005  # of the nearest, as expected; what that comes to is measured by benchmarks/search.py
-FIRST_CANDIDATES = 1000  # and at least 4 for each place looked for
+HITS = 1024  # rows from which that is told, if more are equally near
+FIRST_CANDIDATES = 250  # and at least 4 for each place looked for
 LEAST_DEPTH = (
-    32  # places looked for, or else the next power of two from k on: so that most pages come from one search
+    16  # places looked for; else the next power of two from k on, which the pages of an answer share
+)
+MANY_CANDIDATES = (
+    4000  # from so many on, and 16 for each place looked for, the fine bits are faster than comparing
 )
 TOO_MANY = 8  # once one row in so many would be compared, comparing all of them in their order is no slower
+TOO_COARSE = 3  # once the coarse bits leave one row in so many, they are of no use
 FEW = 64  # of one row in so many or fewer, which a filter left, all are compared: faster than all sketches
 FEW_ROWS = 1024
-MANY, MATRIX_NUMBERS = (
-    8,
-    1 << 24,
-)  # from so many queries on, a matrix product over so many numbers takes no longer
+MANY = 8  # queries, from which on a matrix product over MATRIX_NUMBERS numbers takes no longer
+MATRIX_NUMBERS = 1 << 24
 SAMPLED = 65536  # rows from which it is taken how far sketches differ
 ADDING_UP = 1e-5  # how far off a float32 sum over some thousand numbers may be
 SCORES_AT_ONCE = 1 << 24  # 64 MiB: of many queries, so many scores are held at a time
@@ -108,7 +115,7 @@ def nearest(
 
 
 def _worth_sketching(pool: Pool, k: int) -> bool:
-    return pool.part.sketches is not None and pool.n > max(FEW_ROWS, 4 * k, len(pool.part) // FEW)
+    return pool.part.coarse is not None and pool.n > max(FEW_ROWS, 4 * k, len(pool.part) // FEW)
 
 
 def best(scored: Sequence[Scored], k: int, method: str) -> Near:
@@ -135,103 +142,143 @@ def _kth(scores: Sequence[NDArray[np.float32]], k: int) -> float:
 
 
 class _Sketched:
-    """Searches some pools by their sketches and others row by row, and keeps what several queries share."""
+    """Searches some pools by their sketches and others row by row."""
 
     def __init__(self, sketched: Sequence[Pool], plain: Sequence[Pool], basis: Basis, k: int) -> None:
-        import numpy as np
-
         self.sketched, self.plain, self.basis, self.k = sketched, plain, basis, k
         self.depth = max(LEAST_DEPTH, 1 << (k - 1).bit_length())
         self.total = sum(one.n for one in sketched)
-        self.stride = max(1, self.total // SAMPLED)
-        n_blocks = [sketch.n_blocks(len(one.part)) for one in sketched]
-        self.distances = [np.empty((n, sketch.BLOCK), np.uint8) for n in n_blocks]
 
     def nearest(self, query: NDArray[np.float32]) -> Near:
         known = [one.scored(query[None]).of(0) for one in self.plain]
-        compared = self._compare(query, known)
+        compared = self._compared(query, known)
         if compared is None:
             return best([*known, *(one.scored(query[None]).of(0) for one in self.sketched)], self.k, EXACT)
         return best([*known, *compared], self.k, SKETCH)
 
-    def _compare(self, query: NDArray[np.float32], known: list[Scored]) -> list[Scored] | None:
+    def _compared(self, query: NDArray[np.float32], known: list[Scored]) -> list[Scored] | None:
         """What was compared of the sketched pools; None if that would be too much."""
-        import numpy as np
-
-        far = self._distances(query)
-        spread = self._spread(far)
-        compared: list[Scored] = []
-        differing: list[NDArray[np.uint8]] = []
-        done, bound = -1, int(np.searchsorted(spread.cumsum(), max(FIRST_CANDIDATES, 4 * self.depth)))
-        while True:
-            if bound >= OUT or spread[: bound + 1].sum() > self.total / TOO_MANY:
-                return None
-            for pool, distances in zip(self.sketched, far, strict=True):
-                near = distances <= bound
-                places = np.flatnonzero(near if done < 0 else near & (distances > done))
-                compared.append(Scored(pool.part, places, pool.part.scores(query[None], places)[:, 0]))
-                differing.append(distances[places])
-            law = _Law.of(np.concatenate(differing), np.concatenate([one.scores for one in compared]))
-            lowest = _kth([one.scores for one in (*known, *compared)], self.depth)
-            enough = law.distance_enough(spread, lowest, MISSED * self.depth)
-            if enough <= bound:
-                return compared
-            done, bound = bound, enough
-
-    def _distances(self, query: NDArray[np.float32]) -> list[NDArray[np.uint8]]:
-        """Of each sketched pool, how far every row of its part is, (n,); OUT for those not in the pool."""
-        import numpy as np
-
         bits = self.basis.bits(query[None])[0]
-        found = []
-        for pool, out in zip(self.sketched, self.distances, strict=True):
-            sketch.distances(pool.part.sketches, bits, out)  # type: ignore[arg-type]
-            flat = out.reshape(-1)[: len(pool.part)]
-            found.append(flat if pool.left_out is None else np.maximum(flat, pool.left_out, out=flat))
-        return found
+        coarse, fine = bits[: sketch.COARSE_WORDS], bits[sketch.COARSE_WORDS :]
+        by_coarse = _by_coarse(self.sketched, coarse)
+        search = _Search(query, self.basis, known, self.depth, MISSED / 2 * self.depth)
+        compared, bound = search.through(by_coarse, max(MANY_CANDIDATES, 16 * self.depth))
+        if compared is not None:
+            return compared
+        if by_coarse.within(bound) > self.total / TOO_COARSE:
+            return None
+        return search.through(_by_fine(by_coarse, bound, fine), self.total / TOO_MANY)[0]
 
-    def _spread(self, far: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """About how many rows there are at each distance, (OUT + 1,); at OUT, those of the pools that are no nearer."""
+
+@dataclass(frozen=True, eq=False)
+class _Sorted:
+    """Rows by how many of so many bits differ: of each part, the places (n,) or None for all, and the distances (n,).
+    spread: about how many rows there are at each distance; the last counts all that are as far as that or further."""
+
+    bits: int
+    parts: Sequence[tuple[Part, NDArray[np.intp] | None, NDArray[Any]]]
+    spread: NDArray[np.float64]
+
+    def within(self, distance: int) -> float:
+        """About how many rows differ by no more than that; all, if that is the last distance."""
+        return float(self.spread[: distance + 1].sum())
+
+    def between(self, done: int, bound: int) -> Iterator[tuple[Part, NDArray[np.intp]]]:
+        """Of each part, the rows that differ by more than `done` and no more than `bound`."""
         import numpy as np
 
-        spread = np.zeros(OUT + 1)
-        for one in far:
-            spread += np.bincount(one[:: self.stride], minlength=OUT + 1) * float(self.stride)
-        spread[OUT] = max(0.0, self.total - spread[:OUT].sum())
-        return spread
+        for part, places, distances in self.parts:
+            near = distances <= bound
+            chosen = np.flatnonzero(near if done < 0 else near & (distances > done))
+            yield part, chosen if places is None else places[chosen]
 
 
-@dataclass(frozen=True)
-class _Law:
-    """How cosines depend on the distance d of the sketches, among the rows compared: near level + slope * d, with a
-    scatter about it (a standard deviation)."""
+def _by_coarse(pools: Sequence[Pool], bits: NDArray[np.uint64]) -> _Sorted:
+    import numpy as np
 
-    level: float
-    slope: float
-    scatter: float
+    total, found, spread = sum(one.n for one in pools), [], np.zeros(OUT + 1)
+    stride = max(1, total // SAMPLED)
+    for pool in pools:
+        distances = _distances(pool.part, bits)
+        if pool.left_out is not None:
+            distances = np.maximum(distances, pool.left_out)
+        found.append((pool.part, None, distances))
+        spread += np.bincount(distances[::stride], minlength=OUT + 1) * float(stride)
+    spread[OUT] = max(0.0, total - spread[:OUT].sum())  # without the rows that do not count
+    return _Sorted(sketch.COARSE_BITS, found, spread)
 
-    @classmethod
-    def of(cls, distances: NDArray[np.uint8], scores: NDArray[np.float32]) -> _Law:
+
+_recent = threading.local()
+
+
+def _distances(part: Part, bits: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """In how many coarse bits the rows of a part differ, (n,). Those of the last query are kept: a search over several
+    modalities asks for them once for each."""
+    if getattr(_recent, "bits", None) != bits.tobytes():
+        _recent.bits, _recent.known = bits.tobytes(), weakref.WeakKeyDictionary()
+    if part not in _recent.known:
+        _recent.known[part] = sketch.distances(part.coarse, bits)[: len(part)]  # type: ignore[arg-type]
+    return _recent.known[part]  # type: ignore[no-any-return]
+
+
+def _by_fine(coarse: _Sorted, bound: int, bits: NDArray[np.uint64]) -> _Sorted:
+    """Those within a coarse distance, by all their bits."""
+    import numpy as np
+
+    found = []
+    spread = np.zeros(sketch.BITS + 1)
+    for part, _, distances in coarse.parts:
+        places = np.flatnonzero(distances <= bound)
+        sharper = sketch.more_distances(part.fine[places], bits) + distances[places]  # type: ignore[index]
+        found.append((part, places, sharper))
+        spread += np.bincount(sharper, minlength=len(spread))
+    return _Sorted(sketch.BITS, found, spread)
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """One query. known: what is compared already; depth: places looked for; missed: how many may be missing."""
+
+    query: NDArray[np.float32]
+    basis: Basis
+    known: list[Scored]
+    depth: int
+    missed: float
+
+    def through(self, rows: _Sorted, most: float) -> tuple[list[Scored] | None, int]:
+        """Compares the rows that differ least, until enough are -> (those, up to which distance).
+
+        (None, up to which distance it would have to go) if that is more than `most` rows.
+        """
         import numpy as np
 
-        d, s = distances.astype(np.float64), scores.astype(np.float64)
-        d_mean, s_mean = float(d.mean()), float(s.mean())
-        spread = float(((d - d_mean) ** 2).mean())
-        slope = min(0.0, float(((d - d_mean) * (s - s_mean)).mean()) / spread) if spread else 0.0
-        level = s_mean - slope * d_mean
-        return cls(level, slope, math.sqrt(float(((s - level - slope * d) ** 2).mean())))
+        compared: list[Scored] = []
+        last, first = len(rows.spread) - 1, max(FIRST_CANDIDATES, 4 * self.depth)
+        done, bound = -1, int(np.searchsorted(rows.spread.cumsum(), first))
+        while bound < last and rows.within(bound) <= most:
+            for part, places in rows.between(done, bound):
+                compared.append(
+                    Scored(part, places, part.scores(np.stack([self.query, self.basis.mean]), places))
+                )
+            enough = self._enough(compared, rows.bits)
+            if enough <= bound:
+                return [one.of(0) for one in compared], bound
+            done, bound = bound, enough
+        return None, min(bound, last)
 
-    def distance_enough(self, spread: NDArray[np.float64], wanted: float, missed: float) -> int:
-        """The least distance beyond which no more than `missed` rows are expected to reach the cosine `wanted`."""
-        expected = [
-            n
-            * 0.5
-            * math.erfc((wanted - self.level - self.slope * d) / (max(self.scatter, 1e-9) * math.sqrt(2)))
-            for d, n in enumerate(spread.tolist())
-        ]
-        beyond = 0.0
-        for d in range(len(expected) - 1, -1, -1):
-            beyond += expected[d]
-            if beyond > missed:
-                return d
-        return 0
+    def _enough(self, compared: Sequence[Scored], bits: int) -> int:
+        """The least distance beyond which no more are to be expected than may be missing; `bits` if there is none."""
+        import numpy as np
+
+        lowest = _kth([one.scores for one in self.known] + [one.scores[:, 0] for one in compared], self.depth)
+        both = np.concatenate([one.scores[one.scores[:, 0] >= lowest][:HITS] for one in compared])
+        if not math.isfinite(lowest):
+            return bits
+        if not len(
+            both
+        ):  # all that is near is known from elsewhere: a row just as near, in the middle of the others
+            along = np.concatenate([one.scores[:, 1] for one in compared])
+            both = np.array([[lowest, np.median(along) if len(along) else 0.0]] * self.depth, np.float32)
+        chance = sketch.beyond(self.basis.angles(self.query, both[:, 0], both[:, 1]), bits)
+        missing = (chance / np.maximum(1 - chance, 1e-9)).sum(axis=1)  # beyond each distance
+        return int(np.count_nonzero(missing > self.missed * len(both) / min(self.depth, len(both))))

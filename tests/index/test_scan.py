@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from multimodal.index import scan, sketch
 from multimodal.index.part import Part
 from multimodal.index.scan import Near, Pool, nearest
-from multimodal.index.sketch import BITS, BLOCK, WORDS, Basis, Blocks
+from multimodal.index.sketch import BITS, BLOCK, COARSE_WORDS, Basis, Blocks
 from tests.index.conftest import clusters
 
 DIM = 64
@@ -40,18 +40,45 @@ def recall(near: Near, scores: np.ndarray, k: int) -> float:
 
 
 @pytest.mark.parametrize("n", [1, BLOCK - 1, BLOCK, 2 * BLOCK + 5])
-def test_distances_count_the_bits_that_differ_up_to_255(n: int) -> None:
+def test_distances_count_the_bits_that_differ(n: int) -> None:
     rng = np.random.default_rng(n)
-    bits = rng.integers(0, 2**64, (n, WORDS), dtype=np.uint64)
-    bits[-1] = ~bits[0]  # all bits differ
+    bits = rng.integers(0, 2**64, (n, COARSE_WORDS), dtype=np.uint64)
     blocks = Blocks()
     made = [block.copy() for start in range(0, n, 5000) for block in blocks.add(bits[start : start + 5000])]
     made += [block.copy() for block in blocks.rest()]
-    out = np.empty((len(made), BLOCK), np.uint8)
-    sketch.distances(np.array(made), bits[0], out)
     expected = np.bitwise_count(bits ^ bits[0]).sum(axis=1)
-    assert out.reshape(-1)[:n].tolist() == np.minimum(expected, 255).tolist()
-    assert n == 1 or expected[-1] == BITS
+    assert sketch.distances(np.array(made), bits[0])[:n].tolist() == expected.tolist()
+    assert sketch.more_distances(bits, bits[0]).tolist() == expected.tolist()
+
+
+def test_angles_are_those_seen_from_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    rows, query = clusters(200, DIM), clusters(1, DIM, seed=1)[0]
+    mean = (0.3 * rng.standard_normal(DIM)).astype(np.float32)
+    found = Basis.around(mean).angles(query, rows @ query, rows @ mean)
+    moved, one = (rows - mean).astype(np.float64), (query - mean).astype(np.float64)
+    cosines = moved @ one / np.linalg.norm(moved, axis=1) / np.linalg.norm(one)
+    assert found == pytest.approx(np.arccos(cosines) / np.pi, abs=1e-5)
+
+
+def test_how_many_bits_differ_is_told_for_any_angle_and_any_kind_of_vectors() -> None:
+    """The claim all the rest stands on: of rows at an angle, no more differ in more than d bits than is foretold."""
+    rng = np.random.default_rng(0)
+    for spread in (1.0, 1 / np.arange(1, 129)):  # all directions alike, and a few that count for most
+        rows = rng.standard_normal((4000, 128)) * spread
+        rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        basis = Basis.around(rows.mean(axis=0))
+        bits = basis.bits(rows)[:, :COARSE_WORDS]
+        first, second = rng.integers(0, 4000, (2, 3000))
+        differing = np.bitwise_count(bits[first] ^ bits[second]).sum(axis=1)
+        angles = np.array([
+            basis.angles(rows[a], rows[b : b + 1] @ rows[a], rows[b : b + 1] @ basis.mean)[0]
+            for a, b in zip(first, second, strict=True)
+        ])  # fmt: skip
+        foretold = sketch.beyond(angles, 256)
+        for share in (0.5, 0.1, 0.02):
+            limit = (foretold > share).sum(axis=0)  # the least distance that so few go beyond
+            assert share / 10 <= (differing > limit).mean() <= share + 0.02
 
 
 def test_the_share_of_differing_bits_is_the_angle_seen_from_the_mean() -> None:
@@ -77,12 +104,12 @@ def test_a_basis_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_part_in_files_is_the_part_in_memory(tmp_path: Path) -> None:
-    vectors = clusters(10_000, DIM)
+    vectors = clusters(20_000, DIM)
     inside, _ = sketched(vectors)
     (tmp_path / "part").mkdir()
     filed, _ = sketched(vectors, tmp_path / "part")
     for part in (filed, Part.read(tmp_path / "part")):
-        for name in ("numbers", "kinds", "vectors", "sketches"):
+        for name in ("numbers", "kinds", "vectors", "coarse", "fine"):
             assert (getattr(part, name) == getattr(inside, name)).all(), name
         assert part.rounding == inside.rounding
     true = np.linalg.norm(inside.vectors.astype(np.float32) - vectors, axis=1).max()

@@ -217,7 +217,7 @@ def test_kept_files_that_are_damaged_are_made_anew(wide_index: Index, wide: Spac
     elif damage == "state is of another format":
         (folder / STATE).write_text(json.dumps(json.loads((folder / STATE).read_text()) | {"format": 99}))
     elif damage == "a part is cut":
-        os.truncate(part / "sketches.bin", 4096)
+        os.truncate(part / "coarse.bin", 4096)
     elif damage == "a part is gone":
         shutil.rmtree(part)
     elif damage == "the basis is empty":

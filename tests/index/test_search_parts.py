@@ -180,7 +180,7 @@ def test_what_does_not_go_together_is_refused(corners: Index, options: dict[str,
 @settings(max_examples=20)
 def test_pages_are_the_long_answer_cut_up(many: Index, seed: int, size: int) -> None:
     query = clusters(1, DIM, seed)[0]
-    for exact, whole in ((True, 3 * size), (False, min(32, 3 * size))):
+    for exact, whole in ((True, 3 * size), (False, min(16, 3 * size))):
         everything = ids(many.search(query, whole, exact=exact))
         pages = [
             ids(many.search(query, min(size, whole - at), offset=at, exact=exact))
