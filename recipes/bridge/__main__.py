@@ -29,7 +29,7 @@ from recipes.bridge import data, measure, spaces
 from recipes.starter import captions
 
 HERE = Path(__file__).parent
-METHODS = ("mlp", "ridge", "procrustes")
+METHODS = ("memory", "mlp", "ridge", "procrustes")
 SEED = 5
 
 
@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--work", type=Path, default=HERE.parent / "starter" / "runs", help="the starter's work folder"
     )
-    parser.add_argument("--output", type=Path, default=HERE, help="where results.json and the table go")
+    parser.add_argument("--output", type=Path, default=HERE, help="where results.json goes")
     parser.add_argument("--steps", type=int, default=700, help="of training, for each of the three spaces")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
@@ -126,9 +126,10 @@ def main() -> None:
         "each space by itself": {
             name: measure.own_figures(questions, one, names) for name, one in trained.items()
         },
-        "jointly trained": measure.speech_to_picture(
-            questions, trained["jointly"], trained["jointly"], voices
+        "trained into one": measure.speech_to_picture(
+            questions, trained["trained into one"], trained["trained into one"], voices
         ),
+        "shipped starter": measure.shipped(questions, voices),
         "before": measure.speech_to_picture(
             questions, trained["speech"], trained["pictures"], voices, turned.astype(np.float32)
         ),
@@ -139,7 +140,6 @@ def main() -> None:
     print(measure.table(result))
     if not asked.choose:
         (asked.output / "results.json").write_text(json.dumps(result, indent=1) + "\n")
-        (asked.output / "table.md").write_text(measure.table(result) + "\n")
 
 
 if __name__ == "__main__":
