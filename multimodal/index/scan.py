@@ -10,12 +10,13 @@ that does not help either, all are compared. Nothing in this depends on what the
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal.index import sketch
@@ -28,21 +29,18 @@ if TYPE_CHECKING:
 
 EXACT, SKETCH = "exact", "sketch"  # methods
 MISSED = 0.005  # of the nearest, as expected; what that comes to is measured by benchmarks/search.py
-HITS = 1024  # rows from which that is told, if more are equally near
-FIRST_CANDIDATES = 250  # and at least 4 for each place looked for
-LEAST_DEPTH = (
-    16  # places looked for; else the next power of two from k on, which the pages of an answer share
-)
-MANY_CANDIDATES = (
-    4000  # from so many on, and 16 for each place looked for, the fine bits are faster than comparing
-)
+HITS = 64  # rows from which that is told
+FIRST_CANDIDATES = 512  # and at least 4 for each place looked for
+LEAST_DEPTH = 16  # places looked for; else the next power of two from k on, so that pages share them
+REACH = 4  # so many times these are picked out at first, since most searches end among them
+MANY_CANDIDATES = 4000  # from so many on, and 16 for each place looked for, fine bits are faster
 TOO_MANY = 8  # once one row in so many would be compared, comparing all of them in their order is no slower
 TOO_COARSE = 3  # once the coarse bits leave one row in so many, they are of no use
 FEW = 64  # of one row in so many or fewer, which a filter left, all are compared: faster than all sketches
 FEW_ROWS = 1024
 MANY = 8  # queries, from which on a matrix product over MATRIX_NUMBERS numbers takes no longer
 MATRIX_NUMBERS = 1 << 24
-SAMPLED = 65536  # rows from which it is taken how far sketches differ
+SAMPLED = 32768  # rows from which it is taken how far sketches differ
 ADDING_UP = 1e-5  # how far off a float32 sum over some thousand numbers may be
 SCORES_AT_ONCE = 1 << 24  # 64 MiB: of many queries, so many scores are held at a time
 OUT = 255  # the distance of a row that a filter leaves out
@@ -161,13 +159,13 @@ class _Sketched:
         bits = self.basis.bits(query[None])[0]
         coarse, fine = bits[: sketch.COARSE_WORDS], bits[sketch.COARSE_WORDS :]
         by_coarse = _by_coarse(self.sketched, coarse)
-        search = _Search(query, self.basis, known, self.depth, MISSED / 2 * self.depth)
+        search = _Search(query, self.basis, known, self.depth, MISSED / 2)
         compared, bound = search.through(by_coarse, max(MANY_CANDIDATES, 16 * self.depth))
         if compared is not None:
             return compared
         if by_coarse.within(bound) > self.total / TOO_COARSE:
             return None
-        return search.through(_by_fine(by_coarse, bound, fine), self.total / TOO_MANY)[0]
+        return search.through(_by_fine(by_coarse.up_to(bound), fine), self.total / TOO_MANY)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,12 +183,17 @@ class _Sorted:
 
     def between(self, done: int, bound: int) -> Iterator[tuple[Part, NDArray[np.intp]]]:
         """Of each part, the rows that differ by more than `done` and no more than `bound`."""
-        import numpy as np
-
         for part, places, distances in self.parts:
-            near = distances <= bound
-            chosen = np.flatnonzero(near if done < 0 else near & (distances > done))
+            chosen = ((distances <= bound) & (distances > done)).nonzero()[0]
             yield part, chosen if places is None else places[chosen]
+
+    def up_to(self, bound: int) -> _Sorted:
+        """Only those that differ by no more than that."""
+        found = []
+        for part, places, distances in self.parts:
+            chosen = (distances <= bound).nonzero()[0]
+            found.append((part, chosen if places is None else places[chosen], distances[chosen]))
+        return replace(self, parts=found)
 
 
 def _by_coarse(pools: Sequence[Pool], bits: NDArray[np.uint64]) -> _Sorted:
@@ -212,24 +215,29 @@ _recent = threading.local()
 
 
 def _distances(part: Part, bits: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """In how many coarse bits the rows of a part differ, (n,). Those of the last query are kept: a search over several
-    modalities asks for them once for each."""
-    if getattr(_recent, "bits", None) != bits.tobytes():
-        _recent.bits, _recent.known = bits.tobytes(), weakref.WeakKeyDictionary()
-    if part not in _recent.known:
-        _recent.known[part] = sketch.distances(part.coarse, bits)[: len(part)]  # type: ignore[arg-type]
-    return _recent.known[part]  # type: ignore[no-any-return]
+    """In how many coarse bits the rows of a part differ, (n,); good until the next query of the same thread.
 
-
-def _by_fine(coarse: _Sorted, bound: int, bits: NDArray[np.uint64]) -> _Sorted:
-    """Those within a coarse distance, by all their bits."""
+    Kept so long, since a search over several modalities asks for them once for each.
+    """
     import numpy as np
 
-    found = []
-    spread = np.zeros(sketch.BITS + 1)
-    for part, _, distances in coarse.parts:
-        places = np.flatnonzero(distances <= bound)
-        sharper = sketch.more_distances(part.fine[places], bits) + distances[places]  # type: ignore[index]
+    known = _recent.__dict__.setdefault("known", weakref.WeakKeyDictionary())
+    asked, out = known.get(part, (None, None))
+    if asked != bits.tobytes():
+        blocks: NDArray[np.uint64] = part.coarse  # type: ignore[assignment]
+        out = np.empty((len(blocks), sketch.BLOCK), np.uint8) if out is None else out
+        sketch.distances(blocks, bits, out)
+        known[part] = bits.tobytes(), out
+    return out.reshape(-1)[: len(part)]  # type: ignore[no-any-return]
+
+
+def _by_fine(coarse: _Sorted, bits: NDArray[np.uint64]) -> _Sorted:
+    """The same rows by all their bits."""
+    import numpy as np
+
+    found, spread = [], np.zeros(sketch.BITS + 1)
+    for part, places, distances in coarse.parts:
+        sharper = sketch.more_distances(part.fine[places], bits) + distances  # type: ignore[index]
         found.append((part, places, sharper))
         spread += np.bincount(sharper, minlength=len(spread))
     return _Sorted(sketch.BITS, found, spread)
@@ -237,7 +245,8 @@ def _by_fine(coarse: _Sorted, bound: int, bits: NDArray[np.uint64]) -> _Sorted:
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """One query. known: what is compared already; depth: places looked for; missed: how many may be missing."""
+    """One query. known: what is compared already; depth: places looked for; missed: the share of these that may be
+    missing."""
 
     query: NDArray[np.float32]
     basis: Basis
@@ -254,9 +263,12 @@ class _Search:
 
         compared: list[Scored] = []
         last, first = len(rows.spread) - 1, max(FIRST_CANDIDATES, 4 * self.depth)
-        done, bound = -1, int(np.searchsorted(rows.spread.cumsum(), first))
+        counts = rows.spread.cumsum()
+        done, bound = -1, int(np.searchsorted(counts, first))
+        reach = max(bound, int(np.searchsorted(counts, REACH * first)) - 1)
+        close = rows.up_to(reach)
         while bound < last and rows.within(bound) <= most:
-            for part, places in rows.between(done, bound):
+            for part, places in (close if bound <= reach else rows).between(done, bound):
                 compared.append(
                     Scored(part, places, part.scores(np.stack([self.query, self.basis.mean]), places))
                 )
@@ -271,14 +283,21 @@ class _Search:
         import numpy as np
 
         lowest = _kth([one.scores for one in self.known] + [one.scores[:, 0] for one in compared], self.depth)
-        both = np.concatenate([one.scores[one.scores[:, 0] >= lowest][:HITS] for one in compared])
         if not math.isfinite(lowest):
             return bits
+        near = np.concatenate([one.scores[one.scores[:, 0] >= lowest] for one in compared])
         if not len(
-            both
+            near
         ):  # all that is near is known from elsewhere: a row just as near, in the middle of the others
             along = np.concatenate([one.scores[:, 1] for one in compared])
-            both = np.array([[lowest, np.median(along) if len(along) else 0.0]] * self.depth, np.float32)
-        chance = sketch.beyond(self.basis.angles(self.query, both[:, 0], both[:, 1]), bits)
-        missing = (chance / np.maximum(1 - chance, 1e-9)).sum(axis=1)  # beyond each distance
-        return int(np.count_nonzero(missing > self.missed * len(both) / min(self.depth, len(both))))
+            near = np.array([[lowest, np.median(along) if len(along) else 0.0]], np.float32)
+        share = min(1.0, len(near) / self.depth)  # of the places looked for, those that could be missing
+        near = near[:: -(-len(near) // HITS)]
+        angles = self.basis.angles(self.query, near[:, 0], near[:, 1]).tolist()
+
+        def missing(distance: int) -> float:
+            """The share of the places that must be expected beyond a distance."""
+            chances = sketch.beyond(distance, angles, bits)
+            return share * sum(one / max(1 - one, 1e-9) for one in chances) / len(chances)
+
+        return bisect.bisect_left(range(bits), True, key=lambda distance: missing(distance) <= self.missed)

@@ -13,7 +13,8 @@ in the rows that the coarse ones leave, where these alone do not tell enough.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,14 +131,13 @@ class Blocks:
             self._filled = 0
 
 
-def distances(blocks: NDArray[np.uint64], query: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """In how many coarse bits rows differ from a query (COARSE_WORDS,): (b, COARSE_WORDS, BLOCK) -> (b * BLOCK,).
+def distances(blocks: NDArray[np.uint64], query: NDArray[np.uint64], out: NDArray[np.uint8]) -> None:
+    """In how many coarse bits rows differ from a query (COARSE_WORDS,): (b, COARSE_WORDS, BLOCK) -> out (b, BLOCK).
 
     Where all 256 differ it is 0: as far off as can be, which is then seen when it is compared.
     """
     import numpy as np
 
-    out = np.empty((len(blocks), BLOCK), np.uint8)
     differing = np.empty((COARSE_WORDS, BLOCK), np.uint64)
     counts = np.empty((COARSE_WORDS, BLOCK), np.uint8)
     wanted = query[:, None]
@@ -145,7 +145,6 @@ def distances(blocks: NDArray[np.uint64], query: NDArray[np.uint64]) -> NDArray[
         np.bitwise_xor(block, wanted, out=differing)
         np.bitwise_count(differing, out=counts)
         np.add.reduce(counts, axis=0, dtype=np.uint8, out=row)
-    return out.reshape(-1)
 
 
 def more_distances(fine: NDArray[np.uint64], query: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -155,16 +154,14 @@ def more_distances(fine: NDArray[np.uint64], query: NDArray[np.uint64]) -> NDArr
     return np.bitwise_count(fine ^ query).sum(axis=1, dtype=np.int64)  # type: ignore[no-any-return]
 
 
-def beyond(angles: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
-    """How likely a vector at each of some angles (n,) differs in more than d of so many bits -> (bits + 1, n).
+def beyond(d: int, angles: Sequence[float], bits: int) -> list[float]:
+    """How likely a vector at each of some angles differs in more than d of so many bits.
 
     Each bit differs with the angle as its chance (a share of half a turn), so it is the tail of a binomial, here as a
     normal distribution. Planes at right angles to each other scatter less than that, not more.
     """
-    import numpy as np
-    import torch
-
-    share = np.clip(angles, 1e-6, 1 - 1e-6)
-    wide = np.sqrt(2 * bits * share * (1 - share))
-    d = np.arange(bits + 1)[:, None]
-    return 0.5 * torch.special.erfc(torch.from_numpy((d + 0.5 - bits * share) / wide)).numpy()
+    found = []
+    for angle in angles:
+        share = min(max(angle, 1e-6), 1 - 1e-6)
+        found.append(0.5 * math.erfc((d + 0.5 - bits * share) / math.sqrt(2 * bits * share * (1 - share))))
+    return found

@@ -47,7 +47,9 @@ def test_distances_count_the_bits_that_differ(n: int) -> None:
     made = [block.copy() for start in range(0, n, 5000) for block in blocks.add(bits[start : start + 5000])]
     made += [block.copy() for block in blocks.rest()]
     expected = np.bitwise_count(bits ^ bits[0]).sum(axis=1)
-    assert sketch.distances(np.array(made), bits[0])[:n].tolist() == expected.tolist()
+    out = np.empty((len(made), BLOCK), np.uint8)
+    sketch.distances(np.array(made), bits[0], out)
+    assert out.reshape(-1)[:n].tolist() == expected.tolist()
     assert sketch.more_distances(bits, bits[0]).tolist() == expected.tolist()
 
 
@@ -75,7 +77,7 @@ def test_how_many_bits_differ_is_told_for_any_angle_and_any_kind_of_vectors() ->
             basis.angles(rows[a], rows[b : b + 1] @ rows[a], rows[b : b + 1] @ basis.mean)[0]
             for a, b in zip(first, second, strict=True)
         ])  # fmt: skip
-        foretold = sketch.beyond(angles, 256)
+        foretold = np.array([sketch.beyond(d, angles.tolist(), 256) for d in range(257)])
         for share in (0.5, 0.1, 0.02):
             limit = (foretold > share).sum(axis=0)  # the least distance that so few go beyond
             assert share / 10 <= (differing > limit).mean() <= share + 0.02
