@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from multimodal.core.errors import InvalidInput
 from multimodal.core.pipeline import Pipeline
 from multimodal.core.space import Space
 from multimodal.index import Hits, Index
+from multimodal.index.ask import Mode
 
 
 class RetrievalPipeline(Pipeline):
@@ -40,15 +41,24 @@ class RetrievalPipeline(Pipeline):
 
     def __call__(
         self,
-        inputs: Any,
+        inputs: Any = None,
         *,
         k: int = 10,
+        text: str | None = None,
+        mode: Mode | None = None,
+        near: Sequence[str] | str | None = None,
         modality: str | Iterable[str] | None = None,
         where: Mapping[str, Any] | None = None,
+        ids: Sequence[str] | str | None = None,
+        offset: int = 0,
+        exact: bool = False,
+        distinct: bool = False,
         calibrated: bool = True,
         min_probability: float | None = None,
+        group: bool | str = False,
     ) -> Hits | list[Hits]:
         """The hits for a query, best first; a list of queries gives a list of them. See Index.search."""
         return self.index.search(
-            inputs, k, modality=modality, where=where, calibrated=calibrated, min_probability=min_probability
-        )
+            inputs, k, text=text, mode=mode, near=near, modality=modality, where=where, ids=ids, offset=offset,
+            exact=exact, distinct=distinct, calibrated=calibrated, min_probability=min_probability, group=group,
+        )  # type: ignore[no-any-return, call-overload, unused-ignore]  # fmt: skip

@@ -18,6 +18,7 @@ from multimodal.cli.find import search
 from multimodal.cli.generate import generate
 from multimodal.cli.indexing import index
 from multimodal.cli.map import map as draw_map
+from multimodal.cli.optimize import optimize
 from multimodal.cli.transcribe import transcribe
 
 app = typer.Typer(
@@ -59,6 +60,7 @@ def root(
 app.command(rich_help_panel="See")(demo)
 app.command(rich_help_panel="Find")(index)
 app.command(rich_help_panel="Find")(search)
+app.command(rich_help_panel="Find")(optimize)
 app.command(rich_help_panel="Understand")(classify)
 app.command(rich_help_panel="Understand")(embed)
 app.command(rich_help_panel="Understand")(doctor)

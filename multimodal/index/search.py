@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from multimodal.core.errors import InvalidInput
+from multimodal.core.errors import IndexStateError, InvalidInput
 from multimodal.index import calibrated, rank
 from multimodal.index.background import Backgrounds
 from multimodal.index.cache import Cache
@@ -80,6 +80,7 @@ class Searcher:
     """Searches one index, and keeps what it has read of it. May be used by several threads."""
 
     def __init__(self, store: Store) -> None:
+        self._path = store.path
         self._cache = Cache(store.path, Newest(store.path, store.about))
         self._backgrounds = Backgrounds(store.path, store.about.fingerprint)
         self._lexicon = Lexicon()
@@ -100,11 +101,21 @@ class Searcher:
         self._cache.prepare()
 
     def run(self, search: Callable[[View], T]) -> T:
-        """A search in what is there now; once more with everything read anew, if what was kept does not fit it."""
+        """A search in what is there now; once more with everything read anew, if what was kept does not fit it.
+
+        Raises IndexStateError if that does not fit either.
+        """
         try:
             return search(self.view())
         except Stale:
-            return search(self.view(anew=True))
+            view = self.view(anew=True)
+        try:
+            return search(view)
+        except Stale as error:
+            raise IndexStateError(
+                f"the index at {str(self._path)!r} changes while it is searched, or is damaged ({error}); try again, "
+                "and if it stays so restore it from a copy, or make it anew"
+            ) from error
 
     def by_vector(self, vectors: NDArray[np.float32], wanted: Wanted) -> list[Hits]:
         """The hits of each of the unit queries (m, dim)."""

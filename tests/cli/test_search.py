@@ -94,3 +94,12 @@ def test_distinct_shows_one_of_each(cli: Cli, media: Path, tmp_path: Path) -> No
     one = cli("search", path, "--image", copy, "-k", 2, "--distinct", "--exact", "--json").json()
     assert names(one)[0] == "again.png" and names(one)[1] != "red.png"
     assert one["method"] == "exact"
+
+
+def test_optimize_prepares_an_index_and_changes_no_answer(cli: Cli, index: Path) -> None:
+    before = cli("search", index, "red", "--json").json()["hits"]
+    outcome = cli("optimize", index)
+    assert outcome.code == 0
+    assert outcome.stdout.startswith(f"{index} with 5 items is ready (")
+    assert cli("optimize", index, "--exhaustive", "--json").json()["items"] == 5
+    assert cli("search", index, "red", "--json").json()["hits"] == before

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multimodal.core.errors import IndexStateError
 from multimodal.core.space import Space
 from multimodal.index import Index, cache, scan
 from multimodal.index.cache import STATE
@@ -201,6 +202,19 @@ def test_what_belongs_to_other_rows_is_found_out_and_made_anew(
     before = parts(other)
     agree(Index.open(other.path, wide), {f"{place:06}": vector for place, vector in enumerate(vectors)})
     assert parts(other) != before
+
+
+def test_an_index_that_never_fits_what_is_read_of_it_is_told(
+    wide_index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(wide_index, clusters(10, DIM))
+    monkeypatch.setattr("multimodal.index.version.Version.take", lambda version, numbers: {})
+    with pytest.raises(IndexStateError) as caught:
+        wide_index.search(clusters(1, DIM)[0], 3, calibrated=False)
+    assert str(caught.value) == (
+        f"the index at '{wide_index.path}' changes while it is searched, or is damaged (3 rows are not there); "
+        "try again, and if it stays so restore it from a copy, or make it anew"
+    )
 
 
 @pytest.mark.parametrize("damage", ["state is cut", "state is of another format", "a part is cut", "a part is gone",

@@ -1,0 +1,55 @@
+"""`multimodal optimize`: prepare an index, so that no search has to."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from multimodal.cli import console
+
+
+def optimize(
+    index: Annotated[
+        Path, typer.Argument(metavar="INDEX", help="What multimodal index made.", show_default=False)
+    ],
+    approximate: Annotated[
+        bool | None,
+        typer.Option(
+            "--approximate/--exhaustive",
+            help="Build LanceDB's own index over the vectors, or drop it. By default it is built for more than ten "
+            "million items.",
+            show_default=False,
+        ),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The model of the index, if its name is not found.", show_default=False
+        ),
+    ] = None,
+    json: console.AsJson = False,
+) -> None:
+    """Merge small files and prepare what searches read, instead of when it is first needed.
+
+    \b
+    Examples:
+      [cyan]multimodal optimize memories.lance[/]
+      [cyan]multimodal optimize memories.lance --approximate[/]
+    """
+    from multimodal.index import Index
+
+    began = time.perf_counter()
+    with console.working("preparing the index", quiet=json):
+        opened = Index.open(index, space)
+        opened.optimize(approximate=approximate)
+    seconds = time.perf_counter() - began
+    if json:
+        console.print_json({"index": str(index), "items": len(opened), "seconds": round(seconds, 4)})
+    else:
+        place = console.verbatim(str(index))
+        console.stdout().print(
+            f"{place} with {len(opened):,} items is ready ({seconds:.1f} s)", soft_wrap=True
+        )
