@@ -1,4 +1,4 @@
-"""`make starter`: make the data, train the three towers, export, measure, write the card. Every step resumes.
+"""`make starter`: make the data, train towers and captioner, export, measure, write the card. Every step resumes.
 
 Steps whose output exists are passed over; remove the file, or all of the runs folder, to do them again. Needs the
 system packages that `make help` names, npm for CLDR, Twemoji and OpenMoji, and some hours on a CPU.
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from recipes.starter import (
+    accents,
     align,
     card,
     evaluate,
@@ -25,7 +26,10 @@ from recipes.starter import (
     plot,
     prepare_speech,
     prepare_world,
+    read,
     restore,
+    train_accents,
+    train_captions,
     train_image,
     train_speech,
     train_text,
@@ -47,6 +51,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--image-minutes", type=float, default=70)
     parser.add_argument("--speech-minutes", type=float, default=35)
     parser.add_argument("--meet-minutes", type=float, default=75)
+    parser.add_argument("--accents-minutes", type=float, default=46)
+    parser.add_argument("--caption-minutes", type=float, default=8)
     parser.add_argument(
         "--from-shipped", action="store_true", help="go on from the towers that ship, not from nothing"
     )
@@ -106,9 +112,13 @@ def main() -> None:
     else:
         train_apart(asked, work)
     once(work / "image_met.pt", lambda: meet.run(work, minutes=asked.meet_minutes))
+    once(work / "accents.npz", lambda: accents.run(work))
+    once(work / "audio_accents.pt", lambda: train_accents.run(work, minutes=asked.accents_minutes))
     export.run(work, output)
     letters.run(work, output)
     measure(work, output)
+    train_captions.run(work, output, output / "decoders", minutes=asked.caption_minutes)
+    read.run(work, output, output / "decoders")
     plot.run(work, output)
     card.run(work, output)
 

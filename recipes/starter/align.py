@@ -65,7 +65,7 @@ def speech_features(work: Path, anchors: Anchors, seed: int = 31) -> Seen:
     """Varied training clips, through all but the last layer."""
     tower = AudioTower().eval()
     tower.load_state_dict(torch.load(work / "audio.pt", weights_only=True))
-    clips, rng = Clips(work / "speech.npz", anchors), random.Random(seed)
+    clips, rng = Clips(anchors, work / "speech.npz"), random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
     usable = np.flatnonzero((clips.lengths <= MOST_FRAMES) & (clips.lengths >= 20))
     rows = np.random.default_rng(seed).choice(usable, min(UTTERANCES, len(usable)), replace=False)

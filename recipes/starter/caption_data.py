@@ -21,13 +21,15 @@ from torch import Tensor
 
 from multimodal.encoders._starter_nets import SIDE
 from recipes.starter import backgrounds, captions, evaluate, meet, stage
+from recipes.starter.disguise import Disguise
 from recipes.starter.train_image import trained_drawings
-from recipes.starter.train_speech import FEWEST_FRAMES, MOST_FRAMES, pad_clips, vary
+from recipes.starter.train_speech import FEWEST_FRAMES, MOST_FRAMES, pad_clips
 
 PICTURE_BATCHES = 150  # of 256
 BACKGROUNDS = 6_000
 REDRAWN = 3  # redrawn versions of every drawing
-SPOKEN = 20_000
+SPOKEN = 32_000
+AS_IS = 0.3  # of the batches of speech are not disguised
 TOLD = 24_000  # scenes in words
 FREE = 6_000  # the most usual words, each told as the thing it is nearest to
 LEADS = ("a picture of", "an emoji of", "this is", "the", "one")
@@ -141,23 +143,27 @@ class Gatherer:
         return torch.cat(vectors), said
 
     def speech(self) -> tuple[Tensor, list[str]]:
-        """Recorded clips that say a name or a scene, varied as in training; each as often as the bank is large."""
-        data = np.load(self.work / "speech.npz")
-        texts, starts, mels = data["texts"].tolist(), data["starts"], torch.from_numpy(data["mels"])
-        meanings = {text: understood(text, self.known) for text in dict.fromkeys(texts)}
-        lengths = np.diff(starts)
-        usable = (lengths <= MOST_FRAMES) & (lengths >= FEWEST_FRAMES)
-        rows = [row for row, text in enumerate(texts) if usable[row] and meanings[text] is not None]
-        rows = self.rng.sample(rows, min(SPOKEN, len(rows)))
-        rows.sort(key=lambda row: int(lengths[row]))  # so that little is padding
-        vectors = []
-        with torch.inference_mode():
-            for start in range(0, len(rows), 128):
-                part = rows[start : start + 128]
-                clips = [mels[starts[row] : starts[row + 1]].float() / 127.5 - 1 for row in part]
-                varied = [vary(clip, self.rng, self.generator, ease=0.3) for clip in clips]
-                vectors.append(self.model.audio(*pad_clips(varied)))
-        return torch.cat(vectors), [str(meanings[texts[row]]) for row in rows]
+        """Recorded clips that say a name or a scene, half by either synthesiser, most of them disguised."""
+        disguise = Disguise(self.seed)
+        vectors, said = [], []
+        for file in ("speech.npz", "accents.npz"):
+            data = np.load(self.work / file)
+            texts, starts, mels = data["texts"].tolist(), data["starts"], torch.from_numpy(data["mels"])
+            meanings = {text: understood(text, self.known) for text in dict.fromkeys(texts)}
+            lengths = np.diff(starts)
+            usable = (lengths <= MOST_FRAMES) & (lengths >= FEWEST_FRAMES)
+            rows = [row for row, text in enumerate(texts) if usable[row] and meanings[text] is not None]
+            rows = self.rng.sample(rows, min(SPOKEN // 2, len(rows)))
+            rows.sort(key=lambda row: int(lengths[row]))  # so that little is padding
+            said += [str(meanings[texts[row]]) for row in rows]
+            with torch.inference_mode():
+                for start in range(0, len(rows), 128):
+                    part = rows[start : start + 128]
+                    clips = pad_clips([mels[starts[k] : starts[k + 1]].float() / 127.5 - 1 for k in part])
+                    vectors.append(
+                        self.model.audio(*(disguise(*clips) if self.rng.random() > AS_IS else clips))
+                    )
+        return torch.cat(vectors), said
 
 
 def gather(folder: Path, work: Path, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Step 11: the model card, its figures taken from figures.json and from the files themselves, never typed by hand."""
+"""Step 14: the model card, its figures taken from figures.json and from the files themselves, never typed by hand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 HERE = Path(__file__).parent
+TOWERS = ("audio", "image", "text")
 
 
 def table(found: dict[str, dict[str, float]]) -> str:
@@ -26,13 +27,49 @@ def phrases(answers: dict[str, list[str]], sensible: set[str]) -> str:
     return "\n".join(lines)
 
 
+def captions(found: dict[str, float]) -> str:
+    """The share of exact captions of each kind."""
+    lines = ["| caption of | exact, % |", "|---|---:|"]
+    return "\n".join([*lines, *(f"| {title} | {share} |" for title, share in found.items())])
+
+
+def reading(found: dict[str, dict[str, float]]) -> str:
+    """Letters wrong and names right for each kind of voice."""
+    lines = [
+        "| names said by | clips | letters wrong, open, % | letters alone, % | names right, closed, % |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    keys = ("clips", "open CER", "open CER, letters alone", "closed")
+    for title, figures in found.items():
+        lines.append(" | ".join([f"| {title}", *(str(figures[key]) for key in keys)]) + " |")
+    return "\n".join(lines)
+
+
+def minutes(log: Path) -> str:
+    """How long a training took, by its last line."""
+    return f"{json.loads(log.read_text().splitlines()[-1])['seconds'] / 60:.0f}"
+
+
+def decoders(work: Path, folder: Path) -> dict[str, str]:
+    """What card.md says of captions and transcripts."""
+    told = json.loads((folder / "caption_figures.json").read_text())
+    read = json.loads((folder / "transcription_figures.json").read_text())
+    return {
+        "CAPTIONS": captions(told["exact captions, percent"]),
+        "CAPTION SIZE": f"{(folder / 'caption.safetensors').stat().st_size / 1e6:.2f} MB",
+        "CAPTION PARAMETERS": f"{told['parameters'] / 1e6:.1f} M",
+        "CAPTION MINUTES": minutes(work / "captions.log.jsonl"),
+        "CAPTION MILLISECONDS": str(told["milliseconds a caption"]),
+        "READING": reading({title: one for title, one in read.items() if isinstance(one, dict)}),
+    }
+
+
 def run(work: Path, folder: Path) -> None:
     """Fill card.md and write it as the space folder's README.md."""
     figures = json.loads((work / "figures.json").read_text())
     sensible = set((HERE / "sensible.txt").read_text().splitlines())
     free, fresh = figures["free phrases"], figures["fresh phrases"]
-    minutes = json.loads((work / "meet_image.log.jsonl").read_text().splitlines()[-1])["seconds"] / 60
-    sizes = {file.stem: file.stat().st_size / 1e6 for file in sorted(folder.glob("*.safetensors"))}
+    sizes = {tower: (folder / f"{tower}.safetensors").stat().st_size / 1e6 for tower in TOWERS}
     text = (HERE / "card.md").read_text()
     for mark, value in {
         "CONCEPTS": str(figures["concepts"]),
@@ -42,9 +79,11 @@ def run(work: Path, folder: Path) -> None:
         "SENSIBLE": f"{len(sensible & set(free))} of {len(free)}",
         "FRESH PHRASES": phrases(fresh, sensible),
         "FRESH SENSIBLE": f"{len(sensible & set(fresh))} of {len(fresh)}",
-        "MEETING": f"{minutes:.0f}",
+        "MEETING": minutes(work / "meet_image.log.jsonl"),
+        "ACCENTS": minutes(work / "accents.log.jsonl"),
         "SIZES": ", ".join(f"{tower} {size:.2f} MB" for tower, size in sizes.items()),
         "TOTAL": f"{sum(sizes.values()):.2f} MB",
+        **decoders(work, folder / "decoders"),
     }.items():
         text = text.replace("{" + mark + "}", value)
     (folder / "README.md").write_text(text)

@@ -26,8 +26,7 @@ SPEAKERS = {
     "flite kal16": ("kal16",),
     "flite rms": ("rms",),
     "festival": ("festival",),
-    "untouched flite slt": ("slt",),
-    "untouched flite awb": ("awb",),
+    "untouched festival ked": ("ked",),
 }
 
 

@@ -1,4 +1,4 @@
-"""Step 10: the three towers in half precision -> a space folder that `multimodal.load` opens."""
+"""Step 12: the three towers in half precision -> a space folder that `multimodal.load` opens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run(work: Path, folder: Path) -> None:
     towers = {
         Modality.TEXT: starter.StarterText(vocabulary, text["tower"]),
         Modality.IMAGE: starter.StarterImage(torch.load(work / "image_met.pt", weights_only=True)),
-        Modality.AUDIO: starter.StarterAudio(torch.load(work / "audio_met.pt", weights_only=True)),
+        Modality.AUDIO: starter.StarterAudio(torch.load(work / "audio_accents.pt", weights_only=True)),
     }
     heads = {
         None: Head(SCALE),  # one for all pairs: the last layers were fitted at this scale

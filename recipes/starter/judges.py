@@ -82,7 +82,7 @@ def see(tower: nn.Module, batch: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def clips(work: Path) -> dict[str, np.ndarray]:
-    """speech_judge.npz: names by held-out voices (espeak0..2), flite's kal16, rms, slt and awb, and festival."""
+    """speech_judge.npz: names by held-out voices (espeak0..2), flite's kal16 and rms, and festival's kal and ked."""
     return dict(np.load(work / "speech_judge.npz"))
 
 

@@ -23,8 +23,6 @@ from recipes.starter import backgrounds, captions, evaluate, stage
 from recipes.starter.align import NEAR, SCALE
 from recipes.starter.train_image import REDRAWN, Anchors, Drawn, shown, trained_drawings
 from recipes.starter.train_speech import (
-    FEWEST_FRAMES,
-    MOST_FRAMES,
     Clips,
     draw_rows,
     letters_loss,
@@ -112,9 +110,8 @@ class Meeting:
         self.anchors = Anchors(work)
         self.names = self.anchors.names
         self.held = captions.held_out(len(self.names))
-        self.clips = Clips(work / "speech.npz", self.anchors)
-        lengths = self.clips.lengths
-        self.usable = np.flatnonzero((lengths <= MOST_FRAMES) & (lengths >= FEWEST_FRAMES))
+        self.clips = Clips(self.anchors, work / "speech.npz")
+        self.usable = self.clips.usable()
         self.colours = Colours(self.anchors, self.held)
         self.rng, self.chooser = random.Random(seed), np.random.default_rng(seed)
         self.generator = torch.Generator().manual_seed(seed)

@@ -8,7 +8,11 @@ from typing import Any
 
 FIGURES = {
     "training.png": {"text": "text tower", "image": "image tower", "audio": "audio tower"},
-    "meeting.png": {"meet_image": "meeting: image tower", "meet_audio": "meeting: audio tower"},
+    "meeting.png": {
+        "meet_image": "meeting: image tower",
+        "meet_audio": "meeting: audio tower",
+        "accents": "accents: audio tower",
+    },
 }
 
 
@@ -43,5 +47,5 @@ def draw(panel: Any, title: str, rows: list[dict[str, float]]) -> None:
         for key in (key for key in recalls[0] if key not in ("step", "seconds")):
             minutes = [row["seconds"] / 60 for row in recalls]
             right.plot(minutes, [row[key] for row in recalls], marker=".", label=key)
-        right.set(ylabel="held-out recall, %", ylim=(0, 100))
+        right.set(ylabel="held-out recall, letters wrong, %", ylim=(0, 100))
         right.legend(fontsize=6, loc="lower right")

@@ -156,8 +156,16 @@ def export(work: Path, space: Path, folder: Path) -> None:
     (folder / "caption.json").write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n")
 
 
-def main() -> None:
+def run(work: Path, space: Path, folder: Path, *, minutes: float, seed: int = 61) -> None:
     """All steps in order: gather, train, export, measure."""
+    caption_data.gather(space, work, seed)
+    if not (work / "captions.pt").exists():
+        train(work, minutes=minutes, seed=seed)
+    export(work, space, folder)
+    judge_captions.run(work, space, folder)
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(
         prog="recipes.starter.train_captions", description=__doc__.splitlines()[0]
     )
@@ -169,11 +177,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=61)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    caption_data.gather(asked.space, asked.work, asked.seed)
-    if not (asked.work / "captions.pt").exists():
-        train(asked.work, minutes=asked.minutes, seed=asked.seed)
-    export(asked.work, asked.space, asked.output)
-    judge_captions.run(asked.work, asked.space, asked.output)
+    run(asked.work, asked.space, asked.output, minutes=asked.minutes, seed=asked.seed)
 
 
 if __name__ == "__main__":

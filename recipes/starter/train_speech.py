@@ -26,22 +26,31 @@ MOST_FRAMES = 260  # longer training clips are dropped: few, and each would pad 
 
 
 class Clips:
-    """The recorded log-mels, by utterance; text vectors of every text said, computed once."""
+    """The recorded log-mels, by utterance; text vectors of every text said, computed once.
 
-    def __init__(self, path: Path, anchors: Anchors) -> None:
-        data = np.load(path)
-        self.mels, self.starts = torch.from_numpy(data["mels"]), data["starts"]
-        self.texts, self.concepts, self.speakers = (
-            data["texts"].tolist(),
-            torch.from_numpy(data["concepts"]),
-            data["speakers"],
-        )
+    files: npz of `prepare_speech.Recorder`, one after another.
+    """
+
+    def __init__(self, anchors: Anchors, *files: Path) -> None:
+        found = [dict(np.load(file)) for file in files]
+        self.mels = torch.cat([torch.from_numpy(data["mels"]) for data in found])
+        self.texts = [text for data in found for text in data["texts"].tolist()]
+        self.concepts = torch.cat([torch.from_numpy(data["concepts"]) for data in found])
+        self.sources = np.repeat(np.arange(len(found)), [len(data["texts"]) for data in found])
+        before = np.cumsum([0] + [len(data["mels"]) for data in found])
+        begins = [data["starts"][:-1] + frames for data, frames in zip(found, before, strict=False)]
+        self.starts = np.concatenate([*begins, before[-1:]])
         self.lengths = np.diff(self.starts)
         unique = list(dict.fromkeys(self.texts))
         place = {text: number for number, text in enumerate(unique)}
         self.text_rows = torch.tensor([place[text] for text in self.texts])
         self.text_vectors = anchors.encode(unique)
         self.letters = [[1 + ALPHABET.index(ch) for ch in text if ch in ALPHABET] for text in unique]
+
+    def usable(self) -> list[np.ndarray]:
+        """The rows to train on, of each file."""
+        fit = (self.lengths <= MOST_FRAMES) & (self.lengths >= FEWEST_FRAMES)
+        return [np.flatnonzero(fit & (self.sources == source)) for source in np.unique(self.sources)]
 
     def clip(self, row: int) -> Tensor:
         """(frames, N_MELS) in [-1, 1]."""
@@ -111,9 +120,9 @@ def match_loss(vectors: Tensor, clips: Clips, rows: Tensor, scale: Tensor) -> Te
     return F.cross_entropy(scale * vectors @ clips.text_vectors[own].T, places)
 
 
-def draw_rows(clips: Clips, usable: np.ndarray, batch: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of one batch: of like length, so that little is padding."""
-    pool = rng.choice(usable, 4 * batch, replace=False)
+def draw_rows(clips: Clips, usable: list[np.ndarray], batch: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of one batch: of like length, so that little is padding. usable: rows to take equal parts of."""
+    pool = np.concatenate([rng.choice(rows, 4 * batch // len(usable), replace=False) for rows in usable])
     pool = pool[np.argsort(clips.lengths[pool], kind="stable")]
     start = batch * int(rng.integers(4))
     return pool[start : start + batch]
@@ -149,8 +158,8 @@ def run(work: Path, *, minutes: float, batch: int = 160, seed: int = 19) -> None
     """Train for `minutes` of wall time in all (a stopped run goes on where it was); write audio.pt."""
     torch.manual_seed(seed)
     anchors = Anchors(work)
-    clips = Clips(work / "speech.npz", anchors)
-    usable = np.flatnonzero((clips.lengths <= MOST_FRAMES) & (clips.lengths >= FEWEST_FRAMES))
+    clips = Clips(anchors, work / "speech.npz")
+    usable = clips.usable()
     tower = AudioTower()
     training = Training(
         work,

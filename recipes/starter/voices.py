@@ -1,4 +1,6 @@
-"""Synthesisers that speak the names: espeak-ng to train on, flite and festival only to judge.
+"""Synthesisers that speak the names: espeak-ng to train on, flite's kal16 and rms and festival only to judge.
+
+Two more of flite's voices are trained on late (`flite`).
 
 espeak-ng is called through its C library (about 1 ms an utterance; starting the program takes 8 ms).
 """
@@ -99,7 +101,7 @@ def held_out_voices() -> list[Voice]:
 
 
 def flite(text: str, voice: str) -> tuple[np.ndarray, int]:
-    """(samples, rate) spoken by CMU flite; voices kal16, rms, slt, awb."""
+    """(samples, rate) spoken by CMU flite; voices kal16, rms (slt, awb: see `flite`)."""
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         subprocess.run(
             ["flite", "-voice", voice, "-t", text, "-o", file.name], check=True, capture_output=True
@@ -108,10 +110,10 @@ def flite(text: str, voice: str) -> tuple[np.ndarray, int]:
     return samples, rate_hz
 
 
-def festival(texts: list[str], folder: Path) -> list[tuple[np.ndarray, int]]:
-    """Each text spoken by festival's default diphone voice: one process for all, for it is slow to start."""
+def festival(texts: list[str], folder: Path, speaker: str) -> list[tuple[np.ndarray, int]]:
+    """Each text spoken by a diphone voice of festival, kal or ked: one process for all, for it is slow to start."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = ["(Parameter.set 'Audio_Method 'none)"]
+    lines = ["(Parameter.set 'Audio_Method 'none)", f"(voice_{speaker}_diphone)"]
     for number, text in enumerate(texts):
         safe = text.replace("\\", " ").replace('"', " ")
         lines.append(f'(utt.save.wave (utt.synth (Utterance Text "{safe}")) "{folder}/{number}.wav" \'riff)')
