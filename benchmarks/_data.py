@@ -1,0 +1,208 @@
+"""What the benchmarks are fed: made here, from seeds, the same on every machine. Each is made once in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import PIL.Image
+    from numpy.typing import NDArray
+
+# (width, height): share. Pictures of the web, of screens, and of phones (12 megapixels)
+PHOTO_SIZES = {
+    (400, 300): 15, (640, 480): 20, (768, 1024): 10, (1024, 768): 15, (1920, 1080): 20, (3000, 2000): 10,
+    (4000, 3000): 10,
+}  # fmt: skip
+SMALL_PHOTO_SIZES = {(400, 300): 50, (640, 480): 30, (1024, 768): 20}
+SCENES = 12
+JPEG_QUALITY = 88
+OCTAVES = 7
+CLIP_HZ = 48_000
+CLIP_SECONDS = (1.0, 10.0)
+CAPTION_WORDS = (3, 60)
+
+KINDS = "a two three several some many old young small large red blue green wet broken painted wooden bright".split()
+THINGS = (
+    "dog cat horse man woman child boat car bicycle train tree house mountain river beach kitchen table chair window "
+    "street market bridge church garden bird apple cake bottle umbrella kite lamp guitar ball computer phone bear"
+).split()
+DOINGS = "sits stands runs sleeps waits plays jumps looks shines lies hangs leans floats drives falls turns".split()
+PLACES = "on in near behind under beside above across from along by".split()
+
+
+def photos(folder: Path, n: int, *, small: bool = False) -> list[str]:
+    """n JPEGs of mixed sizes, in an order that mixes them -> their paths."""
+    where = folder / f"photos-{n}{'-small' if small else ''}"
+    rng = np.random.default_rng(n)
+    shares = SMALL_PHOTO_SIZES if small else PHOTO_SIZES
+    counts = _counts(n, list(shares.values()))
+    sizes = [size for size, count in zip(shares, counts, strict=True) for _ in range(count)]
+    sizes = [sizes[at] for at in rng.permutation(n)]
+    paths = [where / f"{number:05}-{width}x{height}.jpg" for number, (width, height) in enumerate(sizes)]
+    if (where / "done").exists():
+        return list(map(str, paths))
+    where.mkdir(parents=True, exist_ok=True)
+    scenes = [scene(max(max(size) for size in shares), seed) for seed in range(SCENES)]
+    for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+        _view(scenes[number % SCENES], size, rng).save(path, quality=JPEG_QUALITY)
+    (where / "done").touch()
+    return list(map(str, paths))
+
+
+def _counts(n: int, shares: list[int]) -> list[int]:
+    edges = np.round(np.cumsum([0, *shares]) / sum(shares) * n).astype(int)
+    return np.diff(edges).tolist()
+
+
+def scene(side: int, seed: int) -> PIL.Image.Image:
+    """Light and colour that change at every scale as in photographs (amplitude by 1/frequency), with edges."""
+    import PIL.Image
+    import PIL.ImageDraw
+
+    rng = np.random.default_rng(seed)
+    width, height = side, side * 3 // 4
+    total = np.zeros((height, width, 3), np.float32)
+    for octave in range(OCTAVES):
+        cells = 3 * 4**octave
+        few = rng.normal(0, 1, (min(cells, height), min(cells * 4 // 3, width), 3)).astype(np.float32)
+        channels = [
+            PIL.Image.fromarray(few[..., c]).resize((width, height), PIL.Image.Resampling.BICUBIC)
+            for c in range(3)
+        ]
+        total += np.stack([np.asarray(one) for one in channels], -1) / 2**octave
+        if cells >= width:
+            break
+    picture = PIL.Image.fromarray(np.clip(128 + 45 * total, 0, 255).astype(np.uint8))
+    draw = PIL.ImageDraw.Draw(picture)
+    for _ in range(40):
+        x, y = rng.integers(0, (width, height))
+        w, h = rng.integers(side // 80, side // 6, 2)
+        shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
+        shape((int(x), int(y), int(x + w), int(y + h)), fill=tuple(map(int, rng.integers(0, 256, 3))))
+    return picture
+
+
+def _view(whole: PIL.Image.Image, size: tuple[int, int], rng: np.random.Generator) -> PIL.Image.Image:
+    """A part of a scene, another each time, scaled to a size and sometimes turned."""
+    import PIL.Image
+
+    width, height = size
+    scale = min(whole.width / width, whole.height / height) * rng.uniform(0.6, 1.0)
+    w, h = scale * width, scale * height
+    x, y = rng.uniform(0, whole.width - w), rng.uniform(0, whole.height - h)
+    part = whole.resize(size, PIL.Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
+    return part.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
+
+
+def captions(n: int, seed: int = 0) -> list[str]:
+    """n captions, most of 8 to 15 words as in COCO, some of up to 60; no two are equal."""
+    rng = np.random.default_rng(seed)
+    low, high = CAPTION_WORDS
+    found: dict[str, None] = {}
+    while len(found) < n:
+        length = int(np.clip(round(rng.lognormal(2.4, 0.5)), low, high))
+        words: list[str] = []
+        while len(words) < length:
+            words += [rng.choice(KINDS), rng.choice(THINGS), rng.choice(DOINGS), rng.choice(PLACES), "the",
+                      rng.choice(KINDS), rng.choice(THINGS), "and"]  # fmt: skip
+        found[" ".join(words[:length]).capitalize() + "."] = None
+    return list(found)
+
+
+def clips(folder: Path, n: int) -> list[str]:
+    """n WAV files of 48 kHz, of 1 to 10 seconds: a few gliding tones and noise -> their paths."""
+    import soundfile
+
+    where = folder / f"clips-{n}"
+    paths = [where / f"{number:04}.wav" for number in range(n)]
+    if (where / "done").exists():
+        return list(map(str, paths))
+    where.mkdir(parents=True, exist_ok=True)
+    for number, path in enumerate(paths):
+        rng = np.random.default_rng(number)
+        t = np.arange(int(rng.uniform(*CLIP_SECONDS) * CLIP_HZ)) / CLIP_HZ
+        sound = rng.normal(0, rng.uniform(0.005, 0.05), len(t))
+        for _ in range(rng.integers(1, 5)):
+            low, rise = rng.uniform(80, 4000), rng.uniform(-200, 200)
+            sound += (
+                0.15 * np.sin(2 * np.pi * (low * t + rise * t**2 / 2)) * (1 + np.sin(t * rng.uniform(1, 20)))
+            )
+        soundfile.write(path, sound.astype(np.float32), CLIP_HZ, subtype="PCM_16")
+    (where / "done").touch()
+    return list(map(str, paths))
+
+
+def clustered(folder: Path, n: int, dim: int, queries: int) -> tuple[Path, Path]:
+    """Unit vectors (n, dim) in clusters, as embeddings lie, and queries near some of them -> two .npy files.
+
+    A cluster for every 200 vectors; a vector is its centre plus noise of 0.6 times its length, and the whole is moved
+    by a common mean, as CLIP's spaces are (Liang et al., 2022, "Mind the gap").
+    """
+    base, asked = folder / f"clustered-{n}-{dim}.npy", folder / f"clustered-{n}-{dim}-queries.npy"
+    if base.exists() and asked.exists():
+        return base, asked
+    rng = np.random.default_rng(n)
+    centres = rng.standard_normal((max(1, n // 200), dim), dtype=np.float32)
+    mean = rng.standard_normal(dim, dtype=np.float32) / 2
+
+    def drawn(count: int) -> NDArray[np.float32]:
+        own = centres[rng.integers(0, len(centres), count)]
+        rows = own + 0.6 * rng.standard_normal((count, dim), dtype=np.float32) + mean
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(asked, drawn(queries))
+    partly = base.with_suffix(".part.npy")
+    rows = np.lib.format.open_memmap(partly, "w+", np.float32, (n, dim))
+    for start in range(0, n, 50_000):
+        rows[start : start + 50_000] = drawn(min(50_000, n - start))
+    rows.flush()
+    partly.replace(base)
+    return base, asked
+
+
+def of_starter(folder: Path, n: int, queries: int) -> tuple[Path, Path]:
+    """The starter's own vectors of n different captions and of more that are asked -> two .npy files."""
+    import multimodal as mm
+
+    base, asked = folder / f"starter-{n}.npy", folder / f"starter-{n}-queries.npy"
+    if not (base.exists() and asked.exists()):
+        space = mm.load("starter")
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(asked, space.encode(captions(queries, seed=2)))
+        np.save(base, space.encode(captions(n, seed=1), batch_size=256))
+    return base, asked
+
+
+def many_small_files(folder: Path, n: int) -> Path:
+    """A folder of n files, half of them texts of a line and half pictures of 48 x 48 pixels, no two alike."""
+    import PIL.Image
+
+    where = folder / f"small-files-{n}"
+    if (where / "done.json").exists():
+        return where / "files"
+    texts = captions(n // 2, seed=3)
+    rng = np.random.default_rng(4)
+    for number in range(n):
+        inside = where / "files" / f"{number // 1000:03}"
+        if number % 1000 == 0:
+            inside.mkdir(parents=True, exist_ok=True)
+        if number % 2:
+            (inside / f"{number:06}.txt").write_text(texts[number // 2], encoding="utf-8")
+        else:
+            pixels = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+            PIL.Image.fromarray(pixels).resize((48, 48)).save(inside / f"{number:06}.png")
+    (where / "done.json").write_text(json.dumps({"files": n}))
+    return where / "files"
+
+
+def usual_folder() -> Path:
+    """Where data is kept between runs: the system's place for what may be thrown away."""
+    import tempfile
+
+    return Path(os.environ.get("MULTIMODAL_BENCH", Path(tempfile.gettempdir()) / "multimodal-bench"))

@@ -1,0 +1,125 @@
+"""Images a second on a device, and how much of its peak that is: python -m benchmarks.device --device cuda
+
+ViT-B/32 and ViT-L/14 with random weights, and the shipped starter: the model alone, on batches that are on the device
+already, in float32 and bfloat16; and from pixels in memory to vectors, with what prepares them. The peak is that of one
+large product of matrices, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import _machine
+from benchmarks._contest import arguments, keep
+from benchmarks._models import CLIP_SIZES, clip_folders
+from benchmarks._report import draw_bars, machine_line
+
+PRECISIONS = ("float32", "bfloat16")
+WARM = 3
+
+
+def spaces(folder: Path, sizes: Sequence[str], device: str, precision: str) -> dict[str, Callable[[], Any]]:
+    """What loads each model."""
+    import multimodal as mm
+
+    def clip(size: str) -> Callable[[], Any]:
+        name = f"openclip/local-dir:{clip_folders(folder, size)[1]}"
+        return lambda: mm.load(name, device=device, precision=precision)
+
+    return {size: clip(size) for size in sizes} | {
+        "starter": lambda: mm.load("starter", device=device, precision=precision)
+    }
+
+
+def measured(space: Any, device: str, batch: int, times: int) -> dict[str, float]:
+    """Rates of the image tower: "model" of batches on the device, "whole" of pictures in memory; and its GFLOP."""
+    import torch
+
+    import multimodal as mm
+
+    encoder = space.encoders[mm.Modality.IMAGE]
+    rng = np.random.default_rng(0)
+    pictures = [mm.Image(rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)) for _ in range(batch)]
+    place = torch.device(device)
+    one = encoder.prepare(pictures[:1])
+    given = {name: tensor.to(place) for name, tensor in encoder.prepare(pictures).items()}
+
+    def forward() -> None:
+        with torch.inference_mode():
+            encoder.forward(given)
+        if place.type != "cpu":
+            torch.accelerator.synchronize(place)
+
+    return {
+        "gflop each": _machine.flops(lambda: encoder.forward(one)) / 1e9,
+        "model": batch / median_s(forward, times),
+        "whole": batch / median_s(lambda: encoder.encode(pictures, batch_size=batch), times),
+    }
+
+
+def median_s(call: Callable[[], Any], times: int) -> float:
+    """Median seconds of a call, after WARM that do not count."""
+    taken = []
+    for turn in range(WARM + times):
+        started = time.perf_counter()
+        call()
+        if turn >= WARM:
+            taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def name_of(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    parser = arguments(__doc__ or "", rounds=10)
+    parser.add_argument(
+        "--device", default="auto", help='as torch names it; "auto" for the accelerator, if any'
+    )
+    parser.add_argument(
+        "--batch", type=int, help="pictures at once (default: 256 on an accelerator, 16 on a CPU)"
+    )
+    asked = parser.parse_args(argv)
+    from multimodal.core.runtime import Runtime
+
+    device = str(Runtime(device=asked.device).torch_device)
+    batch = asked.batch or (4 if asked.small else 16 if device == "cpu" else 256)
+    sizes = ["tiny"] if asked.small else [size for size in CLIP_SIZES if size != "tiny"]
+    times = 2 if asked.small else asked.rounds
+    peaks = _machine.gemm_gflops(device, side=512 if asked.small else 2048 if device == "cpu" else 8192)
+    table: dict[str, dict[str, float]] = {}
+    for precision in PRECISIONS:
+        for name, load in spaces(asked.data / "device", sizes, device, precision).items():
+            rates = measured(load(), device, batch, times)
+            rates["share of peak"] = rates["model"] * rates["gflop each"] / peaks[precision]
+            table[f"{name}, {precision}"] = rates
+    found = {"benchmark": "device", "device": device, "device name": name_of(device), "batch": batch,
+             "gemm gflop/s": peaks, "hardware": _machine.hardware(), "versions": _machine.versions(),
+             "summary": table}  # fmt: skip
+    title = f"device-{device.replace(':', '-')}{'-small' * asked.small}"
+    keep(found, asked.results, title)
+    print(f"{machine_line(found)}\n{name_of(device)}, batches of {batch}, GEMM peak in GFLOP/s: "
+          f"float32 {peaks['float32']:,.0f}, bfloat16 {peaks['bfloat16']:,.0f}")  # fmt: skip
+    print("\n| | model, images/s | with preparing | GFLOP each | share of GEMM peak |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, one in table.items():
+        print(f"| {name} | {one['model']:,.1f} | {one['whole']:,.1f} | {one['gflop each']:.2f} | "
+              f"{100 * one['share of peak']:.0f} % |")  # fmt: skip
+    draw_bars({f"multimodal, {name}": one["model"] for name, one in table.items()},
+              f"images a second, the model alone, {name_of(device)}", asked.results / f"{title}.png",
+              log=True)  # fmt: skip
+    return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

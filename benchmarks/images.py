@@ -1,0 +1,151 @@
+"""1,000 JPEGs of mixed sizes -> an index on disk: python -m benchmarks.images [--cores 2] [--small]
+
+The same random-weight ViT-B/32 in open_clip's README loop, sentence-transformers, txtai and multimodal. Each is used as
+its own README says, and writes what it would be searched in: an array of NumPy, an index of txtai, an index of ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks._contest import Contest
+from benchmarks._data import photos
+from benchmarks._models import CLIP_SIZES, clip_folders
+from benchmarks._peers import indexed, open_clip_model, saved, txtai_embeddings
+from benchmarks._worker import Work
+
+BATCH = 32
+
+
+def size_of(folder: Path) -> str:
+    return "tiny" if folder.name == "small" else "ViT-B/32"
+
+
+def open_clip_loop(folder: Path) -> Work:
+    """One by one, as the README does it."""
+    import torch
+    from PIL import Image
+
+    model, preprocess, _ = open_clip_model(folder, size_of(folder))
+
+    def work(paths: list[str], out: Path) -> Callable[[], Any]:
+        rows = []
+        for path in paths:
+            picture = preprocess(Image.open(path)).unsqueeze(0)
+            with torch.no_grad():
+                found = model.encode_image(picture)
+                found /= found.norm(dim=-1, keepdim=True)
+            rows.append(found)
+        return saved(torch.cat(rows).numpy(), out)
+
+    return work
+
+
+def open_clip_batches(folder: Path) -> Work:
+    """The same with 32 pictures at a time."""
+    import torch
+    from PIL import Image
+
+    model, preprocess, _ = open_clip_model(folder, size_of(folder))
+
+    def work(paths: list[str], out: Path) -> Callable[[], Any]:
+        rows = []
+        for start in range(0, len(paths), BATCH):
+            pictures = torch.stack([preprocess(Image.open(path)) for path in paths[start : start + BATCH]])
+            with torch.no_grad():
+                found = model.encode_image(pictures)
+                found /= found.norm(dim=-1, keepdim=True)
+            rows.append(found)
+        return saved(torch.cat(rows).numpy(), out)
+
+    return work
+
+
+def sentence_transformers(folder: Path) -> Work:
+    from PIL import Image
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(clip_folders(folder, size_of(folder))[0]), device="cpu")
+
+    def work(paths: list[str], out: Path) -> Callable[[], Any]:
+        return saved(model.encode([Image.open(path) for path in paths], batch_size=BATCH), out)
+
+    return work
+
+
+def txtai(folder: Path) -> Work:
+    from PIL import Image
+
+    embeddings = txtai_embeddings(clip_folders(folder, size_of(folder))[0])
+
+    def work(paths: list[str], out: Path) -> Callable[[], Any]:
+        embeddings.index((path, Image.open(path), None) for path in paths)
+        embeddings.save(str(out))
+        return lambda: embeddings.batchtransform([Image.open(path) for path in paths])
+
+    return work
+
+
+def ours(name: str, **options: Any) -> Callable[[Path], Work]:
+    """name: "openclip" or "hf", each with its own kind of checkpoint."""
+
+    def set_up(folder: Path) -> Work:
+        import multimodal as mm
+
+        hf, openclip = clip_folders(folder, size_of(folder))
+        space = mm.load(
+            f"hf/{hf}" if name == "hf" else f"openclip/local-dir:{openclip}", device="cpu", **options
+        )
+        return lambda paths, out: indexed(space, [Path(one) for one in paths], paths, out)
+
+    return set_up
+
+
+CONTENDERS: dict[str, Callable[[Path], Work]] = {
+    "open_clip, one by one": open_clip_loop,
+    "open_clip, batches of 32": open_clip_batches,
+    "sentence-transformers": sentence_transformers,
+    "txtai": txtai,
+    "multimodal, exact": ours("openclip"),
+    "multimodal, fast": ours("openclip", precision="auto", decode="fast"),
+    "multimodal, fast (hf)": ours("hf", precision="auto", decode="fast"),
+}
+
+
+def gflop(folder: Path, small: bool) -> float:
+    """Of the image tower, for one picture."""
+    return image_gflop("tiny" if small else "ViT-B/32")
+
+
+def image_gflop(size: str) -> float:
+    """Products of matrices alone: a multiplication and an addition are two."""
+    width, layers, _, patch, side = CLIP_SIZES[size]["vision"]
+    n = (side // patch) ** 2
+    tokens = n + 1
+    block = 2 * tokens * width * 12 * width + 4 * tokens * tokens * width
+    return (2 * n * 3 * patch * patch * width + layers * block + 2 * width * CLIP_SIZES[size]["dim"]) / 1e9
+
+
+def inputs(folder: Path, n: int, small: bool) -> Sequence[str]:
+    clip_folders(folder, "tiny" if small else "ViT-B/32")  # once, before several processes want it
+    return photos(folder, n, small=small)
+
+
+CONTEST = Contest(
+    name="images",
+    module="benchmarks.images",
+    unit="images",
+    n=1000,
+    n_small=24,
+    inputs=inputs,
+    gflop=gflop,
+    truth="open_clip, one by one",
+    references=("open_clip, one by one", "sentence-transformers"),
+    auto=("multimodal, fast", "multimodal, fast (hf)"),
+)
+
+if __name__ == "__main__":
+    CONTEST.run(list(CONTENDERS), sys.argv[1:])

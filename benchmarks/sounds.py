@@ -1,0 +1,133 @@
+"""200 sounds with CLAP -> an index on disk: python -m benchmarks.sounds [--cores 2] [--small]
+
+Random weights of laion/clap-htsat-unfused's architecture in the loop of transformers' own documentation, its
+zero-shot-audio-classification pipeline, and multimodal. The clips are 1 to 10 seconds long, at CLAP's own 48 kHz.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks._contest import Contest
+from benchmarks._data import CLIP_HZ, clips
+from benchmarks._models import clap_folder
+from benchmarks._peers import indexed, saved
+from benchmarks._worker import Work
+
+BATCH = 8
+LABELS = ["a dog", "a bell", "rain"]
+
+
+def size_of(folder: Path) -> str:
+    return "tiny" if folder.name == "small" else "clap-htsat-unfused"
+
+
+def _read(path: str) -> Any:
+    import soundfile
+
+    samples, rate_hz = soundfile.read(path, dtype="float32")
+    if rate_hz != CLIP_HZ:
+        raise ValueError(f"{path} has {rate_hz} Hz, expected {CLIP_HZ}")
+    return samples
+
+
+def transformers_pipeline(folder: Path) -> Work:
+    """It gives the scores of labels and no vectors, and encodes the labels anew for each clip."""
+    from transformers import pipeline
+
+    classify = pipeline("zero-shot-audio-classification", model=str(clap_folder(folder, size_of(folder))))
+
+    def work(paths: list[str], out: Path) -> Callable[[], Any]:
+        for path in paths:
+            classify(_read(path), candidate_labels=LABELS)
+        return lambda: None
+
+    return work
+
+
+def transformers_loop(at_once: int) -> Callable[[Path], Work]:
+    """So many clips at a time, through processor and get_audio_features."""
+
+    def set_up(folder: Path) -> Work:
+        import torch
+        from transformers import AutoProcessor, ClapModel
+
+        where = clap_folder(folder, size_of(folder))
+        model, processor = ClapModel.from_pretrained(where).eval(), AutoProcessor.from_pretrained(where)
+
+        def work(paths: list[str], out: Path) -> Callable[[], Any]:
+            rows = []
+            for start in range(0, len(paths), at_once):
+                sounds = [_read(path) for path in paths[start : start + at_once]]
+                given = processor(audio=sounds, sampling_rate=CLIP_HZ, return_tensors="pt")
+                with torch.no_grad():
+                    found = model.get_audio_features(**given)
+                rows.append(getattr(found, "pooler_output", found))
+            return saved(torch.cat(rows).numpy(), out)
+
+        return work
+
+    return set_up
+
+
+def ours(**options: Any) -> Callable[[Path], Work]:
+    def set_up(folder: Path) -> Work:
+        import multimodal as mm
+
+        space = mm.load(f"hf/{clap_folder(folder, size_of(folder))}", device="cpu", **options)
+        return lambda paths, out: indexed(space, [Path(one) for one in paths], paths, out)
+
+    return set_up
+
+
+CONTENDERS: dict[str, Callable[[Path], Work]] = {
+    "transformers' pipeline": transformers_pipeline,
+    "transformers, one by one": transformers_loop(1),
+    "transformers, batches of 8": transformers_loop(BATCH),
+    "multimodal, exact": ours(),
+    "multimodal, bfloat16": ours(precision="auto"),
+}
+
+
+def gflop(folder: Path, small: bool) -> float:
+    """Of the audio tower, for one clip, as torch counts it."""
+    import torch
+    from transformers import ClapModel
+
+    from benchmarks._machine import flops
+
+    model = ClapModel.from_pretrained(clap_folder(folder, "tiny" if small else "clap-htsat-unfused")).eval()
+    mel = torch.zeros(1, 1, 1001, 64)
+    return (
+        flops(
+            lambda: model.get_audio_features(
+                input_features=mel, is_longer=torch.zeros(1, 1, dtype=torch.bool)
+            )
+        )
+        / 1e9
+    )
+
+
+def inputs(folder: Path, n: int, small: bool) -> Sequence[str]:
+    clap_folder(folder, "tiny" if small else "clap-htsat-unfused")
+    return clips(folder, n)
+
+
+CONTEST = Contest(
+    name="sounds",
+    module="benchmarks.sounds",
+    unit="clips",
+    n=200,
+    n_small=8,
+    inputs=inputs,
+    gflop=gflop,
+    truth="transformers, one by one",
+    references=("transformers' pipeline", "transformers, one by one"),
+    auto=("multimodal, bfloat16",),
+)
+
+if __name__ == "__main__":
+    CONTEST.run(list(CONTENDERS), sys.argv[1:])
