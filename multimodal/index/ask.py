@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from multimodal.core.errors import InvalidInput
 from multimodal.core.space import Space
 from multimodal.index import filters
-from multimodal.index.query import Query, as_queries, vectors_of
+from multimodal.index.query import Kinds, Query, as_queries, kinds_of, shares, vectors_of
 from multimodal.index.results import Hits
 from multimodal.index.search import Searcher, Wanted
 from multimodal.index.view import Filter, View
@@ -110,11 +110,11 @@ def ask(
     if asked.mode == "text":
         found = searcher.by_words(asked.texts, wanted)
     else:
-        vectors = _vectors(searcher, space, asked)
+        vectors, kinds = _encoded(searcher, space, asked)
         if asked.mode == "vector":
-            found = searcher.by_vector(vectors, wanted)
+            found = searcher.by_vector(vectors, kinds, wanted)
         else:
-            found = searcher.by_both(vectors, asked.texts, wanted)
+            found = searcher.by_both(vectors, kinds, asked.texts, wanted)
     return found[0] if asked.alone else found
 
 
@@ -142,17 +142,19 @@ def _key(group: object) -> str | None:
     return group
 
 
-def _vectors(searcher: Searcher, space: Space, asked: Asked) -> NDArray[np.float32]:
-    """Unit vectors of the queries (m, dim); that of `near` counts as one more part of the one query."""
+def _encoded(searcher: Searcher, space: Space, asked: Asked) -> tuple[NDArray[np.float32], list[Kinds]]:
+    """Unit vectors of the queries (m, dim) and their kinds; `near` counts as one more part of the one query."""
     if not asked.near:
-        return vectors_of(space, asked.queries)
-    own = searcher.run(lambda view: _of_items(view, asked.near))
+        vectors = vectors_of(space, asked.queries)
+        return vectors, [shares(kinds_of(query.parts)) for query in asked.queries]
+    own, kinds = searcher.run(lambda view: _of_items(view, asked.near))
     parts = [part for query in asked.queries for part in query.parts]
-    return vectors_of(space, [Query([*parts, (own, 1.0)])])
+    vectors = vectors_of(space, [Query([*parts, (own, 1.0)])])
+    return vectors, [shares([*kinds_of(parts), *((kind, 1 / len(kinds)) for kind in kinds)])]
 
 
-def _of_items(view: View, ids: Sequence[str]) -> NDArray[np.float32]:
-    """The mean direction of some items (of a long one: of its parts)."""
+def _of_items(view: View, ids: Sequence[str]) -> tuple[NDArray[np.float32], list[str]]:
+    """The mean direction of some items (of a long one: of its parts), and the modality of each."""
     import numpy as np
 
     known = view.version.known(ids)
@@ -161,4 +163,5 @@ def _of_items(view: View, ids: Sequence[str]) -> NDArray[np.float32]:
         raise InvalidInput(f"no item of the index has the id {missing[0]!r}; index.rows() lists them")
     stored = view.take(sorted({number for numbers in known.values() for number in numbers}))
     means = [np.mean([stored[number].vector for number in known[id_]], axis=0) for id_ in ids]
-    return np.asarray(np.mean(means, axis=0), np.float32)
+    kinds = [stored[known[id_][0]].row.modality for id_ in ids]
+    return np.asarray(np.mean(means, axis=0), np.float32), kinds

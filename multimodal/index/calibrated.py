@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from multimodal.index.background import Background, Backgrounds, rows_of
 from multimodal.index.calibration import LEAST, TOP, Scale, probability
+from multimodal.index.query import UNKNOWN, Kinds
 from multimodal.index.rank import Found
 from multimodal.index.view import Filter, View
 
@@ -64,11 +65,18 @@ def is_mixed(view: View, only: Filter) -> bool:
 
 
 def nearest(
-    view: View, kept: Backgrounds, vectors: NDArray[np.float32], n: int, only: Filter, *, exact: bool = False
+    view: View,
+    kept: Backgrounds,
+    vectors: NDArray[np.float32],
+    kinds: Sequence[Kinds],
+    n: int,
+    only: Filter,
+    *,
+    exact: bool = False,
 ) -> tuple[list[Answer], list[Ways]]:
     """The n most probable rows for each of the unit queries (m, dim), and how each query reads its cosines.
 
-    Only where `too_small` is None. Raises Stale.
+    kinds: of each query. Only where `too_small` is None. Raises Stale.
     """
     counts = rows_of(view)
     names = _names(counts, only)
@@ -83,10 +91,14 @@ def nearest(
         tops = answers
         if only.condition is not None or only.ids is not None:
             tops = view.nearest(vectors, TOP, Filter((name,), without=only.without), exact=exact)
-        for query, (top, _), known in zip(vectors, tops, scales, strict=True):
+        for query, kind, (top, _), known in zip(vectors, kinds, tops, scales, strict=True):
             if top:
                 cosines = [one.cosine or 0.0 for one in top[:TOP]]
-                known[name] = Scale.of(_sampled(background, name, query), cosines, counts[name], mean_rows)
+                sampled, alike = (
+                    _sampled(background, name, query),
+                    kind.get(name, 0.0) + kind.get(UNKNOWN, 0.0),
+                )
+                known[name] = Scale.of(sampled, cosines, counts[name], mean_rows, alike)
         found.append(answers)
     ways = list(map(Ways, scales))
     merged = [_merged(answers, way, n) for answers, way in zip(zip(*found, strict=True), ways, strict=True)]

@@ -12,7 +12,7 @@ The weighted sum of unit vectors, scaled to length one, is the mean direction of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -24,6 +24,11 @@ from multimodal.core.vectors import unit_rows
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+# How much of a query is of each modality: shares that add up to one, or nothing if it only turns away. A vector is of
+# an unknown one, which is read as if it were the modality of whatever it finds: the least is claimed so.
+Kinds = Mapping[str, float]
+UNKNOWN = "unknown"
 
 LEAST_LENGTH = 1e-3  # of the sum, as a share of the sum of the weights: below it the direction is noise
 SHOWN_CHARS = 40
@@ -107,6 +112,23 @@ def vectors_of(space: Space, queries: Sequence[Query]) -> NDArray[np.float32]:
     return np.stack(
         [_mean(query, rows[end - len(query.parts) : end]) for query, end in zip(queries, ends, strict=True)]
     )
+
+
+def kinds_of(parts: Sequence[tuple[Any, float]]) -> list[tuple[str, float]]:
+    """The modality of each part, with its weight."""
+    return [
+        (UNKNOWN if _is_vector(thing) else str(as_item(thing).modality), weight) for thing, weight in parts
+    ]
+
+
+def shares(kinds: Sequence[tuple[str, float]]) -> Kinds:
+    """By the weights of what is sought; what a query turns away from makes it resemble nothing."""
+    total = sum(max(0.0, weight) for _, weight in kinds)
+    found: dict[str, float] = {}
+    for kind, weight in kinds:
+        if weight > 0:
+            found[kind] = found.get(kind, 0.0) + weight / total
+    return found
 
 
 def _mean(query: Query, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -28,6 +28,7 @@ from multimodal.index.background import Backgrounds
 from multimodal.index.cache import Cache
 from multimodal.index.calibrated import Answer, Ways
 from multimodal.index.lexicon import Lexicon
+from multimodal.index.query import Kinds
 from multimodal.index.rank import Found
 from multimodal.index.results import Hits
 from multimodal.index.store import Store
@@ -117,11 +118,11 @@ class Searcher:
                 "and if it stays so restore it from a copy, or make it anew"
             ) from error
 
-    def by_vector(self, vectors: NDArray[np.float32], wanted: Wanted) -> list[Hits]:
-        """The hits of each of the unit queries (m, dim)."""
+    def by_vector(self, vectors: NDArray[np.float32], kinds: Sequence[Kinds], wanted: Wanted) -> list[Hits]:
+        """The hits of each of the unit queries (m, dim), of these kinds."""
 
         def search(view: View) -> list[Hits]:
-            near = self._near(view, vectors, wanted)
+            near = self._near(view, vectors, kinds, wanted)
             return _paged(lambda n: near(n)[0], wanted, _note(view, wanted))
 
         return self.run(search)
@@ -134,11 +135,13 @@ class Searcher:
 
         return self.run(search)
 
-    def by_both(self, vectors: NDArray[np.float32], texts: Sequence[str], wanted: Wanted) -> list[Hits]:
+    def by_both(
+        self, vectors: NDArray[np.float32], kinds: Sequence[Kinds], texts: Sequence[str], wanted: Wanted
+    ) -> list[Hits]:
         """The hits of each query and the text that goes with it."""
 
         def search(view: View) -> list[Hits]:
-            near = self._near(view, vectors, wanted)
+            near = self._near(view, vectors, kinds, wanted)
 
             def find(n: int) -> list[Answer]:
                 depth = max(FUSED, 2 * n)
@@ -153,10 +156,10 @@ class Searcher:
 
         return self.run(search)
 
-    def _near(self, view: View, vectors: NDArray[np.float32], wanted: Wanted) -> Near:
+    def _near(self, view: View, vectors: NDArray[np.float32], kinds: Sequence[Kinds], wanted: Wanted) -> Near:
         if wanted.calibrated and calibrated.too_small(view, wanted.only) is None:
             return lambda n: calibrated.nearest(
-                view, self._backgrounds, vectors, n, wanted.only, exact=wanted.exact
+                view, self._backgrounds, vectors, kinds, n, wanted.only, exact=wanted.exact
             )
         return lambda n: (view.nearest(vectors, n, wanted.only, exact=wanted.exact), [None] * len(vectors))
 

@@ -1,22 +1,25 @@
-"""SLOPE and LEVEL of multimodal/index/calibration.py, and calibration.png.
+"""ALIKE and ACROSS of multimodal/index/calibration.py, and calibration.png.
 
     python -m recipes.starter.calibrate --work WORK
 
 Logistic regression of "the same concept" on how far a row stands out, over half of the concepts and over kinds of
 queries (mixed.FITTED) that nothing is measured with; in galleries of all concepts, of which all things or half have a
-modality. The picture shows the other half, with the other kinds of queries.
+modality. Once for what queries find in their own modality, and once for what they find in others. The picture shows
+the other half, with the other kinds of queries.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.fairness import OURS, galleries, scored, top_ten
+from benchmarks._fairness_figures import OURS, scored, top_ten
+from benchmarks.fairness import galleries
 from multimodal.index import calibration
 from multimodal.index.calibration import probability
 from recipes.starter.mixed import FITTED, JUDGES, World, gather
@@ -26,37 +29,51 @@ PLACES = 10  # of each modality
 BINS = 15
 
 
-def examples(world: World) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """How far rows stand out (n,), minus log rows (n,), and whether they match (n,)."""
-    outstanding, offsets, matches = [], [], []
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Rows that were found: how far each stands out, minus log rows, whether it matches, and its weight; each (n,)."""
+
+    outstanding: NDArray[Any]
+    offsets: NDArray[Any]
+    matches: NDArray[Any]
+    weights: NDArray[Any]
+
+
+def examples(world: World, *, alike: bool) -> Examples:
+    """Of what queries find in their own modality, or else in others. Each kind of query counts the same."""
+    found = []
     several = galleries(world)
+    slope, level = calibration.ALIKE if alike else calibration.ACROSS
     for title in FITTED_ON:
         gallery = several[title]
         offset = np.log(len(gallery.kinds) / 3)
         for name in (name for names in FITTED.values() for name in names):
             queries = world.queries[name].within(world.halves()[0])
             logits = scored(OURS, queries, gallery)
-            for kind in range(3):
+            for kind in (kind for kind in range(3) if (kind == queries.kind) == alike):
                 own = np.flatnonzero(gallery.kinds == kind)
                 order = own[np.argsort(-logits[:, own], 1)[:, :PLACES]]
                 told = np.take_along_axis(logits, order, 1)
+                matches = queries.about[np.arange(len(order))[:, None], gallery.concepts[order]]
                 # The constants as they are now are taken out again.
-                outstanding.append(((told - calibration.LEVEL + offset) / calibration.SLOPE).ravel())
-                offsets.append(np.full(told.size, -offset))
-                matches.append(queries.about[np.arange(len(order))[:, None], gallery.concepts[order]].ravel())
-    return np.concatenate(outstanding), np.concatenate(offsets), np.concatenate(matches)
+                outstanding = (told - level + offset) / slope
+                size = told.size
+                each = (outstanding.ravel(), np.full(size, -offset), matches.ravel(), np.full(size, 1 / size))
+                found.append(each)
+    return Examples(*map(np.concatenate, zip(*found, strict=True)))
 
 
-def fitted(outstanding: NDArray[Any], offsets: NDArray[Any], matches: NDArray[Any]) -> tuple[float, float]:
+def fitted(given: Examples) -> tuple[float, float]:
     """Slope and level by Newton's method."""
-    design = np.stack([outstanding - outstanding.mean(), np.ones(len(outstanding))], 1)
-    weights = np.array([1.0, 0.0])
+    middle, count = given.outstanding.mean(), len(given.outstanding)
+    design = np.stack([given.outstanding - middle, np.ones(count)], 1)
+    each = given.weights * count / given.weights.sum()
+    found = np.array([1.0, 0.0])
     for _ in range(100):
-        told = 1 / (1 + np.exp(-np.clip(design @ weights + offsets, -30, 30)))
-        curvature = (design * (told * (1 - told))[:, None]).T @ design + 1e-6 * np.eye(2)
-        step = np.linalg.solve(curvature, design.T @ (matches - told))
-        weights += np.clip(step, -1, 1)
-    return float(weights[0]), float(weights[1] - weights[0] * outstanding.mean())
+        told = 1 / (1 + np.exp(-np.clip(design @ found + given.offsets, -30, 30)))
+        curvature = (design * (each * told * (1 - told))[:, None]).T @ design + 1e-6 * np.eye(2)
+        found += np.clip(np.linalg.solve(curvature, design.T @ (each * (given.matches - told))), -1, 1)
+    return float(found[0]), float(found[1] - found[0] * middle)
 
 
 def draw(world: World, path: Path) -> None:
@@ -101,8 +118,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("assets/starter"), help="the starter")
     asked = parser.parse_args()
     world = gather(asked.folder, asked.work)
-    slope, level = fitted(*examples(world))
-    print(f"SLOPE {slope:.3f} (now {calibration.SLOPE}), LEVEL {level:.3f} (now {calibration.LEVEL})")
+    for name, alike in (("ALIKE", True), ("ACROSS", False)):
+        slope, level = fitted(examples(world, alike=alike))
+        print(f"{name} = ({slope:.2f}, {level:.2f}), and now it is {getattr(calibration, name)}")
     draw(world, asked.folder / "calibration.png")
 
 

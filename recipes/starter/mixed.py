@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from multimodal.core.space import Space
+from multimodal.core.types import Modality
+from multimodal.encoders.bridged import BridgedEncoder
 from recipes.starter import judges
-from recipes.starter.concepts import EMOJI_TEST
-from recipes.starter.evaluate import Shipped
+from recipes.starter.concepts import EMOJI_TEST, read
 
 KINDS = ("text", "image", "audio")
 # What is measured on, and what the constants of multimodal/index/calibration.py are fitted on.
@@ -32,13 +35,14 @@ Whole = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """Unit vectors (n, dim), and which concepts each is about (n, concepts)."""
+    """Unit vectors (n, dim), which concepts each is about (n, concepts), and their modality, as a place in KINDS."""
 
     vectors: Floats
     about: Flags
+    kind: int
 
     def only(self, rows: Flags) -> Queries:
-        return Queries(self.vectors[rows], self.about[rows])
+        return Queries(self.vectors[rows], self.about[rows], self.kind)
 
     def within(self, concepts: Flags) -> Queries:
         """Those about some of these concepts and no other."""
@@ -59,13 +63,15 @@ class Gallery:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """names: of the concepts; families: Unicode's subgroup of each."""
+    """names: of the concepts; families: Unicode's subgroup of each. scale: by which the space was trained to multiply
+    the cosines of pictures and texts."""
 
     names: list[str]
     families: list[str]
     queries: dict[str, Queries]
     gallery: Gallery
     crowd: Gallery
+    scale: float
 
     def halves(self) -> tuple[Flags, Flags]:
         """The concepts that are fitted on, and those that are measured on."""
@@ -75,59 +81,78 @@ class World:
 
 def gather(folder: Path, work: Path) -> World:
     """Encodes it all with the space in a folder; about a minute."""
-    model = Shipped(folder, work)
-    count = len(model.names)
+    space, world = Space.from_pretrained(folder), read(work / "world.jsonl")
+    names = [one.name for one in world]
+    count, every, drawn = len(names), list(range(len(names))), judges.drawn_by_openmoji(work)
+    eyes, ears = (_tower(space, modality) for modality in (Modality.IMAGE, Modality.AUDIO))
 
     def told(pairs: list[tuple[str, int]]) -> Queries:
         texts = sorted({text for text, _ in pairs})
         about = np.zeros((len(texts), count), bool)
         for text, concept in pairs:
             about[texts.index(text), concept] = True
-        return Queries(model.encode(texts).numpy(), about)
+        return Queries(space.encode(list(texts), batch_size=256), about, 0)
 
-    def of(vectors: Floats, concepts: list[int]) -> Queries:
-        return Queries(vectors, np.eye(count, dtype=bool)[concepts])
+    def of(vectors: Floats, concepts: list[int], kind: int) -> Queries:
+        return Queries(vectors, np.eye(count, dtype=bool)[concepts], kind)
 
-    every, drawn = list(range(count)), judges.drawn_by_openmoji(work)
-    world = list(enumerate(model.world))
     seen = {
-        kind: judges.see(model.image, judges.pictures(work, kind)).numpy()
+        kind: judges.see(eyes, judges.pictures(work, kind)).numpy()
         for kind in ("ground", "untouched ground", "openmoji", "both", "twemoji")
     }
     heard = {
-        voice: judges.hear(model.audio, work, voice)
+        voice: judges.hear(ears, work, voice)
         for voice in ("espeak0", "espeak1", "espeak2", "rms", "kal16", "festival")
     }
     queries = {
-        "name": of(model.name_vectors.numpy(), every),
-        "unicode name": told([(one.unicode_name, row) for row, one in world if one.unicode_name]),
-        "held-out keyword": told([(word, row) for row, one in world for word in one.held_out]),
-        "keyword": told([(word, row) for row, one in world for word in one.keywords]),
-        "openmoji": of(seen["openmoji"][drawn], drawn),
-        **{kind: of(seen[kind], every) for kind in ("ground", "untouched ground", "both", "twemoji")},
-        **{voice: of(vectors.numpy(), own) for voice, (vectors, own) in heard.items()},
+        "name": of(space.encode(list(names), batch_size=256), every, 0),
+        "unicode name": told([(one.unicode_name, row) for row, one in enumerate(world) if one.unicode_name]),
+        "held-out keyword": told([(word, row) for row, one in enumerate(world) for word in one.held_out]),
+        "keyword": told([(word, row) for row, one in enumerate(world) for word in one.keywords]),
+        "openmoji": of(seen["openmoji"][drawn], drawn, 1),
+        **{kind: of(seen[kind], every, 1) for kind in ("ground", "untouched ground", "both", "twemoji")},
+        **{voice: of(vectors.numpy(), own, 2) for voice, (vectors, own) in heard.items()},
     }
     crowded = np.zeros(count, bool)
     crowded[np.random.default_rng(SEED).choice(np.flatnonzero(~_first(count)), 40, replace=False)] = True
-    crowd = [("name", "keyword"), ("ground", "both", "twemoji"), ("espeak0", "espeak2", "festival")]
-    parts = [(number, queries[name].within(crowded)) for number, names in enumerate(crowd) for name in names]
+    crowd = ("name", "keyword", "ground", "both", "twemoji", "espeak0", "espeak2", "festival")
     families = _families()
     return World(
-        model.names, [families[one.emoji] for one in model.world], queries,
-        _gallery([(number, queries[name]) for number, name in enumerate(("name", "ground", "espeak0"))]),
-        _gallery(parts),
+        names, [families[one.emoji] for one in world], queries,
+        _gallery([queries[name] for name in ("name", "ground", "espeak0")]),
+        _gallery([queries[name].within(crowded) for name in crowd]),
+        space.head_for(Modality.TEXT, Modality.IMAGE).scale,
     )  # fmt: skip
+
+
+class _Brought(nn.Module):
+    """The network of one space with what brings it into another."""
+
+    def __init__(self, net: nn.Module, projector: nn.Module) -> None:
+        super().__init__()
+        self.net, self.projector = net, projector
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        return nn.functional.normalize(self.projector(self.net(*batch)), dim=-1)
+
+
+def _tower(space: Space, modality: Modality) -> nn.Module:
+    """What judges.see and judges.hear run, of the families that the recipes make."""
+    encoder = space.encoders[modality]
+    if isinstance(encoder, BridgedEncoder):
+        return _Brought(encoder.inner.net, encoder.projector)  # type: ignore[attr-defined]
+    return encoder.net  # type: ignore[attr-defined, no-any-return]
 
 
 def _first(count: int) -> Flags:
     return np.random.default_rng(SEED).random(count) < 0.5
 
 
-def _gallery(parts: list[tuple[int, Queries]]) -> Gallery:
+def _gallery(parts: list[Queries]) -> Gallery:
     return Gallery(
-        np.concatenate([one.vectors for _, one in parts]),
-        np.concatenate([np.full(len(one.vectors), number) for number, one in parts]),
-        np.concatenate([one.about.argmax(1) for _, one in parts]),
+        np.concatenate([one.vectors for one in parts]),
+        np.concatenate([np.full(len(one.vectors), one.kind) for one in parts]),
+        np.concatenate([one.about.argmax(1) for one in parts]),
     )
 
 

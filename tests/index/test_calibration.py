@@ -16,7 +16,8 @@ from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.space import Space
 from multimodal.core.types import Audio, Image
 from multimodal.index import Hits, Index
-from multimodal.index.calibration import LEVEL, SLOPE, TILT, TOP, Scale, probability
+from multimodal.index.calibration import ACROSS, ALIKE, TILT, TOP, Scale, probability
+from multimodal.index.query import UNKNOWN, kinds_of, shares
 from multimodal.pipelines.retrieval import RetrievalPipeline
 
 N = 40  # of each modality
@@ -53,16 +54,18 @@ queries = st.lists(st.floats(-2, 2, width=16), min_size=4, max_size=4).filter(
 # --- the scale ------------------------------------------------------------------------------------
 
 
-def test_a_scale_is_the_formula_of_its_module() -> None:
+@pytest.mark.parametrize("alike", [0.0, 0.25, 1.0])
+def test_a_scale_is_the_formula_of_its_module(alike: float) -> None:
+    slope, level = (alike * own + (1 - alike) * other for own, other in zip(ALIKE, ACROSS, strict=True))
     rng = np.random.default_rng(1)
     cosines = np.sort(rng.normal(0.1, 0.1, 500))[::-1]
-    scale = Scale.of(cosines, cosines[:TOP].tolist(), 500, 200.0)
+    scale = Scale.of(cosines, cosines[:TOP].tolist(), 500, 200.0, alike)
     told = scale.logits(cosines[:5].tolist())
     tilt = TILT / cosines.std()
     for place in range(5):
         others = np.delete(cosines, place)
         outstanding = tilt * cosines[place] - math.log(np.exp(tilt * others).mean())
-        expected = SLOPE * outstanding + LEVEL - math.log(200)
+        expected = slope * outstanding + level - math.log(200)
         assert told[place] == pytest.approx(expected, abs=1e-3)
 
 
@@ -106,6 +109,18 @@ def test_a_row_that_stands_out_is_certain_and_probabilities_stay_within_bounds()
     told = Scale.of(np.array(cosines[1:]), sorted(cosines, reverse=True)[:TOP], 100, 100.0).logits([0.9, 0.1])
     assert probability(told[0]) > 0.99 and probability(told[1]) < 0.01
     assert probability(1e4) == 1.0 and probability(-1e4) == 0.0
+
+
+def test_what_stands_out_far_among_its_own_kind_says_less_than_among_others() -> None:
+    """A clip sounds like other clips, and a drawing looks like others, whatever they are about."""
+    cosines = [0.6] + [0.1 + 0.01 * (row % 10) for row in range(99)]
+    own, other = (
+        Scale.of(
+            np.array(cosines), cosines[:1] + sorted(cosines[1:], reverse=True)[: TOP - 1], 100, 100.0, alike
+        )
+        for alike in (1.0, 0.0)
+    )
+    assert own.logits([0.6])[0] < other.logits([0.6])[0]
 
 
 # --- searching ------------------------------------------------------------------------------------
@@ -192,6 +207,32 @@ def test_composed_and_near_queries_are_calibrated_too(filled: Index) -> None:
     assert all(hit.probability is not None for hit in hits)
     near = filled.search(near="picture 3", k=9)
     assert "picture 3" not in ids(near) and all(hit.probability is not None for hit in near)
+
+
+def test_a_query_is_read_by_its_own_modality(filled: Index) -> None:
+    """The same vector: as a text, as more of an item, and as a vector, of which it is not known what it is."""
+    text = next(row for row in filled.rows() if row["modality"] == "text")
+    vector = filled.space.encode([text["text"]])[0]
+
+    def told(query: object, **options: Any) -> dict[str, tuple[str, float | None]]:
+        return {hit.id: (hit.modality, hit.probability) for hit in filled.search(query, 3 * N, **options)}
+
+    by_text, by_vector = told(text["text"]), told(vector)
+    assert told([(text["text"], 2.0)]) == by_text
+    near = told(None, near=[text["id"]])  # itself left out, so that other texts stand out more
+    assert {one for one in near.items() if one[1][0] != "text"} == {
+        one for one in by_text.items() if one[1][0] != "text"
+    }
+    own = {id_ for id_, (modality, _) in by_text.items() if modality == "text"}
+    assert {id_: by_vector[id_] for id_ in own} == {id_: by_text[id_] for id_ in own}
+    assert any(by_vector[id_] != by_text[id_] for id_ in by_text.keys() - own)
+
+
+def test_the_kind_of_a_query_is_shared_out_by_the_weights_of_what_it_seeks() -> None:
+    red = Image(np.full((2, 2, 3), 9, np.uint8))
+    parts = [("a", 1.0), (red, 2.0), (np.ones(4), 1.0), ("b", -5.0)]
+    assert shares(kinds_of(parts)) == {"text": 0.25, "image": 0.5, UNKNOWN: 0.25}
+    assert shares(kinds_of([("b", -1.0)])) == {}
 
 
 def test_several_parts_of_one_thing_are_one_hit_when_grouped(index: Index) -> None:
