@@ -117,7 +117,8 @@ def main() -> None:
     export.run(work, output)
     letters.run(work, output)
     measure(work, output)
-    train_captions.run(work, output, output / "decoders", minutes=asked.caption_minutes)
+    start = ASSETS / "decoders" if asked.from_shipped else None
+    train_captions.run(work, output, output / "decoders", minutes=asked.caption_minutes, start=start)
     read.run(work, output, output / "decoders")
     plot.run(work, output)
     card.run(work, output)

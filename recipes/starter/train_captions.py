@@ -3,8 +3,9 @@
 Cross-entropy of each word of the one caption, from vectors of all three modalities with noise on top, so that what
 lies between them means the same. Steps whose output exists are passed over, and training goes on where it stopped.
 
-The shipped weights had some 2,600 steps, 300 s of one core: the first 1,300 without made pairs and with a noise of 0.45
-for all, 900 more with the pairs, and the last with everything as it stands here.
+The shipped weights had some 2,600 steps, 300 s of one core, for an earlier speech tower: the first 1,300 without made
+pairs and with a noise of 0.45 for all, 900 more with the pairs, and the last with everything as it stands here. They
+went on from there (`--from-shipped`) on the vectors of the tower that heard a second synthesiser.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ LEANING = 0.15  # by how much one of them may weigh more
 NOISE = (1.4, 0.4)
 MIXED = 0.15  # of the rows are drawn between two vectors that say the same
 SMOOTHING = 0.02
+PEAK = 3e-3
 
 
 class Words:
@@ -118,14 +120,28 @@ def loss_of(net: CaptionNet, vectors: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.float()[counted], targets[counted], label_smoothing=SMOOTHING)
 
 
-def train(work: Path, *, minutes: float, seed: int) -> None:
-    """Train for `minutes` of wall time in all; write captions.pt."""
+def shipped(folder: Path, words: Words) -> dict[str, Tensor]:
+    """The weights of the captioner in a folder. Raises ValueError if it has other words."""
+    from safetensors.torch import load_file
+
+    if json.loads((folder / "caption.json").read_text())["words"] != words.words:
+        raise ValueError(
+            f"the captioner in {folder} has other words than these captions: train one from nothing"
+        )
+    return {name: tensor.float() for name, tensor in load_file(folder / "caption.safetensors").items()}
+
+
+def train(work: Path, *, minutes: float, seed: int, start: Path | None = None) -> None:
+    """Train for `minutes` of wall time in all; write captions.pt. start: a captioner's folder to go on from."""
     torch.manual_seed(seed)
     bank = caption_data.read(work)
     words = Words(bank.captions)
     net = CaptionNet(len(words.words))
+    if start is not None:
+        net.load_state_dict(shipped(start, words))
+    peak = PEAK if start is None else PEAK / 2
     training = Training(
-        work, "captions", {"net": net}, minutes=minutes, peak=3e-3, decay=0.02, warm_up=100, seed=seed
+        work, "captions", {"net": net}, minutes=minutes, peak=peak, decay=0.02, warm_up=100, seed=seed
     )
     batches = Batches(bank, words, judge_captions.names(work), training.seed)
     while training.going_on():
@@ -156,11 +172,13 @@ def export(work: Path, space: Path, folder: Path) -> None:
     (folder / "caption.json").write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n")
 
 
-def run(work: Path, space: Path, folder: Path, *, minutes: float, seed: int = 61) -> None:
+def run(
+    work: Path, space: Path, folder: Path, *, minutes: float, seed: int = 61, start: Path | None = None
+) -> None:
     """All steps in order: gather, train, export, measure."""
     caption_data.gather(space, work, seed)
     if not (work / "captions.pt").exists():
-        train(work, minutes=minutes, seed=seed)
+        train(work, minutes=minutes, seed=seed, start=start)
     export(work, space, folder)
     judge_captions.run(work, space, folder)
 
@@ -173,11 +191,15 @@ def main() -> None:
     parser.add_argument("--space", type=Path, default=ASSETS, help="the finished space")
     parser.add_argument("--output", type=Path, default=ASSETS / "decoders", help="where the captioner goes")
     parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument(
+        "--from-shipped", action="store_true", help="go on from the captioner that ships, not from nothing"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=61)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    run(asked.work, asked.space, asked.output, minutes=asked.minutes, seed=asked.seed)
+    start = ASSETS / "decoders" if asked.from_shipped else None
+    run(asked.work, asked.space, asked.output, minutes=asked.minutes, seed=asked.seed, start=start)
 
 
 if __name__ == "__main__":

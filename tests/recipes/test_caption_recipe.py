@@ -141,3 +141,16 @@ def test_made_pairs_are_near_both_and_never_one_that_is_held_out(work: Path) -> 
             assert set(ranked[:2]) == set(pair)
     assert not seen & {frozenset((NAMES[a], NAMES[b])) for a, b in APART.pairs}
     assert len(seen) == 9 * 8 // 2 - 3
+
+
+def test_training_goes_on_from_a_captioner_with_the_same_words_and_no_other(
+    work: Path, tmp_path: Path
+) -> None:
+    words = train_captions.Words(NAMES)
+    net = CaptionNet(len(words.words))
+    torch.save({"net": net.state_dict(), "words": words.words}, tmp_path / "captions.pt")
+    train_captions.export(tmp_path, train_captions.ASSETS, tmp_path)
+    found = train_captions.shipped(tmp_path, words)
+    assert all(torch.equal(found[name], value.half().float()) for name, value in net.state_dict().items())
+    with pytest.raises(ValueError, match="has other words than these captions: train one from nothing"):
+        train_captions.shipped(tmp_path, train_captions.Words(NAMES[:3]))
