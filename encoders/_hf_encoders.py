@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 16  # of windows of long sounds, and of texts of about one length
 FRAMES_AT_ONCE = 64
-# What bfloat16 turns too far for precision="auto" to choose it: GroupViT groups pixels by a hard argmax (centred cosine
-# 0.975 on a small one), PE's audio tower sums many small steps (0.992). precision="bfloat16" still means it.
-KEPT_IN_FLOAT32 = frozenset({"GroupViTModel", "PeAudioModel"})
+EXACT_BECAUSE = {
+    "GroupViTModel": "its hard argmax may choose otherwise"
+}  # centred cosine 0.975 on a small one
 
 
 class HFEncoder(Encoder):
@@ -48,8 +48,7 @@ class HFEncoder(Encoder):
         self.class_name = type(model).__name__
         self.runtime = runtime
         self.device, self.decode = runtime.torch_device, runtime.decode
-        exact = runtime.precision == "auto" and self.class_name in KEPT_IN_FLOAT32
-        self.dtype = (Runtime() if exact else runtime).dtype
+        self.dtype, self.exact_because = runtime.cast, EXACT_BECAUSE.get(self.class_name)
         self.net = _moved(cut(model, tower.parts), self.device, self.dtype)
 
     def config(self) -> dict[str, Any]:

@@ -102,8 +102,9 @@ def fill(net: nn.Module, tensors: dict[str, Tensor], runtime: Runtime, prefix: s
     check_fit(expected, tensors, prefix, title)
     if isinstance(net, TextTransformer) and net.attn_mask is not None:
         net.attn_mask = torch.full((net.num_pos, net.num_pos), float("-inf")).triu_(1)
-    dtype, exact = _dtypes(net, runtime)
-    own = {}
+    # torch's kernels take the statistics of a BatchNorm in float32 beside another input
+    exact = {name for name, module in net.named_modules() if isinstance(module, _BatchNorm)}
+    dtype, own = runtime.cast, {}
     for name in expected:
         given = tensors.pop(name)  # a copy, always: what was read may be the file itself
         wanted = torch.float32 if name.rpartition(".")[0] in exact else dtype
@@ -113,18 +114,6 @@ def fill(net: nn.Module, tensors: dict[str, Tensor], runtime: Runtime, prefix: s
         if name not in own and buffer.is_floating_point():
             buffer.data = buffer.to(dtype)
     return net.eval().requires_grad_(False).to(runtime.torch_device)
-
-
-def _dtypes(net: nn.Module, runtime: Runtime) -> tuple[torch.dtype, set[str]]:
-    """The dtype of a tower, and the names of the modules in it that stay in float32 whatever it is.
-
-    A BatchNorm does: torch's kernels take its statistics in float32 beside another input. A tower that is normalised by
-    BatchNorm throughout (OpenAI's ResNets, the FastViT of MobileCLIP-S) does as a whole: nothing rescales what bfloat16
-    rounds, layer after layer, and the centred cosine falls to 0.998 (measured).
-    """
-    batch = {name for name, module in net.named_modules() if isinstance(module, _BatchNorm)}
-    layer = [module for module in net.modules() if isinstance(module, nn.LayerNorm | nn.RMSNorm)]
-    return (torch.float32 if len(batch) > len(layer) else runtime.dtype), batch
 
 
 def lengths(net: Any, tokens: Tensor) -> Tensor:

@@ -64,13 +64,13 @@ def build(
                 prompts=dict(prompts or {}),
                 local_files_only=True,
                 trust_remote_code=False,
-                model_kwargs={"dtype": runtime.dtype},
+                model_kwargs={"dtype": runtime.cast},
             )
         except (*TROUBLE, SafetensorError) as error:
             parts_of(folder).tensors()  # which says it better, if it is the weights
             raise CheckpointError(f"{name!r} cannot be loaded: {_first_lines(error)}") from error
     _refuse_guessed_pooling(model, folder, name)
-    model.to(device=runtime.torch_device, dtype=runtime.dtype)
+    model.to(device=runtime.torch_device, dtype=runtime.cast)
     model.eval().requires_grad_(False)
     return model, loaded
 
@@ -86,30 +86,28 @@ def modalities(model: SentenceTransformer, name: str) -> list[Modality]:
     return found
 
 
-def dim(model: SentenceTransformer, modality: Modality, role: Role, name: str) -> int:
+def dim(model: SentenceTransformer, modality: Modality, role: Role, name: str, dtype: torch.dtype) -> int:
     """How long its vectors are, whole."""
     import torch
 
     said = model.get_embedding_dimension() if model.truncate_dim is None else None
     if said is not None:
         return int(said)
+    features = model.preprocess([sample(model, modality, name)], **role.routing)
     with torch.inference_mode():
-        return vectors(model, model.preprocess([sample(model, modality, name)], **role.routing), role).shape[
-            1
-        ]
+        return vectors(model, features, role, dtype).shape[1]
 
 
-def vectors(model: SentenceTransformer, features: Mapping[str, Any], role: Role) -> torch.Tensor:
-    """What `model.preprocess` gave -> (n, dim) float32, on the model's device."""
+def vectors(
+    model: SentenceTransformer, features: Mapping[str, Any], role: Role, dtype: torch.dtype
+) -> torch.Tensor:
+    """What `model.preprocess` gave -> (n, dim) float32, on the model's device. dtype: of what the model takes."""
     import torch
-
-    half = model.dtype not in (torch.float32, None)
 
     def placed(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return value
-        value = value.to(model.device)
-        return value.to(model.dtype) if half and value.is_floating_point() else value
+        return value.to(model.device, dtype if value.is_floating_point() else value.dtype)
 
     out = model({key: placed(value) for key, value in features.items()}, **role.routing)
     return out["sentence_embedding"].float()
@@ -121,6 +119,7 @@ def check(
     name: str,
     takes: Iterable[Modality],
     roles: Iterable[Role],
+    dtype: torch.dtype,
 ) -> None:
     """Raises CheckpointError naming the tensors if weights have the wrong shape, or are missing and reach a vector."""
     import torch
@@ -139,7 +138,7 @@ def check(
     for modality, role in itertools.product(takes, roles):
         features = model.preprocess([sample(model, modality, name)], **role.routing)
         with torch.inference_mode():
-            probe = vectors(model, features, role)
+            probe = vectors(model, features, role, dtype)
         if not probe.isfinite().all():
             raise CheckpointError(f"the weights of {name!r} are incomplete: {_shown(missing)}")
 

@@ -64,6 +64,13 @@ class BridgedEncoder(Encoder):
             )
         self.inner, self.projector = inner, projector
         self.modality, self.dim = inner.modality, projector.out
+        self.runtime, self.choice, self.net, self.takes = inner.runtime, inner.choice, inner.net, inner.takes
+
+    @property
+    def for_queries(self) -> Encoder:
+        """What searches, where the encoder inside tells it from what is found: projected as that is."""
+        asking = self.inner.for_queries
+        return self if asking is self.inner else BridgedEncoder(asking, self.projector)
 
     def prepare(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
         return self.inner.prepare(items)

@@ -144,7 +144,7 @@ class LanguageBindAudio(Encoder):
         net.load_state_dict(
             {name: one.to(torch.float32, copy=True) for name, one in tensors.items()}, assign=True
         )
-        self.runtime, self.device, self.dtype = runtime, runtime.torch_device, runtime.dtype
+        self.runtime, self.device, self.dtype = runtime, runtime.torch_device, runtime.cast
         self.net = net.eval().requires_grad_(False).to(self.device, self.dtype)
         self.takes = sound.seconds
 

@@ -110,7 +110,7 @@ class _OpenClip(Encoder):
     def __init__(self, config: Mapping[str, Any], runtime: Runtime) -> None:
         self._config = dict(config)
         self.dim = config["embed_dim"]
-        self.runtime = runtime
+        self.runtime, self.cast = runtime, runtime.cast
 
     def config(self) -> dict[str, Any]:
         return dict(self._config)
@@ -198,5 +198,4 @@ class OpenClipImage(_OpenClip):
         }
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        weight = next(self.net.parameters())
-        return self.net(batch["pixels"].to(weight.device, weight.dtype)).float()
+        return self.net(batch["pixels"].to(self.runtime.torch_device, self.cast)).float()

@@ -81,9 +81,9 @@ def load(
     model, loaded = models.build(folder, name, runtime, prompts)
     kinds = models.modalities(model, name)
     role, query = roles(model, prompt, name)
-    models.check(loaded, model, name, kinds, [role] + ([query] if query else []))
+    models.check(loaded, model, name, kinds, [role] + ([query] if query else []), runtime.cast)
     _check_similarity(model, name, similarity)
-    full = models.dim(model, kinds[0], role, name)
+    full = models.dim(model, kinds[0], role, name, runtime.cast)
     wanted = model.truncate_dim if truncate_dim is None else truncate_dim
     settings = Settings(role, query, *_dims(full, wanted, name))
     running, parts = models.Running(model, runtime, name), folders.parts_of(folder)
@@ -129,7 +129,7 @@ def _rebuilt(saved: Saved, settings: Settings, runtime: Runtime) -> Running:
         with tempfile.TemporaryDirectory(prefix="multimodal-", ignore_cleanup_errors=True) as scratch:
             folders.unpack(saved.files, saved.tensors, Path(scratch))
             model, loaded = models.build(Path(scratch), "the saved space", runtime)
-        models.check(loaded, model, "the saved space", [saved.modality], [settings.role])
+        models.check(loaded, model, "the saved space", [saved.modality], [settings.role], runtime.cast)
         running = models.Running(model, runtime, "the saved space")
         BUILT[running] = saved
         return running
@@ -209,7 +209,8 @@ class STEncoder(Encoder):
     def __init__(self, modality: Modality, running: Running, parts: Parts, settings: Settings) -> None:
         self.modality, self.dim = modality, settings.dim
         self.running, self.parts, self.settings = running, parts, settings
-        self.runtime, self.takes = running.runtime, takes(running.model, modality)
+        self.net, self.runtime = running.model, running.runtime
+        self.takes = takes(running.model, modality)
 
     def config(self) -> dict[str, Any]:
         seen = {"max_frames": MAX_FRAMES} if self.modality is Modality.VIDEO else {}
@@ -229,7 +230,7 @@ class STEncoder(Encoder):
             return self
         settings = replace(self.settings, role=self.settings.query, query=None)
         twin = STEncoder(self.modality, self.running, self.parts, settings)
-        twin.trained_into = self.trained_into
+        twin.trained_into, twin.choice = self.trained_into, self.choice
         return twin
 
     @property
@@ -252,7 +253,8 @@ class STEncoder(Encoder):
 
         from multimodal.encoders._st_model import vectors
 
-        rows = torch.cat([vectors(self.running.model, one, self.settings.role) for one in batch["groups"]])
+        model, role, dtype = self.running.model, self.settings.role, self.runtime.cast
+        rows = torch.cat([vectors(model, one, role, dtype) for one in batch["groups"]])
         rows = rows[:, : self.settings.truncate_dim]
         owners = batch["owners"]
         n = int(owners.max()) + 1

@@ -65,7 +65,7 @@ class _Starter(Encoder):
         # BatchNorm counts its training batches in a buffer that no inference reads; it is not kept
         net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()} | _counters(net))
         self.runtime, self.device = runtime, runtime.torch_device
-        self.net = net.eval().requires_grad_(False).to(self.device, runtime.dtype)
+        self.net = net.eval().requires_grad_(False).to(self.device, runtime.cast)
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """The weights in half precision, exactly as they were shipped."""

@@ -147,6 +147,7 @@ def space_facts(space: Space) -> dict[str, Any]:
         "dim": space.dim,
         "fingerprint": space.fingerprint,
         "encoders": {str(modality): _encoder_facts(encoder) for modality, encoder in space.encoders.items()},
+        "runs": space.runs,
         "heads": heads,
         "card": space.card.to_dict() if space.card else None,
     }

@@ -63,12 +63,12 @@ def _model(name: str, how: dict[str, Any], json: bool) -> None:
     seconds = time.perf_counter() - began
     with console.working(f"testing {name}", quiet=json):
         check = space.check()
-    runtimes = {str(modality): encoder.runtime for modality, encoder in space.encoders.items()}
     if json:
-        runs = {key: f"{one.torch_device} {one.dtype}".replace("torch.", "") for key, one in runtimes.items()}
-        console.print_json(check.to_dict() | {"runs": runs, "load_seconds": round(seconds, 4)})
+        console.print_json(check.to_dict() | {"runs": space.runs, "load_seconds": round(seconds, 4)})
     else:
         _show(check, seconds)
+        for modality, runs in space.runs.items():
+            console.stdout().print(f"{modality} runs on {console.verbatim(runs)}", soft_wrap=True)
     if not check.ok:
         raise typer.Exit(console.FAILED)
 

@@ -16,6 +16,7 @@ from typing import Any
 from multimodal.core.card import Card
 from multimodal.core.encoder import ENCODERS_PACKAGE
 from multimodal.core.errors import InvalidInput, UnknownModel
+from multimodal.core.precision import settle
 from multimodal.core.runtime import Runtime
 from multimodal.core.space import Space
 from multimodal.core.storage import is_space
@@ -50,6 +51,7 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
     runtime = Runtime(**({"device": "auto"} | told))
     for encoder in space.encoders.values():
         vars(encoder).setdefault("runtime", runtime)  # where the family has not said so itself
+    settle(space.encoders.values())
     return space
 
 

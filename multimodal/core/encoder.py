@@ -36,6 +36,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from multimodal.core.errors import EncoderError, InvalidInput, UnsupportedModality
+from multimodal.core.precision import Choice
 from multimodal.core.runtime import Runtime
 from multimodal.core.types import Audio, Image, Item, Modality, Text, Video
 from multimodal.core.vectors import row_list
@@ -75,6 +76,16 @@ class Encoder(abc.ABC):
     runtime: Runtime = Runtime()
     """Where and how exactly it runs, as far as it was told. `load` and `Space.from_pretrained` set it."""
 
+    net: Any = None
+    """The torch module it runs, in `runtime.cast`, for precision="auto" to exchange layers of (`core.precision`); None
+    where there is none, and it stays as it is."""
+
+    exact_because: str | None = None
+    """Why precision="auto" must leave it in float32, where a trial would not show that."""
+
+    choice: Choice | None = None
+    """What precision="auto" came to; None where another precision was asked for."""
+
     takes: float | None = None
     """How much it takes in at once without cutting or averaging: seconds of sound, or (about) characters of text. An
     index cuts what is longer into parts. None where that is not known, or has no limit."""
@@ -109,6 +120,15 @@ class Encoder(abc.ABC):
         """The encoder of what searches, where that is not what is found: many text models put other words before a
         question than before what answers it. Itself unless a family says otherwise."""
         return self
+
+    @property
+    def runs(self) -> str:
+        """Where and how exactly it runs, in words: "cpu float32"."""
+        kind = str(self.runtime.cast).removeprefix("torch.")
+        if self.choice is None:
+            return f"{self.runtime.torch_device} {kind}"
+        kind = "bfloat16 matrices" if self.choice.bfloat16 else kind
+        return f"{self.runtime.torch_device} {kind} (auto: {self.choice.why})"
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -1,7 +1,8 @@
 """Runtime: where and how exactly a model runs. Not part of what it is: no option here changes a fingerprint.
 
 Exact and float32 (the default) give upstream's own numbers. bfloat16 *weights* (not autocast: under `inference_mode`
-its `F.linear` on a transposed view ran 20 times slower) are 4 times as fast on CPUs with AMX or AVX512-BF16.
+its `F.linear` on a transposed view ran 20 times slower) are 4 times as fast on CPUs with AMX or AVX512-BF16. "auto"
+takes them where that is fast and, for an encoder, where it turns no vector noticeably: see `core.precision`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Runtime:
     """How an encoder runs.
 
     device: as torch names it ("cpu", "cuda:1"), or "auto" for the accelerator if there is one.
-    precision: of the weights; "auto" is bfloat16 where the device computes it fast, else float32.
+    precision: of the weights; "bfloat16" casts the whole model; "auto" is bfloat16 where the device computes it fast
+        and, of an encoder, for its large matrices alone and only if a trial bears it out; else float32.
     decode: "exact" decodes pictures whole; "fast" lets JPEGs be decoded smaller, at least twice the size needed.
     Raises InvalidInput for another word, or a device torch does not know.
     """
@@ -49,12 +51,24 @@ class Runtime:
 
     @property
     def dtype(self) -> torch.dtype:
-        """torch.float32 or torch.bfloat16."""
+        """torch.float32 or torch.bfloat16: of a model that is cast as a whole, as a pipeline's decoder is."""
         import torch
 
         if self.precision == "auto":
-            return torch.bfloat16 if _bfloat16_is_fast(self.torch_device.type) else torch.float32
+            return torch.bfloat16 if self.is_bfloat16_fast else torch.float32
+        return self.cast
+
+    @property
+    def cast(self) -> torch.dtype:
+        """What an encoder is cast to as a whole: bfloat16 only where that was asked for by name."""
+        import torch
+
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+    @property
+    def is_bfloat16_fast(self) -> bool:
+        """Whether the device has instructions of its own for it."""
+        return _bfloat16_is_fast(self.torch_device.type)
 
 
 def _device(name: str) -> torch.device:

@@ -63,6 +63,11 @@ class Space:
         parts = sorted(f"{modality} {encoder.fingerprint}" for modality, encoder in self.encoders.items())
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
+    @property
+    def runs(self) -> dict[str, str]:
+        """Where and how exactly each encoder runs, in words, and why, where precision="auto" decided it."""
+        return {str(modality): encoder.runs for modality, encoder in self.encoders.items()}
+
     def encode(
         self, items: object, *, batch_size: int = 32, progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.card import Card
 from multimodal.core.encoder import ENCODERS_PACKAGE, Encoder, Saved
 from multimodal.core.errors import CorruptSpace, InvalidInput, UnknownModel
+from multimodal.core.precision import settle
 from multimodal.core.runtime import Runtime
 from multimodal.core.space import Head, Pair, Space
 from multimodal.core.types import Modality
@@ -82,6 +83,7 @@ def read_space(folder: str | os.PathLike[str], runtime: Runtime) -> dict[str, An
         encoders = [
             _read_encoder(source, Modality(key), saved, runtime) for key, saved in config["encoders"].items()
         ]
+        settle(encoders)
         heads = {_pair(head["pair"]): Head(**head["head"]) for head in config["heads"]}
         card = None if config["card"] is None else Card.from_dict(config["card"])
         return {"encoders": encoders, "head": heads, "name": config["name"], "card": card}

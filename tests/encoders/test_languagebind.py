@@ -20,8 +20,9 @@ from multimodal.encoders import _languagebind_checkpoint as checkpoint
 from multimodal.encoders import _languagebind_sound as sound
 from multimodal.encoders import languagebind
 from tests.core.loopback_hub import LoopbackHub, server
+from tests.encoders.promise import assert_kept, fast_bfloat16
 
-__all__ = ["server"]  # a fixture
+__all__ = ["fast_bfloat16", "server"]  # fixtures
 GOLDEN = Path(__file__).parent / "languagebind_golden"
 TINY = GOLDEN / "tiny-112mel"
 SAID = json.loads((GOLDEN / "golden.json").read_text())
@@ -191,6 +192,14 @@ def test_a_saved_space_loads_with_the_same_fingerprint_and_vectors(space, tmp_pa
     assert np.array_equal(
         again.encode([clip("short"), clip("long")]), space.encode([clip("short"), clip("long")])
     )
+
+
+def test_auto_keeps_its_promise(space, fast_bfloat16):
+    auto = mm.load(f"languagebind/{TINY}", device="cpu", precision="auto")
+    assert_kept(
+        space, auto, {"audio": [clip("short"), clip("long"), *(noise(n) for n in (9_000, 40_000, 200_000))]}
+    )
+    assert auto.encoders["audio"].choice.bfloat16
 
 
 def test_bfloat16_weights_change_a_vector_little_and_the_fingerprint_not_at_all(space, tmp_path):

@@ -19,9 +19,10 @@ import multimodal as mm
 from multimodal.core.errors import InvalidInput, MissingExtra, UnknownModel, UnsupportedModality
 from multimodal.encoders import _st_media as media
 from tests.core.loopback_hub import LoopbackHub, server
+from tests.encoders.promise import assert_kept, centred_cosine, fast_bfloat16
 from tests.encoders.st_models import Models
 
-__all__ = ["server"]  # a fixture
+__all__ = ["fast_bfloat16", "server"]  # fixtures
 TEXTS = ["a cat", "what is a rainbow, and where does it end?", "x", "the same words " * 12]
 RNG = np.random.default_rng(21)
 
@@ -334,6 +335,33 @@ def test_only_a_clip_has_a_head(load, upstream):
     )
     logits = torch.from_numpy(rows) * by_hand[0].model.logit_scale.exp()
     assert np.abs(space.probabilities(seen, TEXTS) - logits.softmax(1).detach().numpy()).max() <= 1e-5
+
+
+KINDS = [
+    "mean",
+    "normalised",
+    "dense",
+    "last",
+    "weighted",
+    "static",
+    "prompted",
+    "passages",
+    "router",
+    "two_towers",
+]
+
+
+@pytest.mark.parametrize("name", [*KINDS, "clip", "old_clip", "clap", "ast", "qwen"])
+def test_auto_keeps_its_promise(name, models, load, fast_bfloat16):
+    options = {"prompt": "document"} if name == "router" else {}
+    exact = load(name, **options)
+    auto = mm.load(f"st/{models(name)}", device="cpu", precision="auto", **options)
+    media = {"image": pictures(), "audio": [sound(n, 48_000) for n in (20_000, 44_000, 30_000)]}
+    frames = [mm.Video(RNG.integers(0, 256, (4, 40, 40, 3), dtype=np.uint8), fps=4) for _ in range(3)]
+    assert_kept(exact, auto, {"text": TEXTS, "video": frames} | media)
+    if name == "router":
+        assert centred_cosine(exact.for_queries.encode(TEXTS), auto.for_queries.encode(TEXTS)) >= 0.999
+        assert auto.for_queries.encoders["text"].choice is auto.encoders["text"].choice
 
 
 @pytest.mark.parametrize("name", ["mean", "dense", "static", "clip", "qwen"])

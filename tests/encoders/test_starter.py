@@ -12,6 +12,9 @@ import multimodal as mm
 from multimodal.core.paths import assets
 from multimodal.encoders import _starter_features as features
 from multimodal.encoders._starter_nets import MAX_TOKENS, N_MELS
+from tests.encoders.promise import assert_kept, fast_bfloat16
+
+__all__ = ["fast_bfloat16"]  # a fixture
 
 STARTER, GALLERY = assets() / "starter", assets() / "gallery"
 RNG = np.random.default_rng(5)
@@ -43,6 +46,16 @@ MIXED = {
     "image": [speckles(64, 64), speckles(480, 640), speckles(9, 200)],
     "audio": [noise(400), noise(16_000), noise(150_000)],
 }
+
+
+def test_auto_keeps_its_promise(fast_bfloat16):
+    pictures = [
+        mm.Image(one) for one in sorted((GALLERY / "pictures").iterdir()) if one.suffix in (".png", ".jpg")
+    ]
+    sounds = [mm.Audio(one) for one in sorted((GALLERY / "sounds").glob("*.flac"))]
+    auto, exact = (mm.load("starter", device="cpu", precision=one) for one in ("auto", "float32"))
+    assert len(pictures) > 3 and len(sounds) > 3
+    assert_kept(exact, auto, {"text": MIXED["text"], "image": pictures, "audio": sounds + MIXED["audio"]})
 
 
 def test_it_has_three_modalities_in_256_numbers(space):
