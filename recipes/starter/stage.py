@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -42,6 +42,9 @@ class Stage:
     artists: int
     backgrounds: Tensor
     generator: torch.Generator
+    scales: dict[int, tuple[float, float]] = field(
+        default_factory=lambda: SCALES
+    )  # of single things, by size
 
     def draw(
         self,
@@ -88,8 +91,8 @@ class Stage:
     ) -> Tensor:
         """Glyphs scaled, turned and moved on a transparent canvas: premultiplied (n, 4, side, side)."""
         count, generator = len(glyphs), self.generator
-        low = torch.tensor([SCALES[thing.size][0] for thing in things])
-        high = torch.tensor([SCALES[thing.size][1] for thing in things])
+        low = torch.tensor([self.scales[thing.size][0] for thing in things])
+        high = torch.tensor([self.scales[thing.size][1] for thing in things])
         low, high = torch.where(pairs, PAIR_SCALE[0], low), torch.where(pairs, PAIR_SCALE[1], high)
         scale = low + (high - low) * torch.rand(count, generator=generator)
         angle = uniform(count, -0.3, 0.3, generator) * jitter

@@ -1,0 +1,129 @@
+"""Pictures out of vectors of a shared space, as a pipeline of diffusers: a rectified flow in an autoencoder's latents.
+
+`transformer` (Flux's single-stream blocks) reads a vector twice, as a token beside the picture's and in every
+modulation; `vae` turns 64x64 pixels, as blocks of 4x4, into 8x8 latents and back; `scheduler` walks from noise to the
+picture in straight steps (Liu et al. 2022; Lipman et al. 2022). It knows neither words nor modalities. The folder is
+diffusers' own: `SpacePicturePipeline.from_pretrained(folder)` reads it, and so does each part's class by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor
+from torch.nn import functional as F
+
+SIDE = 64  # pixels
+BLOCK = 4  # pixels a side that are one position of the autoencoder's input
+PATCH = 2  # latents a side that are one token
+LATENT = SIDE // 8
+STEPS, GUIDANCE = 16, 2.0
+
+Told = Callable[[int, int], object]
+
+
+def tokens_of(latents: Tensor) -> Tensor:
+    """(n, c, 8, 8) -> (n, 16, 4 c)."""
+    return F.pixel_unshuffle(latents, PATCH).flatten(2).transpose(1, 2)
+
+
+def latents_of(tokens: Tensor) -> Tensor:
+    """The way back."""
+    side = LATENT // PATCH
+    return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (side, side)), PATCH)
+
+
+def places(device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Where the vector's token and the picture's stand, for the rotary positions: (1, 3) and (16, 3)."""
+    row = torch.arange(LATENT // PATCH, device=device)
+    down, across = torch.meshgrid(row, row, indexing="ij")
+    places = torch.stack([torch.zeros_like(down), down, across], dim=-1).reshape(-1, 3)
+    return torch.zeros(1, 3, device=device), places.float()
+
+
+def velocity(transformer: Any, tokens: Tensor, vectors: Tensor, sigmas: Tensor) -> Tensor:
+    """What the flow says at noise levels sigmas (n,) in [0, 1]: noise minus picture, like tokens."""
+    beside, own = places(tokens.device)
+    return transformer(
+        hidden_states=tokens, encoder_hidden_states=vectors[:, None], pooled_projections=vectors, timestep=sigmas,
+        txt_ids=beside, img_ids=own, return_dict=True,
+    ).sample  # fmt: skip
+
+
+class SpacePicturePipeline(DiffusionPipeline):  # type: ignore[misc]
+    """transformer: FluxTransformer2DModel. vae: AutoencoderKL. scheduler: FlowMatchEulerDiscreteScheduler."""
+
+    model_cpu_offload_seq = "transformer->vae"
+
+    def __init__(self, transformer: Any, vae: Any, scheduler: Any) -> None:
+        super().__init__()
+        self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler)
+
+    @property
+    def dim(self) -> int:
+        """Of the vectors."""
+        return int(self.transformer.config.joint_attention_dim)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        vectors: Tensor,
+        generators: Sequence[torch.Generator],
+        *,
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
+        pictures: Tensor | None = None,
+        strength: float = 1.0,
+        negative: Tensor | None = None,
+        told: Told | None = None,
+    ) -> Tensor:
+        """vectors (n, dim) unit rows, one generator each -> (n, 3, 64, 64) in [0, 1].
+
+        guidance: how far to go from what is drawn of nothing (or of `negative`, (dim,)) towards the vector; 1 is as
+        trained. pictures (n, 3, 64, 64) in [0, 1]: where to begin, with `strength` of the way still to go.
+        """
+        device, dtype = self.transformer.device, self.transformer.dtype
+        channels = int(self.vae.config.latent_channels)
+        shape = (channels, LATENT, LATENT)
+        noise = torch.stack([torch.randn(shape, generator=one, device=one.device) for one in generators])
+        tokens = tokens_of(noise.to(device))
+        self.scheduler.set_timesteps(steps, device=device)
+        sigmas = self.scheduler.sigmas
+        first = 0
+        if pictures is not None:
+            first = min(steps - 1, int((sigmas > strength).sum()))
+            begun = tokens_of(self.encode(pictures))
+            tokens = sigmas[first] * tokens + (1 - sigmas[first]) * begun
+            self.scheduler.set_begin_index(first)
+        vectors = vectors.to(device, torch.float32)
+        away = torch.zeros_like(vectors) if negative is None else negative.to(vectors).expand_as(vectors)
+        for number in range(first, steps):
+            level = sigmas[number].expand(len(tokens)).to(dtype)
+            if guidance == 1:
+                slope = velocity(self.transformer, tokens.to(dtype), vectors.to(dtype), level).float()
+            else:
+                both = torch.cat([vectors, away]).to(dtype)
+                slope = velocity(
+                    self.transformer, tokens.repeat(2, 1, 1).to(dtype), both, level.repeat(2)
+                ).float()
+                towards, from_ = slope.chunk(2)
+                slope = from_ + guidance * (towards - from_)
+            tokens = self.scheduler.step(slope, self.scheduler.timesteps[number], tokens, return_dict=False)[
+                0
+            ]
+            if told is not None:
+                told(number + 1 - first, steps - first)
+        return self.decode(latents_of(tokens))
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """(n, 3, 64, 64) in [0, 1] -> latents (n, c, 8, 8) of mean 0 and deviation 1."""
+        blocks = F.pixel_unshuffle(pictures.to(self.vae.device, self.vae.dtype) * 2 - 1, BLOCK)
+        return self.vae.encode(blocks).latent_dist.mean.float()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The way back."""
+        blocks = self.vae.decode(latents.to(self.vae.dtype)).sample.float()
+        return (F.pixel_shuffle(blocks, BLOCK) / 2 + 0.5).clamp(0, 1)

@@ -1,0 +1,83 @@
+"""`python -m recipes.starter.draw --work …`: the generator of the finished starter space, in two hours of one core.
+
+Gathers what it learns from, trains the autoencoder and then the flow, writes both as diffusers does, judges the
+drawings and lays out a sheet of them. Steps whose output exists are passed over, and training goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from multimodal.core.space import Space
+from multimodal.pipelines._generation_space_pipe import SpacePicturePipeline
+from recipes.starter import draw_data, draw_sheet, judge_draw, train_draw, train_draw_codec
+
+HERE = Path(__file__).parent
+ASSETS = HERE.parent.parent / "assets" / "starter"
+
+
+def assembled(work: Path) -> Any:
+    """The pipeline of what was trained, in float32."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    codec, flow = train_draw_codec.codec(), train_draw.flow()
+    codec.load_state_dict(torch.load(work / "draw_codec.pt", weights_only=True))
+    flow.load_state_dict(torch.load(work / "draw_flow.pt", weights_only=True))
+    pipe = SpacePicturePipeline(flow.eval(), codec.eval(), FlowMatchEulerDiscreteScheduler(shift=1.0))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def export(work: Path, space: Path, folder: Path) -> None:
+    """The folder as diffusers writes it, in half precision, and draw.json, which says what space it is for."""
+    scratch = folder.with_suffix(".tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    assembled(work).to(torch.float16).save_pretrained(scratch, safe_serialization=True)
+    encoders = Space.from_pretrained(space, device="cpu").encoders
+    about = {
+        "format": 1,
+        "encoders": {str(modality): encoder.fingerprint for modality, encoder in encoders.items()},
+    }
+    (scratch / "draw.json").write_text(json.dumps(about, indent=1) + "\n")
+    for file in scratch.rglob("*"):
+        if file.is_file():
+            file.chmod(0o644)
+    shutil.rmtree(folder, ignore_errors=True)
+    scratch.rename(folder)
+
+
+def main() -> None:
+    """All steps in order."""
+    parser = argparse.ArgumentParser(prog="recipes.starter.draw", description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=HERE / "runs", help="where data and checkpoints go")
+    parser.add_argument("--space", type=Path, default=ASSETS, help="the finished space")
+    parser.add_argument(
+        "--output", type=Path, default=ASSETS / "decoders" / "draw", help="where the generator goes"
+    )
+    parser.add_argument("--codec-minutes", type=float, default=14)
+    parser.add_argument("--minutes", type=float, default=62)
+    parser.add_argument("--threads", type=int, default=1)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    work: Path = asked.work
+    draw_data.gather(asked.space, work)
+    if not (work / "draw_codec.pt").exists():
+        train_draw_codec.run(work, minutes=asked.codec_minutes)
+    if not (work / "draw_flow.pt").exists():
+        train_draw.run(work, minutes=asked.minutes)
+    export(work, asked.space, asked.output)
+    judge = judge_draw.Judge.open(assembled(work), asked.space, work)
+    text = json.dumps(judge_draw.everything(judge), indent=1, ensure_ascii=False) + "\n"
+    (asked.output / "figures.json").write_text(text)
+    print(text)
+    draw_sheet.run(judge, asked.output / "sheet.png")
+
+
+if __name__ == "__main__":
+    main()
