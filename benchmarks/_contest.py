@@ -61,10 +61,10 @@ class Contest:
         found["gflop each"] = round(self.gflop(folder, asked.small), 3)
         found["gemm gflop/s"].append(_peaks(asked.cores))
         left = range(len(found["rounds"]), asked.rounds)[: asked.at_most]
-        self._rounds(found, asked, folder, [(at, parted(inputs, asked.rounds)[at]) for at in left])
         found["measured"].append(datetime.date.today().isoformat())
-        conclude(found, self)
-        _keep(found, asked)
+        self._rounds(found, asked, folder, [(at, parted(inputs, asked.rounds)[at]) for at in left])
+        show(found)
+        draw(found, asked.results / f"{asked.title}.png")
         return found
 
     def _rounds(
@@ -93,8 +93,10 @@ class Contest:
                 done, like = self._round(number, part, there, scratch)
                 found["rounds"].append({name: one._asdict() for name, one in done.items()})
                 found["likeness by round"].append(like)
-                print(f"round {number + 1} of {asked.rounds}: " + ", ".join(
-                    f"{name} {one.rate(found['rates by']):.1f}/s" for name, one in done.items()), file=sys.stderr)  # fmt: skip
+                conclude(found, self)  # after each, so that a run that is stopped loses no more than one
+                keep(found, asked.results, asked.title)
+                rates = (f"{name} {one.rate(found['rates by']):.1f}/s" for name, one in done.items())
+                print(f"round {number + 1} of {asked.rounds}: {', '.join(rates)}", file=sys.stderr)
 
     def _round(
         self, number: int, part: Sequence[Any], there: dict[str, Contender], scratch: Path
@@ -129,6 +131,8 @@ def conclude(found: dict[str, Any], contest: Contest) -> None:
         several = [one[name] for one in found["likeness by round"] if name in one]
         if several:
             figures["likeness"] = over_rounds(several)
+    got = [one.core_s / one.seconds for each in rounds for one in each.values()]
+    found["of a core, while it worked"] = round(statistics.median(got), 2)
     found["summary"] = table
     found["roofline"] = {
         f"{kind}, {contest.unit} a second": peak / found["gflop each"] for kind, peak in peaks.items()
@@ -191,12 +195,6 @@ def _peaks(cores: int) -> dict[str, float]:
     )
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return dict(json.loads(ran.stdout))
-
-
-def _keep(found: dict[str, Any], asked: argparse.Namespace) -> None:
-    keep(found, asked.results, asked.title)
-    show(found)
-    draw(found, asked.results / f"{asked.title}.png")
 
 
 def keep(found: dict[str, Any], folder: Path, title: str) -> None:

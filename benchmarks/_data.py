@@ -26,13 +26,14 @@ CLIP_HZ = 48_000
 CLIP_SECONDS = (1.0, 10.0)
 CAPTION_WORDS = (3, 60)
 
-KINDS = "a two three several some many old young small large red blue green wet broken painted wooden bright".split()
-THINGS = (
-    "dog cat horse man woman child boat car bicycle train tree house mountain river beach kitchen table chair window "
-    "street market bridge church garden bird apple cake bottle umbrella kite lamp guitar ball computer phone bear"
-).split()
-DOINGS = "sits stands runs sleeps waits plays jumps looks shines lies hangs leans floats drives falls turns".split()
-PLACES = "on in near behind under beside above across from along by".split()
+WORDS = {
+    "kinds": "a two three several some many old young small large red blue green wet broken painted wooden bright",
+    "things": "dog cat horse man woman child boat car bicycle train tree house mountain river beach kitchen table "
+    "chair window street market bridge church garden bird apple cake bottle umbrella kite lamp guitar ball bear",
+    "doings": "sits stands runs sleeps waits plays jumps looks shines lies hangs leans floats drives falls turns",
+    "places": "on in near behind under beside above across from along by",
+}
+ORDER = ("kinds", "things", "doings", "places", "kinds", "things", "and")
 
 
 def photos(folder: Path, n: int, *, small: bool = False) -> list[str]:
@@ -103,14 +104,13 @@ def captions(n: int, seed: int = 0) -> list[str]:
     """n captions, most of 8 to 15 words as in COCO, some of up to 60; no two are equal."""
     rng = np.random.default_rng(seed)
     low, high = CAPTION_WORDS
+    known = {kind: words.split() for kind, words in WORDS.items()} | {"and": ["and"]}
     found: dict[str, None] = {}
     while len(found) < n:
         length = int(np.clip(round(rng.lognormal(2.4, 0.5)), low, high))
-        words: list[str] = []
-        while len(words) < length:
-            words += [rng.choice(KINDS), rng.choice(THINGS), rng.choice(DOINGS), rng.choice(PLACES), "the",
-                      rng.choice(KINDS), rng.choice(THINGS), "and"]  # fmt: skip
-        found[" ".join(words[:length]).capitalize() + "."] = None
+        chosen = [known[ORDER[at % len(ORDER)]] for at in range(length)]
+        words = [some[int(rng.random() * len(some))] for some in chosen]
+        found[" ".join(words).capitalize() + "."] = None
     return list(found)
 
 

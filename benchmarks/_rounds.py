@@ -96,8 +96,8 @@ def parted(inputs: Sequence[Any], n: int) -> list[list[Any]]:
 
 
 def summary(rounds: Sequence[Round], references: Iterable[str], by: str) -> dict[str, dict[str, Any]]:
-    """{contender: its median rates, the slowest and fastest, its peak memory, and the median of its rate by that of each
-    reference}. by: the kind of seconds; see Timed."""
+    """{contender: its median rates, the slowest and fastest, its peak memory, and the median of its rate by that of
+    each reference}. by: the kind of seconds; see Timed."""
     found: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(name for one in rounds for name in one):
         mine = [one[name] for one in rounds if name in one]

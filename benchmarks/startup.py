@@ -48,7 +48,7 @@ class Start(NamedTuple):
 def start(code: str) -> Start | None:
     """Runs code in a new Python on one core -> what it took; None if a package is missing."""
     timed = PIN + WRAPPED.format(code)
-    report = "import resource as r, sys; u = r.getrusage(r.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime, u.ru_maxrss)"
+    report = "import resource as r; u = r.getrusage(r.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime, u.ru_maxrss)"
     outer = (
         "import subprocess, sys, time; t = time.perf_counter(); "
         f"c = subprocess.run([sys.executable, '-c', {timed!r}], stdout=subprocess.DEVNULL).returncode; "

@@ -1,0 +1,216 @@
+"""The harness of the benchmarks: what it reckons, on rounds reckoned by hand, and one that really runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import search, startup
+from benchmarks._contest import conclude
+from benchmarks._data import captions, clustered, photos
+from benchmarks._likeness import likeness, over_rounds
+from benchmarks._machine import flops, gemm_gflops, hardware
+from benchmarks._models import as_open_clip
+from benchmarks._report import lines
+from benchmarks._rounds import Contender, ContenderFailed, Timed, parted, ratio, summary, turns
+from benchmarks.captions import CONTEST
+from benchmarks.images import image_gflop
+
+# The rates are 10, 20, 5 and 20, 30, 40 a second; in core seconds twice that
+ROUNDS = [
+    {"slow": Timed(10, 1.0, 0.5, 100.0), "fast": Timed(10, 0.5, 0.25, 50.0)},
+    {"slow": Timed(20, 1.0, 0.5, 120.0), "fast": Timed(30, 1.0, 0.5, 60.0)},
+    {"slow": Timed(5, 1.0, 0.5, 110.0), "fast": Timed(40, 1.0, 0.5, 55.0)},
+]
+
+
+def test_a_summary_holds_medians_the_spread_and_the_highest_peak() -> None:
+    slow = summary(ROUNDS, ["slow"], "seconds")["slow"]
+    assert slow == {
+        "a second": 10, "a core second": 20, "slowest round": 5, "fastest round": 20, "peak_mb": 120.0,
+        "ratios": {"slow": 1.0},
+    }  # fmt: skip
+
+
+def test_a_ratio_is_taken_within_each_round_and_not_between_medians() -> None:
+    assert ratio(ROUNDS, "fast", "slow", "seconds") == 2.0  # of 2, 1.5 and 8; the medians' own would be 3
+    assert ratio(ROUNDS, "slow", "fast", "core_s") == 0.5
+    assert ratio(ROUNDS, "fast", "nobody", "seconds") is None
+
+
+def test_who_joined_later_is_compared_only_where_both_ran() -> None:
+    rounds = [ROUNDS[0], {**ROUNDS[1], "late": Timed(60, 1.0, 1.0, 1.0)}]
+    assert ratio(rounds, "late", "slow", "seconds") == 3.0
+    assert summary(rounds, ["slow"], "seconds")["late"]["a second"] == 60
+
+
+def test_each_contender_is_first_once_in_as_many_rounds() -> None:
+    names = ["a", "b", "c"]
+    assert [turns(names, number)[0] for number in range(3)] == names
+    assert all(sorted(turns(names, number)) == names for number in range(7))
+
+
+def test_parts_hold_every_input_once() -> None:
+    parts = parted(range(10), 4)
+    assert sorted(one for part in parts for one in part) == list(range(10))
+    assert {len(part) for part in parts} == {2, 3}
+
+
+def test_likeness_forgives_length_and_tells_a_turned_row() -> None:
+    rows = np.random.default_rng(0).standard_normal((50, 16)).astype(np.float32) + 3
+    same = likeness(7 * rows, rows)
+    assert same["least centred cosine"] == pytest.approx(1) and same["largest difference"] < 1e-6
+    turned = rows.copy()
+    turned[5] = rows[6]
+    found = likeness(turned, rows)
+    one, other = (rows[at] / np.linalg.norm(rows[at]) for at in (6, 5))
+    mean = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).mean(0)
+    expected = (one - mean) @ (other - mean) / np.linalg.norm(one - mean) / np.linalg.norm(other - mean)
+    assert found["least centred cosine"] == pytest.approx(expected, abs=1e-5)
+    assert found["median centred cosine"] == pytest.approx(1)
+    assert over_rounds([same, found])["least centred cosine"] == found["least centred cosine"]
+
+
+def test_a_share_of_the_peak_is_work_done_by_work_possible() -> None:
+    found = {
+        "rates by": "core_s", "hardware": {"flags": ["avx512_bf16"]}, "gflop each": 2.0, "likeness by round": [{}],
+        "gemm gflop/s": [{"float32": 100.0, "bfloat16": 400.0}], "rounds": [{"multimodal, bfloat16":
+        Timed(10, 1.0, 0.1, 5.0)._asdict(), "txtai": Timed(10, 1.0, 1.0, 5.0)._asdict()}],
+    }  # fmt: skip
+    conclude(found, CONTEST)
+    assert found["summary"]["multimodal, bfloat16"]["share of peak"] == pytest.approx(0.5)
+    assert found["summary"]["txtai"]["share of peak"] == pytest.approx(0.2)
+    assert found["roofline"]["float32, captions a second"] == 50
+    told = found | {
+        "unit": "captions", "cores": 1, "benchmark": "captions", "n": 10, "left out": {"x": "y"},
+        "hardware": hardware(), "versions": {},
+    }  # fmt: skip
+    text = "\n".join(lines(told))
+    assert "50 % of bfloat16" in text and "Left out: x, y is not installed." in text
+    assert "a contender had 0.55 of its core" in text
+
+
+def test_vit_b_32_costs_what_torch_counts() -> None:
+    """8.7 GFLOP (4.4 GMAC, Radford et al. 2021 and open_clip's own table)."""
+    import open_clip
+    import torch
+
+    with torch.device("meta"):
+        visual = open_clip.model.CLIP(32, {"image_size": 64, "layers": 2, "width": 64, "head_width": 64,
+                                           "patch_size": 32}, {"layers": 1, "width": 8, "heads": 1}).visual  # fmt: skip
+        pixels = torch.zeros(1, 3, 64, 64)
+    visual.train()  # else torch's fused attention hides what it computes
+    counted = flops(lambda: visual(pixels)) / 1e9
+    assert image_gflop("tiny") == pytest.approx(counted, rel=0.05)
+    assert image_gflop("ViT-B/32") == pytest.approx(8.8, rel=0.02)
+
+
+def test_the_peak_of_a_product_is_a_speed() -> None:
+    found = gemm_gflops(side=128)
+    assert set(found) == {"float32", "bfloat16"} and all(one > 0 for one in found.values())
+
+
+def test_weights_go_over_to_open_clip_whole() -> None:
+    import open_clip
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
+    tower = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 1}
+    text = tower | {"vocab_size": 100, "max_position_embeddings": 8, "eos_token_id": 99}
+    config = CLIPConfig(
+        projection_dim=16, text_config=text, vision_config=tower | {"image_size": 64, "patch_size": 32}
+    )
+    theirs = CLIPModel(config).eval()
+    ours = open_clip.model.CLIP(
+        16, {"image_size": 64, "layers": 2, "width": 64, "head_width": 64, "patch_size": 32},
+        {"context_length": 8, "vocab_size": 100, "width": 64, "heads": 1, "layers": 2}, quick_gelu=True,
+    ).eval()  # fmt: skip
+    ours.load_state_dict(as_open_clip(theirs.state_dict()))
+    pixels, tokens = torch.randn(2, 3, 64, 64), torch.tensor([[1, 2, 99, 0, 0, 0, 0, 0]])
+    with torch.no_grad():
+        pictures, texts = theirs.get_image_features(pixels), theirs.get_text_features(tokens)
+        for one, other in ((pictures, ours.encode_image(pixels)), (texts, ours.encode_text(tokens))):
+            one = getattr(one, "pooler_output", one)
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_inputs_are_the_same_each_time_and_mixed(tmp_path: Path) -> None:
+    assert captions(50) == captions(50) and len(set(captions(500))) == 500
+    lengths = [len(one.split()) for one in captions(500)]
+    assert min(lengths) < 6 and max(lengths) > 25 and 8 <= np.median(lengths) <= 15
+    made = photos(tmp_path / "a", 4, small=True)
+    again = photos(tmp_path / "b", 4, small=True)
+    assert [Path(one).read_bytes() for one in made] == [Path(one).read_bytes() for one in again]
+    assert len({Path(one).stem.split("-")[1] for one in made}) > 1
+
+
+def test_the_nearest_are_those_of_brute_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, asked = clustered(tmp_path, 700, 16, 5)
+    rows, queries = np.load(base), np.load(asked)
+    monkeypatch.setattr(search, "WRITTEN_AT_ONCE", 90)
+    found = search.nearest(rows, queries)
+    right = np.argsort(-(queries @ rows.T), 1)[:, :10]
+    assert search.recall(found, right) == 1
+    assert search.recall(right[:, ::-1], right) == 1  # the order does not matter
+    assert search.recall(np.full_like(right, -1), right) == 0
+
+
+def test_a_contender_that_lacks_its_package_is_told_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lacking.py").write_text(
+        "def one(folder):\n    import no_such_peer\nCONTENDERS = {'one': one}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
+    with Contender("lacking", "one", 1, tmp_path, tmp_path) as one:
+        one.ready()
+    assert one.missing == "no_such_peer"
+
+
+def test_a_contender_that_breaks_ends_the_run_with_what_it_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "breaking.py").write_text(
+        "def one(folder):\n    def work(inputs, out):\n        raise ValueError('too hot')\n    return work\n"
+        "CONTENDERS = {'one': one}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
+    with Contender("breaking", "one", 1, tmp_path, tmp_path) as one:
+        one.ready()
+        with pytest.raises(
+            ContenderFailed, match=r"one ended with code 1; it said:[\s\S]*ValueError: too hot"
+        ):
+            one.do([1], tmp_path / "out", keep=False)
+
+
+def test_a_start_is_measured_and_a_missing_package_is_none() -> None:
+    took = startup.start("pass")
+    assert took is not None and 0 < took.core_s < took.seconds * 4 and took.peak_mb > 1
+    assert startup.start("import no_such_peer") is None
+    with pytest.raises(RuntimeError, match="'1/0' ended with 1"):
+        startup.start("1/0")
+
+
+def test_a_small_search_runs_to_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [
+        "--small",
+        "--kinds",
+        "clustered",
+        "--only",
+        "numpy",
+        "multimodal",
+        "--data",
+        str(tmp_path / "data"),
+    ]
+    found = search.main([*argv, "--results", str(tmp_path / "results")])
+    kept = json.loads((tmp_path / "results/search-clustered-2000-small.json").read_text())
+    assert kept["summary"]["numpy"]["recall@10"] == 1
+    assert kept["summary"]["multimodal"]["recall@10"] >= 0.99
+    assert kept["summary"]["multimodal"]["ratios"]["numpy"] > 0
+    assert len(kept["rounds"]) == 2 and kept["versions"]["python"] == sys.version.split()[0]
+    assert found["summary"] == kept["summary"]
+    assert "| multimodal |" in capsys.readouterr().out
