@@ -71,6 +71,15 @@ def parse(rest: str) -> Address:
     raise UnknownModel(unknown_tag(model, pretrained))
 
 
+def anywhere(address: Address) -> str | None:
+    """What `load` takes for something of one's own, from any working directory; None for what has a name."""
+    if isinstance(address, Folder):
+        return f"openclip/{FOLDER}{address.path.absolute()}"
+    if isinstance(address, WeightsFile):
+        return f"openclip/{address.model}:{address.path.absolute()}"
+    return None
+
+
 def tag_of(model: str, tag: str) -> dict[str, Any]:
     """What open_clip knows of a pretrained tag; {} if it has no such tag."""
     import open_clip

@@ -51,4 +51,4 @@ def load(
         "device": device, "precision": precision, "decode": decode, "offline": offline,
     }  # fmt: skip
     both = catalog.load(EYES, **how) | catalog.load(EARS, **how)
-    return Space(both.encoders, both.heads, name="clip-audio-l14", card=CARDS[0])
+    return Space(both.encoders, both.heads, name="clip-audio-l14", card=CARDS[0], commits=both.commits)

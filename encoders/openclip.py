@@ -61,8 +61,10 @@ def load(
     from multimodal.encoders._openclip_checkpoint import Said, resolve
 
     said = Said(preprocess, like, quick_gelu)
-    checkpoint = resolve(names.parse(rest), said, revision=revision, offline=offline)
+    found = names.parse(rest)
+    checkpoint = resolve(found, said, revision=revision, offline=offline)
     space = _space(checkpoint, runtime, trained_into or checkpoint.home)
+    space.address = names.anywhere(found)
     space.name = checkpoint.home or f"openclip/{rest}"
     space.card = next((card for card in CARDS if card.name == space.name), None)
     return space

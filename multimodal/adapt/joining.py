@@ -32,6 +32,7 @@ def joined(
         heads |= {(modality, other): Head(scale) for other in b.modalities}
     name = f"{b.name} + {', '.join(maps)} of {a.name}"
     space = Space(encoders, heads, name=name, card=_card(a, b, over, tuple(maps), name))
+    space.commits = a.commits | b.commits
     space.address = None if folder is None else str(folder.resolve())
     return space
 

@@ -148,6 +148,7 @@ def space_facts(space: Space) -> dict[str, Any]:
         "fingerprint": space.fingerprint,
         "encoders": {str(modality): _encoder_facts(encoder) for modality, encoder in space.encoders.items()},
         "runs": space.runs,
+        "commits": space.commits,
         "heads": heads,
         "card": space.card.to_dict() if space.card else None,
     }

@@ -64,11 +64,14 @@ def _model(name: str, how: dict[str, Any], json: bool) -> None:
     with console.working(f"testing {name}", quiet=json):
         check = space.check()
     if json:
-        console.print_json(check.to_dict() | {"runs": space.runs, "load_seconds": round(seconds, 4)})
+        how = {"runs": space.runs, "commits": space.commits, "load_seconds": round(seconds, 4)}
+        console.print_json(check.to_dict() | how)
     else:
         _show(check, seconds)
         for modality, runs in space.runs.items():
             console.stdout().print(f"{modality} runs on {console.verbatim(runs)}", soft_wrap=True)
+        for repo, commit in space.commits.items():
+            console.stdout().print(f"from {console.verbatim(repo)} at commit {commit}", soft_wrap=True)
     if not check.ok:
         raise typer.Exit(console.FAILED)
 

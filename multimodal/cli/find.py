@@ -152,7 +152,10 @@ def _space(index: Path, name: str | None, how: dict[str, Any]) -> Space | str | 
     from multimodal.core.catalog import load
     from multimodal.index.store import Store
 
-    return load(name or Store.open(index.expanduser().absolute()).about.address, **how)
+    if name:
+        return load(name, **how)
+    about = Store.open(index.expanduser().absolute()).about
+    return load(about.address, **(about.options | how))
 
 
 def metadata_of(pairs: list[str] | None) -> dict[str, Any]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import json
 import os
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from multimodal.core import _hub_record
 from multimodal.core.card import Card
 from multimodal.core.encoder import ENCODERS_PACKAGE
 from multimodal.core.errors import InvalidInput, UnknownModel
@@ -22,6 +24,7 @@ from multimodal.core.space import Space
 from multimodal.core.storage import is_space
 
 FOLDER_PREFIXES = ("./", "../", "/", "~", ".\\", "..\\")
+HOW = {"device", "precision", "decode", "offline", "trust_remote_code"}  # options that are no part of a model
 ACCEPTED = "load takes 'starter', '<family>/<model>', or a folder as './my-space' or a Path"
 
 
@@ -31,7 +34,8 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
     "starter" is the model that ships inside. "family/rest" is loaded by `encoders/<family>.py`. A Path,
     or a str that begins like one ("./my-space", "/…", "~/…"), is a folder written by `Space.save_pretrained`. Options
     go to either: `device="auto"`, `precision="float32"`, `decode="exact"` (see `core.runtime.Runtime`), `offline=True`
-    for nothing from the network, and a family's own. Each call loads anew. Raises UnknownModel with close matches.
+    for nothing from the network, and a family's own. Each call loads anew. The space remembers how to load it again:
+    `address`, `options` and, of what came from a hub, `commits`. Raises UnknownModel with close matches.
     """
     if isinstance(name, os.PathLike):
         return _from_folder(os.fspath(name), options)
@@ -43,16 +47,40 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
     if family not in families():
         raise UnknownModel(_unknown(name, family))
     load_it = importlib.import_module(f"{ENCODERS_PACKAGE}.{family.replace('-', '_')}").load
-    if "offline" not in inspect.signature(load_it).parameters:
+    takes = inspect.signature(load_it).parameters
+    if "offline" not in takes:
         options.pop("offline", None)  # a family that never fetches anything need not know the word
-    space: Space = load_it(rest, **options)
-    space.address = name
+    with _hub_record.commits() as commits:
+        space: Space = load_it(rest, **options)
+    space.commits |= commits
+    space.address = space.address or _anywhere(family, rest)
+    space.options = _kept(options)
+    if "revision" in takes and len(commits) == 1:
+        space.options["revision"] = next(iter(commits.values()))
     told: dict[str, Any] = {key: options[key] for key in ("device", "precision", "decode") if key in options}
     runtime = Runtime(**({"device": "auto"} | told))
     for encoder in space.encoders.values():
         vars(encoder).setdefault("runtime", runtime)  # where the family has not said so itself
     settle(space.encoders.values())
     return space
+
+
+def _anywhere(family: str, rest: str) -> str:
+    """An address that means the same from another working directory."""
+    if rest in (".", "..") or rest.startswith(FOLDER_PREFIXES):
+        rest = str(Path(rest).expanduser().absolute())
+    return f"{family}/{rest}" if rest else family
+
+
+def _kept(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the options of `load`, those that make a space what it is, as JSON values. Code of a repository's own is not
+    trusted again because it once was."""
+
+    def plain(value: object) -> object:
+        return dict(value) if isinstance(value, Mapping) else str(value)
+
+    kept = {key: value for key, value in options.items() if key not in HOW and value is not None}
+    return dict(json.loads(json.dumps(kept, default=plain)))
 
 
 def _from_folder(folder: str, options: dict[str, Any]) -> Space:

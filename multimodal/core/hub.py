@@ -19,11 +19,12 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from multimodal.core import _hub_cache as cache
 from multimodal.core import _hub_fetch as fetch
+from multimodal.core import _hub_record as record
 from multimodal.core._hub_cache import Address, is_offline
 from multimodal.core._hub_errors import is_gone
 from multimodal.core._hub_tensors import load_tensors
@@ -43,6 +44,12 @@ def file(
     Raises UnknownModel if the repository, revision or file does not exist, DownloadError if it cannot be fetched.
     """
     at = _address(repo, revision, extra)
+    path = _file(at, name, offline)
+    record.note(repo, path.parts[-1 - len(PurePosixPath(name).parts)])  # the snapshot's folder is named by it
+    return path
+
+
+def _file(at: Address, name: str, offline: bool) -> Path:
     known = at.last_commit()
     found = None if known is None else fetch.checked(at, known, name)
     if is_offline(offline):
@@ -79,7 +86,12 @@ def snapshot(
     Raises UnknownModel if the repository or revision does not exist or no file matches, DownloadError if one cannot be
     fetched or, offline, is not in the cache.
     """
-    at = _address(repo, revision, extra)
+    folder = _snapshot(_address(repo, revision, extra), patterns, ignore, offline)
+    record.note(repo, folder.name)
+    return folder
+
+
+def _snapshot(at: Address, patterns: Sequence[str], ignore: Sequence[str], offline: bool) -> Path:
     if is_offline(offline):
         return _offline_snapshot(at, patterns, ignore)
     present = not _lacking(at, patterns, ignore)
@@ -121,7 +133,7 @@ def listing(repo: str, *, revision: str | None = None, offline: bool = False, ex
     except MultimodalError as error:
         if is_gone(error) or not present:
             raise
-        _warn_stale(at, error)
+        _warn_stale(at, error, stacklevel=3)
         return present
 
 
@@ -183,8 +195,8 @@ def _not_here(at: Address, names: Sequence[str]) -> DownloadError:
     )
 
 
-def _warn_stale(at: Address, error: MultimodalError) -> None:
+def _warn_stale(at: Address, error: MultimodalError, stacklevel: int = 4) -> None:
     warnings.warn(
         f"using {at.repo} as it was last fetched, since its revision {at.revision!r} could not be looked up: {error}",
-        stacklevel=3,
+        stacklevel=stacklevel,
     )

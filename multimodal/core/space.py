@@ -6,7 +6,7 @@ import hashlib
 import html
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder
@@ -31,6 +31,7 @@ class Space:
     encoders: {modality: encoder}, or the encoders alone; all of one `dim`.
     head: one Head for all, or {(modality, modality): Head} in either order, where the key None holds the head of
     every other pair. Without any, `probabilities` refuses (cosines still work).
+    commits: {repository of a hub: the commit that was taken of it}; set by `load`.
     Raises InvalidInput for no encoder or two of one modality, SpaceMismatch if they differ in dim.
     """
 
@@ -41,12 +42,17 @@ class Space:
         *,
         name: str = "space",
         card: Card | None = None,
+        commits: Mapping[str, str] | None = None,
     ) -> None:
         self.encoders: dict[Modality, Encoder] = _by_modality(encoders)
         self.heads: dict[Pair | None, Head] = by_pair(head)
         self.name = name
         self.card = card
-        self.address: str | None = None  # what `load` takes to give this space again; set by `load`
+        self.commits = dict(commits or {})
+        self.address: str | None = (
+            None  # what `load` takes, with these options, to give this space again; set by it
+        )
+        self.options: dict[str, Any] = {}
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -226,8 +232,9 @@ class Space:
     def only(self, *modalities: Modality | str) -> Space:
         """The same space with some of its modalities. Raises UnsupportedModality for one it has not."""
         kept = [self.require(Modality(modality)) for modality in modalities]
-        space = Space(kept, self.heads, name=self.name, card=self.card)
-        space.address = self.address if set(space.modalities) == set(self.modalities) else None
+        space = Space(kept, self.heads, name=self.name, card=self.card, commits=self.commits)
+        if set(space.modalities) == set(self.modalities):
+            space.address, space.options = self.address, dict(self.options)
         return space
 
     @property
@@ -237,7 +244,7 @@ class Space:
         asking = {modality: encoder.for_queries for modality, encoder in self.encoders.items()}
         if all(asking[modality] is encoder for modality, encoder in self.encoders.items()):
             return self
-        return Space(asking, self.heads, name=f"{self.name} (queries)", card=self.card)
+        return Space(asking, self.heads, name=f"{self.name} (queries)", card=self.card, commits=self.commits)
 
     def __or__(self, other: Space) -> Space:
         """Two spaces that are one, joined: `load("openclip/ViT-L-14:…") | load("languagebind/audio")`.
@@ -288,7 +295,8 @@ def joined(left: Space, right: Space) -> Space:
                 "space.only(…)"
             )
         encoders.setdefault(modality, encoder)
-    return Space(encoders, {**right.heads, **left.heads}, name=f"{left.name} | {right.name}")
+    heads, commits = {**right.heads, **left.heads}, right.commits | left.commits
+    return Space(encoders, heads, name=f"{left.name} | {right.name}", commits=commits)
 
 
 def _home(name: str | None) -> str:

@@ -86,7 +86,8 @@ def read_space(folder: str | os.PathLike[str], runtime: Runtime) -> dict[str, An
         settle(encoders)
         heads = {_pair(head["pair"]): Head(**head["head"]) for head in config["heads"]}
         card = None if config["card"] is None else Card.from_dict(config["card"])
-        return {"encoders": encoders, "head": heads, "name": config["name"], "card": card}
+        commits = config.get("commits")
+        return {"encoders": encoders, "head": heads, "name": config["name"], "card": card, "commits": commits}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, CorruptSpace):
             raise
@@ -118,7 +119,7 @@ def _describe(space: Space) -> dict[str, Any]:
         "card": None if space.card is None else space.card.to_dict(),
         "heads": heads,
         "encoders": encoders,
-    }
+    } | ({"commits": space.commits} if space.commits else {})
 
 
 def _write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:

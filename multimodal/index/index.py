@@ -19,7 +19,7 @@ from multimodal.index.build import How
 from multimodal.index.filters import condition
 from multimodal.index.ledger import Ledger
 from multimodal.index.lock import writing
-from multimodal.index.opening import folder_of, load_again, refuse_other
+from multimodal.index.opening import folder_of, load_again, own_part
 from multimodal.index.query import Query
 from multimodal.index.results import AddReport, Estimate, Failure, Hits, Progress
 from multimodal.index.search import Searcher
@@ -46,6 +46,7 @@ class Index:
     def __init__(self, store: Store, space: Space) -> None:
         self._store = store
         self._space = space
+        self._own = own_part(store, space)  # what encodes what is added
         self._searcher = Searcher(store)
 
     @classmethod
@@ -63,19 +64,20 @@ class Index:
             fingerprint=loaded.fingerprint,
             dim=loaded.dim,
             modalities=tuple(map(str, loaded.modalities)),
+            options=loaded.options,
         )
         return cls(Store.create(folder_of(path), about), loaded)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], space: Space | str | os.PathLike[str] | None = None) -> Self:
-        """The index in a folder, with the space that made it (default: loaded by the name that the index keeps).
+        """The index in a folder, with the space that made it (default: loaded by the name that the index keeps, with
+        the options it was loaded with), or one that has that and more modalities, which may search but not be added.
 
         Raises IndexStateError if there is no index, if its space cannot be loaded by name, or if `space` is
         another one.
         """
         store = Store.open(folder_of(path))
         loaded = load_again(store) if space is None else as_space(space)
-        refuse_other(store, loaded)
         return cls(store, loaded)
 
     @staticmethod
@@ -138,7 +140,7 @@ class Index:
         IndexBusy if the wait is over, IndexStateError if the index cannot be written; what was written before is kept.
         """
         how = How(dedupe, batch_size, threads, wait, progress)
-        report = build.add(self._store, self._space, source, how, ids=ids, metadata=metadata, columns=columns)
+        report = build.add(self._store, self._own, source, how, ids=ids, metadata=metadata, columns=columns)
         self._searcher.prepare()
         return report
 
@@ -166,7 +168,7 @@ class Index:
         folder is empty while the index has files from there (a disk that is not mounted looks the same).
         """
         how = How(dedupe, batch_size, threads, wait, progress)
-        report = syncing.sync(self._store, self._space, source, how, metadata=metadata, columns=columns)
+        report = syncing.sync(self._store, self._own, source, how, metadata=metadata, columns=columns)
         self._searcher.prepare()
         return report
 
@@ -184,7 +186,7 @@ class Index:
         can be gone through once only (an iterator) is used up. Options and errors as in `add`.
         """
         how = How(False, batch_size, threads)
-        return estimating.estimate(self._store, self._space, source, columns, how.options)
+        return estimating.estimate(self._store, self._own, source, columns, how.options)
 
     def failures(self) -> tuple[Failure, ...]:
         """The ledger: what could not be added so far, with stage and reason, in the order of names.
@@ -205,7 +207,7 @@ class Index:
         """Tries again everything that is in `failures`, with the ids and metadata it was given with, and nothing else.
         Options and errors as in `add`."""
         how = How(False, batch_size, threads, wait, progress)
-        report = build.retry_failed(self._store, self._space, how)
+        report = build.retry_failed(self._store, self._own, how)
         self._searcher.prepare()
         return report
 

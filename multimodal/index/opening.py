@@ -24,7 +24,7 @@ def folder_of(path: str | os.PathLike[str]) -> Path:
 def load_again(store: Store) -> Space:
     about = store.about
     try:
-        return load(about.address)
+        return load(about.address, **about.options)
     except UnknownModel as error:
         raise IndexStateError(
             f"the index at {str(store.path)!r} was made with the space {about.space!r}, which cannot be loaded as "
@@ -32,10 +32,17 @@ def load_again(store: Store) -> Space:
         ) from error
 
 
-def refuse_other(store: Store, space: Space) -> None:
+def own_part(store: Store, space: Space) -> Space:
+    """The part of a space that the index was made with: all of it or, of one with more modalities (as a bridge brings),
+    those of the index. More is added to it with this part alone; anything the space encodes may search it.
+
+    Raises IndexStateError if the index was made with another space.
+    """
     about = store.about
-    if space.fingerprint == about.fingerprint:
-        return
+    if set(about.modalities) <= set(map(str, space.modalities)):
+        part = space.only(*about.modalities)
+        if part.fingerprint == about.fingerprint:
+            return space if len(part.encoders) == len(space.encoders) else part
     made = _described(about.space, about.dim, about.modalities, about.fingerprint)
     given = _described(space.name, space.dim, space.modalities, space.fingerprint)
     raise IndexStateError(

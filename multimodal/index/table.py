@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +27,8 @@ UNIQUE = {
 
 @dataclass(frozen=True)
 class About:
-    """What an index must know of the space its vectors come from. `address`: what `load` takes to load it again."""
+    """What an index must know of the space its vectors come from. `address` and `options`: what `load` takes to load it
+    again."""
 
     space: str
     address: str
@@ -35,6 +36,7 @@ class About:
     dim: int
     modalities: tuple[str, ...]
     format: int = FORMAT
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 class Row(NamedTuple):

@@ -9,10 +9,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 import multimodal as mm
 from multimodal.adapt import BridgeReport, PoorBridge, bridge, encoding, learned
 from multimodal.adapt.report import recall
+from multimodal.core.errors import IndexStateError
 from multimodal.core.space import Head, Space
 from tests.adapt.conftest import sentences
 
@@ -362,3 +364,53 @@ def test_recall_is_counted_as_by_hand() -> None:
 def test_a_map_that_sends_all_to_one_point_finds_nothing() -> None:
     rows = np.ones((40, 3), np.float32)
     assert recall(rows, rows) == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0}
+
+
+# --- what the bridge leaves as it was --------------------------------------------------------------
+
+
+def test_an_index_of_the_second_space_is_searched_with_what_the_bridge_brings(
+    apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path
+) -> None:
+    made = bridge(ears, eyes, corpus=CORPUS, media=sounds(apart), method="ridge").space
+    pictures = mm.Index.create(tmp_path / "pictures.lance", eyes)
+    pictures.add([apart.seen(text) for text in NEW[:40]], ids=NEW[:40])
+    across = mm.Index.open(tmp_path / "pictures.lance", made)
+    hits = [across.search(apart.heard(text), k=5) for text in NEW[:40]]
+    assert np.mean([text in [hit.id for hit in found] for text, found in zip(NEW, hits, strict=False)]) > 0.8
+    assert [hit.id for hit in across.search("bab fin", k=5)] == [
+        hit.id for hit in pictures.search("bab fin", k=5)
+    ]
+    assert across.add([apart.seen(NEW[50])], ids=[NEW[50]]).added == 1
+    refused = across.add([apart.heard(NEW[51])], ids=[NEW[51]])
+    assert (refused.added, len(refused.failed)) == (0, 1)
+    assert refused.failed[0].reason.startswith("audio given to a space with text, image")
+
+
+def test_an_index_of_the_bridge_is_none_of_the_second_space(
+    apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path
+) -> None:
+    made = bridge(ears, eyes, corpus=CORPUS, method="ridge").space
+    mm.Index.create(tmp_path / "all.lance", made)
+    with pytest.raises(IndexStateError, match="their vectors cannot be compared"):
+        mm.Index.open(tmp_path / "all.lance", eyes)
+    other = bridge(ears, eyes, corpus=CORPUS[:300], method="ridge").space
+    with pytest.raises(IndexStateError, match="their vectors cannot be compared"):
+        mm.Index.open(tmp_path / "all.lance", other)
+
+
+def test_questions_and_answers_are_told_apart_behind_a_bridge_too(
+    apart: ModuleType, ears: Space, eyes: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bridge(ears, eyes, corpus=CORPUS, method="ridge").space
+    assert made.for_queries is made
+    text = made.only("audio").encoders["audio"]
+    asking = apart.load("ears").encoders["audio"]
+    asking.gap = 3.0
+    monkeypatch.setattr(type(text.inner), "for_queries", asking)
+    found = made.for_queries.encoders["audio"]
+    heard = [apart.heard(one) for one in NEW[:3]]
+    rows = torch.from_numpy(asking.encode(heard))
+    by_hand = torch.nn.functional.normalize(text.projector(rows), dim=1).detach().numpy()
+    assert np.abs(found.encode(heard) - by_hand).max() <= 1e-6
+    assert np.abs(found.encode(heard) - text.encode(heard)).max() > 1e-3
