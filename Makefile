@@ -8,12 +8,13 @@ PIP := $(PY) -m pip
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 RECIPES := $(VENV)/.installed-recipes
+BENCH := $(VENV)/.installed-bench
 
 STARTER_PACKAGES := fonts-noto-color-emoji libraqm0 unicode-data espeak-ng libespeak-ng1 flite festival festvox-kallpc16k wordnet-base librsvg2-bin nodejs npm
 STARTER_COMMANDS := espeak-ng flite festival rsvg-convert node npm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format starter venv clean distclean
+.PHONY: help demo test lint types format starter bench venv clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +50,9 @@ starter: $(RECIPES) ## make the data and train the shipped model again (hours on
 	fi >&2
 	$(PY) -m recipes.starter
 
+bench: $(BENCH) ## measure side by side with other libraries (an hour or two; SMALL=--small for minutes)
+	$(PY) -m benchmarks $(SMALL)
+
 venv: $(DEV) ## everything a developer needs, in .venv
 
 clean: ## remove what builds, tools and the demo wrote; .venv stays
@@ -70,6 +74,10 @@ $(DEV): $(RUNTIME)
 
 $(RECIPES): $(RUNTIME)
 	$(PIP) install --editable '.[recipes]'
+	@touch $@
+
+$(BENCH): $(RUNTIME)
+	$(PIP) install --editable '.[bench]'
 	@touch $@
 
 # --clear: where bin/python is missing or points nowhere, whatever else is there is of no use.

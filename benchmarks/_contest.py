@@ -88,8 +88,8 @@ class Contest:
                     del there[name]
             for number, part in parts:
                 if number == parts[0][0]:
-                    for name, one in there.items():
-                        one.do(part[: self.warm], scratch / f"warm-{len(name)}-{name[:3]}", keep=False)
+                    for place, one in enumerate(there.values()):
+                        one.do(part[: self.warm], scratch / f"warm-{place}", keep=False)
                 done, like = self._round(number, part, there, scratch)
                 found["rounds"].append({name: one._asdict() for name, one in done.items()})
                 found["likeness by round"].append(like)

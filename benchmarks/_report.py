@@ -42,8 +42,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         rows[-1] += [f"{one['peak_mb']:,.0f}", f"{100 * one['share of peak']:.0f} % of {one['precision']}"]
     cores = found["cores"]
     above = [
-        f"{found['benchmark']}: {found['n']:,} {unit}, {cores} core{'s' * (cores > 1)}, medians of "
-        f"{len(found['rounds'])} rounds",
+        f"{found['benchmark']}: {found['n']:,} {unit} in {found['rounds in all']} rounds, of which "
+        f"{len(found['rounds'])} are done; medians; {cores} core{'s' * (cores > 1)}",
         machine_line(found),
         ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
         "",

@@ -86,7 +86,7 @@ def test_a_share_of_the_peak_is_work_done_by_work_possible() -> None:
     assert found["summary"]["txtai"]["share of peak"] == pytest.approx(0.2)
     assert found["roofline"]["float32, captions a second"] == 50
     told = found | {
-        "unit": "captions", "cores": 1, "benchmark": "captions", "n": 10, "left out": {"x": "y"},
+        "unit": "captions", "cores": 1, "benchmark": "captions", "n": 10, "rounds in all": 8, "left out": {"x": "y"},
         "hardware": hardware(), "versions": {},
     }  # fmt: skip
     text = "\n".join(lines(told))
