@@ -10,9 +10,10 @@ there, its last frame standing still, as players do; where its own header shows 
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -78,6 +79,48 @@ def decode_video(source: Any, fps: float | None, what: Wanted) -> Frames:
         av = media_av.import_av(name)
         try:
             return _from_stream(container, _moving(container, name), name, what)
+        except av.FFmpegError as error:
+            raise MediaCorrupt(
+                f"{name}: its pictures cannot be decoded ({error.strerror}); copy or download it again"
+            ) from error
+
+
+def sample_video(source: Source, every_s: float) -> Iterator[tuple[Array, float, float]]:
+    """One frame (h, w, 3) of each of equal parts of a file, about so many seconds long, and where the part starts and
+    ends. One is held at a time, whatever the length. Raises what `Video.load` raises."""
+    with _reading(source) as (reader, seconds, name):
+        n = max(1, round(float(seconds) / every_s))
+        for i in range(n):
+            when = reader.start + int((2 * i + 1) * seconds / (2 * n) / reader.stream.time_base)
+            frame = reader.on_screen(when)
+            _check_whole(reader, when, seconds, name)
+            yield (
+                _pixels(frame, None, name),
+                round(float(i * seconds / n), 3),
+                round(float((i + 1) * seconds / n), 3),
+            )
+
+
+def frame_of(source: Source, at_s: float) -> Array:
+    """The frame (h, w, 3) of a file that is on screen at a time. Raises what `Video.load` raises."""
+    with _reading(source) as (reader, _, name):
+        return _pixels(reader.on_screen(reader.start + int(at_s / reader.stream.time_base)), None, name)
+
+
+@contextlib.contextmanager
+def _reading(source: Source) -> Iterator[tuple[Reader, Fraction, str]]:
+    """A reader of a file whose sizes are within the limits, how long it lasts, and its name."""
+    with opened(source) as (file, name), _open(file, name) as container:
+        av, limits = media_av.import_av(name), get_limits()
+        try:
+            stream = _moving(container, name)
+            limits.check_pixels(stream.codec_context.width, stream.codec_context.height, name)
+            seconds = _seconds(container, stream)
+            limits.check_length(float(seconds), name)
+            reader = Reader(container, stream)
+            if reader.ahead is None:
+                raise MediaCorrupt(f"{name}: holds no frame that can be decoded; export it again")
+            yield reader, seconds, name
         except av.FFmpegError as error:
             raise MediaCorrupt(
                 f"{name}: its pictures cannot be decoded ({error.strerror}); copy or download it again"

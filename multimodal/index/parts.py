@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from multimodal.core.encoder import Encoder
-from multimodal.core.types import Audio, Image, Item, Text, Video, Waveform
+from multimodal.core.space import Space
+from multimodal.core.types import Audio, Image, Item, Modality, Text, Video, Waveform
+from multimodal.index import film
 from multimodal.index.cut import CHUNK_CHARS, WINDOW_S, chunks, windows
 from multimodal.index.table import Row
 
@@ -29,17 +30,44 @@ class Part(NamedTuple):
     decoded: int
 
 
-def parts(thing: Thing, item: Item, encoder: Encoder, *, cut_text: bool) -> Iterator[Part]:
+def parts(thing: Thing, item: Item, space: Space, *, cut_text: bool) -> Iterator[Part]:
     """The parts of an item, in order. Raises what is wrong with it when that is met (MediaError, InvalidInput)."""
     whole = Row(thing.id, thing.uri, str(item.modality), item.source if isinstance(item, Text) else None, {})
     if isinstance(item, Text):
-        yield from _chunks(thing, whole, item, round(encoder.takes or CHUNK_CHARS), cut_text)
+        yield from _chunks(thing, whole, item, round(_takes(space, Modality.TEXT, CHUNK_CHARS)), cut_text)
     elif isinstance(item, Audio):
-        yield from _windows(thing, whole, item, encoder.takes or WINDOW_S)
+        yield from _windows(thing, whole, item, _takes(space, Modality.AUDIO, WINDOW_S))
     elif isinstance(item, Image):
         yield Part(thing, item, whole, 1.0, _held(item), 3 * _pixels(item))
     else:
+        yield from _film(thing, whole, item, space)
+
+
+def _takes(space: Space, modality: Modality, otherwise: float) -> float:
+    return space.encoders[modality].takes or otherwise
+
+
+def _film(thing: Thing, whole: Row, item: Video, space: Space) -> Iterator[Part]:
+    none = True
+    if Modality.VIDEO in space.modalities:
+        none = False
         yield Part(thing, item, whole, 1.0, _held(item), VIDEO_BYTES)
+    elif Modality.IMAGE in space.modalities:
+        none = False
+        for pixels, start_s, end_s in film.frames(item):
+            row = _placed(whole, "frame", start_s, end_s)._replace(modality=str(Modality.IMAGE))
+            yield Part(thing, Image(pixels, uri=item.uri), row, 1.0, pixels.nbytes, 0)
+    if Modality.AUDIO in space.modalities and (sound := item.audio()) is not None:
+        none = False
+        heard = whole._replace(modality=str(Modality.AUDIO))
+        yield from _windows(thing, heard, sound, _takes(space, Modality.AUDIO, WINDOW_S), "sound")
+    if none:
+        raise film.nothing_to_take(thing.uri or thing.id, space)
+    if Modality.TEXT in space.modalities and thing.path is not None:
+        for one in film.said(thing.path, round(_takes(space, Modality.TEXT, CHUNK_CHARS))):
+            row = _placed(whole, "words", one.start_s, one.end_s)
+            row = row._replace(modality=str(Modality.TEXT), text=one.words)
+            yield Part(thing, Text(one.words), row, len(one.words), len(one.words), 0)
 
 
 def _chunks(thing: Thing, whole: Row, item: Text, size: int, cut: bool) -> Iterator[Part]:
@@ -54,16 +82,22 @@ def _chunks(thing: Thing, whole: Row, item: Text, size: int, cut: bool) -> Itera
         yield Part(thing, Text(words), row, len(words), len(words), 0)
 
 
-def _windows(thing: Thing, whole: Row, item: Audio, window_s: float) -> Iterator[Part]:
+def _windows(thing: Thing, whole: Row, item: Audio, window_s: float, of_film: str = "") -> Iterator[Part]:
     from multimodal.core.media_audio import stream_audio
 
     blocks = stream_audio(item.source) if isinstance(item.source, Path | bytes) else iter([item.load()])
     for waveform, start_s, end_s in windows(blocks, window_s):
         row = whole
         if start_s is not None and end_s is not None:
-            place = f"{whole.id}#t={_seconds(start_s)}-{_seconds(end_s)}"
-            row = whole._replace(id=place, start_s=start_s, end_s=end_s)
+            row = _placed(whole, of_film or "t", start_s, end_s)
+        elif of_film:
+            row = _placed(whole, of_film, 0.0, waveform.seconds)
         yield Part(thing, _sound(waveform, item), row, waveform.seconds, waveform.samples.nbytes, 0)
+
+
+def _placed(whole: Row, what: str, start_s: float, end_s: float) -> Row:
+    place = f"{whole.id}#{what}={_seconds(start_s)}-{_seconds(end_s)}"
+    return whole._replace(id=place, start_s=start_s, end_s=end_s)
 
 
 def _sound(waveform: Waveform, item: Audio) -> Audio:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from multimodal.core.errors import MultimodalError
 from multimodal.core.types import Image, Modality, Video, Waveform
+from multimodal.index.film import picture_of
 
 if TYPE_CHECKING:
     from multimodal.index.results import AddReport, Hit
@@ -54,7 +55,7 @@ def _content(hit: Hit) -> str:
     if hit.text is None and path is not None and path.is_file():
         try:
             if hit.modality is Modality.IMAGE:
-                return _thumbnail(path)
+                return _thumbnail(path, picture_of(path, hit.start_s, hit.end_s))
             if hit.modality is Modality.AUDIO:
                 return _player(path, hit.start_s or 0.0)
             if hit.modality is Modality.VIDEO:
@@ -64,10 +65,10 @@ def _content(hit: Hit) -> str:
     return html.escape(hit.snippet)
 
 
-def _thumbnail(path: Path) -> str:
+def _thumbnail(path: Path, image: Image) -> str:
     import PIL.Image
 
-    picture = PIL.Image.fromarray(Image(path).load())
+    picture = PIL.Image.fromarray(image.load())
     picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")

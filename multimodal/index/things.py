@@ -6,6 +6,7 @@ what it has of it. Opening reads it, for a hash of its content, and finds out wh
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from multimodal.core import media
 from multimodal.core.errors import MediaError, MultimodalError
 from multimodal.core.space import Space
 from multimodal.core.types import Audio, Image, Item, Modality, Text, Video, as_item
+from multimodal.index import film
 from multimodal.index.content import content_hash, file_hash, file_item
 from multimodal.index.entry import Blob, Entry
 from multimodal.index.ledger import Failed
@@ -155,7 +157,16 @@ def _state(path: Path) -> State | None:
         status = path.stat()
     except OSError:  # what is wrong with it is told when it is opened
         return None
-    return status.st_size, status.st_mtime_ns
+    size, mtime_ns = status.st_size, status.st_mtime_ns
+    for one in film.beside(path):
+        with contextlib.suppress(OSError):
+            about = one.stat()
+            size, mtime_ns = size + about.st_size, max(mtime_ns, about.st_mtime_ns)
+    return size, mtime_ns
+
+
+def _hash(path: Path) -> str:
+    return film.content(path, file_hash(path))
 
 
 def open_thing(thing: Thing, space: Space, *, wait: bool = False) -> Opened | Failed:
@@ -165,14 +176,17 @@ def open_thing(thing: Thing, space: Space, *, wait: bool = False) -> Opened | Fa
     """
     try:
         item = _item(thing)
-        encoder = space.require(item.modality)
-        thing.content = thing.content or (content_hash(item) if thing.path is None else file_hash(thing.path))
+        if isinstance(item, Video):
+            film.check(space)
+        else:
+            space.require(item.modality)
+        thing.content = thing.content or (content_hash(item) if thing.path is None else _hash(thing.path))
         thing.check_state()
     except Exception as error:  # as in look
         return thing.failed("read", error)
     if thing.has_same_content:
         return Opened(thing, None, None)
-    found = parts(thing, item, encoder, cut_text=thing.entry.cut or thing.path is not None)
+    found = parts(thing, item, space, cut_text=thing.entry.cut or thing.path is not None)
     return Opened(thing, [], found) if wait else draw(thing, found)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from multimodal.core.errors import InvalidInput, MediaNotFound
+from multimodal.index.film import without_subtitles
 from multimodal.index.ledger import Failed
 from multimodal.index.store import is_store
 
@@ -30,7 +31,8 @@ def walk(folder: Path, skip: Path | None = None) -> Iterator[Path | Failed]:
     """Files below a folder, in order of name; a folder that cannot be listed is a failure.
 
     Links to folders are followed to where they lead, and each folder is taken once, so that no loop is endless and no
-    file has two paths. Hidden files, other indexes and the folder `skip` are left out.
+    file has two paths. Hidden files, other indexes and the folder `skip` are left out, and so are subtitles beside
+    their film, which are a part of it.
     """
     seen: set[Path] = set() if skip is None else {skip.resolve()}
     root = folder.resolve()
@@ -125,7 +127,7 @@ def _list(folder: Path) -> _Listing:
             names.append(one.name)
             if _is_folder(one):
                 folders[one.name] = one.is_symlink()
-    names.sort(reverse=True)
+    names = sorted(without_subtitles(names), reverse=True)
     return _Listing(folder, names, folders)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from multimodal.core.errors import MultimodalError
 from multimodal.core.types import Audio, Image, Modality, Video
+from multimodal.index.film import picture_of
 from multimodal.index.table import Row
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ def _fill(found: Inlined, rows: Sequence[Row], wanted: Sequence[int], limit: int
 
 def _inlined(row: Row, path: Path, side: int) -> str:
     if row.modality in SEEN:
-        seen = Image(path) if row.modality == Modality.IMAGE else Video(path)
+        is_image = row.modality == Modality.IMAGE
+        seen = picture_of(path, row.start_s, row.end_s) if is_image else Video(path)
         return _uri("image/jpeg", small_jpeg(seen, side))
     return _uri("audio/flac", short_flac(Audio(path), row.start_s or 0.0))
 
