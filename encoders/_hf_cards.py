@@ -2,7 +2,9 @@
 
 Figures are the publishers' own, from papers and model cards: CLIP (Radford et al. 2021), OpenCLIP (LAION 2022),
 SigLIP 2 (Tschannen et al. 2025, table 1, which has SigLIP's too), MetaCLIP 2 (Chuang et al. 2025), X-CLIP (Ni et al.
-2022). An empty one is not known for certain. Any other id of the hub loads as well, if its class offers what is needed.
+2022). An empty one is not known for certain. A revision is what several public projects that pin the repository agree
+on; without one a name stands for the newest, and `space.commits` says which that was. Any other id of the hub loads as
+well, if its class offers what is needed.
 """
 
 from __future__ import annotations
@@ -35,14 +37,17 @@ CARDS = (
     _card(
         "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", SEEN, 512, "MIT", 605,
         description="CLIP on two thousand million public pairs", figure="ImageNet 66.6",
+        revision="1a25a446712ba5ee05982a381eed697ef9b435cf",
     ),
     _card(
         "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", SEEN, 768, "MIT", 1_711,
         description="CLIP on filtered public pairs; languagebind/audio-ft hears in its space", figure="ImageNet 79.2",
+        revision="84c9828e63dc9a9351d1fe637c346d4c1c4db341",
     ),
     _card(
         "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", SEEN, 1024, "MIT", 3_944,
         description="CLIP on two thousand million public pairs, large", figure="ImageNet 78.0",
+        revision="1c2b8495b28150b8a4922ee1c8edee224c284c0c",
     ),
     _card(
         "google/siglip-base-patch16-224", SEEN, 768, "Apache-2.0", 813,
@@ -52,10 +57,12 @@ CARDS = (
     _card(
         "google/siglip2-base-patch16-224", SEEN, 768, "Apache-2.0", 1_501,
         description="SigLIP 2, of many languages", figure="ImageNet 78.2",
+        revision="75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2",
     ),
     _card(
         "google/siglip2-so400m-patch14-384", SEEN, 1152, "Apache-2.0", 4_544,
         description="SigLIP 2, of many languages, large, for pictures of 384 pixels", figure="ImageNet 84.1",
+        revision="e8e487298228002f3d8a82e0cd5c8ea9c567f57f",
     ),
     _card(
         "google/siglip2-base-patch16-naflex", SEEN, 768, "Apache-2.0", 1_501,

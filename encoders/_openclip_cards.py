@@ -1,8 +1,9 @@
 """Well-known checkpoints of open_clip: what they are, under what licence, and how well they do.
 
 Figures are top-1 accuracy of zero-shot classification on ImageNet: open_clip's own measurements (its README and
-docs/openclip_results.csv) or, for OpenAI's RN50, SigLIP 2, MobileCLIP and PE-Core, those of their papers. Sizes are
-those of the weights in float32.
+docs/openclip_results.csv) or, for SigLIP 2, MobileCLIP and PE-Core, those of their papers. Sizes are those of the
+weights in float32. A revision is what several public projects that pin the repository agree on; where there were none
+such, the name stands for the newest, and `space.commits` says which that was.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def _card(
     description: str,
     *,
     commercial: bool = True,
+    revision: str = "",
 ) -> Card:
     return Card(
         name=f"openclip/{name}",
@@ -34,13 +36,15 @@ def _card(
         description=description,
         figure="" if figure is None else f"ImageNet {figure}",
         commercial=commercial,
+        revision=revision,
     )
 
 
 CARDS = (
-    _card("RN50:openai", 1024, 408, "MIT", "timm/resnet50_clip.openai", 59.6, "OpenAI's CLIP with a ResNet"),
+    _card("RN50:openai", 1024, 408, "MIT", "timm/resnet50_clip.openai", 59.8, "OpenAI's CLIP with a ResNet"),
     _card(
-        "ViT-B-32:openai", 512, 605, "MIT", "timm/vit_base_patch32_clip_224.openai", 63.2, "OpenAI's CLIP, the quickest"
+        "ViT-B-32:openai", 512, 605, "MIT", "timm/vit_base_patch32_clip_224.openai", 63.2,
+        "OpenAI's CLIP, the quickest", revision="a6f597a30f7b82c51704746581f9a4e41421e878",
     ),
     _card("ViT-B-16:openai", 512, 598, "MIT", "timm/vit_base_patch16_clip_224.openai", 68.3, "OpenAI's CLIP"),
     _card("ViT-L-14:openai", 768, 1710, "MIT", "timm/vit_large_patch14_clip_224.openai", 75.5, "OpenAI's CLIP"),
@@ -50,13 +54,16 @@ CARDS = (
     ),
     _card(
         "ViT-B-32:laion2b_s34b_b79k", 512, 605, "MIT", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", 66.6,
-        "small, openly trained; a good first choice",
+        "small, openly trained; a good first choice", revision="1a25a446712ba5ee05982a381eed697ef9b435cf",
     ),
     _card("ViT-L-14:laion2b_s32b_b82k", 768, 1710, "MIT", "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", 75.3, "LAION-2B"),
-    _card("ViT-H-14:laion2b_s32b_b79k", 1024, 3944, "MIT", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 78.0, "LAION-2B"),
+    _card(
+        "ViT-H-14:laion2b_s32b_b79k", 1024, 3944, "MIT", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 78.0, "LAION-2B",
+        revision="1c2b8495b28150b8a4922ee1c8edee224c284c0c",
+    ),
     _card(
         "ViT-bigG-14:laion2b_s39b_b160k", 1280, 10158, "MIT", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", 80.1,
-        "LAION-2B, the largest of its series",
+        "LAION-2B, the largest of its series", revision="bc7788f151930d91b58474715fdce5524ad9a189",
     ),
     _card(
         "convnext_xxlarge:laion2b_s34b_b82k_augreg_soup", 1024, 4802, "MIT",
@@ -68,11 +75,12 @@ CARDS = (
     ),
     _card(
         "ViT-B-16:datacomp_xl_s13b_b90k", 512, 598, "MIT", "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", 73.5,
-        "DataComp-1B",
+        "DataComp-1B", revision="d110532e8d4ff91c574ee60a342323f28468b287",
     ),
     _card(
         "ViT-L-14:datacomp_xl_s13b_b90k", 768, 1710, "MIT", "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", 79.2,
         "DataComp-1B; LanguageBind's audio was trained into its space",
+        revision="84c9828e63dc9a9351d1fe637c346d4c1c4db341",
     ),
     _card(
         "ViT-H-14:dfn5b", 1024, 3944, APPLE, "apple/DFN5B-CLIP-ViT-H-14", 83.4,

@@ -71,6 +71,11 @@ def parse(rest: str) -> Address:
     raise UnknownModel(unknown_tag(model, pretrained))
 
 
+def named(address: Address) -> str | None:
+    """The name of a tag, as a card has it; None for everything else."""
+    return canonical(address) if isinstance(address, Named) else None
+
+
 def anywhere(address: Address) -> str | None:
     """What `load` takes for something of one's own, from any working directory; None for what has a name."""
     if isinstance(address, Folder):

@@ -1,4 +1,8 @@
-"""Well-known sentence-transformers models, and which of them share a space."""
+"""Well-known sentence-transformers models, and which of them share a space.
+
+A revision is what several public projects that pin the repository agree on; without one a name stands for the newest,
+and `space.commits` says which that was.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ CARDS = (
         licence="Apache-2.0",
         source="sentence-transformers/all-MiniLM-L6-v2",
         size_mb=91,
+        revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
         description="English sentences and short paragraphs, up to 256 word pieces; small and quick",
     ),
     Card(
@@ -23,6 +28,7 @@ CARDS = (
         licence="Apache-2.0",
         source="sentence-transformers/all-mpnet-base-v2",
         size_mb=438,
+        revision="e8c3b32edf5434bc2275fc9bab85f82640a19130",
         description="English sentences and short paragraphs, up to 384 word pieces",
     ),
     Card(
@@ -32,6 +38,7 @@ CARDS = (
         licence="MIT",
         source="BAAI/bge-small-en-v1.5",
         size_mb=133,
+        revision="5c38ec7c405ec4b44b94cc5a9bb96e735b38267a",
         description="English retrieval; a query begins with 'Represent this sentence for searching relevant "
         "passages: ', which the model does not say itself: prompts={'query': …}",
     ),
@@ -42,6 +49,7 @@ CARDS = (
         licence="MIT",
         source="intfloat/multilingual-e5-small",
         size_mb=471,
+        revision="614241f622f53c4eeff9890bdc4f31cfecc418b3",
         description="retrieval in about 100 languages; every text begins with 'query: ' or 'passage: ', which the "
         "model does not say itself: prompts={'query': 'query: ', 'document': 'passage: '}",
     ),
@@ -52,6 +60,7 @@ CARDS = (
         licence="none stated (OpenAI's CLIP: MIT)",
         source="sentence-transformers/clip-ViT-B-32",
         size_mb=605,
+        revision="327ab6726d33c0e22f920c83f2ff9e4bd38ca37f",
         description="OpenAI's CLIP ViT-B/32: pictures and English texts of up to 77 tokens",
         figure="ImageNet 63.3",
     ),

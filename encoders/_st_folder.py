@@ -92,7 +92,8 @@ def find(rest: str, *, revision: str | None, offline: bool) -> Path:
 
 
 def _fetched(name: str, repo: str, revision: str | None, offline: bool) -> Path:
-    how: dict[str, Any] = {"revision": revision, "offline": offline, "extra": EXTRA}
+    pinned = next((card.revision for card in CARDS if card.name == name), "")
+    how: dict[str, Any] = {"revision": revision or pinned or None, "offline": offline, "extra": EXTRA}
     try:
         settings, weights = chosen(hub.listing(repo, **how))
         return hub.snapshot(repo, patterns=[*settings, *weights], **how)

@@ -49,7 +49,8 @@ def load(
     """A space of text and pictures.
 
     rest: see `_openclip_names`. device, precision, decode: see `core.runtime.Runtime`.
-    offline: only what is in the cache already. revision: a branch, tag or commit of the weights' repository.
+    offline: only what is in the cache already. revision: a branch, tag or commit of the weights' repository, in place
+    of the card's or the newest.
     preprocess, like, quick_gelu: what a checkpoint that is no tag does not say itself. preprocess is {"mean", "std",
     "interpolation", "resize_mode"}; like is a tag of the same architecture that was prepared the same way.
     trained_into: the space it can be joined with; by default its own name, and none for a file or folder.
@@ -62,7 +63,8 @@ def load(
 
     said = Said(preprocess, like, quick_gelu)
     found = names.parse(rest)
-    checkpoint = resolve(found, said, revision=revision, offline=offline)
+    pinned = next((card.revision for card in CARDS if card.name == names.named(found)), "")
+    checkpoint = resolve(found, said, revision=revision or pinned or None, offline=offline)
     space = _space(checkpoint, runtime, trained_into or checkpoint.home)
     space.address = names.anywhere(found)
     space.name = checkpoint.home or f"openclip/{rest}"

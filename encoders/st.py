@@ -68,7 +68,7 @@ def load(
     truncate_dim: so many numbers of a vector, for models trained to bear it (Matryoshka); by default as the model says.
     similarity: "cosine" to take the directions of vectors that the model itself compares by their lengths too.
     trained_into: the space this one can be joined with; by default that of the id, and for a folder none.
-    revision: a branch, tag or commit. offline: nothing is fetched.
+    revision: a branch, tag or commit, in place of the card's or the newest. offline: nothing is fetched.
     Raises UnknownModel with close matches, CheckpointError for what cannot be used or does not fit, DownloadError,
     MissingExtra, InvalidInput.
     """

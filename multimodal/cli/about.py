@@ -35,13 +35,15 @@ def models(
       [cyan]multimodal models --json | jq -r '.models[] | select(.commercial).name'[/]
 
     What a licence does not let you use for money is marked. The figure is the published zero-shot accuracy in percent.
+    In JSON, "pinned" tells whether a name stands for one commit of its source ("revision") or for its newest.
     """
     from multimodal.core.catalog import cards
 
     wanted = set(modality or ())
     found = sorted((card for card in cards() if wanted <= set(card.modalities)), key=_family)
     if json:
-        console.print_json({"models": [card.to_dict() for card in found]})
+        told = [card.to_dict() | {"pinned": card.revision != ""} for card in found]
+        console.print_json({"models": told})
         return
     if found:
         console.stdout().print(_models_table(found))

@@ -17,8 +17,12 @@ EXTRAS = {
     "hf": "transformers",
     "st": "sentence-transformers",
     "diffusion": "diffusers",
+    "offload": "accelerate",
+    "vad": "silero-vad",
+    "faster": "faster-whisper",
     "heic": "pillow-heif",
     "av": "av",
+    "map": "umap-learn",
 }
 PACKAGES = ("torch", "torchaudio", "numpy", "pillow", "soundfile", "lancedb", "tokenizers", "safetensors")
 PICTURES = ("jpg", "zlib", "webp", "avif", "libtiff", "jpg_2000")  # as Pillow calls them; zlib is PNG

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tests.cli.conftest import Cli
 def test_models_lists_every_card_family_by_family(cli: Cli) -> None:
     found = cli("models", "--json").json()["models"]
     expected = sorted(multimodal.cards(), key=lambda card: card.name.partition("/")[0])
-    assert found == [card.to_dict() for card in expected]
+    assert found == [card.to_dict() | {"pinned": bool(card.revision)} for card in expected]
     assert all(isinstance(card["commercial"], bool) for card in found)
     shown = cli("models").stdout
     assert "starter" in shown
@@ -85,7 +86,8 @@ def test_info_tells_versions_device_and_families(cli: Cli) -> None:
     assert facts["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert {"starter", "toy"} <= set(facts["families"])
     assert Path(facts["assets"]).is_dir()
-    assert set(facts["extras"]) == {"openclip", "hf", "st", "diffusion", "heic", "av"}
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert set(facts["extras"]) == set(project["optional-dependencies"]) - {"all", "dev", "recipes"}
     assert multimodal.__version__ in cli("info").stdout
 
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from multimodal.core.card import Card
 from multimodal.core.errors import CheckpointError, DownloadError, InvalidInput
+from multimodal.encoders import openclip
 from tests.core.loopback_hub import LoopbackHub, server
 from tests.encoders.openclip_checkpoints import (
     SAID,
@@ -145,3 +147,19 @@ def test_a_repository_without_weights_is_refused(published: Published, server: L
         match=r"^org/empty has none of open_clip_model.safetensors, .*; it has open_clip_config.json$",
     ):
         load("hf-hub:org/empty")
+
+
+def test_a_card_says_which_commit_a_tag_stands_for(
+    published: Published, tags, weights, server: LoopbackHub, monkeypatch
+):
+    first = server.add("org/quick", {"open_clip_model.safetensors": weights.read_bytes()})
+    moved = weights.read_bytes()[:-400] + bytes(400)
+    newest = server.add("org/quick", {"open_clip_model.safetensors": moved})
+    name = f"openclip/{tags}:openai"
+    card = Card(name, ("text", "image"), 32, "MIT", "org/quick", 1, revision=first)
+    unpinned = load(f"{tags}:openai")
+    monkeypatch.setattr(openclip, "CARDS", (card,))
+    pinned, asked = load(f"{tags}:openai"), load(f"{tags}:openai", revision="main")
+    assert [one.commits["org/quick"] for one in (unpinned, pinned, asked)] == [newest, first, newest]
+    assert pinned.card == card
+    assert asked.fingerprint == unpinned.fingerprint != pinned.fingerprint

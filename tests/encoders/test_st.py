@@ -499,7 +499,7 @@ def test_a_model_is_fetched_from_a_hub_once_and_loads_offline_after(server: Loop
     server.add(
         repo, files | {"README.md": b"-", "0_CLIPModel/pytorch_model.bin": b"x" * 2_000, "run.py": b"1/0"}
     )
-    space = mm.load("st/clip-ViT-B-32", device="cpu")
+    space = mm.load("st/clip-ViT-B-32", device="cpu", revision="main")
     assert space.fingerprint == load("old_clip").fingerprint
     assert np.array_equal(space.encode(TEXTS), load("old_clip").encode(TEXTS))
     assert len(server.fetched(weights)) == 1
@@ -507,7 +507,8 @@ def test_a_model_is_fetched_from_a_hub_once_and_loads_offline_after(server: Loop
     server.requests.clear()
     commit = server.branches[repo]["main"]
     assert mm.load("st/clip-ViT-B-32", device="cpu", revision=commit).fingerprint == space.fingerprint
-    assert mm.load("st/clip-ViT-B-32", device="cpu", offline=True).fingerprint == space.fingerprint
+    again = mm.load("st/clip-ViT-B-32", device="cpu", revision="main", offline=True)
+    assert again.fingerprint == space.fingerprint
     assert server.requests == []
 
 
@@ -573,6 +574,26 @@ def test_a_missing_extra_is_named_with_the_cure(models, monkeypatch):
         match=r"^loading 'st/x' needs sentence-transformers: pip install 'multimodal\[st\]'$",
     ):
         mm.load("st/x", device="cpu")
+
+
+def test_a_card_says_which_commit_its_name_stands_for(models, server: LoopbackHub):
+    from multimodal.encoders._st_cards import CARDS
+
+    card = next(card for card in CARDS if card.revision)
+    first, other = (
+        {
+            path.relative_to(models(name)).as_posix(): path.read_bytes()
+            for path in models(name).rglob("*")
+            if path.is_file()
+        }
+        for name in ("mean", "last")
+    )
+    server.repos[card.source] = {card.revision: first, "b" * 40: other}
+    server.branches[card.source] = {"main": "b" * 40}
+    space, newest = mm.load(card.name, device="cpu"), mm.load(card.name, device="cpu", revision="main")
+    assert space.commits == {card.source: card.revision} and space.card == card
+    assert newest.commits == {card.source: "b" * 40}
+    assert newest.fingerprint != space.fingerprint
 
 
 def test_every_card_says_what_load_takes():
