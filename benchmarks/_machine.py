@@ -101,11 +101,17 @@ def gemm_gflops(device: str = "cpu", side: int = GEMM_SIDE) -> dict[str, float]:
 
 
 def flops(call: Any) -> int:
-    """Of one call of a torch model, counted by torch as it runs: a multiplication and an addition are two. Products in
-    a fused kernel torch has no formula for are not in it."""
+    """Of one call of a torch model, counted by torch as it runs: a multiplication and an addition are two."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        call()
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(
+        False
+    )  # one kernel for all of an attention: torch counts none of it
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            call()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return int(counter.get_total_flops())

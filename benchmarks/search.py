@@ -27,6 +27,8 @@ from benchmarks._worker import Work
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from multimodal.index.index import Index
+
 K = 10
 DIM = 512
 QUERIES = 120
@@ -129,35 +131,27 @@ def txtai_default(folder: Path) -> Work:
 
 def ours(*, exact: bool) -> Callable[[Path], Work]:
     def set_up(folder: Path) -> Work:
-        from multimodal.index.index import Index
-
-        rows, space = _rows(folder), _Plain(_rows(folder).shape[1])
-        where = folder / f"multimodal-{'exact' if exact else 'default'}"
-        index: Any = Index(_filled(where, rows, space), space)  # type: ignore[arg-type]
-        index.optimize(approximate=False)
+        index = filled(folder / f"multimodal-{'exact' if exact else 'default'}", _rows(folder))
         return _asking(folder, lambda query: [int(hit.id) for hit in index.search(query, K, exact=exact)])
 
     return set_up
 
 
-class _Plain:
-    """What an index asks of a space whose vectors are only ever given."""
+def filled(where: Path, rows: NDArray[np.float32]) -> Index:
+    """An index of given vectors, written as a job writes what it has encoded, in larger chunks."""
+    from benchmarks._given import given_space
+    from multimodal.index.index import Index
+    from multimodal.index.table import Origin, Row
 
-    def __init__(self, dim: int) -> None:
-        self.dim, self.name, self.modalities = dim, "vectors", ("text",)
-
-
-def _filled(where: Path, rows: NDArray[np.float32], space: _Plain) -> Any:
-    """Written as a job writes what it has encoded, in larger chunks."""
-    from multimodal.index.store import Store
-    from multimodal.index.table import About, Origin, Row
-
-    store = Store.create(where, About(space.name, space.name, "vectors", space.dim, space.modalities))
+    index = Index.create(where, given_space(rows.shape[1]))
     for start in range(0, len(rows), WRITTEN_AT_ONCE):
         part = np.ascontiguousarray(rows[start : start + WRITTEN_AT_ONCE])
         ids = [str(number) for number in range(start, start + len(part))]
-        store.upsert([Row(one, None, "text", None, {}) for one in ids], [Origin(one) for one in ids], part)
-    return store
+        index._store.upsert(
+            [Row(one, None, "text", None, {}) for one in ids], [Origin(one) for one in ids], part
+        )
+    index.optimize(approximate=False)
+    return index
 
 
 CONTENDERS: dict[str, Callable[[Path], Work]] = {

@@ -95,7 +95,7 @@ def test_a_share_of_the_peak_is_work_done_by_work_possible() -> None:
 
 
 def test_vit_b_32_costs_what_torch_counts() -> None:
-    """8.7 GFLOP (4.4 GMAC, Radford et al. 2021 and open_clip's own table)."""
+    """8.8 GFLOP, 4.4 billion products and sums as open_clip's own table has it."""
     import open_clip
     import torch
 
@@ -103,7 +103,6 @@ def test_vit_b_32_costs_what_torch_counts() -> None:
         visual = open_clip.model.CLIP(32, {"image_size": 64, "layers": 2, "width": 64, "head_width": 64,
                                            "patch_size": 32}, {"layers": 1, "width": 8, "heads": 1}).visual  # fmt: skip
         pixels = torch.zeros(1, 3, 64, 64)
-    visual.train()  # else torch's fused attention hides what it computes
     counted = flops(lambda: visual(pixels)) / 1e9
     assert image_gflop("tiny") == pytest.approx(counted, rel=0.05)
     assert image_gflop("ViT-B/32") == pytest.approx(8.8, rel=0.02)
