@@ -1,7 +1,7 @@
 """Well-known checkpoints of open_clip: what they are, under what licence, and how well they do.
 
 Figures are top-1 accuracy of zero-shot classification on ImageNet: open_clip's own measurements (its README and
-docs/openclip_results.csv) or, for SigLIP 2, MobileCLIP and PE-Core, those of their papers. Sizes are those of the
+docs/openclip_results.csv) or, for SigLIP 2, MobileCLIP and PE-Core, those of their makers. Sizes are those of the
 weights in float32. A revision is what several public projects that pin the repository agree on; where there were none
 such, the name stands for the newest, and `space.commits` says which that was.
 """
@@ -116,11 +116,11 @@ CARDS = (
         commercial=False,
     ),
     _card(
-        "MobileCLIP2-S0:dfndr2b", 512, 300, APPLE, "timm/MobileCLIP2-S0-OpenCLIP", None, "for phones, the smallest",
+        "MobileCLIP2-S0:dfndr2b", 512, 300, APPLE, "timm/MobileCLIP2-S0-OpenCLIP", 71.5, "for phones, the smallest",
         commercial=False,
     ),
     _card(
-        "MobileCLIP2-S4:dfndr2b", 768, 1783, APPLE, "timm/MobileCLIP2-S4-OpenCLIP", None, "for phones, the largest",
+        "MobileCLIP2-S4:dfndr2b", 768, 1783, APPLE, "timm/MobileCLIP2-S4-OpenCLIP", 81.9, "for phones, the largest",
         commercial=False,
     ),
     _card(

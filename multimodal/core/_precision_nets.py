@@ -60,7 +60,7 @@ class NearAttention(nn.MultiheadAttention):
         for name in ("key_padding_mask", "attn_mask"):
             if (mask := options.get(name)) is not None and mask.is_floating_point():
                 options[name] = mask.bfloat16()
-        mixed, weights = super().forward(*asked, *rest, **options)
+        mixed, weights = super().forward(asked[0], asked[1], asked[2], *rest, **options)
         return mixed.float(), weights
 
 

@@ -79,11 +79,12 @@ def _chosen(group: list[Encoder]) -> Choice:
         return Choice(False, None, f"the trial failed in float32 ({_short(error)})")
     if not layers:
         return Choice(False, None, "it has no layers to exchange")
+    choice = Choice(False, None, "not tried")
     for wide in WIDE:
         lightened = lighten(layers, wide=wide)
         choice = _judged(group, exact)
         if choice.bfloat16:
-            return choice
+            break
         lightened.restore()
     return choice
 
