@@ -48,7 +48,7 @@ def photos(folder: Path, n: int, *, small: bool = False) -> list[str]:
     if (where / "done").exists():
         return list(map(str, paths))
     where.mkdir(parents=True, exist_ok=True)
-    scenes = [scene(max(max(size) for size in shares), seed) for seed in range(SCENES)]
+    scenes = [scene(max(max(size) for size in shares), seed) for seed in range(min(n, SCENES))]
     for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
         _view(scenes[number % SCENES], size, rng).save(path, quality=JPEG_QUALITY)
     (where / "done").touch()
