@@ -65,6 +65,15 @@ def search(
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare everything, also where that takes longer.")
     ] = False,
+    group: Annotated[
+        bool, typer.Option("--group", help="Of a film, a long sound or a long text, only the best part.")
+    ] = False,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", help="Of things with one value of KEY, only the best.", show_default=False
+        ),
+    ] = None,
     min_probability: Annotated[
         float | None,
         typer.Option(
@@ -121,7 +130,7 @@ def search(
         hits = opened.search(
             wanted.query, k, near=wanted.near or None, text=wanted.text, modality=modality or None,
             where=conditions or None, offset=offset, distinct=distinct, exact=exact, calibrated=not uncalibrated,
-            min_probability=min_probability,
+            min_probability=min_probability, group=group_by or group,
         )  # fmt: skip
     seconds = time.perf_counter() - began
     if json:

@@ -96,6 +96,18 @@ def test_distinct_shows_one_of_each(cli: Cli, media: Path, tmp_path: Path) -> No
     assert one["method"] == "exact"
 
 
+def test_group_shows_the_best_part_of_each_thing(cli: Cli, media: Path, tmp_path: Path) -> None:
+    (media / "long.txt").write_text(("red and green things. " * 30 + "\n\n") * 20)
+    path = tmp_path / "long.lance"
+    assert cli("index", media, "--index", path, "--space", "toy").code == 0
+    parts = names(cli("search", path, "red", "-k", 999, "--json").json())
+    assert parts.count("long.txt") > 1
+    grouped = names(cli("search", path, "red", "-k", 999, "--group", "--json").json())
+    assert grouped.count("long.txt") == 1 and set(grouped) == set(parts)
+    by_key = cli("search", path, "red", "-k", 999, "--group-by", "nothing", "--json").json()
+    assert names(by_key) == grouped  # what lacks the key is a group of its own
+
+
 def test_optimize_prepares_an_index_and_changes_no_answer(cli: Cli, index: Path) -> None:
     before = cli("search", index, "red", "--json").json()["hits"]
     outcome = cli("optimize", index)
