@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,16 +51,50 @@ class NearConv3d(nn.Conv3d):
 
 
 class NearAttention(nn.MultiheadAttention):
-    """nn.MultiheadAttention, all of it in bfloat16 inside: its fused kernel wants one type throughout."""
+    """nn.MultiheadAttention, all of it in bfloat16 inside. What transformers ask of it is written out: torch's own way
+    takes products of turned views, which in bfloat16 are slower on a CPU than all of it in float32."""
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Any:
-        rounded: dict[int, Tensor] = {}  # the same tensor stays the same, which the fused kernel asks for
-        asked = [rounded.setdefault(id(one), one.bfloat16()) for one in (query, key, value)]
-        for name in ("key_padding_mask", "attn_mask"):
-            if (mask := options.get(name)) is not None and mask.is_floating_point():
-                options[name] = mask.bfloat16()
-        mixed, weights = super().forward(asked[0], asked[1], asked[2], *rest, **options)
-        return mixed.float(), weights
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        rounded: dict[int, Tensor] = {}  # the same tensor is rounded once
+        q, k, v = (rounded.setdefault(id(one), one.bfloat16()) for one in (query, key, value))
+        padding, mask = (_rounded_mask(one) for one in (key_padding_mask, attn_mask))
+        special = self.bias_k is not None or self.add_zero_attn or not self._qkv_same_embed_dim
+        if special or need_weights or padding is not None or query.dim() != 3:
+            mixed, weights = super().forward(
+                q, k, v, padding, need_weights, mask, average_attn_weights, is_causal
+            )
+            return mixed.float(), weights
+        return self._mixed(q, k, v, mask).float(), None
+
+    def _mixed(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        own = self._parameters["in_proj_bias"]
+        biases = (None,) * 3 if own is None else own.chunk(3)
+        items = (one if self.batch_first else one.transpose(0, 1) for one in (query, key, value))
+        q, k, v = (
+            F.linear(one, weight, bias).unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
+            for one, weight, bias in zip(items, self.in_proj_weight.chunk(3), biases, strict=True)
+        )
+        if mask is not None and mask.dtype is torch.bool:
+            mask = ~mask  # here True is what may be seen
+        if mask is not None and mask.dim() == 3:
+            mask = mask.unflatten(0, (len(q), self.num_heads))
+        mixed = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
+        mixed = F.linear(mixed, self.out_proj.weight, self.out_proj.bias)
+        return mixed if self.batch_first else mixed.transpose(0, 1)
+
+
+def _rounded_mask(mask: Tensor | None) -> Tensor | None:
+    return mask.bfloat16() if mask is not None and mask.is_floating_point() else mask
 
 
 NEAR: dict[type[nn.Module], type[nn.Module]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import pickle
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 import multimodal as mm
 from multimodal.core import precision
-from multimodal.core._precision_nets import NearAttention, NearLinear, NearWideLinear
+from multimodal.core._precision_nets import NearAttention, NearLinear, NearWideLinear, lighten
 from multimodal.core.encoder import Encoder
 from multimodal.core.precision import least_centred_cosine, settle
 from multimodal.core.runtime import Runtime
@@ -130,6 +131,31 @@ def test_where_bfloat16_is_emulated_nothing_is_tried(monkeypatch: pytest.MonkeyP
     encoder = settled(Net())
     assert encoder.runs == "cpu float32 (auto: bfloat16 is emulated here)"
     assert np.array_equal(vectors(encoder), vectors(Words(Net(), Runtime())))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("masked", ["not", "added", "added by head", "hidden"])
+@pytest.mark.parametrize("asked", [{"need_weights": False}, {"need_weights": True}])
+def test_attention_is_torchs_own_but_for_rounding(
+    batch_first: bool, masked: str, asked: dict[str, bool]
+) -> None:
+    torch.manual_seed(4)
+    exact = nn.MultiheadAttention(WIDTH, 4, batch_first=batch_first, bias=masked != "hidden").eval()
+    near = copy.deepcopy(exact)
+    lighten([near], wide=9.0)
+    assert type(near) is NearAttention
+    causal = torch.full((7, 7), float("-inf")).triu(1)
+    mask = {
+        "not": None, "added": causal, "added by head": causal.expand(12, 7, 7), "hidden": causal.isinf(),
+    }[masked]  # fmt: skip
+    query, key, value = torch.randn(3, *((3, 7) if batch_first else (7, 3)), WIDTH)
+    with torch.inference_mode():
+        for others in ((key, value), (query, query)):
+            wanted, weights = exact(query, *others, attn_mask=mask, **asked)
+            found, seen = near(query, *others, attn_mask=mask, **asked)
+            assert found.dtype == torch.float32 and found.shape == wanted.shape
+            assert (found - wanted).abs().max() < 0.02 * wanted.abs().max()
+            assert (weights is None) == (seen is None)
 
 
 # --- what it refuses ------------------------------------------------------------------------------

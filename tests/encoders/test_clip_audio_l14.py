@@ -66,7 +66,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def tiny(stand_ins, monkeypatch) -> list[tuple[str, dict[str, Any]]]:
     """Loads stand-ins for both models of the preset; gives what was asked for."""
     asked = []
-    original = catalog.load
+    original = mm.load  # which is looked up once and for all: not while another stands in its place
 
     def load(name: Any, **options: Any) -> mm.Space:
         if name not in stand_ins:
