@@ -25,7 +25,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         rich_help_panel=PANEL,
-        help="Of the weights; auto is bfloat16 where that is fast.",
+        help="Of the weights; auto is bfloat16 where that is fast and a trial finds the vectors kept.",
     ),
 ]
 Decode = Annotated[
