@@ -3,6 +3,10 @@
 `python -m recipes.starter.train_accents --work …` goes on from the meeting's tower. The losses are the meeting's: find
 the concept by its point, its name and where its pictures stand; find the own text in the batch; lie near it; write its
 letters. Texts and pictures stay where they are. Half of each batch is espeak-ng, half flite.
+
+What is kept lies LEARNED of the way from the tower before to the tower after (Wortsman et al. 2022): so the voices that
+the tower knew before find their pictures as well as ever. The share was chosen on unseen espeak-ng voices and on what
+`accents` keeps back of flite.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ HERE = Path(__file__).parent
 BATCH = 160
 LETTERS = 0.6  # weight
 PEAK = 1.2e-3
+LEARNED = 0.7
 VIEWS = 10  # pictures of each concept whose mean says where pictures stand
 
 
@@ -123,6 +128,11 @@ class Watch:
         return found
 
 
+def between(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights LEARNED of the way from one to the other."""
+    return {name: value + LEARNED * (after[name] - value) for name, value in before.items()}
+
+
 def run(work: Path, *, minutes: float, seed: int = 59) -> None:
     """Train for `minutes` of wall time in all (a stopped run goes on where it was); write audio_accents.pt."""
     lesson, tower = Lesson(work), AudioTower()
@@ -146,7 +156,8 @@ def run(work: Path, *, minutes: float, seed: int = 59) -> None:
             training.log(**watch(tower))
             tower.train()
     training.save()
-    torch.save(tower.eval().state_dict(), work / "audio_accents.pt")
+    before = torch.load(work / "audio_met.pt", weights_only=True)
+    torch.save(between(before, tower.state_dict()), work / "audio_accents.pt")
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodal.encoders._starter_nets import N_MELS
-from recipes.starter import accents, captions, disguise, evaluate, flite, read, train_speech
+from recipes.starter import accents, captions, disguise, evaluate, flite, read, train_accents, train_speech
 from recipes.starter.concepts import Concept
 from recipes.starter.prepare_speech import Recorder
 from recipes.starter.spelling import distance, letters_only, spelled
@@ -199,3 +199,9 @@ def test_reading_is_counted_in_letters_and_names(tmp_path: Path) -> None:
     found = read.figures(Parrot(), tmp_path, ("voice",), 1)  # type: ignore[arg-type]
     assert (found["clips"], found["closed"]) == (3, 33.3)
     assert found["open CER"] == found["open CER, letters alone"] == round(100 * (0 + 1 + 5) / 11, 1)
+
+
+def test_what_is_kept_lies_most_of_the_way_to_what_was_learned() -> None:
+    found = train_accents.between({"a": torch.tensor([1.0, 5.0])}, {"a": torch.tensor([2.0, 5.0])})
+    torch.testing.assert_close(found["a"], torch.tensor([1.0 + train_accents.LEARNED, 5.0]))
+    assert 0.5 < train_accents.LEARNED < 1
