@@ -26,7 +26,7 @@ from recipes.starter.train_speech import FEWEST_FRAMES, MOST_FRAMES, pad_clips, 
 SHARD = 2_048  # scenes
 SHARDS = 52
 SEEN = 9  # pictures of a plain thing, for each artist
-DRAWN = 10  # drawings of a plain thing, for each artist
+DRAWN = 4  # drawings of a plain thing, for each artist
 HEARD = 14  # clips of a name
 RESTYLED = 0.2  # of the pictures to be seen are redrawn
 BACKGROUNDS = 4_000
@@ -41,7 +41,7 @@ class Studio:
 
     model: evaluate.Shipped
     busy: list[stage.Stage]
-    paper: list[stage.Stage]
+    paper: list[draw_scenes.Easel]
 
     @classmethod
     def open(cls, folder: Path, work: Path, seed: int) -> Studio:
@@ -69,7 +69,7 @@ class Studio:
         """uint8 (n, 3, SIDE, SIDE) on paper."""
         parts = [scenes[start : start + 256] for start in range(0, len(scenes), 256)]
         return torch.cat([
-            stage.as_bytes(self.paper[artist].draw(part, SIDE, jitter=draw_scenes.JITTER)) for part in parts
+            stage.as_bytes(self.paper[artist].draw(part)) for part in parts
         ])  # fmt: skip
 
 

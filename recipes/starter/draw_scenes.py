@@ -1,49 +1,86 @@
-"""What the generator learns to draw: one thing or two on paper, by either artist, in the colours and sizes said.
+"""What the generator learns to draw: one thing or two on white paper, by either artist, in the colours and sizes said.
 
-Single things fill the picture, nearly upright and nearly in the middle; two stand side by side, over each other or
-aslant. The paper is white, or now and then of a light colour. None of the held-out combinations is ever drawn.
+Things stand upright in a few places only, which lie on the autoencoder's grid: a small drawing then has the same
+latents wherever it stands, and what is learned of one scene serves all others. With turns, shifts and scales at random
+a network of this size drew coloured clouds after as many steps. Two things stand side by side, over each other or
+aslant. None of the held-out combinations is ever drawn.
 """
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.encoders._starter_nets import SIDE
 from recipes.starter import captions, stage
 
-SCALES = {
-    captions.NONE: (0.78, 0.98),
-    captions.SIZE_NAMES.index("small"): (0.32, 0.42),
-    captions.SIZE_NAMES.index("large"): (0.98, 1.08),
-}
-JITTER = 0.35  # of turns and places, against what the towers are trained on
-PAPERS = 600
-TINTED = 0.25  # of the papers
+SIDE = 64
+CELL = 32  # pixels a side of each of two things, and of one that is small
+SMALL, LARGE = (captions.SIZE_NAMES.index(name) for name in ("small", "large"))
+CENTRED = {captions.NONE: 60, SMALL: CELL, LARGE: 64}  # pixels a side of single things in the middle, by size
+ASIDE, STEP = 48, 16  # and of those in a corner, half of those whose size is not said; how far that is from the others
+# upper left corners of the first thing and the second
+LAYOUTS = (((16, 0), (16, 32)), ((0, 16), (32, 16)), ((0, 0), (32, 32)), ((0, 32), (32, 0)))
 KEPT_AT = 64  # pixels of a stored drawing
 SHARES = {"plain": 0.35, "coloured": 0.27, "sized": 0.06, "pair": 0.32}
 PAIR_COLOURED = 0.25  # of the things in pairs
 
 
-def papers(seed: int) -> Tensor:
-    """uint8 (PAPERS, 3, SIDE, SIDE), each of one light colour."""
-    rng = np.random.default_rng(seed)
-    colours = np.full((PAPERS, 3), 255.0)
-    tinted = rng.random(PAPERS) < TINTED
-    colours[tinted] = rng.uniform(205, 255, (int(tinted.sum()), 3))
-    whole = np.broadcast_to(colours[:, :, None, None], (PAPERS, 3, SIDE, SIDE))
-    return torch.from_numpy(whole.round().astype(np.uint8))
+class Place(NamedTuple):
+    """Where a thing stands: rows from the top, columns from the left, pixels a side."""
+
+    top: int
+    left: int
+    edge: int
 
 
-def easel(drawings: np.ndarray, seed: int) -> stage.Stage:
-    """A stage of paper for uint8 drawings (artists, concepts, h, w, 4)."""
-    generator = torch.Generator().manual_seed(seed)
-    return stage.Stage(
-        stage.kept_at(drawings, KEPT_AT), len(drawings), papers(seed), generator, scales=SCALES
-    )
+@dataclass
+class Easel:
+    """Drawings (artists, concepts, 4, KEPT_AT, KEPT_AT) uint8, and white paper."""
+
+    drawings: Tensor
+    generator: torch.Generator
+
+    def draw(self, scenes: list[captions.Scene]) -> Tensor:
+        """float32 (scenes, 3, SIDE, SIDE) in [0, 1]; all of a scene is by one artist, drawn by chance."""
+        paper = torch.ones(len(scenes), 3, SIDE, SIDE)
+        makers = torch.randint(len(self.drawings), (len(scenes),), generator=self.generator)
+        for row, scene in enumerate(scenes):
+            for thing, place in zip(scene, self.places(scene), strict=True):
+                self.put(paper[row], int(makers[row]), thing, place)
+        return paper
+
+    def put(self, paper: Tensor, maker: int, thing: captions.Thing, place: Place) -> None:
+        """Draw a thing onto the paper (3, SIDE, SIDE)."""
+        glyph = self.drawings[maker, thing.concept][None].float() / 255
+        glyph = stage.tint(glyph, torch.tensor([thing.colour]), self.generator)
+        soft = torch.cat([glyph[:, :3] * glyph[:, 3:], glyph[:, 3:]], 1)
+        small = torch.nn.functional.interpolate(
+            soft, size=(place.edge, place.edge), mode="bilinear", antialias=True
+        )[0]
+        part = paper[:, place.top : place.top + place.edge, place.left : place.left + place.edge]
+        part.mul_(1 - small[3:]).add_(small[:3])
+
+    def places(self, scene: captions.Scene) -> list[Place]:
+        """One of those allowed."""
+        if len(scene) == 2:
+            corners = LAYOUTS[int(torch.randint(len(LAYOUTS), (1,), generator=self.generator))]
+            turn = int(torch.randint(2, (1,), generator=self.generator))
+            return [Place(*corners[turn], CELL), Place(*corners[1 - turn], CELL)]
+        dice = torch.randint(2, (3,), generator=self.generator).tolist()
+        if scene[0].size == captions.NONE and dice[0]:
+            return [Place(STEP * dice[1], STEP * dice[2], ASIDE)]
+        edge = CENTRED[scene[0].size]
+        return [Place((SIDE - edge) // 2, (SIDE - edge) // 2, edge)]
+
+
+def easel(drawings: np.ndarray, seed: int) -> Easel:
+    """For uint8 drawings (artists, concepts, h, w, 4)."""
+    return Easel(stage.kept_at(drawings, KEPT_AT), torch.Generator().manual_seed(seed))
 
 
 def artists(work: object) -> np.ndarray:

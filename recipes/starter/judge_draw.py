@@ -55,9 +55,7 @@ class Judge:
 
     def real(self, scenes: list[captions.Scene], seed: int = 3) -> Tensor:
         """The artists' own drawings of the scenes, laid out as those learned from."""
-        return draw_scenes.easel(draw_scenes.artists(self.work), seed).draw(
-            scenes, 64, jitter=draw_scenes.JITTER
-        )
+        return draw_scenes.easel(draw_scenes.artists(self.work), seed).draw(scenes)
 
 
 def share(right: list[bool]) -> float:

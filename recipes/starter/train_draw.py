@@ -24,6 +24,7 @@ from recipes.starter.training import Training
 
 WIDTH, HEAD, LAYERS = 256, 64, 5
 DIM = 256
+TOKENS = 16
 BATCH = {"plain": 68, "scenes": 54, "sums": 22}
 MODALITIES = {"texts": 0.38, "seen": 0.37, "heard": 0.25}
 UNTOLD = 0.1
@@ -34,7 +35,7 @@ NOISE = {
     "sums": 0.5,
 }  # at most, against vectors of length one; squares are drawn
 LEANING = 0.12  # by how much one of two things may weigh more
-SIGMA = (0.1, 1.1)  # mean and deviation of the logit of the noise level
+SIGMA = (0.5, 1.1)  # mean and deviation of the logit of the noise level
 AVERAGED = 0.9985  # of the running mean of the weights
 
 
@@ -43,7 +44,8 @@ def flow() -> Any:
     from diffusers import FluxTransformer2DModel
 
     return FluxTransformer2DModel(
-        patch_size=1, in_channels=4 * train_draw_codec.CHANNELS, num_layers=0, num_single_layers=LAYERS,
+        patch_size=1, in_channels=4 * train_draw_codec.CHANNELS + TOKENS + DIM,
+        out_channels=4 * train_draw_codec.CHANNELS, num_layers=0, num_single_layers=LAYERS,
         attention_head_dim=HEAD, num_attention_heads=WIDTH // HEAD, joint_attention_dim=DIM,
         pooled_projection_dim=DIM, guidance_embeds=False, axes_dims_rope=(16, 24, 24),
     )  # fmt: skip
@@ -204,7 +206,8 @@ def run(work: Path, *, minutes: float, seed: int = 79) -> None:
     mean.load_state_dict(net.state_dict())
     mean.requires_grad_(False)
     training = Training(
-        work, "draw_flow", {"net": net, "mean": mean}, minutes=minutes, peak=2e-3, decay=0.01, warm_up=300, seed=seed,
+        work, "draw_flow", {"net": net, "mean": mean}, minutes=minutes, peak=4e-3, decay=0.01, warm_up=200, seed=seed,
+        muon="net",
     )  # fmt: skip
     batches = Batches(data, training.seed)
     lately = 0.0

@@ -108,7 +108,7 @@ def run(work: Path, *, minutes: float, seed: int = 71) -> None:
 
     def batch(count_of: int) -> Tensor:
         scenes = [draw_scenes.random_scene(rng, count, held) for _ in range(count_of)]
-        return easel.draw(scenes, 64, jitter=draw_scenes.JITTER) * 2 - 1
+        return easel.draw(scenes) * 2 - 1
 
     judged = batch(256)
     while training.going_on():
