@@ -25,38 +25,40 @@ speech).
 
                           starter              small
                         even  gaps  uneven   even  gaps  uneven
-    plain cosine        57.4  58.7  63.7     22.1  21.2  20.4
-    reciprocal rank     61.9  60.3  62.6     24.3  24.0  21.8
-    centred             57.9  59.2  63.8     22.9  22.2  22.2
-    robust z            58.3  59.6  64.0     20.2  21.2  21.7
-    z, all pairs        59.2  60.7  64.4     20.7  21.7  23.2
-    z, each query       59.5  60.6  64.6     21.6  22.6  23.7
-    exponential tail    60.4  60.7  64.3     20.6  22.0  24.7
-    empirical tail      59.2  53.3  63.4     22.0  20.4  25.3
-    this                61.6  62.1  65.0     21.1  22.5  23.8
-    (the most)          67.1  69.2  68.5     29.9  31.9  29.7
+    plain cosine        64.8  65.8  71.7   22.1  21.2  20.4
+    reciprocal rank     70.0  67.8  71.0   24.3  24.0  21.8
+    centred             65.3  66.4  71.8   22.9  22.2  22.2
+    robust z            65.8  66.8  72.0   20.2  21.2  21.7
+    z, all pairs        66.8  67.9  72.4   20.7  21.7  23.2
+    z, each query       67.2  67.9  72.7   21.6  22.6  23.7
+    exponential tail    68.2  68.2  72.3   20.6  22.0  24.7
+    empirical tail      67.0  59.7  71.3   22.0  20.4  25.3
+    this                69.6  69.5  73.2   21.1  22.5  23.8
+    (the most)          74.5  76.2  76.3   29.9  31.9  29.7
 
 The last line is what the best of all orders would reach that leaves each modality's own as it is. Reciprocal rank gives
 each modality the same share whatever it holds: best where that is true, below plain cosine where it is not, and the
-best in a space so poor that places tell more than distances; it has no probability. No way is best in both spaces. TILT
-1.5 ranks 0.3 better in the starter's even gallery, but its shares of the top ten reach 50 %. A term for the place
-within a modality gains 0.8 in the small space's even gallery, and loses 0.3 in uneven ones. Boosted trees, taught by
-labels on all of the above and on how well the first hits of the modalities agree, ranked no more than 1 better on the
-starter, and not in every gallery. benchmarks/fairness.py measures it all again, in this and any other space.
+best in a space so poor that places tell more than distances; it has no probability. No way is best in both spaces. On
+an earlier speech tower: TILT 1.5 ranks 0.3 better in the starter's even gallery, but its shares of the top ten reach 50
+%. A term for the place within a modality gains 0.8 in the small space's even gallery, and loses 0.3 in uneven ones.
+Boosted trees, taught by labels on all of the above and on how well the first hits of the modalities agree, ranked no
+more than 1 better on the starter, and not in every gallery. benchmarks/fairness.py measures it all again, in this and
+any other space.
 
 What p means. The constants were fitted on the starter, on half of the concepts and on kinds of queries that are not in
 the table (recipes/starter/calibrate.py), for "the same concept". On the other half the expected calibration error is
-0.03 in these galleries, and 0.02 to 0.05 in those of the small space. No labels of an index enter, so elsewhere p is a
-claim about how far a row stands out: about right where a query has one match, or none, in a modality. Where it has many
-(a hundred cats among a thousand pictures), each of them stands out less, and p is too low: the order still holds,
-min_probability does not.
+0.03 to 0.05 in these galleries, and 0.02 to 0.05 in those of the small space. No labels of an index enter, so elsewhere
+p is a claim about how far a row stands out: about right where a query has one match, or none, in a modality. Where it
+has many (a hundred cats among a thousand pictures), each of them stands out less, and p is too low: the order still
+holds, min_probability does not.
 
-Which min_probability. 0.85: of held-out things that are not in the starter's index, nor anything like them, 2 % of
-text, 2 % of picture and 3 % of speech queries find anything, and of those that are there 92, 84 and 96 % are found;
-much the same in an index of 40 things and of 1,000. Where things alike are in the index (a grinning cat when a sad one
-is asked for), 11 to 14 % find those at 0.85 and 3 to 4 % at 0.95, at 67 to 79 % found. Queries far from what the space
-was trained on are rejected with what is absent: 5 % of names by another synthesiser pass 0.85, 12 % of another artist's
-drawings; and of the small space nothing does. There, look at a few answers and choose a lower one.
+Which min_probability. 0.87, chosen on one half of the concepts. On the other, of 214 things that are not in the
+starter's index, nor anything like them, 2 % of text, 1 % of picture and 5 % of speech queries find anything, and of
+those that are there 92, 82 and 96 % are found; much the same in an index of 40 things and of 1,000. Where things alike
+are in the index (a grinning cat when a sad one is asked for), 10 to 13 % find those at 0.87 and 4 to 6 % at 0.95, at 71
+to 83 % found. Queries far from what the space was trained on are rejected with what is absent: 36 to 39 % of names by
+other synthesisers pass 0.87, 10 % of another artist's drawings, 19 % of keywords that were held out; and of the small
+space nothing does. There, look at a few answers and choose a lower one.
 """
 
 from __future__ import annotations
