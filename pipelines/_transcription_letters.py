@@ -27,7 +27,7 @@ SPACE = 1 + ALPHABET.index(" ")
 EIGHTHS = 8
 RUNS, COUNTS = "runs_of_{}", "counts_of_{}"
 FILE = Path("starter") / "letters.safetensors"
-# Found on voices other than those of the model card's figures (festival, flite rms): how much the letters weigh beside
+# Found on festival and flite rms, with an earlier speech tower: how much the letters weigh beside
 # the sound, and what a letter earns, since each makes a reading less likely
 WEIGHT, EARNED = 0.8, 2.5
 KEPT = 1 << 18

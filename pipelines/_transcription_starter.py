@@ -36,7 +36,7 @@ LONGEST_S = 5.5  # a window holds six seconds
 FRAME = RATE_HZ // 50  # samples
 PAUSE_FRAMES, ROOM_FRAMES = 20, 8  # what parts phrases, and what is left of it around them
 # How much a cosine weighs beside a log-probability, and what a letter of a vocabulary's word earns, since long words
-# lose more than they should by letters alone. Found on voices other than those of the model card's figures
+# lose more than they should by letters alone. Found on festival and flite rms, with an earlier speech tower
 EACH_LETTER, NEARNESS = 1.5, 40.0
 STEP_S = AUDIO_STRIDE * HOP / RATE_HZ / CTC_STEPS  # 20 ms
 
