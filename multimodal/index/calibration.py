@@ -25,16 +25,16 @@ speech).
 
                           starter              small
                         even  gaps  uneven   even  gaps  uneven
-    plain cosine        64.8  65.8  71.7   22.1  21.2  20.4
-    reciprocal rank     70.0  67.8  71.0   24.3  24.0  21.8
-    centred             65.3  66.4  71.8   22.9  22.2  22.2
-    robust z            65.8  66.8  72.0   20.2  21.2  21.7
-    z, all pairs        66.8  67.9  72.4   20.7  21.7  23.2
-    z, each query       67.2  67.9  72.7   21.6  22.6  23.7
-    exponential tail    68.2  68.2  72.3   20.6  22.0  24.7
-    empirical tail      67.0  59.7  71.3   22.0  20.4  25.3
-    this                69.6  69.5  73.2   21.1  22.5  23.8
-    (the most)          74.5  76.2  76.3   29.9  31.9  29.7
+    plain cosine        64.8  65.8  71.7     22.1  21.2  20.4
+    reciprocal rank     70.0  67.8  71.0     24.3  24.0  21.8
+    centred             65.3  66.4  71.8     22.9  22.2  22.2
+    robust z            65.8  66.8  72.0     20.2  21.2  21.7
+    z, all pairs        66.8  67.9  72.4     20.7  21.7  23.2
+    z, each query       67.2  67.9  72.7     21.6  22.6  23.7
+    exponential tail    68.2  68.2  72.3     20.6  22.0  24.7
+    empirical tail      67.0  59.7  71.3     22.0  20.4  25.3
+    this                69.6  69.5  73.2     21.1  22.5  23.8
+    (the most)          74.5  76.2  76.3     29.9  31.9  29.7
 
 The last line is what the best of all orders would reach that leaves each modality's own as it is. Reciprocal rank gives
 each modality the same share whatever it holds: best where that is true, below plain cosine where it is not, and the

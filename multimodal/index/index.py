@@ -266,8 +266,9 @@ class Index:
 
         hit.score is the cosine. Over several modalities hits are ordered by hit.probability, since cosines of one do
         not compare with those of another; within one, the order is that of cosine. calibrated=False: by cosine alone.
-        min_probability: only hits as probable as that, so perhaps none. With fewer than 10 rows of a modality hits are
-        ordered by cosine, and `hits.note` says so. multimodal/index/calibration.py tells how far to trust these.
+        min_probability: only hits as probable as that, so perhaps none (starter: 0.87). With fewer than 10 rows
+        of a modality hits are ordered by cosine, and `hits.note` says so. multimodal/index/calibration.py tells how far
+        to trust these.
 
         Below some 20,000 items every vector is compared. Above, candidates are chosen by sketches of the vectors, and
         at most half a percent of the nearest is expected to be missing; exact=True compares all, which takes up to
