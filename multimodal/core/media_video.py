@@ -149,6 +149,8 @@ def _moving(container: Any, name: str) -> Any:
         raise MediaUnsupported(f"{name}: holds a sound, not a video; use Audio(...)")
     if stream is None:
         raise MediaUnsupported(f"{name}: is a media container without a picture or a sound in it")
+    if stream.codec_context is None:  # FFmpeg knows no decoder for what a damaged header names
+        raise MediaCorrupt(f"{name}: its pictures are of a kind that cannot be decoded; export it again")
     return stream
 
 
