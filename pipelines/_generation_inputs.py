@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.errors import InvalidInput, SpaceMismatch
 from multimodal.core.space import Space
 from multimodal.core.types import Image, as_item
+from multimodal.core.vectors import unit_rows
 from multimodal.pipelines._generation_options import Maker, Request, check_seed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+OPPOSITE = -0.9999  # a cosine below leaves the direction between to rounding
+NEAR = 1e-3  # radians
 SEEDS = 2**32  # a seed drawn by chance is below: short enough to be typed
 
 
@@ -97,6 +100,29 @@ def _vectors(vector: Any) -> tuple[list[NDArray[Any]] | None, bool]:
     if not np.isfinite(rows).all() or not np.abs(rows).sum(axis=-1).all():
         raise InvalidInput("vector must be finite and not all zeros: check what it was made of")
     return list(np.atleast_2d(rows).astype(np.float32)), rows.ndim == 1
+
+
+def along(space: Space, first: Any, last: Any, count: int) -> NDArray[Any]:
+    """(count, dim) unit rows from one thing to another, evenly along the great circle of their vectors.
+
+    Raises InvalidInput for fewer than 2, or vectors so opposite that there is no one way between them.
+    """
+    import numpy as np
+
+    if count < 2:
+        raise InvalidInput(f"n must be at least 2, the two ends, got {count}")
+    ends = [
+        unit_rows(one, space.dim)[0] if isinstance(one, np.ndarray) else space.encode([as_item(one)])[0]
+        for one in (first, last)
+    ]
+    cosine = float(np.clip(ends[0] @ ends[1], -1, 1))
+    if cosine < OPPOSITE:
+        raise InvalidInput("the two vectors are opposite, so that no way between them is the shortest")
+    share = np.linspace(0, 1, count, dtype=np.float32)[:, None]
+    angle = float(np.arccos(cosine))
+    if angle < NEAR:  # where the circle is a straight line, as exactly as float32 can tell
+        return unit_rows((1 - share) * ends[0] + share * ends[1], space.dim)
+    return unit_rows(np.sin((1 - share) * angle) * ends[0] + np.sin(share * angle) * ends[1], space.dim)
 
 
 def _pictures(image: Any) -> tuple[list[Any] | None, bool]:

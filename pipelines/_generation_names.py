@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from multimodal.core.catalog import FOLDER_PREFIXES, close_matches
+from multimodal.core.catalog import FOLDER_PREFIXES, close_matches, load
 from multimodal.core.errors import CheckpointError, InvalidInput, UnknownModel
 from multimodal.core.runtime import Runtime
+from multimodal.core.space import Space
 from multimodal.pipelines._generation_options import Maker
 
 KNOWN = (
@@ -22,7 +23,7 @@ KNOWN = (
     "diffusers/stabilityai/stable-audio-open-1.0", "hf/facebook/musicgen-small",
 )  # fmt: skip
 WRITE = (
-    f"write 'diffusers/<owner>/<name>' (as in {KNOWN[1]!r}), 'hf/facebook/musicgen-small', or a folder as "
+    f"write 'starter', 'diffusers/<owner>/<name>' (as in {KNOWN[1]!r}), 'hf/facebook/musicgen-small', or a folder as "
     "'./my-model'"
 )
 
@@ -46,14 +47,14 @@ class Halves:
 
 def maker_of(name: str, runtime: Runtime, revision: str | None, offline: bool, halves: Halves) -> Maker:
     """The model, on its device. Raises what `GenerationPipeline.from_pretrained` raises."""
+    if name == "starter":
+        return of_space(load(name), halves)
     library, rest = _split(name)
     if library == "diffusers":
         with warnings.catch_warnings():  # importing parts of diffusers warns of what torch will drop one day
             warnings.simplefilter("ignore")
             return _diffusers(rest, name, runtime, revision, offline, halves)
-    given = [one.name for one in fields(halves) if getattr(halves, one.name) != one.default]
-    if given:
-        raise InvalidInput(f"{name!r} is no checkpoint of diffusers and takes no {', '.join(given)}")
+    _refuse(name, halves)
     from multimodal.encoders._hf_source import source_of
     from multimodal.pipelines import _generation_musicgen as musicgen
 
@@ -61,11 +62,28 @@ def maker_of(name: str, runtime: Runtime, revision: str | None, offline: bool, h
     return musicgen.read(replace(source, name=name), runtime)
 
 
-def no_decoder(name: str) -> UnknownModel:
-    return UnknownModel(
-        f"{name!r} has no decoder for pictures yet: name a model that draws, such as {KNOWN[1]!r} (needs the network "
-        "once), or the folder of one"
-    )
+def of_space(space: Space, halves: Halves, decoder: Path | None = None) -> Maker:
+    """What draws from the vectors of a space: the generator in the folder `decoder`.
+
+    Raises UnknownModel if none is named, SpaceMismatch if it was trained for another space, CorruptSpace if it cannot
+    be read.
+    """
+    from multimodal.pipelines._generation_space import SpaceMaker
+
+    _refuse(space.name, halves)
+    if decoder is None:
+        raise UnknownModel(
+            f"{space.address or space.name!r} has no decoder for pictures yet: name a model that draws, such as "
+            f"{KNOWN[1]!r} (needs the network once), or the folder of one; or give decoder=, a folder that "
+            "recipes/starter/draw.py wrote for it"
+        )
+    return SpaceMaker(space, decoder)
+
+
+def _refuse(name: str, halves: Halves) -> None:
+    given = [one.name for one in fields(halves) if getattr(halves, one.name) != one.default]
+    if given:
+        raise InvalidInput(f"{name!r} is no checkpoint of diffusers and takes no {', '.join(given)}")
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -78,9 +96,9 @@ def _split(name: str) -> tuple[str, str]:
     library, _, rest = name.partition("/")
     if library in ("diffusers", "hf"):
         return library, rest
-    if name == "starter":
-        raise no_decoder(name)
-    hint = close_matches(name, KNOWN) or close_matches(name, [one.rpartition("/")[2] for one in KNOWN])
+    hint = close_matches(name, ("starter", *KNOWN)) or close_matches(
+        name, [one.rpartition("/")[2] for one in KNOWN]
+    )
     raise UnknownModel(f"no model that makes things is called {name!r}; {hint}{WRITE}")
 
 

@@ -8,6 +8,9 @@
 The first word is the library, as in `load` it is the family. Vectors must be CLIP's of pictures, of the CLIP that the
 checkpoint was trained with (Stable unCLIP: OpenAI's ViT-L/14 or LAION's ViT-H/14, Kandinsky 2.2: LAION's ViT-bigG/14,
 IP-Adapter: LAION's ViT-H/14): `space=` is that CLIP, or one joined to it, so that a sound draws what it sounds like.
+
+A space ("starter", or a Space) draws with `decoder=`, a generator that recipes/starter/draw.py trained for its vectors:
+of words, of another picture, of a spoken name, or of what lies between two of them (`between`).
 """
 
 from __future__ import annotations
@@ -15,18 +18,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
-from multimodal.core.catalog import FOLDER_PREFIXES
+from multimodal.core.catalog import FOLDER_PREFIXES, load
 from multimodal.core.errors import InvalidInput
 from multimodal.core.pipeline import Pipeline
 from multimodal.core.runtime import Precision, Runtime
 from multimodal.core.sources import check_count
 from multimodal.core.space import Space
-from multimodal.pipelines._generation_inputs import batches, requests_of
-from multimodal.pipelines._generation_names import Halves, maker_of, no_decoder
+from multimodal.pipelines._generation_inputs import along, batches, requests_of
+from multimodal.pipelines._generation_names import Halves, maker_of, of_space
 from multimodal.pipelines._generation_options import Maker, Options, Progress, Request
 from multimodal.pipelines._generation_result import Generation
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Generation", "GenerationPipeline"]
 
@@ -58,6 +66,7 @@ class GenerationPipeline(Pipeline):
         ip_adapter: str | None = None,
         vector_length: float | None = None,
         offload: bool = False,
+        decoder: str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> Self:
         """The pipeline on a model; for the names see the top of this module.
@@ -69,17 +78,19 @@ class GenerationPipeline(Pipeline):
         "h94/IP-Adapter:models/ip-adapter_sd15.safetensors" or "./file.safetensors", by which Stable Diffusion takes
         vectors. vector_length: how long those are that it was trained with, where the checkpoint does not tell;
         vectors of length one are scaled to it. offload: keep in the accelerator's memory only the part that runs.
-        The safety checker stays as it was shipped. Code out of a checkpoint is never run.
+        decoder: a folder that recipes/starter/draw.py wrote for the space `model`, a Space or the name of one. The
+        starter does not ship one yet. The safety checker stays as it was shipped. Code of a checkpoint is never run.
         Raises UnknownModel, DownloadError, CheckpointError for a model that makes neither pictures nor sounds,
-        InvalidInput, MissingExtra.
+        InvalidInput, MissingExtra, SpaceMismatch for a space that the decoder was not trained for.
         """
         if options:
             raise InvalidInput(
                 f"from_pretrained of a GenerationPipeline takes no {', '.join(sorted(options))}"
             )
         halves = Halves(variant, prior, ip_adapter, vector_length, offload)
-        if isinstance(model, Space):
-            raise no_decoder(model.address or model.name)
+        if isinstance(model, Space) or decoder is not None:
+            space = model if isinstance(model, Space) else load(model, device=device, precision=precision)
+            return cls(of_space(space, halves, None if decoder is None else Path(decoder)))
         name = os.fspath(model)
         if isinstance(model, os.PathLike) and not name.startswith(FOLDER_PREFIXES):
             name = f"./{name}"
@@ -143,6 +154,28 @@ class GenerationPipeline(Pipeline):
         groups = [made[start : start + n] if n > 1 else made[start] for start in range(0, len(made), n)]
         return groups[0] if alone else groups
 
+    def between(
+        self,
+        first: Any,
+        last: Any,
+        *,
+        n: int = 5,
+        space: Space | None = None,
+        seed: int | None = None,
+        **how: Any,
+    ) -> list[Generation]:
+        """n things, from what `first` is to what `last` is, in even steps along the sphere of their space.
+
+        first, last: words (a str), any item, or vectors (dim,) of the space. All have one seed, so that only what is
+        drawn changes. how: the other options of a call. (Spherical interpolation as in unCLIP, Ramesh et al. 2022.)
+        Raises InvalidInput for a model that draws from no vectors, fewer than 2 things, or opposite vectors.
+        """
+        rows = vectors_between(self.maker, first, last, n, space)
+        start = requests_of(self.maker, None, image=None, vector=rows[0], space=None, seed=seed, n=1)[0][
+            0
+        ].seed
+        return list(self(vector=rows, seed=[start] * n, **how))
+
     def _made(self, batch: Sequence[Request], options: Options, progress: Progress) -> Iterator[Generation]:
         for request, one in zip(batch, self.maker.make(batch, options, progress), strict=True):
             yield Generation(
@@ -150,6 +183,20 @@ class GenerationPipeline(Pipeline):
                 rate_hz=one.rate_hz, steps=one.steps, guidance=one.guidance, negative=options.negative,
                 strength=one.strength, flagged=one.flagged, made_by=self.maker.what, version=version("multimodal"),
             )  # fmt: skip
+
+
+def vectors_between(
+    maker: Maker, first: Any, last: Any, n: int, space: Space | None = None
+) -> NDArray[np.float32]:
+    """(n, dim): what `GenerationPipeline.between` draws from, and raises."""
+    check_count(n, "n", of=" of things to make")
+    where = space or maker.space
+    if "vector" not in maker.takes or where is None:
+        raise InvalidInput(
+            f"{maker.name!r} has no space in which something lies between two things: take 'starter', or a "
+            "checkpoint that draws from CLIP's vectors, with space= that CLIP"
+        )
+    return along(where, first, last, n)
 
 
 def _unseen(done: int, total: int) -> None:

@@ -21,7 +21,10 @@ WHAT = "What is made"
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(metavar="WORDS", help="What to make.", show_default=False)],
+    *,
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="[WORDS]", help="What to make.", show_default=False)
+    ] = None,
     output: Annotated[
         Path,
         typer.Option(
@@ -37,7 +40,7 @@ def generate(
         typer.Option(
             "--model",
             metavar="NAME",
-            help="diffusers/<owner>/<name>, hf/facebook/musicgen-small or ./folder.",
+            help="starter, diffusers/<owner>/<name>, hf/facebook/musicgen-small or ./folder.",
         ),
     ] = "starter",
     seed: Annotated[
@@ -45,6 +48,23 @@ def generate(
         typer.Option(metavar="N", help="The same seed makes the same thing; by chance if left out."),
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", help="How many, with seeds that count on.")] = 1,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="A picture or a recording instead of words: what it means is drawn (with --decoder).",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    towards: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORDS",
+            help="With --n: in so many even steps from what is asked to this (with --decoder).",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     image: Annotated[
         Path | None,
         typer.Option("--image", metavar="FILE", help="A picture to begin with.", rich_help_panel=WHAT),
@@ -72,16 +92,26 @@ def generate(
     device: options.Device = options.DEFAULT.device,
     precision: options.Precision = options.DEFAULT.precision,
     offline: options.Offline = False,
+    decoder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Of a space: the generator that was trained for it.",
+            rich_help_panel=options.PANEL,
+        ),
+    ] = None,
     variant: Annotated[
         str | None,
         typer.Option(metavar="fp16", help="Of the weights: less to fetch.", rich_help_panel=options.PANEL),
     ] = None,
     json: console.AsJson = False,
 ) -> None:
-    """Make pictures or sounds out of words.
+    """Make pictures or sounds out of words, or pictures of what a picture or a recording means.
 
     \b
     Examples:
+      [cyan]multimodal generate --from whistle.wav -o whistle.png --decoder ./my-generator[/]
+      [cyan]multimodal generate "a cat" --towards "a dog" --n 5 -o pet.png --decoder ./my-generator[/]
       [cyan]multimodal generate "a blue heart" -o heart.png --seed 3 --model diffusers/stabilityai/sdxl-turbo[/]
       [cyan]multimodal generate "a blue heart" -o heart.png --n 4 --model ./my-diffusion[/]
       [cyan]multimodal generate "in winter" -o winter.png --image summer.jpg --strength 0.6 --model ./my-diffusion[/]
@@ -89,10 +119,12 @@ def generate(
 
     How each was made (model, seed, prompt, steps) is written into the file.
     """
+    _check_asked(prompt, source, towards, n)
     files = _files(output, n, force)
     picture = None if image is None else _picture(image)
+    what = prompt if source is None else _media(source)
     with console.working(f"loading {model}", quiet=json):
-        draw = _loaded(model, device, precision, offline, variant)
+        draw = _loaded(model, device, precision, offline, variant, decoder)
     _check_suffix(draw, output)
     given = {
         "image": picture, "strength": strength, "negative": negative, "steps": steps, "guidance": guidance,
@@ -102,18 +134,46 @@ def generate(
         "truncate": truncate
     }
     first = secrets.randbelow(2**32) if seed is None else seed
+    whats = [what] * n
+    seeds = [first + place for place in range(n)]
+    if towards is not None:
+        whats, seeds = _steps_between(draw, what, towards, n), [first] * n
     made = []
-    for place, file in enumerate(
-        files
-    ):  # one by one, so that those that are done stay if the next is stopped
-        one, took = _one(
-            draw, prompt, first + place, how, f"{place + 1} of {n}" if n > 1 else "making it", json
-        )
+    for place, file in enumerate(files):  # one by one, so that what is done stays if the next is stopped
+        title = f"{place + 1} of {n}" if n > 1 else "making it"
+        one, took = _one(draw, whats[place], seeds[place], how, title, json)
         made.append(one.to_dict() | {"file": str(one.save(file)), "took_seconds": round(took, 3)})
         if not json:
             _show(one, file, took)
     if json:
         console.print_json({"model": model, "made": made})
+
+
+def _check_asked(prompt: str | None, source: Path | None, towards: str | None, n: int) -> None:
+    """Raises BadParameter unless it is clear what to make."""
+    if (prompt is None) == (source is None):
+        what = "neither was" if prompt is None else "both were"
+        raise typer.BadParameter(f"give either WORDS or --from FILE; {what} given", param_hint="WORDS")
+    if towards is not None and n < 2:
+        raise typer.BadParameter(
+            "--towards draws steps from one thing to another: say how many", param_hint="--n"
+        )
+
+
+def _media(path: Path) -> Any:
+    """A picture, a recording or a video, looked into before a model is loaded."""
+    from multimodal.core.types import as_item
+
+    item = as_item(path)
+    item.load()
+    return item
+
+
+def _steps_between(draw: GenerationPipeline, first: Any, last: str, n: int) -> list[Any]:
+    """n vectors; see `GenerationPipeline.between`."""
+    from multimodal.pipelines.generation import vectors_between
+
+    return list(vectors_between(draw.maker, first, last, n))
 
 
 def _files(output: Path, n: int, force: bool) -> list[Path]:
@@ -145,12 +205,14 @@ def _picture(path: Path) -> Any:
     return Image(Image(path).load())
 
 
-def _loaded(name: str, device: str, precision: str, offline: bool, variant: str | None) -> GenerationPipeline:
+def _loaded(
+    name: str, device: str, precision: str, offline: bool, variant: str | None, decoder: Path | None
+) -> GenerationPipeline:
     from multimodal.pipelines.generation import GenerationPipeline
 
     asked = options.asked(device, precision, options.DEFAULT.decode, offline)
-    if variant is not None:
-        asked["variant"] = variant
+    given = {"variant": variant, "decoder": decoder}
+    asked |= {key: value for key, value in given.items() if value is not None}
     return GenerationPipeline.from_pretrained(name, **asked)
 
 
@@ -166,12 +228,15 @@ def _check_suffix(draw: GenerationPipeline, output: Path) -> None:
 
 
 def _one(
-    draw: GenerationPipeline, prompt: str, seed: int, how: dict[str, Any], title: str, quiet: bool
+    draw: GenerationPipeline, what: Any, seed: int, how: dict[str, Any], title: str, quiet: bool
 ) -> tuple[Generation, float]:
-    """(what was made, seconds it took), with a bar that counts its steps."""
+    """(what was made of words, an item or a vector; seconds it took), with a bar that counts its steps."""
+    import numpy as np
+
+    given: dict[str, Any] = {"vector" if isinstance(what, np.ndarray) else "inputs": what}
     began = time.perf_counter()
     with _steps(title, quiet) as seen:
-        one: Generation = draw(prompt, seed=seed, progress=seen, **how)
+        one: Generation = draw(seed=seed, progress=seen, **given, **how)
     return one, time.perf_counter() - began
 
 

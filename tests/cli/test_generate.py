@@ -15,11 +15,13 @@ import pytest
 from PIL import Image
 
 import multimodal as mm
+from multimodal.core.paths import assets
 from multimodal.pipelines.generation import Generation, GenerationPipeline
 from tests.cli.conftest import Cli
 from tests.pipelines.generation_models import Checkpoints, checkpoints
+from tests.pipelines.space_generator import folder, starter
 
-__all__ = ["checkpoints"]  # a fixture
+__all__ = ["checkpoints", "folder", "starter"]  # fixtures
 
 SIZE = ("--steps", "2", "--width", "32", "--height", "32")
 
@@ -143,6 +145,46 @@ def test_without_a_model_the_one_that_ships_says_what_it_lacks(cli: Cli, tmp_pat
     assert outcome.stderr.startswith(
         "error: 'starter' has no decoder for pictures yet: name a model that draws"
     )
+
+
+def test_a_recording_is_drawn(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    clip = assets() / "gallery" / "sounds" / "guitar.flac"
+    outcome = cli("generate", "--from", clip, "-o", tmp_path / "guitar.png", "--seed", 3, "--decoder", folder)
+    assert outcome.code == 0, outcome.stderr
+    again = mm.GenerationPipeline.from_pretrained("starter", decoder=folder)(mm.Audio(clip), seed=3)
+    assert again.image is not None
+    with Image.open(tmp_path / "guitar.png") as drawn:
+        assert (np.asarray(drawn) == np.asarray(again.image)).all()
+
+
+def test_steps_from_one_thing_to_another_have_one_seed(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    asked = ("--towards", "a dog", "--n", 3, "-o", tmp_path / "pet.png", "--seed", 5, "--decoder", folder)
+    outcome = cli("generate", "a cat", *asked)
+    assert outcome.code == 0, outcome.stderr
+    draw = mm.GenerationPipeline.from_pretrained("starter", decoder=folder)
+    for place, one in enumerate(draw.between("a cat", "a dog", n=3, seed=5), 1):
+        made = Generation.load(tmp_path / f"pet-{place}.png")
+        assert made.seed == 5 and made.image is not None and one.image is not None
+        assert np.abs(np.asarray(made.image).astype(int) - np.asarray(one.image).astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ((), "give either WORDS or --from FILE; neither was given"),
+        (("a cat", "--from", "clip.wav"), "give either WORDS or --from FILE; both were given"),
+        (("a cat", "--towards", "a dog"), "--towards draws steps from one thing to another: say how many"),
+        (("--from", "gone.wav"), "error: gone.wav"),
+    ],
+)
+def test_what_is_drawn_must_be_clear(
+    asked: tuple[str, ...], said: str, cli: Cli, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = cli("generate", *asked, "-o", "x.png")
+    assert outcome.code in (1, 2)
+    assert said in " ".join(outcome.stderr.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_prompt_and_one_that_is_too_long_are_refused(cli: Cli, model: Path, tmp_path: Path) -> None:

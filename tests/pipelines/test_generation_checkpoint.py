@@ -17,8 +17,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import multimodal
-from multimodal.core.errors import CheckpointError, DownloadError, InvalidInput, MissingExtra, UnknownModel
-from multimodal.core.space import Space
+from multimodal.core.errors import (
+    CheckpointError,
+    DownloadError,
+    InvalidInput,
+    MissingExtra,
+    UnknownModel,
+)
 from multimodal.pipelines import _generation_load as loading
 from multimodal.pipelines.generation import GenerationPipeline
 from tests.core.loopback_hub import LoopbackHub, server
@@ -51,21 +56,10 @@ def rewrite(path: Path, **changes: Any) -> None:
 # --- names ---------------------------------------------------------------------------------------
 
 
-def test_the_starter_says_that_it_has_no_decoder_yet(clip: Space) -> None:
-    ending = (
-        "has no decoder for pictures yet: name a model that draws, such as 'diffusers/stabilityai/sdxl-turbo' (needs "
-        "the network once), or the folder of one"
-    )
-    refuses(UnknownModel, f"'starter' {ending}", "starter")
-    refuses(UnknownModel, f"'clip-like' {ending}", clip)
-    with pytest.raises(UnknownModel, match=re.escape(f"'starter' {ending}")):
-        multimodal.pipeline("generation")
-
-
 def test_a_name_that_means_nothing_is_answered_with_close_ones(tmp_path: Path) -> None:
     write = (
-        "write 'diffusers/<owner>/<name>' (as in 'diffusers/stabilityai/sdxl-turbo'), 'hf/facebook/musicgen-small', or "
-        "a folder as './my-model'"
+        "write 'starter', 'diffusers/<owner>/<name>' (as in 'diffusers/stabilityai/sdxl-turbo'), "
+        "'hf/facebook/musicgen-small', or a folder as './my-model'"
     )
     start = "no model that makes things is called"
     refuses(UnknownModel, f"{start} 'dall-e'; {write}", "dall-e")
