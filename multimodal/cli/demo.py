@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multimodal.cli import console
+from multimodal.cli.makings import Making, make
 from multimodal.core.errors import MultimodalError
 from multimodal.core.types import Audio, Image, Item, Modality, Text
 
@@ -71,6 +72,7 @@ class Demo:
     indexing_seconds: float
     answers: tuple[Answer, ...]
     verdicts: tuple[Verdict, ...]
+    makings: tuple[Making, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -101,6 +103,7 @@ class Demo:
                 }
                 for verdict in self.verdicts
             ],
+            "makings": [making.to_dict() for making in self.makings],
         }
 
 
@@ -133,7 +136,7 @@ def demo(
     space: console.SpaceName = "starter",
     json: console.AsJson = False,
 ) -> None:
-    """Index a small gallery and search it with words, pictures and speech. Offline, in seconds.
+    """Index a small gallery, search it with words, pictures and speech, and caption it. Offline, in seconds.
 
     \b
     Examples:
@@ -199,6 +202,7 @@ def build_demo(
         indexing_seconds=indexing,
         answers=tuple(_answers(space, index, gallery)),
         verdicts=tuple(_verdicts(space, gallery)),
+        makings=tuple(make(space, gallery)),
     )
 
 
@@ -277,6 +281,12 @@ def _print_tables(demo: Demo, loading: float, total: float) -> None:
         out.print(f"\n[bold]{verdict.title}[/]: {_short(name_of(verdict.query, demo.gallery))}")
         for label, score in verdict.labels[:3]:
             out.print(f"  {score:>4.0%} [green]{console.bar(score)}[/] {label}")
+    for title in dict.fromkeys(making.title for making in demo.makings):
+        out.print(f"\n[bold]{title}[/]")
+        for making in demo.makings:
+            if making.title == title:
+                asked = _short(name_of(making.query, demo.gallery))
+                out.print(f"  {asked} [dim]({making.query.modality})[/] → {console.verbatim(making.said)}")
 
 
 def _short(name: str) -> str:

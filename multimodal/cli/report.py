@@ -16,6 +16,7 @@ from multimodal.cli.report_style import STYLE
 from multimodal.core.types import Audio, Image, Item, Modality, Text, Video
 
 if TYPE_CHECKING:
+    from multimodal.cli.makings import Making
     from multimodal.index import Hit
 
 THUMBNAIL_SIDE = 256
@@ -40,6 +41,9 @@ def page(demo: Demo) -> str:
     verdicts = "".join(_verdict(verdict, demo) for verdict in demo.verdicts)
     if verdicts:
         sections += _section("Sorted into labels, without training", f'<div class="pair">{verdicts}</div>')
+    for title, group in groupby(demo.makings, key=lambda making: making.title):
+        made = "".join(_making(making, demo) for making in group)
+        sections += _section(title, f'<div class="makings">{made}</div>')
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -129,6 +133,21 @@ def _verdict(verdict: Verdict, demo: Demo) -> str:
 {_file_name(verdict.query)}
 </div>
 <ol class="labels" aria-label="Labels, the most probable first">{rows}</ol>
+</article>
+"""
+
+
+def _making(making: Making, demo: Demo) -> str:
+    """What was given, and what was made of it."""
+    query = making.query
+    return f"""<article class="making">
+<div class="query {query.modality}">
+<h3>{WORD[query.modality]}</h3>
+{_show(query, name_of(query, demo.gallery))}
+{_file_name(query)}
+</div>
+<div class="made"><blockquote>{_safe(making.said)}</blockquote></div>
+<p class="how"><code>{_safe(making.command)}</code> <span>{1000 * making.seconds:.0f} ms</span></p>
 </article>
 """
 

@@ -86,6 +86,14 @@ code { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; 
 .labels .score { min-height: 18px; }
 .image + .labels .score i { background: var(--image); } .audio + .labels .score i { background: var(--audio); }
 
+.makings { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 350px), 1fr)); gap: 16px; }
+.making {
+  display: grid; grid-template-columns: 1fr 1fr; gap: 0 16px; background: var(--card);
+  border: 1px solid var(--line); border-radius: 16px; padding: 14px;
+}
+.made { display: flex; flex-direction: column; justify-content: center; }
+.made blockquote { font-size: 19px; line-height: 1.3; font-weight: 600; letter-spacing: -.01em; }
+
 footer { color: var(--soft); border-top: 1px solid var(--line); margin-top: 56px; padding-top: 4px; }
 footer h2 { color: var(--ink); margin-top: 26px; }
 footer p { max-width: 50em; margin-bottom: 12px; }

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 import multimodal
 from multimodal.cli.demo import CHOICES, HITS, QUESTIONS, Demo, build_demo, name_of
+from multimodal.cli.makings import CAPTIONED, TITLES, WRITTEN, make
 from multimodal.cli.report import page
 from multimodal.core.paths import assets
 from multimodal.core.space import Space
@@ -178,6 +180,27 @@ def test_a_note_cannot_write_html_into_the_page(small: Path, tmp_path: Path) -> 
     text = page(build_demo(multimodal.load("toy"), small, tmp_path / "out"))
     assert "<script" not in text
     assert "birthday &lt;script&gt;alert(1)&lt;/script&gt; &amp; party" in text
+
+
+def test_the_starter_puts_into_words_and_writes_down_what_the_pipelines_do(
+    shown: Demo, tmp_path: Path
+) -> None:
+    """A space that no decoder was trained for has none of this."""
+    assert shown.makings == ()
+    starter = multimodal.load("starter", device="cpu")
+    made = {(one.title, Path(one.query.uri or "").stem): one for one in make(starter, GALLERY)}
+    assert len(made) == len(CAPTIONED) + len(WRITTEN)
+    caption, write = (multimodal.pipeline(task, model="starter") for task in ("captioning", "transcription"))
+    for (title, name), one in made.items():
+        expected = (caption if title == TITLES[0] else write)(one.query).text
+        assert one.said == expected, name
+    assert made[TITLES[1], "penguin"].said == "penguin"
+    html = page(replace(shown, makings=tuple(made.values())))
+    assert Page(html).all("article")
+    assert all(html.count(f"<h2>{title}</h2>") == 1 for title in TITLES)
+    assert all(
+        one.command in html and f"<blockquote>{one.said}</blockquote>" in html for one in made.values()
+    )
 
 
 def test_a_missing_gallery_is_told_with_the_cure(tmp_path: Path) -> None:

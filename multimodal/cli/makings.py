@@ -1,0 +1,81 @@
+"""What the demo makes out of vectors: captions and transcripts, by the decoders that belong to the space."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from multimodal.core.errors import SpaceMismatch
+from multimodal.core.types import Audio, Image, Item
+
+if TYPE_CHECKING:
+    from multimodal.core.space import Space
+
+CAPTIONED = (
+    Path("pictures/dog-on-meadow.jpg"),
+    Path("pictures/cat-at-home.jpg"),
+    Path("sounds/rocket.flac"),
+)
+WRITTEN = (Path("sounds/penguin.flac"), Path("sounds/birthday-cake.flac"))
+TITLES = ("Put into words", "Written down")
+
+
+@dataclass(frozen=True)
+class Making:
+    """What was made of a query. command: of the command line that makes the same."""
+
+    title: str
+    query: Item
+    command: str
+    said: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "title": self.title,
+            "query": self.query.uri or str(self.query.source),
+            "modality": str(self.query.modality),
+            "said": self.said,
+            "seconds": round(self.seconds, 4),
+        }
+
+
+def make(space: Space, gallery: Path) -> list[Making]:
+    """Everything the space has a decoder for: nothing, of a space other than the one the decoders were trained for."""
+    try:
+        return [*_captions(space, gallery), *_transcripts(space, gallery)]
+    except SpaceMismatch:
+        return []
+
+
+def _captions(space: Space, gallery: Path) -> Iterator[Making]:
+    from multimodal.pipelines.captioning import CaptioningPipeline
+
+    caption = CaptioningPipeline.from_pretrained(space)
+    for query, path in _items(CAPTIONED, gallery):
+        began = time.perf_counter()
+        said = caption(query).text
+        yield Making(TITLES[0], query, f"multimodal caption {path}", said, time.perf_counter() - began)
+
+
+def _transcripts(space: Space, gallery: Path) -> Iterator[Making]:
+    from multimodal.pipelines.transcription import TranscriptionPipeline
+
+    write = TranscriptionPipeline.from_pretrained(space)
+    for query, path in _items(WRITTEN, gallery):
+        began = time.perf_counter()
+        said = write(query).text
+        yield Making(TITLES[1], query, f"multimodal transcribe {path}", said, time.perf_counter() - began)
+
+
+def _items(given: tuple[Path, ...], gallery: Path) -> Iterator[tuple[Item, Path]]:
+    """The item of each that is there, and how one would type its path."""
+    for one in given:
+        path = (gallery / one).resolve()
+        if path.is_file():
+            shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            yield (Audio(path) if one.parent.name == "sounds" else Image(path)), shown
