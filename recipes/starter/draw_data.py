@@ -26,7 +26,7 @@ from recipes.starter.train_speech import FEWEST_FRAMES, MOST_FRAMES, pad_clips, 
 SHARD = 2_048  # scenes
 SHARDS = 52
 SEEN = 9  # pictures of a plain thing, for each artist
-DRAWN = 4  # drawings of a plain thing, for each artist
+DRAWN = 10  # drawings of a plain thing
 HEARD = 14  # clips of a name
 RESTYLED = 0.2  # of the pictures to be seen are redrawn
 BACKGROUNDS = 4_000
@@ -37,22 +37,22 @@ Arrays = dict[str, NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class Studio:
-    """A space, its world, and two stages for each artist: one busy, to be seen; one of paper, to be drawn."""
+    """A space, its world, a busy stage for each artist, whose drawings are to be seen, and paper for the first."""
 
     model: evaluate.Shipped
     busy: list[stage.Stage]
-    paper: list[draw_scenes.Easel]
+    paper: draw_scenes.Easel
 
     @classmethod
     def open(cls, folder: Path, work: Path, seed: int) -> Studio:
         generator = torch.Generator().manual_seed(seed)
         ground = torch.from_numpy(backgrounds.pool(backgrounds.TRAINED, BACKGROUNDS, SIDE, seed))
-        kept, whole = trained_drawings(work), draw_scenes.artists(work)
+        kept, whole = trained_drawings(work), draw_scenes.artist(work)
         banks = [stage.with_redrawn(kept[[number]], 2, generator) for number in range(len(kept))]
         return cls(
             evaluate.Shipped(folder, work),
             [stage.Stage(bank, 1, ground, generator) for bank in banks],
-            [draw_scenes.easel(one[None], seed + number) for number, one in enumerate(whole)],
+            draw_scenes.easel(whole, seed),
         )
 
     def see(self, artist: int, scenes: list[captions.Scene]) -> Tensor:
@@ -65,27 +65,23 @@ class Studio:
                 found.append(self.model.image(worn))
         return torch.cat(found)
 
-    def draw(self, artist: int, scenes: list[captions.Scene]) -> Tensor:
+    def draw(self, scenes: list[captions.Scene]) -> Tensor:
         """uint8 (n, 3, SIDE, SIDE) on paper."""
         parts = [scenes[start : start + 256] for start in range(0, len(scenes), 256)]
-        return torch.cat([
-            stage.as_bytes(self.paper[artist].draw(part)) for part in parts
-        ])  # fmt: skip
+        return torch.cat([stage.as_bytes(self.paper.draw(part)) for part in parts])
 
 
 def plain(studio: Studio, work: Path, seed: int) -> Arrays:
     """texts (concepts, forms, dim), seen (artists, SEEN, concepts, dim), heard (clips, dim) and what they name,
-    drawings uint8 (artists, DRAWN, concepts, 3, SIDE, SIDE)."""
+    drawings uint8 (DRAWN, concepts, 3, SIDE, SIDE)."""
     names = studio.model.names
     scenes: list[captions.Scene] = [(captions.Thing(row),) for row in range(len(names))]
     texts = [form.format(x=name, a_x=captions.with_article(name)) for name in names for form in FORMS]
-    artists = range(len(studio.paper))
+    artists = range(len(studio.busy))
     seen = torch.stack([
         torch.stack([studio.see(artist, scenes) for _ in range(SEEN)]) for artist in artists
     ])  # fmt: skip
-    drawings = torch.stack([
-        torch.stack([studio.draw(artist, scenes) for _ in range(DRAWN)]) for artist in artists
-    ])  # fmt: skip
+    drawings = torch.stack([studio.draw(scenes) for _ in range(DRAWN)])
     heard, named = hear(studio.model, work, seed)
     return {
         "texts": studio.model.encode(texts).view(len(names), len(FORMS), -1).half().numpy(),
@@ -123,7 +119,7 @@ def hear(model: evaluate.Shipped, work: Path, seed: int) -> tuple[Tensor, NDArra
 def shard(studio: Studio, number: int, seed: int) -> Arrays:
     """texts (SHARD, 2, dim), seen (SHARD, dim), drawings uint8 (SHARD, 3, SIDE, SIDE) and things (SHARD, 2): the
     concepts, -1 where there is none; bare: whether neither colour nor size is said."""
-    rng, artist = random.Random(seed * 1000 + number), number % len(studio.paper)
+    rng, artist = random.Random(seed * 1000 + number), number % len(studio.busy)
     names = studio.model.names
     held = captions.held_out(len(names))
     scenes = []
@@ -136,7 +132,7 @@ def shard(studio: Studio, number: int, seed: int) -> Arrays:
     bare = np.array([all((t.colour, t.size) == (captions.NONE,) * 2 for t in scene) for scene in scenes])
     return {
         "texts": studio.model.encode(texts).view(SHARD, 2, -1).half().numpy(),
-        "seen": studio.see(artist, scenes).half().numpy(), "drawings": studio.draw(artist, scenes).numpy(),
+        "seen": studio.see(artist, scenes).half().numpy(), "drawings": studio.draw(scenes).numpy(),
         "things": things, "bare": bare,
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What the generator learns to draw: one thing or two on white paper, by either artist, in the colours and sizes said.
+"""What the generator learns to draw: one thing or two on white paper, in the colours and sizes said.
 
 Things stand upright in a few places only, which lie on the autoencoder's grid: a small drawing then has the same
 latents wherever it stands, and what is learned of one scene serves all others. With turns, shifts and scales at random
@@ -22,7 +22,10 @@ SIDE = 64
 CELL = 32  # pixels a side of each of two things, and of one that is small
 SMALL, LARGE = (captions.SIZE_NAMES.index(name) for name in ("small", "large"))
 CENTRED = {captions.NONE: 60, SMALL: CELL, LARGE: 64}  # pixels a side of single things in the middle, by size
-ASIDE, STEP = 48, 16  # and of those in a corner, half of those whose size is not said; how far that is from the others
+ASIDE, STEP = (
+    48,
+    16,
+)  # and of those in a corner, half of those whose size is not said; how far that is from the others
 # upper left corners of the first thing and the second
 LAYOUTS = (((16, 0), (16, 32)), ((0, 16), (32, 16)), ((0, 0), (32, 32)), ((0, 32), (32, 0)))
 KEPT_AT = 64  # pixels of a stored drawing
@@ -83,10 +86,10 @@ def easel(drawings: np.ndarray, seed: int) -> Easel:
     return Easel(stage.kept_at(drawings, KEPT_AT), torch.Generator().manual_seed(seed))
 
 
-def artists(work: object) -> np.ndarray:
-    """uint8 (2, concepts, h, w, 4): Noto's drawings and Twemoji's."""
-    drawings = np.load(f"{work}/glyphs.npz")
-    return np.stack([drawings["noto"], drawings["twemoji"]])
+def artist(work: object) -> np.ndarray:
+    """uint8 (1, concepts, h, w, 4): Noto's drawings. A second artist's would need a network of twice the memory."""
+    drawings: np.ndarray = np.load(f"{work}/glyphs.npz")["noto"]
+    return drawings[None]
 
 
 def random_scene(rng: random.Random, count: int, held: captions.HeldOut) -> captions.Scene:

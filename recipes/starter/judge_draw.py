@@ -37,7 +37,7 @@ class Judge:
 
     @classmethod
     def open(cls, pipe: Any, space: Path, work: Path) -> Judge:
-        drawings = stage.kept_at(draw_scenes.artists(work), draw_scenes.KEPT_AT)
+        drawings = stage.kept_at(draw_scenes.artist(work), draw_scenes.KEPT_AT)
         return cls(pipe, evaluate.Shipped(space, work), PixelJudge(drawings), work)
 
     def draw(self, vectors: Tensor, first: int = SEEDS, **how: Any) -> Tensor:
@@ -55,7 +55,7 @@ class Judge:
 
     def real(self, scenes: list[captions.Scene], seed: int = 3) -> Tensor:
         """The artists' own drawings of the scenes, laid out as those learned from."""
-        return draw_scenes.easel(draw_scenes.artists(self.work), seed).draw(scenes)
+        return draw_scenes.easel(draw_scenes.artist(self.work), seed).draw(scenes)
 
 
 def share(right: list[bool]) -> float:

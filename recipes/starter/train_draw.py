@@ -25,7 +25,7 @@ from recipes.starter.training import Training
 WIDTH, HEAD, LAYERS = 256, 64, 5
 DIM = 256
 TOKENS = 16
-BATCH = {"plain": 68, "scenes": 54, "sums": 22}
+BATCH = {"plain": 88, "scenes": 48, "sums": 8}
 MODALITIES = {"texts": 0.38, "seen": 0.37, "heard": 0.25}
 UNTOLD = 0.1
 MIXED = 0.15  # of the plain vectors lie between two of the same thing
@@ -97,9 +97,7 @@ def encoded(work: Path) -> dict[str, Tensor]:
     plain = dict(np.load(work / draw_data.PLAIN))
     drawings = plain.pop("drawings")
     found = {key: torch.from_numpy(value) for key, value in plain.items()}
-    found["tokens"] = tokens(drawings.reshape(-1, *drawings.shape[-3:])).view(
-        *drawings.shape[:3], 16, 4 * train_draw_codec.CHANNELS
-    )
+    found["tokens"] = tokens(drawings.reshape(-1, *drawings.shape[-3:])).unflatten(0, drawings.shape[:2])
     shards = [np.load(file) for file in sorted(work.glob("draw_shard_*.npz"))]
     for key in ("texts", "seen", "things", "bare"):
         found[f"scene {key}"] = torch.from_numpy(np.concatenate([one[key] for one in shards]))
@@ -139,8 +137,8 @@ class Batches:
         vectors, again = self.of(concepts, artists), self.of(concepts, artists)
         weight = self.uniform(len(concepts)) * (self.uniform(len(concepts)) < MIXED)
         drawings = self.data["tokens"]
-        chosen = self.below(drawings.shape[1], len(concepts))
-        return vectors + weight[:, None] * (again - vectors), drawings[artists, chosen, concepts]
+        chosen = self.below(len(drawings), len(concepts))
+        return vectors + weight[:, None] * (again - vectors), drawings[chosen, concepts]
 
     def of(self, concepts: Tensor, artists: Tensor) -> Tensor:
         """A vector of each concept, of a random modality; float32."""

@@ -101,7 +101,7 @@ def run(work: Path, *, minutes: float, seed: int = 71) -> None:
         work, "draw_codec", {"net": net, "mean": mean}, minutes=minutes, peak=2e-3, decay=0.0, warm_up=100,
         seed=seed, muon="net",
     )  # fmt: skip
-    drawings = draw_scenes.artists(work)
+    drawings = draw_scenes.artist(work)
     easel = draw_scenes.easel(drawings, training.seed)
     count = drawings.shape[1]
     held, rng = captions.held_out(count), random.Random(training.seed)
