@@ -10,7 +10,7 @@ DEV := $(VENV)/.installed-dev
 RECIPES := $(VENV)/.installed-recipes
 BENCH := $(VENV)/.installed-bench
 
-STARTER_PACKAGES := fonts-noto-color-emoji libraqm0 unicode-data espeak-ng libespeak-ng1 flite festival festvox-kallpc16k wordnet-base librsvg2-bin nodejs npm
+STARTER_PACKAGES := fonts-noto-color-emoji libraqm0 unicode-data espeak-ng libespeak-ng1 flite festival festvox-kallpc16k festvox-kdlpc16k wordnet-base librsvg2-bin nodejs npm
 STARTER_COMMANDS := espeak-ng flite festival rsvg-convert node npm
 
 .DEFAULT_GOAL := help
