@@ -51,7 +51,20 @@ class Choice:
 
 
 def settle(encoders: Iterable[Encoder]) -> None:
-    """Decides for every encoder that runs with precision="auto" and is not decided yet. They are in float32 now."""
+    """Decides for every encoder that runs with precision="auto" and is not decided yet. They are in float32 now.
+
+    What stays in float32, here or because it was asked for, goes by the faster library (`_float32_nets`).
+    """
+    encoders = list(encoders)
+    _settle(encoders)
+    on_cpu = [one.net for one in encoders if one.net is not None and one.runtime.torch_device.type == "cpu"]
+    if on_cpu:
+        from multimodal.core._float32_nets import hasten
+
+        hasten(on_cpu)
+
+
+def _settle(encoders: list[Encoder]) -> None:
     waiting = [one for one in encoders if one.runtime.precision == "auto" and one.choice is None]
     for group in _sharing([one for one in waiting if one.net is not None]):
         _set(group, _chosen(group))

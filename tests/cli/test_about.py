@@ -87,7 +87,7 @@ def test_info_tells_versions_device_and_families(cli: Cli) -> None:
     assert {"starter", "toy"} <= set(facts["families"])
     assert Path(facts["assets"]).is_dir()
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert set(facts["extras"]) == set(project["optional-dependencies"]) - {"all", "dev", "recipes"}
+    assert set(facts["extras"]) == set(project["optional-dependencies"]) - {"all", "bench", "dev", "recipes"}
     assert multimodal.__version__ in cli("info").stdout
 
 
