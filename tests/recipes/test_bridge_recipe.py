@@ -88,4 +88,5 @@ def test_a_bridge_between_the_recipes_spaces_is_saved_and_opens(tmp_path: Path) 
     ears, eyes = tiny(False, 12, 1), tiny(True, 16, 2)
     made = bridge(ears, eyes, corpus=texts, media=sounds(5), method="ridge", out=folder)
     again = mm.load(folder)
-    assert np.array_equal(again.encode(sounds(3)), made.space.encode(sounds(3)))
+    # what was loaded may multiply by another library than what was made by hand: the last digits
+    np.testing.assert_allclose(again.encode(sounds(3)), made.space.encode(sounds(3)), atol=2e-6)
