@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from multimodal.core._precision_nets import attend, is_usual
+
 FEWEST = 8  # rows below which MKL is as fast
 
 
@@ -41,29 +43,12 @@ class OneDnnAttention(nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        special = self.bias_k is not None or self.add_zero_attn or not self._qkv_same_embed_dim
-        special = special or need_weights or key_padding_mask is not None or query.dim() != 3 or self.training
-        if special or not _is_for_onednn(query, self.in_proj_weight):
+        usual = is_usual(self, query, key_padding_mask, need_weights) and not self.training
+        if not usual or not _is_for_onednn(query, self.in_proj_weight):
             return super().forward(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )
-        return self._mixed(query, key, value, attn_mask), None
-
-    def _mixed(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        own = self._parameters["in_proj_bias"]
-        biases = (None,) * 3 if own is None else own.chunk(3)
-        items = (one if self.batch_first else one.transpose(0, 1) for one in (query, key, value))
-        q, k, v = (
-            linear(one, weight, bias).unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
-            for one, weight, bias in zip(items, self.in_proj_weight.chunk(3), biases, strict=True)
-        )
-        if mask is not None and mask.dtype is torch.bool:
-            mask = ~mask  # here True is what may be seen
-        if mask is not None and mask.dim() == 3:
-            mask = mask.unflatten(0, (len(q), self.num_heads))
-        mixed = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
-        mixed = linear(mixed, self.out_proj.weight, self.out_proj.bias)
-        return mixed if self.batch_first else mixed.transpose(0, 1)
+        return attend(self, query, key, value, attn_mask, linear), None
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

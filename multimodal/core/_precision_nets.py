@@ -7,7 +7,7 @@ bfloat16 keeps 8 bits: rounding that sum at every layer is what turns vectors wh
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -68,29 +68,45 @@ class NearAttention(nn.MultiheadAttention):
         rounded: dict[int, Tensor] = {}  # the same tensor is rounded once
         q, k, v = (rounded.setdefault(id(one), one.bfloat16()) for one in (query, key, value))
         padding, mask = (_rounded_mask(one) for one in (key_padding_mask, attn_mask))
-        special = self.bias_k is not None or self.add_zero_attn or not self._qkv_same_embed_dim
-        if special or need_weights or padding is not None or query.dim() != 3:
+        if not is_usual(self, query, padding, need_weights):
             mixed, weights = super().forward(
                 q, k, v, padding, need_weights, mask, average_attn_weights, is_causal
             )
             return mixed.float(), weights
-        return self._mixed(q, k, v, mask).float(), None
+        return attend(self, q, k, v, mask, F.linear).float(), None
 
-    def _mixed(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        own = self._parameters["in_proj_bias"]
-        biases = (None,) * 3 if own is None else own.chunk(3)
-        items = (one if self.batch_first else one.transpose(0, 1) for one in (query, key, value))
-        q, k, v = (
-            F.linear(one, weight, bias).unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2)
-            for one, weight, bias in zip(items, self.in_proj_weight.chunk(3), biases, strict=True)
-        )
-        if mask is not None and mask.dtype is torch.bool:
-            mask = ~mask  # here True is what may be seen
-        if mask is not None and mask.dim() == 3:
-            mask = mask.unflatten(0, (len(q), self.num_heads))
-        mixed = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
-        mixed = F.linear(mixed, self.out_proj.weight, self.out_proj.bias)
-        return mixed if self.batch_first else mixed.transpose(0, 1)
+
+def attend(
+    attention: nn.MultiheadAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    linear: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+) -> Tensor:
+    """What `attention` gives of a call that `is_usual`, its products made by `linear`."""
+    own = attention._parameters["in_proj_bias"]
+    biases = (None,) * 3 if own is None else own.chunk(3)
+    items = (one if attention.batch_first else one.transpose(0, 1) for one in (query, key, value))
+    q, k, v = (
+        linear(one, weight, bias).unflatten(2, (attention.num_heads, attention.head_dim)).transpose(1, 2)
+        for one, weight, bias in zip(items, attention.in_proj_weight.chunk(3), biases, strict=True)
+    )
+    if mask is not None and mask.dtype is torch.bool:
+        mask = ~mask  # here True is what may be seen
+    if mask is not None and mask.dim() == 3:
+        mask = mask.unflatten(0, (len(q), attention.num_heads))
+    mixed = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
+    mixed = linear(mixed, attention.out_proj.weight, attention.out_proj.bias)
+    return mixed if attention.batch_first else mixed.transpose(0, 1)
+
+
+def is_usual(
+    attention: nn.MultiheadAttention, query: Tensor, padding: Tensor | None, need_weights: bool
+) -> bool:
+    """Whether a call asks for no more than `attend` gives."""
+    special = attention.bias_k is not None or attention.add_zero_attn or not attention._qkv_same_embed_dim
+    return not (special or need_weights or padding is not None or query.dim() != 3)
 
 
 def _rounded_mask(mask: Tensor | None) -> Tensor | None:
