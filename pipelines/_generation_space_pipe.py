@@ -1,9 +1,9 @@
 """Pictures out of vectors of a shared space, as a pipeline of diffusers: a rectified flow in an autoencoder's latents.
 
-`transformer` (Flux's single-stream blocks) reads a vector twice, as a token beside the picture's and in every
-modulation; `vae` turns 64x64 pixels, as blocks of 4x4, into 8x8 latents and back; `scheduler` walks from noise to the
-picture in straight steps (Liu et al. 2022; Lipman et al. 2022). It knows neither words nor modalities. The folder is
-diffusers' own: `SpacePicturePipeline.from_pretrained(folder)` reads it, and so does each part's class by itself.
+`prior` recalls what a vector tells of, as sketches in latents; `transformer` (Flux's single-stream blocks) reads the
+vector and the sketches; `vae` turns 64x64 pixels, as blocks of 4x4, into 8x8 latents and back; `scheduler` walks from
+noise to the picture in straight steps (Liu et al. 2022; Lipman et al. 2022). It knows neither words nor modalities. The
+folder is diffusers' own: `SpacePicturePipeline.from_pretrained(folder)` reads it, and so does each part's class.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 from torch.nn import functional as F
 
+from multimodal.pipelines._generation_space_prior import PAIRS, SINGLES, laid_out, swapped
+
 SIDE = 64  # pixels
 BLOCK = 4  # pixels a side that are one position of the autoencoder's input
 PATCH = 2  # latents a side that are one token
 LATENT = SIDE // 8
 PLACE = 4.0  # the length of what tells a token its place, that of a vector of 16 normal numbers
-STEPS, GUIDANCE = 16, 2.0
+STEPS, GUIDANCE = 16, 3.0
 
 Told = Callable[[int, int], object]
 
@@ -45,31 +47,33 @@ def places(device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     return torch.zeros(1, 3, device=device), places.float()
 
 
-def velocity(transformer: Any, tokens: Tensor, vectors: Tensor, sigmas: Tensor) -> Tensor:
+def velocity(transformer: Any, tokens: Tensor, vectors: Tensor, canvases: Tensor, sigmas: Tensor) -> Tensor:
     """What the flow says at noise levels sigmas (n,) in [0, 1]: noise minus picture, like tokens.
 
-    Beside a token's latents stand its place, one of 16, and the vector: Flux tells tokens apart by rotation alone,
-    which a small network is slow to learn from. A unit row's numbers are small; they are brought to a deviation of one.
+    Beside a token's latents stand its part of the canvases (n, 16, 2 channels) and its place, one of 16: Flux tells
+    tokens apart by rotation alone, which a small network is slow to learn from. A unit row's numbers are small; they
+    are brought to a deviation of one.
     """
-    beside, own = places(tokens.device)
+    alone, own = places(tokens.device)
     vectors = vectors * vectors.shape[1] ** 0.5
     count, length, _ = tokens.shape
     place = PLACE * torch.eye(length, device=tokens.device, dtype=tokens.dtype).expand(count, -1, -1)
-    seen = torch.cat([tokens, place, vectors.to(tokens.dtype)[:, None].expand(-1, length, -1)], dim=2)
+    seen = torch.cat([tokens, place, canvases.to(tokens.dtype)], dim=2)
     return transformer(
         hidden_states=seen, encoder_hidden_states=vectors[:, None], pooled_projections=vectors, timestep=sigmas,
-        txt_ids=beside, img_ids=own, return_dict=True,
+        txt_ids=alone, img_ids=own, return_dict=True,
     ).sample  # fmt: skip
 
 
 class SpacePicturePipeline(DiffusionPipeline):  # type: ignore[misc]
-    """transformer: FluxTransformer2DModel. vae: AutoencoderKL. scheduler: FlowMatchEulerDiscreteScheduler."""
+    """prior: DrawingPrior. transformer: FluxTransformer2DModel. vae: AutoencoderKL. scheduler:
+    FlowMatchEulerDiscreteScheduler."""
 
-    model_cpu_offload_seq = "transformer->vae"
+    model_cpu_offload_seq = "prior->transformer->vae"
 
-    def __init__(self, transformer: Any, vae: Any, scheduler: Any) -> None:
+    def __init__(self, prior: Any, transformer: Any, vae: Any, scheduler: Any) -> None:
         super().__init__()
-        self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler)
+        self.register_modules(prior=prior, transformer=transformer, vae=vae, scheduler=scheduler)
 
     @property
     def dim(self) -> int:
@@ -107,25 +111,45 @@ class SpacePicturePipeline(DiffusionPipeline):  # type: ignore[misc]
             begun = tokens_of(self.encode(pictures))
             tokens = sigmas[first] * tokens + (1 - sigmas[first]) * begun
             self.scheduler.set_begin_index(first)
-        vectors = vectors.to(device, torch.float32)
-        away = torch.zeros_like(vectors) if negative is None else negative.to(vectors).expand_as(vectors)
+        vectors, canvases = self.condition(vectors.to(device, torch.float32), generators, guidance, negative)
         for number in range(first, steps):
-            level = sigmas[number].expand(len(tokens)).to(dtype)
-            if guidance == 1:
-                slope = velocity(self.transformer, tokens.to(dtype), vectors.to(dtype), level).float()
-            else:
-                both = torch.cat([vectors, away]).to(dtype)
-                slope = velocity(
-                    self.transformer, tokens.repeat(2, 1, 1).to(dtype), both, level.repeat(2)
-                ).float()
+            repeats = len(vectors) // len(tokens)
+            level = sigmas[number].expand(len(vectors)).to(dtype)
+            seen = tokens.repeat(repeats, 1, 1).to(dtype)
+            slope = velocity(self.transformer, seen, vectors.to(dtype), canvases, level).float()
+            if guidance != 1:
                 towards, from_ = slope.chunk(2)
                 slope = from_ + guidance * (towards - from_)
-            tokens = self.scheduler.step(slope, self.scheduler.timesteps[number], tokens, return_dict=False)[
-                0
-            ]
+            moment = self.scheduler.timesteps[number]
+            tokens = self.scheduler.step(slope, moment, tokens, return_dict=False)[0]
             if told is not None:
                 told(number + 1 - first, steps - first)
         return self.decode(latents_of(tokens))
+
+    def condition(
+        self, vectors: Tensor, generators: Sequence[torch.Generator], guidance: float, negative: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Vectors and what is recalled of them, laid out by the dice; with guidance, then those to go away from."""
+        turn, layouts = [], []
+        for one in generators:
+            turn.append(torch.rand(1, generator=one, device=one.device) < 0.5)
+            dice = [
+                torch.randint(most, (1,), generator=one, device=one.device) for most in (SINGLES, len(PAIRS))
+            ]
+            layouts.append(torch.cat(dice))
+        laid = torch.stack(layouts).to(vectors.device)
+
+        def canvases(vectors: Tensor) -> Tensor:
+            sketches = self.prior.sketch(vectors)
+            turned = torch.stack(turn).to(vectors.device)[:, None]
+            return laid_out(torch.where(turned, swapped(sketches), sketches), laid)
+
+        if guidance == 1:
+            return vectors, canvases(vectors)
+        away = (torch.zeros_like(vectors[:1]) if negative is None else negative.to(vectors)[None]).expand_as(
+            vectors
+        )
+        return torch.cat([vectors, away]), torch.cat([canvases(vectors), canvases(away)])
 
     def encode(self, pictures: Tensor) -> Tensor:
         """(n, 3, 64, 64) in [0, 1] -> latents (n, c, 8, 8) of mean 0 and deviation 1."""

@@ -1,6 +1,6 @@
-"""`python -m recipes.starter.draw --work …`: the generator of the finished starter space, in two hours of one core.
+"""`python -m recipes.starter.draw --work …`: the generator of the finished starter space, in two hours of two cores.
 
-Gathers what it learns from, trains the autoencoder and then the flow, writes both as diffusers does, judges the
+Gathers what it learns from, trains the autoencoder, the prior and the flow, writes them as diffusers does, judges the
 drawings and lays out a sheet of them. Steps whose output exists are passed over, and training goes on where it stopped.
 """
 
@@ -16,7 +16,15 @@ import torch
 
 from multimodal.core.space import Space
 from multimodal.pipelines._generation_space_pipe import SpacePicturePipeline
-from recipes.starter import draw_data, draw_sheet, judge_draw, train_draw, train_draw_codec
+from multimodal.pipelines._generation_space_prior import DrawingPrior
+from recipes.starter import (
+    draw_data,
+    draw_sheet,
+    judge_draw,
+    train_draw,
+    train_draw_codec,
+    train_draw_prior,
+)
 
 HERE = Path(__file__).parent
 ASSETS = HERE.parent.parent / "assets" / "starter"
@@ -29,7 +37,9 @@ def assembled(work: Path) -> Any:
     codec, flow = train_draw_codec.codec(), train_draw.flow()
     codec.load_state_dict(torch.load(work / "draw_codec.pt", weights_only=True))
     flow.load_state_dict(torch.load(work / "draw_flow.pt", weights_only=True))
-    pipe = SpacePicturePipeline(flow.eval(), codec.eval(), FlowMatchEulerDiscreteScheduler(shift=1.0))
+    prior = DrawingPrior.from_pretrained(work / "draw_prior", low_cpu_mem_usage=False)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    pipe = SpacePicturePipeline(prior.eval(), flow.eval(), codec.eval(), scheduler)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -61,14 +71,17 @@ def main() -> None:
         "--output", type=Path, default=ASSETS / "decoders" / "draw", help="where the generator goes"
     )
     parser.add_argument("--codec-minutes", type=float, default=14)
-    parser.add_argument("--minutes", type=float, default=62)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--prior-minutes", type=float, default=36)
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     work: Path = asked.work
     draw_data.gather(asked.space, work)
     if not (work / "draw_codec.pt").exists():
         train_draw_codec.run(work, minutes=asked.codec_minutes)
+    if not (work / "draw_prior").exists():
+        train_draw_prior.run(work, minutes=asked.prior_minutes)
     if not (work / "draw_flow.pt").exists():
         train_draw.run(work, minutes=asked.minutes)
     export(work, asked.space, asked.output)
@@ -76,7 +89,7 @@ def main() -> None:
     text = json.dumps(judge_draw.everything(judge), indent=1, ensure_ascii=False) + "\n"
     (asked.output / "figures.json").write_text(text)
     print(text)
-    draw_sheet.run(judge, asked.output / "sheet.png")
+    draw_sheet.run(judge, asked.output / "sheet.jpg")
 
 
 if __name__ == "__main__":

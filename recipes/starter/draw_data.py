@@ -65,15 +65,19 @@ class Studio:
                 found.append(self.model.image(worn))
         return torch.cat(found)
 
-    def draw(self, scenes: list[captions.Scene]) -> Tensor:
-        """uint8 (n, 3, SIDE, SIDE) on paper."""
-        parts = [scenes[start : start + 256] for start in range(0, len(scenes), 256)]
-        return torch.cat([stage.as_bytes(self.paper.draw(part)) for part in parts])
+    def draw(self, scenes: list[captions.Scene]) -> tuple[Tensor, Tensor]:
+        """uint8 (n, 3, SIDE, SIDE) on paper, and int (n, 3) how they are laid out."""
+        layouts = self.paper.layouts(len(scenes))
+        parts = [
+            stage.as_bytes(self.paper.draw(scenes[start : start + 256], layouts[start : start + 256]))
+            for start in range(0, len(scenes), 256)
+        ]
+        return torch.cat(parts), layouts
 
 
 def plain(studio: Studio, work: Path, seed: int) -> Arrays:
     """texts (concepts, forms, dim), seen (artists, SEEN, concepts, dim), heard (clips, dim) and what they name,
-    drawings uint8 (DRAWN, concepts, 3, SIDE, SIDE)."""
+    drawings uint8 (DRAWN, concepts, 3, SIDE, SIDE) and their layouts (DRAWN, concepts, 3)."""
     names = studio.model.names
     scenes: list[captions.Scene] = [(captions.Thing(row),) for row in range(len(names))]
     texts = [form.format(x=name, a_x=captions.with_article(name)) for name in names for form in FORMS]
@@ -81,11 +85,14 @@ def plain(studio: Studio, work: Path, seed: int) -> Arrays:
     seen = torch.stack([
         torch.stack([studio.see(artist, scenes) for _ in range(SEEN)]) for artist in artists
     ])  # fmt: skip
-    drawings = torch.stack([studio.draw(scenes) for _ in range(DRAWN)])
+    drawings, layouts = (
+        torch.stack(part) for part in zip(*(studio.draw(scenes) for _ in range(DRAWN)), strict=True)
+    )
     heard, named = hear(studio.model, work, seed)
     return {
         "texts": studio.model.encode(texts).view(len(names), len(FORMS), -1).half().numpy(),
         "seen": seen.half().numpy(), "heard": heard.half().numpy(), "named": named, "drawings": drawings.numpy(),
+        "layouts": layouts.numpy(),
     }  # fmt: skip
 
 
@@ -117,8 +124,8 @@ def hear(model: evaluate.Shipped, work: Path, seed: int) -> tuple[Tensor, NDArra
 
 
 def shard(studio: Studio, number: int, seed: int) -> Arrays:
-    """texts (SHARD, 2, dim), seen (SHARD, dim), drawings uint8 (SHARD, 3, SIDE, SIDE) and things (SHARD, 2): the
-    concepts, -1 where there is none; bare: whether neither colour nor size is said."""
+    """texts (SHARD, 2, dim), seen (SHARD, dim), drawings uint8 (SHARD, 3, SIDE, SIDE), their layouts (SHARD, 3), and
+    things (SHARD, 5): concept, colour and size of the first, concept and colour of the second, -1 for none."""
     rng, artist = random.Random(seed * 1000 + number), number % len(studio.busy)
     names = studio.model.names
     held = captions.held_out(len(names))
@@ -128,13 +135,19 @@ def shard(studio: Studio, number: int, seed: int) -> Arrays:
         if scene != (captions.Thing(scene[0].concept),):
             scenes.append(scene)
     texts = [captions.caption(scene, names, rng) for scene in scenes for _ in range(2)]
-    things = np.array([([thing.concept for thing in scene] + [-1])[:2] for scene in scenes])
-    bare = np.array([all((t.colour, t.size) == (captions.NONE,) * 2 for t in scene) for scene in scenes])
+    things = np.array([described(scene) for scene in scenes])
+    drawings, layouts = studio.draw(scenes)
     return {
         "texts": studio.model.encode(texts).view(SHARD, 2, -1).half().numpy(),
-        "seen": studio.see(artist, scenes).half().numpy(), "drawings": studio.draw(scenes).numpy(),
-        "things": things, "bare": bare,
+        "seen": studio.see(artist, scenes).half().numpy(), "drawings": drawings.numpy(),
+        "layouts": layouts.numpy(), "things": things,
     }  # fmt: skip
+
+
+def described(scene: captions.Scene) -> tuple[int, ...]:
+    """Five numbers, as `shard` keeps them."""
+    first, second = (*scene, captions.Thing(captions.NONE))[:2]
+    return first.concept, first.colour, first.size, second.concept, second.colour
 
 
 def gather(folder: Path, work: Path, seed: int = 73) -> None:

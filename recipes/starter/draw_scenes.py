@@ -1,9 +1,9 @@
 """What the generator learns to draw: one thing or two on white paper, in the colours and sizes said.
 
-Things stand upright in a few places only, which lie on the autoencoder's grid: a small drawing then has the same
-latents wherever it stands, and what is learned of one scene serves all others. With turns, shifts and scales at random
-a network of this size drew coloured clouds after as many steps. Two things stand side by side, over each other or
-aslant. None of the held-out combinations is ever drawn.
+Things stand upright in a few places only, which lie on the flow's grid: a small drawing then has the same latents
+wherever it stands, and what is learned of one scene serves all others. With turns, shifts and scales at random a
+network of this size drew coloured clouds after as many steps. Two things stand side by side, over each other or aslant,
+the first above or to the left. None of the held-out combinations is ever drawn.
 """
 
 from __future__ import annotations
@@ -16,18 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multimodal.pipelines._generation_space_prior import ASIDES, PAIRS, SINGLES
 from recipes.starter import captions, stage
 
 SIDE = 64
-CELL = 32  # pixels a side of each of two things, and of one that is small
+TOKEN = 16  # pixels a side of what the flow sees as one
+CELL = 2 * TOKEN  # pixels a side of each of two things, and of one that is small
 SMALL, LARGE = (captions.SIZE_NAMES.index(name) for name in ("small", "large"))
-CENTRED = {captions.NONE: 60, SMALL: CELL, LARGE: 64}  # pixels a side of single things in the middle, by size
-ASIDE, STEP = (
-    48,
-    16,
-)  # and of those in a corner, half of those whose size is not said; how far that is from the others
-# upper left corners of the first thing and the second
-LAYOUTS = (((16, 0), (16, 32)), ((0, 16), (32, 16)), ((0, 0), (32, 32)), ((0, 32), (32, 0)))
+CENTRED = {captions.NONE: 60, LARGE: 64}  # pixels a side of single things in the middle, by size
+ASIDE = 3 * TOKEN  # and of those put aside, half of those whose size is not said
 KEPT_AT = 64  # pixels of a stored drawing
 SHARES = {"plain": 0.35, "coloured": 0.27, "sized": 0.06, "pair": 0.32}
 PAIR_COLOURED = 0.25  # of the things in pairs
@@ -48,12 +45,18 @@ class Easel:
     drawings: Tensor
     generator: torch.Generator
 
-    def draw(self, scenes: list[captions.Scene]) -> Tensor:
+    def layouts(self, count: int) -> Tensor:
+        """int (count, 3): where one thing stands, where two do, and which of those places a small one has."""
+        most = (SINGLES, len(PAIRS), 2)
+        return torch.stack([torch.randint(one, (count,), generator=self.generator) for one in most], dim=1)
+
+    def draw(self, scenes: list[captions.Scene], layouts: Tensor | None = None) -> Tensor:
         """float32 (scenes, 3, SIDE, SIDE) in [0, 1]; all of a scene is by one artist, drawn by chance."""
         paper = torch.ones(len(scenes), 3, SIDE, SIDE)
         makers = torch.randint(len(self.drawings), (len(scenes),), generator=self.generator)
-        for row, scene in enumerate(scenes):
-            for thing, place in zip(scene, self.places(scene), strict=True):
+        layouts = self.layouts(len(scenes)) if layouts is None else layouts
+        for row, (scene, layout) in enumerate(zip(scenes, layouts.tolist(), strict=True)):
+            for thing, place in zip(scene, places(scene, layout), strict=True):
                 self.put(paper[row], int(makers[row]), thing, place)
         return paper
 
@@ -68,17 +71,21 @@ class Easel:
         part = paper[:, place.top : place.top + place.edge, place.left : place.left + place.edge]
         part.mul_(1 - small[3:]).add_(small[:3])
 
-    def places(self, scene: captions.Scene) -> list[Place]:
-        """One of those allowed."""
-        if len(scene) == 2:
-            corners = LAYOUTS[int(torch.randint(len(LAYOUTS), (1,), generator=self.generator))]
-            turn = int(torch.randint(2, (1,), generator=self.generator))
-            return [Place(*corners[turn], CELL), Place(*corners[1 - turn], CELL)]
-        dice = torch.randint(2, (3,), generator=self.generator).tolist()
-        if scene[0].size == captions.NONE and dice[0]:
-            return [Place(STEP * dice[1], STEP * dice[2], ASIDE)]
-        edge = CENTRED[scene[0].size]
-        return [Place((SIDE - edge) // 2, (SIDE - edge) // 2, edge)]
+
+def places(scene: captions.Scene, layout: list[int]) -> list[Place]:
+    """Where the things stand in one of the layouts."""
+    single, pair, turn = layout
+    corners = [Place(TOKEN * down, TOKEN * across, CELL) for down, across in PAIRS[pair]]
+    if len(scene) == 2:
+        return corners
+    if scene[0].size == SMALL:
+        return [corners[turn]]
+    aside = single - (SINGLES - len(ASIDES))
+    if scene[0].size == captions.NONE and aside >= 0:
+        down, across = ASIDES[aside]
+        return [Place(TOKEN * down, TOKEN * across, ASIDE)]
+    edge = CENTRED[scene[0].size]
+    return [Place((SIDE - edge) // 2, (SIDE - edge) // 2, edge)]
 
 
 def easel(drawings: np.ndarray, seed: int) -> Easel:

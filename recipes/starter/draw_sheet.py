@@ -60,4 +60,4 @@ def run(judge: Judge, file: Path) -> None:
         pixels = (picture * 255).round().byte().permute(1, 2, 0).numpy()
         sheet.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS), (left, top))
         ImageDraw.Draw(sheet).text((left + 2, top + side + 1), title, fill="#333", font=font)
-    sheet.save(file, optimize=True)
+    sheet.save(file, quality=88, optimize=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from recipes.starter import captions, draw_scenes, evaluate, judges, stage
-from recipes.starter.pixel_judge import PixelJudge
+from recipes.starter.pixel_judge import PixelJudge, apart
 
 CONCEPTS = 400
 PAIRS = 100
@@ -135,8 +135,8 @@ def coloured(judge: Judge, scenes: list[captions.Scene], pictures: Tensor) -> Fi
 def two(judge: Judge, scenes: list[captions.Scene], pictures: Tensor) -> Figures:
     """Both of two things recognised.
 
-    By the tower: the picture is nearest to the text of these two among all texts of one of them and any other thing,
-    and among those of the held-out pairs. By pixels: each of the two clouds of what is drawn is one of them.
+    By the tower, as a whole: the picture is nearest to the text of these two among the texts of one of them and any of
+    300 others. By the tower and by pixels, apart: each of the two clouds of what is drawn is one of them.
     """
     model, names = judge.model, judge.model.names
     vectors = judge.see(pictures)
@@ -153,10 +153,18 @@ def two(judge: Judge, scenes: list[captions.Scene], pictures: Tensor) -> Figures
             ]
         )
         whole.append(bool(right.max() > (wrong @ vector).max()))
-    parts = judge.pixels.two(pictures)
+    clouds = apart(pictures)
+    looks = {
+        "tower": tuple(judge.see(part) @ model.name_vectors.T for part in clouds),
+        "pixels": tuple(judge.pixels.one(part, coloured=True) for part in clouds),
+    }
     return {
-        "tower, both": share(whole),
-        **{f"pixels, both in the first {k}": share(recognised(parts, own, k)) for k in (1, 5)},
+        "tower, as a whole": share(whole),
+        **{
+            f"{look}, both in the first {k}": share(recognised(parts, own, k))
+            for look, parts in looks.items()
+            for k in (1, 5)
+        },
     }
 
 
@@ -165,8 +173,8 @@ def told(names: list[str], first: int, second: int) -> str:
     return f"{captions.with_article(names[first])} and {captions.with_article(names[second])}"
 
 
-def recognised(parts: tuple[Tensor, Tensor], own: list[tuple[int, int]], k: int) -> list[bool]:
-    """Whether the two halves are the two things, in either order, each among the first k."""
+def recognised(parts: tuple[Tensor, ...], own: list[tuple[int, int]], k: int) -> list[bool]:
+    """Whether the two are the two things, in either order, each among the first k. parts: (n, concepts) of each."""
     ranked = [part.topk(k).indices.tolist() for part in parts]
     return [
         (a in left and b in right) or (b in left and a in right)
@@ -218,7 +226,7 @@ def seconds(judge: Judge) -> float:
 def everything(judge: Judge) -> dict[str, Any]:
     """All figures of the card."""
     concepts = sorted(random.Random(17).sample(range(len(judge.model.names)), CONCEPTS))
-    parts = {name: getattr(judge.pipe, name) for name in ("transformer", "vae")}
+    parts = {name: getattr(judge.pipe, name) for name in ("prior", "transformer", "vae")}
     return {
         "re-encoded, percent": single(judge, concepts), "combinations, percent": combined(judge),
         "mean difference": variety(judge, concepts[:100]), "seconds a drawing": seconds(judge),

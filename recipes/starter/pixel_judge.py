@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from recipes.starter import captions, stage
 
 EDGE = 24  # pixels a side that are compared
+RIM = 2  # pixels of paper around what is shown alone
 AWAY = 0.10  # from the paper's colour, of 1, and a pixel is part of what is drawn
 OUTLINE = 0.6  # what the outline counts against the lights
 
@@ -33,11 +34,11 @@ def mask_of(pictures: Tensor) -> Tensor:
     return (pictures - paper).abs().amax(1) > AWAY
 
 
-def cut(picture: Tensor, mask: Tensor) -> Tensor:
-    """What the mask holds, in its box made square, as (4, EDGE, EDGE): colours on white, and the mask."""
+def cut(picture: Tensor, mask: Tensor, edge: int = EDGE) -> Tensor:
+    """What the mask holds, in its box made square, as (4, edge, edge): colours on white, and the mask."""
     rows, columns = mask.nonzero(as_tuple=True)
     if not len(rows):
-        return torch.cat([torch.ones(3, EDGE, EDGE), torch.zeros(1, EDGE, EDGE)])
+        return torch.cat([torch.ones(3, edge, edge), torch.zeros(1, edge, edge)])
     box = picture[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     kept = mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].float()
     both = torch.cat([box * kept + (1 - kept), kept[None]])
@@ -46,7 +47,7 @@ def cut(picture: Tensor, mask: Tensor) -> Tensor:
     left, top = (side - width) // 2, (side - height) // 2
     around = (left, side - width - left, top, side - height - top)
     square = torch.cat([F.pad(both[:3], around, value=1.0), F.pad(both[3:], around)])
-    return F.interpolate(square[None], size=(EDGE, EDGE), mode="bilinear", antialias=True)[0]
+    return F.interpolate(square[None], size=(edge, edge), mode="bilinear", antialias=True)[0]
 
 
 def halves(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,6 +70,17 @@ def halves(mask: Tensor) -> tuple[Tensor, Tensor]:
         part[tuple(places[chosen].long().T)] = True
         found.append(part)
     return found[0], found[1]
+
+
+def apart(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Each of the two clouds of pictures (n, 3, h, w), large and alone on white paper."""
+    side = pictures.shape[-1]
+    parts: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for picture, mask in zip(pictures, mask_of(pictures), strict=True):
+        for found, half in zip(parts, halves(mask), strict=True):
+            found.append(cut(picture, half, side - 2 * RIM)[:3])
+    first, second = (F.pad(torch.stack(one), (RIM,) * 4, value=1.0) for one in parts)
+    return first, second
 
 
 def features(cuts: Tensor, *, coloured: bool) -> Tensor:
@@ -113,14 +125,6 @@ class PixelJudge:
         return self.ranked(
             torch.stack([cut(*pair) for pair in zip(pictures, masks, strict=True)]), coloured=coloured
         )
-
-    def two(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, concepts) of each half of pictures of two things."""
-        parts: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for picture, mask in zip(pictures, mask_of(pictures), strict=True):
-            for found, half in zip(parts, halves(mask), strict=True):
-                found.append(cut(picture, half))
-        return tuple(self.ranked(torch.stack(one), coloured=True) for one in parts)  # type: ignore[return-value]
 
     def hues(self, pictures: Tensor, concepts: list[int]) -> list[int]:
         """The colour, by its place in captions.COLOUR_NAMES, in which the thing would look most as it does, on average.

@@ -25,10 +25,11 @@ def folder(starter: Space, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 
     from multimodal.pipelines._generation_space_pipe import SpacePicturePipeline
+    from multimodal.pipelines._generation_space_prior import DrawingPrior
 
     torch.manual_seed(0)
     flow = FluxTransformer2DModel(
-        patch_size=1, in_channels=4 * CHANNELS + 16 + 256, out_channels=4 * CHANNELS, num_layers=0,
+        patch_size=1, in_channels=3 * 4 * CHANNELS + 16, out_channels=4 * CHANNELS, num_layers=0,
         num_single_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=256,
         pooled_projection_dim=256, guidance_embeds=False,
         axes_dims_rope=(4, 6, 6),
@@ -44,7 +45,9 @@ def folder(starter: Space, tmp_path_factory: pytest.TempPathFactory) -> Path:
         block_out_channels=(8, 16), layers_per_block=1, mid_block_add_attention=False,
     )  # fmt: skip
     place = tmp_path_factory.mktemp("generator") / "draw"
-    SpacePicturePipeline(flow, codec, FlowMatchEulerDiscreteScheduler(shift=1.0)).save_pretrained(place)
+    prior = DrawingPrior(dim=256, channels=4 * CHANNELS, width=24, inner=32, known=40, directions=20)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    SpacePicturePipeline(prior, flow, codec, scheduler).save_pretrained(place)
     fingerprints = {str(kind): one.fingerprint for kind, one in starter.encoders.items()}
     (place / "draw.json").write_text(json.dumps({"format": 1, "encoders": fingerprints}))
     return place

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.starter import captions, draw_scenes
-from recipes.starter.pixel_judge import PixelJudge, halves, mask_of
+from multimodal.pipelines._generation_space_prior import FRAMES, DrawingPrior, laid_out, swapped
+from recipes.starter import captions, draw_data, draw_scenes, train_draw_prior
+from recipes.starter.draw_batches import NOISE, Batches
+from recipes.starter.draw_frames import Frames
+from recipes.starter.pixel_judge import PixelJudge, apart, halves, mask_of
 
 CONCEPTS = 60
 
@@ -42,13 +45,35 @@ def test_training_never_shows_a_held_out_combination() -> None:
     assert all(scene[0].concept != scene[1].concept for scene in scenes if len(scene) == 2)
 
 
-def test_two_things_stand_apart_on_the_grid_of_the_latents(easel: draw_scenes.Easel) -> None:
+def test_two_things_stand_apart_on_the_grid_of_the_tokens(easel: draw_scenes.Easel) -> None:
     scene = (captions.Thing(0), captions.Thing(1))
-    for _ in range(50):
-        first, second = easel.places(scene)
+    for layout in easel.layouts(50).tolist():
+        first, second = draw_scenes.places(scene, layout)
         assert first.edge == second.edge == draw_scenes.CELL
-        assert all(number % 8 == 0 for number in (*first, *second))
+        assert all(number % draw_scenes.TOKEN == 0 for number in (*first, *second))
         assert abs(first.top - second.top) >= 32 or abs(first.left - second.left) >= 32
+
+
+def test_sketches_are_laid_out_as_drawings_are(easel: draw_scenes.Easel) -> None:
+    """A sketch holds the number of its frame everywhere: its canvas has them where the drawing has ink."""
+    alone = [(captions.Thing(0),), (captions.Thing(0, size=draw_scenes.SMALL),)]
+    scenes = [*alone, (captions.Thing(0), captions.Thing(1))]
+    numbers = torch.cat(
+        [torch.full((side**2, 1), float(kind)) for kind, side in enumerate(FRAMES.values(), 1)]
+    )
+    for layout in easel.layouts(60):
+        one, two = laid_out(numbers[None], layout[None])[0].view(4, 4, 2).unbind(2)
+        for scene in scenes:
+            for number, place in enumerate(draw_scenes.places(scene, layout.tolist())):
+                token = draw_scenes.TOKEN
+                rows = slice(place.top // token, -(-(place.top + place.edge) // token))
+                columns = slice(place.left // token, -(-(place.left + place.edge) // token))
+                if place.edge == draw_scenes.CELL:
+                    wanted = 3 + number if len(scene) == 2 else 3 + int(layout[2])
+                    assert (two[rows, columns] == wanted).all()
+                else:
+                    wanted = 2 if place.edge == draw_scenes.ASIDE else 1
+                    assert (one[rows, columns] == wanted).all() and (one == wanted).sum() == (one > 0).sum()
 
 
 def test_a_small_thing_has_the_same_pixels_wherever_it_stands(easel: draw_scenes.Easel) -> None:
@@ -88,3 +113,104 @@ def test_two_clouds_are_told_apart() -> None:
     first, second = halves(mask)
     assert not (first & second).any() and ((first | second) == mask).all()
     assert {int(first.sum()), int(second.sum())} == {16 * 16, 20 * 22}
+
+
+def test_each_of_two_things_is_shown_alone(drawings: np.ndarray, easel: draw_scenes.Easel) -> None:
+    judge = PixelJudge(torch.from_numpy(drawings).permute(0, 1, 4, 2, 3).contiguous())
+    pairs = [(row, row + 30) for row in range(30)]
+    parts = apart(easel.draw([(captions.Thing(a), captions.Thing(b)) for a, b in pairs]))
+    assert all(part.shape == (30, 3, 64, 64) and (part[:, :, 0] == 1).all() for part in parts)
+    found = [judge.one(part, coloured=True).argmax(1).tolist() for part in parts]
+    right = [set(both) == set(pair) for *both, pair in zip(*found, pairs, strict=True)]
+    assert np.mean(right) > 0.8
+
+
+# --- what the prior learns -----------------------------------------------------------------------
+
+SMALL, LARGE, NONE = draw_scenes.SMALL, draw_scenes.LARGE, captions.NONE
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    """Every token of a frame holds (what frame, dye, concept); three dyes, the last that of no colour."""
+
+    def numbered(kind: int, tokens: int) -> torch.Tensor:
+        table = torch.zeros(3, 5, tokens, 3)
+        table[..., 0], table[..., 1] = kind, torch.arange(3.0)[:, None, None]
+        table[..., 2] = torch.arange(5.0)[:, None]
+        return table
+
+    return Frames(numbered(1, 16), numbered(2, 16), numbered(3, 9), numbered(4, 4), torch.zeros(16, 3))
+
+
+@pytest.mark.parametrize(
+    ("scene", "wanted"),
+    [
+        ((4, NONE, NONE, NONE, NONE), [(1, 2, 4), (3, 2, 4), None, None]),
+        ((4, 1, NONE, NONE, NONE), [(1, 1, 4), (3, 1, 4), None, None]),
+        ((4, 0, LARGE, NONE, NONE), [(2, 0, 4), None, None, None]),
+        ((4, NONE, SMALL, NONE, NONE), [None, None, (4, 2, 4), None]),
+        ((4, NONE, NONE, 2, 1), [None, None, (4, 2, 4), (4, 1, 2)]),
+    ],
+)
+def test_a_scene_fills_the_frames_that_it_uses(
+    frames: Frames, scene: tuple[int, ...], wanted: list[tuple[int, ...] | None]
+) -> None:
+    found = frames.targets(torch.tensor([scene]))[0].split([16, 9, 4, 4])
+    for tokens, one in zip(found, wanted, strict=True):
+        assert (tokens == torch.tensor(one or (0, 0, 0))).all()
+
+
+def test_the_order_of_two_things_costs_nothing(frames: Frames) -> None:
+    both, other = frames.targets(torch.tensor([[4, NONE, NONE, 2, 1], [4, NONE, NONE, 3, 1]])).split(1)
+    assert train_draw_prior.errors(swapped(both), both) == 0
+    assert train_draw_prior.errors(other, both) > 0
+    single = frames.targets(torch.tensor([[4, NONE, NONE, NONE, NONE]]))
+    assert train_draw_prior.errors(single, both) > 0
+
+
+def test_the_directions_begin_with_the_names_that_are_least_alike() -> None:
+    prior = DrawingPrior(dim=8, channels=2, width=4, inner=4, known=4, directions=3)
+    names = torch.eye(8)[[0, 1, 0, 2]] + torch.tensor([0, 0, 0.01, 0])[:, None]
+    train_draw_prior.begin(prior, names)
+    assert torch.allclose(prior.axes.detach(), torch.eye(8)[:3])
+
+
+def test_the_nearest_direction_is_taken_out_of_a_vector() -> None:
+    prior = DrawingPrior(dim=8, channels=2, width=4, inner=4, known=4, directions=8)
+    train_draw_prior.begin(prior, torch.eye(8))
+    two = torch.nn.functional.normalize(torch.tensor([[0, 0.6, 0, 0, 0.5, 0, 0, 0]]), dim=1)
+    left = prior.without_nearest(two, two)
+    assert left[0, 4] > 0.6 and left[0].abs().sum() - left[0, 4].abs() < 0.15
+    first = prior.without_nearest(two, left)
+    assert first[0, 1] > 0.7 and first[0].abs().sum() - first[0, 1].abs() < 0.15
+
+
+def test_vectors_and_drawings_of_a_batch_tell_of_the_same_things() -> None:
+    """Every vector is the axis of its thing, or the sum of two; every drawing bears the numbers of its things."""
+    count, rounds, dim = 6, 3, 16
+    axes = torch.eye(dim)
+    things = torch.tensor([[a, NONE, NONE, b, NONE] for a in range(count) for b in range(count) if a != b])
+    things = torch.cat([things, torch.tensor([[a, 1, NONE, NONE, NONE] for a in range(count)])])
+    vectors = axes[things[:, 0]] + axes[things[:, 3]] * (things[:, 3:4] >= 0)
+    data = {
+        "texts": axes[:count, None].expand(-1, 2, -1), "seen": axes[None, None, :count].expand(2, 4, -1, -1),
+        "heard": axes[[0, 0, 2, 3, 5]], "named": torch.tensor([0, 0, 2, 3, 5]), "scene things": things,
+        "scene texts": vectors[:, None].expand(-1, 2, -1), "scene seen": vectors,
+        "layouts": torch.zeros(len(things) + rounds * count, 3),
+        "tokens": torch.cat([things.new_tensor([[a, NONE]]) for a in [*range(count)] * rounds] + [things[:, [0, 3]]]),
+    }  # fmt: skip
+    told, scenes, rows = Batches(data, dict.fromkeys(NOISE, 400), seed=1).draw()
+    assert told.shape == (1200, dim) and torch.allclose(told.norm(dim=1), torch.ones(1200))
+    assert (data["tokens"][rows] == scenes[:, [0, 3]]).all()
+    strongest = told.topk(2, dim=1).indices
+    assert (strongest[:400, 0] == scenes[:400, 0]).float().mean() > 0.9  # noise leaves it so
+    pair = scenes[:, 3] >= 0
+    assert pair[800:].all() and not pair[:400].any()
+    both = torch.sort(strongest[pair]).values == torch.sort(scenes[pair][:, [0, 3]]).values
+    assert both.all(1).float().mean() > 0.9
+
+
+def test_a_scene_is_kept_as_five_numbers() -> None:
+    assert draw_data.described((captions.Thing(3, 1),)) == (3, 1, NONE, NONE, NONE)
+    assert draw_data.described((captions.Thing(3), captions.Thing(5, 2))) == (3, NONE, NONE, 5, 2)
