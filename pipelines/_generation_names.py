@@ -10,6 +10,7 @@ from typing import Any
 
 from multimodal.core.catalog import FOLDER_PREFIXES, close_matches, load
 from multimodal.core.errors import CheckpointError, InvalidInput, UnknownModel
+from multimodal.core.paths import assets
 from multimodal.core.runtime import Runtime
 from multimodal.core.space import Space
 from multimodal.pipelines._generation_options import Maker
@@ -63,21 +64,14 @@ def maker_of(name: str, runtime: Runtime, revision: str | None, offline: bool, h
 
 
 def of_space(space: Space, halves: Halves, decoder: Path | None = None) -> Maker:
-    """What draws from the vectors of a space: the generator in the folder `decoder`.
+    """What draws from the vectors of a space: the generator in the folder `decoder`, or else the one that ships.
 
-    Raises UnknownModel if none is named, SpaceMismatch if it was trained for another space, CorruptSpace if it cannot
-    be read.
+    Raises SpaceMismatch if it was trained for another space, CorruptSpace if it cannot be read.
     """
     from multimodal.pipelines._generation_space import SpaceMaker
 
     _refuse(space.name, halves)
-    if decoder is None:
-        raise UnknownModel(
-            f"{space.address or space.name!r} has no decoder for pictures yet: name a model that draws, such as "
-            f"{KNOWN[1]!r} (needs the network once), or the folder of one; or give decoder=, a folder that "
-            "recipes/starter/draw.py wrote for it"
-        )
-    return SpaceMaker(space, decoder)
+    return SpaceMaker(space, decoder or assets() / "starter" / "decoders" / "draw")
 
 
 def _refuse(name: str, halves: Halves) -> None:

@@ -9,8 +9,8 @@ The first word is the library, as in `load` it is the family. Vectors must be CL
 checkpoint was trained with (Stable unCLIP: OpenAI's ViT-L/14 or LAION's ViT-H/14, Kandinsky 2.2: LAION's ViT-bigG/14,
 IP-Adapter: LAION's ViT-H/14): `space=` is that CLIP, or one joined to it, so that a sound draws what it sounds like.
 
-A space ("starter", or a Space) draws with `decoder=`, a generator that recipes/starter/draw.py trained for its vectors:
-of words, of another picture, of a spoken name, or of what lies between two of them (`between`).
+"starter", and a Space of the same encoders, draw with the generator that ships: of words, of another picture, of a
+spoken name, or of what lies between two of them (`between`). `decoder=` is another, which recipes/starter/draw.py made.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class GenerationPipeline(Pipeline):
         "h94/IP-Adapter:models/ip-adapter_sd15.safetensors" or "./file.safetensors", by which Stable Diffusion takes
         vectors. vector_length: how long those are that it was trained with, where the checkpoint does not tell;
         vectors of length one are scaled to it. offload: keep in the accelerator's memory only the part that runs.
-        decoder: a folder that recipes/starter/draw.py wrote for the space `model`, a Space or the name of one. The
-        starter does not ship one yet. The safety checker stays as it was shipped. Code of a checkpoint is never run.
+        decoder: a folder that recipes/starter/draw.py wrote for the space `model`, a Space or the name of one; the
+        starter's ships. The safety checker stays as it was shipped. Code of a checkpoint is never run.
         Raises UnknownModel, DownloadError, CheckpointError for a model that makes neither pictures nor sounds,
         InvalidInput, MissingExtra, SpaceMismatch for a space that the decoder was not trained for.
         """

@@ -136,7 +136,7 @@ def demo(
     space: console.SpaceName = "starter",
     json: console.AsJson = False,
 ) -> None:
-    """Index a small gallery, search it with words, pictures and speech, and caption it. Offline, in seconds.
+    """Index a small gallery, search it with words, pictures and speech, and draw and caption. Offline, in seconds.
 
     \b
     Examples:
@@ -286,7 +286,8 @@ def _print_tables(demo: Demo, loading: float, total: float) -> None:
         for making in demo.makings:
             if making.title == title:
                 asked = _short(name_of(making.query, demo.gallery))
-                out.print(f"  {asked} [dim]({making.query.modality})[/] → {console.verbatim(making.said)}")
+                made = "a picture, in the report" if making.said is None else console.verbatim(making.said)
+                out.print(f"  {asked} [dim]({making.query.modality})[/] → {made}")
 
 
 def _short(name: str) -> str:

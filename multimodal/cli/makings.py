@@ -1,4 +1,4 @@
-"""What the demo makes out of vectors: captions and transcripts, by the decoders that belong to the space."""
+"""What the demo makes out of vectors: captions, drawings, transcripts, by the decoders that belong to the space."""
 
 from __future__ import annotations
 
@@ -9,37 +9,47 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import SpaceMismatch
-from multimodal.core.types import Audio, Image, Item
+from multimodal.core.types import Audio, Image, Item, Text
 
 if TYPE_CHECKING:
+    import PIL.Image
+
     from multimodal.core.space import Space
+    from multimodal.pipelines.generation import GenerationPipeline
 
 CAPTIONED = (
-    Path("pictures/dog-on-meadow.jpg"),
+    Path("pictures/blue-strawberry.jpg"),
     Path("pictures/cat-at-home.jpg"),
     Path("sounds/rocket.flac"),
 )
 WRITTEN = (Path("sounds/penguin.flac"), Path("sounds/birthday-cake.flac"))
-TITLES = ("Put into words", "Written down")
+DRAWN: tuple[str | Path, ...] = (
+    "a guitar", "a green cat", "a tree and a house", Path("sounds/umbrella-with-rain-drops.flac"),
+    Path("sounds/pizza.flac"), Path("pictures/elephant.jpg"),
+)  # fmt: skip
+SEED = 3
+TITLES = ("Put into words", "Written down", "Drawn")
 
 
 @dataclass(frozen=True)
 class Making:
-    """What was made of a query. command: of the command line that makes the same."""
+    """What was made of a query: words, or a picture. command: of the command line that makes the same."""
 
     title: str
     query: Item
     command: str
-    said: str
+    said: str | None
+    picture: PIL.Image.Image | None
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Plain values; of a picture its size."""
         return {
             "title": self.title,
             "query": self.query.uri or str(self.query.source),
             "modality": str(self.query.modality),
             "said": self.said,
+            "picture": None if self.picture is None else list(self.picture.size),
             "seconds": round(self.seconds, 4),
         }
 
@@ -47,7 +57,7 @@ class Making:
 def make(space: Space, gallery: Path) -> list[Making]:
     """Everything the space has a decoder for: nothing, of a space other than the one the decoders were trained for."""
     try:
-        return [*_captions(space, gallery), *_transcripts(space, gallery)]
+        return [*_captions(space, gallery), *_transcripts(space, gallery), *_drawings(space, gallery)]
     except SpaceMismatch:
         return []
 
@@ -59,7 +69,7 @@ def _captions(space: Space, gallery: Path) -> Iterator[Making]:
     for query, path in _items(CAPTIONED, gallery):
         began = time.perf_counter()
         said = caption(query).text
-        yield Making(TITLES[0], query, f"multimodal caption {path}", said, time.perf_counter() - began)
+        yield Making(TITLES[0], query, f"multimodal caption {path}", said, None, time.perf_counter() - began)
 
 
 def _transcripts(space: Space, gallery: Path) -> Iterator[Making]:
@@ -69,12 +79,30 @@ def _transcripts(space: Space, gallery: Path) -> Iterator[Making]:
     for query, path in _items(WRITTEN, gallery):
         began = time.perf_counter()
         said = write(query).text
-        yield Making(TITLES[1], query, f"multimodal transcribe {path}", said, time.perf_counter() - began)
+        yield Making(
+            TITLES[1], query, f"multimodal transcribe {path}", said, None, time.perf_counter() - began
+        )
 
 
-def _items(given: tuple[Path, ...], gallery: Path) -> Iterator[tuple[Item, Path]]:
+def _drawings(space: Space, gallery: Path) -> Iterator[Making]:
+    from multimodal.pipelines.generation import GenerationPipeline
+
+    draw: GenerationPipeline = GenerationPipeline.from_pretrained(space)
+    draw("anything", steps=1)  # loads it, which is not what a drawing takes
+    for query, path in _items(DRAWN, gallery):
+        began = time.perf_counter()
+        one = draw(query, seed=SEED)
+        asked = f'"{query.source}"' if isinstance(query, Text) else f"--from {path}"
+        command = f"multimodal generate {asked} --seed {SEED} -o drawing.png"
+        yield Making(TITLES[2], query, command, None, one.image, time.perf_counter() - began)
+
+
+def _items(given: tuple[str | Path, ...], gallery: Path) -> Iterator[tuple[Item, Path]]:
     """The item of each that is there, and how one would type its path."""
     for one in given:
+        if isinstance(one, str):
+            yield Text(one), Path()
+            continue
         path = (gallery / one).resolve()
         if path.is_file():
             shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

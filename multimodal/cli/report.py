@@ -16,6 +16,8 @@ from multimodal.cli.report_style import STYLE
 from multimodal.core.types import Audio, Image, Item, Modality, Text, Video
 
 if TYPE_CHECKING:
+    import PIL.Image
+
     from multimodal.cli.makings import Making
     from multimodal.index import Hit
 
@@ -140,16 +142,28 @@ def _verdict(verdict: Verdict, demo: Demo) -> str:
 def _making(making: Making, demo: Demo) -> str:
     """What was given, and what was made of it."""
     query = making.query
+    if making.picture is None:
+        made = f"<blockquote>{_safe(making.said or '')}</blockquote>"
+    else:
+        alt = f"a drawing of {name_of(query, demo.gallery)}"
+        made = f'<img class="drawn" src="{_drawing(making.picture)}" alt="{_safe(alt)}">'
     return f"""<article class="making">
 <div class="query {query.modality}">
 <h3>{WORD[query.modality]}</h3>
 {_show(query, name_of(query, demo.gallery))}
 {_file_name(query)}
 </div>
-<div class="made"><blockquote>{_safe(making.said)}</blockquote></div>
+<div class="made">{made}</div>
 <p class="how"><code>{_safe(making.command)}</code> <span>{1000 * making.seconds:.0f} ms</span></p>
 </article>
 """
+
+
+def _drawing(picture: PIL.Image.Image) -> str:
+    """A data URI of a small drawing, every pixel as it was made."""
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return _data_uri("image/png", file.getvalue())
 
 
 def _file_name(query: Item) -> str:

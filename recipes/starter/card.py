@@ -64,6 +64,48 @@ def decoders(work: Path, folder: Path) -> dict[str, str]:
     }
 
 
+def drawings(work: Path, folder: Path) -> dict[str, str]:
+    """What card.md says of the generator."""
+    told = json.loads((folder / "figures.json").read_text())
+    rows = [
+        "| drawn from | tower R@1, % | tower R@5, % | pixels R@1, % |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {title} | {one['tower R@1']} | {one['tower R@5']} | {one['pixels R@1']} |"
+            for title, one in told["re-encoded, percent"].items()
+        ),
+    ]
+    mixed = ["| never together | what is right | % | of the artist's own, % |", "|---|---|---:|---:|"]
+    for title in ("colour + thing", "two things"):
+        own = told["combinations, percent"][f"{title}, the artists' own"]
+        mixed += [
+            f"| {title} | {what} | {share} | {own[what]} |"
+            for what, share in told["combinations, percent"][title].items()
+        ]
+    weights = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    return {
+        "DRAWN": "\n".join(rows),
+        "MIXED": "\n".join(mixed),
+        "DRAW SIZE": f"{weights / 1e6:.1f} MB",
+        "DRAW PARAMETERS": " and ".join(
+            f"{n / 1e6:.1f} M ({part})" for part, n in told["parameters"].items()
+        ),
+        "DRAW SECONDS": str(told["seconds a drawing"]),
+        "SEEDS DIFFER": str(told["mean difference"]["two seeds"]),
+        "THINGS DIFFER": str(told["mean difference"]["two things"]),
+        "CODEC MINUTES": minutes(work / "draw_codec.log.jsonl"),
+        "PRIOR MINUTES": minutes(work / "draw_prior.log.jsonl"),
+        "FLOW MINUTES": minutes(work / "draw_flow.log.jsonl"),
+        "CODEC PSNR": f"{psnr(work / 'draw_codec.log.jsonl'):.1f}",
+    }
+
+
+def psnr(log: Path) -> float:
+    """Of the last time it was looked at, in decibels."""
+    found = [json.loads(line) for line in log.read_text().splitlines()]
+    return float([one["psnr"] for one in found if "psnr" in one][-1])
+
+
 def run(work: Path, folder: Path) -> None:
     """Fill card.md and write it as the space folder's README.md."""
     figures = json.loads((work / "figures.json").read_text())
@@ -84,6 +126,7 @@ def run(work: Path, folder: Path) -> None:
         "SIZES": ", ".join(f"{tower} {size:.2f} MB" for tower, size in sizes.items()),
         "TOTAL": f"{sum(sizes.values()):.2f} MB",
         **decoders(work, folder / "decoders"),
+        **drawings(work, folder / "decoders" / "draw"),
     }.items():
         text = text.replace("{" + mark + "}", value)
     (folder / "README.md").write_text(text)

@@ -7,6 +7,7 @@ import io
 import re
 import shutil
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from PIL import Image
 
 import multimodal
 from multimodal.cli.demo import CHOICES, HITS, QUESTIONS, Demo, build_demo, name_of
-from multimodal.cli.makings import CAPTIONED, TITLES, WRITTEN, make
+from multimodal.cli.makings import CAPTIONED, DRAWN, SEED, TITLES, WRITTEN, make
 from multimodal.cli.report import page
 from multimodal.core.paths import assets
 from multimodal.core.space import Space
@@ -182,25 +183,30 @@ def test_a_note_cannot_write_html_into_the_page(small: Path, tmp_path: Path) -> 
     assert "birthday &lt;script&gt;alert(1)&lt;/script&gt; &amp; party" in text
 
 
-def test_the_starter_puts_into_words_and_writes_down_what_the_pipelines_do(
-    shown: Demo, tmp_path: Path
-) -> None:
+def test_the_starter_makes_what_the_pipelines_do(shown: Demo) -> None:
     """A space that no decoder was trained for has none of this."""
     assert shown.makings == ()
-    starter = multimodal.load("starter", device="cpu")
-    made = {(one.title, Path(one.query.uri or "").stem): one for one in make(starter, GALLERY)}
-    assert len(made) == len(CAPTIONED) + len(WRITTEN)
-    caption, write = (multimodal.pipeline(task, model="starter") for task in ("captioning", "transcription"))
-    for (title, name), one in made.items():
-        expected = (caption if title == TITLES[0] else write)(one.query).text
-        assert one.said == expected, name
-    assert made[TITLES[1], "penguin"].said == "penguin"
-    html = page(replace(shown, makings=tuple(made.values())))
+    made = make(multimodal.load("starter", device="cpu"), GALLERY)
+    assert [one.title for one in made] == [
+        title for title, of in zip(TITLES, (CAPTIONED, WRITTEN, DRAWN), strict=True) for _ in of
+    ]
+    captioning, transcription, generation = (
+        multimodal.pipeline(task, model="starter") for task in ("captioning", "transcription", "generation")
+    )
+    for one in made:
+        if one.title == TITLES[2]:
+            expected = generation(one.query, seed=SEED).image
+            assert one.said is None and one.picture is not None
+            assert one.picture.tobytes() == expected.tobytes(), one.command
+        else:
+            write = captioning if one.title == TITLES[0] else transcription
+            assert one.said == write(one.query).text, one.command
+    html = page(replace(shown, makings=tuple(made)))
     assert Page(html).all("article")
     assert all(html.count(f"<h2>{title}</h2>") == 1 for title in TITLES)
-    assert all(
-        one.command in html and f"<blockquote>{one.said}</blockquote>" in html for one in made.values()
-    )
+    assert all(one.said is None or f"<blockquote>{one.said}</blockquote>" in html for one in made)
+    assert all(escape(one.command) in html for one in made)
+    assert html.count('<img class="drawn" src="data:image/png;base64,') == len(DRAWN)
 
 
 def test_a_missing_gallery_is_told_with_the_cure(tmp_path: Path) -> None:

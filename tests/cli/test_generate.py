@@ -19,9 +19,8 @@ from multimodal.core.paths import assets
 from multimodal.pipelines.generation import Generation, GenerationPipeline
 from tests.cli.conftest import Cli
 from tests.pipelines.generation_models import Checkpoints, checkpoints
-from tests.pipelines.space_generator import folder, starter
 
-__all__ = ["checkpoints", "folder", "starter"]  # fixtures
+__all__ = ["checkpoints"]  # a fixture
 
 SIZE = ("--steps", "2", "--width", "32", "--height", "32")
 
@@ -139,30 +138,32 @@ def test_what_cannot_be_done_is_said(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_model_the_one_that_ships_says_what_it_lacks(cli: Cli, tmp_path: Path) -> None:
-    outcome = cli("generate", "a cat", "-o", tmp_path / "x.png")
-    assert outcome.code == 1
-    assert outcome.stderr.startswith(
-        "error: 'starter' has no decoder for pictures yet: name a model that draws"
-    )
-
-
-def test_a_recording_is_drawn(cli: Cli, folder: Path, tmp_path: Path) -> None:
-    clip = assets() / "gallery" / "sounds" / "guitar.flac"
-    outcome = cli("generate", "--from", clip, "-o", tmp_path / "guitar.png", "--seed", 3, "--decoder", folder)
+def test_without_a_model_the_one_that_ships_draws(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli("generate", "a red heart", "-o", tmp_path / "heart.png", "--seed", 3, "--json")
     assert outcome.code == 0, outcome.stderr
-    again = mm.GenerationPipeline.from_pretrained("starter", decoder=folder)(mm.Audio(clip), seed=3)
+    (told,) = outcome.json()["made"]
+    assert (told["model"], told["width"], told["height"], told["seed"]) == ("starter", 64, 64, 3)
+    again = mm.GenerationPipeline.from_pretrained("starter")("a red heart", seed=3)
+    assert Generation.load(tmp_path / "heart.png").metadata == again.metadata
+
+
+def test_a_recording_is_drawn(cli: Cli, tmp_path: Path) -> None:
+    clip = assets() / "gallery" / "sounds" / "guitar.flac"
+    outcome = cli("generate", "--from", clip, "-o", tmp_path / "guitar.png", "--seed", 3)
+    assert outcome.code == 0, outcome.stderr
+    again = mm.GenerationPipeline.from_pretrained("starter")(mm.Audio(clip), seed=3)
     assert again.image is not None
     with Image.open(tmp_path / "guitar.png") as drawn:
         assert (np.asarray(drawn) == np.asarray(again.image)).all()
 
 
-def test_steps_from_one_thing_to_another_have_one_seed(cli: Cli, folder: Path, tmp_path: Path) -> None:
-    asked = ("--towards", "a dog", "--n", 3, "-o", tmp_path / "pet.png", "--seed", 5, "--decoder", folder)
-    outcome = cli("generate", "a cat", *asked)
+def test_steps_from_one_thing_to_another_have_one_seed(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli(
+        "generate", "a cat", "--towards", "a dog", "--n", 3, "-o", tmp_path / "pet.png", "--seed", 5
+    )
     assert outcome.code == 0, outcome.stderr
-    draw = mm.GenerationPipeline.from_pretrained("starter", decoder=folder)
-    for place, one in enumerate(draw.between("a cat", "a dog", n=3, seed=5), 1):
+    expected = mm.GenerationPipeline.from_pretrained("starter").between("a cat", "a dog", n=3, seed=5)
+    for place, one in enumerate(expected, 1):
         made = Generation.load(tmp_path / f"pet-{place}.png")
         assert made.seed == 5 and made.image is not None and one.image is not None
         assert np.abs(np.asarray(made.image).astype(int) - np.asarray(one.image).astype(int)).max() <= 1

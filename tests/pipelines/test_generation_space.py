@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import multimodal as mm
-from multimodal.core.errors import CorruptSpace, InvalidInput, SpaceMismatch, UnknownModel
+from multimodal.core.errors import CorruptSpace, InvalidInput, SpaceMismatch
+from multimodal.core.paths import assets
 from multimodal.core.space import Space
 from multimodal.core.vectors import unit_rows
 from multimodal.pipelines._generation_inputs import along
@@ -46,6 +48,56 @@ def pixels(one: Generation) -> np.ndarray:
     return np.asarray(one.image).astype(int)
 
 
+SINGLE = {4: (0, 0), 5: (0, 1), 6: (1, 0), 7: (1, 1)}  # where a thing put aside begins
+TWO = (((1, 0), (1, 2)), ((0, 1), (2, 1)), ((0, 0), (2, 2)), ((0, 2), (2, 0)))
+
+
+def recalled(folder: Path, vector: torch.Tensor, dice: torch.Generator) -> torch.Tensor:
+    """The prior written out: what it says of a unit vector beside each of the 16 tokens."""
+    turned = bool(torch.rand(1, generator=dice) < 0.5)
+    single, pair = (int(torch.randint(most, (1,), generator=dice)) for most in (8, 4))
+    weights = safetensors.torch.load_file(folder / "prior" / "diffusion_pytorch_model.safetensors")
+
+    def linear(name: str, states: torch.Tensor) -> torch.Tensor:
+        return weights[f"{name}.weight"] @ states + weights[f"{name}.bias"]
+
+    def normed(name: str, states: torch.Tensor) -> torch.Tensor:
+        states = (states - states.mean()) / (states.var(correction=0) + 1e-5).sqrt()
+        return weights[f"{name}.weight"] * states + weights[f"{name}.bias"]
+
+    def gated(name: str, states: torch.Tensor) -> torch.Tensor:
+        gate, value = linear(f"{name}.into", normed(f"{name}.norm", states)).chunk(2)
+        return gate * torch.sigmoid(gate) * value
+
+    def known(vector: torch.Tensor) -> torch.Tensor:
+        states = linear("into", 16 * vector)
+        return gated("wide", states + linear("back", gated("hidden", states)))
+
+    def without(vector: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        axes = torch.stack([axis / axis.norm() for axis in weights["axes"]])
+        weight = (40 * axes @ (like / like.norm())).exp()
+        nearest = (weight[:, None] * axes).sum(0)
+        nearest = nearest / nearest.norm()
+        return vector - (vector @ nearest) * nearest
+
+    left = without(vector, vector)
+    one, two, again = known(vector), known(left), known(without(vector, left))
+    whole = linear("to_whole", one).view(25, -1)
+    halves = [
+        linear("to_half", states).view(2, 2, -1) for states in ((two, again) if turned else (again, two))
+    ]
+    canvas = torch.zeros(4, 4, 8 * CHANNELS)
+    for down, across in itertools.product(range(4), range(4)):
+        if single < 4:
+            canvas[down, across, : 4 * CHANNELS] = whole[4 * down + across]
+        elif 0 <= (r := down - SINGLE[single][0]) < 3 and 0 <= (c := across - SINGLE[single][1]) < 3:
+            canvas[down, across, : 4 * CHANNELS] = whole[16 + 3 * r + c]
+        for half, (top, left) in zip(halves, TWO[pair], strict=True):
+            if 0 <= down - top < 2 and 0 <= across - left < 2:
+                canvas[down, across, 4 * CHANNELS :] = half[down - top, across - left]
+    return canvas.flatten(0, 1)
+
+
 def by_hand(folder: Path, vector: np.ndarray, seed: int, steps: int, guidance: float) -> np.ndarray:
     """The picture by diffusers' own parts, each loaded by its class, and Euler's steps written out."""
     from diffusers import AutoencoderKL, FluxTransformer2DModel
@@ -56,13 +108,16 @@ def by_hand(folder: Path, vector: np.ndarray, seed: int, steps: int, guidance: f
         [16 * torch.from_numpy(vector), torch.zeros(len(vector))]
     )  # 16² numbers of deviation 1
     places = torch.tensor([[0, y, x] for y in range(4) for x in range(4)]).float()
-    latents = torch.randn(CHANNELS, 8, 8, generator=torch.Generator().manual_seed(seed))
+    dice = torch.Generator().manual_seed(seed)
+    latents = torch.randn(CHANNELS, 8, 8, generator=dice)
+    told = recalled(folder, torch.from_numpy(vector), dice)
+    sketched = torch.stack([told, torch.zeros_like(told)])
     # the scheduler's last level before zero is one thousandth of its thousand steps
     levels = [*np.linspace(1, 1 / 1000, steps).tolist(), 0.0]
     with torch.inference_mode():
         for level, after in itertools.pairwise(levels):
             tokens = F.pixel_unshuffle(latents, 2).flatten(1).T[None].repeat(2, 1, 1)
-            beside = [4 * torch.eye(16).expand(2, 16, 16), rows[:, None].expand(2, 16, 256)]
+            beside = [4 * torch.eye(16).expand(2, 16, 16), sketched]
             slope, nothing = flow(
                 hidden_states=torch.cat([tokens, *beside], dim=2), encoder_hidden_states=rows[:, None],
                 pooled_projections=rows, timestep=torch.full((2,), level), txt_ids=torch.zeros(1, 3),
@@ -77,15 +132,15 @@ def by_hand(folder: Path, vector: np.ndarray, seed: int, steps: int, guidance: f
 # --- the numbers ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("steps", "guidance"), [(5, 2.0), (3, 1.0), (4, 0.0)])
+@pytest.mark.parametrize(("seed", "steps", "guidance"), [(3, 5, 2.0), (4, 3, 1.0), (6, 4, 0.0), (5, 3, 2.0)])
 def test_a_picture_is_what_diffusers_parts_give_by_hand(
-    draw: GenerationPipeline, folder: Path, starter: Space, steps: int, guidance: float
+    draw: GenerationPipeline, folder: Path, starter: Space, seed: int, steps: int, guidance: float
 ) -> None:
-    made = draw("a cat", seed=3, steps=steps, guidance=guidance)
-    expected = by_hand(folder, starter.encode(["a cat"])[0], 3, steps, guidance)
+    made = draw("a cat", seed=seed, steps=steps, guidance=guidance)
+    expected = by_hand(folder, starter.encode(["a cat"])[0], seed, steps, guidance)
     assert np.abs(pixels(made) - expected).max() <= 1
     assert made.to_dict() | {"version": ""} == {
-        "prompt": "a cat", "model": starter.name, "seed": 3, "steps": steps, "guidance": guidance, "negative": None,
+        "prompt": "a cat", "model": starter.name, "seed": seed, "steps": steps, "guidance": guidance, "negative": None,
         "strength": None, "flagged": None, "made_by": "SpacePicturePipeline", "version": "", "width": 64, "height": 64,
     }  # fmt: skip
 
@@ -270,17 +325,80 @@ def test_a_damaged_generator_is_told(copy: Path, starter: Space) -> None:
         load(starter, decoder=copy / "gone")
 
 
-def test_the_starter_says_that_it_has_no_generator_yet(starter: Space) -> None:
-    ending = (
-        "has no decoder for pictures yet: name a model that draws, such as 'diffusers/stabilityai/sdxl-turbo' (needs "
-        "the network once), or the folder of one; or give decoder=, a folder that recipes/starter/draw.py wrote for it"
-    )
-    for model in ("starter", starter):
-        with pytest.raises(UnknownModel) as caught:
-            load(model)
-        assert str(caught.value) == f"'starter' {ending}"
-
-
 def test_a_decoder_goes_with_the_name_of_its_space_too(folder: Path, draw: GenerationPipeline) -> None:
     named = mm.pipeline("generation", model="starter", decoder=folder, device="cpu")
     assert (pixels(named("a cat", seed=1, steps=2)) == pixels(draw("a cat", seed=1, steps=2))).all()
+
+
+# --- what ships ----------------------------------------------------------------------------------
+
+WORDS = (
+    "a strawberry",
+    "a guitar",
+    "an umbrella",
+    "a pizza",
+    "a rocket",
+    "an octopus",
+    "a tree",
+    "a balloon",
+)
+
+
+@pytest.fixture(scope="module")
+def shipped(starter: Space) -> GenerationPipeline:
+    return load(starter)
+
+
+def nearest(starter: Space, made: list[Generation], labels: tuple[str, ...]) -> list[str]:
+    seen = starter.encode([mm.Image(one.image) for one in made])
+    return [labels[place] for place in (seen @ starter.encode(list(labels)).T).argmax(1)]
+
+
+def test_the_starter_draws_what_is_said(shipped: GenerationPipeline, starter: Space) -> None:
+    made = shipped(list(WORDS), seed=1, batch_size=8)
+    right = [found == said for found, said in zip(nearest(starter, made, WORDS), WORDS, strict=True)]
+    assert sum(right) >= 7
+
+
+def test_the_starter_draws_in_the_colour_that_is_said(shipped: GenerationPipeline) -> None:
+    """The mean of what is not paper has the hue of the word."""
+    made = dict(
+        zip(
+            ("red", "green", "blue"),
+            shipped([f"a {c} heart" for c in ("red", "green", "blue")], seed=2),
+            strict=True,
+        )
+    )
+    for place, (colour, one) in enumerate(made.items()):
+        shown = pixels(one).reshape(-1, 3)
+        paper = np.median(np.concatenate([pixels(one)[0], pixels(one)[-1]]), axis=0)
+        drawn = shown[np.abs(shown - paper).max(1) > 40]
+        assert drawn.mean(0).argmax() == place, colour
+
+
+def test_two_seeds_of_the_starter_differ_visibly(shipped: GenerationPipeline) -> None:
+    first, second = shipped("a cat", seed=1), shipped("a cat", seed=2)
+    assert np.abs(pixels(first) - pixels(second)).mean() > 5
+
+
+def test_each_part_is_read_by_its_own_class_of_diffusers(shipped: GenerationPipeline) -> None:
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+
+    from multimodal.pipelines._generation_space_prior import DrawingPrior
+
+    folder = shipped.maker.folder  # type: ignore[attr-defined]
+    parts = {
+        "prior": DrawingPrior,
+        "transformer": FluxTransformer2DModel,
+        "vae": AutoencoderKL,
+        "scheduler": FlowMatchEulerDiscreteScheduler,
+    }
+    for name, cls in parts.items():
+        part, told = cls.from_pretrained(folder, subfolder=name), getattr(shipped.maker.pipe, name)  # type: ignore[attr-defined]
+        assert dict(part.config) | {"_name_or_path": ""} == dict(told.config) | {"_name_or_path": ""}
+
+
+def test_what_ships_to_decode_stays_within_twenty_megabytes() -> None:
+    folder = assets() / "starter"
+    files = [*(folder / "decoders").rglob("*"), folder / "letters.safetensors"]
+    assert sum(file.stat().st_size for file in files if file.suffix == ".safetensors") < 20e6
