@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from multimodal.pipelines.generation import GenerationPipeline
 
 CAPTIONED = (
-    Path("pictures/blue-strawberry.jpg"),
+    Path("pictures/dog-on-meadow.jpg"),
     Path("pictures/cat-at-home.jpg"),
     Path("sounds/rocket.flac"),
 )
