@@ -143,9 +143,10 @@ def source_of(rest: str, *, name: str, revision: str | None, offline: bool, vari
 
 
 def require_diffusers() -> None:
-    """Raises MissingExtra unless diffusers is installed."""
-    if importlib.util.find_spec("diffusers") is None:
-        raise MissingExtra("drawing pictures", package="diffusers", extra=EXTRA)
+    """Raises MissingExtra unless diffusers and transformers are installed; the starter draws without the latter."""
+    for package in ("diffusers", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra("drawing pictures", package=package, extra=EXTRA)
 
 
 def _parts(name: str, index: Mapping[str, Any]) -> list[str]:

@@ -131,17 +131,17 @@ def offload(pipe: Any) -> None:
 def listening() -> Iterator[list[str]]:
     """What diffusers and transformers would log and warn of, as a list instead, and no bars of progress."""
     from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
 
+    talkers: list[Any] = [diffusers_logging]
+    if importlib.util.find_spec("transformers") is not None:  # the starter draws without
+        from transformers.utils import logging as transformers_logging
+
+        talkers.append(transformers_logging)
     heard: list[str] = []
     listener = _Listener(heard)
     loggers = [logging.getLogger(one) for one in LIBRARIES]
     before = [(one.handlers, one.level) for one in loggers]
-    bars = [
-        one
-        for one in (diffusers_logging, transformers_logging)
-        if getattr(one, "is_progress_bar_enabled", lambda: True)()
-    ]
+    bars = [one for one in talkers if getattr(one, "is_progress_bar_enabled", lambda: True)()]
     for one in loggers:
         one.handlers = [listener]
         one.setLevel(logging.WARNING)

@@ -9,6 +9,7 @@ the picture of a seed is the same whatever it is made beside.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import threading
 import warnings
@@ -16,11 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multimodal.core.errors import CorruptSpace, EncoderError, InvalidInput, SpaceMismatch
+from multimodal.core.errors import CorruptSpace, EncoderError, InvalidInput, MissingExtra, SpaceMismatch
 from multimodal.core.space import Space
 from multimodal.core.types import Image, Item, Modality, Text
 from multimodal.core.vectors import unit_rows
-from multimodal.pipelines._generation_checkpoint import require_diffusers
 from multimodal.pipelines._generation_options import Made, Options, Progress, Request, memory_explained
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class SpaceMaker:
         self.space: Space | None = space
         self.dim: int | None = space.dim
         self.name, self.folder, self._space = space.name, folder, space
-        require_diffusers()
+        if importlib.util.find_spec("diffusers") is None:
+            raise MissingExtra("drawing pictures", package="diffusers", extra="diffusion")
         self._check_made_for(_read(folder))
         self._device: torch.device | None = None
         self._busy = threading.Lock()  # the scheduler keeps where it is
@@ -81,7 +82,7 @@ class SpaceMaker:
                 f"{self.dim}; {AGAIN}"
             )
         pipe.set_progress_bar_config(disable=True)
-        pipe.transformer.to(runtime.cast)
+        torch.nn.Module.to(pipe.transformer, runtime.cast)  # ModelMixin's own warns of nothing
         return pipe.to(self._device or runtime.torch_device)
 
     def to(self, device: torch.device) -> None:

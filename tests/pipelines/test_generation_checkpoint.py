@@ -228,12 +228,15 @@ def test_a_part_whose_library_is_missing_names_the_extra(copy: Path, monkeypatch
     )
 
 
-def test_without_diffusers_the_extra_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("package", ["diffusers", "transformers"])
+def test_without_its_libraries_the_extra_is_named(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == "diffusers" else found(name, *more)
+        importlib.util, "find_spec", lambda name, *more: None if name == package else found(name, *more)
     )
-    refuses(MissingExtra, "drawing pictures needs diffusers: pip install 'multimodal[diffusion]'", copy)
+    refuses(MissingExtra, f"drawing pictures needs {package}: pip install 'multimodal[diffusion]'", copy)
 
 
 def test_offload_needs_what_it_runs_on(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import itertools
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -374,6 +376,22 @@ def test_the_starter_draws_in_the_colour_that_is_said(shipped: GenerationPipelin
         paper = np.median(np.concatenate([pixels(one)[0], pixels(one)[-1]]), axis=0)
         drawn = shown[np.abs(shown - paper).max(1) > 40]
         assert drawn.mean(0).argmax() == place, colour
+
+
+def test_the_starter_draws_without_transformers_and_without_a_word(tmp_path: Path) -> None:
+    """As after a base install; "bfloat16" too, whose cast diffusers comments on."""
+    code = (
+        "import sys; sys.modules['transformers'] = None\n"
+        "import multimodal as mm\n"
+        "space = mm.load('starter', device='cpu', precision='bfloat16')\n"
+        f"mm.pipeline('generation', model=space)('a cat', steps=1).save({str(tmp_path / 'cat.png')!r})\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    with PIL.Image.open(tmp_path / "cat.png") as drawn:
+        assert drawn.size == (64, 64)
 
 
 def test_two_seeds_of_the_starter_differ_visibly(shipped: GenerationPipeline) -> None:
