@@ -53,7 +53,7 @@ def generate(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="A picture or a recording instead of words: what it means is drawn (with --decoder).",
+            help="A picture or a recording instead of words: what it means is drawn.",
             rich_help_panel=WHAT,
         ),
     ] = None,
@@ -61,7 +61,7 @@ def generate(
         str | None,
         typer.Option(
             metavar="WORDS",
-            help="With --n: in so many even steps from what is asked to this (with --decoder).",
+            help="With --n: in so many even steps from what is asked to this.",
             rich_help_panel=WHAT,
         ),
     ] = None,
@@ -96,7 +96,7 @@ def generate(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Of a space: the generator that was trained for it.",
+            help="Of a space: another generator that was trained for it.",
             rich_help_panel=options.PANEL,
         ),
     ] = None,
@@ -110,8 +110,8 @@ def generate(
 
     \b
     Examples:
-      [cyan]multimodal generate --from whistle.wav -o whistle.png --decoder ./my-generator[/]
-      [cyan]multimodal generate "a cat" --towards "a dog" --n 5 -o pet.png --decoder ./my-generator[/]
+      [cyan]multimodal generate --from whistle.wav -o whistle.png[/]
+      [cyan]multimodal generate "a cat" --towards "a dog" --n 5 -o pet.png[/]
       [cyan]multimodal generate "a blue heart" -o heart.png --seed 3 --model diffusers/stabilityai/sdxl-turbo[/]
       [cyan]multimodal generate "a blue heart" -o heart.png --n 4 --model ./my-diffusion[/]
       [cyan]multimodal generate "in winter" -o winter.png --image summer.jpg --strength 0.6 --model ./my-diffusion[/]
