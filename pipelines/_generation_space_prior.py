@@ -1,9 +1,11 @@
 """What a picture should hold, from a vector of a shared space: the first half of drawing, as in unCLIP (Ramesh 2022).
 
-A perceptron with gates recalls the thing that a vector tells of, as clean latents in a few fixed frames. A vector of
-two things is nearly the sum of theirs, so the nearest of the directions that are known is taken out of it to see the
-second, and that of the second to see the first (matching pursuit, Mallat and Zhang 1993): two things are known by the
-same weights as one. A sketch is the mean of what is meant: sharp where a vector is plain, blurred where it is not.
+A perceptron with gates recalls the thing that a vector tells of, as clean latents in a few fixed frames. A vector of a
+coloured thing is nearly the sum of the thing's and of what the colour adds, so the colour is read first and taken out,
+the thing recalled as it is, and its sketch dyed: things and colours never met together are known as well as others. A
+vector of two things is nearly the sum of theirs, so the nearest of the directions that are known is taken out of it to
+see the second, and that of the second to see the first (matching pursuit, Mallat and Zhang 1993): two things are known
+by the same weights as one. A sketch is the mean of what is meant: sharp where a vector is plain, blurred where not.
 Where things stand and how they look in the end is the flow's part, which sees the sketches beside its noise.
 """
 
@@ -28,7 +30,7 @@ SHARPNESS = 40.0  # of the choice among directions, against cosines
 
 
 class Gated(nn.Module):
-    """Products of numbers (Shazeer 2020), by which a colour can change a thing: (n, width) -> (n, inner)."""
+    """Products of numbers (Shazeer 2020): (n, width) -> (n, inner)."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
@@ -36,8 +38,22 @@ class Gated(nn.Module):
         self.into = nn.Linear(width, 2 * inner)
 
     def forward(self, states: Tensor) -> Tensor:
-        gate, value = self.into(self.norm(states)).chunk(2, dim=1)
+        gate, value = self.into(self.norm(states)).chunk(2, dim=-1)
         return F.silu(gate) * value
+
+
+class Dyed(nn.Module):
+    """Sketches (n, t, channels) in the colours told by shares (n, dyes), each token by itself."""
+
+    def __init__(self, channels: int, dyes: int, inner: int) -> None:
+        super().__init__()
+        self.into = nn.Linear(channels, 2 * inner)
+        self.by = nn.Linear(dyes, 2 * inner, bias=False)
+        self.back = nn.Linear(inner, channels)
+
+    def forward(self, sketches: Tensor, shares: Tensor) -> Tensor:
+        gate, value = (self.into(sketches) + self.by(shares)[:, None]).chunk(2, dim=2)
+        return sketches + self.back(F.silu(gate) * value)  # type: ignore[no-any-return]
 
 
 class DrawingPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -50,26 +66,42 @@ class DrawingPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
         channels: int = 48,
         width: int = 512,
         inner: int = 640,
-        known: int = 1152,
-        directions: int = 1152,
+        known: int = 1120,
+        directions: int = 1120,
+        dyes: int = 12,
+        dyed: int = 256,
     ) -> None:
         super().__init__()
+        self.to_dye = nn.Linear(dim, dyes)
+        self.dye_axes = nn.Parameter(torch.zeros(dyes, dim))
         self.into = nn.Linear(dim, width)
         self.hidden = Gated(width, inner)
         self.back = nn.Linear(inner, width)
         self.wide = Gated(width, known)
         self.to_whole = nn.Linear(known, (HELD - 2 * HALF) * channels)
         self.to_half = nn.Linear(known, HALF * channels)
+        self.dye = Dyed(channels, dyes, dyed)
         self.axes = nn.Parameter(torch.randn(directions, dim) / dim**0.5)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Zeros are taken as they are."""
-        one = self.recalled(vectors)
+        return self.coloured(*self.recalled(vectors))
+
+    def recalled(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Sketches in things' own colours, and the shares of the dyes (n, 3, dyes) of the whole and each half."""
         left = self.without_nearest(vectors, vectors)
-        two = self.recalled(left)
-        again = self.recalled(self.without_nearest(vectors, left))
+        seen = torch.stack([vectors, self.without_nearest(vectors, left), left], dim=1)
+        shares = torch.softmax(self.to_dye(large(seen)), dim=2)
+        one, again, two = self.features(seen - shares @ self.dye_axes).unbind(1)
         parts = [self.to_whole(one), self.to_half(again), self.to_half(two)]
-        return torch.cat(parts, dim=1).unflatten(1, (HELD, -1))
+        return torch.cat(parts, dim=1).unflatten(1, (HELD, -1)), shares
+
+    def coloured(self, plain: Tensor, shares: Tensor) -> Tensor:
+        """The sketches dyed: of each frame the share of what it shows."""
+        parts = plain.split([HELD - 2 * HALF, HALF, HALF], dim=1)
+        return torch.cat(
+            [self.dye(part, share) for part, share in zip(parts, shares.unbind(1), strict=True)], dim=1
+        )
 
     def without_nearest(self, vectors: Tensor, like: Tensor) -> Tensor:
         """What is left of the vectors (n, dim) without the known direction that is nearest to `like`."""
@@ -78,15 +110,20 @@ class DrawingPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
         along = F.normalize(nearest, dim=1)
         return vectors - (vectors * along).sum(1, keepdim=True) * along
 
-    def recalled(self, vectors: Tensor) -> Tensor:
-        """(n, known). A unit row's numbers are small; they are brought to a deviation of one."""
-        states = self.into(vectors * vectors.shape[1] ** 0.5)
+    def features(self, things: Tensor) -> Tensor:
+        """(…, dim) -> (…, known)."""
+        states = self.into(large(things))
         return self.wide(states + self.back(self.hidden(states)))  # type: ignore[no-any-return]
 
     def sketch(self, vectors: Tensor) -> Tensor:
         """float32; nothing, all zeros, of a vector of zeros."""
         told = vectors.any(dim=1)[:, None, None]
         return self(vectors.to(self.dtype)).float() * told
+
+
+def large(vectors: Tensor) -> Tensor:
+    """Unit rows with numbers of deviation one."""
+    return vectors * vectors.shape[-1] ** 0.5
 
 
 def swapped(sketches: Tensor) -> Tensor:

@@ -94,16 +94,10 @@ def drawings(work: Path, folder: Path) -> dict[str, str]:
         "SEEDS DIFFER": str(told["mean difference"]["two seeds"]),
         "THINGS DIFFER": str(told["mean difference"]["two things"]),
         "CODEC MINUTES": minutes(work / "draw_codec.log.jsonl"),
+        "DECODER MINUTES": minutes(work / "draw_decoder.log.jsonl"),
         "PRIOR MINUTES": minutes(work / "draw_prior.log.jsonl"),
         "FLOW MINUTES": minutes(work / "draw_flow.log.jsonl"),
-        "CODEC PSNR": f"{psnr(work / 'draw_codec.log.jsonl'):.1f}",
     }
-
-
-def psnr(log: Path) -> float:
-    """Of the last time it was looked at, in decibels."""
-    found = [json.loads(line) for line in log.read_text().splitlines()]
-    return float([one["psnr"] for one in found if "psnr" in one][-1])
 
 
 def run(work: Path, folder: Path) -> None:

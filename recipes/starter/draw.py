@@ -1,4 +1,4 @@
-"""`python -m recipes.starter.draw --work …`: the generator of the finished starter space, in two hours of two cores.
+"""`python -m recipes.starter.draw --work …`: the generator of the finished starter space, in two and a half hours of two cores.
 
 Gathers what it learns from, trains the autoencoder, the prior and the flow, writes them as diffusers does, judges the
 drawings and lays out a sheet of them. Steps whose output exists are passed over, and training goes on where it stopped.
@@ -23,6 +23,7 @@ from recipes.starter import (
     judge_draw,
     train_draw,
     train_draw_codec,
+    train_draw_decoder,
     train_draw_prior,
 )
 
@@ -35,7 +36,7 @@ def assembled(work: Path) -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     codec, flow = train_draw_codec.codec(), train_draw.flow()
-    codec.load_state_dict(torch.load(work / "draw_codec.pt", weights_only=True))
+    codec.load_state_dict(torch.load(work / "draw_decoder.pt", weights_only=True))
     flow.load_state_dict(torch.load(work / "draw_flow.pt", weights_only=True))
     prior = DrawingPrior.from_pretrained(work / "draw_prior", low_cpu_mem_usage=False)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
@@ -71,8 +72,9 @@ def main() -> None:
         "--output", type=Path, default=ASSETS / "decoders" / "draw", help="where the generator goes"
     )
     parser.add_argument("--codec-minutes", type=float, default=14)
-    parser.add_argument("--prior-minutes", type=float, default=36)
-    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--decoder-minutes", type=float, default=20)
+    parser.add_argument("--prior-minutes", type=float, default=53)
+    parser.add_argument("--minutes", type=float, default=18)
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -80,6 +82,8 @@ def main() -> None:
     draw_data.gather(asked.space, work)
     if not (work / "draw_codec.pt").exists():
         train_draw_codec.run(work, minutes=asked.codec_minutes)
+    if not (work / "draw_decoder.pt").exists():
+        train_draw_decoder.run(work, asked.space, minutes=asked.decoder_minutes)
     if not (work / "draw_prior").exists():
         train_draw_prior.run(work, minutes=asked.prior_minutes)
     if not (work / "draw_flow.pt").exists():

@@ -1,8 +1,9 @@
 """Batches of vectors for the generator, with the scene that each tells of and the place of a drawing of it.
 
 Every vector of a plain thing, of whatever modality, may go with every drawing of it; a scene's captions and picture
-with its drawing; and the sum of two things' vectors with a drawing of both. Noise on the vectors makes what lies
-between mean the same.
+with its drawing; and the sum of two things' vectors with a drawing of both. What lies between two things that are
+alike, though, is the nearer of them, and a keyword that few things share is any of these: "tree" is one tree, not a
+palm beside a fir. Noise on the vectors makes what lies around them mean the same.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ MODALITIES = {"texts": 0.4, "seen": 0.25, "heard": 0.35}
 READ = 0.7  # of the scenes are told by a caption, the others by a picture
 MIXED = 0.15  # of the plain vectors lie between two of the same thing
 # at most, against vectors of length one; squares are drawn
-NOISE = {"plain": 0.35, "scenes": 0.2, "sums": 0.3}
+NOISE = {"plain": 0.35, "scenes": 0.2, "sums": 0.3, "between": 0.2, "keywords": 0.2}
+ALIKE = 6  # names that are nearest to a name
 LEANING = 0.12  # by how much one of two things may weigh more
 
 
@@ -70,6 +72,8 @@ class Batches:
         self.generator = torch.Generator().manual_seed(seed)
         named = data["named"]
         self.count = len(data["texts"])
+        names = F.normalize(data["texts"].float().mean(1), dim=1)
+        self.alike = (names @ names.T).topk(ALIKE + 1, dim=1).indices[:, 1:]
         self.order = named.argsort(stable=True)
         self.counts = torch.bincount(named, minlength=self.count)
         self.starts = self.counts.cumsum(0) - self.counts
@@ -83,7 +87,8 @@ class Batches:
         parts = []
         for kind, most in NOISE.items():
             vectors, scenes, rows = getattr(self, kind)(self.sizes[kind])
-            parts.append(Batch(F.normalize(self.noised(vectors.float(), most), dim=1), scenes, rows))
+            vectors = F.normalize(vectors.float(), dim=1)
+            parts.append(Batch(F.normalize(self.noised(vectors, most), dim=1), scenes, rows))
         return Batch(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def plain(self, count: int) -> Batch:
@@ -92,10 +97,25 @@ class Batches:
         artists = self.below(2, count)
         vectors, again = self.of(concepts, artists), self.of(concepts, artists)
         weight = self.uniform(count) * (self.uniform(count) < MIXED)
-        scenes = torch.full((count, 5), captions.NONE)
+        return self._alone(vectors + weight[:, None] * (again - vectors), concepts)
+
+    def between(self, count: int) -> Batch:
+        """Single things, on the way to others that are alike; at most halfway."""
+        concepts, artists = self.below(self.count, count), self.below(2, count)
+        others = self.alike[concepts, self.below(ALIKE, count)]
+        vectors, others = self.of(concepts, artists), self.of(others, artists)
+        return self._alone(vectors + self.uniform(count)[:, None] / 2 * (others - vectors), concepts)
+
+    def keywords(self, count: int) -> Batch:
+        """Single things by what they share with few others."""
+        rows = self.below(len(self.data["keywords"]), count)
+        return self._alone(self.data["keywords"][rows].float(), self.data["keywords of"][rows])
+
+    def _alone(self, vectors: Tensor, concepts: Tensor) -> Batch:
+        scenes = torch.full((len(concepts), 5), captions.NONE)
         scenes[:, 0] = concepts
-        rows = self.below(self.plain_drawings // self.count, count) * self.count + concepts
-        return Batch(vectors + weight[:, None] * (again - vectors), scenes, rows)
+        rows = self.below(self.plain_drawings // self.count, len(concepts)) * self.count + concepts
+        return Batch(vectors, scenes, rows)
 
     def of(self, concepts: Tensor, artists: Tensor) -> Tensor:
         """A vector of each concept, of a random modality; float32."""

@@ -31,6 +31,7 @@ HEARD = 14  # clips of a name
 RESTYLED = 0.2  # of the pictures to be seen are redrawn
 BACKGROUNDS = 4_000
 FORMS = tuple(dict.fromkeys(captions.PLAIN_FORMS))
+SHARED = 3  # concepts at most that a keyword is of, to be one's name
 PLAIN = "draw_plain.npz"
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -77,7 +78,8 @@ class Studio:
 
 def plain(studio: Studio, work: Path, seed: int) -> Arrays:
     """texts (concepts, forms, dim), seen (artists, SEEN, concepts, dim), heard (clips, dim) and what they name,
-    drawings uint8 (DRAWN, concepts, 3, SIDE, SIDE) and their layouts (DRAWN, concepts, 3)."""
+    drawings uint8 (DRAWN, concepts, 3, SIDE, SIDE) and their layouts (DRAWN, concepts, 3); and what `by_keyword`
+    gives."""
     names = studio.model.names
     scenes: list[captions.Scene] = [(captions.Thing(row),) for row in range(len(names))]
     texts = [form.format(x=name, a_x=captions.with_article(name)) for name in names for form in FORMS]
@@ -89,11 +91,24 @@ def plain(studio: Studio, work: Path, seed: int) -> Arrays:
         torch.stack(part) for part in zip(*(studio.draw(scenes) for _ in range(DRAWN)), strict=True)
     )
     heard, named = hear(studio.model, work, seed)
+    told, told_of = by_keyword(studio.model)
     return {
         "texts": studio.model.encode(texts).view(len(names), len(FORMS), -1).half().numpy(),
         "seen": seen.half().numpy(), "heard": heard.half().numpy(), "named": named, "drawings": drawings.numpy(),
-        "layouts": layouts.numpy(),
+        "layouts": layouts.numpy(), "keywords": told.half().numpy(), "keywords of": told_of,
     }  # fmt: skip
+
+
+def by_keyword(model: evaluate.Shipped) -> tuple[Tensor, NDArray[np.int64]]:
+    """Vectors (n, dim) of the trained keywords that are of few concepts, with and without an article, and each time one
+    of the concepts."""
+    owners: dict[str, list[int]] = {}
+    for row, concept in enumerate(model.world):
+        for keyword in concept.keywords:
+            owners.setdefault(keyword, []).append(row)
+    found = [(keyword, row) for keyword, rows in owners.items() if len(rows) <= SHARED for row in rows]
+    texts = [text for keyword, _ in found for text in (keyword, captions.with_article(keyword))]
+    return model.encode(texts), np.repeat([row for _, row in found], 2)
 
 
 def hear(model: evaluate.Shipped, work: Path, seed: int) -> tuple[Tensor, NDArray[np.int64]]:

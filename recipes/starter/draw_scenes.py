@@ -40,7 +40,7 @@ class Place(NamedTuple):
 
 @dataclass
 class Easel:
-    """Drawings (artists, concepts, 4, KEPT_AT, KEPT_AT) uint8, and white paper."""
+    """Drawings (artists, concepts, 4, KEPT_AT, KEPT_AT) uint8, and white paper. Colours are the palette's own."""
 
     drawings: Tensor
     generator: torch.Generator
@@ -63,7 +63,7 @@ class Easel:
     def put(self, paper: Tensor, maker: int, thing: captions.Thing, place: Place) -> None:
         """Draw a thing onto the paper (3, SIDE, SIDE)."""
         glyph = self.drawings[maker, thing.concept][None].float() / 255
-        glyph = stage.tint(glyph, torch.tensor([thing.colour]), self.generator)
+        glyph = stage.tint(glyph, torch.tensor([thing.colour]), self.generator, waver=0.0)
         soft = torch.cat([glyph[:, :3] * glyph[:, 3:], glyph[:, 3:]], 1)
         small = torch.nn.functional.interpolate(
             soft, size=(place.edge, place.edge), mode="bilinear", antialias=True

@@ -126,6 +126,9 @@ def coloured(judge: Judge, scenes: list[captions.Scene], pictures: Tensor) -> Fi
         "tower, both": share([found == wanted for found, wanted in zip(pairs, own, strict=True)]),
         "pixels, thing": share([found == wanted[0] for found, wanted in zip(by_outline, own, strict=True)]),
         "pixels, hue": share([found == wanted[1] for found, wanted in zip(by_hue, own, strict=True)]),
+        "pixels, both": share(
+            [(thing, hue) == wanted for thing, hue, wanted in zip(by_outline, by_hue, own, strict=True)]
+        ),
         "tower's thing, pixels' hue": share(
             [pair[0] == wanted[0] and hue == wanted[1] for pair, hue, wanted in zip(pairs, by_hue, own, strict=True)]
         ),

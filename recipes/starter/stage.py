@@ -155,13 +155,14 @@ def resized(pool: Tensor, side: int) -> Tensor:
     return torch.cat(parts).round().clamp(0, 255).to(torch.uint8)
 
 
-def tint(glyphs: Tensor, colours: Tensor, generator: torch.Generator) -> Tensor:
-    """Where a colour is said, its hue with the drawing's own light and shade; other glyphs stay as they are."""
+def tint(glyphs: Tensor, colours: Tensor, generator: torch.Generator, waver: float = 0.05) -> Tensor:
+    """Where a colour is said, its hue with the drawing's own light and shade; other glyphs stay as they are. `waver`:
+    the deviation of the palette's numbers."""
     said = (colours != NONE).nonzero()[:, 0]
     if not len(said):
         return glyphs
     light = (glyphs[said, :3] * LUMINANCE[:, None, None]).sum(1, keepdim=True)
-    tone = PALETTE[colours[said]] + 0.05 * torch.randn(len(said), 3, generator=generator)
+    tone = PALETTE[colours[said]] + waver * torch.randn(len(said), 3, generator=generator)
     tone = tone.clamp(0, 1)[:, :, None, None]
     dark = tone * (light / 0.6).clamp(max=1)
     bright = (light - 0.6).clamp(min=0) / 0.4

@@ -3,7 +3,7 @@
 Convolutions on 16x16 and 8x8 maps of many channels are several times as fast on a CPU as thin ones at full size.
 Latents are brought to mean 0 and deviation 1 by a batch norm without weights, folded into the last layer at the end;
 the decoder learns from latents with noise on top, so that it forgives a generator's errors. L1, L2 and gradients of
-pixels; no adversary and none of the towers, which are to judge.
+pixels, no adversary; `train_draw_decoder` goes on from there.
 """
 
 from __future__ import annotations

@@ -45,7 +45,11 @@ def folder(starter: Space, tmp_path_factory: pytest.TempPathFactory) -> Path:
         block_out_channels=(8, 16), layers_per_block=1, mid_block_add_attention=False,
     )  # fmt: skip
     place = tmp_path_factory.mktemp("generator") / "draw"
-    prior = DrawingPrior(dim=256, channels=4 * CHANNELS, width=24, inner=32, known=40, directions=20)
+    prior = DrawingPrior(
+        dim=256, channels=4 * CHANNELS, width=24, inner=32, known=40, directions=20, dyes=5, dyed=9
+    )
+    with torch.no_grad():
+        prior.dye_axes.normal_(std=0.05)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     SpacePicturePipeline(prior, flow, codec, scheduler).save_pretrained(place)
     fingerprints = {str(kind): one.fingerprint for kind, one in starter.encoders.items()}

@@ -82,12 +82,20 @@ def recalled(folder: Path, vector: torch.Tensor, dice: torch.Generator) -> torch
         nearest = nearest / nearest.norm()
         return vector - (vector @ nearest) * nearest
 
+    def sketch(name: str, seen: torch.Tensor) -> torch.Tensor:
+        shares = torch.softmax(linear("to_dye", 16 * seen), 0)
+        tokens = linear(name, known(seen - shares @ weights["dye_axes"])).view(-1, 4 * CHANNELS)
+        told = weights["dye.by.weight"] @ shares
+        found = []
+        for token in tokens:
+            gate, value = (linear("dye.into", token) + told).chunk(2)
+            found.append(token + linear("dye.back", gate * torch.sigmoid(gate) * value))
+        return torch.stack(found)
+
     left = without(vector, vector)
-    one, two, again = known(vector), known(left), known(without(vector, left))
-    whole = linear("to_whole", one).view(25, -1)
-    halves = [
-        linear("to_half", states).view(2, 2, -1) for states in ((two, again) if turned else (again, two))
-    ]
+    again = without(vector, left)
+    whole = sketch("to_whole", vector)
+    halves = [sketch("to_half", seen).view(2, 2, -1) for seen in ((left, again) if turned else (again, left))]
     canvas = torch.zeros(4, 4, 8 * CHANNELS)
     for down, across in itertools.product(range(4), range(4)):
         if single < 4:

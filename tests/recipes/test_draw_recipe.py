@@ -169,16 +169,33 @@ def test_the_order_of_two_things_costs_nothing(frames: Frames) -> None:
     assert train_draw_prior.errors(single, both) > 0
 
 
+def begun(names: torch.Tensor, directions: int, things: list[list[int]], texts: torch.Tensor) -> DrawingPrior:
+    """A prior that begins with vectors of names (n, 8), and captions (scenes, 8) of things."""
+    prior = DrawingPrior(dim=8, channels=2, width=4, inner=4, known=4, directions=directions)
+    data = {"texts": names[:, None], "scene things": torch.tensor(things), "scene texts": texts[:, None]}
+    train_draw_prior.begin(prior, data)
+    return prior
+
+
+COLOURED = [[0, dye, NONE, NONE, NONE] for dye in range(len(captions.COLOUR_NAMES))]
+
+
 def test_the_directions_begin_with_the_names_that_are_least_alike() -> None:
-    prior = DrawingPrior(dim=8, channels=2, width=4, inner=4, known=4, directions=3)
     names = torch.eye(8)[[0, 1, 0, 2]] + torch.tensor([0, 0, 0.01, 0])[:, None]
-    train_draw_prior.begin(prior, names)
+    prior = begun(names, 3, COLOURED, torch.zeros(len(COLOURED), 8))
     assert torch.allclose(prior.axes.detach(), torch.eye(8)[:3])
 
 
+def test_what_a_colour_adds_begins_with_the_difference_of_means() -> None:
+    texts = torch.randn(len(COLOURED), 8, generator=torch.Generator().manual_seed(2))
+    pair = [0, 3, NONE, 1, NONE]  # tells of no single colour
+    prior = begun(torch.eye(8), 8, [*COLOURED, pair], torch.cat([texts, 100 * torch.ones(1, 8)]))
+    assert torch.allclose(prior.dye_axes[:-1], texts - 1 / 8, atol=1e-6)
+    assert not prior.dye_axes[-1].any()
+
+
 def test_the_nearest_direction_is_taken_out_of_a_vector() -> None:
-    prior = DrawingPrior(dim=8, channels=2, width=4, inner=4, known=4, directions=8)
-    train_draw_prior.begin(prior, torch.eye(8))
+    prior = begun(torch.eye(8), 8, COLOURED, torch.zeros(len(COLOURED), 8))
     two = torch.nn.functional.normalize(torch.tensor([[0, 0.6, 0, 0, 0.5, 0, 0, 0]]), dim=1)
     left = prior.without_nearest(two, two)
     assert left[0, 4] > 0.6 and left[0].abs().sum() - left[0, 4].abs() < 0.15
@@ -186,9 +203,26 @@ def test_the_nearest_direction_is_taken_out_of_a_vector() -> None:
     assert first[0, 1] > 0.7 and first[0].abs().sum() - first[0, 1].abs() < 0.15
 
 
+def test_a_thing_of_a_colour_is_told_without_it_too(frames: Frames) -> None:
+    pairs = [[4, NONE, NONE, 2, 1], [4, NONE, NONE, 2, NONE]]
+    scenes = torch.tensor([[4, 1, NONE, NONE, NONE], *pairs, [3, NONE, NONE, NONE, NONE]])
+    alone = torch.tensor([[4, NONE, NONE, NONE, NONE], [3, NONE, NONE, NONE, NONE]])
+    plain = frames.targets(scenes)
+    plain[[0, 3]] = frames.targets(alone)
+    shares = torch.full((4, 3, 3), 1 / 3)
+    shares[:, 0] = torch.tensor([[0.1, 0.8, 0.1], [1.0, 0, 0], [1.0, 0, 0], [0.0, 0.5, 0.5]])
+    shares[2, 1:, -1] = torch.tensor([0.2, 0.4])
+    bare, read = train_draw_prior.bare_errors(plain, shares, scenes, frames)
+    assert bare.tolist() == [0, 0]
+    wanted = torch.tensor([0.8, 0.5, 0.2, 0.4])  # of no colour that is the last share
+    assert torch.allclose(read, -wanted.log())
+    dyed, _ = train_draw_prior.bare_errors(frames.targets(scenes), shares, scenes, frames)
+    assert (dyed > 0).tolist() == [True, False]
+
+
 def test_vectors_and_drawings_of_a_batch_tell_of_the_same_things() -> None:
     """Every vector is the axis of its thing, or the sum of two; every drawing bears the numbers of its things."""
-    count, rounds, dim = 6, 3, 16
+    count, rounds, dim = 8, 3, 16
     axes = torch.eye(dim)
     things = torch.tensor([[a, NONE, NONE, b, NONE] for a in range(count) for b in range(count) if a != b])
     things = torch.cat([things, torch.tensor([[a, 1, NONE, NONE, NONE] for a in range(count)])])
@@ -197,18 +231,26 @@ def test_vectors_and_drawings_of_a_batch_tell_of_the_same_things() -> None:
         "texts": axes[:count, None].expand(-1, 2, -1), "seen": axes[None, None, :count].expand(2, 4, -1, -1),
         "heard": axes[[0, 0, 2, 3, 5]], "named": torch.tensor([0, 0, 2, 3, 5]), "scene things": things,
         "scene texts": vectors[:, None].expand(-1, 2, -1), "scene seen": vectors,
-        "layouts": torch.zeros(len(things) + rounds * count, 3),
+        "layouts": torch.zeros(len(things) + rounds * count, 3), "keywords": axes[:3], "keywords of": torch.arange(3),
         "tokens": torch.cat([things.new_tensor([[a, NONE]]) for a in [*range(count)] * rounds] + [things[:, [0, 3]]]),
     }  # fmt: skip
     told, scenes, rows = Batches(data, dict.fromkeys(NOISE, 400), seed=1).draw()
-    assert told.shape == (1200, dim) and torch.allclose(told.norm(dim=1), torch.ones(1200))
+    assert told.shape == (2000, dim) and torch.allclose(told.norm(dim=1), torch.ones(2000))
     assert (data["tokens"][rows] == scenes[:, [0, 3]]).all()
     strongest = told.topk(2, dim=1).indices
     assert (strongest[:400, 0] == scenes[:400, 0]).float().mean() > 0.9  # noise leaves it so
     pair = scenes[:, 3] >= 0
-    assert pair[800:].all() and not pair[:400].any()
+    assert pair[800:1200].all() and not pair[:400].any() and not pair[1200:].any()
     both = torch.sort(strongest[pair]).values == torch.sort(scenes[pair][:, [0, 3]]).values
     assert both.all(1).float().mean() > 0.9
+    between = told[1200:1600].gather(1, scenes[1200:1600, :1])[:, 0] / strongest_of(told[1200:1600])
+    assert between.min() > 0.7 and (between == 1).float().mean() > 0.9  # halfway at most, but for noise
+    assert (strongest[1600:, 0] == scenes[1600:, 0]).float().mean() > 0.95 and scenes[1600:, 0].max() < 3
+
+
+def strongest_of(vectors: torch.Tensor) -> torch.Tensor:
+    """The largest number of each row."""
+    return vectors.amax(1)
 
 
 def test_a_scene_is_kept_as_five_numbers() -> None:
