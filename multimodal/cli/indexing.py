@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 MODES = ("--sync", "--retry-failed", "--failures", "--dry-run")
 WITHOUT_PATHS = ("--retry-failed", "--failures")
+# oneDNN keeps a kernel for each shape of a batch, 1,024 of them by default: a hundred megabytes in a long job
+KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 Job = Callable[[dict[str, Any]], "AddReport"]
 
@@ -117,6 +120,7 @@ def index(
     if mode == "--dry-run":
         _dry_run(into, space, load, found, columns, how, json)
         return
+    os.environ.setdefault(*KERNELS)  # read once, when torch computes for the first time
     given: dict[str, Any] = {"metadata": about or None, "columns": columns, "dedupe": dedupe}
     with console.working("opening the index", quiet=json):
         if mode == "--retry-failed" and not _exists(into):

@@ -14,7 +14,6 @@ from multimodal.index.writer import Chunk, Written, give_back_memory, revise, un
 
 REVISED_TOGETHER = 256
 TIDY_EVERY = 128  # writes: each leaves a small file, and lists all of them
-GIVE_BACK_EVERY = 16
 LANDED = 4096  # more than are looked at, and not opened yet, at any time
 
 
@@ -94,8 +93,7 @@ class Outlet:
         self.n_writes += 1
         if self.n_writes % TIDY_EVERY == 0:
             self.writer.submit(self.store.tidy, lambda _: None)
-        if self.n_writes % GIVE_BACK_EVERY == 0:
-            self.writer.submit(give_back_memory, lambda _: None)
+        self.writer.submit(give_back_memory, lambda _: None)
         for thing in written.things:
             self._land(thing)
             self.tally.end(thing.id, "added" if thing.known is None else "updated")

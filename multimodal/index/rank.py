@@ -34,7 +34,7 @@ class Found(NamedTuple):
         row = self.stored.row
         place = (row.start_s, row.end_s, row.start_char, row.end_char)
         score = self.cosine if self.cosine is not None else self.by_words
-        return Hit(row.id, row.uri, score or 0.0, Modality(row.modality), row.metadata, row.text, *place,
+        return Hit(row.id, row.uri, score or 0.0, Modality(row.modality), dict(row.metadata), row.text, *place,
                    text_score=self.by_words, probability=self.probability)  # fmt: skip
 
 

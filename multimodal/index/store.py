@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TABLE = "items"
 IDS_A_STATEMENT = 1000
 MAX_SMALL_FILES = 64
-METADATA_CACHE_BYTES = 64 << 20
+METADATA_CACHE_BYTES = 8 << 20
 KEEP_OLD_VERSIONS = timedelta(hours=1)  # what was replaced stays that long, for searches that began before
 
 

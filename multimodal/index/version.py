@@ -8,6 +8,7 @@ files gives new ones to all rows in them. A number is never given twice.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,11 +44,33 @@ class Newest:
     def __init__(self, path: Path, about: About) -> None:
         self.path, self.about = path, about
         self._table = connect(path).open_table(TABLE)
+        self._known: tuple[object, int] = (
+            None,
+            0,
+        )  # what the folder of versions held, and the newest one then
 
     @property
     def number(self) -> int:
-        """Of the newest version; what others have written since is seen."""
-        return int(self._table.version)
+        """Of the newest version; what others have written since is seen.
+
+        Each version is a file. LanceDB is asked only if others are there than last time, since to ask it takes longer
+        than to search a few thousand rows.
+        """
+        held = self._held()
+        before, number = self._known
+        if held is None or held != before:
+            number = int(self._table.version)
+            self._known = held, number  # listed first: what is written meanwhile is seen next time
+        return number
+
+    def _held(self) -> object:
+        """What lies in the folder of versions; None if it cannot be read."""
+        folder = self.path / f"{TABLE}.lance" / "_versions"
+        try:
+            state = folder.stat()
+            return state.st_ino, state.st_mtime_ns, sorted(one.name for one in os.scandir(folder))
+        except OSError:
+            return None
 
     def version(self) -> Version:
         """The newest version, held fast."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from multimodal.index import rank, scan
 from multimodal.index.cache import Snapshot
+from multimodal.index.kept import KeptRows
 from multimodal.index.lexicon import Lexicon, fitting
 from multimodal.index.rank import Found
 from multimodal.index.scan import Near, Pool
@@ -52,6 +53,7 @@ class View:
         self.snapshot, self._lexicon = snapshot, lexicon
         self.version = snapshot.version
         self._pools: dict[Filter, list[Pool]] = {}
+        self._kept = KeptRows()
         self._lock = threading.Lock()
 
     def pools(self, only: Filter) -> list[Pool]:
@@ -132,10 +134,13 @@ class View:
 
     def take(self, numbers: Sequence[int]) -> dict[int, Stored]:
         """Rows by number. Raises Stale if one is not there."""
-        stored = self.version.take(numbers)
-        if len(stored) < len(numbers):
-            raise Stale(f"{len(numbers) - len(stored)} rows are not there")
-        return stored
+        kept = self._kept.of(numbers)
+        missing = [number for number in numbers if number not in kept]
+        read = self.version.take(missing) if missing else {}
+        if len(read) < len(missing):
+            raise Stale(f"{len(missing) - len(read)} rows are not there")
+        self._kept.keep(read)
+        return kept | read
 
 
 def _both(a: NDArray[np.bool_] | None, b: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -299,5 +299,6 @@ def test_a_search_reads_no_more_rows_than_may_be_among_its_hits(
         return take(version, numbers)
 
     monkeypatch.setattr(Version, "take", counted)
-    filled.search(np.array([0.3, 0.7, 0.11, -0.5]), k=2, calibrated=False)
+    new = Index.open(filled.path, filled.space)  # which remembers nothing
+    new.search(np.array([0.3, 0.7, 0.11, -0.5]), k=2, calibrated=False)
     assert len(read) == 1 and 2 <= read[0] <= 8  # the grid has three of each vector
