@@ -35,8 +35,8 @@ class Contest:
     """What is contested. module: where CONTENDERS are. unit: what is counted, such as "images".
 
     inputs(folder, n, small) makes what the contenders are given; gflop(folder, small) tells what one of them costs the
-    model. truth: the contender whose vectors are right. references: whose rate the others are divided by. auto: the
-    contenders of precision="auto"; the others are float32.
+    model. truth: the contender whose vectors are right. references: whose rate the others are divided by. bfloat16:
+    the contenders that may compute in it; the others are float32.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Contest:
     gflop: Callable[[Path, bool], float]
     truth: str
     references: tuple[str, ...]
-    auto: tuple[str, ...] = ()
+    bfloat16: tuple[str, ...] = ()
     warm: int = 4
 
     def run(self, names: Sequence[str], argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def conclude(found: dict[str, Any], contest: Contest) -> None:
         for kind in ("float32", "bfloat16")
     }
     for name, figures in table.items():
-        precision = fast if name in contest.auto else "float32"
+        precision = fast if name in contest.bfloat16 else "float32"
         figures["precision"] = precision
         rate = figures["a core second" if found["rates by"] == "core_s" else "a second"]
         figures["share of peak"] = rate * found["gflop each"] / peaks[precision]

@@ -144,7 +144,7 @@ CONTEST = Contest(
     gflop=gflop,
     truth="open_clip, one by one",
     references=("open_clip, one by one", "sentence-transformers"),
-    auto=("multimodal, fast", "multimodal, fast (hf)"),
+    bfloat16=("multimodal, fast", "multimodal, fast (hf)"),
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m recipes.starter.draw --work …`: the generator of the finished starter space, in two and a half hours of two cores.
+"""`python -m recipes.starter.draw --work …`: the finished starter space's generator, in three hours of two cores.
 
 Gathers what it learns from, trains the autoencoder, the prior and the flow, writes them as diffusers does, judges the
 drawings and lays out a sheet of them. Steps whose output exists are passed over, and training goes on where it stopped.

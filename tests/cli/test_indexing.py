@@ -195,3 +195,15 @@ def test_ctrl_c_says_how_to_go_on(media: Path, tmp_path: Path) -> None:
         in err
     )
     assert 0 < kept < 305
+
+
+@pytest.mark.parametrize("own", [None, "7"])
+def test_kernels_that_onednn_keeps_are_few_unless_said_otherwise(
+    cli: Cli, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str | None
+) -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setenv(name, own or "")
+    if own is None:
+        monkeypatch.delenv(name)
+    cli("index", media, "--index", tmp_path / "new.lance", "--space", "toy")
+    assert os.environ[name] == (own or "128")
