@@ -71,6 +71,43 @@ def test_attention_is_that_of_pytorch(amd: None, batch_first: bool, mask: str | 
         torch.testing.assert_close(weights, plain(rows, rows, rows, need_weights=True)[1])
 
 
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("mask", [None, "float", "bool"])
+def test_attention_cast_to_bfloat16_is_as_near_to_float32_as_that_of_pytorch(
+    monkeypatch: pytest.MonkeyPatch, batch_first: bool, mask: str | None
+) -> None:
+    """On every CPU, and its products are of contiguous rows, which is all that makes it fast."""
+    monkeypatch.setattr(nets, "is_onednn_faster", lambda: False)
+    torch.manual_seed(0)
+    exact = nn.MultiheadAttention(24, 3, batch_first=batch_first).eval()
+    plain, fast = copy.deepcopy(exact).bfloat16(), copy.deepcopy(exact).bfloat16()
+    hasten([fast, exact])
+    assert type(fast) is OneDnnAttention and type(exact) is nn.MultiheadAttention
+    rows = torch.randn(4, 7, 24) if batch_first else torch.randn(7, 4, 24)
+    hidden = torch.ones(7, 7).triu(1).bool()
+    masks = {None: None, "bool": hidden, "float": torch.zeros(7, 7).masked_fill(hidden, -torch.inf)}
+    contiguous: list[bool] = []
+    linear = nn.functional.linear
+
+    def watched(input: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        contiguous.append(input.is_contiguous())
+        return linear(input, *rest)
+
+    def asked(net: nn.Module, kind: torch.dtype) -> torch.Tensor:
+        own = masks[mask]
+        own = own.to(kind) if mask == "float" and own is not None else own
+        items = rows.to(kind)
+        found: torch.Tensor = net(items, items, items, need_weights=False, attn_mask=own)[0]
+        return found.float()
+
+    with torch.inference_mode():
+        wanted, theirs = asked(exact, torch.float32), asked(plain, torch.bfloat16)
+        monkeypatch.setattr(nets.F, "linear", watched)
+        ours = asked(fast, torch.bfloat16)
+    assert contiguous == [True] * 4
+    assert (ours - wanted).abs().max() < 1.5 * (theirs - wanted).abs().max() + 1e-3
+
+
 def test_a_model_keeps_its_state_and_its_gradients(amd: None) -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 8))
