@@ -9,6 +9,7 @@ pixels, no adversary; `train_draw_decoder` goes on from there.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,18 @@ def psnr(net: Folded, pictures: Tensor) -> float:
     return float(10 * torch.log10(4 / error))
 
 
+def drawn(work: Path, seed: int) -> Callable[[int], Tensor]:
+    """What gives so many pictures (n, 3, 64, 64) in [-1, 1] of scenes by chance, none of them held out."""
+    drawings = draw_scenes.artist(work)
+    easel, count = draw_scenes.easel(drawings, seed), drawings.shape[1]
+    held, rng = captions.held_out(count), random.Random(seed)
+
+    def batch(n: int) -> Tensor:
+        return easel.draw([draw_scenes.random_scene(rng, count, held) for _ in range(n)]) * 2 - 1
+
+    return batch
+
+
 def run(work: Path, *, minutes: float, seed: int = 71) -> None:
     """Train for `minutes` of wall time in all (a stopped run goes on where it was); write draw_codec.pt."""
     torch.manual_seed(seed)
@@ -101,15 +114,7 @@ def run(work: Path, *, minutes: float, seed: int = 71) -> None:
         work, "draw_codec", {"net": net, "mean": mean}, minutes=minutes, peak=2e-3, decay=0.0, warm_up=100,
         seed=seed, muon="net",
     )  # fmt: skip
-    drawings = draw_scenes.artist(work)
-    easel = draw_scenes.easel(drawings, training.seed)
-    count = drawings.shape[1]
-    held, rng = captions.held_out(count), random.Random(training.seed)
-
-    def batch(count_of: int) -> Tensor:
-        scenes = [draw_scenes.random_scene(rng, count, held) for _ in range(count_of)]
-        return easel.draw(scenes) * 2 - 1
-
+    batch = drawn(work, training.seed)
     judged = batch(256)
     while training.going_on():
         parts = loss_of(net, batch(BATCH), NOISE)

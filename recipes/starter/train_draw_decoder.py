@@ -8,7 +8,6 @@ stranger to the drawings that it judges; the judge of pixels still is.
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 
 from multimodal.core.space import Space
 from multimodal.core.types import Modality
-from recipes.starter import captions, draw_scenes, train_draw_codec
+from recipes.starter import train_draw_codec
 from recipes.starter.train_draw_codec import BLOCK, edges
 from recipes.starter.training import Training
 
@@ -80,13 +79,9 @@ def run(work: Path, space: Path, *, minutes: float, seed: int = 89) -> None:
         work, "draw_decoder", {"net": learned, "mean": slow}, minutes=minutes, peak=1e-3, decay=0.0, warm_up=50,
         seed=seed, muon="net",
     )  # fmt: skip
-    drawings = draw_scenes.artist(work)
-    easel = draw_scenes.easel(drawings, training.seed)
-    count = drawings.shape[1]
-    held, rng = captions.held_out(count), random.Random(training.seed)
+    batch = train_draw_codec.drawn(work, training.seed)
     while training.going_on():
-        scenes = [draw_scenes.random_scene(rng, count, held) for _ in range(BATCH)]
-        parts = loss_of(codec, tower, easel.draw(scenes) * 2 - 1)
+        parts = loss_of(codec, tower, batch(BATCH))
         training.learn(torch.stack(list(parts.values())).sum())
         kept = min(AVERAGED, 1 - 1 / (training.step / 4 + 1))
         with torch.no_grad():
