@@ -147,7 +147,7 @@ def _encoded(searcher: Searcher, space: Space, asked: Asked) -> tuple[NDArray[np
     if not asked.near:
         vectors = vectors_of(space, asked.queries)
         return vectors, [shares(kinds_of(query.parts)) for query in asked.queries]
-    own, kinds = searcher.run(lambda view: _of_items(view, asked.near))
+    own, kinds = _of_items(searcher.view(), asked.near)
     parts = [part for query in asked.queries for part in query.parts]
     vectors = vectors_of(space, [Query([*parts, (own, 1.0)])])
     return vectors, [shares([*kinds_of(parts), *((kind, 1 / len(kinds)) for kind in kinds)])]

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from multimodal.core.errors import IndexStateError
 from multimodal.index.part import Part
 from multimodal.index.sketch import Basis
 from multimodal.index.version import Newest, Version
@@ -30,12 +31,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDER, STATE, LOCK = "search", "state.json", "lock"
-FORMAT = 2  # what has another one is made anew
+FORMAT = 3  # what has another one is made anew
 TAIL_ROWS = 20_000  # compared row by row in 1 ms, at 512 numbers a row
 MAX_PARTS = 32
 GONE_SHARE = 0.25  # so much of what is in files may be rows that are gone
 DRIFT = 4  # so many times the rows of which the mean was taken, before it is taken again
 MEAN_ROWS = 4096  # from all over the index, of which the mean is taken
+CHECKED = (
+    8  # rows from all over, and as many of the newest, by which it is seen whether all this is of that index
+)
+ROUNDED = 1e-5  # how far a vector that was made of length one may differ from itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +106,11 @@ class Cache:
             with contextlib.suppress(OSError), self._locked():
                 self._filed(self.folder, self._read())
 
-    def renewed(self, *, anew: bool = False) -> Snapshot:
-        """With all rows but a few in files. anew: what was there is not looked at."""
+    def renewed(self) -> Snapshot:
+        """With all rows but a few in files."""
         try:
             with self._locked():
-                return self._filed(self.folder, Filed() if anew else self._read())
+                return self._filed(self.folder, self._read())
         except OSError:  # no place, or no right to write: every process for itself, as long as it lives
             return self._filed(None, Filed())
 
@@ -119,7 +124,10 @@ class Cache:
         if found is None:
             found = caught_up(version, _grown(version, _begun(version, folder), folder))
         if found is None:
-            raise RuntimeError(f"the rows of the index at {str(self.folder.parent)!r} do not add up")
+            raise IndexStateError(
+                f"the rows of the index at {str(self.folder.parent)!r} do not add up: it is damaged; restore it from a "
+                "copy, or make it anew"
+            )
         return found
 
     def _read(self) -> Filed:
@@ -160,7 +168,7 @@ def _begun(version: Version, folder: Path | None) -> Filed:
 
 def _grown(version: Version, filed: Filed, folder: Path | None) -> Filed:
     """With one more part, of all rows after those in files."""
-    basis, rows = filed.basis, version.vectors(after=filed.last)
+    basis, rows = filed.basis, version.batches(after=filed.last)
     if basis is None:
         raise ValueError("a part needs a basis")
     if folder is None:
@@ -205,25 +213,43 @@ def caught_up(version: Version, filed: Filed, before: Snapshot | None = None) ->
     before: an earlier one on top of the same files, whose rows in memory are not read again.
     """
     known = before if before is not None and before.filed is filed else None
-    tail = Part.small([], version.about.dim) if known is None else known.tail
+    tail = Part.empty(version.about.dim) if known is None else known.tail
     last = max(filed.last, int(tail.numbers.max()) if len(tail) else -1)
     fresh = version.numbers(after=last)
     if len(tail) + len(fresh) > TAIL_ROWS:
         return None
     masks = (None,) * len(filed.parts) if known is None else known.live[:-1]
     if len(fresh):
-        tail = Part.small(
-            [(tail.numbers, tail.kinds, tail.vectors), *version.vectors(after=last)], version.about.dim
-        )
+        tail = tail.with_more(version.batches(after=last))
     found, total = Snapshot(version, filed, tail, (*masks, None)), version.count()
-    if found.n == total:
-        return found
-    numbers = version.numbers()
-    tail = tail.only(tail.mask(numbers))
-    masks = tuple(_unless_all(part.mask(numbers)) for part in filed.parts)
-    found = Snapshot(version, filed, tail, (*masks, None))
-    gone = filed.n - (found.n - len(tail))
-    return found if found.n == total and gone <= GONE_SHARE * filed.n else None
+    if found.n != total:
+        numbers = version.numbers()
+        tail = tail.only(tail.mask(numbers))
+        masks = tuple(_unless_all(part.mask(numbers)) for part in filed.parts)
+        found = Snapshot(version, filed, tail, (*masks, None))
+        gone = filed.n - (found.n - len(tail))
+        if found.n != total or gone > GONE_SHARE * filed.n:
+            return None
+    return found if _agrees(found) else None
+
+
+def _agrees(snapshot: Snapshot) -> bool:
+    """Whether the parts are of this very index, and not of one that lay here before and numbered its rows alike.
+
+    That could only be known for certain by reading all of it. Rows that were written since differ in the newest ones.
+    """
+    import numpy as np
+
+    numbers, vectors = [np.empty(0, np.uint64)], [np.empty((0, snapshot.version.about.dim), np.float32)]
+    for part, mask in zip(snapshot.parts, snapshot.live, strict=True):
+        places = part.in_order if mask is None else part.in_order[mask[part.in_order]]
+        n = -(-CHECKED // len(snapshot.parts))
+        chosen = np.concatenate([places[:: max(1, len(places) // n)], places[-n:]])
+        numbers.append(part.numbers[chosen])
+        vectors.append(part.vectors[chosen])
+    there = snapshot.version.vectors(np.unique(np.concatenate(numbers)).tolist())
+    pairs = zip(np.concatenate(numbers).tolist(), np.concatenate(vectors), strict=True)
+    return all(one in there and np.abs(there[one] - vector).max() < ROUNDED for one, vector in pairs)
 
 
 def can_grow(version: Version, filed: Filed) -> bool:
@@ -233,7 +259,7 @@ def can_grow(version: Version, filed: Filed) -> bool:
     numbers = version.numbers()
     kept = sum(int(part.mask(numbers).sum()) for part in filed.parts)
     fresh = int((numbers > filed.last).sum())
-    return kept >= (1 - GONE_SHARE) * filed.n and kept + fresh == len(numbers)
+    return kept >= (1 - GONE_SHARE) * filed.n and kept + fresh == len(numbers) and fresh > 0
 
 
 def _unless_all(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:

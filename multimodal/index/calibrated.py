@@ -76,7 +76,7 @@ def nearest(
 ) -> tuple[list[Answer], list[Ways]]:
     """The n most probable rows for each of the unit queries (m, dim), and how each query reads its cosines.
 
-    kinds: of each query. Only where `too_small` is None. Raises Stale.
+    kinds: of each query. Only where `too_small` is None.
     """
     counts = rows_of(view)
     names = _names(counts, only)

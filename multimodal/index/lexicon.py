@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from multimodal.index import words
 from multimodal.index.part import Part
 from multimodal.index.scan import Pool
-from multimodal.index.version import Version
 from multimodal.index.words import Sought, Words
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from multimodal.index.view import View
 
 FOLDER = "words"  # in that of the part
 CHECKED = 256  # rows that are read at a time to see whether a phrase is in them
@@ -32,32 +33,21 @@ class Lexicon:
         self._known: weakref.WeakKeyDictionary[Part, Words] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def words(self, part: Part, version: Version) -> Words:
+    def words(self, part: Part) -> Words:
         with self._lock:
             if part not in self._known:
-                self._known[part] = _read(part) or _kept(part, _made(part, version))
+                self._known[part] = _read(part) or _kept(part, Words.of(_texts(part), len(part)))
             return self._known[part]
 
 
-def _made(part: Part, version: Version) -> Words:
-    return Words.of(_texts(part, version), len(part))
-
-
-def _texts(part: Part, version: Version) -> Iterator[tuple[NDArray[np.intp], list[str]]]:
-    """The texts of a part as a version has them, and the places in it at which they stand."""
+def _texts(part: Part) -> Iterator[tuple[NDArray[np.intp], list[str]]]:
+    """The texts of a part, and the places in it at which they stand."""
     import numpy as np
 
-    if not len(part):
-        return
-    order = np.argsort(part.numbers)
-    in_order = part.numbers[order]
-    for numbers, rows in version.rows(after=int(in_order[0]) - 1, upto=int(in_order[-1])):
-        at = np.searchsorted(in_order, numbers)
-        here = in_order[np.minimum(at, len(order) - 1)] == numbers
-        yield (
-            order[at[here]],
-            [words.text_of(row) for row, mine in zip(rows, here.tolist(), strict=True) if mine],
-        )
+    place = 0
+    for rows in part.records.rows():
+        yield np.arange(place, place + len(rows)), list(map(words.text_of, rows))
+        place += len(rows)
 
 
 def _read(part: Part) -> Words | None:
@@ -86,7 +76,7 @@ def _kept(part: Part, made: Words) -> Words:
 
 
 def fitting(
-    pools: Sequence[Pool], parts: Sequence[Words], sought: Sought, n: int, version: Version
+    pools: Sequence[Pool], parts: Sequence[Words], sought: Sought, n: int, view: View
 ) -> list[tuple[int, float]]:
     """The n rows that fit best, by number, with their scores; the best first, equal ones by id."""
     import numpy as np
@@ -103,8 +93,8 @@ def fitting(
     all_scores = np.concatenate(scores)
     order = np.argsort(-all_scores, kind="stable")
     pairs = zip(np.concatenate(numbers)[order].tolist(), all_scores[order].tolist(), strict=True)
-    first = list(_upto_equals(_met(pairs, sought, version) if sought.phrases else pairs, n))
-    ids = version.ids([number for number, _ in first]) if len(first) > 1 else {}
+    first = list(_upto_equals(_met(pairs, sought, view) if sought.phrases else pairs, n))
+    ids = view.ids([number for number, _ in first]) if len(first) > 1 else {}
     return sorted(first, key=lambda pair: (-pair[1], ids.get(pair[0], "")))[:n]
 
 
@@ -119,9 +109,9 @@ def _upto_equals(pairs: Iterable[tuple[int, float]], n: int) -> Iterator[tuple[i
             last = pair[1]
 
 
-def _met(pairs: Iterable[tuple[int, float]], sought: Sought, version: Version) -> Iterator[tuple[int, float]]:
+def _met(pairs: Iterable[tuple[int, float]], sought: Sought, view: View) -> Iterator[tuple[int, float]]:
     """Those whose rows hold the phrases; read only as far as they are asked for."""
     pairs = iter(pairs)
     while some := list(itertools.islice(pairs, CHECKED)):
-        rows = version.take([number for number, _ in some])
-        yield from (pair for pair in some if pair[0] in rows and sought.met_by(rows[pair[0]].row))
+        rows = view.take([number for number, _ in some])
+        yield from (pair for pair in some if sought.met_by(rows[pair[0]].row))

@@ -6,42 +6,50 @@ A part never changes: new rows make another part, and rows that are gone are mas
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from multimodal.index import sketch
+from multimodal.index import records, sketch
+from multimodal.index.records import Records
 from multimodal.index.sketch import Basis
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Batch = tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.float32]]  # numbers, kinds, vectors
-
-SCAN_ROWS = 2048  # of half precision made single at a time: 4 MiB at 512 numbers a row
-ABOUT = "about.json"
+ABOUT, RECORDS = "about.json", "records.arrow"
 KINDS = {
-    "numbers": "uint64", "kinds": "uint8", "vectors": "float16", "coarse": "uint64", "fine": "uint64"
+    "numbers": "uint64", "kinds": "uint8", "vectors": "float32", "coarse": "uint64", "fine": "uint64"
 }  # a file each  # fmt: skip
+SCORED_ROWS = 4096  # gathered at a time: 8 MiB at 512 numbers a row
+
+
+class Batch(NamedTuple):
+    """Some rows of a version, as they come. records: an Arrow batch with their columns."""
+
+    numbers: NDArray[np.uint64]
+    kinds: NDArray[np.uint8]
+    vectors: NDArray[np.float32]
+    records: Any
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """numbers: (n,) those of the rows in a version. kinds: (n,) each row's modality, as a number. vectors: (n, dim),
-    unit rows, float32 or float16. rounding: how far, at most, a vector is from the one it stands for. coarse:
-    (blocks, COARSE_WORDS, BLOCK) and fine (n, words): the sketches; None in a part so small that it is compared row by
-    row. folder: where it lies, if it does.
+    unit rows. records: all else. coarse: (blocks, COARSE_WORDS, BLOCK) and fine (n, words): the sketches; None in a
+    part so small that it is compared row by row. folder: where it lies, if it does.
     """
 
     numbers: NDArray[np.uint64]
     kinds: NDArray[np.uint8]
-    vectors: NDArray[Any]
-    rounding: float = 0.0
+    vectors: NDArray[np.float32]
+    records: Records
     coarse: NDArray[np.uint64] | None = None
     fine: NDArray[np.uint64] | None = None
     folder: Path | None = None
@@ -51,46 +59,65 @@ class Part:
 
     @classmethod
     def small(cls, batches: Iterable[Batch], dim: int) -> Part:
-        """In memory and in full precision, without sketches."""
+        """In memory, without sketches."""
+        return Part.empty(dim).with_more(batches)
+
+    @classmethod
+    def empty(cls, dim: int) -> Part:
         import numpy as np
 
-        empty = (np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty((0, dim), np.float32))
-        numbers, kinds, vectors = (np.concatenate(column) for column in zip(empty, *batches, strict=True))
-        return cls(numbers, kinds, vectors)
+        return cls(np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty((0, dim), np.float32), Records([]))
+
+    def with_more(self, batches: Iterable[Batch]) -> Part:
+        """A small part and some rows after it."""
+        import numpy as np
+
+        more = list(batches)
+        numbers, kinds, vectors = (
+            np.concatenate(column)
+            for column in zip(
+                (self.numbers, self.kinds, self.vectors), *(one[:3] for one in more), strict=True
+            )
+        )
+        return Part(numbers, kinds, vectors, Records([*self.records.batches, *(one.records for one in more)]))
 
     @classmethod
     def large(cls, batches: Iterable[Batch], basis: Basis, folder: Path | None = None) -> Part:
-        """With sketches, vectors in half precision; in a folder that is there and empty, or in memory.
+        """With sketches; in a folder that is there and empty, or in memory.
 
         Memory holds one batch beside that. Raises OSError if it cannot be written.
         """
         import numpy as np
-        import torch
 
-        rounding, n = 0.0, 0
+        n = 0
         with contextlib.ExitStack() as stack:
-            into = {name: stack.enter_context(_sink(folder, name)) for name in KINDS}
-            blocks = sketch.Blocks()
-            for numbers, kinds, vectors in batches:
-                half = torch.from_numpy(vectors).half()
-                rounding = max(rounding, float((half.float() - torch.from_numpy(vectors)).norm(dim=1).max()))
-                n += len(numbers)
-                coarse, fine = np.split(basis.bits_of_many(vectors), [sketch.COARSE_WORDS], axis=1)
-                written = {"numbers": numbers, "kinds": kinds, "vectors": half.numpy(), "fine": fine}
+            into = {name: stack.enter_context(_sink(folder, f"{name}.bin")) for name in KINDS}
+            told = stack.enter_context(_sink(folder, RECORDS))
+            blocks, writer = sketch.Blocks(), records.Writer(told)
+            for batch in batches:
+                n += len(batch.numbers)
+                coarse, fine = np.split(basis.bits_of_many(batch.vectors), [sketch.COARSE_WORDS], axis=1)
+                written = {
+                    "numbers": batch.numbers,
+                    "kinds": batch.kinds,
+                    "vectors": batch.vectors,
+                    "fine": fine,
+                }
                 for name, array in written.items():
                     into[name].write(np.ascontiguousarray(array).data)
                 for block in blocks.add(coarse):
                     into["coarse"].write(block.data)
+                writer.write(batch.records)
             for block in blocks.rest():
                 into["coarse"].write(block.data)
+            writer.close()
             if folder is None:
-                return cls._over(
-                    {name: sink.getbuffer() for name, sink in into.items()}, len(basis.mean), rounding
-                )
-            for sink in into.values():
+                buffers = {name: sink.getbuffer() for name, sink in into.items()}
+                return cls._over(buffers, Records.of(told.getvalue()), len(basis.mean))
+            for sink in (*into.values(), told):
                 sink.flush()
                 os.fsync(sink.fileno())
-        (folder / ABOUT).write_text(json.dumps({"n": n, "dim": len(basis.mean), "rounding": rounding}))
+        (folder / ABOUT).write_text(json.dumps({"n": n, "dim": len(basis.mean)}))
         return cls.read(folder)
 
     @classmethod
@@ -101,19 +128,19 @@ class Part:
         about = json.loads((folder / ABOUT).read_text())
         # "c": nothing is ever written, but torch wants arrays that could be.
         files = {name: np.memmap(folder / f"{name}.bin", kind, "c") for name, kind in KINDS.items()}
-        found = replace(cls._over(files, about["dim"], about["rounding"]), folder=folder)
-        columns = (found.numbers, found.kinds, found.vectors, found.fine)
+        found = replace(cls._over(files, Records.read(folder / RECORDS), about["dim"]), folder=folder)
+        columns = (found.numbers, found.kinds, found.vectors, found.fine, found.records)
         lengths = [-1 if column is None else len(column) for column in (*columns, found.coarse)]
         if lengths != [about["n"]] * len(columns) + [sketch.n_blocks(about["n"])]:
             raise ValueError(f"{folder} is not whole")
         return found
 
     @classmethod
-    def _over(cls, buffers: Mapping[str, Any], dim: int, rounding: float) -> Part:
+    def _over(cls, buffers: Mapping[str, Any], told: Records, dim: int) -> Part:
         import numpy as np
 
         flat = {name: np.frombuffer(buffers[name], kind) for name, kind in KINDS.items()}
-        return cls(flat["numbers"], flat["kinds"], flat["vectors"].reshape(-1, dim), rounding,
+        return cls(flat["numbers"], flat["kinds"], flat["vectors"].reshape(-1, dim), told,
                    flat["coarse"].reshape(-1, sketch.COARSE_WORDS, sketch.BLOCK),
                    flat["fine"].reshape(-1, sketch.BITS // 64 - sketch.COARSE_WORDS))  # fmt: skip
 
@@ -123,23 +150,39 @@ class Part:
         """Cosines (n, m) of all rows, or of those at some places, with unit queries (m, dim)."""
         import numpy as np
 
-        if self.vectors.dtype == np.float32:
-            rows = self.vectors if places is None else self.vectors[places]
-            return np.asarray(rows @ queries.T, np.float32)
-        import torch
+        if places is None:
+            return np.asarray(self.vectors @ queries.T, np.float32)
+        out = np.empty((len(places), len(queries)), np.float32)
+        for start in range(0, len(places), SCORED_ROWS):
+            some = slice(start, start + SCORED_ROWS)
+            np.matmul(self.vectors[places[some]], queries.T, out=out[some])
+        return out
 
-        n = len(self) if places is None else len(places)
-        out = torch.empty((n, len(queries)))
-        wanted = torch.from_numpy(np.ascontiguousarray(queries.T))
-        for start in range(0, n, SCAN_ROWS):
-            end = min(n, start + SCAN_ROWS)
-            half = self.vectors[start:end] if places is None else self.vectors[places[start:end]]
-            torch.mm(torch.from_numpy(half).float(), wanted, out=out[start:end])
-        return out.numpy()
+    def find(self, numbers: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """At which places rows with these numbers stand, (m,); -1 for those that are elsewhere."""
+        import numpy as np
+
+        if not len(self):
+            return np.full(len(numbers), -1, np.intp)
+        at = np.searchsorted(self.numbers, numbers, sorter=None if self._is_in_order else self.in_order)
+        at = np.minimum(at, len(self) - 1)
+        places = at if self._is_in_order else self.in_order[at]
+        return np.where(self.numbers[places] == numbers, places, -1)
+
+    @functools.cached_property
+    def _is_in_order(self) -> bool:
+        return bool((self.numbers[1:] > self.numbers[:-1]).all())
+
+    @functools.cached_property
+    def in_order(self) -> NDArray[np.intp]:
+        """The places of rows by their numbers, (n,): as they stand, mostly."""
+        import numpy as np
+
+        return np.arange(len(self)) if self._is_in_order else np.argsort(self.numbers)
 
     def only(self, mask: NDArray[np.bool_]) -> Part:
         """The rows of a small part that a mask (n,) keeps."""
-        return Part(self.numbers[mask], self.kinds[mask], self.vectors[mask])
+        return Part(self.numbers[mask], self.kinds[mask], self.vectors[mask], self.records.only(mask))
 
     def mask(self, numbers: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Which rows have one of these numbers, (n,)."""
@@ -155,4 +198,4 @@ class Part:
 
 def _sink(folder: Path | None, name: str) -> Any:
     """Something to write to, in memory or in a folder."""
-    return contextlib.nullcontext(io.BytesIO()) if folder is None else (folder / f"{name}.bin").open("xb")
+    return contextlib.nullcontext(io.BytesIO()) if folder is None else (folder / name).open("xb")

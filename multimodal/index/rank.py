@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.core.types import Modality
 from multimodal.index.results import Hit, Hits
-from multimodal.index.version import Stored
+from multimodal.index.table import Row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 DECIMALS = 9  # float32 vectors carry seven: what differs beyond is rounding, and must decide no order
 SAME = 0.999  # the cosine from which two things look alike
 RANK_OFFSET = 60  # of reciprocal rank fusion (Cormack et al. 2009): how little the first places differ
+
+
+class Stored(NamedTuple):
+    """A row as it is answered, with its vector (dim,) and the hash of the content it is a part of, if known."""
+
+    row: Row
+    vector: NDArray[np.float32]
+    content: str | None
 
 
 class Found(NamedTuple):
@@ -48,6 +56,8 @@ def fused(first: Sequence[Found], second: Sequence[Found], query: NDArray[np.flo
 
     Places are all it takes from either, so cosines and BM25 need not be comparable.
     """
+    import numpy as np
+
     merged: dict[str, Found] = {}
     weights: dict[str, float] = {}
     for order in (first, second):
@@ -58,8 +68,9 @@ def fused(first: Sequence[Found], second: Sequence[Found], query: NDArray[np.flo
                 one.stored, *(b if a is None else a for a, b in zip(known[1:], one[1:], strict=True))
             )
     bare = [one for one in merged.values() if one.cosine is None]
-    for one, cosine in zip(bare, cosines(query, [one.stored for one in bare]), strict=True):
-        merged[one.id] = one._replace(cosine=cosine)
+    if bare:
+        found = cosines(query, np.stack([one.stored.vector for one in bare])).tolist()
+        merged |= {one.id: one._replace(cosine=cosine) for one, cosine in zip(bare, found, strict=True)}
     return sorted(merged.values(), key=lambda one: (-weights[one.id], -(one.cosine or 0.0), one.id))
 
 
@@ -95,16 +106,15 @@ def grouped(found: Sequence[Found], by: str | None) -> list[Found]:
     return list(kept.values())
 
 
-def cosines(query: NDArray[np.float32], rows: Sequence[Stored]) -> list[float]:
-    """In double precision; row by row, so that a row's score does not depend on where it stands."""
+def cosines(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """With each of some vectors (n, dim), in double precision; row by row, so that a row's score does not depend on
+    where it stands."""
     import numpy as np
 
-    if not rows:
-        return []
-    wide, one = np.stack([row.vector for row in rows]).astype(np.float64), query.astype(np.float64)
+    wide, one = vectors.astype(np.float64), query.astype(np.float64)
     dots = (wide * one).sum(axis=1)
     norms = np.sqrt((wide * wide).sum(axis=1)) * np.sqrt((one * one).sum())
-    return np.round(np.clip(dots / norms, -1.0, 1.0), DECIMALS).tolist()  # type: ignore[no-any-return]
+    return np.asarray(np.round(np.clip(dots / norms, -1.0, 1.0), DECIMALS))
 
 
 def page(found: Sequence[Found], offset: int, k: int, method: str) -> Hits:

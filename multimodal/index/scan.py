@@ -120,8 +120,7 @@ def best(scored: Sequence[Scored], k: int, method: str) -> Near:
     """What may be among the k best of these."""
     import numpy as np
 
-    rounding = max((one.part.rounding for one in scored), default=0.0)
-    limit = _kth([one.scores for one in scored], k) - 2 * (rounding + ADDING_UP)
+    limit = _kth([one.scores for one in scored], k) - 2 * ADDING_UP
     numbers, scores = [np.empty(0, np.uint64)], [np.empty(0, np.float32)]
     for one in scored:
         chosen = np.flatnonzero(one.scores >= limit)

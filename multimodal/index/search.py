@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from multimodal.core.errors import IndexStateError, InvalidInput
+from multimodal.core.errors import InvalidInput
 from multimodal.index import calibrated, rank
 from multimodal.index.background import Backgrounds
 from multimodal.index.cache import Cache
@@ -33,7 +33,7 @@ from multimodal.index.rank import Found
 from multimodal.index.results import Hits
 from multimodal.index.store import Store
 from multimodal.index.version import Newest
-from multimodal.index.view import Filter, Stale, View
+from multimodal.index.view import Filter, View
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,11 +88,11 @@ class Searcher:
         self._view: View | None = None
         self._lock = threading.Lock()
 
-    def view(self, *, anew: bool = False) -> View:
-        """What is in the index now. anew: nothing that was kept is used."""
+    def view(self) -> View:
+        """What is in the index now. Raises IndexStateError."""
         with self._lock:
             before = None if self._view is None else self._view.snapshot
-            snapshot = self._cache.renewed(anew=True) if anew else self._cache.snapshot(before)
+            snapshot = self._cache.snapshot(before)
             if self._view is None or snapshot is not before:
                 self._view = View(snapshot, self._lexicon)
             return self._view
@@ -101,23 +101,6 @@ class Searcher:
         """Does, in files, what the next search would have to do first."""
         self._cache.prepare()
 
-    def run(self, search: Callable[[View], T]) -> T:
-        """A search in what is there now; once more with everything read anew, if what was kept does not fit it.
-
-        Raises IndexStateError if that does not fit either.
-        """
-        try:
-            return search(self.view())
-        except Stale:
-            view = self.view(anew=True)
-        try:
-            return search(view)
-        except Stale as error:
-            raise IndexStateError(
-                f"the index at {str(self._path)!r} changes while it is searched, or is damaged ({error}); try again, "
-                "and if it stays so restore it from a copy, or make it anew"
-            ) from error
-
     def by_vector(self, vectors: NDArray[np.float32], kinds: Sequence[Kinds], wanted: Wanted) -> list[Hits]:
         """The hits of each of the unit queries (m, dim), of these kinds."""
 
@@ -125,7 +108,7 @@ class Searcher:
             near = self._near(view, vectors, kinds, wanted)
             return _paged(lambda n: near(n)[0], wanted, _note(view, wanted))
 
-        return self.run(search)
+        return search(self.view())
 
     def by_words(self, texts: Sequence[str], wanted: Wanted) -> list[Hits]:
         """The hits of each of some texts."""
@@ -133,7 +116,7 @@ class Searcher:
         def search(view: View) -> list[Hits]:
             return _paged(lambda n: [(view.with_words(one, n, wanted.only), "text") for one in texts], wanted)
 
-        return self.run(search)
+        return search(self.view())
 
     def by_both(
         self, vectors: NDArray[np.float32], kinds: Sequence[Kinds], texts: Sequence[str], wanted: Wanted
@@ -154,7 +137,7 @@ class Searcher:
 
             return _paged(find, wanted, _note(view, wanted))
 
-        return self.run(search)
+        return search(self.view())
 
     def _near(self, view: View, vectors: NDArray[np.float32], kinds: Sequence[Kinds], wanted: Wanted) -> Near:
         if wanted.calibrated and calibrated.too_small(view, wanted.only) is None:

@@ -11,12 +11,14 @@ import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from multimodal.index import records
 from multimodal.index import table as layout
 from multimodal.index.filters import is_in
+from multimodal.index.part import Batch
 from multimodal.index.store import IDS_A_STATEMENT, TABLE, connect
-from multimodal.index.table import SHOWN, About, Row
+from multimodal.index.table import About
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,18 +26,11 @@ if TYPE_CHECKING:
 
 ROW = "_rowid"
 BATCH_ROWS = 8192
+OF_LENGTH_ONE = 1e-6  # as near as float32 comes to it
 PROBES, REFINED = (
     200,
     50,
 )  # with these it found all ten nearest of a million vectors in clusters; with 100 and 20, 96 %
-
-
-class Stored(NamedTuple):
-    """A row as it is answered, with its vector (dim,) and the hash of the content it is a part of, if known."""
-
-    row: Row
-    vector: NDArray[np.float32]
-    content: str | None
 
 
 class Newest:
@@ -96,18 +91,22 @@ class Version:
         query = self._query(["modality"], condition, after)  # with no column at all, LanceDB reads every one
         return _numbers(query.to_arrow())
 
-    def vectors(
-        self, *, after: int = -1
-    ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.float32]]]:
-        """Every row, or those written after another: numbers (n,), modalities (n,) as places in `about.modalities`,
-        and vectors (n, dim), made of length one; batch by batch."""
+    def batches(self, *, after: int = -1) -> Iterator[Batch]:
+        """Every row, or those written after another; vectors are made of length one."""
         import numpy as np
 
         kinds = {name: place for place, name in enumerate(self.about.modalities)}
-        for batch in self._query(["modality", "vector"], None, after).to_batches(batch_size=BATCH_ROWS):
+        names = [name for name in (*records.COLUMNS, "modality", "vector") if name in self._names]
+        for batch in self._query(names, None, after).to_batches(batch_size=BATCH_ROWS):
             modalities = [kinds[name] for name in batch["modality"].to_pylist()]
-            vectors = layout.read_vectors(batch, self.about.dim)
-            yield _numbers(batch), np.array(modalities, np.uint8), _of_length_one(vectors)
+            vectors = _of_length_one(layout.read_vectors(batch, self.about.dim))
+            yield Batch(_numbers(batch), np.array(modalities, np.uint8), vectors, records.columns(batch))
+
+    def vectors(self, numbers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+        """Of rows by number, of length one; those that this version does not have are left out."""
+        found = self._table.take_row_ids(list(numbers)).select(["vector"]).with_row_id().to_arrow()
+        vectors = _of_length_one(layout.read_vectors(found, self.about.dim))
+        return dict(zip(_numbers(found).tolist(), vectors, strict=True))
 
     def mean(self, n: int) -> NDArray[np.float32]:
         """Of about n vectors from all over, (dim,)."""
@@ -119,32 +118,6 @@ class Version:
         return np.asarray(
             layout.read_vectors(found, self.about.dim).mean(axis=0, dtype=np.float64), np.float32
         )
-
-    def rows(
-        self, *, after: int = -1, upto: int | None = None
-    ) -> Iterator[tuple[NDArray[np.uint64], list[Row]]]:
-        """Rows without their vectors, all or those between two numbers: numbers (n,) and rows, batch by batch."""
-        condition = None if upto is None else f"{ROW} <= {upto}"
-        for batch in self._query(self._shown, condition, after).to_batches(batch_size=BATCH_ROWS):
-            yield _numbers(batch), layout.read_rows(batch)
-
-    def ids(self, numbers: Sequence[int]) -> dict[int, str]:
-        """The ids of rows by number; those that this version does not have are left out."""
-        found = self._table.take_row_ids(list(numbers)).select(["id"]).with_row_id().to_arrow()
-        return dict(zip(_numbers(found).tolist(), found["id"].to_pylist(), strict=True))
-
-    def take(self, numbers: Sequence[int]) -> dict[int, Stored]:
-        """Rows by number; those that this version does not have are left out."""
-        if not numbers:
-            return {}
-        columns = [*self._shown, "vector"] + ["content"] * ("content" in self._names)
-        found = (
-            self._table.take_row_ids(list(numbers)).select(columns).with_row_id().to_arrow().combine_chunks()
-        )
-        rows = layout.read_rows(found)
-        vectors = layout.read_vectors(found, self.about.dim)
-        contents = found["content"].to_pylist() if "content" in self._names else [None] * len(rows)
-        return dict(zip(_numbers(found).tolist(), map(Stored, rows, vectors, contents), strict=True))
 
     @functools.cached_property
     def is_approximate(self) -> bool:
@@ -175,10 +148,6 @@ class Version:
                 found |= here  # a row's own id goes before that of a thing it is a part of
         return found
 
-    @property
-    def _shown(self) -> list[str]:
-        return [name for name in SHOWN if name in self._names]
-
     def _query(self, columns: list[str], condition: str | None = None, after: int = -1) -> Any:
         parts = ([] if condition is None else [f"({condition})"]) + (
             [] if after < 0 else [f"{ROW} > {after}"]
@@ -194,8 +163,9 @@ def _numbers(found: Any) -> NDArray[np.uint64]:
 
 
 def _of_length_one(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """All are, if this package wrote them; and a row that is all zero cannot be."""
+    """All are, if this package wrote them, and stay as they are stored; and a row that is all zero cannot be."""
     import numpy as np
 
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
+    as_they_are = (np.abs(lengths - 1) < OF_LENGTH_ONE) | (lengths == 0)
+    return np.asarray(vectors / np.where(as_they_are, 1, lengths), np.float32)

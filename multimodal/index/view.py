@@ -1,6 +1,6 @@
 """One version of an index, ready to be searched: which rows a filter leaves, and the nearest of them.
 
-What scan.py proposes in low precision is compared again as it is stored.
+What scan.py proposes is compared again in double precision.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from multimodal.index import rank, scan
 from multimodal.index.cache import Snapshot
-from multimodal.index.kept import KeptRows
 from multimodal.index.lexicon import Lexicon, fitting
-from multimodal.index.rank import Found
+from multimodal.index.part import Part
+from multimodal.index.rank import Found, Stored
 from multimodal.index.scan import Near, Pool
-from multimodal.index.version import Stored
 from multimodal.index.words import Sought
 
 if TYPE_CHECKING:
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
 FILTERS_KEPT = 8
 APPROXIMATE = "approximate"
 WORD_DECIMALS = 5  # BM25 is added up in single precision
-ROUNDED = (
-    2e-5  # how far cosines of the same two vectors may differ, added up in single and in double precision
-)
 
 
 @dataclass(frozen=True)
@@ -42,10 +38,6 @@ class Filter:
     without: tuple[str, ...] = ()
 
 
-class Stale(Exception):
-    """What was kept to search in does not fit the rows of the index."""
-
-
 class View:
     """May be used by several threads."""
 
@@ -53,7 +45,6 @@ class View:
         self.snapshot, self._lexicon = snapshot, lexicon
         self.version = snapshot.version
         self._pools: dict[Filter, list[Pool]] = {}
-        self._kept = KeptRows()
         self._lock = threading.Lock()
 
     def pools(self, only: Filter) -> list[Pool]:
@@ -93,54 +84,73 @@ class View:
     def nearest(
         self, vectors: NDArray[np.float32], n: int, only: Filter, *, exact: bool = False
     ) -> list[tuple[list[Found], str]]:
-        """The n rows nearest to each of the unit queries (m, dim), the nearest first, and the method. Raises Stale."""
+        """The n rows nearest to each of the unit queries (m, dim), the nearest first, and the method."""
         pools = self.pools(only)
         n = max(1, min(n, sum(one.n for one in pools)))
         if not exact and only == Filter() and self.version.is_approximate:
             found = [Near(*self.version.approximately(query, n), APPROXIMATE) for query in vectors]
         else:
             found = list(scan.nearest(pools, self.snapshot.filed.basis, vectors, n, exact=exact))
-        stored = self.take(sorted({number for near in found for number in near.numbers.tolist()}))
-        return [
-            (self._ranked(query, near, stored)[:n], near.method)
-            for query, near in zip(vectors, found, strict=True)
-        ]
+        pairs = zip(vectors, found, strict=True)
+        return [(self._ranked(query, near.numbers, n), near.method) for query, near in pairs]
 
-    def _ranked(self, query: NDArray[np.float32], near: Near, stored: dict[int, Stored]) -> list[Found]:
+    def _ranked(self, query: NDArray[np.float32], numbers: NDArray[np.uint64], n: int) -> list[Found]:
         import numpy as np
 
-        rows = [stored[number] for number in near.numbers.tolist()]
-        cosines = rank.cosines(query, rows)
-        rounding = max(part.rounding for part in self.snapshot.parts) + ROUNDED
-        if len(rows) and np.abs(np.array(cosines) - near.scores).max() > rounding:
-            raise Stale(f"cosines differ by more than {rounding:.1g}")
-        return rank.by_cosine(rows, cosines)
+        cosines = rank.cosines(query, self._vectors(numbers))
+        if len(numbers) > n:  # only rows that are answered are read, and those that may take their places
+            first = cosines >= np.partition(cosines, -n)[-n]
+            numbers, cosines = numbers[first], cosines[first]
+        stored = self.take(numbers)
+        return rank.by_cosine([stored[number] for number in numbers.tolist()], cosines.tolist())[:n]
 
     def with_words(self, text: str, n: int, only: Filter) -> list[Found]:
         """The n rows that fit the words of a text best, the best first; fewer if fewer hold any.
 
-        Raises InvalidInput if the text holds no word, and Stale.
+        Raises InvalidInput if the text holds no word.
         """
         pools, sought = self.pools(only), Sought.of(text)
-        words = [self._lexicon.words(pool.part, self.version) for pool in pools]
-        found = fitting(pools, words, sought, n, self.version)
+        found = fitting(pools, [self._lexicon.words(pool.part) for pool in pools], sought, n, self)
         stored = self.take([number for number, _ in found])
         return [Found(stored[number], None, round(score, WORD_DECIMALS)) for number, score in found]
 
     def prepare_words(self) -> None:
         """Does what the first search by words would have to do."""
         for part in self.snapshot.parts:
-            self._lexicon.words(part, self.version)
+            self._lexicon.words(part)
 
-    def take(self, numbers: Sequence[int]) -> dict[int, Stored]:
-        """Rows by number. Raises Stale if one is not there."""
-        kept = self._kept.of(numbers)
-        missing = [number for number in numbers if number not in kept]
-        read = self.version.take(missing) if missing else {}
-        if len(read) < len(missing):
-            raise Stale(f"{len(missing) - len(read)} rows are not there")
-        self._kept.keep(read)
-        return kept | read
+    def take(self, numbers: NDArray[np.uint64] | Sequence[int]) -> dict[int, Stored]:
+        """Rows of this version by number."""
+        names, found = self.version.about.modalities, {}
+        for part, place, number in self._found(numbers):
+            row, content = part.records.row(place, names[part.kinds[place]])
+            found[number] = Stored(row, part.vectors[place], content)
+        return found
+
+    def ids(self, numbers: Sequence[int]) -> dict[int, str]:
+        """Those of rows of this version by number."""
+        return {number: part.records.id(place) for part, place, number in self._found(numbers)}
+
+    def _vectors(self, numbers: NDArray[np.uint64]) -> NDArray[np.float32]:
+        """Of rows of this version by number, (n, dim)."""
+        import numpy as np
+
+        found = np.empty((len(numbers), self.version.about.dim), np.float32)
+        for part in self.snapshot.parts:
+            places = part.find(numbers)
+            found[places >= 0] = part.vectors[places[places >= 0]]
+        return found
+
+    def _found(self, numbers: NDArray[np.uint64] | Sequence[int]) -> Iterator[tuple[Part, int, int]]:
+        """In which part and at which place each of some rows stands, in no order."""
+        import numpy as np
+
+        wanted = np.asarray(numbers, np.uint64)
+        for part in self.snapshot.parts:
+            places = part.find(wanted)
+            here = places >= 0
+            for place, number in zip(places[here].tolist(), wanted[here].tolist(), strict=True):
+                yield part, place, number
 
 
 def _both(a: NDArray[np.bool_] | None, b: NDArray[np.bool_]) -> NDArray[np.bool_]:

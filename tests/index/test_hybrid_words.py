@@ -235,7 +235,7 @@ def test_words_follow_the_rows_in_files_and_in_memory(
     monkeypatch.setattr(Words, "of", None)
     other = Index.open(index.path, wide)
     part = other._searcher.view().snapshot.parts[0]
-    assert Lexicon().words(part, other._searcher.view().version).lengths.tolist()[:2] == [3, 3]
+    assert Lexicon().words(part).lengths.tolist()[:2] == [3, 3]
     assert (words / "places.npy").exists()
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.index import scan, sketch
-from multimodal.index.part import Part
+from multimodal.index import records, scan, sketch
+from multimodal.index.part import Batch, Part
 from multimodal.index.scan import Near, Pool, nearest
 from multimodal.index.sketch import BITS, BLOCK, COARSE_WORDS, Basis, Blocks
 from tests.index.conftest import clusters
@@ -21,7 +23,14 @@ DIM = 64
 def batches(vectors: np.ndarray, size: int = 3000):  # type: ignore[no-untyped-def]
     for start in range(0, len(vectors), size):
         part = vectors[start : start + size]
-        yield np.arange(start, start + len(part), dtype=np.uint64), np.zeros(len(part), np.uint8), part
+        yield some(start, part)
+
+
+def some(first: int, vectors: np.ndarray) -> Batch:
+    """Rows with numbers from `first` on, each named by its number."""
+    numbers = np.arange(first, first + len(vectors), dtype=np.uint64)
+    told = pa.table({"id": numbers.astype(str), "metadata": ["{}"] * len(vectors)}).to_batches()
+    return Batch(numbers, np.zeros(len(vectors), np.uint8), vectors, records.columns(told[0]))
 
 
 def sketched(vectors: np.ndarray, folder: Path | None = None) -> tuple[Part, Basis]:
@@ -113,15 +122,14 @@ def test_a_part_in_files_is_the_part_in_memory(tmp_path: Path) -> None:
     for part in (filed, Part.read(tmp_path / "part")):
         for name in ("numbers", "kinds", "vectors", "coarse", "fine"):
             assert (getattr(part, name) == getattr(inside, name)).all(), name
-        assert part.rounding == inside.rounding
-    true = np.linalg.norm(inside.vectors.astype(np.float32) - vectors, axis=1).max()
-    assert inside.rounding == pytest.approx(true, rel=1e-3) and inside.rounding < 5e-4
+        assert [row.id for rows in part.records.rows() for row in rows] == list(map(str, range(20_000)))
+    assert (inside.vectors == vectors).all()
 
 
 def test_a_part_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     sketched(clusters(3000, DIM), tmp_path)
     with (tmp_path / "vectors.bin").open("r+b") as file:
-        file.truncate(1000 * DIM * 2)
+        file.truncate(1000 * DIM * 4)
     with pytest.raises(ValueError, match=r"is not whole$"):
         Part.read(tmp_path)
 
@@ -132,11 +140,24 @@ def test_the_scores_of_a_part_are_cosines_wherever_its_rows_stand() -> None:
     part, _ = sketched(vectors)
     small = Part.small(batches(vectors), DIM)
     places = np.array([4999, 0, 17])
-    assert part.scores(queries) == pytest.approx(vectors @ queries.T, abs=part.rounding + 1e-6)
-    assert part.scores(queries, places) == pytest.approx(
-        vectors[places] @ queries.T, abs=part.rounding + 1e-6
-    )
-    assert small.scores(queries, places) == pytest.approx(vectors[places] @ queries.T, abs=1e-6)
+    assert part.scores(queries) == pytest.approx(vectors @ queries.T, abs=1e-6)
+    for one in (part, small):
+        assert one.scores(queries, places) == pytest.approx(vectors[places] @ queries.T, abs=1e-6)
+    many = np.random.default_rng(0).integers(0, 5000, 10_000)
+    assert part.scores(queries, many) == pytest.approx(vectors[many] @ queries.T, abs=1e-6)
+
+
+@given(st.lists(st.integers(0, 10**12), unique=True, max_size=40), st.lists(st.integers(0, 10**12), max_size=20),
+       st.booleans())  # fmt: skip
+def test_rows_are_found_by_number_in_whatever_order_they_stand(
+    numbers: list[int], others: list[int], ordered: bool
+) -> None:
+    numbers = sorted(numbers) if ordered else numbers
+    part = replace(Part.empty(DIM), numbers=np.array(numbers, np.uint64))
+    wanted = [*others, *numbers[::3]]
+    expected = [numbers.index(one) if one in numbers else -1 for one in wanted]
+    assert part.find(np.array(wanted, np.uint64)).tolist() == expected
+    assert part.numbers[part.in_order].tolist() == sorted(numbers)
 
 
 # --- scanning -------------------------------------------------------------------------------------
@@ -152,9 +173,7 @@ def test_an_exact_scan_leaves_out_no_row_that_may_be_among_the_k_nearest(
     if repeated:
         vectors[1000:2000] = vectors[5]
     part, basis = sketched(vectors[:2500])
-    tail = Part.small(
-        [(np.arange(2500, 3000, dtype=np.uint64), np.zeros(500, np.uint8), vectors[2500:])], DIM
-    )
+    tail = Part.small([some(2500, vectors[2500:])], DIM)
     mask = np.random.default_rng(seed).random(3000) < kept
     queries = np.concatenate([clusters(2, DIM, seed + 1), vectors[5:6]])
     pools = [Pool(part, mask[:2500]), Pool(tail, mask[2500:])]
@@ -165,7 +184,7 @@ def test_an_exact_scan_leaves_out_no_row_that_may_be_among_the_k_nearest(
         found = near.numbers.astype(int).tolist()
         assert near.method == "exact"
         assert must <= set(found) <= set(np.flatnonzero(mask).tolist()) and len(found) == len(set(found))
-        assert near.scores == pytest.approx(scores[found], abs=part.rounding + 1e-5)
+        assert near.scores == pytest.approx(scores[found], abs=1e-5)
 
 
 @pytest.mark.parametrize("k", [1, 10, 100])

@@ -204,21 +204,39 @@ def test_what_belongs_to_other_rows_is_found_out_and_made_anew(
     assert parts(other) != before
 
 
+def test_an_index_that_was_put_back_and_written_to_is_not_answered_from_what_came_between(
+    wide_index: Index, wide: Space, tmp_path: Path
+) -> None:
+    """A copy of the table replaces it, and rows are written that get the numbers of others."""
+    vectors, later, others = (clusters(n, DIM, seed=n) for n in (3000, 600, 599))
+    fill(wide_index, vectors)
+    shutil.copytree(wide_index.path / "items.lance", tmp_path / "copy")
+    fill(wide_index, later, [f"later {place:04}" for place in range(600)])
+    wide_index.search(vectors[0])
+    shutil.rmtree(wide_index.path / "items.lance")
+    shutil.move(tmp_path / "copy", wide_index.path / "items.lance")
+    names = [f"other {place:04}" for place in range(599)]
+    fill(Index.open(wide_index.path, wide), others, names)
+    rows = dict(zip([f"{place:06}" for place in range(3000)], vectors, strict=True))
+    agree(Index.open(wide_index.path, wide), rows | dict(zip(names, others, strict=True)))
+
+
 def test_an_index_that_never_fits_what_is_read_of_it_is_told(
     wide_index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(wide_index, clusters(10, DIM))
-    monkeypatch.setattr("multimodal.index.version.Version.take", lambda version, numbers: {})
+    monkeypatch.setattr("multimodal.index.version.Version.vectors", lambda version, numbers: {})
     with pytest.raises(IndexStateError) as caught:
         wide_index.search(clusters(1, DIM)[0], 3, calibrated=False)
     assert str(caught.value) == (
-        f"the index at '{wide_index.path}' changes while it is searched, or is damaged (3 rows are not there); "
-        "try again, and if it stays so restore it from a copy, or make it anew"
+        f"the rows of the index at '{wide_index.path}' do not add up: it is damaged; restore it from a copy, or make "
+        "it anew"
     )
 
 
 @pytest.mark.parametrize("damage", ["state is cut", "state is of another format", "a part is cut", "a part is gone",
-                                    "the basis is empty", "a part lacks a file"])  # fmt: skip
+                                    "the basis is empty", "a part lacks a file", "records are cut",
+                                    "records are gone"])  # fmt: skip
 def test_kept_files_that_are_damaged_are_made_anew(wide_index: Index, wide: Space, damage: str) -> None:
     vectors = clusters(3000, DIM)
     fill(wide_index, vectors)
@@ -236,6 +254,10 @@ def test_kept_files_that_are_damaged_are_made_anew(wide_index: Index, wide: Spac
         shutil.rmtree(part)
     elif damage == "the basis is empty":
         (basis / "mean.npy").write_bytes(b"")
+    elif damage == "records are cut":
+        os.truncate(part / "records.arrow", 5000)
+    elif damage == "records are gone":
+        (part / "records.arrow").unlink()
     else:
         (part / "numbers.bin").unlink()
     agree(Index.open(wide_index.path, wide), {f"{place:06}": vector for place, vector in enumerate(vectors)})
