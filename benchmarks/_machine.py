@@ -12,7 +12,7 @@ from typing import Any
 
 PACKAGES = (
     *("multimodal", "torch", "torchvision", "torchaudio", "numpy", "pillow", "lancedb", "open_clip_torch"),
-    *("transformers", "sentence-transformers", "txtai", "faiss-cpu", "usearch"),
+    *("transformers", "sentence-transformers", "txtai", "faiss-cpu", "usearch", "openvino"),
 )
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8", "asimd", "sve")
 GEMM_SIDE = 2048  # 2 × 2048³ = 17 GFLOP

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from multimodal.core.errors import MissingExtra
+
 Vectors = Callable[[], Any]
 Work = Callable[[list[Any], Path], Vectors]
 KIB = 1024
@@ -50,8 +52,8 @@ def main() -> None:
     contender = importlib.import_module(module).CONTENDERS[name]
     try:
         work: Work = contender(Path(folder))
-    except ModuleNotFoundError as error:
-        answer(missing=str(error.name))
+    except (ModuleNotFoundError, MissingExtra) as error:
+        answer(missing=error.package if isinstance(error, MissingExtra) else str(error.name))
         return
     answer(peak_mb=peak_mb())
     for line in sys.stdin:

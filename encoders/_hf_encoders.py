@@ -34,6 +34,7 @@ class HFEncoder(Encoder):
     """What all modalities share. See the top of this module for the arguments."""
 
     family = "hf"
+    engines = ("torch", "openvino")
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class HFEncoder(Encoder):
             name: one.to(self.device, self.dtype) if one.is_floating_point() else one.to(self.device)
             for name, one in inputs.items()
         }
-        return self.tower(self.net, placed).float()
+        return self.through(self.tower, placed).float()
 
 
 def _moved(net: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -153,18 +153,25 @@ def is_masked(net: nn.Module) -> bool:
     )
 
 
-def encode_texts(net: nn.Module, tokens: Tensor, needed: Tensor) -> Tensor:
-    """tokens (n, context) and what `lengths` says of them -> (n, dim), in the order given."""
-    device = next(net.parameters()).device
+def grouped(run: Callable[[Tensor], Tensor], tokens: Tensor, needed: Tensor) -> Tensor:
+    """tokens (n, context) and what `lengths` says of them -> (n, dim), in the order given, where `run` takes those of
+    about one length at a time, cut to it."""
     groups = (needed - 1).div(GROUP, rounding_mode="floor")
-    causal = is_causal(net)
     rows, order = [], []
     for group in groups.unique():
         where = (groups == group).nonzero()[:, 0]
-        part = tokens[where, : int(needed[where].max())].to(device)
-        rows.append(_causal(net, part) if causal else net(part))
+        rows.append(run(tokens[where, : int(needed[where].max())]))
         order.append(where)
-    return torch.cat(rows)[torch.cat(order).argsort().to(device)]
+    return torch.cat(rows)[torch.cat(order).argsort().to(rows[0].device)]
+
+
+def encode_text(net: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+    """tokens (n, t) -> (n, dim)."""
+    tokens = inputs["tokens"]
+    if is_causal(net):
+        return _causal(net, tokens)
+    found: Tensor = net(tokens)
+    return found
 
 
 def _causal(net: TextTransformer, tokens: Tensor) -> Tensor:

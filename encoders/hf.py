@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.encoder import Encoder, Saved
-from multimodal.core.runtime import Decode, Precision, Runtime
+from multimodal.core.runtime import Decode, Engine, Precision, Runtime
 from multimodal.core.space import Space
 from multimodal.core.types import Modality
 from multimodal.encoders._hf_cards import CARDS, SAME_SPACE
@@ -43,6 +43,7 @@ def load(
     device: str = "auto",
     precision: Precision = "float32",
     decode: Decode = "exact",
+    engine: Engine = "torch",
     offline: bool = False,
     revision: str | None = None,
     trained_into: str | None = None,
@@ -51,7 +52,8 @@ def load(
 ) -> Space:
     """The space of a checkpoint, with an encoder for each modality its class offers.
 
-    rest: the id of a model of the hub, or a folder. device, precision, decode: see `core.runtime.Runtime`.
+    rest: the id of a model of the hub, or a folder. device, precision, decode, engine: see
+    `core.runtime.Runtime`.
     offline: nothing is fetched. revision: a branch, tag or commit of the hub instead of the card's or the newest.
     trained_into: the space this one can be joined with; by default that of the id, and for a folder none.
     trust_remote_code: run code that the repository brings; only for one whose code you have read.
@@ -59,7 +61,7 @@ def load(
     Raises UnknownModel with close matches, CheckpointError for what cannot be used or does not fit, DownloadError,
     MissingExtra, InvalidInput.
     """
-    runtime = Runtime(device, precision, decode)
+    runtime = Runtime(device, precision, decode, engine)
     require_transformers()
     source = source_of(rest, revision=revision, offline=offline, with_code=trust_remote_code)
     model, found = read(source, text_head)

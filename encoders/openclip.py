@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.encoder import Encoder, Saved
 from multimodal.core.errors import CheckpointError, MissingExtra
-from multimodal.core.runtime import Decode, Precision, Runtime
+from multimodal.core.runtime import Decode, Engine, Precision, Runtime
 from multimodal.core.space import Space
 from multimodal.core.types import Image, Item, Modality
 from multimodal.encoders._openclip_cards import CARDS as CARDS
@@ -39,6 +39,7 @@ def load(
     device: str = "auto",
     precision: Precision = "float32",
     decode: Decode = "exact",
+    engine: Engine = "torch",
     offline: bool = False,
     revision: str | None = None,
     preprocess: Mapping[str, Any] | None = None,
@@ -48,7 +49,7 @@ def load(
 ) -> Space:
     """A space of text and pictures.
 
-    rest: see `_openclip_names`. device, precision, decode: see `core.runtime.Runtime`.
+    rest: see `_openclip_names`. device, precision, decode, engine: see `core.runtime.Runtime`.
     offline: only what is in the cache already. revision: a branch, tag or commit of the weights' repository, in place
     of the card's or the newest.
     preprocess, like, quick_gelu: what a checkpoint that is no tag does not say itself. preprocess is {"mean", "std",
@@ -56,7 +57,7 @@ def load(
     trained_into: the space it can be joined with; by default its own name, and none for a file or folder.
     Raises UnknownModel with close matches, CheckpointError, DownloadError, InvalidInput, MissingExtra.
     """
-    runtime = Runtime(device, precision, decode)
+    runtime = Runtime(device, precision, decode, engine)
     _need_open_clip(f"'openclip/{rest}'")
     from multimodal.encoders import _openclip_names as names
     from multimodal.encoders._openclip_checkpoint import Said, resolve
@@ -109,6 +110,7 @@ def _need_open_clip(what: str) -> None:
 class _OpenClip(Encoder):
     """One tower of a model, and where it runs."""
 
+    engines = ("torch", "openvino")
     net: Any  # one of open_clip's towers, see _openclip_nets
 
     def __init__(self, config: Mapping[str, Any], runtime: Runtime) -> None:
@@ -163,9 +165,12 @@ class OpenClipText(_OpenClip):
         return {"tokens": tokens, "lengths": lengths(self.net, tokens)}
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        from multimodal.encoders._openclip_nets import encode_texts
+        from multimodal.encoders._openclip_nets import encode_text, grouped
 
-        return encode_texts(self.net, batch["tokens"], batch["lengths"]).float()
+        def run(tokens: Tensor) -> Tensor:
+            return self.through(encode_text, {"tokens": tokens.to(self.runtime.torch_device)})
+
+        return grouped(run, batch["tokens"], batch["lengths"]).float()
 
 
 class OpenClipImage(_OpenClip):
@@ -202,4 +207,10 @@ class OpenClipImage(_OpenClip):
         }
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        return self.net(batch["pixels"].to(self.runtime.torch_device, self.cast)).float()
+        pixels = batch["pixels"].to(self.runtime.torch_device, self.cast)
+        return self.through(_seen, {"pixels": pixels}).float()
+
+
+def _seen(net: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+    found: Tensor = net(inputs["pixels"])
+    return found

@@ -88,6 +88,7 @@ def info(
     device: options.Device = options.DEFAULT.device,
     precision: options.Precision = options.DEFAULT.precision,
     decode: options.Decode = options.DEFAULT.decode,
+    engine: options.Engine = options.DEFAULT.engine,
     offline: options.Offline = False,
     json: console.AsJson = False,
 ) -> None:
@@ -107,7 +108,7 @@ def info(
         from multimodal.core.catalog import load
 
         with console.working(f"loading {what}", quiet=json):
-            facts = space_facts(load(what, **options.asked(device, precision, decode, offline)))
+            facts = space_facts(load(what, **options.asked(device, precision, decode, offline, engine)))
     if json:
         console.print_json(facts)
         return

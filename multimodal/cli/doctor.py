@@ -23,6 +23,7 @@ def doctor(
     device: options.Device = options.DEFAULT.device,
     precision: options.Precision = options.DEFAULT.precision,
     decode: options.Decode = options.DEFAULT.decode,
+    engine: options.Engine = options.DEFAULT.engine,
     offline: options.Offline = False,
     json: console.AsJson = False,
 ) -> None:
@@ -39,7 +40,7 @@ def doctor(
     if name is None:
         _installation(json)
     else:
-        _model(name, options.asked(device, precision, decode, offline), json)
+        _model(name, options.asked(device, precision, decode, offline, engine), json)
 
 
 def _installation(json: bool) -> None:

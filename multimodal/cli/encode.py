@@ -53,6 +53,7 @@ def classify(
     device: options.Device = options.DEFAULT.device,
     precision: options.Precision = options.DEFAULT.precision,
     decode: options.Decode = options.DEFAULT.decode,
+    engine: options.Engine = options.DEFAULT.engine,
     offline: options.Offline = False,
     json: console.AsJson = False,
 ) -> None:
@@ -70,7 +71,7 @@ def classify(
     names = [label.strip() for label in labels.split(",") if label.strip()]
     inputs = _inputs(files, text)
     with console.working(f"loading {space}", quiet=json):
-        loaded = load(space, **options.asked(device, precision, decode, offline))
+        loaded = load(space, **options.asked(device, precision, decode, offline, engine))
         judge = pipeline("zero-shot-classification", model=loaded)
     how: dict[str, Any] = {"labels": names, "multi_label": multi_label}
     if template:
@@ -96,6 +97,7 @@ def embed(
     device: options.Device = options.DEFAULT.device,
     precision: options.Precision = options.DEFAULT.precision,
     decode: options.Decode = options.DEFAULT.decode,
+    engine: options.Engine = options.DEFAULT.engine,
     offline: options.Offline = False,
     json: console.AsJson = False,
 ) -> None:
@@ -116,7 +118,7 @@ def embed(
             f"the folder {output.absolute().parent} does not exist", param_hint="--output"
         )
     with console.working(f"loading {space}", quiet=json):
-        loaded = load(space, **options.asked(device, precision, decode, offline))
+        loaded = load(space, **options.asked(device, precision, decode, offline, engine))
     with console.progress("encoding", len(inputs), quiet=json) as done:
         good, failures = _each(inputs, lambda items: list(loaded.encode(list(items), batch_size=BATCH)), done)
     if output is not None and good:

@@ -96,6 +96,7 @@ def search(
     device: options.Device = options.DEFAULT.device,
     precision: options.Precision = options.DEFAULT.precision,
     decode: options.Decode = options.DEFAULT.decode,
+    engine: options.Engine = options.DEFAULT.engine,
     offline: options.Offline = False,
     json: console.AsJson = False,
 ) -> None:
@@ -124,7 +125,9 @@ def search(
     if query is not None and Path(query).is_file():
         console.note(f"{query!r} is searched as words; for the file give --image, --audio or --video {query}")
     with console.working("opening the index", quiet=json):
-        opened = Index.open(index, _space(index, space, options.asked(device, precision, decode, offline)))
+        opened = Index.open(
+            index, _space(index, space, options.asked(device, precision, decode, offline, engine))
+        )
     began = time.perf_counter()
     with console.working("searching", quiet=json):
         hits = opened.search(

@@ -23,6 +23,7 @@ EXTRAS = {
     "heic": "pillow-heif",
     "av": "av",
     "map": "umap-learn",
+    "openvino": "openvino",
 }
 PACKAGES = ("torch", "torchaudio", "numpy", "pillow", "soundfile", "lancedb", "tokenizers", "safetensors")
 PICTURES = ("jpg", "zlib", "webp", "avif", "libtiff", "jpg_2000")  # as Pillow calls them; zlib is PNG

@@ -93,6 +93,7 @@ def index(
     device: options.Device = options.DEFAULT.device,
     precision: options.Precision = options.DEFAULT.precision,
     decode: options.Decode = options.DEFAULT.decode,
+    engine: options.Engine = options.DEFAULT.engine,
     offline: options.Offline = False,
     json: console.AsJson = False,
 ) -> None:
@@ -112,7 +113,7 @@ def index(
     mode = _mode([name for name, wanted in flags.items() if wanted], paths)
     about, columns = metadata_of(metadata), _columns(column)
     found = _found(paths or [])
-    load = options.asked(device, precision, decode, offline)
+    load = options.asked(device, precision, decode, offline, engine)
     if mode == "--failures":
         _failures(into, json)
         return

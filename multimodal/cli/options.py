@@ -32,13 +32,21 @@ Decode = Annotated[
     runtime.Decode,
     typer.Option("--decode", rich_help_panel=PANEL, help="fast lets JPEGs be decoded smaller."),
 ]
+Engine = Annotated[
+    runtime.Engine,
+    typer.Option(
+        "--engine", rich_help_panel=PANEL, help="openvino is faster on CPUs, for models of hf and openclip."
+    ),
+]
 Offline = Annotated[
     bool, typer.Option("--offline", rich_help_panel=PANEL, help="Take nothing from the network.")
 ]
 
 
-def asked(device: str, precision: str, decode: str, offline: bool) -> dict[str, Any]:
+def asked(
+    device: str, precision: str, decode: str, offline: bool, engine: str = DEFAULT.engine
+) -> dict[str, Any]:
     """What to hand to `load`: what is not the default, so that a family is asked for nothing it need not know."""
-    given = {"device": device, "precision": precision, "decode": decode}
+    given = {"device": device, "precision": precision, "decode": decode, "engine": engine}
     options: dict[str, Any] = {key: value for key, value in given.items() if value != getattr(DEFAULT, key)}
     return options | ({"offline": True} if offline else {})

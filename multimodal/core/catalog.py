@@ -24,7 +24,14 @@ from multimodal.core.space import Space
 from multimodal.core.storage import is_space
 
 FOLDER_PREFIXES = ("./", "../", "/", "~", ".\\", "..\\")
-HOW = {"device", "precision", "decode", "offline", "trust_remote_code"}  # options that are no part of a model
+HOW = {
+    "device",
+    "precision",
+    "decode",
+    "engine",
+    "offline",
+    "trust_remote_code",
+}  # options that are no part of a model
 ACCEPTED = "load takes 'starter', '<family>/<model>', or a folder as './my-space' or a Path"
 
 
@@ -33,9 +40,10 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
 
     "starter" is the model that ships inside. "family/rest" is loaded by `encoders/<family>.py`. A Path,
     or a str that begins like one ("./my-space", "/…", "~/…"), is a folder written by `Space.save_pretrained`. Options
-    go to either: `device="auto"`, `precision="float32"`, `decode="exact"` (see `core.runtime.Runtime`), `offline=True`
-    for nothing from the network, and a family's own. Each call loads anew. The space remembers how to load it again:
-    `address`, `options` and, of what came from a hub, `commits`. Raises UnknownModel with close matches.
+    go to either: `device="auto"`, `precision="float32"`, `decode="exact"`, `engine="torch"` (see
+    `core.runtime.Runtime`), `offline=True` for nothing from the network, and a family's own. Each call loads anew. The
+    space remembers how to load it again: `address`, `options` and, of what came from a hub, `commits`. Raises
+    UnknownModel with close matches.
     """
     if isinstance(name, os.PathLike):
         return _from_folder(os.fspath(name), options)
@@ -50,6 +58,8 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
     takes = inspect.signature(load_it).parameters
     if "offline" not in takes:
         options.pop("offline", None)  # a family that never fetches anything need not know the word
+    if "engine" not in takes and (engine := options.pop("engine", "torch")) != "torch":
+        raise InvalidInput(f"{name!r} runs by torch alone, got engine={engine!r}: leave it out")
     with _hub_record.commits() as commits:
         space: Space = load_it(rest, **options)
     space.commits |= commits
@@ -57,7 +67,9 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
     space.options = _kept(options)
     if "revision" in takes and len(commits) == 1:
         space.options["revision"] = next(iter(commits.values()))
-    told: dict[str, Any] = {key: options[key] for key in ("device", "precision", "decode") if key in options}
+    told: dict[str, Any] = {
+        key: options[key] for key in ("device", "precision", "decode", "engine") if key in options
+    }
     runtime = Runtime(**({"device": "auto"} | told))
     for encoder in space.encoders.values():
         vars(encoder).setdefault("runtime", runtime)  # where the family has not said so itself

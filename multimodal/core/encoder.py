@@ -86,6 +86,12 @@ class Encoder(abc.ABC):
     choice: Choice | None = None
     """What precision="auto" came to; None where another precision was asked for."""
 
+    engines: ClassVar[tuple[str, ...]] = ("torch",)
+    """What may compute for it: "openvino" too, where it runs its net by `through`."""
+
+    rounds: bool | None = None
+    """Whether an engine other than torch rounds products to bfloat16; None for what `runtime.precision` says."""
+
     takes: float | None = None
     """How much it takes in at once without cutting or averaging: seconds of sound, or (about) characters of text. An
     index cuts what is longer into parts. None where that is not known, or has no limit."""
@@ -124,11 +130,12 @@ class Encoder(abc.ABC):
     @property
     def runs(self) -> str:
         """Where and how exactly it runs, in words: "cpu float32"."""
+        by_openvino = self.runtime.engine == "openvino"
         kind = str(self.runtime.cast).removeprefix("torch.")
-        if self.choice is None:
-            return f"{self.runtime.torch_device} {kind}"
-        kind = "bfloat16 matrices" if self.choice.bfloat16 else kind
-        return f"{self.runtime.torch_device} {kind} (auto: {self.choice.why})"
+        if (by_openvino and self.runtime.precision == "bfloat16") or (self.choice and self.choice.bfloat16):
+            kind = "bfloat16 matrices"
+        kind = f"{self.runtime.torch_device} {kind}{' by OpenVINO' * by_openvino}"
+        return kind if self.choice is None else f"{kind} (auto: {self.choice.why})"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -137,6 +144,24 @@ class Encoder(abc.ABC):
         files = {name: hashlib.sha256(content).hexdigest() for name, content in self.files().items()}
         described = self.config() | {"modality": str(self.modality)} | ({"files": files} if files else {})
         return fingerprint_of(described, _as_bfloat16(self.state_dict()))
+
+    @final
+    def through(
+        self,
+        call: Callable[[Any, Mapping[str, torch.Tensor]], torch.Tensor],
+        inputs: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """`call` of `net` and inputs (n, …) by name -> (n, dim), by the engine that was asked for; always the same
+        `call`. Raises EncoderError where that engine cannot."""
+        if self.runtime.engine == "torch":
+            return call(self.net, inputs)
+        from multimodal.core._openvino_net import Program
+
+        rounds = self.runtime.precision == "bfloat16" if self.rounds is None else self.rounds
+        program = vars(self).get("_program")
+        if program is None or program.bfloat16 != rounds:
+            program = vars(self)["_program"] = Program(self.net, call, bfloat16=rounds)
+        return program(inputs)
 
     @final
     def encode(

@@ -11,7 +11,7 @@ the 0.999 that is promised of others, and of things much more alike than a promp
 A model that is normalised by BatchNorm throughout is not tried: what is rounded in one layer is rescaled in none, and
 things that are much alike may be turned far (0.95, measured) where the trial's are not. Encoders of one model that
 share layers are tried and decided together. What came of it is `encoder.choice`, and `space.runs` in words.
-`precision="bfloat16"` asks nothing: it casts a model as a whole.
+`precision="bfloat16"` asks nothing: it casts a model as a whole. OpenVINO rounds products itself, and is tried alike.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def settle(encoders: Iterable[Encoder]) -> None:
     """
     encoders = list(encoders)
     _settle(encoders)
-    on_cpu = [one.net for one in encoders if one.net is not None and one.runtime.torch_device.type == "cpu"]
+    by_torch = [one for one in encoders if one.net is not None and one.runtime.engine == "torch"]
+    on_cpu = [one.net for one in by_torch if one.runtime.torch_device.type == "cpu"]
     if on_cpu:
         from multimodal.core._float32_nets import hasten
 
@@ -85,6 +86,8 @@ def _chosen(group: list[Encoder]) -> Choice:
         return Choice(False, None, known[0])
     if any(is_batch_normed(encoder.net) for encoder in group):
         return Choice(False, None, "BatchNorm rescales nothing that bfloat16 rounds")
+    if group[0].runtime.engine != "torch":
+        return _chosen_by_engine(group)
     try:
         with called(encoder.net for encoder in group) as layers:
             exact = [_tried(encoder) for encoder in group]
@@ -99,6 +102,18 @@ def _chosen(group: list[Encoder]) -> Choice:
         if choice.bfloat16:
             break
         lightened.restore()
+    return choice
+
+
+def _chosen_by_engine(group: list[Encoder]) -> Choice:
+    exact = []
+    for encoder in group:  # one after the other: what is compiled twice is not held twice
+        encoder.rounds = False
+        exact.append(_tried(encoder))
+        encoder.rounds = True
+    choice = _judged(group, exact)
+    for encoder in group:
+        encoder.rounds = choice.bfloat16
     return choice
 
 

@@ -14,7 +14,7 @@ from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModal
 from multimodal.core.head import Head as Head
 from multimodal.core.head import Kind, by_pair
 from multimodal.core.head import Pair as Pair
-from multimodal.core.runtime import Decode, Precision, Runtime
+from multimodal.core.runtime import Decode, Engine, Precision, Runtime
 from multimodal.core.types import Item, Modality, as_item
 from multimodal.core.vectors import unit_rows
 
@@ -220,6 +220,7 @@ class Space:
         device: str = "auto",
         precision: Precision = "float32",
         decode: Decode = "exact",
+        engine: Engine = "torch",
     ) -> Self:
         """The space that `save_pretrained` wrote; the options are those of `core.runtime.Runtime`.
 
@@ -227,7 +228,7 @@ class Space:
         """
         from multimodal.core import storage
 
-        return cls(**storage.read_space(folder, Runtime(device, precision, decode)))
+        return cls(**storage.read_space(folder, Runtime(device, precision, decode, engine)))
 
     def only(self, *modalities: Modality | str) -> Space:
         """The same space with some of its modalities. Raises UnsupportedModality for one it has not."""

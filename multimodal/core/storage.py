@@ -83,17 +83,22 @@ def read_space(folder: str | os.PathLike[str], runtime: Runtime) -> dict[str, An
         encoders = [
             _read_encoder(source, Modality(key), saved, runtime) for key, saved in config["encoders"].items()
         ]
-        settle(encoders)
         heads = {_pair(head["pair"]): Head(**head["head"]) for head in config["heads"]}
         card = None if config["card"] is None else Card.from_dict(config["card"])
-        commits = config.get("commits")
-        return {"encoders": encoders, "head": heads, "name": config["name"], "card": card, "commits": commits}
+        told = {"head": heads, "name": config["name"], "card": card, "commits": config.get("commits")}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, CorruptSpace):
             raise
         raise CorruptSpace(
             f"{source / CONFIG} is not as Space.save_pretrained writes it: {error!r}; save the space again"
         ) from error
+    for one in encoders:
+        if runtime.engine not in one.engines:
+            raise InvalidInput(
+                f"{type(one).__name__} runs by torch alone, got engine={runtime.engine!r}: leave it out"
+            )
+    settle(encoders)
+    return told | {"encoders": encoders}
 
 
 def _describe(space: Space) -> dict[str, Any]:
