@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     Shape = tuple[tuple[str, torch.Size], ...]
 
 TELEMETRY = "openvino_telemetry"
-LEAST = {
-    False: 0.99999,
-    True: 0.98,
-}  # the cosine with what PyTorch gives, in float32 and where bfloat16 rounds
+# The cosine with what PyTorch gives: in float32, and where bfloat16 rounds
+LEAST_EXACT, LEAST_ROUNDED = 0.99999, 0.98
 
 
 class Program:
@@ -46,6 +44,7 @@ class Program:
 
     def __init__(self, net: nn.Module, call: Call, *, bfloat16: bool) -> None:
         self.net, self.call, self.bfloat16 = net, call, bfloat16
+        self._least = LEAST_ROUNDED if bfloat16 else LEAST_EXACT
         self._compiled: Any = None
         self._holds: dict[Shape, bool] = {}  # by the shape of an item
         self._failed: EncoderError | None = None
@@ -64,7 +63,7 @@ class Program:
                 self._holds[shape] = True
             elif shape not in self._holds:
                 with contextlib.suppress(Exception):  # such as an axis that it fixed
-                    self._holds[shape] = self._likeness(inputs) >= LEAST[self.bfloat16]
+                    self._holds[shape] = self._likeness(inputs) >= self._least
             if not self._holds.setdefault(shape, False):
                 return self.call(self.net, inputs)
             return self._run(inputs)
@@ -84,10 +83,10 @@ class Program:
                 f"OpenVINO cannot run {name} ({lines[0]}); leave out engine='openvino'"
             )
             raise self._failed from error
-        if likeness < LEAST[self.bfloat16]:
+        if likeness < self._least:
             self._failed = EncoderError(
                 f"OpenVINO gives other vectors than PyTorch for {name} (cosine {likeness:.5f}, expected at least "
-                f"{LEAST[self.bfloat16]}); leave out engine='openvino'"
+                f"{self._least}); leave out engine='openvino'"
             )
             raise self._failed
 
