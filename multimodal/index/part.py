@@ -58,18 +58,14 @@ class Part:
         return len(self.numbers)
 
     @classmethod
-    def small(cls, batches: Iterable[Batch], dim: int) -> Part:
-        """In memory, without sketches."""
-        return Part.empty(dim).with_more(batches)
-
-    @classmethod
     def empty(cls, dim: int) -> Part:
+        """Small: in memory and without sketches."""
         import numpy as np
 
         return cls(np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty((0, dim), np.float32), Records([]))
 
     def with_more(self, batches: Iterable[Batch]) -> Part:
-        """A small part and some rows after it."""
+        """A small part with some rows after its own."""
         import numpy as np
 
         more = list(batches)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from multimodal.core.errors import InvalidInput
 from multimodal.index import calibrated, rank
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-T = TypeVar("T")
 # n rows -> so many nearest ones of each query, and how each reads its cosines
 Near = Callable[[int], tuple[list[Answer], Sequence["Ways | None"]]]
 FUSED = 128  # and at least twice the places asked for
@@ -103,41 +102,32 @@ class Searcher:
 
     def by_vector(self, vectors: NDArray[np.float32], kinds: Sequence[Kinds], wanted: Wanted) -> list[Hits]:
         """The hits of each of the unit queries (m, dim), of these kinds."""
-
-        def search(view: View) -> list[Hits]:
-            near = self._near(view, vectors, kinds, wanted)
-            return _paged(lambda n: near(n)[0], wanted, _note(view, wanted))
-
-        return search(self.view())
+        view = self.view()
+        near = self._near(view, vectors, kinds, wanted)
+        return _paged(lambda n: near(n)[0], wanted, _note(view, wanted))
 
     def by_words(self, texts: Sequence[str], wanted: Wanted) -> list[Hits]:
         """The hits of each of some texts."""
-
-        def search(view: View) -> list[Hits]:
-            return _paged(lambda n: [(view.with_words(one, n, wanted.only), "text") for one in texts], wanted)
-
-        return search(self.view())
+        view = self.view()
+        return _paged(lambda n: [(view.with_words(one, n, wanted.only), "text") for one in texts], wanted)
 
     def by_both(
         self, vectors: NDArray[np.float32], kinds: Sequence[Kinds], texts: Sequence[str], wanted: Wanted
     ) -> list[Hits]:
         """The hits of each query and the text that goes with it."""
+        view = self.view()
+        near = self._near(view, vectors, kinds, wanted)
 
-        def search(view: View) -> list[Hits]:
-            near = self._near(view, vectors, kinds, wanted)
+        def find(n: int) -> list[Answer]:
+            depth = max(FUSED, 2 * n)
+            answers, ways = near(depth)
+            found = []
+            for vector, text, (close, _), way in zip(vectors, texts, answers, ways, strict=True):
+                both = rank.fused(close, view.with_words(text, depth, wanted.only), vector)
+                found.append((both if way is None else way.told(both), "hybrid"))
+            return found
 
-            def find(n: int) -> list[Answer]:
-                depth = max(FUSED, 2 * n)
-                answers, ways = near(depth)
-                found = []
-                for vector, text, (close, _), way in zip(vectors, texts, answers, ways, strict=True):
-                    both = rank.fused(close, view.with_words(text, depth, wanted.only), vector)
-                    found.append((both if way is None else way.told(both), "hybrid"))
-                return found
-
-            return _paged(find, wanted, _note(view, wanted))
-
-        return search(self.view())
+        return _paged(find, wanted, _note(view, wanted))
 
     def _near(self, view: View, vectors: NDArray[np.float32], kinds: Sequence[Kinds], wanted: Wanted) -> Near:
         if wanted.calibrated and calibrated.too_small(view, wanted.only) is None:

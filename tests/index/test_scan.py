@@ -138,7 +138,7 @@ def test_the_scores_of_a_part_are_cosines_wherever_its_rows_stand() -> None:
     vectors = clusters(5000, DIM)
     queries = clusters(3, DIM, seed=1)
     part, _ = sketched(vectors)
-    small = Part.small(batches(vectors), DIM)
+    small = Part.empty(DIM).with_more(batches(vectors))
     places = np.array([4999, 0, 17])
     assert part.scores(queries) == pytest.approx(vectors @ queries.T, abs=1e-6)
     for one in (part, small):
@@ -173,7 +173,7 @@ def test_an_exact_scan_leaves_out_no_row_that_may_be_among_the_k_nearest(
     if repeated:
         vectors[1000:2000] = vectors[5]
     part, basis = sketched(vectors[:2500])
-    tail = Part.small([some(2500, vectors[2500:])], DIM)
+    tail = Part.empty(DIM).with_more([some(2500, vectors[2500:])])
     mask = np.random.default_rng(seed).random(3000) < kept
     queries = np.concatenate([clusters(2, DIM, seed + 1), vectors[5:6]])
     pools = [Pool(part, mask[:2500]), Pool(tail, mask[2500:])]
@@ -252,6 +252,6 @@ def test_many_queries_at_once_are_answered_as_each_alone(monkeypatch: pytest.Mon
 
 
 def test_nothing_to_search_in_finds_nothing() -> None:
-    empty = Part.small([], DIM)
+    empty = Part.empty(DIM)
     near = next(nearest([Pool(empty)], None, clusters(1, DIM), 5))
     assert len(near.numbers) == len(near.scores) == 0
