@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import _data
-from benchmarks._contest import Contest
-from benchmarks._models import CLIP_SIZES, CONTEXT, clip_folders
-from benchmarks._peers import indexed, open_clip_model, saved, txtai_embeddings
-from benchmarks._worker import Work
+from benchmarks.harness import data
+from benchmarks.harness.benchmark import Contest
+from benchmarks.harness.models import CLIP_SIZES, CONTEXT, clip_folders
+from benchmarks.harness.peers import indexed, open_clip_model, saved, txtai_embeddings
+from benchmarks.harness.worker import Work
 from benchmarks.images import BATCH, size_of
 
 
@@ -103,7 +103,7 @@ def gflop(folder: Path, small: bool) -> float:
 
 def inputs(folder: Path, n: int, small: bool) -> Sequence[str]:
     clip_folders(folder, "tiny" if small else "ViT-B/32")
-    return _data.captions(n)
+    return data.captions(n)
 
 
 CONTEST = Contest(

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import _machine
-from benchmarks._contest import arguments, keep
-from benchmarks._models import CLIP_SIZES, clip_folders
-from benchmarks._report import draw_bars, machine_line
+from benchmarks.harness import machine
+from benchmarks.harness.benchmark import arguments, keep
+from benchmarks.harness.models import CLIP_SIZES, clip_folders
+from benchmarks.harness.report import draw_bars, machine_line
 
 PRECISIONS = ("float32", "bfloat16")
 WARM = 3
@@ -58,7 +58,7 @@ def measured(space: Any, device: str, batch: int, times: int) -> dict[str, float
             torch.accelerator.synchronize(place)
 
     return {
-        "gflop each": _machine.flops(lambda: encoder.forward(one)) / 1e9,
+        "gflop each": machine.flops(lambda: encoder.forward(one)) / 1e9,
         "model": batch / median_s(forward, times),
         "whole": batch / median_s(lambda: encoder.encode(pictures, batch_size=batch), times),
     }
@@ -90,13 +90,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "--batch", type=int, help="pictures at once (default: 256 on an accelerator, 16 on a CPU)"
     )
     asked = parser.parse_args(argv)
-    from multimodal.core.runtime import Runtime
+    from multimodal.core.backends.runtime import Runtime
 
     device = str(Runtime(device=asked.device).torch_device)
     batch = asked.batch or (4 if asked.small else 16 if device == "cpu" else 256)
     sizes = ["tiny"] if asked.small else [size for size in CLIP_SIZES if size != "tiny"]
     times = 2 if asked.small else asked.rounds
-    peaks = _machine.gemm_gflops(device, side=512 if asked.small else 2048 if device == "cpu" else 8192)
+    peaks = machine.gemm_gflops(device, side=512 if asked.small else 2048 if device == "cpu" else 8192)
     table: dict[str, dict[str, float]] = {}
     for precision in PRECISIONS:
         for name, load in spaces(asked.data / "device", sizes, device, precision).items():
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             rates["share of peak"] = rates["model"] * rates["gflop each"] / peaks[precision]
             table[f"{name}, {precision}"] = rates
     found = {"benchmark": "device", "device": device, "device name": name_of(device), "batch": batch,
-             "gemm gflop/s": peaks, "hardware": _machine.hardware(), "versions": _machine.versions(),
+             "gemm gflop/s": peaks, "hardware": machine.hardware(), "versions": machine.versions(),
              "summary": table}  # fmt: skip
     title = f"device-{device.replace(':', '-')}{'-small' * asked.small}"
     keep(found, asked.results, title)

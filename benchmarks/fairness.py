@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._fairness_figures import OURS, WAYS, calibration_error, ndcg, perfect, scored, top_ten
-from multimodal.index.calibration import probability
+from benchmarks.harness.fairness_figures import OURS, WAYS, calibration_error, ndcg, perfect, scored, top_ten
+from multimodal.index.search.score_calibration import probability
 from recipes.bridge import spaces
-from recipes.starter.mixed import FITTED, JUDGES, KINDS, Gallery, World, gather
+from recipes.starter.figures.galleries import FITTED, JUDGES, KINDS, Gallery, World, gather
 
 RESULTS = Path("benchmarks/results")
 ABSENT = 200

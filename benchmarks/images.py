@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._contest import Contest
-from benchmarks._data import photos
-from benchmarks._models import CLIP_SIZES, clip_folders
-from benchmarks._peers import indexed, open_clip_model, saved, txtai_embeddings
-from benchmarks._worker import Work
+from benchmarks.harness.benchmark import Contest
+from benchmarks.harness.data import photos
+from benchmarks.harness.models import CLIP_SIZES, clip_folders
+from benchmarks.harness.peers import indexed, open_clip_model, saved, txtai_embeddings
+from benchmarks.harness.worker import Work
 
 BATCH = 32
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import _machine
-from benchmarks._contest import arguments, keep
-from benchmarks._data import many_small_files
-from benchmarks._report import draw_bars, machine_line
-from benchmarks._rounds import Contender
-from benchmarks._worker import Work
+from benchmarks.harness import machine
+from benchmarks.harness.benchmark import arguments, keep
+from benchmarks.harness.data import many_small_files
+from benchmarks.harness.report import draw_bars, machine_line
+from benchmarks.harness.rounds import Contender
+from benchmarks.harness.worker import Work
 
 SIZES = (1000, 5000, 20_000)
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             "seconds": took.seconds,
         }
     slope = float(np.polyfit(list(table), [one["peak_mb"] for one in table.values()], 1)[0])
-    found = {"benchmark": "memory", "hardware": _machine.hardware(), "versions": _machine.versions(), "cores": 1,
+    found = {"benchmark": "memory", "hardware": machine.hardware(), "versions": machine.versions(), "cores": 1,
              "summary": table, "kB a file": 1000 * slope}  # fmt: skip
     title = f"memory{'-small' * asked.small}"
     keep(found, asked.results, title)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks import _machine
-from benchmarks._contest import arguments, keep
-from benchmarks._data import clustered, of_starter
-from benchmarks._report import draw_bars, machine_line
-from benchmarks._rounds import Contender, Round, parted, summary
-from benchmarks._worker import Work
+from benchmarks.harness import machine
+from benchmarks.harness.benchmark import arguments, keep
+from benchmarks.harness.data import clustered, of_starter
+from benchmarks.harness.report import draw_bars, machine_line
+from benchmarks.harness.rounds import Contender, Round, parted, summary
+from benchmarks.harness.worker import Work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -139,9 +139,9 @@ def ours(*, exact: bool) -> Callable[[Path], Work]:
 
 def filled(where: Path, rows: NDArray[np.float32]) -> Index:
     """An index of given vectors, written as a job writes what it has encoded, in larger chunks."""
-    from benchmarks._given import given_space
+    from benchmarks.harness.vector_space import given_space
     from multimodal.index.index import Index
-    from multimodal.index.table import Origin, Row
+    from multimodal.index.storage.schema import Origin, Row
 
     index = Index.create(where, given_space(rows.shape[1]))
     for start in range(0, len(rows), WRITTEN_AT_ONCE):
@@ -255,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
                 name for name in asked.only if size <= GRAPH_UP_TO or name not in ("usearch, graph", "txtai")
             ]
             found = {"benchmark": "search", "vectors": kind, "n": size, "k": K, "queries": n_queries, "cores": 1,
-                     "rates by": "core_s", "hardware": _machine.hardware(), "versions": _machine.versions(),
+                     "rates by": "core_s", "hardware": machine.hardware(), "versions": machine.versions(),
                      **measured(base, queries, 2 if asked.small else asked.rounds, only)}  # fmt: skip
             title = f"search-{kind}-{size}{'-small' * asked.small}"
             keep(found, asked.results, title)

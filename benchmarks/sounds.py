@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._contest import Contest
-from benchmarks._data import CLIP_HZ, clips
-from benchmarks._models import clap_folder
-from benchmarks._peers import indexed, saved
-from benchmarks._worker import Work
+from benchmarks.harness.benchmark import Contest
+from benchmarks.harness.data import CLIP_HZ, clips
+from benchmarks.harness.models import clap_folder
+from benchmarks.harness.peers import indexed, saved
+from benchmarks.harness.worker import Work
 
 BATCH = 8
 LABELS = ["a dog", "a bell", "rain"]
@@ -104,7 +104,7 @@ def gflop(folder: Path, small: bool) -> float:
     import torch
     from transformers import ClapModel
 
-    from benchmarks._machine import flops
+    from benchmarks.harness.machine import flops
 
     model = ClapModel.from_pretrained(clap_folder(folder, "tiny" if small else "clap-htsat-unfused")).eval()
     mel = torch.zeros(1, 1, 1001, 64)

@@ -13,13 +13,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from benchmarks import _machine
-from benchmarks._contest import arguments, keep
-from benchmarks._report import draw_bars, machine_line
-from benchmarks._rounds import turns
+from benchmarks.harness import machine
+from benchmarks.harness.benchmark import arguments, keep
+from benchmarks.harness.report import draw_bars, machine_line
+from benchmarks.harness.rounds import turns
 
 MISSING = 3
-PIN = "from benchmarks._worker import pin; pin(1); "
+PIN = "from benchmarks.harness.worker import pin; pin(1); "
 # Ends with MISSING where the package is not installed
 WRAPPED = "import sys\ntry:\n    {}\nexcept ModuleNotFoundError:\n    sys.exit(3)"
 STARTS = {
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
                 this[name] = took
         rounds.append(this)
     table = {name: figures(rounds, name) for name in names if name not in left_out}
-    found = {"benchmark": "startup", "hardware": _machine.hardware(), "versions": _machine.versions(), "cores": 1,
+    found = {"benchmark": "startup", "hardware": machine.hardware(), "versions": machine.versions(), "cores": 1,
              "left out": left_out, "summary": table,
              "rounds": [{name: one._asdict() for name, one in each.items()} for each in rounds]}  # fmt: skip
     title = f"startup{'-small' * asked.small}"

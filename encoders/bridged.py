@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder, Saved
 from multimodal.core.errors import SpaceMismatch, UnknownModel
-from multimodal.core.runtime import Runtime
-from multimodal.core.types import Item
+from multimodal.core.items import Item
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ def load(rest: str = "", **options: object) -> NoReturn:
 
 def from_config(saved: Saved, runtime: Runtime) -> Encoder:
     """The encoder inside is rebuilt by its own family, the projector beside it from its weights."""
-    from multimodal.core import storage
+    from multimodal.core import serialization
     from multimodal.core.projector import Projector
 
     parts: dict[str, dict[str, torch.Tensor]] = {INNER: {}, PROJECTOR: {}}
@@ -46,7 +46,7 @@ def from_config(saved: Saved, runtime: Runtime) -> Encoder:
     config = saved.config
     projector = Projector.from_saved(config["projector"], parts[PROJECTOR])
     within = Saved(saved.modality, config["encoder"]["config"], parts[INNER], saved.files)
-    inner = storage.rebuild(config["encoder"]["family"], within, runtime)
+    inner = serialization.rebuild(config["encoder"]["family"], within, runtime)
     return BridgedEncoder(inner, projector)
 
 

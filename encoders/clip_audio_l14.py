@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from multimodal.core import catalog
+from multimodal.core.backends.runtime import Decode, Precision
 from multimodal.core.card import Card
 from multimodal.core.errors import UnknownModel
-from multimodal.core.runtime import Decode, Precision
+from multimodal.core.items import Modality
 from multimodal.core.space import Space
-from multimodal.core.types import Modality
 
 EYES, EARS = "openclip/ViT-L-14:datacomp_xl_s13b_b90k", "languagebind/audio-ft"
 CARDS = (

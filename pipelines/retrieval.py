@@ -10,7 +10,7 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.pipeline import Pipeline
 from multimodal.core.space import Space
 from multimodal.index import Hits, Index
-from multimodal.index.ask import Mode
+from multimodal.index.search.request import Mode
 
 
 class RetrievalPipeline(Pipeline):

@@ -40,7 +40,7 @@ TOP_LEVEL = {
     *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "pyproject.toml"),
     *(".ci", ".git", ".gitattributes", ".github", ".gitignore", ".pre-commit-config.yaml"),
 }
-MAX_LINES = 350
+MAX_LINES = 500
 
 # What `import multimodal` must leave alone: each costs tens of milliseconds to seconds.
 HEAVY = {
@@ -271,9 +271,9 @@ def test_a_name_that_is_not_public_is_refused() -> None:
 CLEAN = {
     "multimodal/__init__.py": "import lazy_loader\n",
     "multimodal/__main__.py": "from multimodal.cli.main import main\n",
-    "multimodal/core/space.py": "from multimodal.core.types import Text\nfrom multimodal.core import types\n",
-    "multimodal/index/store.py": "import lancedb\nfrom multimodal.core import errors\n",
-    "multimodal/cli/main.py": "import multimodal\nimport multimodal.index.store\nfrom multimodal import load\n",
+    "multimodal/core/space.py": "from multimodal.core.items import Text\nfrom multimodal.core import types\n",
+    "multimodal/index/storage/table.py": "import lancedb\nfrom multimodal.core import errors\n",
+    "multimodal/cli/main.py": "import multimodal\nimport multimodal.index.storage.table\nfrom multimodal import load\n",
     "encoders/__init__.py": "",
     "encoders/alpha.py": "from multimodal.core.encoder import Encoder\nfrom multimodal.encoders import _alpha_nets\n",
     "encoders/_alpha_nets.py": "from multimodal.encoders._alpha_words import x\n",
@@ -301,9 +301,9 @@ BROKEN = [
         "imports 'recipes', which is not installed",
     ),
     ("multimodal/core/space.py", "from . import types", "relative import"),
-    ("multimodal/index/store.py", "import multimodal.adapt", "imports 'adapt' from room 'index'"),
+    ("multimodal/index/storage/table.py", "import multimodal.adapt", "imports 'adapt' from room 'index'"),
     (
-        "multimodal/index/store.py",
+        "multimodal/index/storage/table.py",
         "import multimodal.pipelines.tell",
         "imports 'pipelines' from room 'index'",
     ),
@@ -365,7 +365,7 @@ def test_a_long_module_is_found(tree: Path, name: str) -> None:
     write(tree / name, "x = 1\n" * MAX_LINES)
     assert too_long(tree) == []
     write(tree / name, "x = 1\n" * (MAX_LINES + 1))
-    assert too_long(tree) == [f"{name}: 351 lines, at most 350"]
+    assert too_long(tree) == [f"{name}: 501 lines, at most 500"]
 
 
 def test_a_stranger_at_the_top_is_found_and_what_git_ignores_is_not(tree: Path) -> None:

@@ -13,7 +13,7 @@ kept.py       the folder of a bridge: unfinished, finished, or something else
 report.py     Bridge, BridgeReport, recall
 """
 
-from multimodal.adapt.bridging import bridge
-from multimodal.adapt.report import Bridge, BridgeReport, PoorBridge
+from multimodal.adapt.bridging.api import bridge
+from multimodal.adapt.bridging.report import Bridge, BridgeReport, PoorBridge
 
 __all__ = ["Bridge", "BridgeReport", "PoorBridge", "bridge"]

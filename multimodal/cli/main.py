@@ -7,19 +7,19 @@ from typing import Annotated
 import typer
 
 from multimodal import __version__
-from multimodal.cli.about import info, models
-from multimodal.cli.bridge import bridge
-from multimodal.cli.caption import caption
 from multimodal.cli.console import Commands
-from multimodal.cli.demo import demo
-from multimodal.cli.doctor import doctor
-from multimodal.cli.encode import classify, embed
-from multimodal.cli.find import search
-from multimodal.cli.generate import generate
-from multimodal.cli.indexing import index
-from multimodal.cli.map import map as draw_map
-from multimodal.cli.optimize import optimize
-from multimodal.cli.transcribe import transcribe
+from multimodal.cli.demo.demo import demo
+from multimodal.cli.indexes.index import index
+from multimodal.cli.indexes.map import map as draw_map
+from multimodal.cli.indexes.optimize import optimize
+from multimodal.cli.indexes.search import search
+from multimodal.cli.models.bridge import bridge
+from multimodal.cli.models.doctor import doctor
+from multimodal.cli.models.info import info, models
+from multimodal.cli.tasks.caption import caption
+from multimodal.cli.tasks.encode import classify, embed
+from multimodal.cli.tasks.generate import generate
+from multimodal.cli.tasks.transcribe import transcribe
 
 app = typer.Typer(
     name="multimodal",

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from multimodal.core import runtime
+from multimodal.core.backends import runtime
 
 PANEL = "How the model runs"
 DEFAULT = runtime.Runtime(device="auto")

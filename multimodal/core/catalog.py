@@ -14,14 +14,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from multimodal.core import _hub_record
+from multimodal.core.backends.precision import settle
+from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import ENCODERS_PACKAGE
 from multimodal.core.errors import InvalidInput, UnknownModel
-from multimodal.core.precision import settle
-from multimodal.core.runtime import Runtime
+from multimodal.core.hub import revisions
+from multimodal.core.serialization import is_space
 from multimodal.core.space import Space
-from multimodal.core.storage import is_space
 
 FOLDER_PREFIXES = ("./", "../", "/", "~", ".\\", "..\\")
 HOW = {
@@ -60,7 +60,7 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
         options.pop("offline", None)  # a family that never fetches anything need not know the word
     if "engine" not in takes and (engine := options.pop("engine", "torch")) != "torch":
         raise InvalidInput(f"{name!r} runs by torch alone, got engine={engine!r}: leave it out")
-    with _hub_record.commits() as commits:
+    with revisions.commits() as commits:
         space: Space = load_it(rest, **options)
     space.commits |= commits
     space.address = space.address or _anywhere(family, rest)

@@ -35,10 +35,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
+from multimodal.core.backends.precision import Choice
+from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import EncoderError, InvalidInput, UnsupportedModality
-from multimodal.core.precision import Choice
-from multimodal.core.runtime import Runtime
-from multimodal.core.types import Audio, Image, Item, Modality, Text, Video
+from multimodal.core.items import Audio, Image, Item, Modality, Text, Video
 from multimodal.core.vectors import row_list
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ class Encoder(abc.ABC):
     index cuts what is longer into parts. None where that is not known, or has no limit."""
 
     def __init_subclass__(cls) -> None:
-        package, _, name = cls.__module__.rpartition(".")
-        if package == ENCODERS_PACKAGE and "family" not in cls.__dict__:
-            cls.family = name
+        """The family is the module or package below `multimodal.encoders` that defines the class."""
+        if cls.__module__.startswith(f"{ENCODERS_PACKAGE}.") and "family" not in cls.__dict__:
+            cls.family = cls.__module__.removeprefix(f"{ENCODERS_PACKAGE}.").partition(".")[0]
 
     @abc.abstractmethod
     def prepare(self, items: Sequence[Item]) -> Batch:
@@ -155,7 +155,7 @@ class Encoder(abc.ABC):
         `call`. Raises EncoderError where that engine cannot."""
         if self.runtime.engine == "torch":
             return call(self.net, inputs)
-        from multimodal.core._openvino_net import Program
+        from multimodal.core.backends.openvino import Program
 
         rounds = self.runtime.precision == "bfloat16" if self.rounds is None else self.rounds
         program = vars(self).get("_program")

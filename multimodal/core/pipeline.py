@@ -71,8 +71,9 @@ def _pipelines() -> dict[str, type[Pipeline]]:
     package = importlib.import_module(PIPELINES_PACKAGE)
     found: dict[str, type[Pipeline]] = {}
     for module in pkgutil.iter_modules(package.__path__, f"{PIPELINES_PACKAGE}."):
-        for value in vars(importlib.import_module(module.name)).values():
-            if isinstance(value, type) and issubclass(value, Pipeline) and value.__module__ == module.name:
+        name = f"{module.name}.pipeline" if module.ispkg else module.name
+        for value in vars(importlib.import_module(name)).values():
+            if isinstance(value, type) and issubclass(value, Pipeline) and value.__module__ == name:
                 task = value.__dict__.get("task")
                 if task is not None:
                     found[task] = value

@@ -8,21 +8,21 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from multimodal.core.backends.runtime import Decode, Engine, Precision, Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
-from multimodal.core.head import Head as Head
-from multimodal.core.head import Kind, by_pair
-from multimodal.core.head import Pair as Pair
-from multimodal.core.runtime import Decode, Engine, Precision, Runtime
-from multimodal.core.types import Item, Modality, as_item
+from multimodal.core.items import Item, Modality, as_item
+from multimodal.core.logit_scale import Head as Head
+from multimodal.core.logit_scale import Kind, by_pair
+from multimodal.core.logit_scale import Pair as Pair
 from multimodal.core.vectors import unit_rows
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from multimodal.core.check import Check
+    from multimodal.core.self_test import Check
 
 
 class Space:
@@ -198,9 +198,9 @@ class Space:
     def check(self) -> Check:
         """A self-test with things drawn for it: is each encoder steady, blind to its batch, and awake? Takes some 24
         passes of one item for each modality. What it finds is in the result; nothing is raised."""
-        from multimodal.core import check
+        from multimodal.core import self_test
 
-        return check.check_space(self)
+        return self_test.check_space(self)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes config.json and one safetensors file per encoder, all or nothing.
@@ -208,9 +208,9 @@ class Space:
         A space already saved there is replaced. Raises InvalidInput if something else is there, or if an encoder
         comes from outside `encoders/`, so that no family could rebuild it.
         """
-        from multimodal.core import storage
+        from multimodal.core import serialization
 
-        storage.save_space(self, folder)
+        serialization.save_space(self, folder)
 
     @classmethod
     def from_pretrained(
@@ -226,9 +226,9 @@ class Space:
 
         Raises UnknownModel if there is none, CorruptSpace if damaged, InvalidInput for an unknown option.
         """
-        from multimodal.core import storage
+        from multimodal.core import serialization
 
-        return cls(**storage.read_space(folder, Runtime(device, precision, decode, engine)))
+        return cls(**serialization.read_space(folder, Runtime(device, precision, decode, engine)))
 
     def only(self, *modalities: Modality | str) -> Space:
         """The same space with some of its modalities. Raises UnsupportedModality for one it has not."""

@@ -16,7 +16,7 @@ store.py    LanceDB, and the only module that knows it; table.py: its columns
 """
 
 from multimodal.index.index import Index
+from multimodal.index.ingest.sources.folders import files_in
 from multimodal.index.results import AddReport, Estimate, Failure, Hit, Hits, Progress
-from multimodal.index.walk import files_in
 
 __all__ = ["AddReport", "Estimate", "Failure", "Hit", "Hits", "Index", "Progress", "files_in"]

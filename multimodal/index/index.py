@@ -8,24 +8,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
+from multimodal.core.items import Item
 from multimodal.core.pipeline import as_space
 from multimodal.core.space import Space
-from multimodal.core.types import Item
-from multimodal.index import build
-from multimodal.index import estimate as estimating
-from multimodal.index import sync as syncing
-from multimodal.index.ask import Mode, ask
-from multimodal.index.build import How
-from multimodal.index.filters import condition
-from multimodal.index.ledger import Ledger
-from multimodal.index.lock import writing
+from multimodal.index.ingest import estimate as estimating
+from multimodal.index.ingest import jobs
+from multimodal.index.ingest import sync as syncing
+from multimodal.index.ingest.jobs import How
+from multimodal.index.ingest.sources.resolve import check_ids
 from multimodal.index.opening import folder_of, load_again, own_part
-from multimodal.index.query import Query
 from multimodal.index.results import AddReport, Estimate, Failure, Hits, Progress
-from multimodal.index.search import Searcher
-from multimodal.index.sources import check_ids
-from multimodal.index.store import Store, is_store
-from multimodal.index.table import About
+from multimodal.index.search.query import Query
+from multimodal.index.search.request import Mode, ask
+from multimodal.index.search.searcher import Searcher
+from multimodal.index.storage.failures import Ledger
+from multimodal.index.storage.filters import condition
+from multimodal.index.storage.lock import writing
+from multimodal.index.storage.schema import About
+from multimodal.index.storage.table import Store, is_store
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -140,7 +140,7 @@ class Index:
         IndexBusy if the wait is over, IndexStateError if the index cannot be written; what was written before is kept.
         """
         how = How(dedupe, batch_size, threads, wait, progress)
-        report = build.add(self._store, self._own, source, how, ids=ids, metadata=metadata, columns=columns)
+        report = jobs.add(self._store, self._own, source, how, ids=ids, metadata=metadata, columns=columns)
         self._searcher.prepare()
         return report
 
@@ -207,7 +207,7 @@ class Index:
         """Tries again everything that is in `failures`, with the ids and metadata it was given with, and nothing else.
         Options and errors as in `add`."""
         how = How(False, batch_size, threads, wait, progress)
-        report = build.retry_failed(self._store, self._own, how)
+        report = jobs.retry_failed(self._store, self._own, how)
         self._searcher.prepare()
         return report
 
@@ -267,7 +267,8 @@ class Index:
         hit.score is the cosine. Over several modalities hits are ordered by hit.probability, since cosines of one do
         not compare with those of another; within one, the order is that of cosine. calibrated=False: by cosine alone.
         min_probability: only hits as probable as that, so perhaps none (starter: 0.87). With fewer than 10 rows
-        of a modality hits are ordered by cosine, and `hits.note` says so. multimodal/index/calibration.py tells how far
+        of a modality hits are ordered by cosine, and `hits.note` says so.
+        multimodal/index/search/score_calibration.py tells how far
         to trust these.
 
         Below some 20,000 items every vector is compared. Above, candidates are chosen by sketches of the vectors, and

@@ -9,7 +9,7 @@ from pathlib import Path
 from multimodal.core.catalog import load
 from multimodal.core.errors import IndexStateError, InvalidInput, UnknownModel
 from multimodal.core.space import Space
-from multimodal.index.store import Store
+from multimodal.index.storage.table import Store
 
 FINGERPRINT_SHOWN = 12
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from multimodal.core.types import Modality
+from multimodal.core.items import Modality
 
 SNIPPET_CHARS = 120
 
@@ -24,7 +24,8 @@ class Hit:
     uri: the absolute path of a file, or what the item was given, or None. text: the words themselves, of a text; None
     for anything else. start_s, end_s: of a long sound, the part of it that was found, in seconds. start_char,
     end_char: of a long text file, the part that `text` is, in characters.
-    probability: how likely it is what was meant, 0 to 1, as multimodal/index/calibration.py explains; None if that was
+    probability: how likely it is what was meant, 0 to 1, as multimodal/index/search/score_calibration.py
+    explains; None if that was
     not asked, or cannot be told.
     """
 
@@ -67,7 +68,8 @@ class Hit:
 class Hits(list[Hit]):
     """The hits of one query, best first: a list that shows itself in a notebook.
 
-    method: how they were found: "exact", "sketch", "text" or "hybrid", as multimodal/index/search.py explains; "" for
+    method: how they were found: "exact", "sketch", "text" or "hybrid", as multimodal/index/search/searcher.py
+    explains; "" for
     a list made by hand. note: why they are ordered by cosine and have no probability, though these were asked for; ""
     if they were not, or all is well.
     """
@@ -78,9 +80,9 @@ class Hits(list[Hit]):
         self.note = note
 
     def _repr_html_(self) -> str:
-        from multimodal.index import show
+        from multimodal.index import html
 
-        return show.hits_html(self)
+        return html.hits_html(self)
 
 
 @dataclass(frozen=True)
@@ -130,9 +132,9 @@ class AddReport:
         return ", ".join(f"{n:,} {name}" for name, n in (*counts.items(), ("failed", len(self.failed))))
 
     def _repr_html_(self) -> str:
-        from multimodal.index import show
+        from multimodal.index import html
 
-        return show.report_html(self)
+        return html.report_html(self)
 
 
 @dataclass(frozen=True)

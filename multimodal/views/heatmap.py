@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import InvalidInput
+from multimodal.core.items import Image, Item, Modality, Text, Video, as_item
 from multimodal.core.pipeline import as_space, one_or_many
 from multimodal.core.space import Space
-from multimodal.core.types import Image, Item, Modality, Text, Video, as_item
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,7 +155,7 @@ def _axis(item: Item) -> Axis:
 
 
 def _thumbnail(picture: Image | Video) -> bytes:
-    from multimodal.views.inlined import small_jpeg
+    from multimodal.views.embedded_media import small_jpeg
 
     return small_jpeg(picture, SIDE)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from multimodal.core.errors import InvalidInput
 from multimodal.index import Index
-from multimodal.views import flat, inlined, page
+from multimodal.views import embedded_media, map_page, projection
 from multimodal.views.points import Points, read_points
 
 SUFFIXES = (".html", ".png")
@@ -61,19 +61,19 @@ def draw_map(
     target = _checked(output, limit, max_bytes)
     points = read_points(index, limit)
     kinds = [row.modality for row in points.rows]
-    vectors = flat.centred(points.vectors, kinds) if centre else points.vectors
-    drawn = flat.flatten(vectors, method, seed)
+    vectors = projection.centred(points.vectors, kinds) if centre else points.vectors
+    drawn = projection.flatten(vectors, method, seed)
     notes = _notes(points, drawn)
-    media = inlined.Inlined()
+    media = embedded_media.Inlined()
     if target.suffix.lower() == ".png":
-        from multimodal.views import png
+        from multimodal.views import map_png
 
-        png.save(target, points, drawn, centre)
+        map_png.save(target, points, drawn, centre)
     else:
-        media = inlined.inline(points.rows, max_bytes)
+        media = embedded_media.inline(points.rows, max_bytes)
         notes += _media_notes(media, max_bytes)
         how = [*_how(points, drawn, centre), *notes]
-        target.write_text(page.page(points, drawn, media.uris, how), encoding="utf-8")
+        target.write_text(map_page.page(points, drawn, media.uris, how), encoding="utf-8")
     return MapReport(
         str(target), len(points.rows), points.total, drawn.method, centre, len(media.uris), media.left_out,
         media.unreadable, target.stat().st_size, tuple(notes),
@@ -95,7 +95,7 @@ def _checked(output: str | os.PathLike[str], limit: int, max_bytes: int) -> Path
     return target
 
 
-def _how(points: Points, drawn: flat.Flat, centre: bool) -> list[str]:
+def _how(points: Points, drawn: projection.Flat, centre: bool) -> list[str]:
     """What was done, for the reader of the page."""
     several = len(points.modalities) > 1
     said = [
@@ -122,14 +122,14 @@ def _how(points: Points, drawn: flat.Flat, centre: bool) -> list[str]:
     return said
 
 
-def _notes(points: Points, drawn: flat.Flat) -> list[str]:
+def _notes(points: Points, drawn: projection.Flat) -> list[str]:
     notes = [] if drawn.why is None else [f"drawn by PCA: {drawn.why}"]
     if points.total > len(points.rows):
         notes.append(f"{len(points.rows):,} of {points.total:,} items are shown, evenly chosen")
     return notes
 
 
-def _media_notes(media: inlined.Inlined, max_bytes: int) -> Sequence[str]:
+def _media_notes(media: embedded_media.Inlined, max_bytes: int) -> Sequence[str]:
     notes = []
     if media.left_out:
         notes.append(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import InvalidInput
 from multimodal.index import Index
-from multimodal.index.store import Store
-from multimodal.index.table import Row
+from multimodal.index.storage.schema import Row
+from multimodal.index.storage.table import Store
 
 if TYPE_CHECKING:
     import numpy as np

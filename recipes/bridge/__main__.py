@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from multimodal.adapt import PoorBridge, bridge
+from multimodal.core.items import Item
 from multimodal.core.space import Space
-from multimodal.core.types import Item
 from recipes.bridge import data, measure, spaces
-from recipes.starter import captions
+from recipes.starter.captioner import captions
 
 HERE = Path(__file__).parent
 METHODS = ("memory", "mlp", "ridge", "procrustes")

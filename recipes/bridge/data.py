@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipes.starter import backgrounds, captions, judges, stage
-from recipes.starter.concepts import Concept, read
-from recipes.starter.train_speech import FEWEST_FRAMES, pad_clips, vary
+from recipes.starter.captioner import captions
+from recipes.starter.data import backgrounds, compositor
+from recipes.starter.data.concepts import Concept, read
+from recipes.starter.figures import judges
+from recipes.starter.towers.train_speech import FEWEST_FRAMES, pad_clips, vary
 
 SIDE = 32
 MOST_FRAMES = 150  # longer clips are left out: they would pad their whole batch
@@ -34,9 +36,9 @@ class Pictures:
         self.rng = random.Random(seed)
         self.held = captions.held_out(len(world))
         drawings = np.load(work / "glyphs.npz")
-        glyphs = stage.kept_at(np.stack([drawings["noto"], drawings["twemoji"]]), judges.KEPT_AT)
+        glyphs = compositor.kept_at(np.stack([drawings["noto"], drawings["twemoji"]]), judges.KEPT_AT)
         ground = torch.from_numpy(backgrounds.pool(judges.QUIET, 2000, SIDE, seed))
-        self.stage = stage.Stage(glyphs, 2, ground, torch.Generator().manual_seed(seed))
+        self.stage = compositor.Stage(glyphs, 2, ground, torch.Generator().manual_seed(seed))
 
     def batch(self, size: int) -> tuple[Tensor, list[str]]:
         """uint8 (size, 3, SIDE, SIDE), and a caption of each."""
@@ -49,7 +51,9 @@ class Pictures:
 
     def drawn(self, scenes: list[captions.Scene]) -> Tensor:
         """uint8 (n, 3, SIDE, SIDE), each worn by weather."""
-        return stage.as_bytes(stage.weather(self.stage.draw(scenes, SIDE, jitter=0.7), self.stage.generator))
+        return compositor.as_bytes(
+            compositor.weather(self.stage.draw(scenes, SIDE, jitter=0.7), self.stage.generator)
+        )
 
     def said_of(self, concept: int) -> str:
         """Its name, mostly; a keyword; its name in a phrase."""

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from multimodal.core.items import Image, Item, Modality
 from multimodal.core.paths import assets
 from multimodal.core.space import Space
-from multimodal.core.types import Image, Item, Modality
 from recipes.bridge import data, spaces
-from recipes.starter import captions, evaluate, judges, stage
-from recipes.starter.evaluate import Recall
+from recipes.starter.captioner import captions
+from recipes.starter.data import compositor
+from recipes.starter.figures import evaluate, judges
+from recipes.starter.figures.evaluate import Recall
 
 CHOSEN_BY, JUDGES = "espeak0", ("espeak1", "espeak2")  # settings were chosen by the first; the others judge
 GALLERIES = ("clean", "moved")
@@ -42,7 +44,7 @@ class Questions:
         noto = np.load(self.work / "glyphs.npz")["noto"]
         moved = judges.theatre(noto[None], judges.QUIET, 99)
         drawn = moved.draw([(captions.Thing(row),) for row in range(len(noto))], judges.SIDE, jitter=0.7)
-        found = {"clean": judges.pictures(self.work, "clean"), "moved": stage.as_bytes(drawn)}
+        found = {"clean": judges.pictures(self.work, "clean"), "moved": compositor.as_bytes(drawn)}
         return {name: as_images(pictures) for name, pictures in found.items()}
 
     @cached_property

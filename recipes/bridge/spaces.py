@@ -11,13 +11,13 @@ from torch.nn import functional as F
 
 import multimodal.encoders
 from multimodal.core.encoder import Encoder
+from multimodal.core.items import Modality
 from multimodal.core.space import Head, Space
-from multimodal.core.types import Modality
-from multimodal.encoders._starter_features import Tokenizer, pad
-from multimodal.encoders._starter_nets import MAX_TOKENS
+from multimodal.encoders.starter.networks import MAX_TOKENS
+from multimodal.encoders.starter.preprocessing import Tokenizer, pad
 from recipes.bridge import data, towers
-from recipes.starter.train_speech import letters_loss
-from recipes.starter.training import Training
+from recipes.starter.towers.train_speech import letters_loss
+from recipes.starter.towers.training import Training
 
 FAMILY = str(Path(__file__).parent / "family")
 LETTERS = 0.5  # weight

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multimodal.encoders._starter_nets import ALPHABET as ALPHABET
-from multimodal.encoders._starter_nets import (
+from multimodal.encoders.starter.networks import ALPHABET as ALPHABET
+from multimodal.encoders.starter.networks import (
     AUDIO_STRIDE,
     CTC_STEPS,
     MAX_FRAMES,

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from recipes.gallery import items, pictures, sounds
-from recipes.starter.voices import Espeak
+from recipes.starter.data.voices import Espeak
 
 GALLERY = Path(__file__).resolve().parents[2] / "assets" / "gallery"
 ROOMS = ("pictures", "sounds", "notes")

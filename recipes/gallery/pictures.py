@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, features
 
 from recipes.gallery import backgrounds
 from recipes.gallery.items import Scene
-from recipes.starter import captions, glyphs
+from recipes.starter.captioner import captions
+from recipes.starter.data import glyphs
 
 SIDE = 288
 GLYPH_CANVAS = (420, 200)

@@ -9,7 +9,7 @@ import soundfile
 import torch
 import torchaudio
 
-from recipes.starter.voices import RATE_HZ, Espeak, Voice, held_out_voices
+from recipes.starter.data.voices import RATE_HZ, Espeak, Voice, held_out_voices
 
 PEAK = 0.8
 PAUSE_SECONDS = 0.12

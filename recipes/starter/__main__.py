@@ -14,26 +14,19 @@ from pathlib import Path
 
 import torch
 
-from recipes.starter import (
-    accents,
+from recipes.starter.captioner import train_captions
+from recipes.starter.data import accents, letters, phrases, prepare_speech, prepare_world
+from recipes.starter.figures import card, evaluate, plot, read
+from recipes.starter.towers import (
     align,
-    card,
-    evaluate,
     export,
-    letters,
-    meet,
-    phrases,
-    plot,
-    prepare_speech,
-    prepare_world,
-    read,
+    joint_finetune,
     restore,
     train_accents,
-    train_captions,
     train_image,
     train_speech,
     train_text,
-)  # fmt: skip
+)
 
 HERE = Path(__file__).parent
 ASSETS = HERE.parent.parent / "assets" / "starter"
@@ -79,7 +72,7 @@ def fetch_npm(folder: Path) -> None:
 def measure(work: Path, output: Path) -> None:
     """figures.json in the work folder and beside the weights."""
     free = {
-        f"{title} phrases": (HERE / f"{title}_phrases.txt").read_text().splitlines()
+        f"{title} phrases": (HERE / "data" / f"{title}_phrases.txt").read_text().splitlines()
         for title in ("free", "fresh")
     }
     text = json.dumps(evaluate.full(output, work, free), indent=1, ensure_ascii=False) + "\n"
@@ -102,7 +95,7 @@ def main() -> None:
     work, output, npm = asked.work, asked.output, asked.work / "npm"
     work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(asked.threads)
-    free = (HERE / "free_phrases.txt").read_text().splitlines()
+    free = (HERE / "data" / "free_phrases.txt").read_text().splitlines()
     once(npm / "node_modules", lambda: fetch_npm(npm))
     once(work / "glyphs.npz", lambda: prepare_world.run(npm / "node_modules", work))
     once(work / "phrases.json", lambda: phrases.gather(work, free))
@@ -111,7 +104,7 @@ def main() -> None:
         once(work / "audio_aligned.pt", lambda: restore.run(work))
     else:
         train_apart(asked, work)
-    once(work / "image_met.pt", lambda: meet.run(work, minutes=asked.meet_minutes))
+    once(work / "image_met.pt", lambda: joint_finetune.run(work, minutes=asked.meet_minutes))
     once(work / "accents.npz", lambda: accents.run(work))
     once(work / "audio_accents.pt", lambda: train_accents.run(work, minutes=asked.accents_minutes))
     export.run(work, output)

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 import multimodal.encoders
-from multimodal.adapt import learned
+from multimodal.adapt.bridging import mlp
 from multimodal.core.space import Space
 
 FAMILIES = Path(__file__).parent / "families"
@@ -54,4 +54,4 @@ def eyes(apart: ModuleType) -> Space:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short training: what is learned here is small."""
-    monkeypatch.setattr(learned, "Recipe", partial(learned.Recipe, steps=80, batch=128))
+    monkeypatch.setattr(mlp, "Recipe", partial(mlp.Recipe, steps=80, batch=128))

@@ -265,7 +265,7 @@ def test_a_bridge_has_no_name_of_its_own() -> None:
 def test_a_saved_encoder_with_stray_tensors_is_corrupt(ears: Space) -> None:
     import torch
 
-    from multimodal.core.runtime import Runtime
+    from multimodal.core.backends.runtime import Runtime
     from multimodal.encoders import bridged
 
     saved = Saved(mm.Modality.AUDIO, {"projector": {}, "encoder": {}}, {"stray": torch.zeros(1)})

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import multimodal as mm
-from multimodal.adapt import BridgeReport, PoorBridge, bridge, encoding, learned
-from multimodal.adapt.report import recall
+from multimodal.adapt import BridgeReport, PoorBridge, bridge
+from multimodal.adapt.bridging import encoding, mlp
+from multimodal.adapt.bridging.report import recall
 from multimodal.core.errors import IndexStateError
 from multimodal.core.space import Head, Space
 from tests.adapt.conftest import sentences
@@ -126,7 +127,7 @@ def test_what_comes_over_has_a_head_of_its_own_and_the_others_keep_theirs(
 
 
 def test_the_scale_is_the_one_that_makes_the_held_out_most_likely(ears: Space, eyes: Space) -> None:
-    from multimodal.adapt.joining import fitted_scale
+    from multimodal.adapt.bridging.assemble import fitted_scale
 
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((60, 8)).astype(np.float32)
@@ -192,7 +193,7 @@ def test_a_stopped_job_goes_on_to_the_very_same_bridge(
     apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoding, "SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr(learned, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(mlp, "SAVE_EVERY_S", 0.0)
     job = {"corpus": CORPUS, "media": sounds(apart), "method": "mlp"}
     straight = bridge(ears, eyes, **job)
     calls: list[tuple[str, int, int]] = []

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodal.adapt import learned, memory, pairs, solved
-from multimodal.adapt.kept import Kept
-from multimodal.adapt.report import recall
+from multimodal.adapt.bridging import kernel, linear, mlp, pairs
+from multimodal.adapt.bridging.checkpoint import Kept
+from multimodal.adapt.bridging.report import recall
 from multimodal.core.projector import Projector
 
 
@@ -21,7 +21,7 @@ def cloud(n: int, dim: int, seed: int = 0) -> np.ndarray:
 
 @given(st.integers(2, 9), st.integers(2, 9), st.integers(0, 50))
 def test_procrustes_turns_and_never_shears(into: int, out: int, seed: int) -> None:
-    weight, _ = solved.procrustes(cloud(40, into, seed), cloud(40, out, seed + 1))
+    weight, _ = linear.procrustes(cloud(40, into, seed), cloud(40, out, seed + 1))
     square = weight @ weight.T if out <= into else weight.T @ weight
     assert np.allclose(square, square[0, 0] * np.eye(len(square)), atol=1e-9)
 
@@ -31,14 +31,14 @@ def test_procrustes_finds_the_rotation_that_was_made(dim: int, seed: int) -> Non
     rng = np.random.default_rng(seed)
     turn, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
     rows, shift = cloud(50, dim, seed), rng.standard_normal(dim)
-    weight, bias = solved.procrustes(rows, (3 * rows @ turn.T + shift).astype(np.float32))
+    weight, bias = linear.procrustes(rows, (3 * rows @ turn.T + shift).astype(np.float32))
     assert np.allclose(weight, 3 * turn, atol=1e-5)
     assert np.allclose(bias, shift, atol=1e-5)
 
 
 def test_no_rotation_does_better_than_procrustes() -> None:
     rows, targets = cloud(60, 5), cloud(60, 5, seed=1)
-    weight, bias = solved.procrustes(rows, targets)
+    weight, bias = linear.procrustes(rows, targets)
     best = ((rows @ weight.T + bias - targets) ** 2).sum()
     rng = np.random.default_rng(0)
     scale = np.linalg.norm(weight, 2)
@@ -68,16 +68,16 @@ def test_ridge_takes_the_penalty_that_is_best_for_rows_left_out_one_at_a_time() 
             total += float(((weight @ rows[place] + bias - targets[place]) ** 2).sum())
         return total
 
-    best = min((share * spread for share in solved.RIDGES), key=left_out)
+    best = min((share * spread for share in linear.RIDGES), key=left_out)
     assert 1e-5 * spread < best < 10 * spread  # a case that tells the penalties apart
-    weight, bias = solved.ridge(rows.astype(np.float32), targets.astype(np.float32))
+    weight, bias = linear.ridge(rows.astype(np.float32), targets.astype(np.float32))
     expected = by_hand(rows.astype(np.float32).astype(float), targets.astype(np.float32).astype(float), best)
     assert np.allclose(weight, expected[0], atol=1e-6)
     assert np.allclose(bias, expected[1], atol=1e-6)
 
 
 def test_ridge_bears_fewer_rows_than_numbers() -> None:
-    weight, bias = solved.ridge(cloud(20, 50), cloud(20, 8, seed=1))
+    weight, bias = linear.ridge(cloud(20, 50), cloud(20, 8, seed=1))
     assert np.isfinite(weight).all() and np.isfinite(bias).all()
 
 
@@ -140,18 +140,18 @@ def test_the_memory_is_asked_without_the_shift() -> None:
 def test_a_memory_of_spaces_that_are_turned_copies_has_nothing_left_to_remember() -> None:
     rows = cloud(300, 6)
     turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))
-    made = memory.remember(rows, (rows @ turn.T).astype(np.float32), 0)
+    made = kernel.remember(rows, (rows @ turn.T).astype(np.float32), 0)
     assert float(made.there.abs().max()) < 1e-5
     assert np.allclose(made.linear.weight.numpy(force=True), turn, atol=1e-4)
 
 
 def test_what_a_memory_holds_it_finds_again_though_disturbed() -> None:
     own, wanted = cloud(400, 32), cloud(400, 24, seed=1)  # nothing in common
-    made = memory.remember(own, wanted, 0)
-    assert (memory.disturbed(own, 3) * own).sum(1).mean() == pytest.approx(0.8, abs=0.02)
+    made = kernel.remember(own, wanted, 0)
+    assert (kernel.disturbed(own, 3) * own).sum(1).mean() == pytest.approx(0.8, abs=0.02)
     with torch.no_grad():
         found = torch.nn.functional.normalize(
-            made(torch.from_numpy(memory.disturbed(own, 3))), dim=-1
+            made(torch.from_numpy(kernel.disturbed(own, 3))), dim=-1
         ).numpy()
     assert recall(found, wanted)["R@1"] > 0.9
 
@@ -163,15 +163,15 @@ def test_the_sharpness_is_the_one_by_which_most_are_found_from_the_others(
     rng = np.random.default_rng(0)
     here, there = np.repeat(cloud(100, 16), 2, axis=0), np.repeat(cloud(100, 12, seed=1), 2, axis=0)
     here, there = (pairs.unit(one + 0.05 * rng.standard_normal(one.shape)) for one in (here, there))
-    chosen = float(memory.remember(here, there, 0).sharpness)
+    chosen = float(kernel.remember(here, there, 0).sharpness)
     rates = {}
-    for sharpness in memory.SHARPNESSES:
-        monkeypatch.setattr(memory, "SHARPNESSES", (sharpness,))
-        made = memory.remember(here, there, 0)
+    for sharpness in kernel.SHARPNESSES:
+        monkeypatch.setattr(kernel, "SHARPNESSES", (sharpness,))
+        made = kernel.remember(here, there, 0)
         assert float(made.sharpness) == sharpness
-        cosines = memory.disturbed(here, 0) @ here.T
+        cosines = kernel.disturbed(here, 0) @ here.T
         np.fill_diagonal(cosines, -np.inf)
-        mapped = made.linear(torch.from_numpy(memory.disturbed(here, 0))).detach().numpy()
+        mapped = made.linear(torch.from_numpy(kernel.disturbed(here, 0))).detach().numpy()
         found = pairs.unit(mapped + pairs.softmax(sharpness * cosines) @ made.there.numpy())
         shares = recall(found, there)
         rates[sharpness] = (shares["R@10"], shares["R@1"])
@@ -179,22 +179,22 @@ def test_the_sharpness_is_the_one_by_which_most_are_found_from_the_others(
 
 
 def test_a_large_corpus_is_remembered_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "MOST", 50)
-    made = memory.remember(cloud(80, 5), cloud(80, 4, seed=1), 0)
+    monkeypatch.setattr(kernel, "MOST", 50)
+    made = kernel.remember(cloud(80, 5), cloud(80, 4, seed=1), 0)
     assert (made.remembered, made.here.shape, made.there.shape) == (50, (50, 5), (50, 4))
 
 
 def test_what_was_drawn_twice_is_not_its_own_negative() -> None:
     rows = torch.from_numpy(cloud(1, 5)).repeat(2, 1)
-    assert learned._contrast(rows, rows, torch.tensor([4, 4]), 0.1) == pytest.approx(0, abs=1e-6)
-    assert learned._contrast(rows, rows, torch.tensor([4, 7]), 0.1) == pytest.approx(np.log(2), abs=1e-6)
+    assert mlp._contrast(rows, rows, torch.tensor([4, 4]), 0.1) == pytest.approx(0, abs=1e-6)
+    assert mlp._contrast(rows, rows, torch.tensor([4, 7]), 0.1) == pytest.approx(np.log(2), abs=1e-6)
 
 
 def test_the_contrast_is_cross_entropy_both_ways() -> None:
     rows, targets = torch.from_numpy(cloud(4, 5)), torch.from_numpy(cloud(4, 5, seed=1))
     logits = (rows @ targets.T / 0.1).numpy().astype(float)
     ways = [np.log(np.exp(one).sum(1)) - np.diagonal(one) for one in (logits, logits.T)]
-    found = learned._contrast(rows, targets, torch.arange(4), 0.1)
+    found = mlp._contrast(rows, targets, torch.arange(4), 0.1)
     assert found == pytest.approx(np.mean(ways), abs=1e-5)
 
 
@@ -206,7 +206,7 @@ def test_training_learns_what_no_linear_map_can() -> None:
     )
     bent /= np.linalg.norm(bent, axis=1, keepdims=True)
     projector = Projector(6, 6, hidden=64)
-    weight, bias = solved.ridge(rows[:1500], bent[:1500])
+    weight, bias = linear.ridge(rows[:1500], bent[:1500])
     projector.linear.weight.data, projector.linear.bias.data = (
         torch.from_numpy(one).float().contiguous() for one in (weight, bias)
     )
@@ -217,8 +217,8 @@ def test_training_learns_what_no_linear_map_can() -> None:
         return float((moved * torch.from_numpy(bent[1500:])).sum(1).mean())
 
     straight = mean_cosine()
-    recipe = learned.Recipe(steps=300, batch=256, noise=0.0)
-    learned.learn(
+    recipe = mlp.Recipe(steps=300, batch=256, noise=0.0)
+    mlp.learn(
         projector, [pairs.Lesson(rows[:1500], [bent[:1500]])], recipe, 0, Kept(None, {}), lambda step: None
     )
     assert mean_cosine() > straight + 0.1

@@ -153,9 +153,10 @@ def test_a_table_of_someone_else_is_refused(tmp_path: Path, space: Space) -> Non
 def test_an_index_of_a_later_version_is_refused(
     tmp_path: Path, space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from multimodal.index import store, table
+    from multimodal.index.storage import schema
+    from multimodal.index.storage import table as store
 
-    about = table.About("plain", "plain", space.fingerprint, 4, ("text",), format=99)
+    about = schema.About("plain", "plain", space.fingerprint, 4, ("text",), format=99)
     monkeypatch.setattr(store, "read_about", lambda path, metadata: about)
     store.Store.create(tmp_path / "late", about)
     monkeypatch.undo()

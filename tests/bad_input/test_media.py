@@ -17,7 +17,6 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodal.core import media
 from multimodal.core.errors import (
     InvalidInput,
     MediaCorrupt,
@@ -27,8 +26,9 @@ from multimodal.core.errors import (
     MediaUnsupported,
     MultimodalError,
 )
+from multimodal.core.items import Audio, Image, Text, as_item
 from multimodal.core.limits import limits
-from multimodal.core.types import Audio, Image, Text, as_item
+from multimodal.core.media import sniff
 
 NOISE = np.random.default_rng(0)
 PIXELS = NOISE.integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -200,7 +200,7 @@ def test_a_path_that_is_no_media_is_refused_when_it_is_sniffed(
     name: str, kind: type[Exception], text: str
 ) -> None:
     assert refused(lambda: as_item(Path(name)), kind) == f"{name}: {text}"
-    assert refused(lambda: media.sniff(name), kind) == f"{name}: {text}"
+    assert refused(lambda: sniff.sniff(name), kind) == f"{name}: {text}"
 
 
 def test_bytes_are_named_by_their_size() -> None:
@@ -341,7 +341,7 @@ def test_no_bytes_whatever_raise_anything_but_a_media_error(start: bytes, keep: 
     for load in (
         Image(start[:keep] + rest).load,
         Audio(start[:keep] + rest).load,
-        lambda: media.sniff(start[:keep] + rest),
+        lambda: sniff.sniff(start[:keep] + rest),
     ):
         try:
             load()

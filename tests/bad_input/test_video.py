@@ -25,9 +25,9 @@ from multimodal.core.errors import (
     MissingExtra,
     MultimodalError,
 )
+from multimodal.core.items import Audio, Image, Video, as_item
 from multimodal.core.limits import limits
-from multimodal.core.types import Audio, Image, Video, as_item
-from tests.core.clips import HEIGHT, WIDTH, clip, drawn
+from tests.core.media.clips import HEIGHT, WIDTH, clip, drawn
 
 av = pytest.importorskip("av")
 
@@ -184,12 +184,12 @@ def test_without_pyav_the_cure_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_limits_are_checked_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from multimodal.core import video_reader
+    from multimodal.core.media import frame_reader
 
     def unexpected(*arguments: object) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(video_reader.Reader, "__init__", unexpected)
+    monkeypatch.setattr(frame_reader.Reader, "__init__", unexpected)
     with limits(max_pixels=WIDTH * HEIGHT - 1):
         assert refused(Video("good.mp4").load, MediaTooLarge) == (
             "good.mp4: 64 x 48 pixels, more than the limit of 3,071; if you trust it, allow it with "
@@ -224,7 +224,7 @@ def test_what_the_messages_advise_helps() -> None:
 def test_frames_are_counted_whatever_the_header_said(monkeypatch: pytest.MonkeyPatch) -> None:
     from fractions import Fraction
 
-    from multimodal.core import media_video
+    from multimodal.core.media import video as media_video
 
     monkeypatch.setattr(media_video, "_seconds", lambda container, stream: Fraction(1, 10))
     with limits(max_bytes=20 * N_BYTES):

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from benchmarks import search, startup
-from benchmarks._contest import conclude
-from benchmarks._data import captions, clustered, photos
-from benchmarks._likeness import likeness, over_rounds
-from benchmarks._machine import flops, gemm_gflops, hardware
-from benchmarks._models import as_open_clip
-from benchmarks._report import lines
-from benchmarks._rounds import Contender, ContenderFailed, Timed, parted, ratio, summary, turns
 from benchmarks.captions import CONTEST
+from benchmarks.harness.benchmark import conclude
+from benchmarks.harness.data import captions, clustered, photos
+from benchmarks.harness.machine import flops, gemm_gflops, hardware
+from benchmarks.harness.models import as_open_clip
+from benchmarks.harness.report import lines
+from benchmarks.harness.rounds import Contender, ContenderFailed, Timed, parted, ratio, summary, turns
+from benchmarks.harness.similarity import likeness, over_rounds
 from benchmarks.images import image_gflop
 
 # The rates are 10, 20, 5 and 20, 30, 40 a second; in core seconds twice that

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import multimodal
-from multimodal.cli import about
+from multimodal.cli.models import info
 from multimodal.core import catalog
 from multimodal.core.card import Card
 from tests.cli.conftest import Cli
@@ -68,7 +68,7 @@ def test_licences_that_forbid_business_are_marked_in_colour(monkeypatch: pytest.
     from rich.console import Console
 
     screen = Console(width=100, force_terminal=True, color_system="standard", file=io.StringIO())
-    screen.print(about._models_table(CARDS))
+    screen.print(info._models_table(CARDS))
     shown = screen.file.getvalue()  # type: ignore[attr-defined]
     assert shown.count("(non-commercial)") == 1
     assert "\x1b[33mCC-BY-NC-4.0" in shown and "\x1b[33mMIT" not in shown

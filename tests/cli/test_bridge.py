@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import multimodal as mm
-from multimodal.adapt import learned
+from multimodal.adapt.bridging import mlp
 from tests.adapt.conftest import apart, sentences
 from tests.cli.conftest import Cli
 
@@ -19,7 +19,7 @@ __all__ = ["apart"]  # a fixture
 
 @pytest.fixture(autouse=True)
 def quick(apart: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(learned, "Recipe", partial(learned.Recipe, steps=60, batch=128))
+    monkeypatch.setattr(mlp, "Recipe", partial(mlp.Recipe, steps=60, batch=128))
     yield
 
 
@@ -119,7 +119,8 @@ def test_what_cannot_be_bridged_is_one_line_on_stderr(
 def test_a_bar_is_shown_for_each_part_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     from contextlib import contextmanager
 
-    from multimodal.cli import bridge, console
+    from multimodal.cli import console
+    from multimodal.cli.models import bridge
 
     said: list[object] = []
 

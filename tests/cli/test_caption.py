@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 import multimodal
-from multimodal.cli import caption as command
+from multimodal.cli.tasks import caption as command
 from multimodal.core.paths import assets
 from tests.cli.conftest import Cli
 

@@ -17,13 +17,13 @@ import soundfile
 from PIL import Image
 
 import multimodal
-from multimodal.cli.demo import CHOICES, HITS, QUESTIONS, Demo, build_demo, name_of
-from multimodal.cli.makings import CAPTIONED, DRAWN, SEED, TITLES, WRITTEN, make
-from multimodal.cli.report import page
+from multimodal.cli.demo.demo import CHOICES, HITS, QUESTIONS, Demo, build_demo, name_of
+from multimodal.cli.demo.generative import CAPTIONED, DRAWN, SEED, TITLES, WRITTEN, make
+from multimodal.cli.demo.page import page
 from multimodal.core.paths import assets
 from multimodal.core.space import Space
 from recipes.gallery import items, pictures
-from recipes.starter import glyphs
+from recipes.starter.data import glyphs
 from tests.cli.conftest import Cli
 
 GALLERY = assets() / "gallery"

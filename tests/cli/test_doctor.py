@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import multimodal
-from multimodal.cli import health
-from multimodal.cli.health import Finding
+from multimodal.cli.models import environment
+from multimodal.cli.models.environment import Finding
 from tests.cli.conftest import Cli
 
 
@@ -98,12 +98,12 @@ def test_this_installation_is_well(cli: Cli) -> None:
     assert by_name["torch"]["found"] == torch.__version__.partition("+")[0]
     assert by_name["starter"] == {"name": "starter", "ok": True, "found": "passes its self-test", "cure": ""}
     assert {"device", "bfloat16", "cache", "pictures", "sounds"} <= set(by_name)
-    assert {f"extra {extra}" for extra in health.EXTRAS} <= set(by_name)
+    assert {f"extra {extra}" for extra in environment.EXTRAS} <= set(by_name)
     assert all(one["cure"] for one in found["findings"] if one["ok"] is False)
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *looks: str) -> None:
-    monkeypatch.setattr(health, "LOOKS", {name: health.LOOKS[name] for name in looks})
+    monkeypatch.setattr(environment, "LOOKS", {name: environment.LOOKS[name] for name in looks})
 
 
 def test_it_is_shown_as_a_table(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +117,10 @@ def test_a_missing_extra_is_no_failure_and_says_how_to_get_it(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(monkeypatch)
-    original = health.version
-    monkeypatch.setattr(health, "version", lambda name: None if name == "pillow-heif" else original(name))
+    original = environment.version
+    monkeypatch.setattr(
+        environment, "version", lambda name: None if name == "pillow-heif" else original(name)
+    )
     found = {one["name"]: one for one in cli("doctor", "--json").json()["findings"]}
     assert found["extra heic"] == {
         "name": "extra heic", "ok": None, "found": "pillow-heif missing",
@@ -130,8 +132,8 @@ def test_a_missing_extra_is_no_failure_and_says_how_to_get_it(
 
 def test_a_missing_package_is_a_failure(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch)
-    original = health.version
-    monkeypatch.setattr(health, "version", lambda name: None if name == "lancedb" else original(name))
+    original = environment.version
+    monkeypatch.setattr(environment, "version", lambda name: None if name == "lancedb" else original(name))
     shown = cli("doctor")
     assert shown.code == 1
     assert "✗" in shown.stdout and "pip install lancedb, or reinstall multimodal" in shown.stdout
@@ -141,18 +143,18 @@ def test_a_library_that_is_broken_is_a_finding(monkeypatch: pytest.MonkeyPatch) 
     def broken() -> None:
         raise OSError("libx.so: cannot open")
 
-    monkeypatch.setattr(health, "LOOKS", {"sounds": broken})
-    (found,) = [one for one in health.findings() if one.name == "sounds"]
+    monkeypatch.setattr(environment, "LOOKS", {"sounds": broken})
+    (found,) = [one for one in environment.findings() if one.name == "sounds"]
     assert found == Finding("sounds", False, "OSError: libx.so: cannot open", "reinstall what it names")
 
 
 def test_a_starter_that_fails_its_test_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    from multimodal.core.check import Check, Claim
+    from multimodal.core.self_test import Check, Claim
     from multimodal.core.space import Space
 
     failed = Check("starter", (Claim("text repeat", False, 1.0, (0.0, 0.0), "x"),), {})
     monkeypatch.setattr(Space, "check", lambda self: failed)
-    assert list(health.LOOKS["starter"]()) == [
+    assert list(environment.LOOKS["starter"]()) == [
         Finding("starter", False, "fails in text repeat", "run: multimodal doctor starter")
     ]
 
@@ -164,7 +166,7 @@ def test_a_cache_that_cannot_be_written_to_is_a_failure(
     monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "file" / "cache"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    found = {one.name: one for one in health.LOOKS["cache"]()}
+    found = {one.name: one for one in environment.LOOKS["cache"]()}
     assert found["cache"].ok is False
     assert found["cache"].found == f"{tmp_path / 'file' / 'cache'}: {tmp_path / 'file'} cannot be written to"
     assert "MULTIMODAL_CACHE" in found["cache"].cure
@@ -174,8 +176,8 @@ def test_a_cache_that_cannot_be_written_to_is_a_failure(
 def test_little_room_and_no_network_are_worth_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(health, "LITTLE_ROOM", 1e30)
-    found = {one.name: one for one in health.LOOKS["cache"]()}
+    monkeypatch.setattr(environment, "LITTLE_ROOM", 1e30)
+    found = {one.name: one for one in environment.LOOKS["cache"]()}
     assert found["cache"].ok is None and found["cache"].cure.startswith("too little for a large model")
     assert found["network"] == Finding(
         "network", None, "off: HF_HUB_OFFLINE is set", "unset it to fetch models"
@@ -183,6 +185,6 @@ def test_little_room_and_no_network_are_worth_a_word(monkeypatch: pytest.MonkeyP
 
 
 def test_a_format_that_is_not_known_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "SOUNDS", ("WAV", "MP9"))
-    (found,) = health.LOOKS["sounds"]()
+    monkeypatch.setattr(environment, "SOUNDS", ("WAV", "MP9"))
+    (found,) = environment.LOOKS["sounds"]()
     assert (found.ok, found.found) == (None, "WAV; not MP9")

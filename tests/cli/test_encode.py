@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import multimodal
-from multimodal.cli import encode
+from multimodal.cli.tasks import encode
 from tests.cli.conftest import Cli
 
 ON_TOY = ("--space", "toy", "--json")

@@ -16,9 +16,9 @@ from PIL import Image
 
 import multimodal as mm
 from multimodal.core.paths import assets
-from multimodal.pipelines.generation import Generation, GenerationPipeline
+from multimodal.pipelines.generation.pipeline import Generation, GenerationPipeline
 from tests.cli.conftest import Cli
-from tests.pipelines.generation_models import Checkpoints, checkpoints
+from tests.pipelines.generation.generation_models import Checkpoints, checkpoints
 
 __all__ = ["checkpoints"]  # a fixture
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from multimodal.cli import indexing_shown
-from multimodal.index import Index, Progress, lock
+from multimodal.cli.indexes import index_output
+from multimodal.index import Index, Progress
+from multimodal.index.storage import lock
 from tests.cli.conftest import FAMILIES, Cli
 
 
@@ -133,11 +134,9 @@ def test_another_writer_is_named_and_waited_for_or_not(cli: Cli, media: Path, in
 
 
 def test_a_rate_a_time_to_go_and_failures_are_shown() -> None:
-    assert (
-        indexing_shown.rest(Progress(100, 10, 5000, 2, 10.0, 24.5)) == "24.5/s · 3 min 20 s to go · 2 failed"
-    )
-    assert indexing_shown.rest(Progress(100, 10, None, 0, 10.0, 1234.5)) == "1,234.5/s"
-    assert [indexing_shown.duration(s) for s in (0.4, 59, 200, 7500)] == [
+    assert index_output.rest(Progress(100, 10, 5000, 2, 10.0, 24.5)) == "24.5/s · 3 min 20 s to go · 2 failed"
+    assert index_output.rest(Progress(100, 10, None, 0, 10.0, 1234.5)) == "1,234.5/s"
+    assert [index_output.duration(s) for s in (0.4, 59, 200, 7500)] == [
         "0 s",
         "59 s",
         "3 min 20 s",
@@ -153,7 +152,7 @@ def test_ctrl_c_says_how_to_go_on(media: Path, tmp_path: Path) -> None:
         f"multimodal.encoders.__path__.append({str(FAMILIES)!r})\n"
         "from multimodal.encoders import toy\n"
         "from multimodal.core.encoder import Encoder\n"
-        "from multimodal.index import writer\n"
+        "from multimodal.index.ingest import writer\n"
         "writer.CHUNK_ROWS = 8\n"
         "def slow(method):\n"
         "    def prepare(self, items):\n"

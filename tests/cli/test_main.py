@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from multimodal import __version__
-from multimodal.cli import about, console
+from multimodal.cli import console
+from multimodal.cli.models import info
 from tests.cli.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
@@ -88,14 +89,14 @@ def test_ctrl_c_ends_with_130_and_one_word(cli: Cli, monkeypatch: pytest.MonkeyP
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(about, "installation", interrupted)
+    monkeypatch.setattr(info, "installation", interrupted)
     outcome = cli("info")
     assert (outcome.code, outcome.stdout, outcome.stderr) == (130, "", "stopped\n")
 
 
 def test_a_signal_in_the_middle_of_work_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
     code = (
-        "import time, multimodal.cli.about as about; from multimodal.cli.main import main\n"
+        "import time, multimodal.cli.models.info as about; from multimodal.cli.main import main\n"
         "about.installation = lambda: (print('working', flush=True), time.sleep(30))\nmain()"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from multimodal.cli import options
-from multimodal.core import catalog, runtime
+from multimodal.core import catalog
+from multimodal.core.backends import runtime
 from multimodal.core.space import Space
 from tests.cli.conftest import Cli
-from tests.core.clips import clip
+from tests.core.media.clips import clip
 
 HOW = ("--device", "cpu", "--precision", "bfloat16", "--decode", "fast", "--offline")
 EXPECTED = {"device": "cpu", "precision": "bfloat16", "decode": "fast", "offline": True}

@@ -11,9 +11,9 @@ import PIL.Image
 import pytest
 import soundfile
 
-from multimodal.cli import transcribe as command
+from multimodal.cli.tasks import transcribe as command
 from multimodal.core.paths import assets
-from multimodal.pipelines.transcription import TranscriptionPipeline
+from multimodal.pipelines.transcription.pipeline import TranscriptionPipeline
 from tests.cli.conftest import Cli
 
 SOUNDS = assets() / "gallery" / "sounds"

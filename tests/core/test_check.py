@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import multimodal
-from multimodal.core import _check_items, check
-from multimodal.core.check import Check, Claim
+from multimodal.core import self_test, self_test_items
+from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
-from multimodal.core.runtime import Runtime
+from multimodal.core.items import Item, Modality
+from multimodal.core.self_test import Check, Claim
 from multimodal.core.space import Head, Space
-from multimodal.core.types import Item, Modality
 
 Forward = Callable[[Encoder, dict[str, torch.Tensor]], torch.Tensor]
 MEDIA_CLAIMS = ["vectors", "repeat", "batch", "distinct"]
@@ -71,7 +71,7 @@ def test_the_starter_passes(precision: str) -> None:
 
 
 def test_what_is_measured_is_what_it_says(text: Encoder) -> None:
-    items = _check_items.items(Modality.TEXT)
+    items = self_test_items.items(Modality.TEXT)
     together = text.encode(items)
     alone = np.concatenate([text.encode([item]) for item in items])
     cosines = [float(together[i] @ together[j]) for i in range(8) for j in range(i)]
@@ -242,10 +242,10 @@ def test_the_things_drawn_are_eight_and_differ_and_are_the_same_each_time(modali
         )
         return repr(array.shape).encode() + array.tobytes()
 
-    drawn = [content(item) for item in _check_items.items(modality)]
+    drawn = [content(item) for item in self_test_items.items(modality)]
     assert len(set(drawn)) == len(drawn) == 8
-    assert drawn == [content(item) for item in _check_items.items(modality)]
-    assert all(item.modality is modality for item in _check_items.items(modality))
+    assert drawn == [content(item) for item in self_test_items.items(modality)]
+    assert all(item.modality is modality for item in self_test_items.items(modality))
 
 
 def test_a_video_encoder_is_tested_too() -> None:
@@ -307,7 +307,7 @@ def test_it_shows_itself_escaped() -> None:
     ("value", "text"), [(None, "–"), (0.0, "0"), (3.1e-7, "3.1e-07"), (0.98765, "0.988"), (1000.0, "1,000")]
 )
 def test_numbers_are_short(value: float | None, text: str) -> None:
-    assert check.shown(value) == text
+    assert self_test.shown(value) == text
 
 
 # --- how an encoder runs --------------------------------------------------------------------------

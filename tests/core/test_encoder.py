@@ -9,7 +9,7 @@ import torch
 
 from multimodal.core.encoder import Encoder, fingerprint_of
 from multimodal.core.errors import EncoderError, InvalidInput, UnsupportedModality
-from multimodal.core.types import Image, Text
+from multimodal.core.items import Image, Text
 
 TEXTS = [Text(text) for text in ("a", "a longer text", "apple")]
 

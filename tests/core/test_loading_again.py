@@ -11,12 +11,12 @@ import pytest
 import multimodal as mm
 from multimodal.core.errors import IndexStateError
 from tests.cli.conftest import Cli, cli
-from tests.core.loopback_hub import LoopbackHub, server
-from tests.core.test_hub_families import TEXTS, Published, model, openclip_vit, transformers_clip
-from tests.encoders.hf_cases import case
-from tests.encoders.openclip_checkpoints import Expected, published
-from tests.encoders.st_models import Models
-from tests.encoders.test_languagebind import TINY
+from tests.core.hub.loopback_hub import LoopbackHub, server
+from tests.core.hub.test_hub_families import TEXTS, Published, model, openclip_vit, transformers_clip
+from tests.encoders.hf.hf_cases import case
+from tests.encoders.languagebind.test_languagebind import TINY
+from tests.encoders.openclip.openclip_checkpoints import Expected, published
+from tests.encoders.st.st_models import Models
 
 __all__ = ["cli", "model", "openclip_vit", "published", "server", "transformers_clip"]  # fixtures
 
@@ -113,7 +113,7 @@ def test_how_a_model_runs_is_not_kept_and_code_is_not_trusted_again(models: Mode
 
 
 def test_an_index_of_before_there_were_options_is_read(tmp_path: Path) -> None:
-    from multimodal.index.table import read_about
+    from multimodal.index.storage.schema import read_about
 
     old = b'{"space": "starter", "address": "starter", "fingerprint": "f", "dim": 2, "format": 1, "modalities": []}'
     assert read_about(tmp_path, {b"multimodal.index": old}).options == {}

@@ -19,8 +19,8 @@ from multimodal.core.errors import (
     UnknownModel,
     UnsupportedModality,
 )
+from multimodal.core.items import Audio, Image, Modality, Text
 from multimodal.core.space import Head, Space, _sigmoid
-from multimodal.core.types import Audio, Image, Modality, Text
 from multimodal.core.vectors import unit_rows
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO

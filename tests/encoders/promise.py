@@ -19,7 +19,7 @@ PROMPTS = [f"the photo of a {name}" for name in THINGS]  # hardly different, and
 @pytest.fixture
 def fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which "auto" looks into bfloat16."""
-    monkeypatch.setattr("multimodal.core.runtime._bfloat16_is_fast", lambda kind: True)
+    monkeypatch.setattr("multimodal.core.backends.runtime._bfloat16_is_fast", lambda kind: True)
 
 
 def centred_cosine(exact: Any, near: Any) -> float:

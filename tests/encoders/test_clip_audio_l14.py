@@ -22,7 +22,7 @@ from multimodal.core.errors import (
 )
 from multimodal.encoders import clip_audio_l14 as preset
 
-GOLDEN = Path(__file__).parent / "languagebind_golden"
+GOLDEN = Path(__file__).parent / "languagebind" / "golden"
 DIM = 24
 RNG = np.random.default_rng(31)
 
@@ -206,8 +206,8 @@ def test_the_card_is_the_sum_of_the_models_cards():
 
 
 def test_the_real_models_name_each_other():
-    from multimodal.encoders import _openclip_names as names
     from multimodal.encoders.languagebind import HOME
+    from multimodal.encoders.openclip import names as names
 
     assert HOME == preset.EYES == names.canonical(names.parse(preset.EYES.removeprefix("openclip/")))
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 import multimodal as mm
-from multimodal.core import _openvino_net
-from multimodal.core._openvino_net import Program
+from multimodal.core.backends import openvino
+from multimodal.core.backends.openvino import Program
+from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import EncoderError, InvalidInput, MissingExtra
-from multimodal.core.runtime import Runtime
-from tests.encoders import hf_cases
-from tests.encoders.hf_cases import ITEMS, case
-from tests.encoders.openclip_checkpoints import PICTURES, TEXTS, Expected, architecture, published
+from tests.encoders.hf import hf_cases
+from tests.encoders.hf.hf_cases import ITEMS, case
+from tests.encoders.openclip.openclip_checkpoints import PICTURES, TEXTS, Expected, architecture, published
 from tests.encoders.promise import LEAST, centred_cosine, fast_bfloat16
 
 __all__ = ["architecture", "fast_bfloat16", "published"]  # fixtures
@@ -114,13 +114,13 @@ def test_lengths_for_which_an_export_does_not_hold_go_pytorchs_way() -> None:
 
 
 def test_what_gives_other_vectors_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = _openvino_net._compiled
+    compiled = openvino._compiled
 
     def wrong(*args: Any) -> Any:
         run = compiled(*args)
         return lambda arrays: [run(arrays)[0][:, ::-1]]
 
-    monkeypatch.setattr(_openvino_net, "_compiled", wrong)
+    monkeypatch.setattr(openvino, "_compiled", wrong)
     program = Program(nn.Linear(3, 2), lambda net, inputs: net(inputs["x"]), bfloat16=False)
     told = r"^OpenVINO gives other vectors than PyTorch for Linear \("
     with torch.no_grad(), pytest.raises(EncoderError, match=told):
@@ -155,7 +155,9 @@ def test_where_it_is_not_installed_the_extra_is_named(monkeypatch: pytest.Monkey
 
 def test_nothing_is_told_to_its_makers() -> None:
     """openvino reports its import over the network, if openvino_telemetry is installed."""
-    code = "from multimodal.core._openvino_net import openvino; import sys; openvino(); print(*sys.modules)"
+    code = (
+        "from multimodal.core.backends.openvino import openvino; import sys; openvino(); print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
     assert "openvino" in loaded and not any(name.startswith("openvino_telemetry") for name in loaded)

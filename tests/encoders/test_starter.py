@@ -10,8 +10,8 @@ from PIL import Image as Pictures
 
 import multimodal as mm
 from multimodal.core.paths import assets
-from multimodal.encoders import _starter_features as features
-from multimodal.encoders._starter_nets import MAX_TOKENS, N_MELS
+from multimodal.encoders.starter import preprocessing as features
+from multimodal.encoders.starter.networks import MAX_TOKENS, N_MELS
 from tests.encoders.promise import assert_kept, fast_bfloat16
 
 __all__ = ["fast_bfloat16"]  # a fixture

@@ -17,7 +17,7 @@ import soundfile
 import multimodal.encoders
 from multimodal.core.space import Space
 from multimodal.index import Index
-from multimodal.index.table import Origin, Row
+from multimodal.index.storage.schema import Origin, Row
 
 FAMILIES = Path(__file__).parent / "families"
 NAME = "multimodal.encoders.plain"

@@ -15,8 +15,9 @@ import pytest
 import multimodal
 from multimodal.core.errors import IndexStateError
 from multimodal.core.space import Space
-from multimodal.index import Index, store
-from multimodal.index.store import Store
+from multimodal.index import Index
+from multimodal.index.storage import table
+from multimodal.index.storage.table import Store
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -107,7 +108,7 @@ def test_a_creation_that_fails_leaves_nothing(
     def schema(about: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("multimodal.index.store.schema", schema)
+    monkeypatch.setattr("multimodal.index.storage.table.schema", schema)
     with pytest.raises(KeyboardInterrupt):
         Index.create(tmp_path / "i", space)
     assert list(tmp_path.iterdir()) == []
@@ -186,7 +187,7 @@ def test_two_handles_write_at_once_and_lose_nothing(index: Index, space: Space, 
 
 
 def test_many_small_adds_do_not_leave_as_many_files(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "MAX_SMALL_FILES", 8)
+    monkeypatch.setattr(table, "MAX_SMALL_FILES", 8)
     for n in range(30):
         index.add([f"{n} 1 0 0"], ids=f"{n}")
     assert index._store._table.stats()["fragment_stats"]["num_fragments"] <= 9
@@ -203,7 +204,7 @@ def test_tidying_gives_way_to_another_writer(
     def optimize(**options: Any) -> None:
         raise RuntimeError(reason)
 
-    monkeypatch.setattr(store, "MAX_SMALL_FILES", 0)
+    monkeypatch.setattr(table, "MAX_SMALL_FILES", 0)
     monkeypatch.setattr(index._store._table, "optimize", optimize)
     with pytest.raises(RuntimeError, match="disk") if raises else contextlib.nullcontext():
         assert index.add(["a"]).added == 1

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from multimodal.core.encoder import Encoder
+from multimodal.core.items import Item, Modality
 from multimodal.core.space import Head, Space
-from multimodal.core.types import Item, Modality
 
 WORDS = {
     "red": (1.0, 0.0, 0.0),

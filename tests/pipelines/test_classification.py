@@ -10,9 +10,9 @@ import pytest
 
 import multimodal
 from multimodal.core.errors import InvalidInput, UnsupportedModality
+from multimodal.core.items import Modality
 from multimodal.core.space import Space
-from multimodal.core.types import Modality
-from multimodal.pipelines.classification import (
+from multimodal.pipelines.classification.pipeline import (
     DEFAULT_TEMPLATES,
     LABEL_SETS_KEPT,
     Classification,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from multimodal.core.items import Modality
 from multimodal.core.space import Space
-from multimodal.core.types import Modality
-from multimodal.pipelines._classification_templates import TEMPLATE_SETS
-from multimodal.pipelines.classification import ZeroShotClassificationPipeline
+from multimodal.pipelines.classification.pipeline import ZeroShotClassificationPipeline
+from multimodal.pipelines.classification.templates import TEMPLATE_SETS
 
 PIXELS = np.full((2, 2, 3), (153, 204, 0), np.uint8)
 LABELS = ["green", "red"]

@@ -12,11 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.encoders._starter_nets import N_MELS
-from recipes.starter import accents, captions, disguise, evaluate, flite, read, train_accents, train_speech
-from recipes.starter.concepts import Concept
-from recipes.starter.prepare_speech import Recorder
-from recipes.starter.spelling import distance, letters_only, spelled
+from multimodal.encoders.starter.networks import N_MELS
+from recipes.starter.captioner import captions
+from recipes.starter.data import accents, flite, speech_augment
+from recipes.starter.data.concepts import Concept
+from recipes.starter.data.prepare_speech import Recorder
+from recipes.starter.data.spelling import distance, letters_only, spelled
+from recipes.starter.figures import evaluate, read
+from recipes.starter.towers import train_accents, train_speech
 
 NAMES = [f"thing{chr(97 + row // 26)}{chr(97 + row % 26)}" for row in range(60)]
 WORLD = [Concept("x", name, (f"key{row}", NAMES[11]), (), None, "g") for row, name in enumerate(NAMES)]
@@ -85,7 +88,7 @@ def ramps(along: str) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_stretch_never_turns_back(along: str) -> None:
     clips, lengths = ramps(along)
     for seed in range(8):
-        moved, fresh = disguise.Disguise(seed).stretch(clips, lengths)
+        moved, fresh = speech_augment.Disguise(seed).stretch(clips, lengths)
         for clip, length in zip(moved, fresh.tolist(), strict=True):
             sounding = clip[:length][(clip[:length] > -1).all(1)]
             steps = sounding.diff(dim=0 if along == "time" else 1)
@@ -99,18 +102,18 @@ def test_a_stretch_never_turns_back(along: str) -> None:
 @settings(max_examples=20, deadline=None)
 def test_disguised_clips_are_log_mels_and_nothing_lies_past_an_end(seed: int) -> None:
     clips, lengths = ramps("time")
-    found, fresh = disguise.Disguise(seed)(clips, lengths)
+    found, fresh = speech_augment.Disguise(seed)(clips, lengths)
     assert found.shape == (16, int(fresh.max()), N_MELS) and fresh.min() >= 12
     assert found.min() >= -1 and found.max() <= 1 and bool(found.isfinite().all())
     for clip, length in zip(found, fresh.tolist(), strict=True):
         assert not clip[length:].any()
-    again, _ = disguise.Disguise(seed)(clips, lengths)
+    again, _ = speech_augment.Disguise(seed)(clips, lengths)
     assert torch.equal(found, again)
 
 
 def test_no_two_are_disguised_alike() -> None:
     clips = torch.linspace(-1, 1, N_MELS).expand(8, 60, N_MELS)
-    found, lengths = disguise.Disguise(3)(clips, torch.full((8,), 60))
+    found, lengths = speech_augment.Disguise(3)(clips, torch.full((8,), 60))
     short = int(lengths.min())
     for one, other in itertools.combinations(found, 2):
         assert (one[:short] - other[:short]).abs().mean() > 1e-3

@@ -14,7 +14,7 @@ import multimodal.encoders
 from multimodal.adapt import bridge
 from multimodal.core.space import Space
 from recipes.bridge import data, measure, spaces, towers
-from recipes.starter.concepts import Concept
+from recipes.starter.data.concepts import Concept
 
 NAMES = [f"{first} {second}" for first in ("red", "old", "small", "wild", "cold") for second in
          ("cat", "dog", "key", "car", "sun", "tree", "hat", "cake")]  # fmt: skip

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodal.pipelines._captioning_nets import END, LONGEST, CaptionNet
-from recipes.starter import caption_data, captions, train_captions
+from multimodal.pipelines.captioning.backends.networks import END, LONGEST, CaptionNet
+from recipes.starter.captioner import caption_data, captions, train_captions
 
 NAMES = [
     "dog",

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from multimodal.pipelines._generation_space_prior import FRAMES, DrawingPrior, laid_out, swapped
-from recipes.starter import captions, draw_data, draw_scenes, train_draw_prior
-from recipes.starter.draw_batches import NOISE, Batches
-from recipes.starter.draw_frames import Frames
-from recipes.starter.pixel_judge import PixelJudge, apart, halves, mask_of
+from multimodal.pipelines.generation.backends.space_prior import FRAMES, DrawingPrior, laid_out, swapped
+from recipes.starter.captioner import captions
+from recipes.starter.generator import draw_data, draw_scenes, train_draw_prior
+from recipes.starter.generator.draw_batches import NOISE, Batches
+from recipes.starter.generator.draw_frames import Frames
+from recipes.starter.generator.pixel_judge import PixelJudge, apart, halves, mask_of
 
 CONCEPTS = 60
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks._fairness_figures import calibration_error, ndcg, perfect, scored, top_ten
 from benchmarks.fairness import absent, rejection
-from recipes.starter.calibrate import Examples, fitted
-from recipes.starter.mixed import Gallery, Queries, World
+from benchmarks.harness.fairness_figures import calibration_error, ndcg, perfect, scored, top_ten
+from recipes.starter.figures.calibrate import Examples, fitted
+from recipes.starter.figures.galleries import Gallery, Queries, World
 
 EYE = np.eye(20, dtype=np.float32)
 GALLERY = Gallery(np.concatenate([EYE, EYE]), np.repeat([0, 1], 20), np.tile(np.arange(20), 2))

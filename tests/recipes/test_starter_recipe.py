@@ -10,8 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.starter import backgrounds, captions, concepts, evaluate, gale, meet, restore, stage
-from recipes.starter.muon import Muon, orthogonal
+from recipes.starter.captioner import captions
+from recipes.starter.data import backgrounds, compositor, concepts, stress
+from recipes.starter.figures import evaluate
+from recipes.starter.towers import joint_finetune, restore
+from recipes.starter.towers.muon import Muon, orthogonal
 
 COUNT = 300
 
@@ -99,12 +102,12 @@ def disc() -> torch.Tensor:
     drawings = np.zeros((1, 2, 56, 56, 4), np.uint8)
     drawings[0, 0][np.hypot(down, across) < 0.95] = (250, 210, 40, 255)
     drawings[0, 1][np.maximum(abs(down), abs(across)) < 0.9] = (40, 40, 60, 255)
-    return stage.kept_at(drawings, 56)
+    return compositor.kept_at(drawings, 56)
 
 
-def on_white() -> stage.Stage:
+def on_white() -> compositor.Stage:
     white = torch.full((4, 3, 64, 64), 255, dtype=torch.uint8)
-    return stage.Stage(disc(), 1, white, torch.Generator().manual_seed(0))
+    return compositor.Stage(disc(), 1, white, torch.Generator().manual_seed(0))
 
 
 def test_a_blue_thing_is_drawn_blue():
@@ -161,10 +164,10 @@ def test_recall_counts_any_right_answer():
 
 def test_every_untouched_distortion_changes_a_picture_and_repeats_with_its_seed():
     pictures = torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(3))
-    blown = gale.gale(pictures, 5)
+    blown = stress.gale(pictures, 5)
     assert blown.shape == pictures.shape and blown.min() >= 0 and blown.max() <= 1
     assert ((blown - pictures).abs().mean((1, 2, 3)) > 0.02).all()
-    assert torch.equal(blown, gale.gale(pictures, 5))
+    assert torch.equal(blown, stress.gale(pictures, 5))
 
 
 class FewAnchors:
@@ -180,7 +183,7 @@ class FewAnchors:
 
 
 def test_the_colour_loss_is_small_for_the_right_colour_and_large_for_a_wrong_one():
-    colours = meet.Colours(FewAnchors(), captions.HeldOut((), ()))
+    colours = joint_finetune.Colours(FewAnchors(), captions.HeldOut((), ()))
     scenes = [(captions.Thing(1, 4),), (captions.Thing(0),), (captions.Thing(0, 2), captions.Thing(1, 3))]
     right = torch.zeros(3, 256)
     right[0] = colours.vectors[1, 4]
@@ -191,18 +194,18 @@ def test_the_colour_loss_is_small_for_the_right_colour_and_large_for_a_wrong_one
 
 def test_the_colour_loss_never_names_a_held_out_combination():
     held = captions.HeldOut(((1, 5),), ())
-    colours = meet.Colours(FewAnchors(), held)
+    colours = joint_finetune.Colours(FewAnchors(), held)
     vectors = torch.zeros(1, 256)
     vectors[0] = colours.vectors[1, 5]
     assert colours.loss(vectors, [(captions.Thing(1, 4),)]) < 5  # the best match is not a candidate
     rng = random.Random(0)
     assert not any(
-        (scene[0].concept, scene[0].colour) == (1, 5) for scene in meet.coloured(rng, 500, 3, held)
+        (scene[0].concept, scene[0].colour) == (1, 5) for scene in joint_finetune.coloured(rng, 500, 3, held)
     )
 
 
 def test_where_a_modality_stands_moves_toward_what_is_seen():
-    standing = meet.Standing(torch.eye(3))
+    standing = joint_finetune.Standing(torch.eye(3))
     standing.see(torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([0]))
     assert standing.vectors[0, 1] > 0.3 and torch.allclose(standing.vectors.norm(dim=1), torch.ones(3))
     assert torch.equal(standing.vectors[1:], torch.eye(3)[1:])
@@ -217,7 +220,7 @@ def test_a_concept_is_restored_from_its_name_and_never_from_held_out_keywords():
 
 def test_neither_list_of_free_phrases_repeats_the_other():
     first, second = (
-        set((Path(restore.__file__).parent / name).read_text().splitlines())
+        set((Path(restore.__file__).parents[1] / "data" / name).read_text().splitlines())
         for name in ("free_phrases.txt", "fresh_phrases.txt")
     )
     assert len(first) == len(second) == 40 and not first & second

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multimodal.core.errors import InvalidInput, MissingExtra
-from multimodal.views import flat
+from multimodal.views import projection
 
 
 def cloud(n: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -34,7 +34,7 @@ def nearest(places: np.ndarray) -> np.ndarray:
 @given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 20))
 def test_pca_keeps_what_the_two_largest_singular_values_keep(n: int, dim: int, seed: int) -> None:
     rows = cloud(n, dim, seed)
-    found = flat.flatten(rows, "pca", 0)
+    found = projection.flatten(rows, "pca", 0)
     left, values, _ = np.linalg.svd(rows.astype(float) - rows.mean(0, dtype=float), full_matrices=False)
     expected = (left * values)[:, :2]
     if dim == 1:
@@ -49,7 +49,7 @@ def test_pca_keeps_what_the_two_largest_singular_values_keep(n: int, dim: int, s
 
 @given(st.integers(2, 30), st.integers(0, 20))
 def test_places_fill_the_unit_square_and_keep_their_proportions(n: int, seed: int) -> None:
-    places = flat.flatten(cloud(n, 5, seed), "pca", 0).places
+    places = projection.flatten(cloud(n, 5, seed), "pca", 0).places
     assert places.min() >= -1e-9 and places.max() <= 1 + 1e-9
     assert np.ptp(places, axis=0).max() == pytest.approx(1)
     assert (places.min(axis=0) + places.max(axis=0)) / 2 == pytest.approx(0.5)
@@ -58,34 +58,37 @@ def test_places_fill_the_unit_square_and_keep_their_proportions(n: int, seed: in
 def test_the_same_rows_in_another_order_give_the_same_picture() -> None:
     rows = cloud(30, 6)
     order = np.random.default_rng(0).permutation(30)
-    first, second = flat.flatten(rows, "pca", 0).places, flat.flatten(rows[order], "pca", 0).places
+    first, second = (
+        projection.flatten(rows, "pca", 0).places,
+        projection.flatten(rows[order], "pca", 0).places,
+    )
     assert np.allclose(first[order], second, atol=1e-6)
 
 
 def test_things_that_are_all_alike_lie_in_the_middle() -> None:
-    assert (flat.flatten(np.ones((5, 3), np.float32), "pca", 0).places == 0.5).all()
+    assert (projection.flatten(np.ones((5, 3), np.float32), "pca", 0).places == 0.5).all()
 
 
 def test_umap_keeps_neighbours_together_and_repeats_with_its_seed() -> None:
     pytest.importorskip("umap")
     rows = clusters(6)
-    found = flat.flatten(rows, "auto", 3)
+    found = projection.flatten(rows, "auto", 3)
     assert found.method == "umap" and found.why is None
     group = np.repeat([0, 1, 2], 6)
     assert (group[nearest(found.places)] == group).mean() > 0.9
-    assert np.array_equal(flat.flatten(rows, "umap", 3).places, found.places)
+    assert np.array_equal(projection.flatten(rows, "umap", 3).places, found.places)
 
 
 def test_without_umap_the_map_is_drawn_by_pca_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "umap" else find(name))
-    found = flat.flatten(clusters(), "auto", 0)
+    found = projection.flatten(clusters(), "auto", 0)
     assert (found.method, found.why) == ("pca", "umap-learn is not installed (pip install 'multimodal[map]')")
-    assert flat.flatten(clusters(), "pca", 0).why is None
+    assert projection.flatten(clusters(), "pca", 0).why is None
     with pytest.raises(
         MissingExtra, match=r"^a map by UMAP needs umap-learn: pip install 'multimodal\[map\]'$"
     ):
-        flat.flatten(clusters(), "umap", 0)
+        projection.flatten(clusters(), "umap", 0)
 
 
 def test_few_items_are_drawn_by_pca(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,22 +96,22 @@ def test_few_items_are_drawn_by_pca(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: find("json") if name == "umap" else find(name)
     )
-    assert flat.flatten(cloud(14, 4), "auto", 0).why == "14 items are too few for UMAP"
+    assert projection.flatten(cloud(14, 4), "auto", 0).why == "14 items are too few for UMAP"
     with pytest.raises(
         InvalidInput, match=r"^UMAP needs at least 15 items, got 14; use method='pca' \(--method pca\)$"
     ):
-        flat.flatten(cloud(14, 4), "umap", 0)
+        projection.flatten(cloud(14, 4), "umap", 0)
 
 
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"^method must be one of 'auto', 'umap', 'pca', got 'tsne'$"):
-        flat.flatten(cloud(20, 4), "tsne", 0)
+        projection.flatten(cloud(20, 4), "tsne", 0)
 
 
 def test_centring_takes_each_kinds_mean_away() -> None:
     rows, kinds = cloud(40, 6), ["text"] * 25 + ["image"] * 15
     rows[25:] = 0.2 * rows[25:] + np.array([1, 0, 0, 0, 0, 0], np.float32)  # far from the texts
-    moved = flat.centred(rows, kinds)
+    moved = projection.centred(rows, kinds)
     assert np.allclose(np.linalg.norm(moved, axis=1), 1, atol=1e-5)
     expected = rows[25:] - rows[25:].mean(axis=0)
     assert np.allclose(moved[25:], expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
@@ -126,16 +129,17 @@ def test_centring_lets_matching_things_of_two_kinds_meet() -> None:
     kinds = ["text"] * 20 + ["image"] * 20
     across = np.roll(np.arange(40), 20)
     near = {
-        centre: (nearest(flat.flatten(flat.centred(rows, kinds) if centre else rows, "pca", 0).places) >= 20)[
-            :20
-        ].mean()
+        centre: (
+            nearest(projection.flatten(projection.centred(rows, kinds) if centre else rows, "pca", 0).places)
+            >= 20
+        )[:20].mean()
         for centre in (True, False)
     }
     assert near[False] == 0.0
     assert near[True] > 0.6
-    assert (nearest(flat.centred(rows, kinds)) == across).mean() > 0.9
+    assert (nearest(projection.centred(rows, kinds)) == across).mean() > 0.9
 
 
 def test_a_kind_with_one_item_does_not_vanish() -> None:
-    moved = flat.centred(cloud(6, 4), ["text"] * 5 + ["image"])
+    moved = projection.centred(cloud(6, 4), ["text"] * 5 + ["image"])
     assert np.linalg.norm(moved[5]) == pytest.approx(1)

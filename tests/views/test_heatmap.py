@@ -119,7 +119,7 @@ def test_it_is_plain_values_too(space: Space) -> None:
 
 
 def test_a_film_is_shown_by_its_middle() -> None:
-    from multimodal.views.inlined import small_picture
+    from multimodal.views.embedded_media import small_picture
 
     frames = np.zeros((5, 20, 40, 3), np.uint8)
     frames[2] = (10, 200, 30)

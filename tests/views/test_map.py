@@ -21,8 +21,8 @@ import multimodal as mm
 from multimodal.core.errors import IndexStateError, InvalidInput, MissingExtra
 from multimodal.core.space import Space
 from multimodal.index import Index
-from multimodal.index.table import Row
-from multimodal.views import draw_map, flat, page, points
+from multimodal.index.storage.schema import Row
+from multimodal.views import draw_map, map_page, points, projection
 from multimodal.views.points import Points
 
 
@@ -72,7 +72,7 @@ def test_every_item_is_on_the_map_with_its_kind_and_words(index: Index, tmp_path
 def test_the_places_are_those_of_the_vectors(index: Index, tmp_path: Path) -> None:
     _, data = drawn(index, tmp_path, method="pca", centre=False)
     vectors = np.stack([row["vector"] for row in index.rows(vectors=True)])
-    expected = flat.flatten(vectors, "pca", 0).places
+    expected = projection.flatten(vectors, "pca", 0).places
     assert np.allclose(data["x"], expected[:, 0], atol=1e-4)
     assert np.allclose(data["y"], 1 - expected[:, 1], atol=1e-4)
 
@@ -121,7 +121,7 @@ def test_ten_thousand_points_are_no_more_elements_than_two(tmp_path: Path) -> No
         kinds = ["text", "image", "audio"]
         rows = tuple(Row(str(k), f"/a/{k}.x", kinds[k % 3], None, {}) for k in range(n))
         some = Points(tmp_path / "big.lance", "toy", rows, rng.standard_normal((n, 4)).astype(np.float32), n)
-        return page.page(some, flat.flatten(some.vectors, "pca", 0), {}, ["how"])
+        return map_page.page(some, projection.flatten(some.vectors, "pca", 0), {}, ["how"])
 
     large, small = of(10_000), of(3)
     assert len(Elements(large).names) == len(Elements(small).names) < 60
@@ -189,16 +189,16 @@ def test_a_png_shows_every_kind_in_its_colour(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
-    from multimodal.views import png
+    from multimodal.views import map_png
 
-    monkeypatch.setattr(png, "MOST_PICTURES", 0)
+    monkeypatch.setattr(map_png, "MOST_PICTURES", 0)
     report = draw_map(index, tmp_path / "map.PNG")
     with PIL.Image.open(tmp_path / "map.PNG") as opened:
         assert (opened.format, opened.size) == ("PNG", (1600, 1200))
         pixels = np.asarray(opened.convert("RGB")).reshape(-1, 3).astype(int)
     assert report.n_bytes == (tmp_path / "map.PNG").stat().st_size
     for kind in ("text", "image", "audio"):
-        colour = np.array([int(png.COLOURS[kind][k : k + 2], 16) for k in (1, 3, 5)])
+        colour = np.array([int(map_png.COLOURS[kind][k : k + 2], 16) for k in (1, 3, 5)])
         mixed = 0.8 * colour + 0.2 * 255  # marks are a little see-through, on white
         assert (np.abs(pixels - mixed).max(axis=1) <= 3).sum() > 20, kind
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder, Saved
-from multimodal.core.runtime import Runtime
-from multimodal.core.types import Audio, Item, Modality
-from multimodal.encoders._starter_features import Tokenizer, pad, picture
-from multimodal.encoders._starter_nets import MAX_TOKENS, N_MELS
+from multimodal.core.items import Audio, Item, Modality
+from multimodal.encoders.starter.networks import MAX_TOKENS, N_MELS
+from multimodal.encoders.starter.preprocessing import Tokenizer, pad, picture
 from recipes.bridge import towers
 
 CARDS: tuple[Card, ...] = ()

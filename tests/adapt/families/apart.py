@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder, Saved
-from multimodal.core.runtime import Runtime
+from multimodal.core.items import Audio, Image, Item, Modality
 from multimodal.core.space import Head, Space
-from multimodal.core.types import Audio, Image, Item, Modality
 
 MEANING = 12
 GAP = 1.5  # times the length of a meaning

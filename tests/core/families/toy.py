@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from multimodal.core.backends.runtime import Decode, Precision, Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder, Saved
-from multimodal.core.runtime import Decode, Precision, Runtime
+from multimodal.core.items import Item, Modality
 from multimodal.core.space import Head, Space
-from multimodal.core.types import Item, Modality
 
 DIM = 16
 FRAME = 512

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder, Saved
-from multimodal.core.runtime import Runtime
+from multimodal.core.items import Item, Modality
 from multimodal.core.space import Space
-from multimodal.core.types import Item, Modality
 
 DIM = 64
 CARDS = (Card("wide", (Modality.TEXT, Modality.IMAGE), DIM, "CC0", "arithmetic", 0.0),)

@@ -1,0 +1,56 @@
+"""What the contenders of several benchmarks have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.harness.models import clip_folders
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def open_clip_model(folder: Path, size: str) -> tuple[Any, Any, Any]:
+    """(model, preprocess, tokenizer) as open_clip's README makes them."""
+    import open_clip
+
+    name = f"local-dir:{clip_folders(folder, size)[1]}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    model.eval()
+    return model, preprocess, open_clip.get_tokenizer(name)
+
+
+def txtai_embeddings(model: Path) -> Any:
+    """An index of txtai over a model that sentence-transformers loads, as its examples with CLIP make it."""
+    from txtai import Embeddings
+
+    return Embeddings(method="sentence-transformers", path=str(model), gpu=False)
+
+
+def saved(rows: NDArray[np.float32], out: Path) -> Callable[[], Any]:
+    """Writes what a user of a library without an index would keep."""
+    import numpy as np
+
+    np.save(out.with_suffix(".kept.npy"), rows)
+    return lambda: rows
+
+
+def indexed(space: Any, things: Sequence[Any], ids: Sequence[str], out: Path) -> Callable[[], Any]:
+    """Has multimodal add things to a new index; then its vectors in the order of the ids that were given."""
+    import numpy as np
+
+    import multimodal as mm
+
+    index = mm.Index.create(out, space)
+    report = index.add(list(things), ids=list(ids))
+    if len(index) != len(ids):
+        raise RuntimeError(f"{len(index)} of {len(ids)} are in the index: {report}")
+
+    def vectors() -> Any:
+        found = {row["id"]: row["vector"] for row in index.rows(vectors=True)}
+        return np.stack([found[one] for one in ids])
+
+    return vectors

@@ -1,0 +1,37 @@
+"""A space whose vectors are only ever given: for an index that is filled and asked with vectors alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from multimodal.core.encoder import Encoder
+from multimodal.core.items import Item, Modality
+from multimodal.core.space import Space
+
+
+class Given(Encoder):
+    """Encodes nothing."""
+
+    modality = Modality.TEXT
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def prepare(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
+        raise NotImplementedError("this space is asked with vectors alone; give a vector, not a text")
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        raise NotImplementedError("this space is asked with vectors alone; give a vector, not a text")
+
+    def config(self) -> dict[str, Any]:
+        return {"dim": self.dim}
+
+    def state_dict(self) -> Mapping[str, torch.Tensor]:
+        return {}
+
+
+def given_space(dim: int) -> Space:
+    return Space([Given(dim)], name="vectors")

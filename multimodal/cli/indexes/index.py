@@ -1,0 +1,248 @@
+"""`multimodal index`: put things into an index, keep it equal to a folder, and go on where something stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from multimodal.cli import console, options
+from multimodal.cli.indexes.index_output import bar, show_estimate, show_failures
+from multimodal.cli.indexes.search import DEFAULT_SPACE, metadata_of, open_or_create
+from multimodal.core.errors import IndexBusy, IndexStateError, MediaNotFound
+
+if TYPE_CHECKING:
+    from multimodal.index import AddReport, Index
+
+MODES = ("--sync", "--retry-failed", "--failures", "--dry-run")
+WITHOUT_PATHS = ("--retry-failed", "--failures")
+# oneDNN keeps a kernel for each shape of a batch, 1,024 of them by default: a hundred megabytes in a long job
+KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+
+Job = Callable[[dict[str, Any]], "AddReport"]
+
+
+def index(
+    into: Annotated[
+        Path,
+        typer.Option(
+            "--index", metavar="INDEX", help="The index; made if it is not there.", show_default=False
+        ),
+    ],
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH...]",
+            help="Folders (with all inside), files, patterns in quotes, tables (.csv, .tsv, .jsonl, .parquet) of "
+            "paths or texts, tar archives.",
+            show_default=False,
+        ),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space", metavar="NAME", help=f"The model for a new index. \\[default: {DEFAULT_SPACE}]"
+        ),
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metadata", metavar="KEY=VALUE", help="Kept with each file, for --where; may be repeated."
+        ),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="ROLE=NAME",
+            help="Of a table: which column is the path, the text or the id; may be repeated.",
+        ),
+    ] = None,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Make the index equal to the folders: what is gone goes out too.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed before, and nothing else.")
+    ] = False,
+    failures: Annotated[
+        bool, typer.Option("--failures", help="List what failed so far, and do nothing.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what there is to do and how long it takes, and do nothing.")
+    ] = False,
+    dedupe: Annotated[
+        bool, typer.Option("--dedupe", help="Leave out files whose content the index has already.")
+    ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="That read and decode. \\[default: as many as there are cores]"
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Pictures in a batch; of the rest as much as costs the same."),
+    ] = 32,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Give up at once if another process is writing to the index.")
+    ] = False,
+    device: options.Device = options.DEFAULT.device,
+    precision: options.Precision = options.DEFAULT.precision,
+    decode: options.Decode = options.DEFAULT.decode,
+    engine: options.Engine = options.DEFAULT.engine,
+    offline: options.Offline = False,
+    json: console.AsJson = False,
+) -> None:
+    """Add pictures, sounds, videos and texts (.txt, .md) to an index that can be searched with any of them.
+
+    \b
+    Examples:
+      [cyan]multimodal index ~/Pictures --index memories.lance[/]
+      [cyan]multimodal index ~/Pictures ~/Voice --index memories.lance --sync[/]
+      [cyan]multimodal index rome/ --index memories.lance --metadata place=Rome --metadata year=2026[/]
+      [cyan]multimodal index photos.csv --index memories.lance --column path=file --column id=number[/]
+
+    What is there already and has not changed is not encoded again, so a job that was stopped goes on when it is begun
+    again. A file that cannot be read is listed and the others go in (exit code 3).
+    """
+    flags = dict(zip(MODES, (sync, retry_failed, failures, dry_run), strict=True))
+    mode = _mode([name for name, wanted in flags.items() if wanted], paths)
+    about, columns = metadata_of(metadata), _columns(column)
+    found = _found(paths or [])
+    load = options.asked(device, precision, decode, offline, engine)
+    if mode == "--failures":
+        _failures(into, json)
+        return
+    how: dict[str, Any] = {"threads": threads, "batch_size": batch_size}
+    if mode == "--dry-run":
+        _dry_run(into, space, load, found, columns, how, json)
+        return
+    os.environ.setdefault(*KERNELS)  # read once, when torch computes for the first time
+    given: dict[str, Any] = {"metadata": about or None, "columns": columns, "dedupe": dedupe}
+    with console.working("opening the index", quiet=json):
+        if mode == "--retry-failed" and not _exists(into):
+            raise IndexStateError(f"no index at {str(into)!r}, so nothing failed there")
+        opened = open_or_create(into, space, load)
+    jobs: dict[str | None, Job] = {
+        None: lambda more: opened.add(found, **given, **how, **more),
+        "--sync": lambda more: opened.sync(found, **given, **how, **more),
+        "--retry-failed": lambda more: opened.retry_failed(**how, **more),
+    }
+    _run(opened, into, jobs[mode], no_wait=no_wait, json=json)
+
+
+def _mode(given: list[str], paths: list[str] | None) -> str | None:
+    """The one mode that was asked for. Raises a usage error (exit code 2) where flags and paths do not go together."""
+    if len(given) > 1:
+        raise typer.BadParameter(f"{' and '.join(given)} do not go together; give one", param_hint=given[0])
+    mode = given[0] if given else None
+    if mode in WITHOUT_PATHS and paths:
+        raise typer.BadParameter("takes no paths: the index knows what failed", param_hint=mode)
+    if mode not in WITHOUT_PATHS and not paths:
+        raise typer.BadParameter("give at least one folder or file", param_hint="PATH...")
+    return mode
+
+
+def _columns(pairs: list[str] | None) -> dict[str, str] | None:
+    found = {}
+    for pair in pairs or ():
+        role, sign, name = pair.partition("=")
+        if not (role and sign and name):
+            raise typer.BadParameter(f"{pair!r} is not ROLE=NAME, such as path=file", param_hint="--column")
+        found[role] = name
+    return found or None
+
+
+def _found(paths: list[str]) -> list[Path]:
+    """The paths as they are, and what patterns match. Raises MediaNotFound before anything is done."""
+    from multimodal.index.ingest.sources.folders import matches
+
+    found: list[Path] = []
+    for one in paths:
+        path = Path(one).expanduser()
+        if path.exists() or path.is_symlink():
+            found.append(path)
+        elif some := matches(str(path)):
+            found += some
+        else:
+            raise MediaNotFound(f"{path}: no such folder or file; check the path (nothing was indexed)")
+    return found
+
+
+def _exists(into: Path) -> bool:
+    from multimodal.index import Index
+
+    return Index.exists(into)
+
+
+def _run(opened: Index, into: Path, job: Job, *, no_wait: bool, json: bool) -> None:
+    began = time.perf_counter()
+    try:
+        with bar(quiet=json) as progress:
+            try:
+                report = job({"progress": progress, "wait": 0})
+            except IndexBusy as busy:
+                if no_wait:
+                    raise
+                console.note(str(busy))
+                report = job({"progress": progress})
+    except KeyboardInterrupt:
+        console.note(
+            f"stopped: what is finished is in {into}, {len(opened):,} rows; to go on, give the same command again"
+        )
+        raise typer.Exit(console.INTERRUPTED) from None
+    seconds = time.perf_counter() - began
+    if json:
+        about = {"index": str(into), "space": opened.space.name, "fingerprint": opened.fingerprint}
+        console.print_json(about | report.to_dict() | {"total": len(opened), "seconds": round(seconds, 4)})
+    else:
+        place = console.verbatim(str(into))
+        console.stdout().print(
+            f"{report}; {place} now holds {len(opened):,} ({seconds:.1f} s)", soft_wrap=True
+        )
+    if report.failed:
+        console.list_failures([(failure.uri, failure.reason) for failure in report.failed])
+        if not json:
+            console.note(f"to see them again: --failures; to try them again: --retry-failed (--index {into})")
+        raise typer.Exit(console.SOME_FAILED)
+
+
+def _dry_run(
+    into: Path,
+    space: str | None,
+    load: dict[str, Any],
+    paths: list[Path],
+    columns: dict[str, str] | None,
+    how: dict[str, Any],
+    json: bool,
+) -> None:
+    from multimodal.core.catalog import load as load_space
+    from multimodal.index.ingest.estimate import estimate
+    from multimodal.index.ingest.scheduler import Options
+
+    with console.working("looking at the files and measuring some", quiet=json):
+        if _exists(into):
+            found = open_or_create(into, space, load).estimate(paths, columns=columns, **how)
+        else:
+            new = load_space(space or DEFAULT_SPACE, **load)
+            found = estimate(None, new, paths, columns, Options(how["batch_size"], how["threads"]))
+    if json:
+        console.print_json({"index": str(into)} | found.to_dict())
+    else:
+        show_estimate(found)
+
+
+def _failures(into: Path, json: bool) -> None:
+    from multimodal.index.storage.failures import Ledger
+
+    if not _exists(into):
+        raise IndexStateError(f"no index at {str(into)!r}, so nothing failed there")
+    found = Ledger(into.expanduser().absolute()).failures()
+    if json:
+        console.print_json({"index": str(into), "failures": [one.to_dict() for one in found]})
+    else:
+        show_failures(found)

@@ -1,0 +1,103 @@
+"""What `multimodal search` is asked -> a query of parts: words and files, each with a weight, and what to turn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from multimodal.core.items import Audio, Image, Item, Text, Video
+
+AWAY = 0.7  # how much --not counts beside a part that counts 1: turned away from, and yet what is asked for decides
+KINDS = ("words", "image", "audio", "video", "not")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """parts: (item, weight). near: ids. text: words to find as they are."""
+
+    parts: tuple[tuple[Item, float], ...]
+    near: tuple[str, ...] = ()
+    text: str | None = None
+
+    @property
+    def query(self) -> Any:
+        """As Index.search takes it: an item, a list of (item, weight), or None."""
+        if len(self.parts) == 1 and self.parts[0][1] == 1:
+            return self.parts[0][0]
+        return list(self.parts) or None
+
+    def check(self) -> None:
+        """Reads every file, so that a bad one is told before a model is loaded. Raises MediaError, InvalidInput."""
+        for item, _ in self.parts:
+            _ = item.load(n_frames=1) if isinstance(item, Video) else item.load()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Of one thing, what it is; else all parts. For --json."""
+        parts = [
+            {
+                "modality": str(item.modality),
+                "text": item.source if isinstance(item, Text) else None,
+                "uri": item.uri,
+            }
+            for item, _ in self.parts
+        ]
+        if len(parts) == 1 and self.query is self.parts[0][0] and not self.near and self.text is None:
+            return parts[0]
+        weighted = [part | {"weight": weight} for part, (_, weight) in zip(parts, self.parts, strict=True)]
+        return {"parts": weighted, "near": list(self.near), "words": self.text}
+
+
+def asked(
+    words: str | None,
+    files: dict[str, Sequence[str] | None],
+    away: Sequence[str] | None,
+    near: Sequence[str] | None,
+    text: str | None,
+    weights: Sequence[str] | None,
+) -> Asked:
+    """files: of each kind. near: ids, or paths of files in the index. Raises a usage error (exit code 2)."""
+    kinds: dict[str, Callable[[Path], Item]] = {"image": Image, "audio": Audio, "video": Video}
+    parts: list[tuple[str, Item]] = [] if words is None else [("words", Text(words))]
+    for kind, paths in files.items():
+        parts += [(kind, kinds[kind](Path(path).expanduser())) for path in paths or ()]
+    parts += [("not", Text(one)) for one in away or ()]
+    if not parts and not near and text is None:
+        raise typer.BadParameter(
+            "give something to search with: words, --image, --audio or --video FILE, --near ID, or --text WORDS",
+            param_hint="WORDS",
+        )
+    weight = _weights(weights, {kind for kind, _ in parts})
+    return Asked(tuple((item, weight[kind]) for kind, item in parts), tuple(map(_id, near or ())), text)
+
+
+def _weights(given: Sequence[str] | None, kinds: set[str]) -> dict[str, float]:
+    """`KIND=NUMBER` of each kind; that of `not` turned around."""
+    weights = dict.fromkeys(KINDS, 1.0) | {"not": AWAY}
+    for pair in given or ():
+        kind, _, value = pair.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if kind not in KINDS or not (math.isfinite(number) and number > 0):
+            raise typer.BadParameter(
+                f"{pair!r} is not KIND=NUMBER with one of {', '.join(KINDS)} and a number above 0",
+                param_hint="--weight",
+            )
+        if kind not in kinds:
+            raise typer.BadParameter(f"{pair!r} weighs what is not asked for: {kind}", param_hint="--weight")
+        weights[kind] = number
+    return weights | {"not": -weights["not"]}
+
+
+def _id(given: str) -> str:
+    """The id of an item: as it is, or that of a file, which is its absolute path."""
+    from multimodal.index.ingest.sources.folders import absolute
+
+    path = Path(given).expanduser()
+    return str(absolute(path)) if path.exists() else given

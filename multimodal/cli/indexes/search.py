@@ -1,0 +1,239 @@
+"""`multimodal search`: find things with words, a picture, a sound or a video."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from multimodal.cli import console, options
+from multimodal.cli.indexes.query import AWAY, KINDS, asked
+from multimodal.core.errors import IndexStateError
+from multimodal.core.items import Modality
+
+if TYPE_CHECKING:
+    from multimodal.core.space import Space
+    from multimodal.index import Hits, Index
+
+CONDITION = re.compile(r"(?P<key>[^=<>]+)(?P<sign><=|>=|<|>|=)(?P<value>.*)", re.DOTALL)
+DEFAULT_SPACE = "starter"
+
+
+def _given(metavar: str, help: str, *names: str) -> Any:
+    return typer.Option(*names, metavar=metavar, help=help, show_default=False)
+
+
+def search(
+    index: Annotated[
+        Path, typer.Argument(metavar="INDEX", help="What multimodal index made.", show_default=False)
+    ],
+    query: Annotated[str | None, typer.Argument(metavar="[WORDS]", help="What to find, in words.")] = None,
+    image: Annotated[list[str] | None, _given("FILE", "Find what is like this picture.")] = None,
+    audio: Annotated[list[str] | None, _given("FILE", "Find what is like this sound.")] = None,
+    video: Annotated[list[str] | None, _given("FILE", "Find what is like this video.")] = None,
+    away: Annotated[list[str] | None, _given("WORDS", "Turn away from this.", "--not")] = None,
+    near: Annotated[list[str] | None, _given("ID", "Find what is like this item of the index.")] = None,
+    text: Annotated[
+        str | None,
+        _given("WORDS", 'Find these words in texts, captions and file names; "in quotes" as they stand.'),
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        _given(
+            "KIND=NUMBER", f"How much a part counts: {', '.join(KINDS)}. \\[default: 1, and {AWAY} for not]"
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many to find.")] = 10,
+    modality: Annotated[
+        list[Modality] | None,
+        typer.Option(help="Only things of this kind; may be repeated.", show_default=False),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Only things with this metadata; also <, <=, >, >=; may be repeated."
+        ),
+    ] = None,
+    offset: Annotated[int, typer.Option(min=0, metavar="N", help="Leave out the first N.")] = 0,
+    distinct: Annotated[
+        bool, typer.Option("--distinct", help="Of things that look alike, only the best.")
+    ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare everything, also where that takes longer.")
+    ] = False,
+    group: Annotated[
+        bool, typer.Option("--group", help="Of a film, a long sound or a long text, only the best part.")
+    ] = False,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", help="Of things with one value of KEY, only the best.", show_default=False
+        ),
+    ] = None,
+    min_probability: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="P",
+            help="Only what is as likely as this to be meant.",
+            show_default=False,
+        ),
+    ] = None,
+    uncalibrated: Annotated[
+        bool, typer.Option("--uncalibrated", help="Order by cosine, whatever kind a thing is of.")
+    ] = False,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The model of the index, if its name is not found.", show_default=False
+        ),
+    ] = None,
+    device: options.Device = options.DEFAULT.device,
+    precision: options.Precision = options.DEFAULT.precision,
+    decode: options.Decode = options.DEFAULT.decode,
+    engine: options.Engine = options.DEFAULT.engine,
+    offline: options.Offline = False,
+    json: console.AsJson = False,
+) -> None:
+    """Find pictures, sounds, videos and texts with words, a picture, a sound, a video, or several of these at once.
+
+    \b
+    Examples:
+      [cyan]multimodal search memories.lance "a sad cat" -k 5 --modality image[/]
+      [cyan]multimodal search memories.lance --audio whistle.wav[/]
+      [cyan]multimodal search memories.lance "a beach" --image photo.jpg --not people --weight image=0.5[/]
+      [cyan]multimodal search memories.lance --near photos/beach.jpg --where place=Rome --where "year>=2020"[/]
+      [cyan]multimodal search memories.lance "a sad song" --text "rain" --offset 10[/]
+
+    With --text beside a query, what fits either comes first, and what fits both before it.
+    """
+    from multimodal.index import Index
+
+    wanted = asked(query, {"image": image, "audio": audio, "video": video}, away, near, text, weight)
+    conditions = _conditions(where)
+    wanted.check()
+    if not Index.exists(index):
+        found = "what is there is no index" if index.exists() else "there is no such folder"
+        raise IndexStateError(
+            f"no index at {str(index)!r}: {found}; make one with: multimodal index FOLDER --index {index}"
+        )
+    if query is not None and Path(query).is_file():
+        console.note(f"{query!r} is searched as words; for the file give --image, --audio or --video {query}")
+    with console.working("opening the index", quiet=json):
+        opened = Index.open(
+            index, _space(index, space, options.asked(device, precision, decode, offline, engine))
+        )
+    began = time.perf_counter()
+    with console.working("searching", quiet=json):
+        hits = opened.search(
+            wanted.query, k, near=wanted.near or None, text=wanted.text, modality=modality or None,
+            where=conditions or None, offset=offset, distinct=distinct, exact=exact, calibrated=not uncalibrated,
+            min_probability=min_probability, group=group_by or group,
+        )  # fmt: skip
+    seconds = time.perf_counter() - began
+    if json:
+        about = {"index": str(index), "query": wanted.to_dict(), "method": hits.method, "note": hits.note}
+        answer = {"offset": offset, "hits": [hit.to_dict() for hit in hits], "seconds": round(seconds, 4)}
+        console.print_json(about | answer)
+    else:
+        if hits and hits.note:
+            console.note(hits.note)
+        _show(hits, offset, min_probability)
+
+
+def open_or_create(path: Path, space: str | None, how: dict[str, Any]) -> Index:
+    """The index at a path, made if it is not there. space: a name; how: options of `load`."""
+    from multimodal.index import Index
+
+    if Index.exists(path):
+        return Index.open(path, _space(path, space, how))
+    from multimodal.core.catalog import load
+
+    return Index.create(path, load(space or DEFAULT_SPACE, **how))
+
+
+def _space(index: Path, name: str | None, how: dict[str, Any]) -> Space | str | None:
+    """The space to open an index with, told how to run; the index itself finds it if nothing is said about that."""
+    if not how:
+        return name
+    from multimodal.core.catalog import load
+    from multimodal.index.storage.table import Store
+
+    if name:
+        return load(name, **how)
+    about = Store.open(index.expanduser().absolute()).about
+    return load(about.address, **(about.options | how))
+
+
+def metadata_of(pairs: list[str] | None) -> dict[str, Any]:
+    """`KEY=VALUE` and the like as a dict. Raises a usage error (exit code 2) for what is none."""
+    found: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, sign, value = pair.partition("=")
+        if not key or not sign:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--metadata")
+        found[key.strip()] = _value(value)
+    return found
+
+
+def _conditions(pairs: list[str] | None) -> dict[str, Any]:
+    """`year>=2020` and the like, as Index.search takes them; several of one key hold together."""
+    found: dict[str, Any] = {}
+    for pair in pairs or ():
+        match = CONDITION.fullmatch(pair)
+        if match is None:
+            raise typer.BadParameter(
+                f"{pair!r} is not KEY=VALUE, KEY<VALUE or the like", param_hint="--where"
+            )
+        key, sign, value = match["key"].strip(), match["sign"], _value(match["value"])
+        if sign != "=" and isinstance(found.get(key, {}), dict):
+            found.setdefault(key, {})[sign] = value
+        elif key not in found:
+            found[key] = value
+        else:
+            raise typer.BadParameter(f"{key!r} is asked for twice, once with =", param_hint="--where")
+    return found
+
+
+def _value(text: str) -> str | int | float | bool | None:
+    """A number, true, false or null as JSON has them; anything else is text."""
+    try:
+        value = jsonlib.loads(text)
+    except ValueError:
+        return text.strip()
+    return value if value is None or isinstance(value, str | int | float | bool) else text.strip()
+
+
+def _show(hits: Hits, offset: int, least: float | None) -> None:
+    if not hits:
+        left = f" beyond the first {offset:,}" if offset else ""
+        lacking = "with these words" if hits.method == "text" else "of that kind"
+        lacking = lacking if least is None else f"as likely as {least:g}"
+        console.note(f"nothing found: the index holds nothing {lacking}{left}")
+        return
+    extra = {
+        "words": [f"{hit.text_score:.1f}" if hit.text_score else "" for hit in hits]
+        * (hits.method == "hybrid"),
+        "likely": ["" if hit.probability is None else f"{hit.probability:.0%}" for hit in hits],
+    }
+    extra = {name: column for name, column in extra.items() if any(column)}
+    table = console.make_table("", "score", *extra, "kind", "what", right=("score", *extra))
+    most = max(hit.score for hit in hits) if hits.method == "text" else 1.0  # BM25 has no upper end
+    for row, hit in enumerate(hits):
+        place = " · ".join(filter(None, [console.verbatim(_relative(hit.uri or hit.id)), hit.place]))
+        what = f"{console.verbatim(hit.snippet)}\n[dim]{place}[/]" if hit.text else place
+        bar = f"[green]{console.bar(hit.score / most)}[/]"
+        more = [column[row] for column in extra.values()]
+        table.add_row(bar, f"{hit.score:.3f}", *more, str(hit.modality), what)
+    console.stdout().print(table)
+
+
+def _relative(uri: str) -> str:
+    """A path below the working directory, shorter."""
+    path = Path(uri)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else uri

@@ -1,0 +1,125 @@
+"""`multimodal bridge`: one space out of two that were trained apart."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from multimodal.cli import console
+from multimodal.core.items import Modality
+
+if TYPE_CHECKING:
+    from multimodal.adapt import BridgeReport
+    from multimodal.adapt.bridging.api import Method
+
+
+def bridge(
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="The space that knows more: a name or ./folder.", show_default=False
+        ),
+    ],
+    second: Annotated[
+        str,
+        typer.Argument(metavar="B", help="The space it is brought into; stays as it is.", show_default=False),
+    ],
+    corpus: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="Texts, one a line: at least 200, better thousands.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the joined space goes.", show_default=False)
+    ],
+    over: Annotated[Modality, typer.Option(help="What both spaces know.")] = Modality.TEXT,
+    media: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Sounds or pictures, without pairs, to learn from; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[str, typer.Option(help="memory, mlp, ridge or procrustes.")] = "memory",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bridge.")] = 0,
+    json: console.AsJson = False,
+) -> None:
+    """Bring what space A knows and space B does not into B, learned from texts alone.
+
+    \b
+    Examples:
+      [cyan]multimodal bridge hf/laion/clap-htsat-unfused openclip/ViT-B-32:laion2b_s34b_b79k \\
+          --corpus captions.txt --out clip-hears[/]
+      [cyan]multimodal index photos --index photos.lance --space ./clip-hears[/]
+      [cyan]multimodal search photos.lance --audio bell.wav[/]
+
+    Both spaces encode the texts, and a small map between them is learned; no pair of a sound and a picture is needed. A
+    tenth of the texts judges the result. Stopped, the command goes on where it was when it is given again.
+    """
+    from multimodal.adapt import PoorBridge
+    from multimodal.adapt import bridge as build
+    from multimodal.core.catalog import load
+
+    with console.working(f"loading {first} and {second}", quiet=json):
+        a, b = load(first), load(second)
+    with warnings.catch_warnings(record=True) as caught, _bars(quiet=json) as progress:
+        warnings.simplefilter("always", PoorBridge)
+        made = build(
+            a,
+            b,
+            over,
+            corpus=corpus,
+            media=media,
+            method=cast("Method", method),
+            out=out,
+            seed=seed,
+            progress=progress,
+        )
+    if json:
+        space = {"name": made.space.name, "fingerprint": made.space.fingerprint}
+        console.print_json({"out": str(out), "space": space, "report": made.report.to_dict()})
+    else:
+        _show(made.report, out)
+    for one in made.report.warnings:
+        console.note(one)
+    for warning in caught:
+        console.note(str(warning.message))
+
+
+@contextlib.contextmanager
+def _bars(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each thing that is done, one after another."""
+    with contextlib.ExitStack() as stack:
+        shown, counted = "", 0
+        advance: Callable[[int], None] = print  # never called: the first call of progress opens a bar
+
+        def progress(what: str, done: int, total: int) -> None:
+            nonlocal shown, counted, advance
+            if what != shown:
+                stack.pop_all().close()
+                advance = stack.enter_context(console.progress(what, total, quiet=quiet))
+                shown, counted = what, 0
+            advance(done - counted)
+            counted = done
+
+        yield progress
+
+
+def _show(report: BridgeReport, out: Path) -> None:
+    table = console.make_table("held-out", *report.recall, right=tuple(report.recall))
+    for name, shares in (("before", report.before), ("by chance", report.chance), ("after", report.recall),
+                         ("of those learned from", report.known)):  # fmt: skip
+        table.add_row(name, *(f"{share:.1%}" for share in shares.values()))
+    console.stdout().print(table)
+    what = f"{' and '.join(report.modalities)} brought over by {report.over} ({report.method}, {report.seconds:.0f} s)"
+    place = console.verbatim(str(out))
+    console.stdout().print(
+        f"{what}; load it as ./{place}" if not out.is_absolute() else f"{what}; in {place}"
+    )

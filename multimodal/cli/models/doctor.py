@@ -1,0 +1,102 @@
+"""`multimodal doctor`: does a model do what it must, is everything here that is needed, and what is the cure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from multimodal.cli import console, options
+from multimodal.cli.models import environment
+
+if TYPE_CHECKING:
+    from multimodal.core.self_test import Check
+
+MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]–[/]"}
+
+
+def doctor(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A model's name or ./folder.", show_default=False)
+    ] = None,
+    device: options.Device = options.DEFAULT.device,
+    precision: options.Precision = options.DEFAULT.precision,
+    decode: options.Decode = options.DEFAULT.decode,
+    engine: options.Engine = options.DEFAULT.engine,
+    offline: options.Offline = False,
+    json: console.AsJson = False,
+) -> None:
+    """Test a model on things drawn for it, or, without a name, this installation.
+
+    \b
+    Examples:
+      [cyan]multimodal doctor[/]              packages, device, cache, formats, extras
+      [cyan]multimodal doctor starter[/]      is it steady, blind to its batch, awake? and how fast
+      [cyan]multimodal doctor openclip/ViT-B-32:laion2b_s34b_b79k --precision bfloat16 --json[/]
+
+    ✓ is well, ✗ is not (exit code 1), – may be missing. What is not well comes with its cure.
+    """
+    if name is None:
+        _installation(json)
+    else:
+        _model(name, options.asked(device, precision, decode, offline, engine), json)
+
+
+def _installation(json: bool) -> None:
+    with console.working("looking around", quiet=json):
+        found = list(environment.findings())
+    ok = all(one.ok is not False for one in found)
+    if json:
+        console.print_json({"ok": ok, "findings": [one.to_dict() for one in found]})
+    else:
+        _table(("what", "found"), [(one.ok, [one.name, one.found], one.cure) for one in found])
+    if not ok:
+        raise typer.Exit(console.FAILED)
+
+
+def _model(name: str, how: dict[str, Any], json: bool) -> None:
+    from multimodal.core.catalog import load
+
+    began = time.perf_counter()
+    with console.working(f"loading {name}", quiet=json):
+        space = load(name, **how)
+    seconds = time.perf_counter() - began
+    with console.working(f"testing {name}", quiet=json):
+        check = space.check()
+    if json:
+        how = {"runs": space.runs, "commits": space.commits, "load_seconds": round(seconds, 4)}
+        console.print_json(check.to_dict() | how)
+    else:
+        _show(check, seconds)
+        for modality, runs in space.runs.items():
+            console.stdout().print(f"{modality} runs on {console.verbatim(runs)}", soft_wrap=True)
+        for repo, commit in space.commits.items():
+            console.stdout().print(f"from {console.verbatim(repo)} at commit {commit}", soft_wrap=True)
+    if not check.ok:
+        raise typer.Exit(console.FAILED)
+
+
+def _show(check: Check, seconds: float) -> None:
+    from multimodal.core.self_test import shown
+
+    rows = [
+        (one.ok, [one.name, one.about, shown(one.measured), one.allowed], one.cure) for one in check.claims
+    ]
+    _table(("claim", "says", "measured", "allowed"), rows)
+    per_item = ", ".join(f"{modality} {1000 * one:.1f} ms" for modality, one in check.seconds.items())
+    console.stdout().print(f"loaded in {seconds:.1f} s; an item takes: {per_item or '–'}", soft_wrap=True)
+    if check.failed:
+        console.fail(f"{check.space}: {len(check.failed)} of {len(check.claims)} claims do not hold")
+
+
+def _table(columns: Sequence[str], rows: Sequence[tuple[bool | None, list[str], str]]) -> None:
+    """Rows of (is it well, cells, cure); a cure stands below what it is for."""
+    table = console.make_table("", *columns)
+    for ok, (first, *rest), cure in rows:
+        cells = [console.verbatim(cell) for cell in rest]
+        if cure:
+            cells[0] += f"\n[dim]{console.verbatim(cure)}[/]"
+        table.add_row(MARKS[ok], f"[bold]{console.verbatim(first)}[/]", *cells)
+    console.stdout().print(table)

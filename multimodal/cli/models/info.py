@@ -1,0 +1,205 @@
+"""`multimodal models` and `multimodal info`: what there is, and what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from multimodal import __version__
+from multimodal.cli import console, options
+from multimodal.cli.models import environment
+from multimodal.core.items import Modality
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from multimodal.core.card import Card
+    from multimodal.core.space import Space
+
+
+def models(
+    modality: Annotated[
+        list[Modality] | None, typer.Option(help="Only models that take this; repeat it to ask for several.")
+    ] = None,
+    json: console.AsJson = False,
+) -> None:
+    """List the models that can be loaded by name.
+
+    \b
+    Examples:
+      [cyan]multimodal models[/]
+      [cyan]multimodal models --modality audio[/]
+      [cyan]multimodal models --json | jq -r '.models[] | select(.commercial).name'[/]
+
+    What a licence does not let you use for money is marked. The figure is the published zero-shot accuracy in percent.
+    In JSON, "pinned" tells whether a name stands for one commit of its source ("revision") or for its newest.
+    """
+    from multimodal.core.catalog import cards
+
+    wanted = set(modality or ())
+    found = sorted((card for card in cards() if wanted <= set(card.modalities)), key=_family)
+    if json:
+        told = [card.to_dict() | {"pinned": card.revision != ""} for card in found]
+        console.print_json({"models": told})
+        return
+    if found:
+        console.stdout().print(_models_table(found))
+    else:
+        console.note(f"no model takes {', '.join(sorted(wanted))}; multimodal models lists all of them")
+
+
+def _models_table(found: Sequence[Card]) -> Table:
+    """Family by family. What a model is stands under its name, so that in 100 columns most names stay whole."""
+    table = console.make_table("name", "takes", "dim", "size", "licence", "figure", right=("dim", "size"))
+    table.padding, table.show_edge = (0, 1, 0, 0), False
+    for column, width in zip(table.columns[-2:], (16, 12), strict=True):
+        column.max_width, column.overflow = width, "fold"
+    for card, after in zip_longest(found, found[1:]):
+        licence = console.verbatim(card.licence)
+        table.add_row(
+            f"[bold]{console.verbatim(card.name)}[/]\n[dim]{console.verbatim(card.description)}[/]",
+            "\n".join(card.modalities),
+            str(card.dim),
+            _size(card.size_mb),
+            licence if card.commercial else f"[yellow]{licence} (non-commercial)[/]",
+            console.verbatim(card.figure),
+            end_section=after is None or _family(after) != _family(card),
+        )
+    return table
+
+
+def _family(card: Card) -> str:
+    return card.name.partition("/")[0]
+
+
+def _size(megabytes: float) -> str:
+    if megabytes >= 999.5:
+        return f"{megabytes / 1000:.1f} GB"
+    return f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.2g} MB"
+
+
+def info(
+    what: Annotated[
+        str | None, typer.Argument(metavar="[NAME|PATH]", help="A model's name, a saved space, or an index.")
+    ] = None,
+    device: options.Device = options.DEFAULT.device,
+    precision: options.Precision = options.DEFAULT.precision,
+    decode: options.Decode = options.DEFAULT.decode,
+    engine: options.Engine = options.DEFAULT.engine,
+    offline: options.Offline = False,
+    json: console.AsJson = False,
+) -> None:
+    """Tell about this installation, a model, or an index.
+
+    \b
+    Examples:
+      [cyan]multimodal info[/]                    versions, device, extras
+      [cyan]multimodal info starter[/]            what a space takes, and its fingerprint
+      [cyan]multimodal info memories.lance[/]     what an index holds, and with which space
+    """
+    if what is None:
+        facts = installation()
+    elif _is_index(Path(what)):
+        facts = index_facts(Path(what))
+    else:
+        from multimodal.core.catalog import load
+
+        with console.working(f"loading {what}", quiet=json):
+            facts = space_facts(load(what, **options.asked(device, precision, decode, offline, engine)))
+    if json:
+        console.print_json(facts)
+        return
+    table = console.make_table("", "")
+    table.show_header = False
+    for key, value in facts.items():
+        table.add_row(f"[bold]{key}[/]", _show(value))
+    console.stdout().print(table)
+
+
+def installation() -> dict[str, Any]:
+    """Versions of this package and what it stands on, the device, and which extras are there."""
+    import platform
+
+    import torch
+
+    from multimodal.core.catalog import families
+    from multimodal.core.paths import assets
+
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {"multimodal": __version__}
+        | {name: environment.version(name) for name in environment.PACKAGES},
+        "extras": {extra: environment.version(package) for extra, package in environment.EXTRAS.items()},
+        "device": str(accelerator or "cpu"),
+        "threads": torch.get_num_threads(),
+        "families": families(),
+        "assets": str(assets()),
+    }
+
+
+def space_facts(space: Space) -> dict[str, Any]:
+    """What a space takes and how its scores become probabilities."""
+    heads = {"all" if pair is None else "-".join(pair): head.to_dict() for pair, head in space.heads.items()}
+    return {
+        "name": space.name,
+        "modalities": list(space.modalities),
+        "dim": space.dim,
+        "fingerprint": space.fingerprint,
+        "encoders": {str(modality): _encoder_facts(encoder) for modality, encoder in space.encoders.items()},
+        "runs": space.runs,
+        "commits": space.commits,
+        "heads": heads,
+        "card": space.card.to_dict() if space.card else None,
+    }
+
+
+def _encoder_facts(encoder: Any) -> dict[str, Any]:
+    tensors = encoder.state_dict().values()
+    return {"kind": type(encoder).__name__, "parameters": sum(tensor.numel() for tensor in tensors)}
+
+
+def index_facts(path: Path) -> dict[str, Any]:
+    """What an index holds and with which space, read from it alone: no model is loaded."""
+    from multimodal.index.storage.filters import is_in
+    from multimodal.index.storage.table import Store
+
+    store = Store.open(path.expanduser().absolute())
+    counts = {name: store.count(is_in("modality", [name], "modality")) for name in store.about.modalities}
+    return {
+        "index": str(store.path),
+        "space": store.about.space,
+        "address": store.about.address,
+        "fingerprint": store.about.fingerprint,
+        "dim": store.about.dim,
+        "items": store.count(),
+        "counts": counts,
+        "bytes": sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
+    }
+
+
+def _is_index(path: Path) -> bool:
+    from multimodal.index import Index
+
+    return Index.exists(path)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_show_inline(one)}" for key, one in value.items())
+    return _show_inline(value)
+
+
+def _show_inline(value: Any) -> str:
+    if value is None:
+        return "[dim]–[/]"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_show_inline(one)}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_show_inline(one) for one in value)
+    return f"{value:,}" if isinstance(value, int) else console.verbatim(str(value))

@@ -1,0 +1,267 @@
+"""`multimodal transcribe`: what is said in sounds and videos, as text, subtitles or JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json as jsonlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from multimodal.cli import console, options
+from multimodal.core.errors import MediaError, MediaNotFound, MissingExtra, UnsupportedModality
+from multimodal.core.items import Modality
+from multimodal.core.limits import limits
+
+if TYPE_CHECKING:
+    from multimodal.pipelines.transcription.pipeline import Transcription
+
+FILE_ERRORS = (MediaError, MissingExtra, UnsupportedModality)  # the fault of one file, not of the command
+FORMATS = ("txt", "srt", "vtt", "json")
+FALLBACK = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+RATE_HZ, SAMPLE_BYTES = 192_000, 4  # the most that sounds have
+
+Done = Callable[[float, float | None], None]
+
+
+def transcribe(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Sounds, videos, and folders with them.", show_default=False),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="A file for one input (talk.srt), or a folder.",
+            show_default=False,
+        ),
+    ] = None,
+    srt: Annotated[bool, typer.Option("--srt", help="Subtitles as SubRip.")] = False,
+    vtt: Annotated[bool, typer.Option("--vtt", help="Subtitles as WebVTT.")] = False,
+    words: Annotated[bool, typer.Option("--words", help="Times of every word, in JSON.")] = False,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="starter, hf/openai/whisper-small, faster-whisper/turbo, ./folder, …"
+        ),
+    ] = "starter",
+    language: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="What is spoken: english, en, …; heard if left out.", show_default=False
+        ),
+    ] = None,
+    translate: Annotated[
+        bool, typer.Option("--translate", help="Write English, whatever is spoken.")
+    ] = False,
+    prompt: Annotated[
+        str | None,
+        typer.Option(metavar="WORDS", help="Names and words as they should be spelt.", show_default=False),
+    ] = None,
+    vad: Annotated[bool, typer.Option("--vad", help="Find speech first, and leave out the rest.")] = False,
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="Write again, more freely, what repeats itself or is unlikely.")
+    ] = False,
+    beams: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Of the search; more is slower.", show_default=False),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, metavar="N", help="Windows at a time: faster on a GPU.")
+    ] = 1,
+    max_hours: Annotated[
+        float, typer.Option("--max-hours", min=0.001, metavar="HOURS", help="Refuse what is longer.")
+    ] = 24.0,
+    device: options.Device = options.DEFAULT.device,
+    precision: options.Precision = options.DEFAULT.precision,
+    offline: options.Offline = False,
+    json: console.AsJson = False,
+) -> None:
+    """Write down what is said in sounds and videos.
+
+    \b
+    Examples:
+      [cyan]multimodal transcribe talk.mp3 --model hf/openai/whisper-small --srt -o talk.srt[/]
+      [cyan]multimodal transcribe recordings/ --model faster-whisper/turbo -o texts/[/]
+      [cyan]multimodal transcribe talk.mp3 --language de --translate --model hf/openai/whisper-small[/]
+
+    Without [cyan]-o[/] the text goes to the screen. In a folder, what is no sound or video is passed over.
+    """
+    from multimodal.pipelines.transcription.pipeline import TranscriptionPipeline
+
+    kind = _kind(srt, vtt, json, output)
+    if words and kind != "json":
+        raise typer.BadParameter("times of words are told in JSON alone: add --json", param_hint="--words")
+    inputs = _inputs(paths)
+    places = _places(inputs, output, kind)
+    how: dict[str, Any] = {"timestamps": "word" if words else "segment", "vad": vad}
+    how |= {"task": "translate"} if translate else {}
+    how |= {"temperature": FALLBACK} if fallback else {}
+    given = {"language": language, "prompt": prompt, "beams": beams}
+    how |= {name: value for name, value in given.items() if value is not None}
+    how |= {"batch_size": batch_size} if batch_size > 1 else {}
+    with console.working(f"loading {model}", quiet=json):
+        writer = TranscriptionPipeline.from_pretrained(
+            model, device=device, precision=precision, offline=offline
+        )
+    good: list[tuple[Path, Transcription]] = []
+    failures: list[tuple[str, str]] = []
+    longest_s = max_hours * 3600
+    with limits(max_seconds=longest_s, max_bytes=int(longest_s * RATE_HZ * SAMPLE_BYTES)):
+        for number, (path, _) in enumerate(inputs):
+            try:
+                with _bar(f"{path.name} ({number + 1} of {len(inputs)})", quiet=json) as done:
+                    good.append((path, writer(path, progress=done, **how)))
+            except FILE_ERRORS as error:
+                failures.append((str(path), str(error)))
+                continue
+            if places is not None:
+                _write(places[number], _rendered(good[-1][1], kind))
+    _tell(
+        good, failures, kind, model, dict(zip((path for path, _ in inputs), places or (), strict=False)), json
+    )
+    if failures:
+        console.list_failures(failures)
+        raise typer.Exit(console.SOME_FAILED if good else console.FAILED)
+
+
+def _kind(srt: bool, vtt: bool, json: bool, output: Path | None) -> str:
+    """The format asked for: by an option, or else by the name of the output."""
+    asked = [name for name, wanted in (("srt", srt), ("vtt", vtt), ("json", json)) if wanted]
+    if len(asked) > 1:
+        raise typer.BadParameter(
+            f"got {' and '.join('--' + one for one in asked)}: give one of them", param_hint="--srt"
+        )
+    if asked:
+        return asked[0]
+    suffix = "" if output is None else output.suffix[1:].lower()
+    return suffix if suffix in FORMATS else "txt"
+
+
+def _inputs(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """(file, its place below what was named) of each sound and video; in folders, of those that are one."""
+    from multimodal.core.media.sniff import sniff
+    from multimodal.index import files_in
+
+    found: dict[Path, Path] = {}
+    for path in (one.expanduser() for one in paths):
+        if not path.is_dir():
+            found.setdefault(path, Path(path.name))
+            continue
+        root = path.resolve()
+        for file in files_in(path):
+            with contextlib.suppress(MediaError, MissingExtra):
+                if sniff(file) in (Modality.AUDIO, Modality.VIDEO):
+                    found.setdefault(
+                        file, file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
+                    )
+    if not found:
+        raise MediaNotFound(
+            f"no sound or video in {', '.join(map(str, paths))}; name files, or another folder"
+        )
+    return list(found.items())
+
+
+def _places(inputs: Sequence[tuple[Path, Path]], output: Path | None, kind: str) -> list[Path] | None:
+    """Where each goes; None for the screen. A file of that name that is there is replaced."""
+    if output is None:
+        if len(inputs) > 1 and kind in ("srt", "vtt"):
+            raise typer.BadParameter(
+                f"{len(inputs)} subtitles cannot go to the screen: name a folder for them",
+                param_hint="--output",
+            )
+        return None
+    output = output.expanduser()
+    if len(inputs) == 1 and output.suffix[1:].lower() in FORMATS and not output.is_dir():
+        if not output.absolute().parent.is_dir():
+            raise typer.BadParameter(
+                f"the folder {output.absolute().parent} does not exist", param_hint="--output"
+            )
+        return [output]
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(
+            f"{output} is a file, and there are {len(inputs)} inputs: name a folder", param_hint="--output"
+        )
+    taken: set[Path] = set()
+    places = []
+    for _, below in inputs:
+        # talk.mp3 and talk.wav side by side keep their whole names
+        place = output / below.with_suffix(f".{kind}")
+        place = place if place not in taken else output / f"{below}.{kind}"
+        taken.add(place)
+        places.append(place)
+    return places
+
+
+def _rendered(found: Transcription, kind: str) -> str:
+    if kind == "json":
+        return jsonlib.dumps(found.to_dict(), ensure_ascii=False, indent=2) + "\n"
+    if kind == "srt":
+        return found.to_srt()
+    return found.to_vtt() if kind == "vtt" else f"{found.text}\n"
+
+
+def _write(place: Path, text: str) -> None:
+    """Whole or not at all: another file first, which takes the name when it is done."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(place)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _bar(what: str, *, quiet: bool) -> Iterator[Done]:
+    """A bar on stderr by the seconds of sound that are done; only on a terminal."""
+    shown_on = console.stderr()
+    if quiet or not shown_on.is_terminal:
+        yield lambda done_s, total_s: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} s"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=shown_on, transient=True) as shown:
+        task = shown.add_task(console.verbatim(what), total=None)
+        yield lambda done_s, total_s: shown.update(task, completed=done_s, total=total_s)
+
+
+def _tell(
+    good: Sequence[tuple[Path, Transcription]],
+    failures: Sequence[tuple[str, str]],
+    kind: str,
+    model: str,
+    places: dict[Path, Path],
+    json: bool,
+) -> None:
+    if json:
+        rows = [
+            {"input": str(path)}
+            | ({"output": str(places[path])} if path in places else {})
+            | {name: value for name, value in found.to_dict().items() if name != "model"}
+            for path, found in good
+        ]
+        failed = [{"input": name, "reason": reason} for name, reason in failures]
+        console.print_json({"model": model, "results": rows, "failed": failed})
+        return
+    for path, found in good:
+        if path in places:
+            console.stdout().print(f"{console.verbatim(str(places[path]))}", soft_wrap=True)
+            continue
+        if len(good) + len(failures) > 1:
+            console.stdout().print(f"[bold]{console.verbatim(str(path))}[/]", soft_wrap=True)
+        typer.echo(console.printable(_rendered(found, kind)), nl=False)
+        if not found.text:
+            console.note(f"{path}: nothing was said, or nothing that {model} hears")

@@ -1,0 +1,206 @@
+"""`modality=` and `where=` -> one condition in SQL, into which no value from outside can break out.
+
+    where={"album": "x"}                        equal
+    where={"album": ["x", "y"]}                 any of these
+    where={"year": {">=": 2000, "<": 2010}}     a range of numbers, or of text by code point (so ISO dates sort)
+    where={"album": "x", "year": 2001}          all of these
+
+A text equals only a text, a number only a number (1 equals 1.0), True and False only themselves; None is a key that
+is missing or None. A range holds no value of another type.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from multimodal.core.errors import InvalidInput
+from multimodal.core.items import Modality
+from multimodal.core.space import Space
+from multimodal.index.results import Metadata, Scalar
+
+RANGES = (">", ">=", "<", "<=")
+MAX_INT = 2**53  # beyond it, a JSON number (a double) is no longer exact
+KINDS = "str, int, float, bool or None"
+
+
+def condition(
+    space: Space, modality: str | Iterable[str] | None = None, where: Mapping[str, Any] | None = None
+) -> str | None:
+    """The condition for a store, or None if everything passes.
+
+    Raises InvalidInput for a modality or a `where` that cannot be understood, UnsupportedModality for a modality
+    that the space (and so the index) cannot hold.
+    """
+    names, rest = modalities(space, modality), matching(where)
+    parts = ([] if names is None else [is_in("modality", names, "modality")]) + (
+        [] if rest is None else [rest]
+    )
+    return " AND ".join(f"({part})" for part in parts) or None
+
+
+def modalities(space: Space, modality: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """The names of modalities, or None for all. Raises InvalidInput, UnsupportedModality."""
+    if modality is None:
+        return None
+    names = [modality] if isinstance(modality, str) else list(modality)
+    if not names:
+        raise InvalidInput(_empty("modality"))
+    return tuple(str(_modality(name, space)) for name in names)
+
+
+def matching(where: Mapping[str, Any] | None) -> str | None:
+    """The condition on metadata, or None if everything passes. Raises InvalidInput."""
+    if where is None:
+        return None
+    if not isinstance(where, Mapping):
+        raise InvalidInput(f"where must be a mapping such as {{'album': 'x'}}, got {type(where).__name__}")
+    parts = [_matches(_key(key), wanted) for key, wanted in where.items()]
+    return " AND ".join(f"({part})" for part in parts) or None
+
+
+def whole_number(value: Any, what: str, *, least: int = 1) -> int:
+    """A count. Raises InvalidInput unless it is a whole number of at least `least`."""
+    try:
+        n = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        n = least - 1
+    if n < least:
+        raise InvalidInput(f"{what} must be a whole number of at least {least}, got {value!r}")
+    return n
+
+
+def is_in(column: str, values: Sequence[str], what: str) -> str:
+    """`column IN (…)`. Raises InvalidInput if there are no values."""
+    if not values:
+        raise InvalidInput(_empty(what))
+    return f"{column} IN ({', '.join(map(_quoted, values))})"
+
+
+def _empty(what: str) -> str:
+    return f"the list for {what} is empty, so nothing could match; leave it out to match all"
+
+
+def begins_with(column: str, start: str) -> str:
+    """`column` begins with a text, letter by letter."""
+    return f"starts_with({column}, {_quoted(start)})"
+
+
+def check_metadata(metadata: object) -> Metadata:
+    """Metadata as stored: a new dict of str -> str, int, float, bool or None; numpy scalars become plain ones.
+
+    Raises InvalidInput for anything else, naming the key and the cure.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise InvalidInput(
+            f"metadata must be a mapping such as {{'album': 'x'}}, got {type(metadata).__name__}"
+        )
+    return {_key(key): _scalar(value, f"metadata {key!r}") for key, value in metadata.items()}
+
+
+def _modality(name: object, space: Space) -> Modality:
+    try:
+        found = Modality(name)  # type: ignore[arg-type]
+    except ValueError:
+        raise InvalidInput(f"{name!r} is no modality; use one of {', '.join(space.modalities)}") from None
+    space.require(found)
+    return found
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str) or not key:
+        raise InvalidInput(f"a metadata key must be a str with at least one character, got {key!r}")
+    return _unicode(key, "a metadata key")
+
+
+def _scalar(value: object, what: str) -> Scalar:
+    import numpy as np
+
+    plain = value.item() if isinstance(value, np.generic) else value
+    if plain is None or isinstance(plain, bool):
+        return plain
+    if isinstance(plain, str):
+        return _unicode(str(plain), what)
+    if isinstance(plain, int):
+        if abs(plain) > MAX_INT:
+            raise InvalidInput(
+                f"{what} is {plain}, beyond 2**53, where numbers are no longer exact; store str({plain})"
+            )
+        return int(plain)
+    if isinstance(plain, float):
+        if not math.isfinite(plain):
+            raise InvalidInput(
+                f"{what} is {plain}, which is not a finite number; use None for a value that is not known"
+            )
+        return float(plain)
+    raise InvalidInput(
+        f"{what} is of type {type(value).__name__}; it must be {KINDS}: "
+        "write a date as .isoformat(), anything else as json.dumps(...)"
+    )
+
+
+def _unicode(text: str, what: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{what} holds a lone surrogate at position {error.start}, which is not valid Unicode"
+        ) from error
+    return text
+
+
+def _matches(key: str, wanted: object) -> str:
+    what = f"where[{key!r}]"
+    if isinstance(wanted, Mapping):
+        return _in_range(key, wanted, what)
+    if isinstance(wanted, list | tuple | set | frozenset):
+        if not wanted:
+            raise InvalidInput(
+                f"{what} is an empty list, so nothing could match; leave the key out to match all"
+            )
+        return " OR ".join(f"({_equals(key, _scalar(one, what))})" for one in wanted)
+    return _equals(key, _scalar(wanted, what))
+
+
+def _in_range(key: str, wanted: Mapping[Any, Any], what: str) -> str:
+    unknown = [one for one in wanted if one not in RANGES]
+    if unknown or not wanted:
+        raise InvalidInput(f"{what} must be a range such as {{'>=': 2000, '<': 2010}} with {' '.join(RANGES)}; "
+                           f"got {sorted(map(str, wanted))}")  # fmt: skip
+    parts = []
+    for sign, limit in wanted.items():
+        plain = _scalar(limit, what)
+        if plain is None or isinstance(plain, bool):
+            raise InvalidInput(f"{what}: a range needs a number or a text, got {plain!r}")
+        parts.append(_compare(key, sign, plain))
+    return " AND ".join(f"({part})" for part in parts)
+
+
+def _equals(key: str, value: Scalar) -> str:
+    if value is None:
+        return f"{_raw(key)} IS NULL OR {_raw(key)} = 'null'"
+    if isinstance(value, bool):
+        return f"{_raw(key)} = '{str(value).lower()}'"
+    return _compare(key, "=", value)
+
+
+def _compare(key: str, sign: str, value: str | int | float) -> str:
+    # json_get_string turns a number into text, and TRY_CAST would fail on a text's quotes: so each type stays apart.
+    if isinstance(value, str):
+        return f"{_raw(key)} LIKE '\"%' AND json_get_string(metadata, {_quoted(key)}) {sign} {_quoted(value)}"
+    return f"TRY_CAST({_raw(key)} AS DOUBLE) {sign} CAST('{float(value)!r}' AS DOUBLE)"
+
+
+def _raw(key: str) -> str:
+    """The value of a key as JSON text: a text keeps its quotes there."""
+    return f"json_extract(metadata, {_quoted('$.' + json.dumps(key, ensure_ascii=False))})"
+
+
+def _quoted(text: str) -> str:
+    """A literal. In standard SQL the quote is the only character with a meaning, and doubling it takes it away."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,159 @@
+"""Captions out of the vectors of a shared space, whatever they were made from: the decoder that ships with the starter.
+
+A decoder belongs to the encoders whose vectors it learned, and their fingerprints stand beside its weights
+(`caption.json`); `recipes/starter/captioner/train_captions.py` makes both files for any space of that world.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from multimodal.core.errors import CorruptSpace, SpaceMismatch
+from multimodal.core.items import Audio, Item
+from multimodal.core.space import Space
+from multimodal.pipelines.captioning.options import Captioner, Request, Written, generator_of, heard
+
+if TYPE_CHECKING:
+    import torch
+
+    from multimodal.pipelines.captioning.decoding import Found
+
+WEIGHTS, ABOUT = "caption.safetensors", "caption.json"
+FORMAT = 1
+BEAMS = 3
+TOP_P = 0.9  # it was trained to leave a little chance to every word (label smoothing)
+AGAIN = "train one with 'python -m recipes.starter.captioner.train_captions', or copy the folder again"
+
+
+class SpaceCaptioner(Captioner):
+    """A space and the decoder that was trained for it."""
+
+    prompts = False
+
+    def __init__(self, space: Space, folder: str | os.PathLike[str]) -> None:
+        """folder: with caption.safetensors and caption.json.
+
+        Raises CorruptSpace if they are missing or damaged, SpaceMismatch if they were made for another space.
+        """
+        from multimodal.pipelines.captioning.backends.networks import CaptionNet
+
+        about, tensors = _read(Path(folder))
+        self.space, self.name, self.words = space, space.name, list(about["words"])
+        self.modalities = space.modalities
+        self.dim = space.dim
+        _check_made_for(space, about["encoders"], Path(folder))
+        runtime = next(iter(space.encoders.values())).runtime
+        self.net = CaptionNet(len(self.words), space.dim)
+        try:
+            self.net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        except RuntimeError as error:
+            raise CorruptSpace(
+                f"the tensors of {Path(folder) / WEIGHTS} do not fit the captioner that {ABOUT} describes; {AGAIN}"
+            ) from error
+        self._device: torch.device = runtime.torch_device
+        self.net.eval().requires_grad_(False).to(self._device, runtime.dtype)
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+    def to(self, device: torch.device) -> None:
+        """Moves the decoder; the space's encoders stay where they were loaded."""
+        self._device = device
+        self.net.to(device)
+
+    def write(self, things: Sequence[Any], asked: Request) -> list[Written]:
+        return self.tell(self._vectors(things), asked)
+
+    def tell(self, vectors: torch.Tensor, asked: Request) -> list[Written]:
+        """(n, dim) unit rows -> what is said of each."""
+        import torch
+
+        from multimodal.pipelines.captioning import decoding as search
+        from multimodal.pipelines.captioning.backends.networks import END, LONGEST
+
+        vectors = vectors.to(self._device, self.net.positions.dtype)
+
+        def next_logs(owners: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+            logits = self.net(vectors[owners.to(self._device)], words.to(self._device))[:, -1]
+            return torch.log_softmax(logits.float(), dim=-1)
+
+        with torch.inference_mode():
+            found = search.search(
+                next_logs, len(vectors), beams=asked.beams or BEAMS, most=min(asked.max_tokens or LONGEST, LONGEST),
+                end=END, temperature=asked.temperature, top_p=asked.top_p or TOP_P, generator=generator_of(asked.seed),
+            )  # fmt: skip
+        return [self._written(one) for one in found]
+
+    def _written(self, found: Found) -> Written:
+        said = _once([self.words[number] for number in found.words])
+        return Written(" ".join(said), tuple(found.words[: len(said)]), found.mean_log, found.ended)
+
+    def _vectors(self, things: Sequence[Any]) -> torch.Tensor:
+        import numpy as np
+        import torch
+
+        rows = np.empty((len(things), self.space.dim), dtype=np.float32)
+        items = [place for place, thing in enumerate(things) if not isinstance(thing, np.ndarray)]
+        for place, thing in enumerate(things):
+            if isinstance(thing, np.ndarray):
+                rows[place] = thing
+        if items:
+            rows[items] = self.space.encode([_audible(things[place]) for place in items])
+        return torch.from_numpy(rows)
+
+
+def _once(said: list[str]) -> list[str]:
+    """Without a second time of the same: one thing seen as two is "a dog and a dog" to the decoder."""
+    half = len(said) // 2
+    twice = (
+        half > 0
+        and len(said) % 2 == 1
+        and said[half : half + 1] == ["and"]
+        and said[:half] == said[half + 1 :]
+    )
+    return said[:half] if twice else said
+
+
+def _audible(item: Item) -> Item:
+    """The item; of a sound what was decoded to find out that it is one."""
+    if not isinstance(item, Audio):
+        return item
+    waveform = heard(item)
+    return Audio({"array": waveform.samples, "sampling_rate": waveform.rate_hz}, uri=item.uri)
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        tensors = load_file(folder / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CorruptSpace(f"no captioner can be read from {folder} ({error}); {AGAIN}") from error
+    if not isinstance(about, dict) or not {"format", "encoders", "words"} <= set(about):
+        raise CorruptSpace(f"{folder / ABOUT} does not describe a captioner; {AGAIN}")
+    if about["format"] > FORMAT:
+        raise CorruptSpace(
+            f"{folder / ABOUT} has format {about['format']}, this version reads up to {FORMAT}: upgrade multimodal"
+        )
+    return about, tensors
+
+
+def _check_made_for(space: Space, made_for: dict[str, str], folder: Path) -> None:
+    strange = [
+        str(modality)
+        for modality, encoder in space.encoders.items()
+        if made_for.get(str(modality)) != encoder.fingerprint
+    ]
+    if strange:
+        raise SpaceMismatch(
+            f"the captioner in {folder} was not trained for the {' and '.join(strange)} encoder of {space.name!r}, so "
+            "it would misread its vectors; caption with the starter ('starter'), with a model by name "
+            "('hf/…', 'openclip/coca_…'), or train one with recipes/starter/captioner/train_captions.py"
+        )

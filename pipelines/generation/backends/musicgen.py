@@ -1,0 +1,168 @@
+"""Music by MusicGen, which is a model of transformers: the same samples as upstream gives after `torch.manual_seed`."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from multimodal.core.backends.runtime import Runtime
+from multimodal.core.errors import CheckpointError, EncoderError, InvalidInput
+from multimodal.core.hub.source import Source
+from multimodal.core.items import Modality
+from multimodal.core.space import Space
+from multimodal.encoders.hf.checkpoint import quiet, require_transformers, short
+from multimodal.pipelines.generation.options import Made, Options, Progress, Request, memory_explained
+
+KINDS = ("musicgen", "musicgen_melody")
+OPTIONS = frozenset({"seconds", "guidance", "truncate"})
+GENERATION = "generation_config.json"
+
+
+class MusicGenMaker:
+    """`model` is transformers' own. It reads a prompt of any length."""
+
+    makes = Modality.AUDIO
+    takes = OPTIONS | {"prompt"}
+    dim: int | None = None
+    space: Space | None = None
+
+    def __init__(self, name: str, model: Any, tokenizer: Any) -> None:
+        self.name, self.model, self.tokenizer, self.what = name, model, tokenizer, type(model).__name__
+        config = model.config
+        self.rate_hz = int(config.audio_encoder.sampling_rate)
+        self.tokens_hz = float(config.audio_encoder.frame_rate)
+        self.n_books = int(config.decoder.num_codebooks)
+        self.most = int(config.decoder.max_position_embeddings)
+        self._busy = threading.Lock()  # it draws from torch's one generator
+
+    def to(self, device: Any) -> None:
+        self.model.to(device)
+
+    def check(self, requests: Sequence[Request], options: Options) -> None:
+        """See Maker."""
+        refused = sorted(options.given() - OPTIONS)
+        for request in requests:
+            refused += [name for name in ("image", "vector") if getattr(request, name) is not None]
+        if refused:
+            raise InvalidInput(
+                f"{self.name!r} is a {self.what}, which takes no {', '.join(dict.fromkeys(refused))}; it takes a "
+                f"prompt, {', '.join(sorted(OPTIONS))}"
+            )
+        if options.seconds is not None and self._tokens(options.seconds) > self.most:
+            raise InvalidInput(
+                f"{self.name!r} makes at most {(self.most - self.n_books + 1) / self.tokens_hz:.1f} seconds, got "
+                f"{options.seconds}: make less, or several pieces"
+            )
+
+    def make(self, requests: Sequence[Request], options: Options, progress: Progress) -> list[Made]:
+        """See Maker. One after the other: pieces drawn together would share their dice."""
+        with self._busy, memory_explained(self, 1), quiet():
+            return [self._made(request, options, progress) for request in requests]
+
+    def _made(self, request: Request, options: Options, progress: Progress) -> Made:
+        import torch
+        import transformers
+
+        device = self.model.device
+        words = self.tokenizer([request.prompt], padding=True, return_tensors="pt").to(device)
+        how: dict[str, Any] = {}
+        total = int(self.model.generation_config.max_length or self.most)
+        if options.seconds is not None:
+            total = how["max_new_tokens"] = self._tokens(options.seconds)
+        if options.guidance is not None:
+            how["guidance_scale"] = float(options.guidance)
+        stops = transformers.StoppingCriteriaList([_Watch(progress, total)])  # type: ignore[list-item]
+        with (
+            torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=_kind(device)),
+            torch.inference_mode(),
+        ):
+            torch.manual_seed(request.seed)
+            found = self.model.generate(**words, **how, stopping_criteria=stops)
+        samples = found[0].float().cpu().numpy().T  # (channels, n) -> (n, channels)
+        if not math.isfinite(float(abs(samples).sum())):
+            raise EncoderError(
+                f"{self.name!r} made numbers that are not finite: give precision='float32' to from_pretrained"
+            )
+        if options.seconds is not None:
+            samples = samples[: max(round(options.seconds * self.rate_hz), 1)]
+        guidance = (
+            self.model.generation_config.guidance_scale if options.guidance is None else options.guidance
+        )
+        return Made(
+            samples=samples[:, 0] if samples.shape[1] == 1 else samples,
+            rate_hz=self.rate_hz,
+            guidance=guidance,
+        )
+
+    def _tokens(self, seconds: float) -> int:
+        """Steps for so long a piece: the books are written one step apart, so that the last ends later."""
+        return math.ceil(seconds * self.tokens_hz) + self.n_books - 1
+
+
+class _Watch:
+    """Called by transformers after each token; never stops."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def __call__(self, input_ids: Any, scores: Any, **more: Any) -> Any:
+        import torch
+
+        self.done += 1
+        self.progress(min(self.done, self.total), self.total)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def read(source: Source, runtime: Runtime) -> MusicGenMaker:
+    """The model, on its device.
+
+    Raises UnknownModel, DownloadError, MissingExtra, CheckpointError for another kind of model or weights that do not
+    fit.
+    """
+    require_transformers()
+    import transformers
+
+    kind = source.config()["model_type"]
+    if kind not in KINDS:
+        raise CheckpointError(
+            f"{source.name!r} is of type {kind!r}, and of transformers only MusicGen makes things here; pictures "
+            "are made by checkpoints of diffusers: 'diffusers/…'"
+        )
+    folder = source.settings()
+    name = (
+        "MusicgenForConditionalGeneration" if kind == "musicgen" else "MusicgenMelodyForConditionalGeneration"
+    )
+    cls = getattr(transformers, name)
+    try:
+        with quiet():
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model, told = cls.from_pretrained(
+                None,
+                config=config,
+                state_dict=source.tensors(),
+                dtype=runtime.dtype,
+                output_loading_info=True,
+            )
+            generation = source.files([GENERATION])
+            if generation:
+                model.generation_config = transformers.GenerationConfig.from_pretrained(
+                    folder, local_files_only=True
+                )
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"transformers cannot make a {name} of {source.name!r}: {short(error)}; fetch or copy it again"
+        ) from error
+    if told["missing_keys"]:
+        missing = sorted(told["missing_keys"])
+        raise CheckpointError(
+            f"{source.name!r} lacks {len(missing)} weights of its {name} ({missing[0]}, …); it is incomplete or of "
+            "another model"
+        )
+    return MusicGenMaker(source.name, model.eval().requires_grad_(False).to(runtime.torch_device), tokenizer)
+
+
+def _kind(device: Any) -> str:
+    return "cuda" if device.type == "cpu" else str(device.type)

@@ -1,0 +1,199 @@
+"""Pictures out of the vectors of a shared space, whatever they were made from: by a generator that was
+trained for them.
+
+A decoder belongs to the encoders whose vectors it learned, and their fingerprints stand beside its weights
+(`draw.json`); `recipes/starter/generator/train_draw.py` makes the folder for any space of that world. Numbers
+are reproducible:
+the picture of a seed is the same whatever it is made beside.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import threading
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from multimodal.core.errors import CorruptSpace, EncoderError, InvalidInput, MissingExtra, SpaceMismatch
+from multimodal.core.items import Image, Item, Modality, Text
+from multimodal.core.space import Space
+from multimodal.core.vectors import unit_rows
+from multimodal.pipelines.generation.options import Made, Options, Progress, Request, memory_explained
+
+if TYPE_CHECKING:
+    import PIL.Image
+    import torch
+    from numpy.typing import NDArray
+
+ABOUT = "draw.json"
+FORMAT = 1
+AGAIN = "train one with 'python -m recipes.starter.generator.draw', or copy the folder again"
+STRENGTH = 0.7  # of what begins with a picture, as in Stable Diffusion's own redrawing, a little less
+MOST_STEPS = 1000
+TAKES = frozenset({"prompt", "vector", "image", "negative", "steps", "guidance", "strength"})
+
+
+class SpaceMaker:
+    """A space and the pipeline that was trained for its vectors. `pipe` is a DiffusionPipeline, loaded at first use."""
+
+    makes = Modality.IMAGE
+    what = "SpacePicturePipeline"
+    takes = TAKES
+
+    def __init__(self, space: Space, folder: Path) -> None:
+        """folder: as diffusers writes it, with draw.json.
+
+        Raises MissingExtra without diffusers, CorruptSpace if the folder is missing or damaged, SpaceMismatch if it was
+        made for another space.
+        """
+        self.space: Space | None = space
+        self.dim: int | None = space.dim
+        self.name, self.folder, self._space = space.name, folder, space
+        if importlib.util.find_spec("diffusers") is None:
+            raise MissingExtra("drawing pictures", package="diffusers", extra="diffusion")
+        self._check_made_for(_read(folder))
+        self._device: torch.device | None = None
+        self._busy = threading.Lock()  # the scheduler keeps where it is
+
+    @functools.cached_property
+    def pipe(self) -> Any:
+        """Raises CorruptSpace for weights that are missing or do not fit."""
+        import torch
+
+        with warnings.catch_warnings():  # importing parts of diffusers warns of what torch will drop one day
+            warnings.simplefilter("ignore")
+            from multimodal.pipelines.generation.backends.space_pipeline import SpacePicturePipeline
+        from multimodal.pipelines.generation.backends.diffusers_load import listening
+
+        runtime = next(iter(self._space.encoders.values())).runtime
+        try:
+            with listening():
+                pipe = SpacePicturePipeline.from_pretrained(
+                    self.folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
+                )
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise CorruptSpace(f"no generator can be read from {self.folder} ({error}); {AGAIN}") from error
+        if pipe.dim != self.dim:
+            raise CorruptSpace(
+                f"the generator in {self.folder} draws from vectors of {pipe.dim} numbers and its space has "
+                f"{self.dim}; {AGAIN}"
+            )
+        pipe.set_progress_bar_config(disable=True)
+        torch.nn.Module.to(pipe.transformer, runtime.cast)  # ModelMixin's own warns of nothing
+        return pipe.to(self._device or runtime.torch_device)
+
+    def to(self, device: torch.device) -> None:
+        """Moves the generator; the space's encoders stay where they were loaded."""
+        self._device = device
+        self.pipe.to(device)
+
+    def check(self, requests: Sequence[Request], options: Options) -> None:
+        """See Maker."""
+        refused = sorted(options.given() - TAKES)
+        if refused:
+            raise InvalidInput(
+                f"{self.name!r} draws pictures of 64x64 pixels and takes no {', '.join(refused)}; it takes "
+                f"{', '.join(sorted(TAKES))}"
+            )
+        if options.steps is not None and options.steps > MOST_STEPS:
+            raise InvalidInput(
+                f"steps must be at most {MOST_STEPS:,} for {self.name!r}, got {options.steps:,}"
+            )
+        if options.negative is not None and options.guidance is not None and options.guidance <= 1:
+            raise InvalidInput(
+                f"negative does nothing with guidance={options.guidance}: give a guidance above 1, or leave it out"
+            )
+        if options.strength is not None and any(one.image is None for one in requests):
+            raise InvalidInput(f"{self.name!r} takes no strength without image=: leave it out")
+        for request in requests:
+            if request.vector is not None:
+                unit_rows(request.vector, self._space.dim)
+
+    def make(self, requests: Sequence[Request], options: Options, progress: Progress) -> list[Made]:
+        """See Maker. A picture alone is drawn again from its own vector."""
+        import torch
+
+        from multimodal.pipelines.generation.backends import space_pipeline as pipes
+
+        steps = options.steps or pipes.STEPS
+        guidance = pipes.GUIDANCE if options.guidance is None else float(options.guidance)
+        begun = requests[0].image is not None
+        strength = (options.strength or STRENGTH) if begun else None
+        vectors = torch.from_numpy(self._vectors(requests))
+        negative = None if options.negative is None else self._space.encode([Text(options.negative)])[0]
+        dice = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
+        with self._busy, memory_explained(self, len(requests)):
+            drawn = self.pipe(
+                vectors, dice, steps=steps, guidance=guidance, strength=strength or 1.0,
+                pictures=torch.stack([_square(one.image) for one in requests]) if begun else None,
+                negative=None if negative is None else torch.from_numpy(negative), told=progress,
+            )  # fmt: skip
+        if not torch.isfinite(drawn).all():
+            raise EncoderError(
+                f"{self.name!r} made numbers that are not finite: give precision='float32' to from_pretrained"
+            )
+        return [Made(image=_picture(one), steps=steps, guidance=guidance, strength=strength) for one in drawn]
+
+    def _vectors(self, requests: Sequence[Request]) -> NDArray[Any]:
+        """(n, dim) unit rows: of the vector, else of the words, else of the picture to begin with."""
+        import numpy as np
+
+        rows = np.empty((len(requests), self._space.dim), dtype=np.float32)
+        items: dict[int, Item] = {}
+        for place, request in enumerate(requests):
+            if request.vector is not None:
+                rows[place] = unit_rows(request.vector, self._space.dim)[0]
+            elif request.prompt is not None:
+                items[place] = Text(request.prompt)
+            elif request.image is not None:
+                items[place] = Image(request.image)
+        if items:
+            rows[list(items)] = self._space.encode(list(items.values()))
+        return rows
+
+    def _check_made_for(self, about: dict[str, Any]) -> None:
+        strange = [
+            str(modality)
+            for modality, encoder in self._space.encoders.items()
+            if about["encoders"].get(str(modality)) != encoder.fingerprint
+        ]
+        if strange:
+            raise SpaceMismatch(
+                f"the generator in {self.folder} was not trained for the {' and '.join(strange)} encoder of "
+                f"{self._space.name!r}, so it would misread its vectors; draw with the starter ('starter'), with a "
+                "model by name ('diffusers/…'), or train one with recipes/starter/generator/draw.py"
+            )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorruptSpace(f"no generator can be read from {folder} ({error}); {AGAIN}") from error
+    if not isinstance(about, dict) or not {"format", "encoders"} <= set(about):
+        raise CorruptSpace(f"{folder / ABOUT} does not describe a generator; {AGAIN}")
+    if about["format"] > FORMAT:
+        raise CorruptSpace(
+            f"{folder / ABOUT} has format {about['format']}, this version reads up to {FORMAT}: upgrade multimodal"
+        )
+    return about
+
+
+def _square(picture: PIL.Image.Image | None) -> torch.Tensor:
+    """Any RGB picture as the generator sees one: (3, 64, 64) in [0, 1], filled up to a square as the starter does."""
+    import numpy as np
+
+    from multimodal.encoders.starter.preprocessing import picture as fitted
+
+    return fitted(np.asarray(picture)).float() / 255
+
+
+def _picture(drawn: torch.Tensor) -> PIL.Image.Image:
+    import PIL.Image
+
+    pixels = (drawn * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return PIL.Image.fromarray(pixels)

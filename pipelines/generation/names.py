@@ -1,0 +1,126 @@
+"""The model that a name of the generation pipeline means."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from multimodal.core.backends.runtime import Runtime
+from multimodal.core.catalog import FOLDER_PREFIXES, close_matches, load
+from multimodal.core.errors import CheckpointError, InvalidInput, UnknownModel
+from multimodal.core.paths import assets
+from multimodal.core.space import Space
+from multimodal.pipelines.generation.options import Maker
+
+KNOWN = (
+    "diffusers/stable-diffusion-v1-5/stable-diffusion-v1-5", "diffusers/stabilityai/sdxl-turbo",
+    "diffusers/stabilityai/stable-diffusion-xl-base-1.0", "diffusers/stabilityai/stable-diffusion-3.5-medium",
+    "diffusers/black-forest-labs/FLUX.1-schnell", "diffusers/PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+    "diffusers/Efficient-Large-Model/Sana_600M_512px_diffusers", "diffusers/stabilityai/stable-diffusion-2-1-unclip",
+    "diffusers/kandinsky-community/kandinsky-2-2-decoder", "diffusers/cvssp/audioldm2",
+    "diffusers/stabilityai/stable-audio-open-1.0", "hf/facebook/musicgen-small",
+)  # fmt: skip
+WRITE = (
+    f"write 'starter', 'diffusers/<owner>/<name>' (as in {KNOWN[1]!r}), 'hf/facebook/musicgen-small', or a folder as "
+    "'./my-model'"
+)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """What is beside a checkpoint of diffusers; see `GenerationPipeline.from_pretrained`."""
+
+    variant: str | None = None
+    prior: str | None = None
+    ip_adapter: str | None = None
+    vector_length: float | None = None
+    offload: bool = False
+
+    def __post_init__(self) -> None:
+        length = self.vector_length
+        number = isinstance(length, int | float) and not isinstance(length, bool) and math.isfinite(length)
+        if length is not None and not (number and length > 0):
+            raise InvalidInput(f"vector_length must be a number above 0, got {length!r}")
+
+
+def maker_of(name: str, runtime: Runtime, revision: str | None, offline: bool, halves: Halves) -> Maker:
+    """The model, on its device. Raises what `GenerationPipeline.from_pretrained` raises."""
+    if name == "starter":
+        return of_space(load(name), halves)
+    library, rest = _split(name)
+    if library == "diffusers":
+        with warnings.catch_warnings():  # importing parts of diffusers warns of what torch will drop one day
+            warnings.simplefilter("ignore")
+            return _diffusers(rest, name, runtime, revision, offline, halves)
+    _refuse(name, halves)
+    from multimodal.core.hub.source import source_of
+    from multimodal.encoders.hf.cards import CARDS
+    from multimodal.pipelines.generation.backends import musicgen as musicgen
+
+    source = source_of(rest, revision=revision, offline=offline, with_code=False, cards=CARDS)
+    return musicgen.read(replace(source, name=name), runtime)
+
+
+def of_space(space: Space, halves: Halves, decoder: Path | None = None) -> Maker:
+    """What draws from the vectors of a space: the generator in the folder `decoder`, or else the one that ships.
+
+    Raises SpaceMismatch if it was trained for another space, CorruptSpace if it cannot be read.
+    """
+    from multimodal.pipelines.generation.backends.space import SpaceMaker
+
+    _refuse(space.name, halves)
+    return SpaceMaker(space, decoder or assets() / "starter" / "decoders" / "draw")
+
+
+def _refuse(name: str, halves: Halves) -> None:
+    given = [one.name for one in fields(halves) if getattr(halves, one.name) != one.default]
+    if given:
+        raise InvalidInput(f"{name!r} is no checkpoint of diffusers and takes no {', '.join(given)}")
+
+
+def _split(name: str) -> tuple[str, str]:
+    """("diffusers" or "hf", the rest of the name). Raises UnknownModel with close matches."""
+    if name.startswith(FOLDER_PREFIXES) or name in (".", ".."):
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            raise UnknownModel(f"{name!r} names the folder {str(folder)!r}, and there is none")
+        return "hf" if (folder / "config.json").is_file() else "diffusers", name
+    library, _, rest = name.partition("/")
+    if library in ("diffusers", "hf"):
+        return library, rest
+    hint = close_matches(name, ("starter", *KNOWN)) or close_matches(
+        name, [one.rpartition("/")[2] for one in KNOWN]
+    )
+    raise UnknownModel(f"no model that makes things is called {name!r}; {hint}{WRITE}")
+
+
+def _diffusers(
+    rest: str, name: str, runtime: Runtime, revision: str | None, offline: bool, halves: Halves
+) -> Maker:
+    from multimodal.pipelines.generation.backends import checkpoint as checkpoints
+
+    more: dict[str, Any] = {"offline": offline, "variant": halves.variant}
+    source = checkpoints.source_of(rest, name=name, revision=revision, **more)
+    from multimodal.pipelines.generation.backends import diffusers_load as loading
+    from multimodal.pipelines.generation.backends.diffusers import DiffusersMaker
+    from multimodal.pipelines.generation.backends.signature import call_of, check_use, needs_vector
+
+    check_use(name, source.pipeline_class())
+    pipe = loading.read(source, runtime, place=not halves.offload)
+    prior = halves.prior or (source.prior() if needs_vector(call_of(pipe)) else None)
+    if prior is not None:
+        library, where = _split(prior)
+        if library != "diffusers":
+            raise CheckpointError(
+                f"prior={prior!r} is no checkpoint of diffusers: write 'diffusers/<owner>/<name>'"
+            )
+        half = checkpoints.source_of(where, name=prior, revision=None, **more)
+        pipe = loading.joined(pipe, loading.read(half, runtime, place=not halves.offload))
+    if halves.ip_adapter is not None:
+        loading.add_adapter(pipe, halves.ip_adapter, offline)
+    if halves.offload:
+        loading.offload(pipe)
+    return DiffusersMaker(name, pipe, halves.vector_length)

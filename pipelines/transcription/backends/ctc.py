@@ -1,0 +1,110 @@
+"""CTC models of transformers (Wav2Vec2, HuBERT, WavLM, …): letters for every few hundredths of a second.
+
+A long sound is read in windows that overlap, whose inner parts are joined before anything is decoded: the
+`chunk_length_s=30` of transformers' speech pipeline.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from multimodal.core.errors import InvalidInput
+from multimodal.pipelines.transcription.audio_stream import is_silent, pieces
+from multimodal.pipelines.transcription.options import Options, Progress, Reading, Source
+from multimodal.pipelines.transcription.result import Word
+from multimodal.pipelines.transcription.segmentation import spoken
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from multimodal.pipelines.transcription.backends.checkpoint import Checkpoint
+
+WINDOW_S, OVERLAP = 30, 6  # the overlap is a sixth of the window on each side
+
+
+class CtcReader:
+    """A model that gives classes for short steps of time, and a tokenizer that folds them into words."""
+
+    takes: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.name, self.what = checkpoint.name, checkpoint.what
+        self.model, self.tokenizer = checkpoint.model, checkpoint.tokenizer
+        self.extractor = checkpoint.extractor
+        self.rate_hz = int(self.extractor.sampling_rate)
+        ratio = getattr(self.model.config, "inputs_to_logits_ratio", None)
+        self.ratio = int(ratio) if ratio else None  # samples a step; None: told by how many steps come out
+        self.tells_words = "output_word_offsets" in inspect.signature(self.tokenizer.decode).parameters
+
+    def read(self, source: Source, options: Options, progress: Progress) -> Reading:
+        if options.timestamps == "word" and not self.tells_words:
+            raise InvalidInput(
+                f"the tokenizer of {self.name!r} ({type(self.tokenizer).__name__}) does not tell where words are: take "
+                "timestamps='segment'"
+            )
+        unit = self.ratio or 1
+        length = round(WINDOW_S * self.rate_hz / unit) * unit
+        side = round(length / OVERLAP / unit) * unit
+        ids: list[int] = []
+        n_samples, waiting = 0, []
+        for start, samples, last in pieces(source.blocks(self.rate_hz), length, length - 2 * side):
+            n_samples = start + len(samples)
+            waiting.append((samples, 0 if start == 0 else side, 0 if last else side))
+            if len(waiting) == options.batch_size or last:
+                ids += self._classes(waiting)
+                waiting = []
+                progress(n_samples / self.rate_hz, None)
+        duration_s = n_samples / self.rate_hz
+        return self._reading(ids, options, duration_s)
+
+    def _classes(self, windows: Sequence[tuple[NDArray[np.float32], int, int]]) -> list[int]:
+        """The likeliest class of each step of the inner parts of some windows (samples, left, right)."""
+        full = [one for one in windows if len(one[0]) == len(windows[0][0])]
+        if len(full) < len(windows):  # the last may be shorter: padding would change what some models hear
+            return self._classes(full) + self._classes(windows[len(full) :])
+        inputs = self.extractor(
+            [samples for samples, _, _ in windows],
+            sampling_rate=self.rate_hz, return_tensors="pt", return_attention_mask=True,
+        )  # fmt: skip
+        name = self.model.main_input_name
+        device, dtype = self.model.device, self.model.dtype
+        mask = inputs.get("attention_mask")
+        with torch.inference_mode():
+            logits = self.model(
+                **{name: inputs[name].to(device, dtype)},
+                attention_mask=None if mask is None else mask.to(device),
+            ).logits
+        found: list[int] = []
+        for row, (samples, left, right) in zip(logits.argmax(dim=-1).tolist(), windows, strict=True):
+            steps = round(len(samples) / self.ratio) if self.ratio else len(row)
+            first, behind = (round(one / len(samples) * steps) for one in (left, right))
+            inner = row[first : steps - behind]
+            found += [self._blank] * len(inner) if is_silent(samples) else inner
+        return found
+
+    @property
+    def _blank(self) -> int:
+        blank = getattr(self.model.config, "pad_token_id", None)
+        return int(blank if blank is not None else self.tokenizer.pad_token_id)
+
+    def _reading(self, ids: list[int], options: Options, duration_s: float) -> Reading:
+        if not ids:
+            return Reading("", None, (), (), duration_s)
+        text = str(self.tokenizer.decode(ids)).strip()
+        if options.timestamps is None:
+            return Reading(text, None, (), (), duration_s)
+        if not self.tells_words:
+            words = [Word(0.0, duration_s, text)] if text else []
+            return Reading(text, None, spoken(words), (), duration_s)
+        step_s = self.ratio / self.rate_hz if self.ratio else duration_s / len(ids)
+        told: list[dict[str, Any]] = self.tokenizer.decode(ids, output_word_offsets=True).word_offsets
+        words = [
+            Word(one["start_offset"] * step_s, min(one["end_offset"] * step_s, duration_s), one["word"])
+            for one in told
+        ]
+        return Reading(text, None, spoken(words), words if options.timestamps == "word" else (), duration_s)

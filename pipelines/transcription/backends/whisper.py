@@ -1,0 +1,195 @@
+"""Whisper, of any size: hours of sound window by window, as `WhisperForConditionalGeneration.generate` does it.
+
+Its `generate` keeps the log-mels of the whole sound, and of every window the probabilities of all words until the last
+is done: tens of gigabytes for some hours. Here it is given one window after another, and they follow on each other by
+its own rule (section 3.8 of https://arxiv.org/abs/2212.04356), so that tokens and times are the same. What it writes
+into the silence with which it fills up short sounds is dropped: segments that begin after the sound has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from multimodal.core.catalog import close_matches
+from multimodal.core.errors import InvalidInput
+from multimodal.pipelines.transcription.backends.whisper_batched import read_in_batches
+from multimodal.pipelines.transcription.backends.whisper_longform import LongForm
+from multimodal.pipelines.transcription.backends.whisper_mels import Mels
+from multimodal.pipelines.transcription.options import Options, Progress, Reading, Source
+from multimodal.pipelines.transcription.result import Segment, Word
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from multimodal.pipelines.transcription.backends.checkpoint import Checkpoint
+
+
+class WhisperReader:
+    """A Whisper of transformers."""
+
+    takes: ClassVar[frozenset[str]] = frozenset(
+        {
+            "language", "task", "prompt", "beams", "temperature", "condition_on_previous", "batch_size", "seed",
+        }
+    )  # fmt: skip
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.name, self.what = checkpoint.name, checkpoint.what
+        self.model, self.tokenizer = checkpoint.model, checkpoint.tokenizer
+        self.extractor = checkpoint.extractor
+        self.config = self.model.generation_config
+        encoder = self.model.model.encoder
+        self.stride = encoder.conv1.stride[0] * encoder.conv2.stride[0]  # frames a time token stands for
+        self.window = self.stride * self.model.config.max_source_positions  # frames
+        self.time_s = self.stride * self.extractor.hop_length / self.extractor.sampling_rate
+        # Models whose generation config is older than these attributes tell languages only by their tokens
+        self.languages: dict[str, int] = dict(getattr(self.config, "lang_to_id", None) or {})
+        if getattr(self.config, "is_multilingual", bool(self.languages)) is False:
+            self.languages = {}
+
+    def read(self, source: Source, options: Options, progress: Progress) -> Reading:
+        self.check(options)
+        if options.batch_size > 1:
+            return read_in_batches(self, source, options, progress)
+        mels = Mels(source, self.extractor)
+        if mels.silent:
+            return Reading("", None, (), (), mels.duration_s)
+        language = self.language_of(options.language, mels.window(0, self.window))
+        said = LongForm(self, options, language).run(mels, progress)
+        kept = [one for one in said if one["start"] < mels.duration_s]
+        tokens = [token for one in kept for token in one["tokens"].tolist()]
+        segments = [self._segment(one, mels.duration_s) for one in kept]
+        return Reading(
+            self.decode(tokens),
+            language[2:-2] if language else None,
+            [one for one in segments if one.text] if options.timestamps else (),
+            self._words(kept, mels.duration_s) if options.timestamps == "word" else (),
+            mels.duration_s,
+        )
+
+    def check(self, options: Options) -> None:
+        """Raises InvalidInput for what this checkpoint cannot do."""
+        if not self.languages and (options.language or options.task != "transcribe"):
+            asked = f"language={options.language!r}" if options.language else f"task={options.task!r}"
+            raise InvalidInput(
+                f"{self.name!r} was trained on English alone, so it takes no {asked}: leave it out, or take a "
+                "checkpoint of many languages (those of Whisper whose names do not end in '.en')"
+            )
+        if options.language:
+            self._language_token(options.language)
+        if options.timestamps == "word" and not getattr(self.config, "alignment_heads", None):
+            raise InvalidInput(
+                f"{self.name!r} does not say in its generation_config.json which heads follow the sound "
+                "(alignment_heads), so it cannot tell when a word is said: take timestamps='segment'"
+            )
+        one_by_one = {"temperature", "condition_on_previous"} & options.given()
+        if options.batch_size > 1 and one_by_one:
+            raise InvalidInput(
+                f"with batch_size={options.batch_size} no window knows the one before, and each is written once: leave "
+                f"out {' and '.join(sorted(one_by_one))}, or take batch_size=1"
+            )
+        if options.prompt is not None:
+            self.prompt_ids(options.prompt)
+
+    def prompt_ids(self, prompt: str) -> Tensor:
+        """(n,) token ids, of which the first says that a prompt follows. Raises InvalidInput if it is too long, or
+        holds a token of Whisper's own."""
+        import torch
+
+        try:
+            ids = self.tokenizer.get_prompt_ids(prompt, return_tensors="np")
+        except ValueError as error:
+            raise InvalidInput(
+                f"the prompt {prompt!r:.80} cannot be used ({error}); take out what is between <| and |>"
+            ) from error
+        most = self.model.config.max_target_positions // 2 - 1
+        if len(ids) - 1 > most:
+            raise InvalidInput(
+                f"the prompt has {len(ids) - 1} tokens, and {self.name!r} takes at most {most} beside what it writes; "
+                "shorten it"
+            )
+        return torch.as_tensor(ids, dtype=torch.long, device=self.model.device)
+
+    def how(self, options: Options, language: str | None) -> dict[str, Any]:
+        """What `generate` is told of language, task and beams."""
+        asked: dict[str, Any] = {"language": language, "task": options.task} if language else {}
+        return asked | ({} if options.beams is None else {"num_beams": options.beams})
+
+    def language_of(self, asked: str | None, window: Tensor) -> str | None:
+        """The token "<|en|>" of the language asked for, or else of the one heard in a window; None for one of English
+        alone."""
+        if not self.languages:
+            return None
+        if asked is not None:
+            return self._language_token(asked)
+        import torch
+
+        filled = torch.nn.functional.pad(window, (0, self.window - window.shape[-1]))
+        heard = int(self.model.detect_language(filled.to(self.model.device, self.model.dtype))[0])
+        return next(token for token, number in self.languages.items() if number == heard)
+
+    def _language_token(self, language: str) -> str:
+        names = self._names()
+        word = language.strip().lower()
+        token = word if word in self.languages else f"<|{names.get(word, word)}|>"
+        if token not in self.languages:
+            codes = {one[2:-2] for one in self.languages}
+            hint = close_matches(word, [name for name, code in names.items() if code in codes])
+            raise InvalidInput(
+                f"{self.name!r} knows no language {language!r}; {hint}it knows {', '.join(sorted(codes))}"
+            )
+        return token
+
+    @staticmethod
+    def _names() -> dict[str, str]:
+        """{"english": "en", …}"""
+        from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+        return dict(TO_LANGUAGE_CODE)
+
+    def decode(self, tokens: list[int]) -> str:
+        """The words among tokens."""
+        text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return text.strip()
+
+    def _segment(self, one: Mapping[str, Any], duration_s: float) -> Segment:
+        tokens = one["tokens"].tolist()
+        return Segment(
+            float(one["start"]), min(float(one["end"]), duration_s), self.decode(tokens), tuple(tokens)
+        )
+
+    def _words(self, kept: list[dict[str, Any]], duration_s: float) -> list[Word]:
+        import torch
+
+        if not kept:
+            return []
+        whole = {
+            "tokens": torch.cat([one["tokens"] for one in kept])[None].cpu(),
+            "token_timestamps": torch.cat([one["token_timestamps"] for one in kept])[None].cpu(),
+        }
+        return self.collate([whole], duration_s)[2]
+
+    def collate(
+        self, outputs: list[dict[str, Any]], duration_s: float, timestamps: str | None = "word"
+    ) -> tuple[str, list[Segment], list[Word]]:
+        """What transformers' own pipeline makes of tokens: text, and its parts with their times."""
+        from multimodal.pipelines.transcription.backends.checkpoint import quiet
+
+        with quiet():
+            text, more = self.tokenizer._decode_asr(
+                outputs,
+                return_timestamps="word" if timestamps == "word" else bool(timestamps) or None,
+                return_language=None,
+                time_precision=self.time_s,
+            )
+        parts = []
+        for chunk in more.get("chunks", ()):
+            start, end = chunk["timestamp"]
+            start = min(0.0 if start is None else float(start), duration_s)
+            end = min(duration_s if end is None else max(start, float(end)), duration_s)
+            if words := chunk["text"].strip():
+                parts.append((start, end, words))
+        if timestamps == "word":
+            return text.strip(), [], [Word(*one) for one in parts]
+        return text.strip(), [Segment(*one) for one in parts], []

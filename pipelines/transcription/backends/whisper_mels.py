@@ -1,0 +1,121 @@
+"""Whisper's log-mels of a sound of any length, a window at a time, as its feature extractor computes them of the whole.
+
+Every value depends on the loudest of the whole sound (whatever lies 80 dB below that is cut off), so a sound of more
+than one window is read twice: once for the loudest, once for the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multimodal.pipelines.transcription.options import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEAST_POWER = 1e-10
+RANGE = 8.0  # powers of ten
+FRAMES_AT_ONCE = 6000
+
+
+class Mels:
+    """n_frames: of the sound, or of a whole window if it is shorter than one, as transformers pads it; real: of the
+    sound alone. silent: whether all of it is digital silence."""
+
+    def __init__(self, source: Source, extractor: Any) -> None:
+        self.extractor = extractor
+        rate_hz, hop = int(extractor.sampling_rate), int(extractor.hop_length)
+        self.frame_s = hop / rate_hz
+        self.held = torch.zeros(0)
+        self.held_from, self.loudest = 0, 0.0  # the first frame held; log10 of the loudest power
+        head: list[NDArray[np.float32]] = []
+        blocks, n_samples = source.blocks(rate_hz), 0
+        for block in blocks:
+            head.append(block)
+            n_samples += len(block)
+            if n_samples > extractor.n_samples:
+                break
+        if n_samples <= extractor.n_samples:
+            self._take_whole(np.concatenate(head), rate_hz)
+            return
+        self.coming: Iterator[Tensor] = iter(())
+        seen = _Counted(chain(head, blocks))
+        self.loudest = max(float(part.max()) for part in powers(seen, extractor))
+        self.n_samples, self.n_frames = seen.n, seen.n // hop
+        self.real, self.silent = self.n_frames, seen.peak == 0
+        self.coming = powers(source.blocks(rate_hz), extractor)
+        self.held = torch.zeros(len(extractor.mel_filters[0]), 0)
+
+    def _take_whole(self, samples: NDArray[np.float32], rate_hz: int) -> None:
+        made = self.extractor(samples, sampling_rate=rate_hz, return_tensors="pt", return_attention_mask=True)
+        self.held, self.coming = made["input_features"][0], iter(())
+        self.n_samples, self.n_frames = len(samples), self.held.shape[1]
+        self.real, self.silent = int(made["attention_mask"].sum()), not np.abs(samples).max() > 0
+
+    @property
+    def duration_s(self) -> float:
+        return self.n_samples / int(self.extractor.sampling_rate)
+
+    def window(self, start: int, length: int) -> Tensor:
+        """(1, mels, frames) from frame `start` on, at most `length`, fewer at the end. `start` must never go back."""
+        while True:
+            done = min(start - self.held_from, self.held.shape[1])
+            self.held, self.held_from = self.held[:, done:], self.held_from + done
+            if self.held_from == start and self.held.shape[1] >= min(length, self.n_frames - start):
+                return self.held[None, :, :length]
+            values = next(self.coming)
+            self.held = torch.cat([self.held, (values.clamp(min=self.loudest - RANGE) + 4.0) / 4.0], dim=1)
+
+    def mask(self, start: int, length: int) -> Tensor:
+        """(1, length): 1 where there is sound, 0 where a short one was filled up."""
+        return (torch.arange(start, start + length)[None] < self.real).long()
+
+
+class _Counted:
+    """Blocks that are counted as they pass."""
+
+    def __init__(self, blocks: Iterable[NDArray[np.float32]]) -> None:
+        self.blocks, self.n, self.peak = blocks, 0, 0.0
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        for block in self.blocks:
+            self.n += len(block)
+            self.peak = max(self.peak, float(np.abs(block).max(initial=0)))
+            yield block
+
+
+def powers(blocks: Iterable[NDArray[np.float32]], extractor: Any) -> Iterator[Tensor]:
+    """log10 of the mel powers, (mels, frames) at a time: those of `WhisperFeatureExtractor` before it looks for the
+    loudest. The sound must be longer than one Fourier window."""
+    size, hop = int(extractor.n_fft), int(extractor.hop_length)
+    filters = torch.from_numpy(extractor.mel_filters).to(torch.float32).T
+    shape, half = torch.hann_window(size), size // 2
+    held, n_samples, n_done = np.zeros(0, np.float32), 0, 0
+
+    def frames(count: int) -> Tensor:
+        part = torch.from_numpy(held[: (count - 1) * hop + size])
+        if not part.any():
+            return torch.full((len(filters), count), float(np.log10(LEAST_POWER)))
+        spectrum = torch.stft(part, size, hop, window=shape, center=False, return_complex=True)
+        return (filters @ spectrum.abs().square()).clamp(min=LEAST_POWER).log10()
+
+    for block in blocks:
+        begun = n_samples > size
+        held, n_samples = np.concatenate([held, block]), n_samples + len(block)
+        if n_samples <= size:
+            continue
+        if not begun:
+            held = np.concatenate([held[half:0:-1], held])  # both ends are mirrored, as torch.stft does
+        while (count := (len(held) - size) // hop + 1) > 0:
+            count = min(count, FRAMES_AT_ONCE)
+            yield frames(count)
+            held, n_done = held[count * hop :], n_done + count
+    if (left := n_samples // hop - n_done) > 0:
+        held = np.concatenate([held, held[-2 : -half - 2 : -1]])
+        yield frames(left)

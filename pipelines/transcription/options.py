@@ -1,0 +1,109 @@
+"""What may be asked of a transcription, checked once for every model; and what a reader gives back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+from multimodal.core.errors import InvalidInput
+from multimodal.core.media.inputs import check_count
+from multimodal.pipelines.transcription.result import Segment, Word
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+TIMESTAMPS = (None, "segment", "word")
+TASKS = ("transcribe", "translate")
+# As OpenAI's own program falls back, and its thresholds as transformers counts them (whose compression ratio is that of
+# token ids, not of characters)
+FALLBACK = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+COMPRESSION_RATIO, LOG_PROBABILITY, NO_SPEECH = 1.35, -1.0, 0.6
+
+Progress = Callable[[float, float | None], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `TranscriptionPipeline.__call__`, as described there. Raises InvalidInput for nonsense."""
+
+    timestamps: str | None = "segment"
+    language: str | None = None
+    task: str = "transcribe"
+    prompt: str | None = None
+    beams: int | None = None
+    temperature: float | tuple[float, ...] | None = None
+    condition_on_previous: bool = False
+    batch_size: int = 1
+    vocabulary: tuple[str, ...] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.timestamps not in TIMESTAMPS:
+            raise InvalidInput(f"timestamps must be 'segment', 'word' or None, got {self.timestamps!r}")
+        if self.task not in TASKS:
+            raise InvalidInput(f"task must be 'transcribe' or 'translate', got {self.task!r}")
+        check_count(self.batch_size, "batch_size", " of windows")
+        if self.beams is not None:
+            check_count(self.beams, "beams")
+        for name in ("language", "prompt"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value.strip()):
+                raise InvalidInput(f"{name} must be words, or be left out, got {value!r}")
+        temperatures: tuple[Any, ...] = self.temperatures or ()
+        if self.temperatures == ():
+            raise InvalidInput("the temperatures are empty; leave them out, or give at least one")
+        for one in temperatures:
+            if isinstance(one, bool) or not isinstance(one, int | float) or not 0 <= one < math.inf:
+                raise InvalidInput(f"a temperature must be a number of at least 0, got {one!r}")
+        if self.vocabulary is not None:
+            self._check_vocabulary(self.vocabulary)
+
+    def _check_vocabulary(self, vocabulary: Any) -> None:
+        if not vocabulary:
+            raise InvalidInput("the vocabulary is empty; leave it out, or name what may have been said")
+        for one in vocabulary:
+            if not isinstance(one, str) or not one.strip():
+                raise InvalidInput(f"a vocabulary must hold words, got {one!r}")
+
+    @property
+    def temperatures(self) -> tuple[float, ...] | None:
+        """One after another until the result is good enough; None for the model's own."""
+        if self.temperature is None or isinstance(self.temperature, tuple):
+            return self.temperature
+        return (self.temperature,)
+
+    def given(self) -> set[str]:
+        """The names of those that differ from what they are when left out."""
+        return {name for name, value in vars(self).items() if value != getattr(NOTHING_ASKED, name)}
+
+
+NOTHING_ASKED = Options()
+
+
+class Reading(NamedTuple):
+    """What a reader makes of a sound."""
+
+    text: str
+    language: str | None
+    segments: Sequence[Segment]
+    words: Sequence[Word]
+    duration_s: float
+
+
+class Source(Protocol):
+    """What a reader reads: samples at a rate, in blocks, as often as it wishes."""
+
+    def blocks(self, rate_hz: int) -> Iterator[NDArray[np.float32]]: ...
+
+
+class Reader(Protocol):
+    """A model that writes down what is said. what: what it is, for messages. takes: the options that mean something to
+    it, beside `timestamps`."""
+
+    what: str
+    takes: ClassVar[frozenset[str]]
+
+    def read(self, source: Source, options: Options, progress: Progress) -> Reading: ...

@@ -1,0 +1,203 @@
+"""What the captioner learns from: vectors of texts, pictures and speech as the finished towers give them, each with the
+one caption it is to say.
+
+A plain thing is called by its name and nothing else. What was said to be coloured, small or large is "a small blue
+strawberry", two things are "a dog and a pizza", by alphabet, since a vector knows no order. Every wording and every
+modality leads to the same caption.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multimodal.encoders.starter.networks import SIDE
+from recipes.starter.captioner import captions
+from recipes.starter.data import backgrounds, compositor
+from recipes.starter.data.speech_augment import Disguise
+from recipes.starter.figures import evaluate
+from recipes.starter.towers import joint_finetune
+from recipes.starter.towers.train_image import trained_drawings
+from recipes.starter.towers.train_speech import FEWEST_FRAMES, MOST_FRAMES, pad_clips
+
+PICTURE_BATCHES = 150  # of 256
+BACKGROUNDS = 6_000
+REDRAWN = 3  # redrawn versions of every drawing
+SPOKEN = 32_000
+AS_IS = 0.3  # of the batches of speech are not disguised
+TOLD = 24_000  # scenes in words
+FREE = 6_000  # the most usual words, each told as the thing it is nearest to
+LEADS = ("a picture of", "an emoji of", "this is", "the", "one")
+PARTS = ("texts", "pictures", "speech")
+JOINTS = (" and ", " next to ", " with ")
+SIZE_OF = {word: kind for kind, words in captions.SIZES.items() for word in words}
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Vectors (n, DIM) unit rows, the number of each one's caption, the captions, and which modality each row is of
+    (its place in PARTS)."""
+
+    vectors: Tensor
+    said: Tensor
+    captions: list[str]
+    modality: Tensor
+
+
+def told(scene: captions.Scene, names: list[str], known: set[str]) -> str:
+    """The one caption of a scene. known: the names, as a set."""
+    phrases = []
+    for thing in scene:
+        colour = "" if thing.colour == captions.NONE else captions.COLOUR_NAMES[thing.colour]
+        size = "" if thing.size == captions.NONE else captions.SIZE_NAMES[thing.size]
+        phrases.append(" ".join(word for word in (size, colour, names[thing.concept]) if word))
+    return joined(phrases, known)
+
+
+def joined(phrases: list[str], known: set[str]) -> str:
+    """'strawberry', 'a blue strawberry', 'a dog and a pizza'."""
+    if len(phrases) == 1 and phrases[0] in known:
+        return phrases[0]
+    return " and ".join(captions.with_article(phrase) for phrase in sorted(phrases))
+
+
+def understood(text: str, known: set[str]) -> str | None:
+    """The caption of a text of `captions.caption`, or of a name; None if it is about nothing of this world."""
+    for lead in ("", *LEADS):
+        if text.startswith(lead):
+            rest = text.removeprefix(lead).strip()
+            phrase = _thing(rest, known)
+            if phrase is not None:
+                return joined([phrase], known)
+    bare = text.removeprefix("a picture of ")
+    for joint in JOINTS:
+        for place in re.finditer(joint, bare):
+            sides = [_thing(bare[: place.start()], known), _thing(bare[place.end() :], known)]
+            if None not in sides:
+                return joined([side for side in sides if side is not None], known)
+    return None
+
+
+def _thing(text: str, known: set[str]) -> str | None:
+    """'a tiny blue strawberry' -> 'small blue strawberry'; None if it is no thing with or without size and colour."""
+    for bare in (text, re.sub(r"^an? ", "", text)):
+        if bare in known:
+            return bare
+        words = bare.split()
+        before = []
+        if words and words[0] in SIZE_OF:
+            before.append(SIZE_OF[words.pop(0)])
+        if words and " ".join(words) not in known and words[0] in captions.COLOUR_NAMES:
+            before.append(words.pop(0))
+        if before and " ".join(words) in known:
+            return " ".join([*before, *words])
+    return None
+
+
+class Gatherer:
+    """Fills a bank, from the space as it ships."""
+
+    def __init__(self, model: evaluate.Shipped, work: Path, seed: int) -> None:
+        self.model, self.work = model, work
+        self.names, self.known = model.names, set(model.names)
+        self.held = captions.held_out(len(model.names))
+        self.rng = random.Random(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.seed = seed
+
+    def texts(self) -> tuple[Tensor, list[str]]:
+        """Names in every form, scenes in words, and usual words told as what they are nearest to."""
+        forms = list(dict.fromkeys(captions.PLAIN_FORMS))
+        plain = [
+            (form.format(x=name, a_x=captions.with_article(name)), name)
+            for name in self.names
+            for form in forms
+        ]
+        scenes = [captions.random_scene(self.rng, len(self.names), self.held) for _ in range(TOLD)]
+        pairs = plain + [
+            (captions.caption(s, self.names, self.rng), told(s, self.names, self.known)) for s in scenes
+        ]
+        phrases = json.loads((self.work / "phrases.json").read_text())
+        free = [word for word in phrases["keyword"] + phrases["word"][:FREE] if word not in self.known]
+        nearest = (self.model.encode(free) @ self.model.name_vectors.T).argmax(dim=1).tolist()
+        pairs += [(word, self.names[row]) for word, row in zip(free, nearest, strict=True)]
+        return self.model.encode([text for text, _ in pairs]), [caption for _, caption in pairs]
+
+    def pictures(self) -> tuple[Tensor, list[str]]:
+        """Batches such as the image tower was trained on, drawn anew."""
+        drawings = trained_drawings(self.work)
+        ground = torch.from_numpy(backgrounds.pool(backgrounds.TRAINED, BACKGROUNDS, SIDE, self.seed))
+        bank = compositor.with_redrawn(drawings, REDRAWN, self.generator)
+        theatre = compositor.Stage(bank, len(drawings), ground, self.generator)
+        vectors, said = [], []
+        with torch.inference_mode():
+            for _ in range(PICTURE_BATCHES):
+                drawn = joint_finetune.draw_batch(theatre, self.names, self.held, self.rng)
+                vectors.append(self.model.image(drawn.pictures))
+                said += [told(scene, self.names, self.known) for scene in drawn.scenes]
+        return torch.cat(vectors), said
+
+    def speech(self) -> tuple[Tensor, list[str]]:
+        """Recorded clips that say a name or a scene, half by either synthesiser, most of them disguised."""
+        disguise = Disguise(self.seed)
+        vectors, said = [], []
+        for file in ("speech.npz", "accents.npz"):
+            data = np.load(self.work / file)
+            texts, starts, mels = data["texts"].tolist(), data["starts"], torch.from_numpy(data["mels"])
+            meanings = {text: understood(text, self.known) for text in dict.fromkeys(texts)}
+            lengths = np.diff(starts)
+            usable = (lengths <= MOST_FRAMES) & (lengths >= FEWEST_FRAMES)
+            rows = [row for row, text in enumerate(texts) if usable[row] and meanings[text] is not None]
+            rows = self.rng.sample(rows, min(SPOKEN // 2, len(rows)))
+            rows.sort(key=lambda row: int(lengths[row]))  # so that little is padding
+            said += [str(meanings[texts[row]]) for row in rows]
+            with torch.inference_mode():
+                for start in range(0, len(rows), 128):
+                    part = rows[start : start + 128]
+                    clips = pad_clips([mels[starts[k] : starts[k + 1]].float() / 127.5 - 1 for k in part])
+                    vectors.append(
+                        self.model.audio(*(disguise(*clips) if self.rng.random() > AS_IS else clips))
+                    )
+        return torch.cat(vectors), said
+
+
+def gather(folder: Path, work: Path, seed: int) -> None:
+    """caption_texts.npz, caption_pictures.npz and caption_speech.npz, of the space in `folder`; what is there stays."""
+    missing = [part for part in PARTS if not file_of(work, part).exists()]
+    if not missing:
+        return
+    model = evaluate.Shipped(folder, work)
+    for part in missing:
+        began = time.time()
+        vectors, said = getattr(Gatherer(model, work, seed + PARTS.index(part)), part)()
+        scratch = work / "caption_part.tmp.npz"
+        np.savez(scratch, vectors=vectors.half().numpy(), captions=np.array(said))
+        scratch.replace(file_of(work, part))
+        print(f"{len(said)} vectors of {part} in {time.time() - began:.0f} s", flush=True)
+
+
+def file_of(work: Path, part: str) -> Path:
+    return work / f"caption_{part}.npz"
+
+
+def read(work: Path) -> Bank:
+    """What `gather` wrote."""
+    found = [np.load(file_of(work, part)) for part in PARTS]
+    said = [caption for one in found for caption in one["captions"].tolist()]
+    place = {caption: number for number, caption in enumerate(dict.fromkeys(said))}
+    parts = [torch.from_numpy(one["vectors"]).float() for one in found]
+    modality = [torch.full((len(vectors),), number) for number, vectors in enumerate(parts)]
+    return Bank(
+        torch.nn.functional.normalize(torch.cat(parts), dim=-1),
+        torch.tensor([place[caption] for caption in said]),
+        list(place),
+        torch.cat(modality),
+    )

@@ -1,0 +1,102 @@
+"""How often the captioner says the exact name: on held-out backgrounds, from held-out voices and an artist.
+
+Also held-out combinations (a colour with a thing, two things), the names themselves as texts, and the time a caption
+takes on one core.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from multimodal.core.space import Space
+from multimodal.pipelines.captioning.backends.space import SpaceCaptioner
+from multimodal.pipelines.captioning.options import Request
+from recipes.starter.captioner import caption_data, captions
+from recipes.starter.data.concepts import read
+from recipes.starter.figures import evaluate, judges
+
+KINDS = ("clean", "ground", "both", "untouched ground")
+TIMED = 20
+
+
+def names(work: Path) -> list[str]:
+    """What the concepts are called."""
+    return [concept.name for concept in read(work / "world.jsonl")]
+
+
+def share(captioner: SpaceCaptioner, vectors: Tensor, right: list[str], beams: int | None = None) -> float:
+    """Percent of vectors whose caption is exactly the right one."""
+    said = []
+    for part in vectors.split(256):
+        said += [one.text for one in captioner.tell(part, Request(beams=beams))]
+    return round(100 * sum(a == b for a, b in zip(said, right, strict=True)) / len(right), 1)
+
+
+def things(captioner: SpaceCaptioner, model: evaluate.Shipped, work: Path) -> dict[str, float]:
+    """Single things: pictures, speech and names."""
+    found = {}
+    for kind in KINDS:
+        vectors = judges.see(model.image, judges.pictures(work, kind))
+        found[f"picture, {kind}"] = share(captioner, vectors, model.names)
+    rows = judges.drawn_by_openmoji(work)
+    vectors = judges.see(model.image, judges.pictures(work, "openmoji")[rows])
+    found["picture, OpenMoji"] = share(captioner, vectors, [model.names[row] for row in rows])
+    for title, speakers in evaluate.SPEAKERS.items():
+        heard = [judges.hear(model.audio, work, speaker) for speaker in speakers]
+        right = [model.names[row] for _, own in heard for row in own]
+        found[f"speech, {title}"] = share(captioner, torch.cat([one for one, _ in heard]), right)
+    forms = {"name": "{x}", "a picture of": "a picture of {a_x}", "unseen form": "look at the {x} over there"}
+    for title, form in forms.items():
+        texts = [form.format(x=name, a_x=captions.with_article(name)) for name in model.names]
+        found[f"text, {title}"] = share(captioner, model.encode(texts), model.names)
+    return found
+
+
+def combinations(captioner: SpaceCaptioner, model: evaluate.Shipped, work: Path) -> dict[str, float]:
+    """Colours and pairs that were never trained together, as pictures and in words: the whole caption, exactly."""
+    held, known = captions.held_out(len(model.names)), set(model.names)
+    kinds: dict[str, list[captions.Scene]] = {
+        "colour + thing": [(captions.Thing(thing, colour),) for thing, colour in held.coloured],
+        "two things": [(captions.Thing(first), captions.Thing(second)) for first, second in held.pairs],
+    }
+    found, rng = {}, random.Random(17)
+    for title, shown in kinds.items():
+        right = [caption_data.told(scene, model.names, known) for scene in shown]
+        seen = judges.see(model.image, judges.scenes(work, shown, 17))
+        found[f"picture, {title} never together"] = share(captioner, seen, right)
+        told = model.encode([captions.caption(scene, model.names, rng) for scene in shown])
+        found[f"text, {title} never together"] = share(captioner, told, right)
+    return found
+
+
+def milliseconds(captioner: SpaceCaptioner, model: evaluate.Shipped, beams: int | None = None) -> float:
+    """The median time of one caption of a vector, on one core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    spent = []
+    for row in range(TIMED):
+        began = time.perf_counter()
+        captioner.tell(model.name_vectors[row : row + 1], Request(beams=beams))
+        spent.append(time.perf_counter() - began)
+    torch.set_num_threads(threads)
+    return round(1000 * sorted(spent)[TIMED // 2], 1)
+
+
+def run(work: Path, space: Path, folder: Path) -> None:
+    """Measure what `export` wrote; caption_figures.json beside it."""
+    model = evaluate.Shipped(space, work)
+    captioner = SpaceCaptioner(Space.from_pretrained(space, device="cpu"), folder)
+    figures = {
+        "exact captions, percent": things(captioner, model, work) | combinations(captioner, model, work),
+        "milliseconds a caption": milliseconds(captioner, model),
+        "parameters": sum(one.numel() for one in captioner.net.parameters()),
+    }
+    text = json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
+    (folder / "caption_figures.json").write_text(text)
+    print(text)

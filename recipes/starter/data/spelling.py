@@ -1,0 +1,27 @@
+"""Letters that were read against letters that were said."""
+
+from __future__ import annotations
+
+from torch import Tensor, unique_consecutive
+
+from multimodal.encoders.starter.networks import ALPHABET
+
+
+def distance(one: str, other: str) -> int:
+    """How many letters to insert, take out or replace (Levenshtein 1966)."""
+    row = list(range(len(other) + 1))
+    for place, letter in enumerate(one, 1):
+        before, row[0] = row[0], place
+        for at, second in enumerate(other, 1):
+            before, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, before + (letter != second))
+    return row[-1]
+
+
+def spelled(classes: Tensor) -> str:
+    """What the CTC classes (t,) of a clip's steps write: no repeats, no blanks."""
+    return "".join(ALPHABET[one - 1] for one in unique_consecutive(classes).tolist() if one)
+
+
+def letters_only(text: str) -> str:
+    """A text without what the reader cannot write."""
+    return "".join(letter for letter in text if letter in ALPHABET)

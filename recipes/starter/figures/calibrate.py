@@ -1,0 +1,128 @@
+"""ALIKE and ACROSS of multimodal/index/search/score_calibration.py, and calibration.png.
+
+    python -m recipes.starter.figures.calibrate --work WORK
+
+Logistic regression of "the same concept" on how far a row stands out, over half of the concepts and over kinds of
+queries (mixed.FITTED) that nothing is measured with; in galleries of all concepts, of which all things or half have a
+modality. Once for what queries find in their own modality, and once for what they find in others. The picture shows
+the other half, with the other kinds of queries.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.fairness import galleries
+from benchmarks.harness.fairness_figures import OURS, scored, top_ten
+from multimodal.index.search import score_calibration
+from multimodal.index.search.score_calibration import probability
+from recipes.starter.figures.galleries import FITTED, JUDGES, World, gather
+
+FITTED_ON = ("even", "half lacks a modality")
+PLACES = 10  # of each modality
+BINS = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Rows that were found: how far each stands out, minus log rows, whether it matches, and its weight; each (n,)."""
+
+    outstanding: NDArray[Any]
+    offsets: NDArray[Any]
+    matches: NDArray[Any]
+    weights: NDArray[Any]
+
+
+def examples(world: World, *, alike: bool) -> Examples:
+    """Of what queries find in their own modality, or else in others. Each kind of query counts the same."""
+    found = []
+    several = galleries(world)
+    slope, level = score_calibration.ALIKE if alike else score_calibration.ACROSS
+    for title in FITTED_ON:
+        gallery = several[title]
+        offset = np.log(len(gallery.kinds) / 3)
+        for name in (name for names in FITTED.values() for name in names):
+            queries = world.queries[name].within(world.halves()[0])
+            logits = scored(OURS, queries, gallery)
+            for kind in (kind for kind in range(3) if (kind == queries.kind) == alike):
+                own = np.flatnonzero(gallery.kinds == kind)
+                order = own[np.argsort(-logits[:, own], 1)[:, :PLACES]]
+                told = np.take_along_axis(logits, order, 1)
+                matches = queries.about[np.arange(len(order))[:, None], gallery.concepts[order]]
+                # The constants as they are now are taken out again.
+                outstanding = (told - level + offset) / slope
+                size = told.size
+                each = (outstanding.ravel(), np.full(size, -offset), matches.ravel(), np.full(size, 1 / size))
+                found.append(each)
+    return Examples(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def fitted(given: Examples) -> tuple[float, float]:
+    """Slope and level by Newton's method."""
+    middle, count = given.outstanding.mean(), len(given.outstanding)
+    design = np.stack([given.outstanding - middle, np.ones(count)], 1)
+    each = given.weights * count / given.weights.sum()
+    found = np.array([1.0, 0.0])
+    for _ in range(100):
+        told = 1 / (1 + np.exp(-np.clip(design @ found + given.offsets, -30, 30)))
+        curvature = (design * (each * told * (1 - told))[:, None]).T @ design + 1e-6 * np.eye(2)
+        found += np.clip(np.linalg.solve(curvature, design.T @ (each * (given.matches - told))), -1, 1)
+    return float(found[0]), float(found[1] - found[0] * middle)
+
+
+def draw(world: World, path: Path) -> None:
+    """How often what was told to be so likely was a match, with how often that was told."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (panel, below) = pyplot.subplots(2, 1, figsize=(5, 6), layout="constrained", height_ratios=(3, 1))
+    gallery, edges = world.gallery, np.linspace(0, 1, BINS + 1)
+    for kind, names in JUDGES.items():
+        told, right = [], []
+        for name in names:
+            queries = world.queries[name].within(world.halves()[1])
+            scores = scored(OURS, queries, gallery)
+            order, found = top_ten(scores, queries, gallery)
+            told.append(np.vectorize(probability)(np.take_along_axis(scores, order, 1)).ravel())
+            right.append(found.ravel())
+        every, true = np.concatenate(told), np.concatenate(right)
+        bins = np.minimum((every * BINS).astype(int), BINS - 1)
+        filled = [b for b in range(BINS) if (bins == b).sum() >= 20]
+        panel.plot(
+            [every[bins == b].mean() for b in filled],
+            [true[bins == b].mean() for b in filled],
+            "o-",
+            label=kind,
+        )
+        below.hist(every, edges, histtype="step", log=True)
+    panel.plot([0, 1], [0, 1], color="0.6")
+    panel.set(title="held-out concepts and judges", ylabel="share that are matches")
+    panel.legend(title="queries")
+    below.set(xlabel="hit.probability", ylabel="hits")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True, help="where recipes/starter keeps its data")
+    parser.add_argument("--folder", type=Path, default=Path("assets/starter"), help="the starter")
+    asked = parser.parse_args()
+    world = gather(asked.folder, asked.work)
+    for name, alike in (("ALIKE", True), ("ACROSS", False)):
+        slope, level = fitted(examples(world, alike=alike))
+        print(f"{name} = ({slope:.2f}, {level:.2f}), and now it is {getattr(score_calibration, name)}")
+    draw(world, asked.folder / "calibration.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Held-out figures: galleries of all concepts, one item each; recall at 1, 5 and 10.
+
+What is held out comes from other families than training's (backgrounds, distortions, voices, synthesisers, an
+artist), or was taken from the training text as whole strings (keywords, Unicode names, free phrases, combinations).
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multimodal.core.items import Modality
+from multimodal.core.space import Space
+from recipes.starter.captioner import captions
+from recipes.starter.data import compositor, stress
+from recipes.starter.data.concepts import read
+from recipes.starter.figures import judges
+
+Recall = dict[str, float]
+UNTOUCHED = ("untouched ground", "untouched storm", "untouched both")
+SPEAKERS = {
+    "unseen voices": ("espeak0", "espeak1", "espeak2"),
+    "flite kal16": ("kal16",),
+    "flite rms": ("rms",),
+    "festival": ("festival",),
+    "untouched festival ked": ("ked",),
+}
+
+
+class TextSide(Protocol):
+    """The names of all concepts, and vectors of any text."""
+
+    names: list[str]
+    name_vectors: Tensor
+
+    def encode(self, texts: list[str]) -> Tensor: ...
+
+
+def recall(queries: Tensor, gallery: Tensor, right: list[set[int]]) -> Recall:
+    """Percent of queries with a right answer among the first 1, 5 and 10."""
+    order = (queries @ gallery.T).topk(10, dim=1).indices.tolist()
+    hits = {
+        k: [bool(own & set(found[:k])) for own, found in zip(right, order, strict=True)] for k in (1, 5, 10)
+    }
+    return {f"R@{k}": round(100 * float(np.mean(found)), 1) for k, found in hits.items()}
+
+
+def each(count: int) -> list[set[int]]:
+    """Every query has one right answer, at its own place."""
+    return [{row} for row in range(count)]
+
+
+def quick_image(tower: nn.Module, text: TextSide, work: Path) -> Recall:
+    """The figures watched while the image tower trains."""
+    found: Recall = {}
+    for kind in ("clean", "ground", "storm", "both"):
+        vectors = judges.see(tower, judges.pictures(work, kind))
+        found[f"name to {kind} R@1"] = recall(text.name_vectors, vectors, each(len(vectors)))["R@1"]
+    rows = judges.drawn_by_openmoji(work)
+    vectors = judges.see(tower, judges.pictures(work, "openmoji")[rows])
+    found["openmoji to name R@10"] = recall(vectors, text.name_vectors, [{row} for row in rows])["R@10"]
+    return found | {
+        f"{name} R@1": figures["R@1"] for name, figures in combinations(tower, text, work).items()
+    }
+
+
+def quick_speech(tower: nn.Module, text: TextSide, work: Path) -> Recall:
+    """The figures watched while the speech tower trains."""
+    found: Recall = {}
+    for speaker in ("espeak0", "kal16", "festival"):
+        vectors, own = judges.hear(tower, work, speaker, every=3)
+        figures = recall(vectors, text.name_vectors, [{row} for row in own])
+        found |= {f"{speaker} to name R@{k}": figures[f"R@{k}"] for k in (1, 10)}
+    return found
+
+
+def quick_meeting(eyes: nn.Module, ears: nn.Module, work: Path) -> Recall:
+    """Whether speech and pictures know each other, watched while they are trained together."""
+    vectors, own = judges.hear(ears, work, "espeak0", every=3)
+    pictures = judges.see(eyes, judges.pictures(work, "ground"))
+    return {"espeak0 to ground R@1": recall(vectors, pictures, [{row} for row in own])["R@1"]}
+
+
+def combinations(tower: nn.Module, text: TextSide, work: Path, seed: int = 17) -> dict[str, Recall]:
+    """Captions of combinations never trained together -> their scene, among the 200 of the kind."""
+    held, rng = captions.held_out(len(text.names)), random.Random(seed)
+    found = {}
+    kinds: dict[str, list[captions.Scene]] = {
+        "colour + thing": [(captions.Thing(thing, colour),) for thing, colour in held.coloured],
+        "two things": [(captions.Thing(first), captions.Thing(second)) for first, second in held.pairs],
+    }
+    for name, shown in kinds.items():
+        vectors = judges.see(tower, judges.scenes(work, shown, seed))
+        told = text.encode([captions.caption(scene, text.names, rng) for scene in shown])
+        found[name] = recall(told, vectors, each(len(shown)))
+    return found
+
+
+class Shipped:
+    """The finished space as users load it, with the world it was made for."""
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        self.space = Space.from_pretrained(folder)
+        self.world = read(work / "world.jsonl")
+        self.names = [concept.name for concept in self.world]
+        self.name_vectors = self.encode(self.names)
+        self.image: nn.Module = self.space.encoders[Modality.IMAGE].net  # type: ignore[attr-defined]
+        self.audio: nn.Module = self.space.encoders[Modality.AUDIO].net  # type: ignore[attr-defined]
+
+    def encode(self, texts: list[str]) -> Tensor:
+        """(n, DIM) unit rows of any texts."""
+        return torch.from_numpy(self.space.encode(list(texts), batch_size=256))
+
+
+def full(folder: Path, work: Path, free: dict[str, list[str]]) -> dict[str, object]:
+    """Every figure of the model card, from the weights as shipped. `free`: lists of phrases by title."""
+    model = Shipped(folder, work)
+    kinds = ("clean", "trained", "ground", "storm", "both", *UNTOUCHED, "twemoji")
+    seen = {kind: judges.see(model.image, judges.pictures(work, kind)) for kind in kinds}
+    found = text_figures(model, seen) | speech_figures(model, work, seen)
+    rows = judges.drawn_by_openmoji(work)
+    judged = judges.see(model.image, judges.pictures(work, "openmoji")[rows])
+    found["picture, OpenMoji -> name"] = recall(judged, model.name_vectors, [{row} for row in rows])
+    found["name -> picture, OpenMoji"] = recall(model.name_vectors[rows], judged, each(len(rows)))
+    for kind, figures in combinations(model.image, model, work).items():
+        found[f"caption -> scene among 200, {kind}"] = figures
+    answers = {title: answer(model, phrases, seen["clean"]) for title, phrases in free.items()}
+    worn = {
+        **by_distortion(model, seen["storm"], compositor.STORM),
+        **by_distortion(model, seen["untouched storm"], stress.NAMES),
+    }
+    return {"concepts": len(model.names), "recall": found, "by distortion": worn, **answers}
+
+
+def by_distortion(model: Shipped, pictures: Tensor, kinds: tuple[str, ...]) -> dict[str, float]:
+    """Name -> picture R@1 by the distortion of the right picture; they come in turn."""
+    found = (model.name_vectors @ pictures.T).argmax(1) == torch.arange(len(pictures))
+    turns = {kind: found[turn :: len(kinds)].float().mean().item() for turn, kind in enumerate(kinds)}
+    return {kind: round(100 * share, 1) for kind, share in turns.items()}
+
+
+def answer(model: Shipped, phrases: list[str], pictures: Tensor) -> dict[str, list[str]]:
+    """The names of the five pictures nearest to each phrase."""
+    top = (model.encode(phrases) @ pictures.T).topk(5, dim=1).indices.tolist()
+    return {phrase: [model.names[row] for row in rows] for phrase, rows in zip(phrases, top, strict=True)}
+
+
+def text_figures(model: Shipped, seen: dict[str, Tensor]) -> dict[str, Recall]:
+    """Names, Unicode names and held-out keywords to pictures."""
+    found = {
+        f"name -> picture, {kind}": recall(model.name_vectors, vectors, each(len(vectors)))
+        for kind, vectors in seen.items()
+    }
+    official = {
+        concept.unicode_name: {row} for row, concept in enumerate(model.world) if concept.unicode_name
+    }
+    keywords: dict[str, set[int]] = {}
+    for row, concept in enumerate(model.world):
+        for word in concept.held_out:
+            keywords.setdefault(word, set()).add(row)
+    for title, asked in (("Unicode name", official), ("held-out keyword", keywords)):
+        vectors = model.encode(list(asked))
+        for kind in ("clean", "ground", "both"):
+            found[f"{title} ({len(asked)}) -> picture, {kind}"] = recall(
+                vectors, seen[kind], list(asked.values())
+            )
+    return found
+
+
+def speech_figures(model: Shipped, work: Path, seen: dict[str, Tensor]) -> dict[str, Recall]:
+    """Speech by voices and synthesisers never trained on, to names and pictures, and pictures to speech."""
+    found = {}
+    for title, turns in SPEAKERS.items():
+        takes = [judges.hear(model.audio, work, turn) for turn in turns]
+        vectors, right = torch.cat([take for take, _ in takes]), [{row} for _, rows in takes for row in rows]
+        found[f"speech, {title} -> name"] = recall(vectors, model.name_vectors, right)
+        for kind in ("clean", "ground", "both"):
+            found[f"speech, {title} -> picture, {kind}"] = recall(vectors, seen[kind], right)
+        gallery, rows = takes[0]
+        for kind in ("clean", "ground", "both"):
+            found[f"picture, {kind} -> speech, {title}"] = recall(seen[kind][rows], gallery, each(len(rows)))
+    return found

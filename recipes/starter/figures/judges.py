@@ -1,0 +1,100 @@
+"""What judges the towers: pictures and speech of kinds that training never draws or hears."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multimodal.encoders.starter.networks import SIDE
+from recipes.starter.captioner import captions
+from recipes.starter.data import backgrounds, compositor, stress
+
+KEPT_AT = 56  # pixels of a stored drawing
+POOL = 1500  # backgrounds drawn for one gallery
+PLAIN = {"solid": backgrounds.solid}
+WHITE = {"white": backgrounds.white}
+QUIET = WHITE | PLAIN | {"linear": backgrounds.linear}
+# kind -> whose drawings, on what, how much turned and moved
+KINDS = {
+    "clean": ("noto", WHITE, 0.0),
+    "trained": ("noto", backgrounds.TRAINED, 0.6),
+    "ground": ("noto", backgrounds.HELD_OUT, 0.6),
+    "storm": ("noto", PLAIN, 0.6),
+    "both": ("noto", backgrounds.HELD_OUT, 0.6),
+    "untouched ground": ("noto", backgrounds.UNTOUCHED, 0.6),
+    "untouched storm": ("noto", PLAIN, 0.6),
+    "untouched both": ("noto", backgrounds.UNTOUCHED, 0.6),
+    "twemoji": ("twemoji", WHITE, 0.0),
+    "openmoji": ("openmoji", WHITE, 0.0),
+}
+
+
+def theatre(drawings: np.ndarray, makers: dict[str, backgrounds.Maker], seed: int) -> compositor.Stage:
+    """A stage for uint8 drawings (artists, concepts, h, w, 4), its backgrounds freshly drawn."""
+    ground = torch.from_numpy(backgrounds.pool(makers, POOL, SIDE, seed))
+    return compositor.Stage(
+        compositor.kept_at(drawings, KEPT_AT), len(drawings), ground, torch.Generator().manual_seed(seed)
+    )
+
+
+@lru_cache(maxsize=8)
+def pictures(work: Path, kind: str, seed: int = 99) -> Tensor:
+    """uint8 (concepts, 3, SIDE, SIDE): every concept once.
+
+    Kinds: clean (white), trained (training's own families, freshly drawn), ground (background families never trained
+    on), storm (distortions never trained on), both, twemoji (white), openmoji (white; an artist never trained on).
+    The untouched ones are of kinds that were never even looked at before the weights were finished.
+    """
+    artist, makers, jitter = KINDS[kind]
+    drawings = np.load(work / ("openmoji.npz" if artist == "openmoji" else "glyphs.npz"))[artist]
+    scene = theatre(drawings[None], makers, seed)
+    drawn = scene.draw([(captions.Thing(row),) for row in range(len(drawings))], SIDE, jitter=jitter)
+    if kind == "trained":
+        drawn = compositor.weather(drawn, scene.generator)
+    if kind in ("storm", "both"):
+        drawn = compositor.storm(drawn, seed)
+    if kind in ("untouched storm", "untouched both"):
+        drawn = stress.gale(drawn, seed)
+    return compositor.as_bytes(drawn)
+
+
+def scenes(work: Path, shown: list[captions.Scene], seed: int) -> Tensor:
+    """uint8 (scenes, 3, SIDE, SIDE) by either artist on quiet grounds."""
+    drawings = np.load(work / "glyphs.npz")
+    scene = theatre(np.stack([drawings["noto"], drawings["twemoji"]]), QUIET, seed)
+    return compositor.as_bytes(scene.draw(shown, SIDE, jitter=0.6))
+
+
+def drawn_by_openmoji(work: Path) -> list[int]:
+    """The concepts OpenMoji draws."""
+    found: list[int] = np.load(work / "openmoji.npz")["has_openmoji"].nonzero()[0].tolist()
+    return found
+
+
+def see(tower: nn.Module, batch: Tensor) -> Tensor:
+    """(n, DIM) of many pictures."""
+    with torch.inference_mode():
+        return torch.cat([tower(part) for part in batch.split(256)])
+
+
+@lru_cache(maxsize=1)
+def clips(work: Path) -> dict[str, np.ndarray]:
+    """speech_judge.npz: names by held-out voices (espeak0..2), flite's kal16 and rms, and festival's kal and ked."""
+    return dict(np.load(work / "speech_judge.npz"))
+
+
+def hear(tower: nn.Module, work: Path, speaker: str, every: int = 1) -> tuple[Tensor, list[int]]:
+    """Vectors of one judge's clips and the concept each names."""
+    data = clips(work)
+    rows = np.flatnonzero(data["speakers"] == speaker)[::every]
+    mels, starts, vectors = torch.from_numpy(data["mels"]), data["starts"], []
+    with torch.inference_mode():
+        for part in np.array_split(rows, max(1, len(rows) // 64)):
+            spoken = [mels[starts[row] : starts[row + 1]].float() / 127.5 - 1 for row in part]
+            lengths = torch.tensor([len(clip) for clip in spoken])
+            vectors.append(tower(nn.utils.rnn.pad_sequence(spoken, batch_first=True), lengths))
+    return torch.cat(vectors), data["concepts"][rows].tolist()

@@ -1,0 +1,35 @@
+"""Step 12: the three towers in half precision -> a space folder that `multimodal.load` opens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from multimodal.core.items import Modality
+from multimodal.core.space import Head, Space
+from multimodal.encoders import starter
+from recipes.starter.towers.align import SCALE
+
+
+def run(work: Path, folder: Path) -> None:
+    """Write config.json and one safetensors a tower into `folder` (kept: other files there, such as the card)."""
+    vocabulary = json.loads((work / "vocabulary.json").read_text())
+    text = torch.load(work / "text.pt", weights_only=True)
+    towers = {
+        Modality.TEXT: starter.StarterText(vocabulary, text["tower"]),
+        Modality.IMAGE: starter.StarterImage(torch.load(work / "image_met.pt", weights_only=True)),
+        Modality.AUDIO: starter.StarterAudio(torch.load(work / "audio_accents.pt", weights_only=True)),
+    }
+    heads = {
+        None: Head(SCALE),  # one for all pairs: the last layers were fitted at this scale
+    }
+    fresh = folder.parent / ".starter.new"
+    Space(towers, heads, name="starter", card=starter.CARDS[0]).save_pretrained(fresh)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in fresh.iterdir():
+        file.replace(folder / file.name)
+    fresh.rmdir()
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    print(f"{folder}: weights {size / 1e6:.2f} MB")

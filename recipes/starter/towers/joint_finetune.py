@@ -1,0 +1,212 @@
+"""Step 9: the whole image and speech towers once more, together, toward the locked texts and toward each other.
+
+Losses of `align` at the text tower's scale, for both towers: find the concept among all by its point, its name and by
+where the other modality now stands; find the own caption in the batch; lie near it. Where the other modality stands is
+a running mean of its latest vectors, so that each learns from the other as it moves.
+
+One more for pictures: a thing of a said colour finds its caption among those of the same thing in every colour. Without
+it a batch holds too few captions that differ by colour alone, and colour is hardly learned.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from multimodal.encoders.starter.networks import SIDE, AudioTower, ImageTower
+from recipes.starter.captioner import captions
+from recipes.starter.data import backgrounds, compositor
+from recipes.starter.figures import evaluate
+from recipes.starter.towers.align import NEAR, SCALE
+from recipes.starter.towers.train_image import REDRAWN, Anchors, Drawn, shown, trained_drawings
+from recipes.starter.towers.train_speech import (
+    Clips,
+    draw_rows,
+    letters_loss,
+    match_loss,
+    pad_clips,
+    vary,
+)
+from recipes.starter.towers.train_text import scene_batch, scene_loss
+from recipes.starter.towers.training import Training
+
+PLAIN, SCENES, COLOURED = 132, 68, 56  # pictures of a batch
+CLIPS = 160
+COLOUR, LETTERS = 0.5, 0.3  # weights
+MEMORY = 0.7  # of the running means
+
+
+class Standing(nn.Module):
+    """Where a modality now stands: a running mean direction for each concept, unit rows (concepts, DIM)."""
+
+    vectors: Tensor
+
+    def __init__(self, vectors: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("vectors", vectors.clone())
+
+    @torch.no_grad()
+    def see(self, vectors: Tensor, concepts: Tensor) -> None:
+        """Move toward these; of several of one concept the last counts."""
+        moved = MEMORY * self.vectors[concepts] + (1 - MEMORY) * vectors
+        self.vectors[concepts] = F.normalize(moved, dim=-1)
+
+
+class Colours:
+    """The vectors of every thing in every colour, and which of them may be trained on."""
+
+    def __init__(self, anchors: Anchors, held: captions.HeldOut) -> None:
+        said = [
+            captions.with_article(f"{colour} {name}")
+            for name in anchors.names
+            for colour in captions.COLOUR_NAMES
+        ]
+        self.vectors = torch.cat([anchors.encode(said[k : k + 4096]) for k in range(0, len(said), 4096)])
+        self.vectors = self.vectors.view(len(anchors.names), len(captions.COLOUR_NAMES), -1)
+        self.banned = torch.zeros(self.vectors.shape[:2], dtype=torch.bool)
+        for thing, colour in held.coloured:
+            self.banned[thing, colour] = True
+
+    def loss(self, vectors: Tensor, scenes: list[captions.Scene]) -> Tensor:
+        """Cross-entropy over the colours of each single thing whose colour is said."""
+        rows = [k for k, scene in enumerate(scenes) if len(scene) == 1 and scene[0].colour != captions.NONE]
+        things = torch.tensor([scenes[k][0].concept for k in rows])
+        logits = SCALE * (self.vectors[things] @ vectors[rows][..., None])[..., 0]
+        return F.cross_entropy(
+            logits.masked_fill(self.banned[things], -torch.inf),
+            torch.tensor([scenes[k][0].colour for k in rows]),
+        )
+
+
+def coloured(rng: random.Random, count: int, names: int, held: captions.HeldOut) -> list[captions.Scene]:
+    """Single things of a said colour."""
+    found: list[captions.Scene] = []
+    while len(found) < count:
+        scene = (captions.Thing(rng.randrange(names), rng.randrange(len(captions.COLOUR_NAMES))),)
+        if captions.allowed(scene, held):
+            found.append(scene)
+    return found
+
+
+def draw_batch(
+    theatre: compositor.Stage, names: list[str], held: captions.HeldOut, rng: random.Random
+) -> Drawn:
+    """PLAIN + SCENES + COLOURED pictures, all kinds of weather."""
+    scenes, told = scene_batch(rng, SCENES, names, held)
+    single: list[captions.Scene] = [
+        (captions.Thing(concept),) for concept in rng.sample(range(len(names)), PLAIN)
+    ]
+    single += coloured(rng, COLOURED, len(names), held)
+    told += [captions.caption(scene, names, rng) for scene in single]
+    pictures = torch.cat([theatre.draw(scenes, SIDE, restyle=0.2), theatre.draw(single, SIDE, restyle=0.3)])
+    return Drawn(compositor.as_bytes(compositor.weather(pictures, theatre.generator)), scenes + single, told)
+
+
+class Meeting:
+    """Everything the two towers learn from."""
+
+    def __init__(self, work: Path, seed: int) -> None:
+        self.anchors = Anchors(work)
+        self.names = self.anchors.names
+        self.held = captions.held_out(len(self.names))
+        self.clips = Clips(self.anchors, work / "speech.npz")
+        self.usable = self.clips.usable()
+        self.colours = Colours(self.anchors, self.held)
+        self.rng, self.chooser = random.Random(seed), np.random.default_rng(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        drawings = trained_drawings(work)
+        ground = torch.from_numpy(backgrounds.pool(backgrounds.TRAINED, 12_000, SIDE, seed))
+        bank = compositor.with_redrawn(drawings, REDRAWN, self.generator)
+        self.theatre = compositor.Stage(bank, len(drawings), ground, self.generator)
+
+    def banks(self, other: Standing) -> tuple[Tensor, ...]:
+        return (
+            self.anchors.points,
+            self.anchors.name_vectors,
+            other.vectors.clone(),
+        )  # it moves before the backward
+
+    def pictures(self, tower: ImageTower, own: Standing, other: Standing) -> dict[str, Tensor]:
+        """The losses of one batch of pictures, by name."""
+        drawn = draw_batch(self.theatre, self.names, self.held, self.rng)
+        texts = self.anchors.encode(drawn.told)
+        with torch.autocast("cpu", torch.bfloat16):
+            vectors = tower(drawn.pictures.contiguous(memory_format=torch.channels_last))
+        right = shown(drawn.scenes, len(self.names))
+        things = [F.cross_entropy(SCALE * vectors @ bank.T, right) for bank in self.banks(other)]
+        plain = slice(SCENES, SCENES + PLAIN)
+        own.see(vectors[plain].detach(), torch.tensor([scene[0].concept for scene in drawn.scenes[plain]]))
+        return {
+            "things": torch.stack(things).mean(),
+            "match": scene_loss(vectors, texts, drawn.scenes, torch.tensor(SCALE)),
+            "near": NEAR * (1 - (vectors * texts).sum(1)).mean(),
+            "colour": COLOUR * self.colours.loss(vectors, drawn.scenes),
+        }
+
+    def speech(self, tower: AudioTower, own: Standing, other: Standing) -> dict[str, Tensor]:
+        """The losses of one batch of clips, by name."""
+        clips, chosen = self.clips, torch.from_numpy(draw_rows(self.clips, self.usable, CLIPS, self.chooser))
+        spoken = [vary(clips.clip(row), self.rng, self.generator) for row in chosen.tolist()]
+        mels, lengths = pad_clips(spoken)
+        with torch.autocast("cpu", torch.bfloat16):
+            states, lengths = tower.states(mels, lengths)
+            vectors = tower.pool(states, lengths)
+        rows, concepts = clips.text_rows[chosen], clips.concepts[chosen]
+        named = concepts >= 0
+        logits = [SCALE * vectors[named] @ bank.T for bank in self.banks(other)]
+        things = (
+            [F.cross_entropy(one, concepts[named]) for one in logits] if named.any() else [torch.zeros(())]
+        )
+        own.see(vectors[named].detach(), concepts[named])
+        letters = letters_loss(tower, states, lengths, [clips.letters[row] for row in rows.tolist()])
+        return {
+            "said": torch.stack(things).mean(),
+            "words": match_loss(vectors, clips, chosen, torch.tensor(SCALE)),
+            "close": NEAR * (1 - (vectors * clips.text_vectors[rows]).sum(1)).mean(),
+            "letters": LETTERS * letters,
+        }
+
+
+def watch(training: Training, eyes: ImageTower, ears: AudioTower, anchors: Anchors, work: Path) -> None:
+    """Log the held-out figures that are watched."""
+    eyes.eval()
+    ears.eval()
+    found = evaluate.quick_image(eyes, anchors, work) | evaluate.quick_speech(ears, anchors, work)
+    training.log(**found, **evaluate.quick_meeting(eyes, ears, work))
+    eyes.train()
+    ears.train()
+
+
+def run(work: Path, *, minutes: float, seed: int = 43) -> None:
+    """Train for `minutes` of wall time in all (a stopped run goes on); write image_met.pt and audio_met.pt."""
+    eyes, ears = ImageTower().to(memory_format=torch.channels_last), AudioTower()
+    eyes.load_state_dict(torch.load(work / "image_aligned.pt", weights_only=True))
+    ears.load_state_dict(torch.load(work / "audio_aligned.pt", weights_only=True))
+    names = Anchors(work).name_vectors
+    seen, heard = Standing(names), Standing(names)
+    seeing, hearing = (
+        Training(
+            work, name, {"tower": tower, "standing": standing},
+            minutes=minutes, peak=peak, decay=0.02, warm_up=60, seed=seed, muon="tower",
+        )
+        for name, tower, standing, peak in (("meet_image", eyes, seen, 2e-3), ("meet_audio", ears, heard, 8e-4))
+    )  # fmt: skip
+    meeting = Meeting(work, seeing.seed)
+    while seeing.going_on() and hearing.going_on():
+        pictures, speech = meeting.pictures(eyes, seen, heard), meeting.speech(ears, heard, seen)
+        seeing.learn(torch.stack(list(pictures.values())).sum())
+        hearing.learn(torch.stack(list(speech.values())).sum())
+        if seeing.step % 50 == 1:
+            seeing.log(loss=sum(pictures.values()), **pictures)
+            hearing.log(loss=sum(speech.values()), **speech)
+        if seeing.step % 500 == 0:
+            seeing.save()
+            hearing.save()
+            watch(seeing, eyes, ears, meeting.anchors, work)
+    torch.save(eyes.eval().state_dict(), work / "image_met.pt")
+    torch.save(ears.eval().state_dict(), work / "audio_met.pt")

@@ -1,0 +1,59 @@
+"""The shipped towers back into the work folder, so that `meet` can go on from them without hours of training first.
+
+What shipping left out is made again: a concept's point is the mean of the text tower's vectors of its name, of its name
+in captions, and of its name told with its keywords. `make starter` trains everything and does not need this.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from multimodal.core.items import Modality
+from multimodal.encoders.starter import load
+from multimodal.encoders.starter.networks import TextTower
+from multimodal.encoders.starter.preprocessing import Tokenizer
+from recipes.starter.captioner.captions import PLAIN_FORMS, with_article
+from recipes.starter.data.concepts import Concept, read
+from recipes.starter.towers.train_text import encode_sorted
+
+TOLD = 4  # times a name is told with some of its keywords
+
+
+def sayings(concept: Concept, rng: random.Random) -> list[str]:
+    """What a concept's point is the mean of."""
+    name = concept.name
+    plain = {form.format(x=name, a_x=with_article(name)) for form in PLAIN_FORMS}
+    told = [
+        f"{name}: {', '.join(rng.sample(concept.keywords, min(4, len(concept.keywords))))}"
+        for _ in range(TOLD)
+    ]
+    return [name, *sorted(plain - {name}), *(told if concept.keywords else [])]
+
+
+@torch.no_grad()
+def points(tower: TextTower, tokenizer: Tokenizer, world: list[Concept], seed: int = 47) -> Tensor:
+    """Unit rows (concepts, DIM)."""
+    rng = random.Random(seed)
+    said = [sayings(concept, rng) for concept in world]
+    vectors = encode_sorted(tower, tokenizer([text for one in said for text in one]), chunks=64).float()
+    parts = vectors.split([len(one) for one in said])
+    return F.normalize(torch.stack([part.mean(0) for part in parts]), dim=-1)
+
+
+def run(work: Path) -> None:
+    """Write vocabulary.json, text.pt, image_aligned.pt and audio_aligned.pt from the space that ships."""
+    space = load()
+    nets = {modality: space.encoders[modality].net for modality in space.modalities}  # type: ignore[attr-defined]
+    pieces: list[str] = space.encoders[Modality.TEXT].vocabulary  # type: ignore[attr-defined]
+    (work / "vocabulary.json").write_text(json.dumps(pieces, ensure_ascii=False))
+    text = nets[Modality.TEXT]
+    found = points(text, Tokenizer(pieces), read(work / "world.jsonl"))
+    torch.save({"tower": text.state_dict(), "points": found}, work / "text.pt")
+    torch.save(nets[Modality.IMAGE].state_dict(), work / "image_aligned.pt")
+    torch.save(nets[Modality.AUDIO].state_dict(), work / "audio_aligned.pt")

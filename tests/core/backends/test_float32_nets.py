@@ -1,0 +1,149 @@
+"""float32 products by oneDNN: the same numbers to the last digits, and PyTorch's own way wherever that is not meant."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from multimodal.core.backends import onednn as nets
+from multimodal.core.backends.onednn import OneDnnAttention, OneDnnLinear, hasten, is_onednn_faster
+
+needs_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="this PyTorch was built without oneDNN"
+)
+pytestmark = needs_onednn
+
+
+@pytest.fixture
+def amd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which oneDNN is the faster."""
+    monkeypatch.setattr(nets, "is_onednn_faster", lambda: True)
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Against a product in float64, in units of float32's rounding of the sums."""
+    return torch.allclose(found.double(), expected.double(), rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(1, 9), min_size=0, max_size=2), st.integers(1, 40), st.integers(1, 40), st.booleans()
+)
+def test_a_product_is_that_of_float64(shape: list[int], width: int, wide: int, bias: bool) -> None:
+    generator = torch.Generator().manual_seed(width * 100 + wide)
+    rows = torch.randn(*shape, 5, width, generator=generator)
+    layer = nn.Linear(width, wide, bias=bias)
+    expected = nn.functional.linear(
+        rows.double(), layer.weight.double(), layer.bias.double() if bias else None
+    )
+    with torch.inference_mode():
+        assert close(nets.linear(rows, layer.weight, layer.bias), expected)
+        turned = rows.transpose(-2, -1).contiguous().transpose(-2, -1)  # not contiguous
+        assert close(nets.linear(turned, layer.weight, layer.bias), expected)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("mask", [None, "float", "bool", "per head"])
+def test_attention_is_that_of_pytorch(amd: None, batch_first: bool, mask: str | None) -> None:
+    torch.manual_seed(0)
+    plain = nn.MultiheadAttention(24, 3, batch_first=batch_first).eval()
+    fast = copy.deepcopy(plain)
+    hasten([fast])
+    assert type(fast) is OneDnnAttention
+    rows = torch.randn(4, 7, 24) if batch_first else torch.randn(7, 4, 24)
+    hidden = torch.ones(7, 7).triu(1).bool()
+    masks = {
+        None: None,
+        "bool": hidden,
+        "float": torch.zeros(7, 7).masked_fill(hidden, -torch.inf),
+        "per head": hidden[None].expand(12, -1, -1),
+    }
+    how = {"need_weights": False, "attn_mask": masks[mask]}
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(rows, rows, rows, **how)[0], plain(rows, rows, rows, **how)[0])
+        _, weights = fast(rows, rows, rows, need_weights=True)
+        torch.testing.assert_close(weights, plain(rows, rows, rows, need_weights=True)[1])
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("mask", [None, "float", "bool"])
+def test_attention_cast_to_bfloat16_is_as_near_to_float32_as_that_of_pytorch(
+    monkeypatch: pytest.MonkeyPatch, batch_first: bool, mask: str | None
+) -> None:
+    """On every CPU, and its products are of contiguous rows, which is all that makes it fast."""
+    monkeypatch.setattr(nets, "is_onednn_faster", lambda: False)
+    torch.manual_seed(0)
+    exact = nn.MultiheadAttention(24, 3, batch_first=batch_first).eval()
+    plain, fast = copy.deepcopy(exact).bfloat16(), copy.deepcopy(exact).bfloat16()
+    hasten([fast, exact])
+    assert type(fast) is OneDnnAttention and type(exact) is nn.MultiheadAttention
+    rows = torch.randn(4, 7, 24) if batch_first else torch.randn(7, 4, 24)
+    hidden = torch.ones(7, 7).triu(1).bool()
+    masks = {None: None, "bool": hidden, "float": torch.zeros(7, 7).masked_fill(hidden, -torch.inf)}
+    contiguous: list[bool] = []
+    linear = nn.functional.linear
+
+    def watched(input: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        contiguous.append(input.is_contiguous())
+        return linear(input, *rest)
+
+    def asked(net: nn.Module, kind: torch.dtype) -> torch.Tensor:
+        own = masks[mask]
+        own = own.to(kind) if mask == "float" and own is not None else own
+        items = rows.to(kind)
+        found: torch.Tensor = net(items, items, items, need_weights=False, attn_mask=own)[0]
+        return found.float()
+
+    with torch.inference_mode():
+        wanted, theirs = asked(exact, torch.float32), asked(plain, torch.bfloat16)
+        monkeypatch.setattr(nets.F, "linear", watched)
+        ours = asked(fast, torch.bfloat16)
+    assert contiguous == [True] * 4
+    assert (ours - wanted).abs().max() < 1.5 * (theirs - wanted).abs().max() + 1e-3
+
+
+def test_a_model_keeps_its_state_and_its_gradients(amd: None) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 8))
+    fast = copy.deepcopy(plain)
+    hasten([fast])
+    assert [type(one) for one in fast] == [OneDnnLinear, nn.GELU, OneDnnLinear]
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(fast.state_dict()[name], tensor)
+    rows = torch.randn(20, 16)
+    for net in (plain, fast):
+        net(rows).sum().backward()
+    assert torch.equal(plain[0].weight.grad, fast[0].weight.grad)
+    with torch.inference_mode():
+        torch.testing.assert_close(pickle.loads(pickle.dumps(fast))(rows), plain(rows))
+
+
+def test_layers_of_another_kind_or_type_stay_as_they_are(amd: None) -> None:
+    class Own(nn.Linear):
+        """A layer that somebody else made."""
+
+    net = nn.ModuleList([Own(8, 8), nn.Conv1d(8, 8, 1), nn.Linear(8, 8).bfloat16()])
+    expected = [one(torch.ones(8, 8, dtype=one.weight.dtype)) for one in (net[0], net[2])]
+    hasten([net])
+    assert type(net[0]) is Own and type(net[1]) is nn.Conv1d
+    with torch.inference_mode():
+        found = [one(torch.ones(8, 8, dtype=one.weight.dtype)) for one in (net[0], net[2])]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_nothing_changes_where_pytorch_chooses_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_onednn_faster.cache_clear()
+    monkeypatch.setattr(nets, "_cpu", lambda: "vendor_id : GenuineIntel")
+    net = nn.Linear(8, 8)
+    hasten([net])
+    assert type(net) is nn.Linear and not is_onednn_faster()
+    is_onednn_faster.cache_clear()
+    monkeypatch.setattr(nets, "_cpu", lambda: "vendor_id : AuthenticAMD")
+    assert is_onednn_faster()
+    is_onednn_faster.cache_clear()

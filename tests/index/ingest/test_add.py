@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from multimodal.core.errors import EncoderError
+from multimodal.core.items import Audio, Image, Text
+from multimodal.core.space import Space
+from multimodal.index import AddReport, Failure, Index, Progress, files_in
+from multimodal.index.ingest import admission, hashing, lookup, progress, writer
+
+Write = Callable[..., Path]
+
+
+def by_id(index: Index) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in index.rows()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
+    """Two pictures, a sound, two texts; three things that are none of these; two hidden."""
+    root = tmp_path / "things"
+    picture(root / "red.png")
+    picture(root / "deep" / "er" / "green", (0, 255, 0))  # no suffix: told by its content
+    sound(root / "deep" / "bell.txt.wav")
+    (root / "note.txt").write_text("an apple", encoding="utf-8")
+    (root / "README.MD").write_text("b c", encoding="utf-8")
+    (root / "empty.txt").touch()
+    (root / "fake.jpg").write_text("not a picture", encoding="utf-8")
+    (root / "broken.png").write_bytes((root / "red.png").read_bytes()[:40])
+    picture(root / ".hidden.png")
+    picture(root / ".cache" / "x.png")
+    return root
+
+
+# --- folders and files ----------------------------------------------------------------------------
+
+
+def test_a_folder_gives_its_good_files_and_lists_its_bad_ones(index: Index, folder: Path) -> None:
+    report = index.add(folder)
+    assert (report.added, report.updated) == (5, 0)
+    good = {"red.png": "image", "deep/er/green": "image", "deep/bell.txt.wav": "audio", "note.txt": "text",
+            "README.MD": "text"}  # fmt: skip
+    rows = by_id(index)
+    assert {id_: row["modality"] for id_, row in rows.items()} == {
+        str(folder / name): modality for name, modality in good.items()
+    }
+    assert all(row["uri"] == id_ for id_, row in rows.items())
+    assert rows[str(folder / "note.txt")]["text"] == "an apple"
+    assert rows[str(folder / "red.png")]["text"] is None
+    assert {(Path(one.uri).name, one.stage) for one in report.failed} == {
+        ("empty.txt", "read"), ("fake.jpg", "read"), ("broken.png", "decode"),
+    }  # fmt: skip
+    reasons = {Path(one.uri).name: one.reason for one in report.failed}
+    assert "is empty (0 bytes)" in reasons["empty.txt"]
+    assert "holds text" in reasons["fake.jpg"]
+
+
+def test_the_files_of_a_folder_are_taken_in_order_of_name_and_hidden_ones_are_not(folder: Path) -> None:
+    names = [str(path.relative_to(folder)) for path in files_in(folder)]
+    assert names == ["README.MD", "broken.png", "deep/bell.txt.wav", "deep/er/green", "empty.txt", "fake.jpg",
+                     "note.txt", "red.png"]  # fmt: skip
+
+
+def test_adding_again_takes_what_changed_and_doubles_nothing(
+    index: Index, folder: Path, picture: Write
+) -> None:
+    index.add(folder)
+    picture(folder / "red.png", (0, 0, 255))
+    report = index.add(str(folder))
+    assert (report.added, report.updated, report.unchanged, len(report.failed)) == (0, 1, 4, 3)
+    assert len(index) == 5
+    (best, *_) = index.search(Image(np.full((2, 2, 3), (0, 0, 255), np.uint8)), k=1)
+    assert best.uri == str(folder / "red.png") and best.score == pytest.approx(1.0)
+
+
+def test_a_file_has_one_id_however_its_path_is_written(
+    index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder / "deep")
+    monkeypatch.setenv("HOME", str(folder))
+    assert index.add("../red.png").added == 1
+    for again in (
+        Path("../red.png"),
+        [Path("../red.png")],
+        [Image("../red.png")],
+        "~/red.png",
+        [Path("~/red.png")],
+    ):
+        assert index.add(again) == AddReport(0, 0, unchanged=1), again
+    assert list(by_id(index)) == [str(folder / "red.png")]
+
+
+def test_links_are_followed_to_the_real_folder_and_a_loop_ends(
+    index: Index, tmp_path: Path, picture: Write
+) -> None:
+    picture(tmp_path / "elsewhere" / "blue.png", (0, 0, 255))
+    root = tmp_path / "root"
+    picture(root / "a.png")
+    (root / "link").symlink_to(tmp_path / "elsewhere")
+    (root / "loop").symlink_to(root)
+    (root / "dangling.png").symlink_to(tmp_path / "nowhere")
+    report = index.add(root)
+    assert set(by_id(index)) == {str(root / "a.png"), str(tmp_path / "elsewhere" / "blue.png")}
+    (lost,) = report.failed
+    assert lost.uri == str(root / "dangling.png") and "no such file" in lost.reason
+
+
+def test_an_index_inside_the_folder_does_not_index_itself(space: Space, folder: Path) -> None:
+    inside = Index.create(folder / "memories.lance", space)
+    Index.create(folder / "another.lance", space).add(["a"])
+    assert inside.add(folder).added == 5
+    again = inside.add(folder)
+    assert (again.added, again.unchanged, len(again.failed)) == (0, 5, 3)
+
+
+def test_a_folder_that_cannot_be_listed_is_a_failure(
+    index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    report = index.add(folder)
+    assert report.added == 3
+    where = str(folder / "deep")
+    assert (
+        Failure(where, "walk", f"{where}: cannot be listed (Permission denied); check its permissions")
+        in report.failed
+    )
+
+
+def test_an_empty_folder_adds_nothing(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert index.add(tmp_path / "empty") == AddReport(0, 0, ())
+
+
+def test_a_file_name_that_is_no_unicode_is_a_failure_that_can_be_printed(
+    index: Index, tmp_path: Path, picture: Write
+) -> None:
+    root = tmp_path / "odd"
+    picture(root / "fine.png")
+    picture(root / "x.png").rename(root / os.fsdecode(b"caf\xe9.png"))
+    report = index.add(root)
+    assert report.added == 1
+    (odd,) = report.failed
+    odd.uri.encode()
+    assert odd.uri == f"{root}/caf\ufffd.png"
+    assert "holds bytes that are not valid UTF-8, so it cannot be stored; rename it" in odd.reason
+
+
+def test_a_named_pipe_is_a_failure_and_does_not_block(index: Index, tmp_path: Path) -> None:
+    root = tmp_path / "pipes"
+    root.mkdir()
+    os.mkfifo(root / "p.txt")
+    (one,) = index.add(root).failed
+    assert "is not a regular file" in one.reason
+
+
+# --- text files -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [
+    "a ☃ b".encode(), b"\xef\xbb\xbf" + "a ☃ b".encode(), "a ☃ b".encode("utf-16"),
+])  # fmt: skip
+def test_a_text_file_is_read_in_utf8_or_with_its_byte_order_mark(
+    index: Index, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "t.txt").write_bytes(content)
+    assert index.add(tmp_path / "t.txt").added == 1
+    assert next(index.rows())["text"] == "a ☃ b"
+
+
+def test_text_that_begins_like_a_sound_is_still_text(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "t.md").write_text("MAC addresses, and all that\n\tindented\n", encoding="utf-8")
+    assert index.add(tmp_path / "t.md").added == 1
+    assert next(index.rows())["modality"] == "text"
+
+
+def test_a_picture_called_txt_is_a_picture(index: Index, tmp_path: Path, picture: Write) -> None:
+    assert index.add(picture(tmp_path / "p.txt")).added == 1
+    assert next(index.rows())["modality"] == "image"
+
+
+NO_TEXT = "is called a text, but is not one in UTF-8 (nor a picture or a sound); save it as UTF-8"
+
+
+@pytest.mark.parametrize(("content", "reason"), [
+    ("café".encode("latin-1"), NO_TEXT),
+    (b"a\0b", NO_TEXT),
+    (b" \n", "the text is empty (' \\n'); there is nothing to encode"),
+    (b"a " * (hashing.MAX_TEXT_BYTES // 2 + 1), "holds more than 8,388,608 bytes of text"),
+    (b"a" + "é".encode() * (hashing.MAX_TEXT_BYTES // 2), "holds more than 8,388,608 bytes of text"),
+])  # fmt: skip
+def test_a_text_file_that_is_none_is_a_failure(
+    index: Index, tmp_path: Path, content: bytes, reason: str
+) -> None:
+    (tmp_path / "t.txt").write_bytes(content)
+    (one,) = index.add(tmp_path / "t.txt").failed
+    assert one.stage == "read" and reason in one.reason
+
+
+# --- items, pairs, ids ----------------------------------------------------------------------------
+
+
+def test_in_a_list_a_str_is_text_even_if_a_file_has_that_name(
+    index: Index, tmp_path: Path, picture: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / "apple.png")
+    monkeypatch.chdir(tmp_path)
+    index.add(["apple.png"])
+    assert next(index.rows()) == {
+        "id": next(index.rows())["id"], "uri": None, "modality": "text", "text": "apple.png", "metadata": {},
+        "start_s": None, "end_s": None, "start_char": None, "end_char": None,
+    }  # fmt: skip
+
+
+def test_one_thing_alone_is_added_as_it_is(index: Index) -> None:
+    things: list[Any] = [
+        Text("a"), (Text("b"), {"n": 1}), PIL.Image.new("RGB", (2, 2)), np.zeros((2, 2, 3), np.uint8) + 9,
+        {"array": np.ones(80), "sampling_rate": 8000},
+    ]  # fmt: skip
+    for thing in things:
+        assert index.add(thing) == AddReport(1, 0, ())
+    assert sorted(row["modality"] for row in index.rows()) == ["audio", "image", "image", "text", "text"]
+
+
+def test_pairs_keep_their_metadata_over_that_for_all(index: Index) -> None:
+    index.add(
+        [
+            "a",
+            ("b", {"album": "own"}),
+            ("c", None),
+            ({"array": np.ones(80), "sampling_rate": 8000}, {"x": True}),
+        ],
+        ids=["1", "2", "3", "4"],
+        metadata={"album": "all", "n": np.int64(3), "half": np.float32(0.5)},
+    )
+    rest = {"n": 3, "half": 0.5}
+    assert {id_: row["metadata"] for id_, row in by_id(index).items()} == {
+        "1": {"album": "all", **rest}, "2": {"album": "own", **rest}, "3": {"album": "all", **rest},
+        "4": {"album": "all", "x": True, **rest},
+    }  # fmt: skip
+
+
+def test_two_sounds_in_a_tuple_are_two_things_not_a_pair(index: Index) -> None:
+    one, two = ({"array": np.full(80, level), "sampling_rate": 8000} for level in (0.5, 1.0))
+    assert index.add((one, two)).added == 2
+
+
+def test_what_has_no_uri_is_known_by_its_content(index: Index) -> None:
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    wave = {"array": np.linspace(0, 1, 80), "sampling_rate": 8000}
+    for same in ("a b", Text("a b"), pixels, PIL.Image.fromarray(pixels), wave, Audio(wave)):
+        index.add([same])
+    assert len(index) == 3
+    assert index.add([pixels.reshape(2, 8, 3)]).added == 1  # the same bytes, another picture
+    assert index.add([{**wave, "sampling_rate": 16000}]).added == 1
+
+
+def test_the_same_thing_twice_in_one_add_is_stored_once_and_the_later_stands(index: Index) -> None:
+    report = index.add([("a", {"n": 1}), "b", ("a", {"n": 2})])
+    assert report == AddReport(2, 1, ())
+    assert sorted((row["text"], row["metadata"].get("n", 0)) for row in index.rows()) == [("a", 2), ("b", 0)]
+
+
+def test_ids_and_uris_of_the_caller_are_kept(index: Index) -> None:
+    index.add([Text("a", uri="book:1"), Image(np.zeros((2, 2, 3), np.uint8) + 1, uri="s3://bucket/x.png")])
+    assert set(by_id(index)) == {"book:1", "s3://bucket/x.png"}
+    index.add(Text("b", uri="book:1"), ids="mine")
+    assert by_id(index)["mine"]["uri"] == "book:1"
+
+
+def test_an_iterator_is_drawn_no_further_than_needed(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(admission, "AHEAD", 8)
+    monkeypatch.setattr(admission, "LARGEST", 32)
+    monkeypatch.setattr(lookup, "LARGEST", 32)
+    monkeypatch.setattr(lookup, "FIRST", 32)
+    ahead = []
+
+    def things() -> Iterator[str]:
+        for n in range(1000):
+            if n % 50 == 0:
+                ahead.append(n - len(index))
+            yield f"{n} 1 0 0"
+
+    assert index.add(things(), batch_size=8).added == 1000
+    waiting = 64 + 8  # opened, by as many as are opened together
+    blocks_of = 3 * 32  # being drawn, looked at, and waiting to be opened
+    assert 0 < max(ahead) <= waiting + blocks_of + 4 * (16 + 8 * 8)  # and on their way to the disk
+
+
+# --- one bad thing never ends the job -------------------------------------------------------------
+
+
+def test_bad_items_are_left_out_and_named_by_their_place(index: Index, tmp_path: Path) -> None:
+    texts = [f"{n} 1 0 0" for n in range(50)]
+    texts[7], texts[31] = "boom", "  "
+    values: list[Any] = [
+        *texts,
+        None,
+        Path(tmp_path / "none.png"),
+        Image(b"junk"),
+        np.zeros((2, 2), np.float32),
+        Path("a\0b"),
+    ]
+    report = index.add(values, batch_size=16)
+    assert report.added == 48 and len(index) == 48
+    assert [(one.uri, one.stage) for one in sorted(report.failed, key=lambda one: one.uri)] == [
+        (str(tmp_path / "none.png"), "read"), ("a\0b", "read"), ("item 31", "read"), ("item 50", "read"),
+        ("item 52", "decode"), ("item 53", "read"), ("item 7", "decode"),
+    ]  # fmt: skip
+    reasons = {one.uri: one.reason for one in report.failed}
+    assert reasons["item 7"] == "ZeroDivisionError: a bug far below"
+    assert reasons["item 31"] == "the text is empty ('  '); there is nothing to encode"
+
+
+def test_a_batch_with_a_bad_one_still_gives_the_vectors_of_the_good_ones(index: Index) -> None:
+    index.add(["1 0 0 0", "boom", "0 1 0 0", "0 0 0 0", "0 0 1 0"])
+    rows = {row["text"]: row["vector"].tolist() for row in index.rows(vectors=True)}
+    assert rows == {"1 0 0 0": [1, 0, 0, 0], "0 1 0 0": [0, 1, 0, 0], "0 0 1 0": [0, 0, 1, 0]}
+
+
+def test_a_vector_without_direction_is_a_failure(index: Index) -> None:
+    (one,) = index.add(["0 0 0 0"]).failed
+    assert one.stage == "encode" and "no finite direction" in one.reason
+    with pytest.raises(EncoderError):
+        index.search("0 0 0 0")
+
+
+def test_a_modality_that_the_space_lacks_is_a_failure(plain: Any, tmp_path: Path, folder: Path) -> None:
+    words = Index.create(tmp_path / "words", plain.load("words"))
+    report = words.add(folder)
+    assert report.added == 2
+    reasons = {Path(one.uri).name: one.reason for one in report.failed}
+    assert reasons["red.png"].startswith("image given to a space with text: 'plain/words' cannot encode it")
+
+
+def test_progress_counts_each_thing_once(index: Index, folder: Path) -> None:
+    told: list[Progress] = []
+    index.add(folder, progress=told.append)
+    assert sum(one.step for one in told) == told[-1].done == len(files_in(folder)) == 8
+    assert told[-1].failed == 3 and told[-1].rate > 0 and told[-1].seconds > 0
+    assert told[-1].total in (8, None)  # counted beside the work, and perhaps not yet
+
+
+def test_progress_tells_the_time_to_go() -> None:
+    half = Progress(done=50, step=10, total=100, failed=1, seconds=5.0, rate=10.0)
+    assert half.eta_s == 5.0 and half.to_dict()["eta_s"] == 5.0
+    assert Progress(50, 10, None, 1, 5.0, 10.0).eta_s is None
+    assert Progress(0, 0, 100, 0, 0.0, 0.0).eta_s is None
+
+
+def test_an_interrupted_add_keeps_what_is_finished_and_goes_on(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "CHUNK_ROWS", 10)
+    monkeypatch.setattr(progress, "TELL_EVERY_S", 0.0)
+
+    def stop(state: Progress) -> None:
+        if state.done > 25:
+            raise KeyboardInterrupt
+
+    texts = [f"{n} 1 0 0" for n in range(40)]
+    with pytest.raises(KeyboardInterrupt):
+        index.add(texts, batch_size=1, progress=stop)
+    kept = [row["text"] for row in index.rows()]
+    assert len(kept) == len(set(kept)) >= 25 and set(kept) < set(texts)
+    assert index.add(texts) == AddReport(40 - len(kept), 0, unchanged=len(kept))
+    assert sorted(row["text"] for row in index.rows()) == sorted(texts)
+
+
+def test_long_texts_fill_a_chunk_too(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "CHUNK_CHARS", 100)
+    written: list[int] = []
+    upsert = index._store.upsert
+
+    def counted(rows: Any, *rest: Any, **options: Any) -> None:
+        written.append(len(rows))
+        upsert(rows, *rest, **options)
+
+    monkeypatch.setattr(index._store, "upsert", counted)
+    index.add([f"a {n} " + "a " * 30 for n in range(6)], batch_size=1)
+    assert written == [2, 2, 2]

@@ -1,0 +1,440 @@
+"""The stages of a job: they overlap, wait for nobody, hold little, and give the vectors that the space gives."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import multimodal
+from multimodal.core.errors import IndexStateError
+from multimodal.core.items import Audio, Image, Item, Modality, Text
+from multimodal.core.space import Space
+from multimodal.index import Index, Progress
+from multimodal.index.ingest import admission, batching, lookup, progress, scheduler, writer
+from multimodal.index.ingest.batching import Batcher, cost
+from multimodal.index.ingest.chunk import Part
+from multimodal.index.storage.schema import Row
+
+Write = Callable[..., Path]
+WAIT_S = 20.0  # for what takes milliseconds, on a machine that is busy
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Forty pictures, each of its own colour and some of their own size."""
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for n in range(40):
+        PIL.Image.new("RGB", (8 + n % 3, 8), (6 * n, 255 - 6 * n, n)).save(root / f"{n:02d}.png")
+    return root
+
+
+def prepared_by(
+    space: Space, modality: Modality, wrap: Callable[[Callable[..., Any], Sequence[Item]], Any]
+) -> None:
+    """Puts something around `prepare` of one encoder."""
+    encoder = space.encoders[modality]
+    prepare = encoder.prepare
+    encoder.prepare = lambda items: wrap(prepare, items)  # type: ignore[method-assign]
+
+
+# --- the same vectors -----------------------------------------------------------------------------
+
+
+def test_the_vectors_are_those_of_the_space_whatever_is_in_a_batch(tmp_path: Path) -> None:
+    space = multimodal.load("starter")
+    rng = np.random.default_rng(0)
+    root = tmp_path / "mixed"
+    root.mkdir()
+    for n in range(20):
+        size = (40 + 17 * n, 30 + 5 * (n % 4), 3)
+        PIL.Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(root / f"{n}.jpg")
+        (root / f"{n}.txt").write_text("a red apple " * (1 + n % 7), encoding="utf-8")
+        soundfile.write(root / f"{n}.wav", rng.normal(0, 0.1, 4000 + 900 * n), 16_000)
+    index = Index.create(tmp_path / "i", space)
+    assert index.add(root, batch_size=6, threads=3).added == 60
+    rows = {row["uri"]: row for row in index.rows(vectors=True)}
+    kinds: dict[str, Callable[[str], Any]] = {
+        ".jpg": Image,
+        ".wav": Audio,
+        ".txt": lambda uri: Path(uri).read_text(),
+    }
+    for uri, row in rows.items():
+        alone = space.encode(kinds[Path(uri).suffix](uri))
+        np.testing.assert_allclose(row["vector"], alone, atol=1e-5, err_msg=uri)
+
+
+# --- stages that run at the same time ---------------------------------------------------------------
+
+
+def test_the_threads_prepare_while_the_model_runs(index: Index, space: Space, pictures: Path) -> None:
+    encoder = space.encoders[Modality.IMAGE]
+    forward, others = encoder.forward, threading.Semaphore(0)
+    prepared_by(space, Modality.IMAGE, lambda prepare, items: (others.release(), prepare(items))[1])
+    waited: list[bool] = []
+
+    def model(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        if not waited:
+            for _ in range(3):  # its own batch, and two more that begin while it runs
+                waited.append(others.acquire(timeout=WAIT_S))
+        return forward(batch)
+
+    encoder.forward = model  # type: ignore[method-assign]
+    assert index.add(pictures, batch_size=4, threads=2).added == 40
+    assert waited == [True] * 3
+
+
+def test_the_model_runs_in_the_thread_of_the_caller_alone(index: Index, space: Space, pictures: Path) -> None:
+    encoder = space.encoders[Modality.IMAGE]
+    forward, threads = encoder.forward, set()
+
+    def model(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        threads.add(threading.get_ident())
+        return forward(batch)
+
+    encoder.forward = model  # type: ignore[method-assign]
+    index.add(pictures, batch_size=4, threads=3)
+    assert threads == {threading.get_ident()}
+
+
+def test_a_slow_file_holds_up_nobody_else(
+    index: Index, space: Space, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "TELL_EVERY_S", 0.0)
+    rest_is_done = threading.Event()
+
+    def prepare(really: Callable[..., Any], items: Sequence[Item]) -> Any:
+        if any(str(item.uri).endswith("03.png") for item in items):
+            assert rest_is_done.wait(WAIT_S)
+        return really(items)
+
+    def watch(state: Progress) -> None:
+        if state.done >= 39:
+            rest_is_done.set()
+
+    prepared_by(space, Modality.IMAGE, prepare)
+    report = index.add(pictures, batch_size=1, threads=2, progress=watch)
+    assert (report.added, report.failed) == (40, ())
+
+
+def test_a_slow_source_does_not_keep_what_came_before_waiting(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup, "BLOCK_S", 0.05)
+    monkeypatch.setattr(writer, "CHUNK_ROWS", 1)
+
+    def things() -> Iterator[str]:
+        yield "a"
+        end = time.monotonic() + WAIT_S
+        time.sleep(0.1)
+        yield "b"
+        while len(index) < 2 and time.monotonic() < end:
+            time.sleep(0.01)
+        yield "c" if len(index) == 2 else "too late"
+
+    assert index.add(things()).added == 3
+    assert {row["text"] for row in index.rows()} == {"a", "b", "c"}
+
+
+def test_limits_hold_in_the_threads_too(index: Index, pictures: Path) -> None:
+    with multimodal.limits(max_pixels=70):
+        report = index.add(pictures)
+    assert (report.added, len(report.failed)) == (14, 26)
+    assert all("more than the limit of 70" in one.reason for one in report.failed)
+
+
+# --- bounded ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_no_more_is_decoded_at_once_than_may_be(
+    index: Index, space: Space, pictures: Path, monkeypatch: pytest.MonkeyPatch, in_flight: int
+) -> None:
+    one = 3 * 8 * 10  # bytes of the largest picture
+    monkeypatch.setattr(batching, "BATCH_BYTES", 2 * one)
+    monkeypatch.setattr(scheduler, "DECODED_BYTES", 2 * in_flight * one)
+    lock, now, most, largest = threading.Lock(), 0, 0, 0
+
+    def prepare(really: Callable[..., Any], items: Sequence[Item]) -> Any:
+        nonlocal now, most, largest
+        with lock:
+            now += len(items)
+            most, largest = max(most, now), max(largest, len(items))
+        time.sleep(0.005)
+        with lock:
+            now -= len(items)
+        return really(items)
+
+    prepared_by(space, Modality.IMAGE, prepare)
+    assert index.add(pictures, threads=8).added == 40
+    smallest = 3 * 8 * 8
+    assert largest <= 2 * one // smallest
+    assert most <= 2 * in_flight * one // smallest
+    assert most > 1
+
+
+def test_a_picture_larger_than_all_that_may_be_decoded_comes_alone(
+    index: Index, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "BATCH_BYTES", 10)
+    monkeypatch.setattr(scheduler, "DECODED_BYTES", 10)
+    assert index.add(pictures).added == 40
+
+
+def test_things_in_memory_are_not_piled_up(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_bytes = 3 * 100 * 100
+    monkeypatch.setattr(admission, "HELD_BYTES", 10 * n_bytes)
+    monkeypatch.setattr(lookup, "BLOCK_BYTES", 10 * n_bytes)
+    alive, most, lock = 0, 0, threading.Lock()
+
+    class Counted(np.ndarray[Any, Any]):
+        def __del__(self) -> None:
+            nonlocal alive
+            with lock:
+                alive -= 1
+
+    def things() -> Iterator[Image]:
+        nonlocal alive, most
+        for n in range(300):
+            array = np.full((100, 100, 3), n % 256, np.uint8).view(Counted)
+            array[0, 0] = divmod(n, 256)[0], 1, 2
+            with lock:
+                alive += 1
+                most = max(most, alive)
+            yield Image(array)
+            del array
+
+    assert index.add(things(), batch_size=4, threads=2).added == 300
+    # held for the model, in the block being drawn, in the one that waits, and opened together with the last
+    assert most <= 10 + 2 * 10 + 2 * (admission.OPENED_TOGETHER * 5) + 8
+
+
+def test_a_long_sound_is_never_in_memory_as_a_whole(
+    index: Index, space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from multimodal.index.ingest import document
+
+    soundfile.write(
+        tmp_path / "long.wav", np.full(8000 * 600, 0.25, np.float32), 8000
+    )  # ten minutes, 75 windows
+    window = 8000 * 10 * 4
+    monkeypatch.setattr(document, "DRAWN_BYTES", 4 * window)
+    monkeypatch.setattr(admission, "HELD_BYTES", 8 * window)
+    most, seen = 0, 0
+    take_parts = admission.Intake.take_parts
+
+    def watched(self: admission.Intake, opened: Any) -> None:
+        nonlocal most
+        take_parts(self, opened)
+        most = max(most, self.n_held)
+
+    def prepare(really: Callable[..., Any], items: Sequence[Item]) -> Any:
+        nonlocal seen
+        seen += len(items)
+        return really(items)
+
+    monkeypatch.setattr(admission.Intake, "take_parts", watched)
+    prepared_by(space, Modality.AUDIO, prepare)
+    assert index.add(tmp_path / "long.wav", batch_size=2, threads=2).added == 1
+    assert len(index) == seen == 75
+    assert most <= (8 + 4) * window
+
+
+# --- batches of one cost ----------------------------------------------------------------------------
+
+LENGTHS = st.lists(st.floats(0.01, 5000.0), min_size=1, max_size=400)
+
+
+def part(modality: Modality, length: float, decoded: int = 0) -> Part:
+    item: Item = {
+        Modality.TEXT: Text("x"), Modality.IMAGE: Image(b"x"), Modality.AUDIO: Audio(b"x"),
+    }[modality]  # fmt: skip
+    return Part(None, item, Row("", None, "", None, {}), length, 0, decoded)  # type: ignore[arg-type]
+
+
+@given(LENGTHS, st.sampled_from([Modality.TEXT, Modality.IMAGE, Modality.AUDIO]), st.integers(1, 40))
+def test_every_part_is_in_one_batch_and_no_batch_costs_too_much(
+    lengths: list[float], modality: Modality, size: int
+) -> None:
+    batcher = Batcher(modality, size)
+    parts = [part(modality, length) for length in lengths]
+    made = [batch for one in parts for batch in batcher.push(one)] + batcher.flush()
+    assert sorted(map(id, parts)) == sorted(id(one) for batch in made for one in batch)
+    for batch in made:
+        assert len(batch) == 1 or len(batch) * max(map(cost, batch)) <= size + 1e-9
+    assert len(batcher) == 0 and batcher.flush() == []
+
+
+def test_a_picture_waits_for_a_full_batch_and_no_longer() -> None:
+    batcher = Batcher(Modality.IMAGE, 4)
+    made = [batcher.push(part(Modality.IMAGE, 1.0)) for _ in range(8)]
+    assert [len(one) for one in made] == [0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def test_short_texts_come_in_large_batches_and_long_ones_in_small_ones() -> None:
+    batcher = Batcher(Modality.TEXT, 32)
+    made = [batch for n in range(2000) for batch in batcher.push(part(Modality.TEXT, 20 if n % 10 else 2000))]
+    sizes = {len(batch) for batch in made}
+    assert max(sizes) == 256 and min(sizes) == 4
+
+
+@pytest.mark.parametrize(("modality", "most"), [(Modality.TEXT, 1.2), (Modality.AUDIO, 1.35)])
+def test_little_of_a_batch_is_padding(modality: Modality, most: float) -> None:
+    rng = np.random.default_rng(0)
+    unit = batching.LENGTH_OF_ONE[modality]
+    batcher = Batcher(modality, 32)
+    parts = [part(modality, length) for length in rng.lognormal(np.log(unit / 2), 1.0, 3000)]
+    made = [batch for one in parts for batch in batcher.push(one)] + batcher.flush()
+    padded = sum(len(batch) * max(one.length for one in batch) for batch in made)
+    assert padded / sum(one.length for one in parts) < most
+    in_order = [parts[start : start + 32] for start in range(0, len(parts), 32)]
+    assert sum(len(batch) * max(one.length for one in batch) for batch in in_order) > 3 * padded
+
+
+def test_a_batch_decodes_to_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "BATCH_BYTES", 100)
+    batcher = Batcher(Modality.IMAGE, 32)
+    sizes = [30, 30, 30, 30, 250, 10, 90, 10]
+    made = [b for n in sizes for b in batcher.push(part(Modality.IMAGE, 1.0, n))] + batcher.flush()
+    assert [[one.decoded for one in batch] for batch in made] == [[30, 30, 30], [30], [250], [10, 90], [10]]
+
+
+# --- what cannot be prepared or encoded -------------------------------------------------------------
+
+
+def test_a_bad_file_costs_its_batch_little(index: Index, space: Space, pictures: Path) -> None:
+    (pictures / "05.png").write_bytes((pictures / "06.png").read_bytes()[:50])
+    calls: list[int] = []
+    prepared_by(space, Modality.IMAGE, lambda prepare, items: (calls.append(len(items)), prepare(items))[1])
+    report = index.add(pictures, batch_size=40, threads=1)
+    assert (report.added, [Path(one.uri).name for one in report.failed]) == (39, ["05.png"])
+    assert calls == [40, 1, 39]  # all of them, the one that the message names, the others
+
+
+def test_a_model_that_runs_out_of_memory_gets_smaller_batches(index: Index, space: Space) -> None:
+    encoder = space.encoders[Modality.TEXT]
+    forward = encoder.forward
+
+    def small(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        if len(batch["rows"]) > 10:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(batch)
+
+    encoder.forward = small  # type: ignore[method-assign]
+    report = index.add([f"{n} 1 0 0" for n in range(100)])
+    assert (report.added, report.failed) == (100, ())
+
+
+def test_a_window_that_cannot_be_encoded_fails_its_whole_file(
+    index: Index, space: Space, tmp_path: Path, sound: Write
+) -> None:
+    samples = np.full(8000 * 40, 0.25, np.float32)
+    samples[8000 * 20 : 8000 * 22] = 0.9
+    soundfile.write(tmp_path / "long.wav", samples, 8000)
+
+    def prepare(really: Callable[..., Any], items: Sequence[Any]) -> Any:
+        if any(item.load().samples.max() > 0.8 for item in items):
+            raise ValueError("too loud")
+        return really(items)
+
+    prepared_by(space, Modality.AUDIO, prepare)
+    report = index.add([tmp_path / "long.wav", sound(tmp_path / "short.wav")])
+    assert report.added == 1 and len(index) == 1
+    (failed,) = report.failed
+    assert (failed.uri, failed.stage) == (str(tmp_path / "long.wav"), "decode")
+    assert failed.reason in (
+        "ValueError: too loud (from second 16)",
+        "ValueError: too loud (from second 12.8)",
+    )
+
+
+def test_what_cannot_be_stored_is_found_and_left_out(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    upsert = index._store.upsert
+
+    def picky(rows: Sequence[Row], *rest: Any, **options: Any) -> None:
+        if any(row.text == "b" for row in rows):
+            raise ValueError("not this one")
+        upsert(rows, *rest, **options)
+
+    monkeypatch.setattr(index._store, "upsert", picky)
+    report = index.add(["a", ("b", {"n": 1}), "c"])
+    assert {row["text"] for row in index.rows()} == {"a", "c"} and report.added == 2
+    assert [(one.uri, one.stage, one.reason) for one in report.failed] == [
+        ("item 1", "write", "ValueError: not this one")
+    ]
+
+
+def test_an_index_that_cannot_be_written_ends_the_job_and_says_how_to_go_on(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "CHUNK_ROWS", 8)
+    upsert, written = index._store.upsert, []
+
+    def full(rows: Sequence[Row], *rest: Any, **options: Any) -> None:
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(len(rows))
+        upsert(rows, *rest, **options)
+
+    monkeypatch.setattr(index._store, "upsert", full)
+    texts = [f"{n} 1 0 0" for n in range(100)]
+    with pytest.raises(IndexStateError) as caught:
+        index.add(texts, batch_size=1)
+    assert str(caught.value) == (
+        f"cannot write to the index at {str(index.path)!r} ([Errno 28] No space left on device); what was written "
+        "before is kept: make room or mend the folder, then do the same again to go on"
+    )
+    assert len(index) == sum(written) > 0
+    monkeypatch.undo()
+    report = index.add(texts)
+    assert (report.added, report.unchanged) == (100 - sum(written), sum(written))
+
+
+def test_what_the_source_raises_ends_the_job_and_keeps_what_was_written(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup, "FIRST", 8)
+    monkeypatch.setattr(lookup, "LARGEST", 8)
+    monkeypatch.setattr(writer, "CHUNK_ROWS", 4)
+
+    def things() -> Iterator[str]:
+        for n in range(32):
+            yield f"{n} 1 0 0"
+        end = time.monotonic() + WAIT_S
+        while len(index) < 24 and time.monotonic() < end:
+            time.sleep(0.01)
+        raise RuntimeError("the source broke")
+
+    with pytest.raises(RuntimeError, match="the source broke"):
+        index.add(things(), batch_size=1)
+    assert len(index) >= 24
+
+
+# --- time to go -------------------------------------------------------------------------------------
+
+
+def test_a_rate_is_that_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from multimodal.index.storage.failures import Ledger
+
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    told: list[Progress] = []
+    books = progress.Tally(Ledger(tmp_path), told.append)
+    books.total = 1000
+    for second in range(1, 61):
+        now = float(second)
+        books.advance(20 if second <= 30 else 2)
+    assert told[29].rate == pytest.approx(20) and told[-1].rate == pytest.approx(2)
+    assert told[-1].done == 660 and told[-1].eta_s == pytest.approx(340 / 2)
+    assert sum(one.step for one in told) == 660

@@ -1,0 +1,457 @@
+"""A job that was stopped goes on: nothing is lost, doubled or encoded again, whatever stopped it and whenever."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from multimodal.core.errors import IndexBusy, IndexStateError
+from multimodal.core.items import Image, Text
+from multimodal.core.space import Space
+from multimodal.index import AddReport, Index
+from multimodal.index.ingest import progress, writer
+from multimodal.index.storage import failures, lock
+from multimodal.index.storage.failures import Failed, Ledger
+from tests.index.ingest import faults
+
+Write = Callable[..., Path]
+
+
+def n_encoded(space: Space) -> int:
+    return sum(len(encoder.seen) for encoder in space.encoders.values())  # type: ignore[attr-defined]
+
+
+# --- SIGKILL ----------------------------------------------------------------------------------------
+
+
+def test_a_job_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """The same with 30 kills and 600 files: python -m tests.index.ingest.faults"""
+    said: list[str] = []
+    kills = faults.trial(tmp_path, n_files=150, n_bad=20, n_kills=6, seed=1, say=said.append)
+    assert kills == 6 and said[0].startswith("undisturbed: 130 added, 20 failed")
+
+
+STORE, LEDGER = "multimodal.index.storage.table:Store", "multimodal.index.storage.failures:Ledger"
+
+
+def test_a_job_that_dies_between_any_two_steps_ends_as_if_it_had_not(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    faults.make_files(folder, 60, 20)
+    runner = faults.Runner(folder, slowness_s=0.0)
+    runner.to_the_end(tmp_path / "undisturbed.lance")
+    steps = [
+        faults.Crash(STORE, "upsert", 1, after=False),
+        faults.Crash(STORE, "upsert", 1, after=True),  # written, and the ledger does not know yet
+        faults.Crash(LEDGER, "write", 1, after=True),
+        faults.Crash(
+            STORE, "upsert", 1, after=True
+        ),  # how many are left to write depends on the machine's pace
+        faults.Crash(STORE, "tidy", 1, after=False),  # all is written, nothing is tidied
+    ]
+    for step in steps:
+        assert runner.crashed(tmp_path / "killed.lance", step), step
+    runner.to_the_end(tmp_path / "killed.lance")
+    assert faults.assert_same(tmp_path / "killed.lance", tmp_path / "undisturbed.lance") > 40
+
+
+# --- nothing is encoded again -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
+    root = tmp_path / "things"
+    picture(root / "red.png")
+    sound(root / "bell.wav")
+    (root / "note.txt").write_text("an apple", encoding="utf-8")
+    return root
+
+
+def test_what_has_not_changed_is_not_even_opened(index: Index, space: Space, folder: Path) -> None:
+    index.add(folder)
+    before = n_encoded(space)
+    for path in folder.iterdir():  # broken, but of the size and time it had
+        status = path.stat()
+        path.write_bytes(b"?" * status.st_size)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert index.add(folder) == AddReport(0, 0, unchanged=3)
+    assert n_encoded(space) == before
+
+
+def test_what_only_has_another_time_is_not_encoded_and_its_time_is_kept(
+    index: Index, space: Space, folder: Path
+) -> None:
+    index.add(folder)
+    before = n_encoded(space)
+    for path in folder.iterdir():
+        os.utime(path, (1, 1))
+    assert index.add(folder) == AddReport(0, 0, unchanged=3)
+    origins = [origin for _, origin in index._store.origins()]
+    assert {origin.mtime_ns for origin in origins} == {1_000_000_000} and all(one.content for one in origins)
+    assert n_encoded(space) == before
+
+
+def test_what_changed_is_encoded_and_takes_the_place_of_the_old(index: Index, folder: Path) -> None:
+    index.add(folder, metadata={"album": "x"})
+    (folder / "note.txt").write_text("a bird", encoding="utf-8")  # shorter
+    (folder / "red.png").write_bytes((folder / "red.png").read_bytes())  # the same, written again
+    assert index.add(folder) == AddReport(0, 1, unchanged=2)
+    (row,) = index.rows(modality="text")
+    assert (row["text"], row["metadata"]) == ("a bird", {"album": "x"})
+    assert len(index) == 3
+
+
+def test_other_metadata_are_written_without_encoding(index: Index, space: Space, folder: Path) -> None:
+    index.add(folder, metadata={"album": "x"})
+    before = n_encoded(space)
+    assert index.add(folder) == AddReport(0, 0, unchanged=3)
+    assert {row["metadata"]["album"] for row in index.rows()} == {"x"}  # none given: it stays
+    assert index.add(folder, metadata={"album": "y"}) == AddReport(0, 3)
+    assert {row["metadata"]["album"] for row in index.rows()} == {"y"}
+    assert index.add(folder, metadata={}) == AddReport(0, 3)
+    assert all(row["metadata"] == {} for row in index.rows())
+    assert n_encoded(space) == before
+    (best, *_) = index.search(Image(np.full((2, 2, 3), (255, 0, 0), np.uint8)), modality="image")
+    assert best.score == pytest.approx(1.0)  # the vectors are still there
+
+
+def test_things_in_memory_are_known_by_their_content(index: Index, space: Space) -> None:
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    things: list[Any] = ["a b", pixels, {"array": np.linspace(0, 1, 80), "sampling_rate": 8000}]
+    index.add(things)
+    before = n_encoded(space)
+    assert index.add(things) == AddReport(0, 0, unchanged=3)
+    assert index.add(Text("a b", uri="book:1")) == AddReport(1, 0)
+    assert n_encoded(space) == before + 1
+    assert index.add(Text("a b", uri="book:1")) == AddReport(0, 0, unchanged=1)
+    assert index.add(Text("a c", uri="book:1")) == AddReport(0, 1)
+    assert n_encoded(space) == before + 2
+
+
+def test_a_sound_that_became_shorter_leaves_no_window_behind(index: Index, tmp_path: Path) -> None:
+    import soundfile
+
+    path = tmp_path / "talk.wav"
+    for seconds, rows in ((40, 5), (18, 2), (5, 1), (40, 5)):
+        soundfile.write(path, np.full(8000 * seconds, 0.25, np.float32), 8000)
+        report = index.add(path)
+        assert report.added + report.updated == 1 and len(index) == rows
+    assert index.delete(str(path)) == 5 and len(index) == 0
+
+
+def test_one_id_given_many_times_ends_with_the_last(index: Index) -> None:
+    things = [(Text(f"{n} 1 0 0", uri="same"), {"n": n}) for n in range(50)]
+    report = index.add([*things, ("b", None)])
+    assert report.added + report.updated + report.unchanged == 51
+    rows = {row["id"]: row for row in index.rows()}
+    assert len(rows) == 2 and (rows["same"]["text"], rows["same"]["metadata"]) == ("49 1 0 0", {"n": 49})
+
+
+def test_the_same_things_many_times_are_encoded_once(index: Index, space: Space, folder: Path) -> None:
+    report = index.add([*["a b"] * 3000, *[folder / "red.png"] * 3000])
+    assert (report.added, report.unchanged) == (2, 5998)
+    assert n_encoded(space) == 2
+
+
+# --- files that change or vanish meanwhile ----------------------------------------------------------
+
+
+def while_preparing(space: Space, act: Callable[[], None]) -> None:
+    """Does something once, when the first picture is prepared."""
+    encoder = space.encoders["image"]  # type: ignore[index]
+    prepare, done = encoder.prepare, []
+
+    def prepare_and_act(items: Any) -> Any:
+        result = prepare(items)
+        if not done:
+            done.append(True)
+            act()
+        return result
+
+    encoder.prepare = prepare_and_act  # type: ignore[method-assign]
+
+
+def test_a_file_that_changes_meanwhile_comes_with_what_it_is_then(
+    index: Index, space: Space, tmp_path: Path, picture: Write
+) -> None:
+    path = picture(tmp_path / "p" / "x.png", (255, 0, 0))
+    while_preparing(space, lambda: picture(path, (0, 0, 255)) and os.utime(path, (5, 5)))
+    assert index.add(tmp_path / "p") == AddReport(1, 0)
+    (row,) = index.rows(vectors=True)
+    assert row["vector"] == pytest.approx(space.encode(Image(path)))
+    assert index.failures() == ()
+
+
+def test_a_file_that_never_rests_is_a_failure_until_it_does(
+    index: Index, space: Space, tmp_path: Path, picture: Write
+) -> None:
+    path = picture(tmp_path / "p" / "x.png")
+    encoder = space.encoders["image"]  # type: ignore[index]
+    prepare, times = encoder.prepare, iter(range(1, 9))
+
+    def restless(items: Any) -> Any:
+        os.utime(path, (n := next(times), n))
+        return prepare(items)
+
+    encoder.prepare = restless  # type: ignore[method-assign]
+    report = index.add(tmp_path / "p")
+    (failed,) = report.failed
+    assert (failed.stage, failed.reason) == (
+        "read", f"{path}: changed while it was being read; add it again when it is complete"
+    )  # fmt: skip
+    assert index.failures() == report.failed and len(index) == 0
+    encoder.prepare = prepare  # type: ignore[method-assign]
+    assert index.retry_failed() == AddReport(1, 0) and index.failures() == ()
+
+
+def test_a_file_that_vanishes_meanwhile_is_one_failure(
+    index: Index, space: Space, tmp_path: Path, picture: Write
+) -> None:
+    root = tmp_path / "p"
+    paths = [picture(root / f"{n}.png", (n, 0, 0)) for n in range(6)]
+    while_preparing(space, paths[4].unlink)
+    report = index.add(root, batch_size=2, threads=1)
+    assert report.added == 5
+    (failed,) = report.failed
+    assert (failed.uri, failed.stage) == (str(paths[4]), "read") and "no such file" in failed.reason
+    assert index.sync(root) == AddReport(0, 0, unchanged=5) and index.failures() == ()
+
+
+# --- the ledger -------------------------------------------------------------------------------------
+
+
+def test_failures_last_until_they_are_mended(
+    index: Index, space: Space, tmp_path: Path, picture: Write
+) -> None:
+    root = tmp_path / "p"
+    good = picture(root / "good.png")
+    (root / "empty.png").touch()
+    (root / "cut.png").write_bytes(good.read_bytes()[:50])
+    report = index.add(root, metadata={"album": "x"})
+    again = Index.open(index.path, space)
+    assert again.failures() == report.failed
+    stages = {Path(one.uri).name: one.stage for one in again.failures()}
+    assert stages == {"cut.png": "decode", "empty.png": "read"}
+    before = n_encoded(space)
+    assert len(again.retry_failed().failed) == 2 and len(again.failures()) == 2
+    (root / "cut.png").write_bytes(good.read_bytes())
+    retried = again.retry_failed()
+    assert (retried.added, retried.unchanged, len(retried.failed)) == (1, 0, 1)
+    assert n_encoded(space) <= before + 4  # nothing but what had failed
+    assert {row["metadata"]["album"] for row in again.rows()} == {"x"}  # as it was given
+    assert [Path(one.uri).name for one in index.failures()] == ["empty.png"]
+    (root / "empty.png").write_bytes(good.read_bytes())
+    assert index.add(root).added == 1 and index.failures() == ()
+
+
+def test_what_was_given_in_memory_is_in_the_report_alone(index: Index) -> None:
+    assert len(index.add(["boom", Image(b"junk"), None]).failed) == 3
+    assert index.failures() == () and index.retry_failed() == AddReport(0, 0)
+
+
+def test_a_folder_that_can_be_listed_again_is_no_failure(
+    index: Index, tmp_path: Path, picture: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / "p" / "closed" / "x.png")
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert index.add(tmp_path / "p").added == 0
+    assert [one.stage for one in index.failures()] == ["walk"]
+    monkeypatch.undo()
+    assert index.retry_failed() == AddReport(1, 0) and index.failures() == ()
+
+
+def test_half_a_line_at_the_end_of_the_ledger_is_left_out(tmp_path: Path) -> None:
+    first, second = (Failed(key, key, "read", "no", path=f"/{key}\udce9") for key in ("a", "b"))
+    books = Ledger(tmp_path)
+    books.record(first)
+    books.write()
+    whole = books.path.read_bytes()
+    for end in range(1, 30):
+        books.path.write_bytes(whole + whole[:end])
+        again = Ledger(tmp_path)
+        assert list(again) == [first]
+        again.record(second)
+        again.write()
+        assert list(Ledger(tmp_path)) == [first, second]
+
+
+def test_the_ledger_does_not_grow_with_what_is_settled(tmp_path: Path) -> None:
+    for n in range(failures.SPARE_LINES):
+        books = Ledger(tmp_path)
+        books.record(Failed("x", "x", "read", f"{n}"))
+        books.record(Failed(f"y{n}", "y", "read", "no"))
+        books.write()
+        books.settle(f"y{n}")
+        books.write()
+    assert [one.reason for one in Ledger(tmp_path)] == [f"{failures.SPARE_LINES - 1}"]
+    assert len(books.path.read_bytes().splitlines()) <= failures.SPARE_LINES + 5
+
+
+# --- one writer at a time ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held(index: Index) -> Iterator[threading.Event]:
+    """Another thread writes to the index, until the event is set."""
+    begun, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock.writing(index.path):
+            begun.set()
+            free.wait(20)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    begun.wait(20)
+    yield free
+    free.set()
+    thread.join()
+
+
+def test_a_second_writer_is_told_who_writes(index: Index, held: threading.Event) -> None:
+    for write in (
+        lambda: index.add(["a"], wait=0),
+        lambda: index.add(["a"], wait=0.05),
+        lambda: index.retry_failed(wait=0),
+    ):
+        with pytest.raises(IndexBusy) as caught:
+            write()
+        about = lock.holder(index.path)
+        assert about["pid"] == os.getpid()
+        assert str(caught.value) == (
+            f"the index at {str(index.path)!r} is being written by process {about['pid']} on {about['host']} since "
+            f"{about['since']}; wait until that is done"
+        )
+    assert len(index) == 0
+
+
+def test_a_second_writer_waits_for_the_first(index: Index, held: threading.Event) -> None:
+    threading.Timer(0.2, held.set).start()
+    began = time.monotonic()
+    assert index.add(["a"]).added == 1
+    assert time.monotonic() - began > 0.1
+
+
+def test_readers_do_not_wait(index: Index, held: threading.Event) -> None:
+    assert len(index) == 0 and list(index.rows()) == [] and index.search("a") == [] and index.failures() == ()
+
+
+def test_a_lock_whose_process_was_killed_locks_nothing(index: Index) -> None:
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from multimodal.index.storage.lock import writing\n"
+        "with writing(Path(sys.argv[2])):\n"
+        "    print('held', flush=True)\n"
+        "    input()\n"
+    )
+    import sys
+
+    command = [sys.executable, "-c", code, str(faults.ROOT), str(index.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(IndexBusy, match=f"is being written by process {other.pid} on "):
+            index.add(["a"], wait=0)
+        other.kill()
+        other.wait()
+        assert lock.holder(index.path)["pid"] == other.pid  # still written there, and nobody minds
+        assert index.add(["a"], wait=0).added == 1
+
+
+def test_adding_from_inside_what_is_added_is_refused(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "TELL_EVERY_S", 0.0)
+    with pytest.raises(IndexStateError) as caught:
+        index.add(["a"], progress=lambda state: index.add(["b"]) and None)
+    assert str(caught.value) == (
+        f"the index at {str(index.path)!r} is being written by this very thread, so waiting would never end; add from "
+        "one place at a time, not from inside what is being added"
+    )
+
+
+# --- a disk that is full ----------------------------------------------------------------------------
+
+
+def mounted(path: Path, megabytes: int) -> bool:
+    """A small disk in memory, if this process may make one."""
+    path.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        return False
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_a_full_disk_ends_the_job_and_more_room_lets_it_go_on(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    if not mounted(disk, 16):
+        pytest.skip("only root may mount a small disk; test_build.py fills one in another way")
+    try:
+        monkeypatch.setattr(writer, "CHUNK_ROWS", 64)
+        texts = [f"{n} 1 0 0" for n in range(2000)]
+        index = Index.create(disk / "i.lance", space)
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(shutil.disk_usage(disk).free - 300_000))
+        with pytest.raises(IndexStateError) as caught:
+            index.add(texts)
+        assert re.fullmatch(
+            r"cannot write to the index at .*No space left on device.*; what was written before is kept: make room or "
+            "mend the folder, then do the same again to go on",
+            str(caught.value),
+        )
+        kept = len(index)
+        assert 0 < kept < 2000
+        ballast.unlink()
+        report = index.add(texts)
+        assert (report.added, report.unchanged, report.failed) == (2000 - kept, kept, ())
+        assert len({row["id"] for row in index.rows()}) == len(index) == 2000
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+# --- an index of an earlier version -----------------------------------------------------------------
+
+
+def test_an_index_of_the_first_layout_is_read_as_it_is_and_completed_by_the_next_write(
+    space: Space, tmp_path: Path, folder: Path
+) -> None:
+    made = Index.create(tmp_path / "new", space)
+    made.add(folder)
+    made.add(["c"], ids="1")
+    first = ["id", "uri", "modality", "text", "metadata", "vector"]
+    rows = made._store._table.search().to_arrow().select(first)
+    path = tmp_path / "old.lance"
+    schema = made._store._table.schema
+    fields = pa.schema([schema.field(name) for name in first], metadata=schema.metadata)
+    lancedb.connect(path).create_table("items", data=rows.cast(fields), schema=fields)
+
+    old = Index.open(path, space)
+    assert len(old) == 4 and old.search("c", k=1)[0].id == "1" and old.failures() == ()
+    assert {row["id"] for row in old.rows()} == {row["id"] for row in made.rows()}
+    assert next(old.rows())["start_s"] is None
+    assert old.estimate(folder).counts == {"audio": 1, "image": 1, "text": 1}  # it cannot know
+    watching = Index.open(path, space)
+    assert old.add(folder) == AddReport(0, 3)  # encoded once more, and known from then on
+    assert old.add(folder) == AddReport(0, 0, unchanged=3)
+    assert len(watching) == 4 and watching.search("c", k=1)[0].id == "1"
+    (folder / "red.png").unlink()
+    assert watching.sync(folder) == AddReport(0, 0, unchanged=2, deleted=1)
+    assert old.delete("1") == 1 and len(old) == 2

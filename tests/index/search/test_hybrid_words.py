@@ -1,0 +1,273 @@
+"""Search by words: BM25 over texts, captions and names, against the definition; and joined with vectors."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multimodal.core.errors import InvalidInput
+from multimodal.core.space import Space
+from multimodal.index import Index
+from multimodal.index.search.inverted_index import Lexicon
+from multimodal.index.search.words import Sought, Words, holding_all, scores, text_of, words_in
+from multimodal.index.storage import segment_store
+from multimodal.index.storage.schema import Row
+from tests.index.conftest import clusters, fill
+
+DIM = 64
+VOCABULARY = ["red", "apple", "dog", "beach", "über", "東", "2024", "a", "rain", "img"]
+
+
+def bm25(texts: list[list[str]], query: list[str]) -> list[float]:
+    """The definition, with k1 = 1.2 and b = 0.75."""
+    mean = max(1.0, sum(map(len, texts)) / max(1, len(texts)))
+    found = []
+    for words in texts:
+        total = 0.0
+        for word in query:
+            holding = sum(word in other for other in texts)
+            count = words.count(word)
+            rarity = math.log(1 + (len(texts) - holding + 0.5) / (holding + 0.5))
+            total += rarity * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * len(words) / mean))
+        found.append(total)
+    return found
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("A red Apple!", ["a", "red", "apple"]),
+        ("IMG_0001-copy (2).jpg", ["img", "0001", "copy", "2", "jpg"]),
+        ("Café ÜBER naïve", ["cafe", "uber", "naive"]),
+        ("東京タワーの夜景2024", ["東", "京", "タ", "ワ", "ー", "の", "夜", "景", "2024"]),
+        ("Привет, МИР", ["привет", "мир"]),
+        ("한국어 텍스트", words_in("한국어 텍스트")),
+        ("ﬁne ①", ["fine", "1"]),
+        ("  … ☃ \n", []),
+        ("", []),
+        ("o'clock", ["o", "clock"]),
+    ],
+)
+def test_words_are_letters_and_digits_without_case_and_accents(text: str, words: list[str]) -> None:
+    assert words_in(text) == words
+
+
+def test_the_words_of_a_row_are_those_of_its_text_its_name_and_its_metadata() -> None:
+    row = Row(
+        "i",
+        "/home/u/Rome 2019/IMG_7.JPG",
+        "image",
+        None,
+        {"caption": "a dog", "n": 3, "ok": True, "no": None},
+    )
+    assert words_in(text_of(row)) == ["img", "7", "rome", "2019", "a", "dog"]
+    assert words_in(text_of(Row("i", None, "text", "two words", {}))) == ["two", "words"]
+
+
+texts_of_words = st.lists(st.lists(st.sampled_from(VOCABULARY), max_size=8), max_size=30)
+
+
+@given(texts=texts_of_words,
+       query=st.lists(st.sampled_from([*VOCABULARY, "unknown"]), min_size=1, max_size=4, unique=True),
+       cut=st.integers(0, 30), size=st.integers(1, 9))  # fmt: skip
+@settings(max_examples=80)
+def test_scores_are_bm25_over_all_parts_together(
+    texts: list[list[str]], query: list[str], cut: int, size: int
+) -> None:
+    def words(some: list[list[str]]) -> Words:
+        places = np.arange(len(some))
+        cuts = range(0, len(some), size)
+        return Words.of(
+            ((places[at : at + size], [" ".join(t) for t in some[at : at + size]]) for at in cuts), len(some)
+        )
+
+    parts = [words(texts[:cut]), words(texts[cut:])]
+    normal = [words_in(" ".join(text)) for text in texts]
+    sought = Sought.of(" ".join(query)).words
+    found = np.concatenate(scores(parts, sought))
+    assert found == pytest.approx(bm25(normal, list(sought)), abs=1e-4)
+    held = np.concatenate([holding_all(part, sought) for part in parts])
+    assert held.tolist() == [set(sought) <= set(text) for text in normal]
+
+
+def test_words_come_back_as_they_were_written(tmp_path: Path) -> None:
+    made = Words.of([(np.array([2, 0]), ["red apple", "red"])], 4)
+    made.write(tmp_path)
+    again = Words.read(tmp_path)
+    assert [again.having(word) for word in ("apple", "red", "blue")] == [
+        slice(0, 1),
+        slice(1, 3),
+        slice(0, 0),
+    ]
+    assert again.lengths.tolist() == [1, 0, 2, 0]
+    assert sorted(again.places[again.having("red")].tolist()) == [0, 2]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("", "there is no word to look for in ''; give at least one letter or digit"),
+    ("?!", "there is no word to look for in '?!'; give at least one letter or digit"),
+    (3, "the words to look for must be a str, got int"),
+])  # fmt: skip
+def test_a_text_without_words_is_refused(index: Index, text: Any, message: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        index.search(text=text)
+    assert str(caught.value) == message
+
+
+# --- in an index ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def notes(index: Index) -> Index:
+    index.add([
+        ("we walked the dog by the sea", {"album": "summer"}), ("the sea is blue", {"album": "winter"}),
+        ("a dog, a cat and a dog", {}), (np.full((2, 2, 3), 9, np.uint8), {"caption": "A DOG on the beach"}),
+        (np.full((2, 2, 3), 99, np.uint8), {"n": 1}),
+    ], ids=["walk", "sea", "pets", "captioned", "bare"])  # fmt: skip
+    return index
+
+
+def ids(hits: Any) -> list[str]:
+    return [hit.id for hit in hits]
+
+
+def test_words_alone_find_what_holds_them_best_first(notes: Index) -> None:
+    hits = notes.search(text="dogs dog")
+    assert (
+        hits.method == "text" and ids(hits)[0] == "pets" and set(ids(hits)) == {"walk", "pets", "captioned"}
+    )
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert all(hit.score == hit.text_score for hit in hits)
+    assert ids(notes.search(text="zebra")) == []
+    assert ids(notes.search("blue sea", mode="text")) == ["sea", "walk"]
+    assert [ids(found) for found in notes.search(["beach", "cat"], mode="text")] == [["captioned"], ["pets"]]
+
+
+def test_words_in_quotes_are_found_only_as_they_stand(notes: Index) -> None:
+    assert ids(notes.search(text='"the dog"')) == ["walk"]
+    assert ids(notes.search(text='"dog the"')) == []
+    assert ids(notes.search(text='"the sea" blue')) == ["sea", "walk"]
+    assert ids(notes.search(text='"The Sea" "is blue"')) == ["sea"]
+
+
+def test_a_phrase_does_not_run_from_one_source_into_the_next(index: Index) -> None:
+    index.add([("red", {"a": "apple", "b": "pie"})], ids=["x"])
+    assert ids(index.search(text='"red apple"')) == ids(index.search(text='"apple pie"')) == []
+    assert ids(index.search(text="red apple pie")) == ["x"]
+
+
+def test_filters_and_pages_hold_for_words_too(notes: Index) -> None:
+    assert ids(notes.search(text="dog", modality="image")) == ["captioned"]
+    assert ids(notes.search(text="sea", where={"album": "winter"})) == ["sea"]
+    assert ids(notes.search(text="dog", ids=["walk", "sea"])) == ["walk"]
+    everything = ids(notes.search(text="dog sea", k=9))
+    assert [ids(notes.search(text="dog sea", k=1, offset=n)) for n in range(5)] == [
+        [one] for one in everything
+    ] + [[]] * (5 - len(everything))
+
+
+def test_equal_scores_are_ordered_by_id(index: Index) -> None:
+    names = [f"{n:03}" for n in np.random.default_rng(0).permutation(300)]
+    index.add([("1 0 0 0", {"n": f"same {n}"}) for n in range(300)], ids=names)
+    assert ids(index.search(text="same", k=5)) == ["000", "001", "002", "003", "004"]
+    assert ids(index.search(text="same", k=5, offset=290)) == ["290", "291", "292", "293", "294"]
+
+
+def test_both_orders_are_joined_by_rank(notes: Index) -> None:
+    """By the formula: 1 / (60 + place) in each order, with every row in the order of vectors."""
+    query = np.array([0.1, 0.2, 0.9, 0.3])
+    near, worded = ids(notes.search(query, 9)), ids(notes.search(text="dog", k=9))
+    weights = {
+        id_: sum(1 / (61 + order.index(id_)) for order in (near, worded) if id_ in order) for id_ in near
+    }
+    hits = notes.search(query, 9, text="dog")
+    assert hits.method == "hybrid"
+    assert [round(weights[hit.id], 12) for hit in hits] == sorted(
+        (round(w, 12) for w in weights.values()), reverse=True
+    )
+    scores_ = {hit.id: hit.score for hit in notes.search(query, 9)}
+    assert {hit.id: hit.score for hit in hits} == scores_  # cosines
+    assert {hit.id: hit.text_score for hit in hits if hit.text_score} == {
+        hit.id: hit.score for hit in notes.search(text="dog", k=9)
+    }
+    assert ids(notes.search("a dog", 9, mode="hybrid")) == ids(notes.search("a dog", 9, text="a dog"))
+
+
+def test_a_row_found_by_words_alone_has_its_cosine_too(wide: Space, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "i", wide)
+    vectors = clusters(400, DIM)
+    query = vectors[0]
+    far = int(np.argmin(vectors @ query))
+    fill(index, vectors, texts=["special" if n == far else "plain" for n in range(400)])
+    (hit,) = [one for one in index.search(query, 400, text="special") if one.text_score]
+    assert hit.id == f"{far:06}" and hit.score == pytest.approx(float(vectors[far] @ query), abs=1e-6)
+    assert index.search(query, 2, text="special")[0].id in ("000000", hit.id)
+
+
+def test_words_follow_the_rows_in_files_and_in_memory(
+    wide: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment_store, "TAIL_ROWS", 500)
+    index = Index.create(tmp_path / "i", wide)
+    fill(
+        index,
+        clusters(1200, DIM),
+        texts=[f"number {n} {'even' if n % 2 == 0 else 'odd'}" for n in range(1200)],
+    )
+    assert len(index.search(text="even", k=5000)) == 600
+    fill(index, clusters(100, DIM), [f"new {n}" for n in range(100)], texts=["even newer"] * 100)
+    assert len(index.search(text="even", k=5000)) == 700
+    assert ids(index.search(text="newer", k=3)) == ["new 0", "new 1", "new 10"]
+    index.delete([f"{n:06}" for n in range(0, 200, 2)])
+    assert len(index.search(text="even", k=5000)) == 600
+    fill(index, clusters(1, DIM), ["000201"], texts=["changed to even"])
+    assert ids(index.search(text="201")) == [] and ids(index.search(text="changed")) == ["000201"]
+    assert ids(index.search(text='"number 777"')) == ["000777"]
+    (words,) = index.path.glob("search/part-*/words")
+    monkeypatch.setattr(Words, "of", None)
+    other = Index.open(index.path, wide)
+    part = other._searcher.view().snapshot.parts[0]
+    assert Lexicon().words(part).lengths.tolist()[:2] == [3, 3]
+    assert (words / "places.npy").exists()
+
+
+def test_words_whose_files_are_damaged_are_made_anew(
+    wide: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment_store, "TAIL_ROWS", 500)
+    index = Index.create(tmp_path / "i", wide)
+    fill(index, clusters(800, DIM), texts=[f"number {n}" for n in range(800)])
+    assert ids(index.search(text="777")) == ["000777"]
+    (words,) = index.path.glob("search/part-*/words")
+    (words / "starts.npy").write_bytes(b"")
+    assert ids(Index.open(index.path, wide).search(text="777")) == ["000777"]
+
+
+@pytest.mark.parametrize(("query", "options", "message"), [
+    (None, {}, "there is nothing to search for; give a query, text= or near="),
+    ("a", {"mode": "words"}, "mode must be one of 'vector', 'text', 'hybrid', got 'words'"),
+    ("a", {"mode": "vector", "text": "b"},
+     "mode='vector' looks at no words, but text= is given; leave out one of them"),
+    ("a", {"mode": "text", "text": "b"},
+     "mode='text' looks at words only, but there is a query beside text=; leave out one of them"),
+    (None, {"mode": "hybrid", "text": "b"}, "mode='hybrid' needs a query, or near=, beside text="),
+    (np.ones(4), {"mode": "text"},
+     "a search by words needs words, and the query is no single text; give them as text="),
+    ([("a", 1.0), ("b", 1.0)], {"mode": "hybrid"},
+     "a search by words needs words, and the query is no single text; give them as text="),
+])  # fmt: skip
+def test_modes_and_words_that_do_not_go_together_are_refused(
+    notes: Index, query: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        notes.search(query, **options)
+    assert str(caught.value) == message

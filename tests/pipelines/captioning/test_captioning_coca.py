@@ -1,0 +1,150 @@
+"""CoCa: the words that its own logits make likeliest, whose `generate` open_clip can no longer run."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import PIL.Image
+import pytest
+import torch
+
+import multimodal as mm
+from multimodal.core.errors import CheckpointError, InvalidInput, UnsupportedModality
+from multimodal.pipelines.captioning.options import Request
+from tests.encoders.openclip.openclip_checkpoints import PICTURES, RECIPES, write
+
+START, END = 49_406, 49_407
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = dataclasses.replace(
+        RECIPES["coca_ViT-B-32"], embed_dim=48
+    )  # as wide as its decoder, as the real one
+    return write(recipe, tmp_path_factory.mktemp("coca") / "coca")
+
+
+@pytest.fixture(scope="module")
+def ask(folder: Path) -> mm.CaptioningPipeline:
+    return mm.CaptioningPipeline.from_pretrained(f"openclip/local-dir:{folder}", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def upstream(folder: Path) -> Callable[[Any, list[int]], torch.Tensor]:
+    """(picture, tokens) -> the log-probabilities of the next token, by open_clip's own forward."""
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    model.eval()
+
+    def next_logs(picture: Any, tokens: list[int]) -> torch.Tensor:
+        pixels = preprocess(PIL.Image.fromarray(picture))[None]
+        with torch.no_grad():
+            logits = model(pixels, torch.tensor([tokens]), output_labels=False)["logits"][0, -1]
+        return torch.log_softmax(logits, dim=-1)
+
+    return next_logs
+
+
+def test_one_beam_takes_the_likeliest_token_of_open_clip_each_time(
+    ask: mm.CaptioningPipeline, upstream: Callable[[Any, list[int]], torch.Tensor]
+) -> None:
+    written = ask.captioner.write([mm.Image(one) for one in PICTURES[:2]], Request(beams=1, max_tokens=6))
+    for picture, one in zip(PICTURES, written, strict=False):
+        tokens, total = [START], 0.0
+        while len(tokens) <= 6 and tokens[-1] != END:
+            logs = upstream(picture, tokens)
+            tokens.append(int(logs.argmax()))
+            total += float(logs.max())
+        assert list(one.tokens) == [token for token in tokens[1:] if token != END]
+        assert one.mean_log == pytest.approx(total / (len(tokens) - 1), abs=1e-4)
+        assert one.text == open_clip.tokenizer._tokenizer.decode(list(one.tokens)).strip()
+    assert written[0].tokens != written[1].tokens, "nothing depends on the picture: the test could not fail"
+
+
+def test_the_prompt_is_the_beginning(
+    ask: mm.CaptioningPipeline, upstream: Callable[[Any, list[int]], torch.Tensor]
+) -> None:
+    begun = [START, *open_clip.tokenizer._tokenizer.encode("a photo of")]
+    (written,) = ask.captioner.write(
+        [mm.Image(PICTURES[0])], Request(prompt="a photo of", beams=1, max_tokens=1)
+    )
+    assert list(written.tokens) == [int(upstream(PICTURES[0], begun).argmax())]
+
+
+def test_more_beams_find_nothing_worse(ask: mm.CaptioningPipeline) -> None:
+    item = mm.Image(PICTURES[0])
+    scores = [ask(item, beams=beams, max_tokens=4).score for beams in (2, 6)]
+    assert scores[1] >= scores[0] - 1e-6
+    assert all(0 < score <= 1 for score in scores)
+
+
+def test_a_seed_draws_the_same_again(ask: mm.CaptioningPipeline) -> None:
+    item = mm.Image(PICTURES[0])
+    drawn = [ask(item, sample=True, seed=seed, max_tokens=5).text for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_half_precision_stays_near(folder: Path, ask: mm.CaptioningPipeline) -> None:
+    half = mm.CaptioningPipeline.from_pretrained(
+        f"openclip/local-dir:{folder}", device="cpu", precision="bfloat16"
+    )
+    item = mm.Image(PICTURES[0])
+    near, exact = (math.log(one(item, beams=1, max_tokens=1).score) for one in (half, ask))
+    assert near == pytest.approx(exact, abs=0.2)
+
+
+def test_a_prompt_that_fills_the_context_is_refused(ask: mm.CaptioningPipeline, folder: Path) -> None:
+    with pytest.raises(InvalidInput) as told:
+        ask(mm.Image(PICTURES[0]), prompt="cat " * 80)
+    context = ask.captioner.context  # type: ignore[attr-defined]
+    assert str(told.value) == (
+        f"the prompt and what it is about make 81 tokens, and 'openclip/local-dir:{folder}' takes {context}: shorten "
+        "the prompt"
+    )
+
+
+def test_sounds_and_texts_are_refused(ask: mm.CaptioningPipeline, folder: Path) -> None:
+    for value, kind in (
+        ("a cat", "text"),
+        (mm.Audio({"array": np.zeros(99, np.float32), "sampling_rate": 9}), "audio"),
+    ):
+        with pytest.raises(UnsupportedModality) as told:
+            ask(value)
+        assert str(told.value) == f"{kind} given to 'openclip/local-dir:{folder}', which captions image"
+
+
+def test_a_clip_is_told_that_it_writes_nothing(tmp_path: Path) -> None:
+    path = write(RECIPES["ViT-B-32"], tmp_path / "clip")
+    with pytest.raises(CheckpointError) as told:
+        mm.CaptioningPipeline.from_pretrained(f"openclip/local-dir:{path}")
+    assert str(told.value) == (
+        f"'openclip/local-dir:{path}' gives vectors of texts and pictures and writes no captions; of open_clip's "
+        "models CoCa does: 'openclip/coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k'"
+    )
+
+
+def test_a_coca_whose_text_tower_looks_ahead_is_refused(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] |= {"hf_model_name": "roberta-base", "hf_tokenizer_name": "roberta-base"}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    weights = folder / "open_clip_model.safetensors"
+    (tmp_path / weights.name).symlink_to(weights)
+    with pytest.raises(CheckpointError, match=r"reads texts with 'roberta-base', which looks ahead"):
+        mm.CaptioningPipeline.from_pretrained(f"openclip/local-dir:{tmp_path}")
+
+
+def test_weights_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "open_clip_model.safetensors")
+    del tensors["text_decoder.ln_final.weight"]
+    save_file(tensors, tmp_path / "open_clip_model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text((folder / "open_clip_config.json").read_text())
+    with pytest.raises(
+        CheckpointError, match=r"do not fit its architecture: text_decoder\.ln_final\.weight: missing"
+    ):
+        mm.CaptioningPipeline.from_pretrained(f"openclip/local-dir:{tmp_path}")

@@ -1,0 +1,170 @@
+"""What holds for every model that makes things: which classes of diffusers are understood, where a decoder goes."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import multimodal as mm
+from multimodal.core.errors import CheckpointError, InvalidInput
+from multimodal.core.items import Modality
+from multimodal.core.space import Space
+from multimodal.pipelines.generation.backends import signature as calls
+from multimodal.pipelines.generation.options import Made, Options, Progress, Request
+from multimodal.pipelines.generation.pipeline import GenerationPipeline
+from tests.pipelines.generation.generation_models import SIDE, Checkpoints, by_hand, checkpoints, upstream
+from tests.pipelines.generation.test_generation_parity import a_picture, ours, pixels
+
+__all__ = ["checkpoints"]  # a fixture
+
+
+def diffusers_class(name: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import diffusers
+
+        return getattr(diffusers, name)
+
+
+def call_of(name: str) -> calls.Call:
+    """Of a class alone: the model itself is not looked at."""
+    return calls.call_of(object.__new__(diffusers_class(name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "parameter"),
+    [
+        ("QwenImagePipeline", "guidance", "true_cfg_scale"),
+        ("StableCascadeCombinedPipeline", "guidance", "prior_guidance_scale"),
+        ("FluxPipeline", "guidance", "guidance_scale"),
+        ("FluxPipeline", "negative", None),  # without a second pass it would do nothing
+        ("LatentConsistencyModelPipeline", "negative", None),
+        ("StableAudio3Pipeline", "seconds", "duration"),
+        ("AudioLDM2Pipeline", "seconds", "audio_length_in_s"),
+        ("StableDiffusionPipeline", "strength", None),
+        ("StableDiffusionImg2ImgPipeline", "strength", "strength"),
+    ],
+)
+def test_options_go_where_each_class_has_them(name: str, option: str, parameter: str | None) -> None:
+    assert call_of(name).names.get(option) == parameter
+
+
+def test_every_class_that_draws_words_is_taken() -> None:
+    diffusers_class("AutoPipelineForText2Image")
+    from diffusers.pipelines import auto_pipeline
+
+    known = auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+    refused = []
+    for cls in known.values():
+        try:
+            calls.check_use("it", cls)
+        except CheckpointError as error:
+            refused.append(str(error))
+            continue
+        call = calls.call_of(object.__new__(cls))
+        assert calls.makes(call) is Modality.IMAGE and not calls.needs_picture(call)
+        assert {"guidance", "width", "height"} <= call.names.keys(), cls
+    assert len(known) - len(refused) > 30
+    assert all("makes videos" in one or "masked" in one for one in refused)
+    for cls in auto_pipeline.AUTO_TEXT2AUDIO_PIPELINES_MAPPING.values():
+        call = calls.call_of(object.__new__(cls))
+        assert calls.makes(call) is Modality.AUDIO and {"steps", "seconds"} <= call.names.keys()
+
+
+def test_a_decoder_with_its_prior_redraws_a_picture_at_its_own_size(checkpoints: Checkpoints) -> None:
+    from diffusers import AutoPipelineForImage2Image
+
+    draw = ours(checkpoints("kandinsky"), prior=str(checkpoints("kandinsky_prior")))
+    inner: Any = draw.maker
+    redraw = AutoPipelineForImage2Image.from_pipe(inner.pipe)
+    redraw.set_progress_bar_config(disable=True)
+    start = a_picture(66, 34)
+    sized = start.resize((64, 32), PIL.Image.Resampling.LANCZOS)
+    how = {"strength": 0.5, "num_inference_steps": 4, "width": 64, "height": 32}
+    expected = by_hand(redraw, 3, prompt="a cat", image=sized, **how)
+    made = draw("a cat", image=start, seed=3, steps=4, strength=0.5)
+    assert np.array_equal(pixels(made), expected)
+
+
+def test_what_diffusers_refuses_is_told_as_ours(checkpoints: Checkpoints) -> None:
+    rain = ours(checkpoints("stable_audio"))
+    with pytest.raises(ValueError) as theirs:
+        by_hand(upstream(checkpoints("stable_audio")), 1, prompt="rain", audio_end_in_s=1e6)
+    with pytest.raises(InvalidInput) as caught:
+        rain("rain", seconds=1e6)
+    assert str(caught.value) == f"{rain.name!r} refuses this: {' '.join(str(theirs.value).split())}"
+    draw = ours(checkpoints("stable_diffusion"))
+
+    def fails(done: int, total: int) -> None:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match=r"^mine$"):
+        draw("a cat", steps=1, width=SIDE, height=SIDE, progress=fails)
+
+
+def test_two_threads_do_not_spoil_each_other(checkpoints: Checkpoints) -> None:
+    draw = ours(checkpoints("stable_diffusion"))
+    how: dict[str, Any] = {"steps": 2, "width": SIDE, "height": SIDE}
+    expected = {seed: pixels(draw("a cat", seed=seed, **how)) for seed in range(4)}
+    found: dict[int, Any] = {}
+
+    def work(seed: int) -> None:
+        found[seed] = pixels(draw("a cat", seed=seed, **how))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in expected]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    off = {seed: int(np.abs(found[seed].astype(int) - expected[seed]).max()) for seed in expected}
+    assert set(off.values()) == {0}, off
+
+
+class ColourMaker:
+    """As small as a decoder on a shared space can be: it paints the first three numbers of a vector."""
+
+    name, what, makes, takes = "colours", "ColourMaker", Modality.IMAGE, frozenset({"prompt", "vector"})
+
+    def __init__(self, space: Space) -> None:
+        self.space: Space | None = space
+        self.dim: int | None = space.dim
+
+    def check(self, requests: Sequence[Request], options: Options) -> None:
+        if options.given():
+            raise InvalidInput(f"it takes no {', '.join(sorted(options.given()))}")
+
+    def make(self, requests: Sequence[Request], options: Options, progress: Progress) -> list[Made]:
+        assert self.space is not None
+        made = []
+        for place, one in enumerate(requests):
+            vector = self.space.encode(one.prompt) if one.vector is None else one.vector
+            colour = tuple(int(255 * value) for value in vector[:3])
+            made.append(Made(image=PIL.Image.new("RGB", (8, 8), colour)))
+            progress(place + 1, len(requests))
+        return made
+
+    def to(self, device: Any) -> None:
+        """Nothing to move."""
+
+
+def test_a_decoder_on_a_space_is_one_more_maker(clip: Space) -> None:
+    """What draws from the vector of a word draws from the vector of anything, and needs no space= for it."""
+    draw = GenerationPipeline(ColourMaker(clip))
+    red = PIL.Image.new("RGB", (8, 8), (255, 0, 0))
+    made = [
+        draw("red", seed=1), draw(red, seed=1), draw(mm.Text("red"), seed=1), draw(vector=np.eye(3)[0], seed=1)
+    ]  # fmt: skip
+    assert all(np.array_equal(pixels(one), np.asarray(red)) for one in made)
+    assert (made[0].prompt, made[1].prompt) == ("red", None)
+    assert made[0].to_dict() | {"version": ""} == {
+        "prompt": "red", "model": "colours", "seed": 1, "steps": None, "guidance": None, "negative": None,
+        "strength": None, "flagged": None, "made_by": "ColourMaker", "version": "", "width": 8, "height": 8,
+    }  # fmt: skip
+    with pytest.raises(InvalidInput, match=r"^it takes no steps$"):
+        draw("red", steps=3)

@@ -1,0 +1,465 @@
+"""Whisper: the tokens and times of transformers, called by hand on the same checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import multimodal as mm
+from multimodal.core.errors import CheckpointError, InvalidInput
+from multimodal.core.media.audio import BLOCK_SAMPLES
+from multimodal.pipelines.transcription.audio_stream import as_sound as opened
+from multimodal.pipelines.transcription.backends import whisper_mels as mels
+from multimodal.pipelines.transcription.options import (
+    COMPRESSION_RATIO,
+    FALLBACK,
+    LOG_PROBABILITY,
+    NO_SPEECH,
+)
+from tests.pipelines.transcription.transcription_models import RATE_HZ, as_sound, noise, whisper
+
+SHORT_S, LONG_S = 12.0, 47.123
+AS_UPSTREAM = {
+    "temperature": FALLBACK,
+    "compression_ratio_threshold": COMPRESSION_RATIO,
+    "logprob_threshold": LOG_PROBABILITY,
+    "no_speech_threshold": NO_SPEECH,
+}
+
+
+class Upstream:
+    """transformers, called as its documentation says."""
+
+    def __init__(self, folder: Path) -> None:
+        transformers.logging.disable_progress_bar()
+        transformers.logging.set_verbosity_error()
+        self.model = transformers.WhisperForConditionalGeneration.from_pretrained(folder).eval()
+        self.extractor = transformers.WhisperFeatureExtractor.from_pretrained(folder)
+        self.tokenizer = transformers.WhisperTokenizer.from_pretrained(folder)
+
+    def segments(self, samples: np.ndarray, **asked: Any) -> list[tuple[float, float, tuple[int, ...]]]:
+        """(start, end, tokens) of what is said before the sound ends."""
+        whole = {"truncation": False, "padding": "longest"} if len(samples) > 30 * RATE_HZ else {}
+        inputs = self.extractor(
+            samples, sampling_rate=RATE_HZ, return_tensors="pt", return_attention_mask=True, **whole
+        )
+        asked = {"language": "en", "task": "transcribe", "return_timestamps": True} | asked
+        with torch.inference_mode():
+            made = self.model.generate(**inputs, return_segments=True, **asked)["segments"][0]
+        duration = len(samples) / RATE_HZ
+        found = [(float(one["start"]), float(one["end"]), one["tokens"].tolist()) for one in made]
+        return [(a, min(b, duration), tuple(t)) for a, b, t in found if a < duration and self.words(t)]
+
+    def words(self, tokens: list[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+
+    def pipeline(self, samples: np.ndarray, **asked: Any) -> dict[str, Any]:
+        asr = transformers.pipeline(
+            "automatic-speech-recognition",
+            model=self.model,
+            tokenizer=self.tokenizer,
+            feature_extractor=self.extractor,
+        )
+        how = {"language": "en", "task": "transcribe", "num_beams": 1, "max_new_tokens": None}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return dict(asr(samples.copy(), generate_kwargs=how, ignore_warning=True, **asked))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return whisper(tmp_path_factory.mktemp("whisper"))
+
+
+@pytest.fixture(scope="module")
+def upstream(folder: Path) -> Upstream:
+    return Upstream(folder)
+
+
+@pytest.fixture(scope="module")
+def transcribe(folder: Path) -> mm.TranscriptionPipeline:
+    return mm.TranscriptionPipeline.from_pretrained(folder, device="cpu")
+
+
+def rows(found: mm.Transcription) -> list[tuple[float, float, tuple[int, ...]]]:
+    return [(one.start_s, one.end_s, one.tokens) for one in found.segments]
+
+
+def close(mine: list[Any], theirs: list[Any]) -> bool:
+    assert len(theirs) > 0
+    assert [one[2] for one in mine] == [one[2] for one in theirs]
+    return np.allclose([one[:2] for one in mine], [one[:2] for one in theirs], atol=1e-6)
+
+
+# --- the same as transformers ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [5.0, 30.0, 30.01, LONG_S, 95.0])
+def test_tokens_and_times_are_those_of_transformers(
+    transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float
+) -> None:
+    samples = noise(seconds, seed=int(seconds))
+    found = transcribe(as_sound(samples), language="en")
+    assert close(rows(found), upstream.segments(samples))
+    assert found.duration_s == len(samples) / RATE_HZ
+    assert found.language == "en"
+    assert found.text == upstream.words([token for one in found.segments for token in one.tokens])
+
+
+OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "beams": ({"beams": 3}, {"num_beams": 3}),
+    "conditioned": ({"condition_on_previous": True}, {"condition_on_prev_tokens": True}),
+    "translated": (
+        {"language": "German", "task": "translate"},
+        {"language": "de", "task": "translate"},
+    ),
+    "exact": ({"temperature": 0}, {"temperature": 0.0}),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_do_what_they_do_in_transformers(
+    transcribe: mm.TranscriptionPipeline, upstream: Upstream, option: str
+) -> None:
+    mine, theirs = OPTIONS[option]
+    samples = noise(LONG_S)
+    found = transcribe(as_sound(samples), **({"language": "en"} | mine))
+    assert close(rows(found), upstream.segments(samples, **theirs))
+
+
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_a_prompt_is_shown_as_transformers_shows_it(
+    transcribe: mm.TranscriptionPipeline, upstream: Upstream, conditioned: bool
+) -> None:
+    samples = noise(LONG_S)
+    found = transcribe(as_sound(samples), language="en", prompt="the hat", condition_on_previous=conditioned)
+    ids = torch.tensor(upstream.tokenizer.get_prompt_ids("the hat"))
+    theirs = upstream.segments(samples, prompt_ids=ids, condition_on_prev_tokens=conditioned)
+    assert close(rows(found), theirs)
+    assert rows(found) != rows(transcribe(as_sound(samples), language="en"))
+
+
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_the_temperature_falls_back_as_in_transformers(
+    transcribe: mm.TranscriptionPipeline, upstream: Upstream, conditioned: bool
+) -> None:
+    samples = noise(35.0)
+    found = transcribe(
+        as_sound(samples), language="en", temperature=FALLBACK, condition_on_previous=conditioned, seed=7
+    )
+    with torch.random.fork_rng([]):
+        torch.manual_seed(7)
+        theirs = upstream.segments(samples, condition_on_prev_tokens=conditioned, **AS_UPSTREAM)
+    assert close(rows(found), theirs)
+    assert rows(found) != rows(transcribe(as_sound(samples), language="en"))
+
+
+def test_what_is_likely_no_speech_is_left_out_as_in_transformers(folder: Path, tmp_path: Path) -> None:
+    """The token of no speech made all but certain: every window is unlikely, and nothing is said."""
+    silent = Path(shutil.copytree(folder, tmp_path / "silent"))
+    theirs = Upstream(silent)
+    number = theirs.tokenizer.convert_tokens_to_ids("<|nospeech|>")
+    with torch.no_grad():
+        theirs.model.proj_out.weight[number] = theirs.model.proj_out.weight[number] * 40
+    samples = noise(LONG_S, seed=3)
+    theirs.model.save_pretrained(silent)
+    ours = mm.TranscriptionPipeline.from_pretrained(silent)
+    greedy = rows(ours(as_sound(samples), language="en"))
+    found = ours(as_sound(samples), language="en", temperature=FALLBACK)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        made = theirs.segments(samples, **AS_UPSTREAM) if greedy else []
+    assert rows(found) == made
+    assert len(found.segments) < len(greedy)
+
+
+def test_sampling_leaves_the_random_state_of_others_alone_and_is_repeatable(
+    transcribe: mm.TranscriptionPipeline,
+) -> None:
+    before = torch.get_rng_state()
+    first, second = (transcribe(as_sound(noise(SHORT_S)), language="en", temperature=0.8) for _ in range(2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert first == second
+    assert first != transcribe(as_sound(noise(SHORT_S)), language="en", temperature=0.8, seed=1)
+
+
+@pytest.mark.parametrize("seconds", [SHORT_S, LONG_S])
+def test_the_language_is_heard_in_the_first_window(
+    transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float
+) -> None:
+    samples = noise(seconds)
+    found = transcribe(as_sound(samples))
+    features = upstream.extractor(samples, sampling_rate=RATE_HZ, return_tensors="pt", truncation=False)
+    heard = int(upstream.model.detect_language(features["input_features"])[0])
+    assert f"<|{found.language}|>" == upstream.tokenizer.convert_ids_to_tokens(heard)
+    assert close(rows(found), upstream.segments(samples, language=None))
+
+
+@pytest.mark.filterwarnings("ignore:std:UserWarning")
+@pytest.mark.parametrize("seconds", [29.0, LONG_S])
+def test_words_are_timed_as_by_transformers(
+    transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float
+) -> None:
+    samples = noise(seconds)
+    found = transcribe(as_sound(samples), language="en", timestamps="word")
+    made = upstream.pipeline(samples, return_timestamps="word")["chunks"]
+    theirs = [(one["text"].strip(), *one["timestamp"]) for one in made]
+    mine = [(one.text, one.start_s, one.end_s) for one in found.words]
+    assert len(mine) >= 2
+    # transformers goes on into the silence behind the sound; its last words are not of the sound
+    assert mine == [one for one in theirs if one[0]][: len(mine)]
+    assert rows(found) == rows(transcribe(as_sound(samples), language="en"))
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning", "ignore:std:UserWarning")
+@pytest.mark.parametrize(
+    ("seconds", "timestamps"), [(SHORT_S, "segment"), (LONG_S, None), (LONG_S, "segment"), (LONG_S, "word")]
+)
+def test_windows_in_batches_are_joined_as_by_transformers(
+    transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float, timestamps: str | None
+) -> None:
+    samples = noise(seconds)
+    theirs = upstream.pipeline(
+        samples,
+        chunk_length_s=30,
+        batch_size=2,
+        return_timestamps={None: False, "segment": True, "word": "word"}[timestamps],
+    )
+    found = transcribe(as_sound(samples), language="en", batch_size=2, timestamps=timestamps)
+    assert found.text == theirs["text"].strip()
+    mine = found.words if timestamps == "word" else found.segments
+    made = [one["text"].strip() for one in theirs.get("chunks", ())]
+    assert [one.text for one in mine] == [one for one in made if one]
+    if timestamps == "word":
+        times = [one["timestamp"] for one in theirs["chunks"] if one["text"].strip()]
+        duration = len(samples) / RATE_HZ
+        assert [one.start_s for one in mine] == [min(start, duration) for start, _ in times]
+
+
+def test_text_alone_is_what_transformers_writes_without_times(
+    transcribe: mm.TranscriptionPipeline, upstream: Upstream
+) -> None:
+    samples = noise(SHORT_S)
+    found = transcribe(as_sound(samples), language="en", timestamps=None)
+    made = upstream.segments(samples, return_timestamps=False)
+    assert found.text == upstream.words([token for one in made for token in one[2]])
+    assert (found.segments, found.words) == ((), ())
+
+
+def test_a_checkpoint_of_english_alone_is_told_no_language(tmp_path: Path) -> None:
+    english = whisper(tmp_path / "english", english=True)
+    samples = noise(SHORT_S)
+    found = mm.TranscriptionPipeline.from_pretrained(english)(as_sound(samples))
+    made = Upstream(english).segments(samples, language=None, task=None)
+    assert close(rows(found), made)
+    assert found.language is None
+
+
+def test_half_the_precision_still_writes(folder: Path) -> None:
+    found = mm.TranscriptionPipeline.from_pretrained(folder, precision="bfloat16")(as_sound(noise(5.0)))
+    assert found.duration_s == 5.0
+
+
+# --- memory ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [30.5, 61.0071])
+def test_log_mels_window_by_window_are_those_of_the_whole(upstream: Upstream, seconds: float) -> None:
+    samples = noise(seconds)
+    whole = upstream.extractor(
+        samples, sampling_rate=RATE_HZ, return_tensors="pt", truncation=False, padding="longest"
+    )["input_features"]
+    made = mels.Mels(opened(as_sound(samples)), upstream.extractor)
+    assert made.n_frames == whole.shape[2]
+    starts = [0, 17, 1500, made.n_frames - 40]
+    for start in starts:
+        window = made.window(start, 3000)
+        assert torch.allclose(window, whole[:, :, start : start + 3000], atol=2e-5)
+
+
+def test_no_more_than_some_blocks_are_held_at_a_time(
+    transcribe: mm.TranscriptionPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five minutes from a source that makes each block when it is asked for one."""
+    block, made = noise(20.0), []
+
+    class Endless:
+        def blocks(self, rate_hz: int) -> Iterator[np.ndarray]:
+            for number in range(15):
+                made.append(number)
+                yield block
+
+    held: list[int] = []
+    window = mels.Mels.window
+
+    def watched(self: mels.Mels, start: int, length: int) -> torch.Tensor:
+        found = window(self, start, length)
+        held.append(self.held.shape[1])
+        return found
+
+    monkeypatch.setattr(mels.Mels, "window", watched)
+    found = transcribe.reader.read(Endless(), _options(), lambda done, total: None)
+    assert found.duration_s == 300
+    assert made == [*range(15), *range(15)]  # read twice: for the loudest, and for the rest
+    assert max(held) <= 3000 + max(BLOCK_SAMPLES, len(block)) // 160 + mels.FRAMES_AT_ONCE
+
+
+def _options() -> Any:
+    from multimodal.pipelines.transcription.options import Options
+
+    return Options(language="en")
+
+
+def test_a_window_of_digital_silence_is_not_given_to_the_model(
+    transcribe: mm.TranscriptionPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = np.concatenate([noise(10.0), np.zeros(120 * RATE_HZ, np.float32)])
+    calls = []
+    generate = transcribe.reader.model.generate
+    monkeypatch.setattr(
+        transcribe.reader.model, "generate", lambda *a, **k: (calls.append(1), generate(*a, **k))[1]
+    )
+    transcribe(as_sound(samples), language="en")
+    assert 1 <= len(calls) <= 3
+
+
+def test_progress_is_told_in_seconds(transcribe: mm.TranscriptionPipeline) -> None:
+    told: list[tuple[float, float | None]] = []
+    transcribe(as_sound(noise(LONG_S)), progress=lambda done, total: told.append((done, total)))
+    done = [one for one, _ in told]
+    assert done == sorted(done)
+    assert told[-1] == (pytest.approx(LONG_S, abs=0.01), pytest.approx(LONG_S))
+
+
+# --- bad input ---------------------------------------------------------------------------------------
+
+
+def test_an_unknown_language_is_refused_with_what_is_meant(transcribe: mm.TranscriptionPipeline) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        transcribe(as_sound(noise(1.0)), language="germn")
+    assert str(caught.value) == (
+        f"{transcribe.name!r} knows no language 'germn'; did you mean 'german'? it knows de, en, es, fr"
+    )
+
+
+def test_a_language_of_whisper_that_this_checkpoint_lacks_is_refused(
+    transcribe: mm.TranscriptionPipeline,
+) -> None:
+    with pytest.raises(InvalidInput, match="knows no language 'welsh'"):
+        transcribe(as_sound(noise(1.0)), language="welsh")
+
+
+@pytest.mark.parametrize("asked", [{"language": "en"}, {"task": "translate"}])
+def test_english_alone_takes_no_language_and_no_task(tmp_path: Path, asked: dict[str, str]) -> None:
+    english = mm.TranscriptionPipeline.from_pretrained(whisper(tmp_path / "english", english=True))
+    ((name, value),) = asked.items()
+    with pytest.raises(InvalidInput) as caught:
+        english(as_sound(noise(1.0)), **asked)
+    assert str(caught.value) == (
+        f"{english.name!r} was trained on English alone, so it takes no {name}={value!r}: leave it out, or take a "
+        "checkpoint of many languages (those of Whisper whose names do not end in '.en')"
+    )
+
+
+def test_a_prompt_that_does_not_fit_is_refused(transcribe: mm.TranscriptionPipeline) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        transcribe(as_sound(noise(1.0)), prompt="x y z " * 9)
+    assert str(caught.value).startswith("the prompt has ")
+    assert f"tokens, and {transcribe.name!r} takes at most 15 beside what it writes; shorten it" in str(
+        caught.value
+    )
+
+
+def test_a_prompt_with_a_token_of_whispers_own_is_refused(transcribe: mm.TranscriptionPipeline) -> None:
+    with pytest.raises(InvalidInput, match=r"cannot be used .*; take out what is between <\| and \|>"):
+        transcribe(as_sound(noise(1.0)), prompt="so <|endoftext|> it ends")
+
+
+def test_windows_in_batches_take_no_option_that_needs_one_after_another(
+    transcribe: mm.TranscriptionPipeline,
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        transcribe(as_sound(noise(1.0)), batch_size=4, temperature=FALLBACK, condition_on_previous=True)
+    assert str(caught.value) == (
+        "with batch_size=4 no window knows the one before, and each is written once: leave out condition_on_previous "
+        "and temperature, or take batch_size=1"
+    )
+
+
+def test_words_need_a_checkpoint_that_says_which_heads_follow_the_sound(tmp_path: Path) -> None:
+    without = mm.TranscriptionPipeline.from_pretrained(whisper(tmp_path / "without", heads=False))
+    with pytest.raises(InvalidInput, match=r"\(alignment_heads\), so it cannot tell when a word is said"):
+        without(as_sound(noise(1.0)), timestamps="word")
+
+
+def test_an_incomplete_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    cut = Path(shutil.copytree(folder, tmp_path / "cut"))
+    tensors = load_file(cut / "model.safetensors")
+    tensors.pop("model.encoder.conv1.weight")
+    save_file(tensors, cut / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError) as caught:
+        mm.TranscriptionPipeline.from_pretrained(cut)
+    assert str(caught.value) == (
+        f"the tensors of {str(cut)!r} do not fit a WhisperForConditionalGeneration as its config.json describes it "
+        "(1 missing, 0 of another shape: model.encoder.conv1.weight); the checkpoint is incomplete or of another model"
+    )
+
+
+def test_a_model_that_writes_down_no_speech_is_refused_by_what_it_is(tmp_path: Path) -> None:
+    config = transformers.CLIPConfig(architectures=["CLIPModel"])
+    config.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError) as caught:
+        mm.TranscriptionPipeline.from_pretrained(tmp_path)
+    assert str(caught.value) == (
+        f"'{tmp_path}' is a CLIPModel, which writes down no speech: take a Whisper, or a checkpoint made for CTC or "
+        "for speech to text, such as 'hf/openai/whisper-tiny' or 'hf/facebook/wav2vec2-base-960h'"
+    )
+
+
+def test_a_classifier_of_sounds_is_refused_by_what_it_is(folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    config["architectures"] = ["WhisperForAudioClassification"]
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        CheckpointError, match="is a WhisperForAudioClassification, which writes down no speech"
+    ):
+        mm.TranscriptionPipeline.from_pretrained(other)
+
+
+@pytest.mark.parametrize(
+    ("error", "asked", "advice"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), {}, "precision='bfloat16', or a smaller model"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            {"batch_size": 8, "beams": 4},
+            "batch_size=4, beams=2, precision='bfloat16', or a smaller model",
+        ),
+    ],
+)
+def test_a_full_memory_says_what_to_turn_down(
+    transcribe: mm.TranscriptionPipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    asked: dict[str, int],
+    advice: str,
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(transcribe.reader.model, "generate", full)
+    with pytest.raises(RuntimeError) as caught:
+        transcribe(as_sound(noise(1.0)), language="en", **asked)
+    assert str(caught.value) == f"{transcribe.name!r} ran out of memory: try {advice}"
