@@ -36,9 +36,10 @@ APART = {"encoders": "family", "pipelines": "pipeline"}  # rooms whose public mo
 OUTSIDE = {"benchmarks", "recipes", "tests"}  # what the toolkit must not lean on
 
 TOP_LEVEL = {
-    *("assets", "benchmarks", "encoders", "multimodal", "pipelines", "recipes", "tests"),
-    *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "pyproject.toml"),
-    *(".ci", ".git", ".gitattributes", ".github", ".gitignore", ".pre-commit-config.yaml"),
+    *("assets", "benchmarks", "docs", "encoders", "multimodal", "pipelines", "recipes", "tests"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "CODE_OF_CONDUCT.md", "SECURITY.md", "LICENSE", "README.md"),
+    *("CITATION.cff", "Dockerfile", "Makefile", "mkdocs.yml", "pyproject.toml"),
+    *(".ci", ".dockerignore", ".git", ".gitattributes", ".github", ".gitignore", ".pre-commit-config.yaml"),
 }
 MAX_LINES = 500
 
