@@ -1,22 +1,26 @@
-"""Vectors that last: an index on disk, pinned to the space that made its vectors.
+"""Vector index on disk, pinned to the space that encoded it: what `multimodal.Index` is made of.
 
-index.py    Index, the one public door
-build.py    add, retry_failed; sync.py: sync; what they have in common
-estimate.py what an add would do, and how long it would take
-job.py      the stages that run at the same time: intake.py (source to batches), outlet.py (how things end)
-sources.py  what is given -> entries: walk.py, manifest.py, archive.py, dataset.py
-things.py   an entry, looked at and opened: content.py (hashes, words), parts.py and cut.py (windows, chunks)
-batches.py  parts -> batches of one cost; prepare.py: their tensors and vectors, whatever one of them does
-writer.py   chunks of finished things; lock.py: one writer at a time; ledger.py, tally.py: what failed, and what did not
-search.py   queries -> hits, exact
-filters.py  modality= and where= -> one safe condition
-results.py  Hit, Hits, AddReport, Failure, Progress, Estimate
-show.py     how results look in a notebook
-store.py    LanceDB, and the only module that knows it; table.py: its columns
+- `ingest`: reads documents from files, tables, archives and data sets, and encodes them in batches
+- `storage`: keeps rows, vectors, snapshots and failures on disk, in LanceDB tables and memory-mapped segments
+- `search`: turns a query into ranked, calibrated hits
+
+`ingest` and `search` both build on `storage` and do not import each other.
 """
+
+import warnings
+from typing import Any
 
 from multimodal.index.index import Index
 from multimodal.index.ingest.sources.folders import files_in
-from multimodal.index.results import AddReport, Estimate, Failure, Hit, Hits, Progress
+from multimodal.index.results import Estimate, Failure, Hit, Hits, IngestReport, Progress
 
-__all__ = ["AddReport", "Estimate", "Failure", "Hit", "Hits", "Index", "Progress", "files_in"]
+__all__ = ["Estimate", "Failure", "Hit", "Hits", "Index", "IngestReport", "Progress", "files_in"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AddReport":
+        warnings.warn(
+            "AddReport is now IngestReport; the old name goes in 0.3", DeprecationWarning, stacklevel=2
+        )
+        return IngestReport
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ from multimodal.core.items import Image, Modality, Video, Waveform
 from multimodal.index.ingest.video import picture_of
 
 if TYPE_CHECKING:
-    from multimodal.index.results import AddReport, Hit
+    from multimodal.index.results import Hit, IngestReport
 
 THUMBNAIL_SIDE = 128
 PLAYER_SECONDS = 15  # a page with ten players stays a page
@@ -28,7 +28,7 @@ def hits_html(hits: Sequence[Hit]) -> str:
     return f"<table>{head}{''.join(map(_row, hits))}</table>"
 
 
-def report_html(report: AddReport) -> str:
+def report_html(report: IngestReport) -> str:
     """The counts, and a table of what failed."""
     rows = "".join(
         f"<tr><td>{html.escape(one.uri)}</td><td>{html.escape(one.stage)}</td><td>{html.escape(one.reason)}</td></tr>"

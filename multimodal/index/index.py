@@ -17,7 +17,7 @@ from multimodal.index.ingest import sync as syncing
 from multimodal.index.ingest.jobs import How
 from multimodal.index.ingest.sources.resolve import check_ids
 from multimodal.index.opening import folder_of, load_again, own_part
-from multimodal.index.results import AddReport, Estimate, Failure, Hits, Progress
+from multimodal.index.results import Estimate, Failure, Hits, IngestReport, Progress
 from multimodal.index.search.query import Query
 from multimodal.index.search.request import Mode, ask
 from multimodal.index.search.searcher import Searcher
@@ -110,7 +110,7 @@ class Index:
         threads: int | None = None,
         wait: float | None = None,
         progress: Callable[[Progress], None] | None = None,
-    ) -> AddReport:
+    ) -> IngestReport:
         """Adds a folder, a file, an item, or an iterable of items and (item, metadata) pairs.
 
         A str or Path alone is a folder (taken recursively, in order of name, hidden files left out), a file, or a
@@ -155,7 +155,7 @@ class Index:
         threads: int | None = None,
         wait: float | None = None,
         progress: Callable[[Progress], None] | None = None,
-    ) -> AddReport:
+    ) -> IngestReport:
         """Makes the index equal to a folder, or several: adds what is new, renews what changed (by size and time, then
         by content), gives a file that was moved its new path without encoding it again, and deletes what is gone.
 
@@ -203,7 +203,7 @@ class Index:
         threads: int | None = None,
         wait: float | None = None,
         progress: Callable[[Progress], None] | None = None,
-    ) -> AddReport:
+    ) -> IngestReport:
         """Tries again everything that is in `failures`, with the ids and metadata it was given with, and nothing else.
         Options and errors as in `add`."""
         how = How(False, batch_size, threads, wait, progress)

@@ -104,7 +104,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class AddReport:
+class IngestReport:
     """What became of everything given to `Index.add` or found by `Index.sync`: each thing is counted once.
 
     added: things the index did not have. updated: things it had, whose content or metadata are now new. failed: what

@@ -15,10 +15,10 @@ import pytest
 import soundfile
 
 from multimodal.core.items import Modality
-from multimodal.index import AddReport, Failure, Hit, Hits, Index, html
+from multimodal.index import Failure, Hit, Hits, Index, IngestReport, html
 
 HIT = Hit("i", "/a/b.png", 0.5, Modality.IMAGE, {"album": "x", "n": 1}, None)
-REPORT = AddReport(
+REPORT = IngestReport(
     9998, 2, (Failure("/x.jpg", "encode", "/x.jpg: is <broken>"), Failure("item 3", "read", "no"))
 )
 EVIL = "<script>alert('x')</script>"
@@ -101,7 +101,7 @@ def test_a_file_that_has_gone_or_changed_is_named_instead(
 
 def test_nothing_from_outside_is_taken_for_html() -> None:
     hit = Hit(EVIL, f"/{EVIL}", 1.0, Modality.TEXT, {EVIL: EVIL}, EVIL)
-    failed = AddReport(0, 0, (Failure(EVIL, EVIL, EVIL),))
+    failed = IngestReport(0, 0, (Failure(EVIL, EVIL, EVIL),))
     for page in (hit._repr_html_(), Hits([hit])._repr_html_(), failed._repr_html_()):
         assert "<script" not in page and "&lt;script&gt;" in page
 

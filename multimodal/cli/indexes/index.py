@@ -16,14 +16,14 @@ from multimodal.cli.indexes.search import DEFAULT_SPACE, metadata_of, open_or_cr
 from multimodal.core.errors import IndexBusy, IndexStateError, MediaNotFound
 
 if TYPE_CHECKING:
-    from multimodal.index import AddReport, Index
+    from multimodal.index import Index, IngestReport
 
 MODES = ("--sync", "--retry-failed", "--failures", "--dry-run")
 WITHOUT_PATHS = ("--retry-failed", "--failures")
 # oneDNN keeps a kernel for each shape of a batch, 1,024 of them by default: a hundred megabytes in a long job
 KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
-Job = Callable[[dict[str, Any]], "AddReport"]
+Job = Callable[[dict[str, Any]], "IngestReport"]
 
 
 def index(

@@ -14,7 +14,7 @@ from multimodal.index.ingest.document import Opened, Thing, draw, open_thing
 from multimodal.index.ingest.lookup import LARGEST, Block, Blocks, Looked
 from multimodal.index.ingest.sources.record import Source, WasRead
 from multimodal.index.ingest.workers import Workers
-from multimodal.index.storage.failures import Failed
+from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.table import Known
 
 OPENED_TOGETHER = 8
@@ -66,7 +66,7 @@ class Intake:
         self.ended = False  # whether the source has no more
         self.todo: deque[Looked] = deque()  # looked at
         self.opening: dict[
-            str, tuple[Thing, Opened | Failed] | None
+            str, tuple[Thing, Opened | FailureRecord] | None
         ] = {}  # by id, in the order of the source
         self.streams: deque[Opened] = deque()  # things of which more parts can be drawn
         self.batchers = {modality: Batcher(modality, size) for modality in space.modalities}
@@ -122,7 +122,7 @@ class Intake:
         some: list[Thing] = []
         while self.todo and len(some) < OPENED_TOGETHER:
             thing = self.todo.popleft()
-            if isinstance(thing, Failed):
+            if isinstance(thing, FailureRecord):
                 self.outlet.tally.fail(thing)
             elif isinstance(thing, WasRead):
                 self.outlet.tally.ledger.settle(thing.container)
@@ -135,7 +135,7 @@ class Intake:
             self.opening |= dict.fromkeys(thing.id for thing in some)
             self.workers.submit(partial(_open, some, self.space, self.twins.wanted), self.take_opened)
 
-    def take_opened(self, some: Sequence[tuple[Thing, Opened | Failed]]) -> None:
+    def take_opened(self, some: Sequence[tuple[Thing, Opened | FailureRecord]]) -> None:
         if not self.twins.wanted:
             for thing, found in some:
                 del self.opening[thing.id]
@@ -147,9 +147,9 @@ class Intake:
             del self.opening[first[0].id]
             self.accept(*first)
 
-    def accept(self, thing: Thing, found: Opened | Failed) -> None:
+    def accept(self, thing: Thing, found: Opened | FailureRecord) -> None:
         """A thing is open: its parts, if it has any that are new, go on their way."""
-        if isinstance(found, Failed):
+        if isinstance(found, FailureRecord):
             self.twins.forget(thing)
             self.outlet.fail(thing, found)
         elif found.parts is None:
@@ -186,5 +186,5 @@ class Intake:
         self.n_held -= part.held
 
 
-def _open(things: Sequence[Thing], space: Space, wait: bool) -> list[tuple[Thing, Opened | Failed]]:
+def _open(things: Sequence[Thing], space: Space, wait: bool) -> list[tuple[Thing, Opened | FailureRecord]]:
     return [(thing, open_thing(thing, space, wait=wait)) for thing in things]

@@ -9,7 +9,7 @@ from multimodal.index.ingest.progress import Tally
 from multimodal.index.ingest.sources.record import Entry
 from multimodal.index.ingest.workers import Workers
 from multimodal.index.ingest.writer import Chunk, Written, give_back_memory, revise, unwritable, write
-from multimodal.index.storage.failures import Failed
+from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.table import Store
 
 REVISED_TOGETHER = 256
@@ -60,7 +60,7 @@ class Outlet:
         self.tally.end(thing.id, how)
         self.tally.advance()
 
-    def fail(self, thing: Thing, failed: Failed) -> None:
+    def fail(self, thing: Thing, failed: FailureRecord) -> None:
         """A thing that began is out. If its file is not what it was, it gets a second chance with what it is then."""
         if thing.over:
             return

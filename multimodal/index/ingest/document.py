@@ -22,7 +22,7 @@ from multimodal.index.ingest.hashing import content_hash, file_hash, file_item
 from multimodal.index.ingest.sources.folders import absolute, check_unicode, shown
 from multimodal.index.ingest.sources.record import Blob, Entry
 from multimodal.index.results import Metadata
-from multimodal.index.storage.failures import Failed
+from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.schema import Origin, Row
 from multimodal.index.storage.table import Known
 
@@ -92,7 +92,7 @@ class Thing:
                 f"{shown(self.path)}: changed while it was being read; add it again when it is complete"
             )
 
-    def failed(self, stage: str, error: BaseException) -> Failed:
+    def failed(self, stage: str, error: BaseException) -> FailureRecord:
         return failed(self.entry, stage, error, self.id)
 
 
@@ -105,18 +105,18 @@ class Opened(NamedTuple):
     more: Iterator[Part] | None
 
 
-def failed(entry: Entry, stage: str, error: BaseException, key: str | None = None) -> Failed:
+def failed(entry: Entry, stage: str, error: BaseException, key: str | None = None) -> FailureRecord:
     """What the ledger keeps of an entry that failed."""
     source = entry.value if isinstance(entry.value, Path) else getattr(entry.value, "source", None)
     path = str(absolute(source.expanduser())) if isinstance(source, Path) and not entry.container else None
     reason = str(error) if isinstance(error, MultimodalError) else f"{type(error).__name__}: {error}"
     key = key or entry.id or path or entry.name
-    return Failed(
+    return FailureRecord(
         key, entry.name, stage, reason, path, entry.container, entry.columns, entry.id, entry.metadata
     )
 
 
-def look(entry: Entry) -> Thing | Failed:
+def look(entry: Entry) -> Thing | FailureRecord:
     """What an entry will be called, and the state of its file; its content only if it has no other name."""
     try:
         return _look(entry)
@@ -169,7 +169,7 @@ def _hash(path: Path) -> str:
     return video.content(path, file_hash(path))
 
 
-def open_thing(thing: Thing, space: Space, *, wait: bool = False) -> Opened | Failed:
+def open_thing(thing: Thing, space: Space, *, wait: bool = False) -> Opened | FailureRecord:
     """Reads a thing and draws its first parts.
 
     wait: draw none yet, since the index may turn out to have the same content under another name.
@@ -190,7 +190,7 @@ def open_thing(thing: Thing, space: Space, *, wait: bool = False) -> Opened | Fa
     return Opened(thing, [], found) if wait else draw(thing, found)
 
 
-def draw(thing: Thing, stream: Iterator[Part]) -> Opened | Failed:
+def draw(thing: Thing, stream: Iterator[Part]) -> Opened | FailureRecord:
     """The next parts of a thing: all there are, or as many as may be held at a time."""
     drawn: list[Part] = []
     held = 0

@@ -27,7 +27,7 @@ from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.record import Blob, Entry, WasRead
 from multimodal.index.ingest.sources.resolve import Given
 from multimodal.index.results import Estimate
-from multimodal.index.storage.failures import Failed, Ledger
+from multimodal.index.storage.failures import FailureRecord, Ledger
 from multimodal.index.storage.table import Known, Store
 
 SAMPLED = 48  # of each kind
@@ -71,7 +71,7 @@ def estimate(
     kinds: dict[str, _Kind] = {}
     unchanged = failed = 0
     for thing in _looked(Blocks(entries, store or _Nowhere())):  # type: ignore[arg-type]
-        if isinstance(thing, Failed):
+        if isinstance(thing, FailureRecord):
             failed += 1
         elif thing.has_same_state or thing.has_same_content:
             unchanged += 1
@@ -91,7 +91,7 @@ def estimate(
     )
 
 
-def _looked(blocks: Blocks) -> Iterator[Thing | Failed]:
+def _looked(blocks: Blocks) -> Iterator[Thing | FailureRecord]:
     while True:
         block = blocks.next()
         if block.error is not None:

@@ -21,8 +21,8 @@ from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.folders import absolute
 from multimodal.index.ingest.sources.record import Entry, Source, WasRead
 from multimodal.index.ingest.sources.resolve import Given
-from multimodal.index.results import AddReport, Metadata, Progress
-from multimodal.index.storage.failures import Failed, Ledger
+from multimodal.index.results import IngestReport, Metadata, Progress
+from multimodal.index.storage.failures import FailureRecord, Ledger
 from multimodal.index.storage.filters import check_metadata, whole_number
 from multimodal.index.storage.lock import writing
 from multimodal.index.storage.table import Store
@@ -57,7 +57,7 @@ def add(
     ids: Sequence[str] | str | None = None,
     metadata: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
-) -> AddReport:
+) -> IngestReport:
     """See Index.add."""
     given = Given(checked(metadata), columns, store.path)
     found = resolve.entries(source, ids, given)
@@ -66,7 +66,7 @@ def add(
     return tally.report()
 
 
-def retry_failed(store: Store, space: Space, how: How) -> AddReport:
+def retry_failed(store: Store, space: Space, how: How) -> IngestReport:
     """See Index.retry_failed."""
     with begun(store, how, lambda: len(Ledger(store.path))) as tally:
         Job(_failed_entries(list(tally.ledger), store.path), store, space, tally, how.options).run()
@@ -108,7 +108,7 @@ def _settle_folders(ledger: Ledger) -> None:
                 ledger.settle(failed.key)
 
 
-def _failed_entries(failures: Sequence[Failed], skip: Path) -> Iterator[Source]:
+def _failed_entries(failures: Sequence[FailureRecord], skip: Path) -> Iterator[Source]:
     """What is in the ledger, as it was given: files by their path, the rest from the table or archive it is in."""
     files = (
         Entry(Path(one.path), one.uri, one.id, one.metadata)
@@ -116,7 +116,7 @@ def _failed_entries(failures: Sequence[Failed], skip: Path) -> Iterator[Source]:
         if one.path and not one.container
     )
     yield from resolve.expanded(files, Given(skip=skip))
-    inside: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, Failed]] = {}
+    inside: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, FailureRecord]] = {}
     for one in failures:
         if one.container is not None:
             columns = tuple((one.columns or {}).items())
@@ -127,7 +127,7 @@ def _failed_entries(failures: Sequence[Failed], skip: Path) -> Iterator[Source]:
         for entry in resolve.inside(Path(container), None if whole is None else whole.metadata, given):
             if isinstance(entry, WasRead):
                 yield entry
-            elif isinstance(entry, Failed):
+            elif isinstance(entry, FailureRecord):
                 if whole or entry.key in wanted:
                     yield entry
             elif (known := wanted.get(_key(entry))) is not None:

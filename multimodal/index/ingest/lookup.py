@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from multimodal.index.ingest.document import Thing, look
 from multimodal.index.ingest.sources.record import Blob, Entry, Source, WasRead
-from multimodal.index.storage.failures import Failed
+from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.table import Store
 
 LARGEST, FIRST = 1024, 64  # entries asked about together; few at first, so that work begins at once
@@ -16,7 +16,7 @@ BLOCK_BYTES = 32 << 20  # of things that are in memory
 BLOCK_S = 0.5  # to wait for a slow source before what came so far is taken up
 
 
-Looked = Thing | Failed | WasRead
+Looked = Thing | FailureRecord | WasRead
 
 
 class Block(NamedTuple):
@@ -52,7 +52,7 @@ class Blocks:
 
     def look(self, drawn: list[Source]) -> list[Looked]:
         """Each entry as a thing, with what the index has of it."""
-        things = [one if isinstance(one, Failed | WasRead) else look(one) for one in drawn]
+        things = [one if isinstance(one, FailureRecord | WasRead) else look(one) for one in drawn]
         known = self._store.known([one.id for one in things if isinstance(one, Thing)])
         for one in things:
             if isinstance(one, Thing):

@@ -6,8 +6,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 
-from multimodal.index.results import AddReport, Progress, by_name
-from multimodal.index.storage.failures import Failed, Ledger
+from multimodal.index.results import IngestReport, Progress, by_name
+from multimodal.index.storage.failures import FailureRecord, Ledger
 
 TELL_EVERY_S = 0.1
 RATE_OVER_S = 15.0
@@ -20,18 +20,18 @@ class Tally:
         self.ledger = ledger
         self.total: int | None = None
         self._counts: Counter[str] = Counter()
-        self._failed: list[Failed] = []
+        self._failed: list[FailureRecord] = []
         self._progress = progress
         self._began = self._told_at = time.monotonic()
         self._done = self._told = 0
         self._marks: deque[tuple[float, int]] = deque([(self._began, 0)])
 
     def end(self, key: str, how: str) -> None:
-        """A thing ended well: `how` is a field of AddReport."""
+        """A thing ended well: `how` is a field of IngestReport."""
         self._counts[how] += 1
         self.ledger.settle(key)
 
-    def fail(self, failed: Failed) -> None:
+    def fail(self, failed: FailureRecord) -> None:
         """A thing failed. The ledger keeps what can be found again: a file, or what is in a table or an archive."""
         self._failed.append(failed)
         if failed.path is not None or failed.container is not None:
@@ -57,8 +57,8 @@ class Tally:
         step, self._told, self._told_at = self._done - self._told, self._done, now
         self._progress(Progress(self._done, step, self.total, len(self._failed), now - self._began, rate))
 
-    def report(self) -> AddReport:
+    def report(self) -> IngestReport:
         """What became of everything; failures in the order of their names."""
         failed = by_name(one.failure for one in self._failed)
-        return AddReport(self._counts["added"], self._counts["updated"], failed,
+        return IngestReport(self._counts["added"], self._counts["updated"], failed,
                          *(self._counts[how] for how in ("unchanged", "moved", "deleted", "duplicates")))  # fmt: skip

@@ -17,7 +17,7 @@ from multimodal.index.ingest.scheduler import Job
 from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.record import Source
 from multimodal.index.ingest.sources.resolve import Given
-from multimodal.index.results import AddReport
+from multimodal.index.results import IngestReport
 from multimodal.index.storage.failures import Ledger
 from multimodal.index.storage.filters import is_in
 from multimodal.index.storage.table import Known, Store
@@ -33,7 +33,7 @@ def sync(
     *,
     metadata: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
-) -> AddReport:
+) -> IngestReport:
     """See Index.sync."""
     given = Given(checked(metadata), columns, store.path)
     roots = _roots(source)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.core.errors import IndexStateError
 from multimodal.index.ingest.document import Thing
-from multimodal.index.storage.failures import Failed
+from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.filters import is_in
 from multimodal.index.storage.schema import Row
 from multimodal.index.storage.table import Store
@@ -55,7 +55,7 @@ class Written(NamedTuple):
     """What a write did: the things that are in the index now, and those that could not be stored."""
 
     things: list[Thing]
-    failed: list[tuple[Thing, Failed]]
+    failed: list[tuple[Thing, FailureRecord]]
 
 
 def write(store: Store, things: list[Thing]) -> Written:

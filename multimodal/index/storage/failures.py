@@ -21,7 +21,7 @@ SPARE_LINES = 100  # lines about what is settled that are not worth replacing th
 
 
 @dataclass(frozen=True)
-class Failed:
+class FailureRecord:
     """One line. key: the id the thing has, or would have. path: of its file, exactly as the system names it, or None
     if it is none. container: the archive or table it is in; `columns`, as given with that. The rest is as it was given
     and as it will be given again."""
@@ -46,15 +46,15 @@ class Ledger:
 
     def __init__(self, index: Path) -> None:
         self.path = index / LEDGER
-        self._kept: dict[str, Failed] = {}
+        self._kept: dict[str, FailureRecord] = {}
         self._lines = 0
         for line in self._read():
             self._lines += 1
             if "settled" in line:
                 self._kept.pop(line["settled"], None)
             else:
-                self._kept[line["key"]] = Failed(**line)
-        self._news: dict[str, Failed | None] = {}
+                self._kept[line["key"]] = FailureRecord(**line)
+        self._news: dict[str, FailureRecord | None] = {}
 
     def _read(self) -> Iterator[dict[str, Any]]:
         try:
@@ -73,7 +73,7 @@ class Ledger:
     def __contains__(self, key: str) -> bool:
         return key in self._kept
 
-    def __iter__(self) -> Iterator[Failed]:
+    def __iter__(self) -> Iterator[FailureRecord]:
         """In the order in which they first failed."""
         return iter(list(self._kept.values()))
 
@@ -81,7 +81,7 @@ class Ledger:
         """What there is, in the order of names."""
         return by_name(one.failure for one in self._kept.values())
 
-    def record(self, failed: Failed) -> None:
+    def record(self, failed: FailureRecord) -> None:
         """Something failed, anew or again."""
         if self._kept.get(failed.key) != failed:
             self._kept[failed.key] = self._news[failed.key] = failed

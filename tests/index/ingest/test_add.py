@@ -12,7 +12,7 @@ import pytest
 from multimodal.core.errors import EncoderError
 from multimodal.core.items import Audio, Image, Text
 from multimodal.core.space import Space
-from multimodal.index import AddReport, Failure, Index, Progress, files_in
+from multimodal.index import Failure, Index, IngestReport, Progress, files_in
 from multimodal.index.ingest import admission, hashing, lookup, progress, writer
 
 Write = Callable[..., Path]
@@ -93,7 +93,7 @@ def test_a_file_has_one_id_however_its_path_is_written(
         "~/red.png",
         [Path("~/red.png")],
     ):
-        assert index.add(again) == AddReport(0, 0, unchanged=1), again
+        assert index.add(again) == IngestReport(0, 0, unchanged=1), again
     assert list(by_id(index)) == [str(folder / "red.png")]
 
 
@@ -142,7 +142,7 @@ def test_a_folder_that_cannot_be_listed_is_a_failure(
 
 def test_an_empty_folder_adds_nothing(index: Index, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert index.add(tmp_path / "empty") == AddReport(0, 0, ())
+    assert index.add(tmp_path / "empty") == IngestReport(0, 0, ())
 
 
 def test_a_file_name_that_is_no_unicode_is_a_failure_that_can_be_printed(
@@ -231,7 +231,7 @@ def test_one_thing_alone_is_added_as_it_is(index: Index) -> None:
         {"array": np.ones(80), "sampling_rate": 8000},
     ]  # fmt: skip
     for thing in things:
-        assert index.add(thing) == AddReport(1, 0, ())
+        assert index.add(thing) == IngestReport(1, 0, ())
     assert sorted(row["modality"] for row in index.rows()) == ["audio", "image", "image", "text", "text"]
 
 
@@ -270,7 +270,7 @@ def test_what_has_no_uri_is_known_by_its_content(index: Index) -> None:
 
 def test_the_same_thing_twice_in_one_add_is_stored_once_and_the_later_stands(index: Index) -> None:
     report = index.add([("a", {"n": 1}), "b", ("a", {"n": 2})])
-    assert report == AddReport(2, 1, ())
+    assert report == IngestReport(2, 1, ())
     assert sorted((row["text"], row["metadata"].get("n", 0)) for row in index.rows()) == [("a", 2), ("b", 0)]
 
 
@@ -377,7 +377,7 @@ def test_an_interrupted_add_keeps_what_is_finished_and_goes_on(
         index.add(texts, batch_size=1, progress=stop)
     kept = [row["text"] for row in index.rows()]
     assert len(kept) == len(set(kept)) >= 25 and set(kept) < set(texts)
-    assert index.add(texts) == AddReport(40 - len(kept), 0, unchanged=len(kept))
+    assert index.add(texts) == IngestReport(40 - len(kept), 0, unchanged=len(kept))
     assert sorted(row["text"] for row in index.rows()) == sorted(texts)
 
 

@@ -20,10 +20,10 @@ import pytest
 from multimodal.core.errors import IndexBusy, IndexStateError
 from multimodal.core.items import Image, Text
 from multimodal.core.space import Space
-from multimodal.index import AddReport, Index
+from multimodal.index import Index, IngestReport
 from multimodal.index.ingest import progress, writer
 from multimodal.index.storage import failures, lock
-from multimodal.index.storage.failures import Failed, Ledger
+from multimodal.index.storage.failures import FailureRecord, Ledger
 from tests.index.ingest import faults
 
 Write = Callable[..., Path]
@@ -85,7 +85,7 @@ def test_what_has_not_changed_is_not_even_opened(index: Index, space: Space, fol
         status = path.stat()
         path.write_bytes(b"?" * status.st_size)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert index.add(folder) == AddReport(0, 0, unchanged=3)
+    assert index.add(folder) == IngestReport(0, 0, unchanged=3)
     assert n_encoded(space) == before
 
 
@@ -96,7 +96,7 @@ def test_what_only_has_another_time_is_not_encoded_and_its_time_is_kept(
     before = n_encoded(space)
     for path in folder.iterdir():
         os.utime(path, (1, 1))
-    assert index.add(folder) == AddReport(0, 0, unchanged=3)
+    assert index.add(folder) == IngestReport(0, 0, unchanged=3)
     origins = [origin for _, origin in index._store.origins()]
     assert {origin.mtime_ns for origin in origins} == {1_000_000_000} and all(one.content for one in origins)
     assert n_encoded(space) == before
@@ -106,7 +106,7 @@ def test_what_changed_is_encoded_and_takes_the_place_of_the_old(index: Index, fo
     index.add(folder, metadata={"album": "x"})
     (folder / "note.txt").write_text("a bird", encoding="utf-8")  # shorter
     (folder / "red.png").write_bytes((folder / "red.png").read_bytes())  # the same, written again
-    assert index.add(folder) == AddReport(0, 1, unchanged=2)
+    assert index.add(folder) == IngestReport(0, 1, unchanged=2)
     (row,) = index.rows(modality="text")
     assert (row["text"], row["metadata"]) == ("a bird", {"album": "x"})
     assert len(index) == 3
@@ -115,11 +115,11 @@ def test_what_changed_is_encoded_and_takes_the_place_of_the_old(index: Index, fo
 def test_other_metadata_are_written_without_encoding(index: Index, space: Space, folder: Path) -> None:
     index.add(folder, metadata={"album": "x"})
     before = n_encoded(space)
-    assert index.add(folder) == AddReport(0, 0, unchanged=3)
+    assert index.add(folder) == IngestReport(0, 0, unchanged=3)
     assert {row["metadata"]["album"] for row in index.rows()} == {"x"}  # none given: it stays
-    assert index.add(folder, metadata={"album": "y"}) == AddReport(0, 3)
+    assert index.add(folder, metadata={"album": "y"}) == IngestReport(0, 3)
     assert {row["metadata"]["album"] for row in index.rows()} == {"y"}
-    assert index.add(folder, metadata={}) == AddReport(0, 3)
+    assert index.add(folder, metadata={}) == IngestReport(0, 3)
     assert all(row["metadata"] == {} for row in index.rows())
     assert n_encoded(space) == before
     (best, *_) = index.search(Image(np.full((2, 2, 3), (255, 0, 0), np.uint8)), modality="image")
@@ -131,11 +131,11 @@ def test_things_in_memory_are_known_by_their_content(index: Index, space: Space)
     things: list[Any] = ["a b", pixels, {"array": np.linspace(0, 1, 80), "sampling_rate": 8000}]
     index.add(things)
     before = n_encoded(space)
-    assert index.add(things) == AddReport(0, 0, unchanged=3)
-    assert index.add(Text("a b", uri="book:1")) == AddReport(1, 0)
+    assert index.add(things) == IngestReport(0, 0, unchanged=3)
+    assert index.add(Text("a b", uri="book:1")) == IngestReport(1, 0)
     assert n_encoded(space) == before + 1
-    assert index.add(Text("a b", uri="book:1")) == AddReport(0, 0, unchanged=1)
-    assert index.add(Text("a c", uri="book:1")) == AddReport(0, 1)
+    assert index.add(Text("a b", uri="book:1")) == IngestReport(0, 0, unchanged=1)
+    assert index.add(Text("a c", uri="book:1")) == IngestReport(0, 1)
     assert n_encoded(space) == before + 2
 
 
@@ -187,7 +187,7 @@ def test_a_file_that_changes_meanwhile_comes_with_what_it_is_then(
 ) -> None:
     path = picture(tmp_path / "p" / "x.png", (255, 0, 0))
     while_preparing(space, lambda: picture(path, (0, 0, 255)) and os.utime(path, (5, 5)))
-    assert index.add(tmp_path / "p") == AddReport(1, 0)
+    assert index.add(tmp_path / "p") == IngestReport(1, 0)
     (row,) = index.rows(vectors=True)
     assert row["vector"] == pytest.approx(space.encode(Image(path)))
     assert index.failures() == ()
@@ -212,7 +212,7 @@ def test_a_file_that_never_rests_is_a_failure_until_it_does(
     )  # fmt: skip
     assert index.failures() == report.failed and len(index) == 0
     encoder.prepare = prepare  # type: ignore[method-assign]
-    assert index.retry_failed() == AddReport(1, 0) and index.failures() == ()
+    assert index.retry_failed() == IngestReport(1, 0) and index.failures() == ()
 
 
 def test_a_file_that_vanishes_meanwhile_is_one_failure(
@@ -225,7 +225,7 @@ def test_a_file_that_vanishes_meanwhile_is_one_failure(
     assert report.added == 5
     (failed,) = report.failed
     assert (failed.uri, failed.stage) == (str(paths[4]), "read") and "no such file" in failed.reason
-    assert index.sync(root) == AddReport(0, 0, unchanged=5) and index.failures() == ()
+    assert index.sync(root) == IngestReport(0, 0, unchanged=5) and index.failures() == ()
 
 
 # --- the ledger -------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def test_failures_last_until_they_are_mended(
 
 def test_what_was_given_in_memory_is_in_the_report_alone(index: Index) -> None:
     assert len(index.add(["boom", Image(b"junk"), None]).failed) == 3
-    assert index.failures() == () and index.retry_failed() == AddReport(0, 0)
+    assert index.failures() == () and index.retry_failed() == IngestReport(0, 0)
 
 
 def test_a_folder_that_can_be_listed_again_is_no_failure(
@@ -275,11 +275,11 @@ def test_a_folder_that_can_be_listed_again_is_no_failure(
     assert index.add(tmp_path / "p").added == 0
     assert [one.stage for one in index.failures()] == ["walk"]
     monkeypatch.undo()
-    assert index.retry_failed() == AddReport(1, 0) and index.failures() == ()
+    assert index.retry_failed() == IngestReport(1, 0) and index.failures() == ()
 
 
 def test_half_a_line_at_the_end_of_the_ledger_is_left_out(tmp_path: Path) -> None:
-    first, second = (Failed(key, key, "read", "no", path=f"/{key}\udce9") for key in ("a", "b"))
+    first, second = (FailureRecord(key, key, "read", "no", path=f"/{key}\udce9") for key in ("a", "b"))
     books = Ledger(tmp_path)
     books.record(first)
     books.write()
@@ -296,8 +296,8 @@ def test_half_a_line_at_the_end_of_the_ledger_is_left_out(tmp_path: Path) -> Non
 def test_the_ledger_does_not_grow_with_what_is_settled(tmp_path: Path) -> None:
     for n in range(failures.SPARE_LINES):
         books = Ledger(tmp_path)
-        books.record(Failed("x", "x", "read", f"{n}"))
-        books.record(Failed(f"y{n}", "y", "read", "no"))
+        books.record(FailureRecord("x", "x", "read", f"{n}"))
+        books.record(FailureRecord(f"y{n}", "y", "read", "no"))
         books.write()
         books.settle(f"y{n}")
         books.write()
@@ -449,9 +449,9 @@ def test_an_index_of_the_first_layout_is_read_as_it_is_and_completed_by_the_next
     assert next(old.rows())["start_s"] is None
     assert old.estimate(folder).counts == {"audio": 1, "image": 1, "text": 1}  # it cannot know
     watching = Index.open(path, space)
-    assert old.add(folder) == AddReport(0, 3)  # encoded once more, and known from then on
-    assert old.add(folder) == AddReport(0, 0, unchanged=3)
+    assert old.add(folder) == IngestReport(0, 3)  # encoded once more, and known from then on
+    assert old.add(folder) == IngestReport(0, 0, unchanged=3)
     assert len(watching) == 4 and watching.search("c", k=1)[0].id == "1"
     (folder / "red.png").unlink()
-    assert watching.sync(folder) == AddReport(0, 0, unchanged=2, deleted=1)
+    assert watching.sync(folder) == IngestReport(0, 0, unchanged=2, deleted=1)
     assert old.delete("1") == 1 and len(old) == 2

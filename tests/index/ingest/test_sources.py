@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from multimodal.core.errors import InvalidInput, MediaNotFound
 from multimodal.core.items import Audio, Text, Waveform
 from multimodal.core.space import Space
-from multimodal.index import AddReport, Index
+from multimodal.index import Index, IngestReport
 from multimodal.index.ingest import chunking
 from multimodal.index.ingest.document import look
 from multimodal.index.ingest.sources import resolve
@@ -95,7 +95,7 @@ def test_folders_files_and_words_may_stand_in_one_list(
 ) -> None:
     other = picture(tmp_path / "other.png", (1, 2, 3))
     report = index.add([(folder, {"from": "folder"}), other, "some words"], metadata={"album": "x"})
-    assert report == AddReport(6, 0)
+    assert report == IngestReport(6, 0)
     about = metadata(index)
     assert about["b.png"] == {"album": "x", "from": "folder"} and about["other.png"] == {"album": "x"}
 
@@ -193,7 +193,7 @@ def test_a_long_sound_is_found_where_it_is(index: Index, space: Space, tmp_path:
     samples[rate * 33 : rate * 35] = 0.9
     path = tmp_path / "talk.wav"
     soundfile.write(path, samples, rate, subtype="FLOAT")
-    assert index.add(path) == AddReport(1, 0)
+    assert index.add(path) == IngestReport(1, 0)
     rows = sorted(index.rows(vectors=True), key=lambda row: row["start_s"])
     spans = [(row["start_s"], row["end_s"]) for row in rows]
     assert spans == [(0, 10), (8, 18), (16, 26), (24, 34), (32, 42), (40, 50), (48, 58), (50, 60)]
@@ -258,7 +258,7 @@ BOOK = "\n\n".join(f"Chapter {n}. " + "An apple fell. A bird flew by! " * 12 for
 def test_a_long_text_file_is_found_where_it_is(index: Index, tmp_path: Path) -> None:
     path = tmp_path / "book.txt"
     path.write_text(BOOK, encoding="utf-8")
-    assert index.add(path) == AddReport(1, 0)
+    assert index.add(path) == IngestReport(1, 0)
     rows = sorted(index.rows(), key=lambda row: row["start_char"])
     assert len(rows) > 9 and [row["id"] for row in rows] == [f"{path}#chunk={n}" for n in range(len(rows))]
     for row in rows:
@@ -313,14 +313,14 @@ def table(folder: Path, kind: str, rows: list[dict[str, Any]]) -> Path:
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_a_table_gives_files_with_metadata(index: Index, folder: Path, kind: str) -> None:
     report = index.add(table(folder, kind, ROWS), metadata={"album": "x"})
-    assert report == AddReport(2, 0)
+    assert report == IngestReport(2, 0)
     found = metadata(index)
     wanted = {name: about | {"album": "x"} for name, about in KEPT.items()}
     if kind not in ("csv", "tsv"):  # which cannot tell an empty text from none
         wanted["a.png"]["note"] = ""
     assert found == wanted
     assert set(by_id(index)) == {str(folder / "a.png"), str(folder / "deep" / "b.png")}
-    assert index.add(folder / f"list.{kind}", metadata={"album": "x"}) == AddReport(0, 0, unchanged=2)
+    assert index.add(folder / f"list.{kind}", metadata={"album": "x"}) == IngestReport(0, 0, unchanged=2)
     assert [Path(hit.uri or "").name for hit in index.search("1 1 1 1", where={"year": {"<": 2000}})] == [
         "b.png"
     ]
@@ -356,7 +356,7 @@ def test_columns_say_what_their_names_do_not(index: Index, folder: Path) -> None
 
 def test_a_long_text_in_a_table_is_cut(index: Index, tmp_path: Path) -> None:
     path = table(tmp_path, "jsonl", [{"text": BOOK, "year": 1}, {"text": "short", "year": 2}])
-    assert index.add(path) == AddReport(2, 0)
+    assert index.add(path) == IngestReport(2, 0)
     rows = by_id(index)
     assert f"{path}#row=1#chunk=3" in rows and rows[f"{path}#row=2"]["text"] == "short"
     assert {row["metadata"]["year"] for row in rows.values()} == {1, 2}
@@ -403,7 +403,7 @@ def test_a_table_that_breaks_off_gives_what_came_before(index: Index, folder: Pa
     report = index.add(path)
     assert report.added == 2 and report.failed[0].reason.endswith("(after 2 rows)")
     path.write_text('{"path": "a.png"}\n{"path": "deep/b.png"}\n{"path": "note.txt"}\n', encoding="utf-8")
-    assert index.retry_failed() == AddReport(1, 0, unchanged=2) and index.failures() == ()
+    assert index.retry_failed() == IngestReport(1, 0, unchanged=2) and index.failures() == ()
 
 
 def test_cells_of_other_types_become_what_metadata_can_hold(index: Index, folder: Path) -> None:
@@ -424,11 +424,11 @@ def test_media_may_be_in_the_table_itself(index: Index, folder: Path) -> None:
         {"image": {"bytes": None, "path": "deep/b.png"}, "n": 2},
     ]
     path = table(folder, "parquet", rows)
-    assert index.add(path) == AddReport(2, 0)
+    assert index.add(path) == IngestReport(2, 0)
     assert {id_: (row["modality"], row["metadata"]) for id_, row in by_id(index).items()} == {
         f"{path}#row=1": ("image", {"n": 1}), str(folder / "deep" / "b.png"): ("image", {"n": 2}),
     }  # fmt: skip
-    assert index.add(path) == AddReport(0, 0, unchanged=2)
+    assert index.add(path) == IngestReport(0, 0, unchanged=2)
 
 
 # --- archives ---------------------------------------------------------------------------------------
@@ -461,7 +461,7 @@ def test_an_archive_gives_its_samples_with_their_texts_and_values(
         "a/0003.txt": b"only words", "a/.hidden.png": png((1, 1, 1)),
     })  # fmt: skip
     report = index.add(path, metadata={"album": "x"})
-    assert report == AddReport(4, 0)
+    assert report == IngestReport(4, 0)
     assert {id_.removeprefix(f"{path}#"): row["metadata"] for id_, row in by_id(index).items()} == {
         "a/0001.png": {
             "album": "x",
@@ -475,7 +475,7 @@ def test_an_archive_gives_its_samples_with_their_texts_and_values(
         "a/0003.txt": {"album": "x", "key": "a/0003"},
     }
     assert all(row["uri"] == id_ for id_, row in by_id(index).items())
-    assert index.add(path, metadata={"album": "x"}) == AddReport(0, 0, unchanged=4)
+    assert index.add(path, metadata={"album": "x"}) == IngestReport(0, 0, unchanged=4)
 
 
 def test_a_bad_member_is_one_failure_and_can_be_tried_again(index: Index, tmp_path: Path) -> None:
@@ -572,7 +572,7 @@ def test_a_data_set_gives_its_media_with_the_other_columns(index: Index) -> None
             "k0": {"label": "cat" if features else 0, "caption": "thing 0"},
             "k1": {"label": "dog" if features else 1, "caption": "thing 1"},
         }
-    assert index.add(Rows(rows, None), columns={"id": "k"}) == AddReport(0, 0, unchanged=2)
+    assert index.add(Rows(rows, None), columns={"id": "k"}) == IngestReport(0, 0, unchanged=2)
     assert index.add(Rows(rows, None)).added == 2  # by their content
 
 
@@ -639,11 +639,11 @@ def test_the_library_itself_gives_such_data_sets(index: Index) -> None:
     }
     columns = {"image": pictures, "label": [0, 1, 0, 1], "text": ["a", "b", "c", "d"]}
     made = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-    assert index.add(made) == AddReport(4, 0)
+    assert index.add(made) == IngestReport(4, 0)
     assert sorted((row["metadata"]["label"], row["metadata"]["text"]) for row in index.rows()) == [
         ("cat", "a"), ("cat", "c"), ("dog", "b"), ("dog", "d"),
     ]  # fmt: skip
-    assert index.add(made.to_iterable_dataset()) == AddReport(0, 0, unchanged=4)
+    assert index.add(made.to_iterable_dataset()) == IngestReport(0, 0, unchanged=4)
     with pytest.raises(InvalidInput, match="with the splits train was given"):
         index.add(datasets.DatasetDict({"train": made}))
-    assert index.add(made.remove_columns(["image", "label"])) == AddReport(4, 0)
+    assert index.add(made.remove_columns(["image", "label"])) == IngestReport(4, 0)

@@ -14,7 +14,7 @@ import soundfile
 
 from multimodal.core.errors import IndexStateError
 from multimodal.core.space import Space
-from multimodal.index import AddReport, Index
+from multimodal.index import Index, IngestReport
 from multimodal.index.storage.table import Store
 
 Write = Callable[..., Path]
@@ -42,9 +42,9 @@ def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
 def test_the_first_time_everything_is_added_and_the_second_nothing(
     index: Index, space: Space, folder: Path
 ) -> None:
-    assert index.sync(folder) == AddReport(6, 0)
+    assert index.sync(folder) == IngestReport(6, 0)
     before = n_encoded(space)
-    assert index.sync(str(folder)) == AddReport(0, 0, unchanged=6)
+    assert index.sync(str(folder)) == IngestReport(0, 0, unchanged=6)
     assert n_encoded(space) == before
 
 
@@ -57,12 +57,12 @@ def test_added_changed_moved_and_deleted_files_are_told_apart(
     (folder / "deep" / "1.png").rename(folder / "moved.png")
     (folder / "deep" / "2.png").unlink()
     before = n_encoded(space)
-    assert index.sync(folder) == AddReport(1, 1, unchanged=3, moved=1, deleted=1)
+    assert index.sync(folder) == IngestReport(1, 1, unchanged=3, moved=1, deleted=1)
     assert n_encoded(space) == before + 2
     assert names(index) == {"new.png", "0.png", "moved.png", "3.png", "talk.wav", "book.txt"}
     (row,) = (row for row in index.rows() if row["id"] == str(folder / "moved.png"))
     assert (row["uri"], row["metadata"]) == (str(folder / "moved.png"), {"album": "x"})
-    assert index.sync(folder) == AddReport(0, 0, unchanged=6)
+    assert index.sync(folder) == IngestReport(0, 0, unchanged=6)
 
 
 def test_a_moved_file_keeps_all_its_parts_and_their_vectors(index: Index, space: Space, folder: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_moved_file_keeps_all_its_parts_and_their_vectors(index: Index, space:
     (folder / "talk.wav").rename(folder / "deep" / "speech.wav")
     (folder / "book.txt").rename(folder / "novel.txt")
     before = n_encoded(space)
-    assert index.sync(folder) == AddReport(0, 0, unchanged=4, moved=2)
+    assert index.sync(folder) == IngestReport(0, 0, unchanged=4, moved=2)
     assert n_encoded(space) == before
     new = {row["id"]: row for row in index.rows(vectors=True)}
     assert len(new) == len(old) > 12
@@ -85,7 +85,7 @@ def test_a_renamed_folder_is_many_moves(index: Index, space: Space, folder: Path
     index.sync(folder)
     (folder / "deep").rename(folder / "deeper")
     before = n_encoded(space)
-    assert index.sync(folder) == AddReport(0, 0, unchanged=2, moved=4)
+    assert index.sync(folder) == IngestReport(0, 0, unchanged=2, moved=4)
     assert n_encoded(space) == before
 
 
@@ -99,7 +99,7 @@ def test_files_that_change_places_end_with_their_own_vectors(
     spare.rename(two)
     os.utime(one, (5, 5))
     os.utime(two, (6, 6))
-    assert index.sync(folder) == AddReport(0, 2, unchanged=4)
+    assert index.sync(folder) == IngestReport(0, 2, unchanged=4)
     rows = {row["uri"]: row["vector"] for row in index.rows(vectors=True)}
     for path in (one, two):
         np.testing.assert_allclose(rows[str(path)], space.encode(path), atol=1e-6)
@@ -122,7 +122,7 @@ def test_of_two_copies_that_moved_each_takes_one_place(index: Index, space: Spac
     (folder / "copy.png").rename(folder / "a.png")
     (folder / "deep" / "0.png").rename(folder / "b.png")
     before = n_encoded(space)
-    assert index.sync(folder) == AddReport(0, 0, unchanged=5, moved=2)
+    assert index.sync(folder) == IngestReport(0, 0, unchanged=5, moved=2)
     assert n_encoded(space) == before and {"a.png", "b.png"} <= names(index)
 
 
@@ -142,7 +142,7 @@ def test_a_part_of_a_folder_can_be_synced_alone(index: Index, folder: Path) -> N
     index.sync(folder)
     (folder / "deep" / "0.png").unlink()
     (folder / "book.txt").unlink()
-    assert index.sync(folder / "deep") == AddReport(0, 0, unchanged=3, deleted=1)
+    assert index.sync(folder / "deep") == IngestReport(0, 0, unchanged=3, deleted=1)
     assert "book.txt" in names(index)
     assert index.sync([folder / "deep", folder]).deleted == 1
 
@@ -156,9 +156,9 @@ def test_names_with_the_signs_of_a_pattern_are_only_themselves(
     index.sync([tmp_path / "a_b%", tmp_path / "aXb%", tmp_path / "it's"])
     other.unlink()
     picture(tmp_path / "a_b%" / "y.png", (9, 9, 9))
-    assert index.sync(tmp_path / "a_b%") == AddReport(1, 0, unchanged=1)
+    assert index.sync(tmp_path / "a_b%") == IngestReport(1, 0, unchanged=1)
     quoted.rename(quoted.with_name("z.png"))
-    assert index.sync(tmp_path / "it's") == AddReport(0, 0, moved=1)
+    assert index.sync(tmp_path / "it's") == IngestReport(0, 0, moved=1)
     assert len(index) == 4
 
 
@@ -218,7 +218,7 @@ def test_a_sync_that_was_stopped_goes_on(index: Index, folder: Path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         index.sync(folder)
     monkeypatch.undo()
-    assert index.sync(folder) == AddReport(0, 0, unchanged=5, deleted=1)
+    assert index.sync(folder) == IngestReport(0, 0, unchanged=5, deleted=1)
 
 
 def test_duplicates_are_left_out_if_asked_and_the_first_name_stays(
@@ -231,10 +231,12 @@ def test_duplicates_are_left_out_if_asked_and_the_first_name_stays(
     assert (report.added, report.duplicates) == (6, 3)
     assert {"a.png"} <= names(index) and not {"0.png", "0b.png", "z.png"} & names(index)
     before = n_encoded(space)
-    assert index.add(folder, dedupe=True) == AddReport(0, 0, unchanged=6, duplicates=3)
+    assert index.add(folder, dedupe=True) == IngestReport(0, 0, unchanged=6, duplicates=3)
     assert n_encoded(space) == before
     (folder / "a.png").unlink()
-    assert index.sync(folder, dedupe=True) == AddReport(0, 0, unchanged=5, moved=1, deleted=0, duplicates=2)
+    assert index.sync(folder, dedupe=True) == IngestReport(
+        0, 0, unchanged=5, moved=1, deleted=0, duplicates=2
+    )
     assert {"0.png"} <= names(index)
 
 
@@ -246,9 +248,9 @@ def test_rows_that_left_a_table_leave_the_index(index: Index, folder: Path) -> N
     table.write_text(
         "id,path,year\n" + "".join(f"k{n},deep/{n}.png,{n}\n" for n in range(4)), encoding="utf-8"
     )
-    assert index.sync(table, columns={"id": "id"}) == AddReport(4, 0)
+    assert index.sync(table, columns={"id": "id"}) == IngestReport(4, 0)
     table.write_text("id,path,year\nk0,deep/0.png,0\nk3,deep/3.png,33\n", encoding="utf-8")
-    assert index.sync(table, columns={"id": "id"}) == AddReport(0, 1, unchanged=1, deleted=2)
+    assert index.sync(table, columns={"id": "id"}) == IngestReport(0, 1, unchanged=1, deleted=2)
     assert {row["id"]: row["metadata"]["year"] for row in index.rows()} == {"k0": 0, "k3": 33}
 
 
@@ -261,9 +263,9 @@ def test_members_that_left_an_archive_leave_the_index(index: Index, folder: Path
                 tar.add(folder / "deep" / f"{n}.png", f"{n}.png")
 
     pack(0, 1, 2)
-    assert index.sync(path) == AddReport(3, 0)
+    assert index.sync(path) == IngestReport(3, 0)
     pack(1, 2, 3)
-    assert index.sync(path) == AddReport(1, 0, unchanged=2, deleted=1)
+    assert index.sync(path) == IngestReport(1, 0, unchanged=2, deleted=1)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2 - 700])  # broken off: what cannot be seen is not gone
     report = index.sync(path)

@@ -22,7 +22,7 @@ from multimodal.core.media import sniff
 from multimodal.index.ingest.sources.folders import shown
 from multimodal.index.ingest.sources.record import Blob, Entry, about
 from multimodal.index.results import Metadata
-from multimodal.index.storage.failures import Failed
+from multimodal.index.storage.failures import FailureRecord
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
@@ -30,7 +30,7 @@ TEXTS = ("txt", "text", "caption", "cls")
 JSON = "json"
 KEY = "key"  # the metadata that holds the key of a sample
 
-Sample = dict[str, Blob | Failed]  # by what follows the key: "jpg", "seg.png"
+Sample = dict[str, Blob | FailureRecord]  # by what follows the key: "jpg", "seg.png"
 
 
 def is_archive(path: Path) -> bool:
@@ -38,7 +38,7 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES) and path.is_file()
 
 
-def entries(path: Path, metadata: Metadata | None) -> Iterator[Entry | Failed]:
+def entries(path: Path, metadata: Metadata | None) -> Iterator[Entry | FailureRecord]:
     """What is in an archive, sample by sample. An archive that breaks off gives what came before, and a failure."""
     n_members = 0
     try:
@@ -52,7 +52,7 @@ def entries(path: Path, metadata: Metadata | None) -> Iterator[Entry | Failed]:
             f"{shown(path)}: cannot be read on after {n_members:,} members ({str(error) or type(error).__name__}); "
             "copy or download the archive again"
         )
-        yield Failed(str(path), shown(path), "read", reason, None, str(path), None, None, metadata)
+        yield FailureRecord(str(path), shown(path), "read", reason, None, str(path), None, None, metadata)
 
 
 class _Member(tarfile.TarInfo):
@@ -86,7 +86,7 @@ def _samples(path: Path) -> Iterator[tuple[str, Sample]]:
         yield key, sample
 
 
-def _members(path: Path) -> Iterator[tuple[str, str, Blob | Failed]]:
+def _members(path: Path) -> Iterator[tuple[str, str, Blob | FailureRecord]]:
     with tarfile.open(path, "r|*", tarinfo=_Member) as tar:
         for member in tar:
             tar.members = []  # type: ignore[attr-defined]  # else every header ever read is kept
@@ -96,22 +96,22 @@ def _members(path: Path) -> Iterator[tuple[str, str, Blob | Failed]]:
                 yield folder + slash + stem, kind.lower(), _read(path, tar, member)
 
 
-def _read(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Blob | Failed:
+def _read(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Blob | FailureRecord:
     uri = f"{path}#{member.name}"
     try:
         get_limits().check_bytes(member.size, shown(uri))
     except MediaError as error:
-        return Failed(uri, shown(uri), "read", str(error), None, str(path))
+        return FailureRecord(uri, shown(uri), "read", str(error), None, str(path))
     content = tar.extractfile(member)
     return Blob(b"" if content is None else content.read(), uri)
 
 
 def _things(
     path: Path, key: str, sample: Sample, metadata: Metadata | None, file: tuple[int, int]
-) -> Iterator[Entry | Failed]:
+) -> Iterator[Entry | FailureRecord]:
     texts, media_of, values = {}, {}, {}
     for kind, member in sample.items():
-        if isinstance(member, Failed):
+        if isinstance(member, FailureRecord):
             yield member
         elif kind in TEXTS:
             texts[kind] = member

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from multimodal.core.errors import InvalidInput, MediaNotFound
 from multimodal.index.ingest.video import without_subtitles
-from multimodal.index.storage.failures import Failed
+from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.table import is_store
 
 
@@ -27,7 +27,7 @@ def files_in(folder: str | os.PathLike[str], *, skip: Path | None = None) -> lis
     return [one for one in walk(path, skip) if isinstance(one, Path)]
 
 
-def walk(folder: Path, skip: Path | None = None) -> Iterator[Path | Failed]:
+def walk(folder: Path, skip: Path | None = None) -> Iterator[Path | FailureRecord]:
     """Files below a folder, in order of name; a folder that cannot be listed is a failure.
 
     Links to folders are followed to where they lead, and each folder is taken once, so that no loop is endless and no
@@ -57,7 +57,7 @@ def walk(folder: Path, skip: Path | None = None) -> Iterator[Path | Failed]:
                 open_folders.append(_list(real))
         except OSError as error:
             reason = f"{shown(real)}: cannot be listed ({error.strerror}); check its permissions"
-            yield Failed(str(real), shown(real), "walk", reason, path=str(real))
+            yield FailureRecord(str(real), shown(real), "walk", reason, path=str(real))
 
 
 def count_files(folder: Path, skip: Path | None = None) -> int:

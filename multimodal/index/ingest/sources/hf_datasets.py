@@ -15,7 +15,7 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Text
 from multimodal.index.ingest.sources.record import Entry, about, media, roles
 from multimodal.index.results import Metadata
-from multimodal.index.storage.failures import Failed
+from multimodal.index.storage.failures import FailureRecord
 
 MEDIA_FEATURES = ("Image", "Audio", "Video")
 
@@ -39,7 +39,7 @@ def is_dataset(value: Any) -> bool:
 
 def entries(
     source: Any, metadata: Metadata | None, columns: Mapping[str, str] | None
-) -> Iterator[Entry | Failed]:
+) -> Iterator[Entry | FailureRecord]:
     """A thing for each row (and each column of media in it), in order.
 
     Raises InvalidInput if there is no row, or no column that can be told to hold what to index; see entry.roles.
@@ -76,7 +76,7 @@ def _things(
     role: dict[str, str],
     names: Mapping[str, Any],
     metadata: Metadata | None,
-) -> Iterator[Entry | Failed]:
+) -> Iterator[Entry | FailureRecord]:
     for number, row in enumerate(rows):
         labels = {name: to_str(row[name]) for name, to_str in names.items() if isinstance(row.get(name), int)}
         known = (metadata or {}) | about(dict(row) | labels, [*wanted, *role.values()])
@@ -88,7 +88,7 @@ def _things(
             try:
                 yield Entry(_decoded(row[name], f"row {number}"), f"row {number}", several, known, cut=True)
             except InvalidInput as error:
-                yield Failed(f"row {number}", f"row {number}", "read", f"row {number}: {error}")
+                yield FailureRecord(f"row {number}", f"row {number}", "read", f"row {number}: {error}")
 
 
 def _decoded(value: Any, name: str) -> object:

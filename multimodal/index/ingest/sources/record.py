@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from multimodal.core.errors import InvalidInput
 from multimodal.index.results import Metadata, Scalar
-from multimodal.index.storage.failures import Failed
+from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.filters import MAX_INT, check_metadata
 
 ROLES = ("path", "text", "id")  # what a column of a table may be; every other one is metadata
@@ -62,7 +62,7 @@ class WasRead(NamedTuple):
     container: str
 
 
-Source = Entry | Failed | WasRead  # what a source gives, one after another
+Source = Entry | FailureRecord | WasRead  # what a source gives, one after another
 
 
 def roles(names: Sequence[str], given: Mapping[str, str] | None, where: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from multimodal.index.ingest.sources import archives, hf_datasets, tables
 from multimodal.index.ingest.sources.folders import absolute, check_unicode, is_there, matches, shown, walk
 from multimodal.index.ingest.sources.record import Entry, Source, WasRead
 from multimodal.index.results import Metadata
-from multimodal.index.storage.failures import Failed
+from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.filters import check_metadata
 
 Columns = Mapping[str, str]
@@ -104,7 +104,7 @@ def inside(path: Path, metadata: Metadata | None, given: Given) -> Iterator[Sour
     """What is in a folder, a table or an archive, with the metadata of that."""
     if path.is_dir():
         for one in walk(path, given.skip):
-            yield one if isinstance(one, Failed) else Entry(one, shown(one), None, metadata)
+            yield one if isinstance(one, FailureRecord) else Entry(one, shown(one), None, metadata)
         return
     path = absolute(path)
     if tables.is_manifest(path):
@@ -113,7 +113,7 @@ def inside(path: Path, metadata: Metadata | None, given: Given) -> Iterator[Sour
         found = archives.entries(path, metadata)
     whole = True
     for entry in found:
-        whole = whole and not (isinstance(entry, Failed) and entry.key == str(path))
+        whole = whole and not (isinstance(entry, FailureRecord) and entry.key == str(path))
         yield entry
     if whole:
         yield WasRead(str(path))

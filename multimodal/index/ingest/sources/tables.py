@@ -18,7 +18,7 @@ from multimodal.core.items import Text
 from multimodal.index.ingest.sources.folders import shown
 from multimodal.index.ingest.sources.record import Entry, about, media, roles
 from multimodal.index.results import Metadata
-from multimodal.index.storage.failures import Failed
+from multimodal.index.storage.failures import FailureRecord
 
 CSV = (".csv", ".tsv")
 DELIMITERS = ",;\t|"
@@ -46,7 +46,7 @@ def n_rows(path: Path) -> int | None:
 
 def entries(
     path: Path, metadata: Metadata | None, columns: Mapping[str, str] | None
-) -> Iterator[Entry | Failed]:
+) -> Iterator[Entry | FailureRecord]:
     """A row of a table after the other. What is wrong with the table is a failure, what is wrong with one row too.
 
     Raises InvalidInput where the columns cannot be told apart; see entry.roles.
@@ -76,7 +76,7 @@ def _entry(
     role: dict[str, str],
     metadata: Metadata | None,
     columns: dict[str, str] | None,
-) -> Entry | Failed:
+) -> Entry | FailureRecord:
     uri = f"{path}#row={number}"
     try:
         value = media(row.get(role["path"]), uri, path.parent) if "path" in role else _text(row, role, uri)
@@ -95,8 +95,8 @@ def _entry(
 
 def _failed(
     key: str, path: Path, reason: str, columns: dict[str, str] | None, metadata: Metadata | None = None
-) -> Failed:
-    return Failed(key, shown(key), "read", reason, None, str(path), columns, None, metadata)
+) -> FailureRecord:
+    return FailureRecord(key, shown(key), "read", reason, None, str(path), columns, None, metadata)
 
 
 def _text(row: Row, role: dict[str, str], uri: str) -> Text:
