@@ -13,7 +13,7 @@ from multimodal.core import catalog
 from multimodal.core.backends.runtime import Decode, Precision
 from multimodal.core.card import Card
 from multimodal.core.errors import UnknownModel
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 
 EYES, EARS = "openclip/ViT-L-14:datacomp_xl_s13b_b90k", "languagebind/audio-ft"

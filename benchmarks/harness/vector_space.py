@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from multimodal.core.encoder import Encoder
-from multimodal.core.items import Item, Modality
+from multimodal.core.items import Item
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 
 

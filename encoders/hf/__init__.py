@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.backends.runtime import Decode, Engine, Precision, Runtime
 from multimodal.core.encoder import Encoder, Saved
 from multimodal.core.hub.source import CONFIG, PROCESSORS, TOKENIZERS, source_of
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.encoders.hf.cards import CARDS, SAME_SPACE
 from multimodal.encoders.hf.checkpoint import class_named, read, rebuild, require_transformers

@@ -10,7 +10,7 @@ well, if its class offers what is needed.
 from __future__ import annotations
 
 from multimodal.core.card import Card
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 
 SEEN = (Modality.TEXT, Modality.IMAGE)
 HEARD = (Modality.TEXT, Modality.AUDIO)

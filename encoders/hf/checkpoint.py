@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import CheckpointError, InvalidInput, MissingExtra
 from multimodal.core.hub.source import CONFIG, Source
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.encoders.hf.special import UNTIED, towers
 from multimodal.encoders.hf.towers import SCALES, Tower, cut
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
-from multimodal.core.items import Item, Modality
+from multimodal.core.items import Item
 from multimodal.core.media.windows import windows
+from multimodal.core.modality import Modality
 from multimodal.encoders.hf import preprocessing as processors
 from multimodal.encoders.hf.packing import lots, packed
 from multimodal.encoders.hf.towers import Tower, cut

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import CheckpointError
 from multimodal.core.hub.source import CONFIG, PROCESSORS, TOKENIZERS
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.encoders.hf import preprocessing as processors
 from multimodal.encoders.hf.special import CONTEXT
 from multimodal.encoders.hf.towers import Tower, cut

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import CheckpointError, InvalidInput
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.encoders.hf.towers import Tower, by_methods
 
 if TYPE_CHECKING:

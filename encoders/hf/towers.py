@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Head, Pair
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from multimodal.core.card import Card
 from multimodal.core.catalog import FOLDER_PREFIXES, close_matches
 from multimodal.core.encoder import Encoder, Saved
 from multimodal.core.errors import UnknownModel
-from multimodal.core.items import Audio, Item, Modality
+from multimodal.core.items import Audio, Item
+from multimodal.core.modality import Modality
 from multimodal.core.space import Head, Pair, Space
 from multimodal.encoders.languagebind.checkpoint import CONFIG, PICKLE, SAFE, Sizes, check_fit, read
 from multimodal.encoders.languagebind.preprocessing import Sound, pictures

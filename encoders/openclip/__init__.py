@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.backends.runtime import Decode, Engine, Precision, Runtime
 from multimodal.core.encoder import Encoder, Saved
 from multimodal.core.errors import CheckpointError, MissingExtra
-from multimodal.core.items import Image, Item, Modality
+from multimodal.core.items import Image, Item
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.encoders.openclip.cards import CARDS as CARDS
 

@@ -9,7 +9,7 @@ such, the name stands for the newest, and `space.commits` says which that was.
 from __future__ import annotations
 
 from multimodal.core.card import Card
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 
 APPLE = "apple-amlr (research only)"
 

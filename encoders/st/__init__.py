@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.backends.runtime import Decode, Precision, Runtime
 from multimodal.core.encoder import Encoder, Saved
 from multimodal.core.errors import InvalidInput
-from multimodal.core.items import Item, Modality
+from multimodal.core.items import Item
+from multimodal.core.modality import Modality
 from multimodal.core.space import Head, Pair, Space
 from multimodal.encoders.st import checkpoint as folders
 from multimodal.encoders.st.cards import CARDS, SAME_SPACE

@@ -7,7 +7,7 @@ and `space.commits` says which that was.
 from __future__ import annotations
 
 from multimodal.core.card import Card
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 
 TEXT, IMAGE = Modality.TEXT, Modality.IMAGE
 CARDS = (

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import CheckpointError, MissingExtra
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.encoders.st.checkpoint import MODULES, parts_of
 from multimodal.encoders.st.preprocessing import sample
 from multimodal.encoders.st.prompts import Role

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import CheckpointError
-from multimodal.core.items import Audio, Image, Item, Modality, Text, Video
+from multimodal.core.items import Audio, Image, Item, Text, Video
 from multimodal.core.media.windows import windows
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     import numpy as np

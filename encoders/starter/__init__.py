@@ -13,7 +13,8 @@ from multimodal.core.backends.runtime import Decode, Precision, Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder, Saved
 from multimodal.core.errors import UnknownModel
-from multimodal.core.items import Item, Modality
+from multimodal.core.items import Item
+from multimodal.core.modality import Modality
 from multimodal.core.paths import assets
 from multimodal.core.space import Space
 

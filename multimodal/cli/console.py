@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from multimodal.core.errors import MultimodalError
+from multimodal.core.errors import MultimodalError, UnsupportedModality
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,6 +60,11 @@ def describe(error: Exception) -> str:
     """The sentence to show; an OSError of the system gets its file name in front."""
     if isinstance(error, OSError) and not isinstance(error, MultimodalError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, UnsupportedModality) and error.modality is not None:
+        from multimodal.core.catalog import models_for
+
+        names = ", ".join(map(repr, models_for(error.modality)))
+        return f"{error}; models with {error.modality}: {names}" if names else str(error)
     return str(error)
 
 

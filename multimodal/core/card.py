@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,8 @@ def cards() -> list[Card]:
     ]
 
 
-def takers(modality: str) -> list[str]:
-    """The name of one model of each family that takes a modality, for whoever loaded one that does not."""
+def models_for(modality: str) -> list[str]:
+    """The name of one model of each family that encodes a modality, sorted."""
     by_family = {
         card.name.partition("/")[0]: card.name for card in reversed(cards()) if modality in card.modalities
     }

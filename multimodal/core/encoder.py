@@ -35,10 +35,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from multimodal.core.backends.precision import Choice
-from multimodal.core.backends.runtime import Runtime
+from multimodal.core.backends.runtime import Choice, Runtime
 from multimodal.core.errors import EncoderError, InvalidInput, UnsupportedModality
-from multimodal.core.items import Audio, Image, Item, Modality, Text, Video
+from multimodal.core.items import Audio, Image, Item, Text, Video
+from multimodal.core.modality import Modality
 from multimodal.core.vectors import row_list
 
 if TYPE_CHECKING:

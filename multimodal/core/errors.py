@@ -52,7 +52,13 @@ class MediaTooLarge(MediaError):
 
 
 class UnsupportedModality(MultimodalError, ValueError):
-    """The space has no encoder for the modality of an item."""
+    """The space has no encoder for the modality of an item.
+
+    Attributes:
+        modality: The modality that was missing, or None where the error is about something else.
+    """
+
+    modality: str | None = None
 
 
 class SpaceMismatch(MultimodalError, ValueError):

@@ -11,51 +11,17 @@ import html
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from multimodal.core.errors import InvalidInput
 from multimodal.core.media import inputs
+from multimodal.core.modality import Frames, Modality, Waveform
 
 if TYPE_CHECKING:
     import numpy as np
     import PIL.Image
     from numpy.typing import NDArray
-
-
-class Modality(StrEnum):
-    """What kind of thing an item is. Compares equal to its name: `Modality.TEXT == "text"`."""
-
-    TEXT = "text"
-    IMAGE = "image"
-    AUDIO = "audio"
-    VIDEO = "video"
-
-
-@dataclass(frozen=True, eq=False)
-class Waveform:
-    """Sound as numbers: `samples` float32 (n,), mono, nominally -1 to 1; `rate_hz` samples per second."""
-
-    samples: NDArray[np.float32]
-    rate_hz: int
-
-    @property
-    def seconds(self) -> float:
-        return len(self.samples) / self.rate_hz
-
-
-@dataclass(frozen=True, eq=False)
-class Frames:
-    """Moving pictures as numbers: `frames` uint8 (t, h, w, 3) RGB; `times_s` float32 (t,), when each begins to be
-    shown, in seconds from the start of the clip; `seconds`, how long the whole clip is."""
-
-    frames: NDArray[np.uint8]
-    times_s: NDArray[np.float32]
-    seconds: float
-
-    def __len__(self) -> int:
-        return len(self.frames)
 
 
 @dataclass(frozen=True)

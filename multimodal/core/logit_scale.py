@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from multimodal.core.errors import InvalidInput
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 
 Kind = Literal["softmax", "sigmoid"]
 Pair = tuple[Modality, Modality]

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError
-from multimodal.core.items import Modality
 from multimodal.core.logit_scale import Head
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from multimodal.core.items import Audio, Image, Item, Modality, Text, Video
+from multimodal.core.items import Audio, Image, Item, Text, Video
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,11 +18,13 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import ENCODERS_PACKAGE, Encoder, Saved
 from multimodal.core.errors import CorruptSpace, InvalidInput, UnknownModel
-from multimodal.core.items import Modality
-from multimodal.core.space import Head, Pair, Space
+from multimodal.core.logit_scale import Head, Pair
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     import torch
+
+    from multimodal.core.space import Space
 
 CONFIG = "config.json"
 FORMAT = 1  # raised when an older reader could no longer understand the folder

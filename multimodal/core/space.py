@@ -12,10 +12,11 @@ from multimodal.core.backends.runtime import Decode, Engine, Precision, Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
-from multimodal.core.items import Item, Modality, as_item
+from multimodal.core.items import Item, as_item
 from multimodal.core.logit_scale import Head as Head
 from multimodal.core.logit_scale import Kind, by_pair
 from multimodal.core.logit_scale import Pair as Pair
+from multimodal.core.modality import Modality
 from multimodal.core.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -108,13 +109,12 @@ class Space:
         """The encoder of a modality. Raises UnsupportedModality if there is none."""
         encoder = self.encoders.get(modality)  # type: ignore[arg-type]
         if encoder is None:
-            from multimodal.core.catalog import takers
-
-            able = ", ".join(map(repr, takers(modality)))
-            raise UnsupportedModality(
+            error = UnsupportedModality(
                 f"{modality} given to a space with {', '.join(self.modalities)}: {self.name!r} cannot encode it; "
-                f"load a space that can{able and ', such as ' + able} (multimodal.cards() lists them)"
+                f"load a space that encodes {modality} (multimodal.cards() lists the modalities of each model)"
             )
+            error.modality = str(modality)
+            raise error
         return encoder
 
     def similarity(self, a: object, b: object) -> NDArray[np.float32]:

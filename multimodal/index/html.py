@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimodal.core.errors import MultimodalError
-from multimodal.core.items import Image, Modality, Video, Waveform
+from multimodal.core.items import Image, Video
+from multimodal.core.modality import Modality, Waveform
 from multimodal.index.ingest.video import picture_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 
 SNIPPET_CHARS = 120
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimodal.core.errors import MultimodalError
-from multimodal.core.items import Audio, Image, Modality, Video
+from multimodal.core.items import Audio, Image, Video
+from multimodal.core.modality import Modality
 from multimodal.index.ingest.video import picture_of
 from multimodal.index.storage.schema import Row
 

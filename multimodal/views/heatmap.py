@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import InvalidInput
-from multimodal.core.items import Image, Item, Modality, Text, Video, as_item
+from multimodal.core.items import Image, Item, Text, Video, as_item
+from multimodal.core.modality import Modality
 from multimodal.core.pipeline import as_space, one_or_many
 from multimodal.core.space import Space
 

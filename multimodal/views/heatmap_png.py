@@ -11,7 +11,7 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont

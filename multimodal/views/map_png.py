@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimodal.core.errors import MissingExtra, MultimodalError
-from multimodal.core.items import Image, Modality
+from multimodal.core.items import Image
+from multimodal.core.modality import Modality
 from multimodal.views.map_page import PLURALS
 from multimodal.views.points import Points
 from multimodal.views.projection import Flat

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import EncoderError, InvalidInput, MediaCorrupt
-from multimodal.core.items import Audio, Image, Item, Modality, Video, Waveform
+from multimodal.core.items import Audio, Image, Item, Video
+from multimodal.core.modality import Modality, Waveform
 
 if TYPE_CHECKING:
     import torch

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 from multimodal.core.catalog import close_matches
 from multimodal.core.errors import InvalidInput
-from multimodal.core.items import Modality, Text, as_item
+from multimodal.core.items import Text, as_item
+from multimodal.core.modality import Modality
 from multimodal.core.pipeline import Pipeline, one_or_many
 from multimodal.core.space import Space
 from multimodal.core.vectors import unit_rows

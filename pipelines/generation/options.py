@@ -14,7 +14,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
 from multimodal.core.errors import EncoderError, InvalidInput
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from multimodal.core.errors import InvalidInput, UnsupportedModality
-from multimodal.core.items import Audio, Image, Text, Video, Waveform
+from multimodal.core.items import Audio, Image, Text, Video
 from multimodal.core.media.audio import resample, stream_audio
 from multimodal.core.media.inputs import describe_type, is_array, is_sound_mapping
+from multimodal.core.modality import Waveform
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

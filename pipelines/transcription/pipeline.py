@@ -18,7 +18,7 @@ from typing import Any, Self
 from multimodal.core.backends.runtime import Precision, Runtime
 from multimodal.core.catalog import FOLDER_PREFIXES, close_matches, load
 from multimodal.core.errors import EncoderError, InvalidInput, UnknownModel
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.pipeline import Pipeline, one_or_many
 from multimodal.core.space import Space
 from multimodal.pipelines.transcription.options import Options, Progress, Reader, Source

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from multimodal.core.items import Image, Item, Modality
+from multimodal.core.items import Image, Item
+from multimodal.core.modality import Modality
 from multimodal.core.paths import assets
 from multimodal.core.space import Space
 from recipes.bridge import data, spaces

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import multimodal.encoders
 from multimodal.core.encoder import Encoder
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Head, Space
 from multimodal.encoders.starter.networks import MAX_TOKENS
 from multimodal.encoders.starter.preprocessing import Tokenizer, pad

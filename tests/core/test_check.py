@@ -17,7 +17,8 @@ import multimodal
 from multimodal.core import self_test, self_test_items
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
-from multimodal.core.items import Item, Modality
+from multimodal.core.items import Item
+from multimodal.core.modality import Modality
 from multimodal.core.self_test import Check, Claim
 from multimodal.core.space import Head, Space
 

@@ -19,7 +19,8 @@ from multimodal.core.errors import (
     UnknownModel,
     UnsupportedModality,
 )
-from multimodal.core.items import Audio, Image, Modality, Text
+from multimodal.core.items import Audio, Image, Text
+from multimodal.core.modality import Modality
 from multimodal.core.space import Head, Space, _sigmoid
 from multimodal.core.vectors import unit_rows
 

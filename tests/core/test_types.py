@@ -14,8 +14,9 @@ import soundfile
 
 from multimodal.core.card import Card
 from multimodal.core.errors import InvalidInput, MediaTooLarge, MissingExtra
-from multimodal.core.items import Audio, Image, Modality, Text, Video, as_item
+from multimodal.core.items import Audio, Image, Text, Video, as_item
 from multimodal.core.limits import Limits, get_limits, limits, set_limits
+from multimodal.core.modality import Modality
 
 PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
 SOUND = {"array": np.zeros(8, dtype=np.float32), "sampling_rate": 8_000}

@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 import soundfile
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.index import Failure, Hit, Hits, Index, IngestReport, html
 
 HIT = Hit("i", "/a/b.png", 0.5, Modality.IMAGE, {"album": "x", "n": 1}, None)

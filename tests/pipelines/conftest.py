@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from multimodal.core.encoder import Encoder
-from multimodal.core.items import Item, Modality
+from multimodal.core.items import Item
+from multimodal.core.modality import Modality
 from multimodal.core.space import Head, Space
 
 WORDS = {

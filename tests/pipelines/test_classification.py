@@ -10,7 +10,7 @@ import pytest
 
 import multimodal
 from multimodal.core.errors import InvalidInput, UnsupportedModality
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.pipelines.classification.pipeline import (
     DEFAULT_TEMPLATES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.pipelines.classification.pipeline import ZeroShotClassificationPipeline
 from multimodal.pipelines.classification.templates import TEMPLATE_SETS

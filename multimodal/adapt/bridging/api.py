@@ -25,7 +25,8 @@ from multimodal.adapt.bridging.kernel import disturbed
 from multimodal.adapt.bridging.report import Bridge, BridgeReport, PoorBridge, chance, is_trusted, recall
 from multimodal.core.encoder import ENCODERS_PACKAGE, Encoder
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
-from multimodal.core.items import Item, Modality
+from multimodal.core.items import Item
+from multimodal.core.modality import Modality
 from multimodal.core.pipeline import as_space
 from multimodal.core.space import Space
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from multimodal.core.card import Card
 from multimodal.core.encoder import ENCODERS_PACKAGE, Encoder
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Head, Pair, Space
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.adapt.bridging.report import Bridge, BridgeReport
 from multimodal.core.errors import CorruptSpace, InvalidInput
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.serialization import CONFIG, is_space
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import InvalidInput, MediaError, MediaNotFound, UnsupportedModality
-from multimodal.core.items import Audio, Image, Item, Modality, Text, Video, as_item
+from multimodal.core.items import Audio, Image, Item, Text, Video, as_item
+from multimodal.core.modality import Modality
 
 FEWEST = 200  # different items: a fifth is held out, and of fewer than 40 a recall says little
 HELD_OUT_SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.1, 40, 1000

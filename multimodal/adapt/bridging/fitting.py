@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from multimodal.adapt.bridging import kernel, linear, pairs
 from multimodal.adapt.bridging.checkpoint import Kept
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     import numpy as np

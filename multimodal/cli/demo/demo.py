@@ -14,7 +14,8 @@ import typer
 from multimodal.cli import console
 from multimodal.cli.demo.generative import Making, make
 from multimodal.core.errors import MultimodalError
-from multimodal.core.items import Audio, Image, Item, Modality, Text
+from multimodal.core.items import Audio, Image, Item, Text
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     from multimodal.core.space import Space

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from multimodal import __version__
 from multimodal.cli.demo.demo import PLURALS, Answer, Demo, Verdict, name_of, near
 from multimodal.cli.demo.page_style import STYLE
-from multimodal.core.items import Audio, Image, Item, Modality, Text, Video
+from multimodal.core.items import Audio, Image, Item, Text, Video
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -13,7 +13,7 @@ import typer
 from multimodal.cli import console, options
 from multimodal.cli.indexes.query import AWAY, KINDS, asked
 from multimodal.core.errors import IndexStateError
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     from multimodal.core.space import Space

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from multimodal.cli import console
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     from multimodal.adapt import BridgeReport

@@ -12,7 +12,7 @@ import typer
 from multimodal import __version__
 from multimodal.cli import console, options
 from multimodal.cli.models import environment
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -217,7 +217,7 @@ def _loaded(
 
 
 def _check_suffix(draw: GenerationPipeline, output: Path) -> None:
-    from multimodal.core.items import Modality
+    from multimodal.core.modality import Modality
 
     due = ".png" if draw.maker.makes is Modality.IMAGE else ".wav"
     if output.suffix.lower() != due:

@@ -13,8 +13,8 @@ import typer
 
 from multimodal.cli import console, options
 from multimodal.core.errors import MediaError, MediaNotFound, MissingExtra, UnsupportedModality
-from multimodal.core.items import Modality
 from multimodal.core.limits import limits
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     from multimodal.pipelines.transcription.pipeline import Transcription

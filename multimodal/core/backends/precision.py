@@ -19,8 +19,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from multimodal.core.backends.runtime import Choice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,20 +35,6 @@ LEAST = 0.9997  # centred cosine
 WIDE = (2.0, 3.5, math.inf)
 SAME = 1e-6  # of vectors of length one
 ALIKE = ("cat", "dog", "horse", "car", "house", "tree", "violin", "lamp")  # as labels stand in a prompt
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What "auto" came to. bfloat16: of the large matrices. cosine: the smallest, centred, of what was tried, or None
-    if nothing was. why: in words."""
-
-    bfloat16: bool
-    cosine: float | None
-    why: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return asdict(self)
 
 
 def settle(encoders: Iterable[Encoder]) -> None:
@@ -134,7 +121,8 @@ def _judged(group: list[Encoder], exact: list[list[NDArray[np.float32]]]) -> Cho
 def _tried(encoder: Encoder) -> list[NDArray[np.float32]]:
     """Vectors of things that differ and, of texts, of things that hardly do; each lot is compared by itself."""
     from multimodal.core import self_test_items
-    from multimodal.core.items import Modality, Text
+    from multimodal.core.items import Text
+    from multimodal.core.modality import Modality
 
     lots = [encoder.encode(self_test_items.items(encoder.modality))]
     if encoder.modality is Modality.TEXT:

@@ -8,8 +8,8 @@ takes them where that is fast and, for an encoder, where it turns no vector noti
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from multimodal.core.errors import InvalidInput
 
@@ -83,6 +83,20 @@ class Runtime:
     def is_bfloat16_fast(self) -> bool:
         """Whether the device has instructions of its own for it."""
         return _bfloat16_is_fast(self.torch_device.type)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What "auto" came to. bfloat16: of the large matrices. cosine: the smallest, centred, of what was tried, or None
+    if nothing was. why: in words."""
+
+    bfloat16: bool
+    cosine: float | None
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
 
 
 def _device(name: str) -> torch.device:

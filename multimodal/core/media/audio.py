@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported
-from multimodal.core.items import Waveform
 from multimodal.core.limits import get_limits
 from multimodal.core.media.ffmpeg import import_av, open_av
 from multimodal.core.media.sniff import HEAD_BYTES, Source, opened, signature, unsupported
+from multimodal.core.modality import Waveform
 
 if TYPE_CHECKING:
     import torch

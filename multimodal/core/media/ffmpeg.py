@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, BinaryIO
 
 from multimodal.core.errors import MediaCorrupt, MediaUnsupported, MissingExtra
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 
 
 def import_av(name: str, doing: str = "reading this container (m4a, aac, mp4, webm, wma, …)") -> Any:

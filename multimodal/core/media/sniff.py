@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from multimodal.core.errors import MediaCorrupt, MediaError, MediaNotFound, MediaUnsupported
-from multimodal.core.items import Modality
 from multimodal.core.limits import get_limits
+from multimodal.core.modality import Modality
 
 HEAD_BYTES = 512
 

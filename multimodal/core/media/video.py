@@ -22,13 +22,13 @@ import numpy as np
 import PIL.Image
 
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported
-from multimodal.core.items import Frames
 from multimodal.core.limits import get_limits
 from multimodal.core.media import ffmpeg
 from multimodal.core.media.frame_reader import Reader
 from multimodal.core.media.image import decode_image
 from multimodal.core.media.inputs import check_count, frame_rate
 from multimodal.core.media.sniff import HEAD_BYTES, Source, opened, signature, unsupported
+from multimodal.core.modality import Frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

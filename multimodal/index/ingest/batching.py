@@ -7,7 +7,7 @@ by length, so that little of a batch is padding. No batch decodes to more bytes 
 
 from __future__ import annotations
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.index.ingest.chunk import Part
 
 LENGTH_OF_ONE = {

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from multimodal.core.items import Audio, Image, Item, Modality, Text, Video, Waveform
+from multimodal.core.items import Audio, Image, Item, Text, Video
+from multimodal.core.modality import Modality, Waveform
 from multimodal.core.space import Space
 from multimodal.index.ingest import video
 from multimodal.index.ingest.chunking import CHUNK_CHARS, WINDOW_S, chunks, windows

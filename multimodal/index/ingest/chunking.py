@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from multimodal.core.items import Waveform
+from multimodal.core.modality import Waveform
 
 if TYPE_CHECKING:
     import numpy as np

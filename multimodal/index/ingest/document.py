@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.core.errors import MediaError, MultimodalError
-from multimodal.core.items import Audio, Image, Item, Modality, Text, Video, as_item
+from multimodal.core.items import Audio, Image, Item, Text, Video, as_item
 from multimodal.core.media import sniff
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.index.ingest import video
 from multimodal.index.ingest.chunk import Part, parts

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import MultimodalError
-from multimodal.core.items import Modality
 from multimodal.core.media import sniff
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.index.ingest.document import Thing
 from multimodal.index.ingest.hashing import TEXT_SUFFIXES

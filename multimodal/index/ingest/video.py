@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.core.errors import MediaCorrupt, UnsupportedModality
-from multimodal.core.items import Image, Modality, Video
+from multimodal.core.items import Image, Video
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.index.results import Hit, Hits
 from multimodal.index.storage.schema import Row
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import CheckpointError, MissingExtra
 from multimodal.core.hub.api import load_tensors
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.pipelines.captioning import decoding as search
 from multimodal.pipelines.captioning.options import Captioner, Request, Written, fitting, generator_of
 

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.encoders.hf.checkpoint import quiet
 from multimodal.pipelines.captioning.backends.hf_inputs import Inputs
 from multimodal.pipelines.captioning.options import Captioner, Request, Written, fitting

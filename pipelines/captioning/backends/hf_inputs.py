@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from multimodal.core.errors import InvalidInput, MediaTooLarge
-from multimodal.core.items import Item, Modality
+from multimodal.core.items import Item
+from multimodal.core.modality import Modality
 from multimodal.encoders.hf.checkpoint import quiet, short
 from multimodal.pipelines.captioning.options import heard
 

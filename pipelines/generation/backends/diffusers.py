@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import CheckpointError, InvalidInput, SpaceMismatch
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.pipelines.generation.backends import signature as calls
 from multimodal.pipelines.generation.backends.diffusers_load import listening

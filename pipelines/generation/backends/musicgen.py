@@ -10,7 +10,7 @@ from typing import Any
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import CheckpointError, EncoderError, InvalidInput
 from multimodal.core.hub.source import Source
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.encoders.hf.checkpoint import quiet, require_transformers, short
 from multimodal.pipelines.generation.options import Made, Options, Progress, Request, memory_explained

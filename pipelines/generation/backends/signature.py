@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from multimodal.core.errors import CheckpointError
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.pipelines.generation.backends.diffusers_load import listening
 
 NAMES = {  # ours: theirs, the first that a pipeline has

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import CorruptSpace, EncoderError, InvalidInput, MissingExtra, SpaceMismatch
-from multimodal.core.items import Image, Item, Modality, Text
+from multimodal.core.items import Image, Item, Text
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.core.vectors import unit_rows
 from multimodal.pipelines.generation.options import Made, Options, Progress, Request, memory_explained

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder, Saved
-from multimodal.core.items import Audio, Item, Modality
+from multimodal.core.items import Audio, Item
+from multimodal.core.modality import Modality
 from multimodal.encoders.starter.networks import MAX_TOKENS, N_MELS
 from multimodal.encoders.starter.preprocessing import Tokenizer, pad, picture
 from recipes.bridge import towers

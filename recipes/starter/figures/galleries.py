@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.encoders.bridged import BridgedEncoder
 from recipes.starter.data.concepts import EMOJI_TEST, read

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.encoders.starter import StarterAudio
 from multimodal.pipelines.transcription.backends.starter import StarterReader, letters

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from recipes.starter.generator import train_draw_codec
 from recipes.starter.generator.train_draw_codec import BLOCK, edges

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Head, Space
 from multimodal.encoders import starter
 from recipes.starter.towers.align import SCALE

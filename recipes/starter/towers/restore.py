@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.encoders.starter import load
 from multimodal.encoders.starter.networks import TextTower
 from multimodal.encoders.starter.preprocessing import Tokenizer

@@ -21,7 +21,8 @@ from multimodal.core.backends.mixed_precision import NearAttention, NearLinear, 
 from multimodal.core.backends.precision import least_centred_cosine, settle
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
-from multimodal.core.items import Item, Modality, Text
+from multimodal.core.items import Item, Text
+from multimodal.core.modality import Modality
 from tests.encoders.promise import LEAST, PROMPTS, centred_cosine, fast_bfloat16
 
 __all__ = ["fast_bfloat16"]  # a fixture

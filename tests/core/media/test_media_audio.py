@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from multimodal.core.errors import InvalidInput, MediaTooLarge, MissingExtra
-from multimodal.core.items import Audio, Modality, Waveform
+from multimodal.core.items import Audio
 from multimodal.core.limits import limits
 from multimodal.core.media import audio, sniff
+from multimodal.core.modality import Modality, Waveform
 
 RATE = 16_000
 

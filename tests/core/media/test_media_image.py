@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import ImageCms, PngImagePlugin
 
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported
-from multimodal.core.items import Image, Modality
+from multimodal.core.items import Image
 from multimodal.core.media import sniff
+from multimodal.core.modality import Modality
 
 # Smooth, so that lossy formats stay close; each corner of another colour, so that turning shows.
 Y, X = np.mgrid[0:24, 0:32]

@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from multimodal.core.items import Audio, Frames, Image, Modality, Video, as_item
+from multimodal.core.items import Audio, Image, Video, as_item
 from multimodal.core.media import sniff
 from multimodal.core.media.frame_reader import Reader
+from multimodal.core.modality import Frames, Modality
 from tests.core.media.clips import HEIGHT, WIDTH, clip, drawn, every_frame, number
 
 av = pytest.importorskip("av")

@@ -382,7 +382,7 @@ def test_a_sound_given_to_a_space_that_only_sees():
     name = f"hf/{case('clip').folder}"
     with pytest.raises(
         UnsupportedModality,
-        match=rf"^audio given to a space with text, image: {name!r} cannot encode it; load a space that can, such as "
+        match=rf"^audio given to a space with text, image: {name!r} cannot encode it; load a space that encodes audio "
         r"'clip-audio-l14', 'hf/laion/clap-htsat-unfused', .*'starter' \(multimodal\.cards\(\) lists them\)$",
     ):
         case("clip").space.encode(mm.Audio({"array": [0.0] * 100, "sampling_rate": 8_000}))

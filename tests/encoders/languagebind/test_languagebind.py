@@ -177,7 +177,7 @@ def test_what_is_no_sound_is_refused_by_the_item(space, samples, text):
 def test_text_is_refused_by_a_space_that_only_hears(space):
     with pytest.raises(
         UnsupportedModality,
-        match=rf"^text given to a space with audio: 'languagebind/{TINY}' cannot encode it; load a space that can",
+        match=rf"^text given to a space with audio: 'languagebind/{TINY}' cannot encode it; load a space that encodes",
     ):
         space.encode("a bell")
 

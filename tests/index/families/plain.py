@@ -16,7 +16,8 @@ import torch
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder, Saved
-from multimodal.core.items import Item, Modality
+from multimodal.core.items import Item
+from multimodal.core.modality import Modality
 from multimodal.core.space import Head, Space
 
 DIM = 4

@@ -12,7 +12,8 @@ import torch
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder, Saved
-from multimodal.core.items import Item, Modality
+from multimodal.core.items import Item
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 
 DIM = 64

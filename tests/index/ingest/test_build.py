@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import multimodal
 from multimodal.core.errors import IndexStateError
-from multimodal.core.items import Audio, Image, Item, Modality, Text
+from multimodal.core.items import Audio, Image, Item, Text
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.index import Index, Progress
 from multimodal.index.ingest import admission, batching, lookup, progress, scheduler, writer

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from multimodal.core.items import Audio, Image, Modality, Video
+from multimodal.core.items import Audio, Image, Video
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.index import Index
 from multimodal.index.ingest.sources.folders import files_in

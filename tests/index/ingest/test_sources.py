@@ -24,7 +24,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multimodal.core.errors import InvalidInput, MediaNotFound
-from multimodal.core.items import Audio, Text, Waveform
+from multimodal.core.items import Audio, Text
+from multimodal.core.modality import Waveform
 from multimodal.core.space import Space
 from multimodal.index import Index, IngestReport
 from multimodal.index.ingest import chunking

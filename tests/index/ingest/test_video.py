@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from multimodal.core.encoder import Encoder
-from multimodal.core.items import Image, Item, Modality, Video
+from multimodal.core.items import Image, Item, Video
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.index import Index
 from tests.core.media.clips import clip

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.core.items import Audio, Image, Modality
+from multimodal.core.items import Audio, Image
+from multimodal.core.modality import Modality
 from multimodal.core.vectors import unit_rows
 from multimodal.index import Hits, Index
 from multimodal.index.storage.columns import Records

@@ -13,7 +13,7 @@ import pytest
 
 import multimodal as mm
 from multimodal.core.errors import CheckpointError, InvalidInput
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.pipelines.generation.backends import signature as calls
 from multimodal.pipelines.generation.options import Made, Options, Progress, Request

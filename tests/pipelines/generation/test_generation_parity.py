@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 import torch
 
-from multimodal.core.items import Modality
+from multimodal.core.modality import Modality
 from multimodal.pipelines.generation.pipeline import Generation, GenerationPipeline
 from tests.pipelines.generation.generation_models import (
     CLIP_DIM,
