@@ -8,7 +8,7 @@ import typer
 
 from multimodal import __version__
 from multimodal.cli.console import Commands
-from multimodal.cli.demo.demo import demo
+from multimodal.cli.demo.command import demo
 from multimodal.cli.indexes.index import index
 from multimodal.cli.indexes.map import map as draw_map
 from multimodal.cli.indexes.optimize import optimize
@@ -17,7 +17,8 @@ from multimodal.cli.models.bridge import bridge
 from multimodal.cli.models.doctor import doctor
 from multimodal.cli.models.info import info, models
 from multimodal.cli.tasks.caption import caption
-from multimodal.cli.tasks.encode import classify, embed
+from multimodal.cli.tasks.classify import classify
+from multimodal.cli.tasks.embed import embed
 from multimodal.cli.tasks.generate import generate
 from multimodal.cli.tasks.transcribe import transcribe
 

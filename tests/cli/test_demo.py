@@ -17,7 +17,7 @@ import soundfile
 from PIL import Image
 
 import multimodal
-from multimodal.cli.demo.demo import CHOICES, HITS, QUESTIONS, Demo, build_demo, name_of
+from multimodal.cli.demo.command import CHOICES, HITS, QUESTIONS, Demo, build_demo, name_of
 from multimodal.cli.demo.generative import CAPTIONED, DRAWN, SEED, TITLES, WRITTEN, make
 from multimodal.cli.demo.page import page
 from multimodal.core.paths import assets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,38 @@ def test_a_device_that_is_not_here_is_an_error(cli: Cli) -> None:
     assert outcome.stderr == "error: 'warp' is no device: write 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'\n"
 
 
-def test_defaults_are_those_of_load_and_are_not_passed_on() -> None:
-    assert options.asked("auto", "float32", "exact", False) == {}
+def test_defaults_are_those_of_load() -> None:
     assert runtime.Runtime("auto", "float32", "exact") == options.DEFAULT
-    assert options.asked("cpu", "auto", "fast", True) == {
-        "device": "cpu", "precision": "auto", "decode": "fast", "offline": True,
-    }  # fmt: skip
+
+
+def test_a_command_gets_the_options_that_differ_from_their_defaults() -> None:
+    received: list[dict[str, Any]] = []
+
+    @options.with_runtime("device", "offline")
+    def command(name: str, *, load_options: dict[str, Any]) -> None:
+        """A command."""
+        received.append({"name": name} | load_options)
+
+    parameters = inspect.signature(command).parameters
+    assert list(parameters) == ["name", "device", "offline"]
+    assert (parameters["device"].default, command.__doc__) == ("auto", "A command.")
+    command(name="a", device="cpu", offline=True)
+    command(name="b", device="auto", offline=False)
+    assert received == [{"name": "a", "device": "cpu", "offline": True}, {"name": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("command", "lacks"),
+    [
+        ("caption", {"--engine"}),
+        ("generate", {"--decode", "--engine"}),
+        ("transcribe", {"--decode", "--engine"}),
+    ],
+)
+def test_a_command_offers_only_what_its_models_accept(cli: Cli, command: str, lacks: set[str]) -> None:
+    shown = cli(command, "--help").stdout
+    offered = {name for name in options.RUNTIME if f"--{name} " in shown}
+    assert offered == {name for name in options.RUNTIME if f"--{name}" not in lacks}
 
 
 def test_offline_means_nothing_to_what_never_fetches(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal import __version__
-from multimodal.cli.demo.demo import PLURALS, Answer, Demo, Verdict, name_of, near
+from multimodal.cli.demo.command import PLURALS, Answer, Demo, Verdict, name_of, near
 from multimodal.cli.demo.page_style import STYLE
 from multimodal.core.items import Audio, Image, Item, Text, Video
 from multimodal.core.modality import Modality

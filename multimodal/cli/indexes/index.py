@@ -26,6 +26,7 @@ KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 Job = Callable[[dict[str, Any]], "IngestReport"]
 
 
+@options.with_runtime()
 def index(
     into: Annotated[
         Path,
@@ -90,11 +91,8 @@ def index(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Give up at once if another process is writing to the index.")
     ] = False,
-    device: options.Device = options.DEFAULT.device,
-    precision: options.Precision = options.DEFAULT.precision,
-    decode: options.Decode = options.DEFAULT.decode,
-    engine: options.Engine = options.DEFAULT.engine,
-    offline: options.Offline = False,
+    *,
+    load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
     """Add pictures, sounds, videos and texts (.txt, .md) to an index that can be searched with any of them.
@@ -113,7 +111,7 @@ def index(
     mode = _mode([name for name, wanted in flags.items() if wanted], paths)
     about, columns = metadata_of(metadata), _columns(column)
     found = _found(paths or [])
-    load = options.asked(device, precision, decode, offline, engine)
+    load = load_options
     if mode == "--failures":
         _failures(into, json)
         return

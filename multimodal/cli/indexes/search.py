@@ -27,6 +27,7 @@ def _given(metavar: str, help: str, *names: str) -> Any:
     return typer.Option(*names, metavar=metavar, help=help, show_default=False)
 
 
+@options.with_runtime()
 def search(
     index: Annotated[
         Path, typer.Argument(metavar="INDEX", help="What multimodal index made.", show_default=False)
@@ -93,11 +94,8 @@ def search(
             metavar="NAME", help="The model of the index, if its name is not found.", show_default=False
         ),
     ] = None,
-    device: options.Device = options.DEFAULT.device,
-    precision: options.Precision = options.DEFAULT.precision,
-    decode: options.Decode = options.DEFAULT.decode,
-    engine: options.Engine = options.DEFAULT.engine,
-    offline: options.Offline = False,
+    *,
+    load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
     """Find pictures, sounds, videos and texts with words, a picture, a sound, a video, or several of these at once.
@@ -125,9 +123,7 @@ def search(
     if query is not None and Path(query).is_file():
         console.note(f"{query!r} is searched as words; for the file give --image, --audio or --video {query}")
     with console.working("opening the index", quiet=json):
-        opened = Index.open(
-            index, _space(index, space, options.asked(device, precision, decode, offline, engine))
-        )
+        opened = Index.open(index, _space(index, space, load_options))
     began = time.perf_counter()
     with console.working("searching", quiet=json):
         hits = opened.search(

@@ -17,15 +17,13 @@ if TYPE_CHECKING:
 MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]–[/]"}
 
 
+@options.with_runtime()
 def doctor(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="A model's name or ./folder.", show_default=False)
     ] = None,
-    device: options.Device = options.DEFAULT.device,
-    precision: options.Precision = options.DEFAULT.precision,
-    decode: options.Decode = options.DEFAULT.decode,
-    engine: options.Engine = options.DEFAULT.engine,
-    offline: options.Offline = False,
+    *,
+    load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
     """Test a model on things drawn for it, or, without a name, this installation.
@@ -41,7 +39,7 @@ def doctor(
     if name is None:
         _installation(json)
     else:
-        _model(name, options.asked(device, precision, decode, offline, engine), json)
+        _model(name, load_options, json)
 
 
 def _installation(json: bool) -> None:

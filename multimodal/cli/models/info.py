@@ -82,15 +82,13 @@ def _size(megabytes: float) -> str:
     return f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.2g} MB"
 
 
+@options.with_runtime()
 def info(
     what: Annotated[
         str | None, typer.Argument(metavar="[NAME|PATH]", help="A model's name, a saved space, or an index.")
     ] = None,
-    device: options.Device = options.DEFAULT.device,
-    precision: options.Precision = options.DEFAULT.precision,
-    decode: options.Decode = options.DEFAULT.decode,
-    engine: options.Engine = options.DEFAULT.engine,
-    offline: options.Offline = False,
+    *,
+    load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
     """Tell about this installation, a model, or an index.
@@ -109,7 +107,7 @@ def info(
         from multimodal.core.catalog import load
 
         with console.working(f"loading {what}", quiet=json):
-            facts = space_facts(load(what, **options.asked(device, precision, decode, offline, engine)))
+            facts = space_facts(load(what, **load_options))
     if json:
         console.print_json(facts)
         return

@@ -22,6 +22,7 @@ FILE_ERRORS = (MediaError, MissingExtra, UnsupportedModality)  # the fault of on
 Named = tuple[str, Item]
 
 
+@options.with_runtime("device", "precision", "decode", "offline")
 def caption(
     files: Annotated[
         list[str] | None,
@@ -50,10 +51,8 @@ def caption(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE.jsonl", help="Save one JSON object a line."),
     ] = None,
-    device: options.Device = options.DEFAULT.device,
-    precision: options.Precision = options.DEFAULT.precision,
-    decode: options.Decode = options.DEFAULT.decode,
-    offline: options.Offline = False,
+    *,
+    load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
     """Say what is in pictures, sounds, videos or words.
@@ -76,7 +75,7 @@ def caption(
     asked: dict[str, Any] = {"prompt": prompt, "beams": beams, "max_tokens": max_tokens}
     asked |= {"sample": sample, "seed": seed, "batch_size": BATCH}
     with console.working(f"loading {model}", quiet=json):
-        tell = pipeline("captioning", model=model, **options.asked(device, precision, decode, offline))
+        tell = pipeline("captioning", model=model, **load_options)
     good: list[tuple[str, Caption]] = []
     with console.progress("captioning", len(inputs), quiet=json) as done:
         for start in range(0, len(inputs), BATCH):

@@ -20,6 +20,7 @@ SUFFIXES = (".png", ".wav")
 WHAT = "What is made"
 
 
+@options.with_runtime("device", "precision", "offline")
 def generate(
     *,
     prompt: Annotated[
@@ -89,9 +90,7 @@ def generate(
         ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
-    device: options.Device = options.DEFAULT.device,
-    precision: options.Precision = options.DEFAULT.precision,
-    offline: options.Offline = False,
+    load_options: dict[str, Any],
     decoder: Annotated[
         Path | None,
         typer.Option(
@@ -124,7 +123,7 @@ def generate(
     picture = None if image is None else _picture(image)
     what = prompt if source is None else _media(source)
     with console.working(f"loading {model}", quiet=json):
-        draw = _loaded(model, device, precision, offline, variant, decoder)
+        draw = _loaded(model, load_options, variant, decoder)
     _check_suffix(draw, output)
     given = {
         "image": picture, "strength": strength, "negative": negative, "steps": steps, "guidance": guidance,
@@ -206,14 +205,13 @@ def _picture(path: Path) -> Any:
 
 
 def _loaded(
-    name: str, device: str, precision: str, offline: bool, variant: str | None, decoder: Path | None
+    name: str, load_options: dict[str, Any], variant: str | None, decoder: Path | None
 ) -> GenerationPipeline:
     from multimodal.pipelines.generation.pipeline import GenerationPipeline
 
-    asked = options.asked(device, precision, options.DEFAULT.decode, offline)
     given = {"variant": variant, "decoder": decoder}
-    asked |= {key: value for key, value in given.items() if value is not None}
-    return GenerationPipeline.from_pretrained(name, **asked)
+    given_options = {key: value for key, value in given.items() if value is not None}
+    return GenerationPipeline.from_pretrained(name, **load_options, **given_options)
 
 
 def _check_suffix(draw: GenerationPipeline, output: Path) -> None:

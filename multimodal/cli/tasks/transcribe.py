@@ -27,6 +27,7 @@ RATE_HZ, SAMPLE_BYTES = 192_000, 4  # the most that sounds have
 Done = Callable[[float, float | None], None]
 
 
+@options.with_runtime("device", "precision", "offline")
 def transcribe(
     paths: Annotated[
         list[Path],
@@ -78,9 +79,8 @@ def transcribe(
     max_hours: Annotated[
         float, typer.Option("--max-hours", min=0.001, metavar="HOURS", help="Refuse what is longer.")
     ] = 24.0,
-    device: options.Device = options.DEFAULT.device,
-    precision: options.Precision = options.DEFAULT.precision,
-    offline: options.Offline = False,
+    *,
+    load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
     """Write down what is said in sounds and videos.
@@ -107,9 +107,7 @@ def transcribe(
     how |= {name: value for name, value in given.items() if value is not None}
     how |= {"batch_size": batch_size} if batch_size > 1 else {}
     with console.working(f"loading {model}", quiet=json):
-        writer = TranscriptionPipeline.from_pretrained(
-            model, device=device, precision=precision, offline=offline
-        )
+        writer = TranscriptionPipeline.from_pretrained(model, **load_options)
     good: list[tuple[Path, Transcription]] = []
     failures: list[tuple[str, str]] = []
     longest_s = max_hours * 3600

@@ -1,4 +1,4 @@
-"""`multimodal classify` and `multimodal embed`."""
+"""`multimodal embed`, and what it shares with `classify`: batches with unreadable files in them."""
 
 from __future__ import annotations
 
@@ -8,54 +8,10 @@ import numpy as np
 import pytest
 
 import multimodal
-from multimodal.cli.tasks import encode
+from multimodal.cli.tasks import inputs
 from tests.cli.conftest import Cli
 
 ON_TOY = ("--space", "toy", "--json")
-
-
-def test_classify_gives_every_input_its_labels_best_first(cli: Cli, media: Path) -> None:
-    found = cli(
-        "classify",
-        media / "red.png",
-        media / "tone.wav",
-        "--text",
-        "words",
-        "--labels",
-        "cat, dog,bird",
-        *ON_TOY,
-    ).json()
-    assert [row["input"] for row in found["results"]] == [
-        str(media / "red.png"),
-        str(media / "tone.wav"),
-        "words",
-    ]
-    for row in found["results"]:
-        scores = [one["score"] for one in row["labels"]]
-        assert sorted(one["label"] for one in row["labels"]) == ["bird", "cat", "dog"]
-        assert scores == sorted(scores, reverse=True)
-        assert sum(scores) == pytest.approx(1, abs=1e-5)
-    assert (found["space"], found["failed"]) == ("toy", [])
-
-
-def test_classify_agrees_with_the_pipeline_and_its_options(cli: Cli, media: Path) -> None:
-    classify = multimodal.pipeline("zero-shot-classification", model="toy")
-    picture = multimodal.Image(media / "blue.png")
-    for flags, options in (
-        (("--template", "one {}", "--template", "two {}"), {"templates": ["one {}", "two {}"]}),
-        (("--multi-label",), {"multi_label": True}),
-        (("--template", "imagenet-simple"), {"templates": "imagenet-simple"}),
-    ):
-        found = cli("classify", media / "blue.png", "--labels", "cat,dog", *flags, *ON_TOY).json()
-        expected = classify(picture, labels=["cat", "dog"], **options)
-        assert found["results"][0]["labels"] == [one.to_dict() for one in expected]
-
-
-def test_classify_shows_the_file_its_labels_and_probabilities(cli: Cli, media: Path) -> None:
-    shown = cli("classify", media / "red.png", "--labels", "[cat],dog", "--space", "toy").stdout
-    assert "red.png" in shown.replace("\n", "")
-    assert "[cat]" in shown
-    assert "%" in shown
 
 
 def test_embed_gives_unit_vectors_in_order(cli: Cli, media: Path) -> None:
@@ -89,7 +45,7 @@ def test_one_bad_file_in_a_batch_leaves_the_others(
     cli: Cli, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (media / "cut.png").write_bytes((media / "red.png").read_bytes()[:40])
-    monkeypatch.setattr(encode, "BATCH", 2)
+    monkeypatch.setattr(inputs, "BATCH", 2)
     files = [media / name for name in ("red.png", "cut.png", "missing.png", "green.png", "tone.wav")]
     outcome = cli("embed", *files, *ON_TOY)
     found = outcome.json()

@@ -1,4 +1,4 @@
-"""`multimodal index`: what it says and does beyond adding a folder; that is in test_find.py."""
+"""`multimodal index`: reports, sync, retries, dry runs and interruption."""
 
 from __future__ import annotations
 
@@ -16,6 +16,30 @@ from multimodal.cli.indexes import index_output
 from multimodal.index import Index, Progress
 from multimodal.index.storage import lock
 from tests.cli.conftest import FAMILIES, Cli
+
+
+def test_index_reports_what_it_did_and_what_the_index_holds(cli: Cli, media: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.lance"
+    outcome = cli("index", media, "--index", path, "--space", "toy")
+    assert outcome.code == 0
+    assert outcome.stdout.startswith(f"5 added, 0 updated, 0 failed; {path} now holds 5 (")
+    assert outcome.stderr == ""
+
+
+def test_index_as_json_has_counts_failures_and_the_space(cli: Cli, media: Path, tmp_path: Path) -> None:
+    report = cli("index", media, "--index", tmp_path / "new.lance", "--space", "toy", "--json").json()
+    assert report.pop("seconds") >= 0
+    assert len(report.pop("fingerprint")) == 64
+    assert report == {
+        "index": str(tmp_path / "new.lance"), "space": "toy", "added": 5, "updated": 0, "failed": [], "total": 5,
+        "unchanged": 0, "moved": 0, "deleted": 0, "duplicates": 0,
+    }  # fmt: skip
+
+
+def test_indexing_again_takes_what_changed_and_needs_no_space(cli: Cli, media: Path, index: Path) -> None:
+    (media / "note.txt").write_text("a green pear\n", encoding="utf-8")
+    report = cli("index", media / "red.png", media / "note.txt", "--index", index, "--json").json()
+    assert (report["added"], report["updated"], report["unchanged"], report["total"]) == (0, 1, 1, 5)
 
 
 def test_a_second_run_does_nothing_and_says_so(cli: Cli, media: Path, index: Path) -> None:

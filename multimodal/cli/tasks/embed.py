@@ -1,0 +1,90 @@
+"""`multimodal embed`: unit vectors of files and texts in one embedding space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from multimodal.cli import console, options
+from multimodal.cli.tasks import inputs
+from multimodal.core.items import Item
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+VALUES_SHOWN = 4
+
+
+@options.with_runtime()
+def embed(
+    files: inputs.Files = None,
+    text: inputs.Texts = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.npy", help="Save float32 (n, dim) for numpy.load."),
+    ] = None,
+    space: console.SpaceName = "starter",
+    *,
+    load_options: dict[str, Any],
+    json: console.AsJson = False,
+) -> None:
+    """Turn pictures, sounds, videos and words into unit vectors of one shared space.
+
+    \b
+    Examples:
+      [cyan]multimodal embed photo.jpg talk.wav --text "a red apple" -o vectors.npy[/]
+      [cyan]multimodal embed --text "a red apple" --json | jq '.results[0].vector | length'[/]
+
+    Rows are in the order files, then words. With [cyan]-o[/] the JSON leaves the vectors out.
+    """
+    from multimodal.core.catalog import load
+
+    given = inputs.read_inputs(files, text)
+    if output is not None and not output.absolute().parent.is_dir():
+        raise typer.BadParameter(
+            f"the folder {output.absolute().parent} does not exist", param_hint="--output"
+        )
+    with console.working(f"loading {space}", quiet=json):
+        loaded = load(space, **load_options)
+    with console.progress("encoding", len(given), quiet=json) as done:
+        good, failures = inputs.run_batches(
+            given, lambda items: list(loaded.encode(list(items), batch_size=inputs.BATCH)), done
+        )
+    if output is not None and good:
+        _save(output, [vector for _, _, vector in good])
+    if json:
+        rows = [
+            {"input": name, "modality": str(item.modality)} | ({} if output else {"vector": vector.tolist()})
+            for name, item, vector in good
+        ]
+        about = {"space": loaded.name, "fingerprint": loaded.fingerprint, "dim": loaded.dim}
+        saved = {"output": str(output) if output and good else None}
+        console.print_json(about | saved | {"results": rows, "failed": inputs.failed_rows(failures)})
+    else:
+        _show_vectors(good, loaded.dim, output)
+    inputs.finish(len(good), failures)
+
+
+def _show_vectors(good: Sequence[tuple[str, Item, Any]], dim: int, output: Path | None) -> None:
+    if output is not None and good:
+        place = console.verbatim(str(output))
+        console.stdout().print(f"{place}: {len(good):,} vectors of {dim}, float32", soft_wrap=True)
+        return
+    table = console.make_table("input", "modality", f"vector of {dim}")
+    for name, item, vector in good:
+        values = "  ".join(f"{value:+.3f}" for value in vector[:VALUES_SHOWN])
+        table.add_row(console.verbatim(name), str(item.modality), f"{values}  …")
+    if good:
+        console.stdout().print(table)
+        console.note("to keep the vectors, add -o vectors.npy or --json")
+
+
+def _save(output: Path, vectors: Sequence[NDArray[np.float32]]) -> None:
+    import numpy as np
+
+    with output.open("wb") as file:  # an open file, or numpy would add .npy to another name
+        np.save(file, np.stack(vectors))
