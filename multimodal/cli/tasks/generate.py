@@ -209,7 +209,7 @@ def _loaded(
 ) -> GenerationPipeline:
     from multimodal.pipelines.generation.pipeline import GenerationPipeline
 
-    given = {"variant": variant, "decoder": decoder}
+    given: dict[str, Any] = {"variant": variant, "decoder": decoder}
     given_options = {key: value for key, value in given.items() if value is not None}
     return GenerationPipeline.from_pretrained(name, **load_options, **given_options)
 
