@@ -64,7 +64,8 @@ class BridgedEncoder(Encoder):
             )
         self.inner, self.projector = inner, projector
         self.modality, self.dim = inner.modality, projector.out
-        self.runtime, self.choice, self.net, self.takes = inner.runtime, inner.choice, inner.net, inner.takes
+        self.runtime, self.net, self.takes = inner.runtime, inner.net, inner.takes
+        self.precision_decision = inner.precision_decision
 
     @property
     def for_queries(self) -> Encoder:

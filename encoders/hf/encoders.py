@@ -49,7 +49,7 @@ class HFEncoder(Encoder):
         self.class_name = type(model).__name__
         self.runtime = runtime
         self.device, self.decode = runtime.torch_device, runtime.decode
-        self.dtype, self.exact_because = runtime.cast, EXACT_BECAUSE.get(self.class_name)
+        self.dtype, self.float32_reason = runtime.cast, EXACT_BECAUSE.get(self.class_name)
         self.net = _moved(cut(model, tower.parts), self.device, self.dtype)
 
     def config(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class HFEncoder(Encoder):
             name: one.to(self.device, self.dtype) if one.is_floating_point() else one.to(self.device)
             for name, one in inputs.items()
         }
-        return self.through(self.tower, placed).float()
+        return self.run_backend(self.tower, placed).float()
 
 
 def _moved(net: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -169,7 +169,7 @@ class OpenClipText(_OpenClip):
         from multimodal.encoders.openclip.networks import encode_text, grouped
 
         def run(tokens: Tensor) -> Tensor:
-            return self.through(encode_text, {"tokens": tokens.to(self.runtime.torch_device)})
+            return self.run_backend(encode_text, {"tokens": tokens.to(self.runtime.torch_device)})
 
         return grouped(run, batch["tokens"], batch["lengths"]).float()
 
@@ -209,7 +209,7 @@ class OpenClipImage(_OpenClip):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         pixels = batch["pixels"].to(self.runtime.torch_device, self.cast)
-        return self.through(_seen, {"pixels": pixels}).float()
+        return self.run_backend(_seen, {"pixels": pixels}).float()
 
 
 def _seen(net: Any, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -231,7 +231,7 @@ class STEncoder(Encoder):
             return self
         settings = replace(self.settings, role=self.settings.query, query=None)
         twin = STEncoder(self.modality, self.running, self.parts, settings)
-        twin.trained_into, twin.choice = self.trained_into, self.choice
+        twin.trained_into, twin.precision_decision = self.trained_into, self.precision_decision
         return twin
 
     @property

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from multimodal.core.backends.precision import settle
+from multimodal.core.backends.precision import resolve_precision
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import ENCODERS_PACKAGE
@@ -73,7 +73,7 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
     runtime = Runtime(**({"device": "auto"} | told))
     for encoder in space.encoders.values():
         vars(encoder).setdefault("runtime", runtime)  # where the family has not said so itself
-    settle(space.encoders.values())
+    resolve_precision(space.encoders.values())
     return space
 
 

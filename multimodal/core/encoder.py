@@ -35,7 +35,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from multimodal.core.backends.runtime import Choice, Runtime
+from multimodal.core.backends.runtime import PrecisionDecision, Runtime
 from multimodal.core.errors import EncoderError, InvalidInput, UnsupportedModality
 from multimodal.core.items import Audio, Image, Item, Text, Video
 from multimodal.core.modality import Modality
@@ -74,23 +74,23 @@ class Encoder(abc.ABC):
     companions share it. Encoders of one such name can be joined: `load(a) | load(b)`."""
 
     runtime: Runtime = Runtime()
-    """Where and how exactly it runs, as far as it was told. `load` and `Space.from_pretrained` set it."""
+    """Device, precision, decoding and engine. Set by `load` and `Space.from_pretrained`."""
 
     net: Any = None
-    """The torch module it runs, in `runtime.cast`, for precision="auto" to exchange layers of (`core.precision`); None
-    where there is none, and it stays as it is."""
+    """The torch module, in `runtime.cast`, whose layers precision="auto" may exchange (`core.backends.precision`). None
+    if there is none; precision="auto" then changes nothing."""
 
-    exact_because: str | None = None
-    """Why precision="auto" must leave it in float32, where a trial would not show that."""
+    float32_reason: str | None = None
+    """Why precision="auto" must keep float32 where the trial would not show it. None if the trial decides."""
 
-    choice: Choice | None = None
-    """What precision="auto" came to; None where another precision was asked for."""
+    precision_decision: PrecisionDecision | None = None
+    """What precision="auto" resolved to; None for another precision."""
 
     engines: ClassVar[tuple[str, ...]] = ("torch",)
-    """What may compute for it: "openvino" too, where it runs its net by `through`."""
+    """The supported engines: "openvino" too, for an encoder that runs its net by `run_backend`."""
 
-    rounds: bool | None = None
-    """Whether an engine other than torch rounds products to bfloat16; None for what `runtime.precision` says."""
+    use_bfloat16: bool | None = None
+    """Whether an engine other than torch rounds products to bfloat16; None to follow `runtime.precision`."""
 
     takes: float | None = None
     """How much it takes in at once without cutting or averaging: seconds of sound, or (about) characters of text. An
@@ -132,10 +132,11 @@ class Encoder(abc.ABC):
         """Where and how exactly it runs, in words: "cpu float32"."""
         by_openvino = self.runtime.engine == "openvino"
         kind = str(self.runtime.cast).removeprefix("torch.")
-        if (by_openvino and self.runtime.precision == "bfloat16") or (self.choice and self.choice.bfloat16):
+        decision = self.precision_decision
+        if (by_openvino and self.runtime.precision == "bfloat16") or (decision and decision.bfloat16):
             kind = "bfloat16 matrices"
         kind = f"{self.runtime.torch_device} {kind}{' by OpenVINO' * by_openvino}"
-        return kind if self.choice is None else f"{kind} (auto: {self.choice.why})"
+        return kind if decision is None else f"{kind} (auto: {decision.why})"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -146,21 +147,33 @@ class Encoder(abc.ABC):
         return fingerprint_of(described, _as_bfloat16(self.state_dict()))
 
     @final
-    def through(
+    def run_backend(
         self,
         call: Callable[[Any, Mapping[str, torch.Tensor]], torch.Tensor],
         inputs: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        """`call` of `net` and inputs (n, …) by name -> (n, dim), by the engine that was asked for; always the same
-        `call`. Raises EncoderError where that engine cannot."""
+        """Computes `call(net, inputs)` with the engine of `runtime`.
+
+        Args:
+            call: takes the net and the inputs, returns (n, dim). The same function at every call.
+            inputs: tensors (n, …) by name.
+
+        Returns:
+            (n, dim), on the device of the engine.
+
+        Raises:
+            EncoderError: the engine cannot run the net, or gives other vectors than PyTorch.
+        """
         if self.runtime.engine == "torch":
             return call(self.net, inputs)
         from multimodal.core.backends.openvino import Program
 
-        rounds = self.runtime.precision == "bfloat16" if self.rounds is None else self.rounds
+        use_bfloat16 = (
+            self.runtime.precision == "bfloat16" if self.use_bfloat16 is None else self.use_bfloat16
+        )
         program = vars(self).get("_program")
-        if program is None or program.bfloat16 != rounds:
-            program = vars(self)["_program"] = Program(self.net, call, bfloat16=rounds)
+        if program is None or program.bfloat16 != use_bfloat16:
+            program = vars(self)["_program"] = Program(self.net, call, bfloat16=use_bfloat16)
         return program(inputs)
 
     @final

@@ -150,7 +150,8 @@ class _Encoding:
         self.modality, self.encoder = modality, encoder
         runtime = encoder.runtime
         on_cpu = runtime.torch_device.type == "cpu"
-        rounded = runtime.cast.itemsize == 2 or (encoder.choice is not None and encoder.choice.bfloat16)
+        decision = encoder.precision_decision
+        rounded = runtime.cast.itemsize == 2 or (decision is not None and decision.bfloat16)
         self.loose = BFLOAT16_LIMIT if rounded else FLOAT32_LIMIT
         self.repeat_limit = 0.0 if on_cpu else self.loose
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from multimodal.core.backends.precision import settle
+from multimodal.core.backends.precision import resolve_precision
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
 from multimodal.core.encoder import ENCODERS_PACKAGE, Encoder, Saved
@@ -99,7 +99,7 @@ def read_space(folder: str | os.PathLike[str], runtime: Runtime) -> dict[str, An
             raise InvalidInput(
                 f"{type(one).__name__} runs by torch alone, got engine={runtime.engine!r}: leave it out"
             )
-    settle(encoders)
+    resolve_precision(encoders)
     return told | {"encoders": encoders}
 
 

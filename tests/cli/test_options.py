@@ -83,7 +83,7 @@ def test_a_word_that_is_none_is_wrong_usage(cli: Cli, option: str, value: str) -
 def test_a_device_that_is_not_here_is_an_error(cli: Cli) -> None:
     outcome = cli("embed", "--text", "a", "--device", "warp")
     assert outcome.code == 1
-    assert outcome.stderr == "error: 'warp' is no device: write 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'\n"
+    assert outcome.stderr == "error: 'warp' is not a device: write 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'\n"
 
 
 def test_defaults_are_those_of_load() -> None:

@@ -39,7 +39,7 @@ def assert_kept(exact: mm.Space, auto: mm.Space, items: Mapping[str, Sequence[An
         lots = [list(items[modality])] + ([PROMPTS] if modality == "text" else [])
         for lot in lots:
             one, other = exact.encode(lot), auto.encode(lot)
-            assert centred_cosine(one, other) >= LEAST, (modality, encoder.choice)
-            assert encoder.choice.bfloat16 or np.array_equal(one, other)
+            assert centred_cosine(one, other) >= LEAST, (modality, encoder.precision_decision)
+            assert encoder.precision_decision.bfloat16 or np.array_equal(one, other)
         dtypes = {one.dtype for one in encoder.net.parameters()}
-        assert (torch.bfloat16 in dtypes) == encoder.choice.bfloat16
+        assert (torch.bfloat16 in dtypes) == encoder.precision_decision.bfloat16

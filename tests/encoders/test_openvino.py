@@ -43,7 +43,7 @@ def test_vectors_are_upstreams_own(kind: str) -> None:
             expected[modality].shape
         )
         assert np.abs(alone - expected[modality]).max() <= EXACT, modality
-        assert all(space.encoders[modality]._program._holds.values())
+        assert all(space.encoders[modality]._program._is_right.values())
 
 
 @pytest.mark.parametrize("model", ["ViT-B-32", "roberta-ViT-B-32"])
@@ -58,11 +58,11 @@ def test_auto_rounds_only_what_a_trial_bears_out(published: Published, fast_bflo
     expected = published("ViT-B-32")
     auto = mm.load(expected.name, engine="openvino", precision="auto")
     for modality, items in (("text", TEXTS), ("image", PICTURES)):
-        choice, exact = auto.encoders[modality].choice, expected.space.encode(items)
+        decision, exact = auto.encoders[modality].precision_decision, expected.space.encode(items)
         assert centred_cosine(exact, auto.encode(items)) >= LEAST
-        assert auto.encoders[modality]._program.bfloat16 == choice.bfloat16
-        assert (choice.cosine >= 0.9997) == choice.bfloat16
-        assert auto.runs[modality].endswith(f"by OpenVINO (auto: {choice.why})")
+        assert auto.encoders[modality]._program.bfloat16 == decision.bfloat16
+        assert (decision.cosine >= 0.9997) == decision.bfloat16
+        assert auto.runs[modality].endswith(f"by OpenVINO (auto: {decision.why})")
 
 
 def test_bfloat16_by_name_rounds_without_asking(published: Published) -> None:
@@ -110,17 +110,17 @@ def test_lengths_for_which_an_export_does_not_hold_go_pytorchs_way() -> None:
         for n in (1, 5):
             x = torch.randn(n, length, generator=rng)
             assert torch.allclose(program({"x": x}), net(x), atol=1e-5), length
-    assert list(program._holds.values()) == [True, True, False]
+    assert list(program._is_right.values()) == [True, True, False]
 
 
 def test_what_gives_other_vectors_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = openvino._compiled
+    compiled = openvino._compile
 
     def wrong(*args: Any) -> Any:
         run = compiled(*args)
         return lambda arrays: [run(arrays)[0][:, ::-1]]
 
-    monkeypatch.setattr(openvino, "_compiled", wrong)
+    monkeypatch.setattr(openvino, "_compile", wrong)
     program = Program(nn.Linear(3, 2), lambda net, inputs: net(inputs["x"]), bfloat16=False)
     told = r"^OpenVINO gives other vectors than PyTorch for Linear \("
     with torch.no_grad(), pytest.raises(EncoderError, match=told):

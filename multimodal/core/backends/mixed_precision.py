@@ -1,7 +1,7 @@
-"""Layers whose weights are bfloat16 and whose inputs and outputs are float32, and the exchange of a model's layers.
+"""Layers with bfloat16 weights and float32 inputs and outputs, and the exchange of a model's layers for them.
 
-What lies between the large products (the sum that runs through a transformer, norms, softmax) stays as exact as it was.
-bfloat16 keeps 8 bits: rounding that sum at every layer is what turns vectors when a whole model is cast.
+Only the large matrix products run in bfloat16. The residual stream, norms and softmax stay in float32: bfloat16 has 8
+significant bits, and rounding the residual stream at every layer is what changes vectors when a whole model is cast.
 """
 
 from __future__ import annotations
@@ -15,44 +15,57 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+Parameters = dict[str, nn.Parameter | None]
 
-class NearLinear(nn.Linear):
-    """nn.Linear on rounded inputs. One product: bfloat16 in and out, summed in float32 inside."""
 
-    # open_clip asks a layer for this where its weights are of another type than what passes through the model
+class Bf16Linear(nn.Linear):
+    """nn.Linear computed in bfloat16 (accumulated in float32), with a float32 output."""
+
+    # open_clip reads this attribute of layers whose weights have another dtype than the activations
     int8_original_dtype = torch.float32
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input.bfloat16(), self.weight, self.bias).float()
 
 
-class NearWideLinear(NearLinear):
-    """Its outputs stay bfloat16: for what goes through an activation, or attention, into the next product, which rounds
-    it anyway. In float32 that activation, the largest thing a transformer makes, costs a ViT-L/14 a quarter of its
-    speed (measured)."""
+class Bf16WideLinear(Bf16Linear):
+    """Bf16Linear with a bfloat16 output.
+
+    For outputs that pass through an activation or attention into the next product, which rounds them anyway. Converting
+    this activation, the largest of a transformer, to float32 costs a ViT-L/14 a quarter of its speed (measured).
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input.bfloat16(), self.weight, self.bias)
 
 
-class NearConv1d(nn.Conv1d):
+class Bf16Conv1d(nn.Conv1d):
+    """nn.Conv1d computed in bfloat16, with a float32 output."""
+
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input.bfloat16(), self.weight, self.bias).float()
 
 
-class NearConv2d(nn.Conv2d):
+class Bf16Conv2d(nn.Conv2d):
+    """nn.Conv2d computed in bfloat16, with a float32 output."""
+
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input.bfloat16(), self.weight, self.bias).float()
 
 
-class NearConv3d(nn.Conv3d):
+class Bf16Conv3d(nn.Conv3d):
+    """nn.Conv3d computed in bfloat16, with a float32 output."""
+
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input.bfloat16(), self.weight, self.bias).float()
 
 
-class NearAttention(nn.MultiheadAttention):
-    """nn.MultiheadAttention, all of it in bfloat16 inside. What transformers ask of it is written out: torch's own way
-    takes products of turned views, which in bfloat16 are slower on a CPU than all of it in float32."""
+class Bf16Attention(nn.MultiheadAttention):
+    """nn.MultiheadAttention computed in bfloat16, with a float32 output.
+
+    The usual call is written out in `attend`: PyTorch's own implementation multiplies transposed views, which in
+    bfloat16 on a CPU is slower than float32.
+    """
 
     def forward(
         self,
@@ -65,10 +78,10 @@ class NearAttention(nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        rounded: dict[int, Tensor] = {}  # the same tensor is rounded once
-        q, k, v = (rounded.setdefault(id(one), one.bfloat16()) for one in (query, key, value))
-        padding, mask = (_rounded_mask(one) for one in (key_padding_mask, attn_mask))
-        if not is_usual(self, query, padding, need_weights):
+        rounded: dict[int, Tensor] = {}  # self-attention passes one tensor three times: round it once
+        q, k, v = (rounded.setdefault(id(tensor), tensor.bfloat16()) for tensor in (query, key, value))
+        padding, mask = (_rounded_mask(given) for given in (key_padding_mask, attn_mask))
+        if not is_plain_attention(self, query, padding, need_weights):
             mixed, weights = super().forward(
                 q, k, v, padding, need_weights, mask, average_attn_weights, is_causal
             )
@@ -84,16 +97,26 @@ def attend(
     mask: Tensor | None,
     linear: Callable[[Tensor, Tensor, Tensor | None], Tensor],
 ) -> Tensor:
-    """What `attention` gives of a call that `is_usual`, its products made by `linear`."""
+    """Multi-head attention with the projections computed by `linear`.
+
+    Args:
+        attention: the layer that holds the weights.
+        query, key, value: (n, t, width) if `attention.batch_first`, else (t, n, width).
+        mask: boolean (True hides a position) or additive, (t, t) or (n * heads, t, t).
+        linear: called as linear(input, weight, bias).
+
+    Returns:
+        The output of `attention` for a call that `is_plain_attention` accepts, in the layout of `query`.
+    """
     own = attention._parameters["in_proj_bias"]
     biases = (None,) * 3 if own is None else own.chunk(3)
-    items = (one if attention.batch_first else one.transpose(0, 1) for one in (query, key, value))
+    inputs = (tensor if attention.batch_first else tensor.transpose(0, 1) for tensor in (query, key, value))
     q, k, v = (
-        linear(one, weight, bias).unflatten(2, (attention.num_heads, attention.head_dim)).transpose(1, 2)
-        for one, weight, bias in zip(items, attention.in_proj_weight.chunk(3), biases, strict=True)
+        linear(tensor, weight, bias).unflatten(2, (attention.num_heads, attention.head_dim)).transpose(1, 2)
+        for tensor, weight, bias in zip(inputs, attention.in_proj_weight.chunk(3), biases, strict=True)
     )
     if mask is not None and mask.dtype is torch.bool:
-        mask = ~mask  # here True is what may be seen
+        mask = ~mask  # scaled_dot_product_attention reads True as visible
     if mask is not None and mask.dim() == 3:
         mask = mask.unflatten(0, (len(q), attention.num_heads))
     mixed = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
@@ -101,10 +124,10 @@ def attend(
     return mixed if attention.batch_first else mixed.transpose(0, 1)
 
 
-def is_usual(
+def is_plain_attention(
     attention: nn.MultiheadAttention, query: Tensor, padding: Tensor | None, need_weights: bool
 ) -> bool:
-    """Whether a call asks for no more than `attend` gives."""
+    """Whether `attend` implements everything that this call of `attention` needs."""
     special = attention.bias_k is not None or attention.add_zero_attn or not attention._qkv_same_embed_dim
     return not (special or need_weights or padding is not None or query.dim() != 3)
 
@@ -113,75 +136,100 @@ def _rounded_mask(mask: Tensor | None) -> Tensor | None:
     return mask.bfloat16() if mask is not None and mask.is_floating_point() else mask
 
 
-NEAR: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Linear: NearLinear,
-    nn.Conv1d: NearConv1d,
-    nn.Conv2d: NearConv2d,
-    nn.Conv3d: NearConv3d,
-    nn.MultiheadAttention: NearAttention,
+BF16_CLASSES: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: Bf16Linear,
+    nn.Conv1d: Bf16Conv1d,
+    nn.Conv2d: Bf16Conv2d,
+    nn.Conv3d: Bf16Conv3d,
+    nn.MultiheadAttention: Bf16Attention,
 }
 
 
 @dataclass
-class Lightened:
-    """Layers that were exchanged, with what they held before."""
+class ExchangedLayers:
+    """Layers that were exchanged, each with its former class and parameters."""
 
-    layers: list[tuple[nn.Module, type[nn.Module], dict[str, nn.Parameter | None]]]
+    layers: list[tuple[nn.Module, type[nn.Module], Parameters]]
 
     def restore(self) -> None:
-        """Every layer as it was."""
-        for module, kind, own in self.layers:
-            module.__class__ = kind
-            module._parameters.update(own)
+        """Gives every layer its former class and parameters back."""
+        for module, former_class, parameters in self.layers:
+            module.__class__ = former_class
+            module._parameters.update(parameters)
 
 
 @contextlib.contextmanager
-def called(nets: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
-    """Collects the layers of NEAR that are called within. Some models take the weights of a layer and never call it
-    (EVA, the pooling of OpenAI's ResNets): those must stay as they are."""
-    found: dict[nn.Module, None] = {}
-    layers = {one: None for net in nets for one in net.modules() if type(one) in NEAR and _is_plain(one)}
-    hooks = [one.register_forward_hook(lambda module, *_: found.setdefault(module)) for one in layers]
-    into: list[nn.Module] = []
+def record_called_layers(nets: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
+    """Collects the exchangeable layers that are called inside the `with` block.
+
+    Some models read the weights of a layer without calling it (EVA, the attention pooling of OpenAI's ResNets); such a
+    layer must stay as it is. The list is filled when the block ends.
+    """
+    called: dict[nn.Module, None] = {}
+    layers = {
+        module: None
+        for net in nets
+        for module in net.modules()
+        if type(module) in BF16_CLASSES and _owns_float32(module)
+    }
+    hooks = [layer.register_forward_hook(lambda module, *_: called.setdefault(module)) for layer in layers]
+    result: list[nn.Module] = []
     try:
-        yield into
+        yield result
     finally:
         for hook in hooks:
             hook.remove()
-        into += found
+        result += called
 
 
-def lighten(layers: Iterable[nn.Module], *, wide: float) -> Lightened:
-    """Exchanges layers that `called` collected, in place. What widens its input so many times takes NearWideLinear.
+def exchange_layers(layers: Iterable[nn.Module], *, wide: float) -> ExchangedLayers:
+    """Gives layers that `record_called_layers` collected bfloat16 weights and a class of this module, in place.
 
-    Parameters are made anew, not changed: another layer may hold the same one (tied weights).
+    Args:
+        layers: the layers to exchange.
+        wide: a linear layer with at least `wide` times as many outputs as inputs becomes a Bf16WideLinear.
+
+    Returns:
+        What undoes the exchange. Parameters are replaced, not changed, since another layer may share them (tied
+        weights).
     """
-    done: list[tuple[nn.Module, type[nn.Module], dict[str, nn.Parameter | None]]] = []
+    exchanged: list[tuple[nn.Module, type[nn.Module], Parameters]] = []
     for module in layers:
-        kind = type(module)
-        # An attention's output layer is a part of it, and never called
+        former_class = type(module)
+        # The output layer of an attention is a submodule of it that is never called itself
         for holder in module.modules():
-            done.append((holder, type(holder), dict(holder._parameters)))
-            for name, one in holder._parameters.items():
-                if one is not None:
-                    holder._parameters[name] = nn.Parameter(one.detach().bfloat16(), requires_grad=False)
+            exchanged.append((holder, type(holder), dict(holder._parameters)))
+            for name, parameter in holder._parameters.items():
+                if parameter is not None:
+                    rounded = nn.Parameter(parameter.detach().bfloat16(), requires_grad=False)
+                    holder._parameters[name] = rounded
         widens = isinstance(module, nn.Linear) and module.out_features >= wide * module.in_features
-        module.__class__ = NearWideLinear if widens else NEAR[kind]
-    return Lightened(done)
+        module.__class__ = Bf16WideLinear if widens else BF16_CLASSES[former_class]
+    return ExchangedLayers(exchanged)
 
 
 def is_batch_normed(net: nn.Module) -> bool:
-    """Whether a model is normalised by BatchNorm throughout, as ResNets and FastViTs are."""
-    batch = sum(isinstance(one, _BatchNorm) for one in net.modules())
-    return batch > sum(isinstance(one, nn.LayerNorm | nn.RMSNorm) for one in net.modules())
+    """Whether most norms of a model are BatchNorm, as in ResNets and FastViTs."""
+    n_batch_norms = sum(isinstance(module, _BatchNorm) for module in net.modules())
+    return n_batch_norms > sum(isinstance(module, nn.LayerNorm | nn.RMSNorm) for module in net.modules())
 
 
-def _is_plain(module: nn.Module) -> bool:
-    """Whether its weights are its own and in float32: not computed from others before each call."""
-    own = [one for holder in module.modules() for one in holder._parameters.values() if one is not None]
-    return bool(own) and all(one.dtype is torch.float32 for one in own) and not module._forward_pre_hooks
+def _owns_float32(module: nn.Module) -> bool:
+    """Whether the weights are float32 and not computed from other tensors before each call."""
+    own = [
+        parameter
+        for holder in module.modules()
+        for parameter in holder._parameters.values()
+        if parameter is not None
+    ]
+    return (
+        bool(own)
+        and all(parameter.dtype is torch.float32 for parameter in own)
+        and not module._forward_pre_hooks
+    )
 
 
-def layers_of(net: nn.Module) -> set[int]:
-    """The layers that `lighten` would exchange, by identity: models that share one are lightened together."""
-    return {id(one) for one in net.modules() if type(one) in NEAR or type(one) in NEAR.values()}
+def exchangeable_layers(net: nn.Module) -> set[int]:
+    """The ids (`id()`) of layers that can be or were exchanged; models that share one are decided together."""
+    classes = {*BF16_CLASSES, *BF16_CLASSES.values()}
+    return {id(module) for module in net.modules() if type(module) in classes}

@@ -1,9 +1,9 @@
-"""A net as OpenVINO runs it on the CPU: exported by torch.export, compiled when it first gets something to do.
+"""Running a net by OpenVINO on the CPU: exported by torch.export and compiled at its first use.
 
-It fuses what PyTorch runs layer by layer. On one core of a Zen 5 a CLAP takes 67 ms a clip instead of 104 (by oneDNN)
-or 170 (by MKL), in float32 and to 1e-6 (measured: benchmarks/README.md). An export fails, rather than being wrong,
-where what a net does depends on the numbers it is given; and what was compiled is compared with the net before it is
-trusted.
+OpenVINO fuses what PyTorch runs layer by layer. On one core of a Zen 5 a CLAP takes 67 ms per clip instead of 104 (by
+oneDNN) or 170 (by MKL), in float32 and within 1e-6 (measured: benchmarks/README.md). Where the control flow of a net
+depends on tensor values, the export fails rather than being wrong; and the compiled model is compared with the net
+before it is used.
 """
 
 from __future__ import annotations
@@ -29,101 +29,106 @@ if TYPE_CHECKING:
     Shape = tuple[tuple[str, torch.Size], ...]
 
 TELEMETRY = "openvino_telemetry"
-# The cosine with what PyTorch gives: in float32, and where bfloat16 rounds
-LEAST_EXACT, LEAST_ROUNDED = 0.99999, 0.98
+MIN_COSINE_FLOAT32, MIN_COSINE_BFLOAT16 = 0.99999, 0.98  # with the vectors of PyTorch
 
 
 class Program:
-    """`call` of a net and inputs by name -> (n, dim), like `call` itself. May be used by several threads.
+    """A compiled net: inputs by name -> (n, dim). Thread-safe.
 
-    The first axis of every input is that of the items. What was compiled is compared with the net at the first batch,
-    and again at the first of each other shape, since an export may hold for some lengths alone and OpenVINO does not
-    ask which; where it does not hold, the net runs by PyTorch. bfloat16: products are rounded, the weights stay.
-    Raises EncoderError for a net that OpenVINO cannot run, or runs wrongly.
+    The first axis of every input is the batch. The compiled model is compared with the net at the first batch, and
+    again at the first batch of every other item shape: an export may be right for some lengths only, which OpenVINO
+    does not check. Batches of a shape for which it is wrong run by PyTorch.
+
+    Args:
+        net: the torch module.
+        call: what to compute, as call(net, inputs).
+        bfloat16: round matrix products to bfloat16; the weights of `net` do not change.
+
+    Raises:
+        EncoderError: at a call, if OpenVINO cannot run the net or gives other vectors.
     """
 
     def __init__(self, net: nn.Module, call: Call, *, bfloat16: bool) -> None:
         self.net, self.call, self.bfloat16 = net, call, bfloat16
-        self._least = LEAST_ROUNDED if bfloat16 else LEAST_EXACT
+        self._min_cosine = MIN_COSINE_BFLOAT16 if bfloat16 else MIN_COSINE_FLOAT32
         self._compiled: Any = None
-        self._holds: dict[Shape, bool] = {}  # by the shape of an item
+        self._is_right: dict[Shape, bool] = {}  # by the shape of an item
         self._failed: EncoderError | None = None
-        self._lock = threading.Lock()  # a compiled model does one thing at a time
+        self._lock = threading.Lock()  # a compiled model runs one request at a time
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _program, (self.net, self.call, self.bfloat16)  # compiled anew where it goes
+        return _rebuild, (self.net, self.call, self.bfloat16)  # compiled again in the other process
 
     def __call__(self, inputs: Inputs) -> Tensor:
-        shape = tuple((name, one.shape[1:]) for name, one in inputs.items())
+        shape = tuple((name, tensor.shape[1:]) for name, tensor in inputs.items())
         with self._lock:
             if self._failed is not None:
                 raise self._failed
             if self._compiled is None:
                 self._compile(inputs)
-                self._holds[shape] = True
-            elif shape not in self._holds:
-                with contextlib.suppress(Exception):  # such as an axis that it fixed
-                    self._holds[shape] = self._likeness(inputs) >= self._least
-            if not self._holds.setdefault(shape, False):
+                self._is_right[shape] = True
+            elif shape not in self._is_right:
+                with contextlib.suppress(Exception):  # for example an axis whose size the export fixed
+                    self._is_right[shape] = self._cosine(inputs) >= self._min_cosine
+            if not self._is_right.setdefault(shape, False):
                 return self.call(self.net, inputs)
             return self._run(inputs)
 
     def _run(self, inputs: Inputs) -> Tensor:
-        found = self._compiled([tensor.numpy() for tensor in inputs.values()])[0]
-        return torch.from_numpy(found.copy())  # the next call overwrites it
+        output = self._compiled([tensor.numpy() for tensor in inputs.values()])[0]
+        return torch.from_numpy(output.copy())  # the next call overwrites it
 
     def _compile(self, inputs: Inputs) -> None:
         name = type(self.net).__name__
         try:
-            self._compiled = _compiled(self.net, self.call, _several(inputs), self.bfloat16)
-            likeness = self._likeness(inputs)
-        except Exception as error:  # of torch.export and of OpenVINO, whatever a net brings them to
+            self._compiled = _compile(self.net, self.call, _at_least_two(inputs), self.bfloat16)
+            cosine = self._cosine(inputs)
+        except Exception as error:  # torch.export and OpenVINO raise many types
             lines = str(error).strip().splitlines() or [type(error).__name__]
             self._failed = EncoderError(
                 f"OpenVINO cannot run {name} ({lines[0]}); leave out engine='openvino'"
             )
             raise self._failed from error
-        if likeness < self._least:
+        if cosine < self._min_cosine:
             self._failed = EncoderError(
-                f"OpenVINO gives other vectors than PyTorch for {name} (cosine {likeness:.5f}, expected at least "
-                f"{self._least}); leave out engine='openvino'"
+                f"OpenVINO gives other vectors than PyTorch for {name} (cosine {cosine:.5f}, expected at least "
+                f"{self._min_cosine}); leave out engine='openvino'"
             )
             raise self._failed
 
-    def _likeness(self, inputs: Inputs) -> float:
-        """The smallest cosine with what the net gives, of several items and of one."""
-        several = _several(inputs)
+    def _cosine(self, inputs: Inputs) -> float:
+        """The smallest cosine with the vectors of the net, for a batch of several items and of one."""
+        several = _at_least_two(inputs)
+        single = {name: tensor[:1] for name, tensor in several.items()}
         expected = self.call(self.net, several).double()
-        found = [
-            self._run(some).double() for some in (several, {name: one[:1] for name, one in several.items()})
-        ]
-        if [one.shape for one in found] != [expected.shape, expected[:1].shape]:
+        outputs = [self._run(batch).double() for batch in (several, single)]
+        if [output.shape for output in outputs] != [expected.shape, expected[:1].shape]:
             return -1.0
-        pairs = zip(found, (expected, expected[:1]), strict=True)
+        pairs = zip(outputs, (expected, expected[:1]), strict=True)
         return min(float(nn.functional.cosine_similarity(a, b).nan_to_num(-1).min()) for a, b in pairs)
 
 
-def _program(net: nn.Module, call: Call, bfloat16: bool) -> Program:
+def _rebuild(net: nn.Module, call: Call, bfloat16: bool) -> Program:
     return Program(net, call, bfloat16=bfloat16)
 
 
-def need_openvino() -> None:
+def require_openvino() -> None:
     """Raises MissingExtra if it is not installed."""
     if importlib.util.find_spec("openvino") is None:
         raise MissingExtra("engine='openvino'", package="openvino", extra="openvino")
 
 
 def openvino() -> Any:
-    """The library. Raises MissingExtra.
+    """The library, imported with its telemetry switched off. Raises MissingExtra.
 
-    When it is imported it tells its makers so over the network; not from here.
+    On import OpenVINO sends a usage report over the network; here that package is hidden from it.
     """
-    need_openvino()
+    require_openvino()
     if "openvino" in sys.modules or TELEMETRY in sys.modules:
         import openvino
 
         return openvino
-    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # as if it were not installed
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # import sees it as not installed
     try:
         with _quiet():
             import openvino
@@ -132,16 +137,16 @@ def openvino() -> Any:
     return openvino
 
 
-def _compiled(net: nn.Module, call: Call, inputs: Inputs, bfloat16: bool) -> Any:
+def _compile(net: nn.Module, call: Call, inputs: Inputs, bfloat16: bool) -> Any:
     import torch.export
 
-    axes = tuple(dict.fromkeys(range(one.dim()), torch.export.Dim.AUTO) for one in inputs.values())
+    axes = tuple(dict.fromkeys(range(tensor.dim()), torch.export.Dim.AUTO) for tensor in inputs.values())
     library = openvino()
-    # What was made in inference mode cannot be exported
+    # Tensors made in inference mode cannot be exported
     with torch.inference_mode(False), torch.no_grad(), _quiet():
-        given = tuple(one.clone() for one in inputs.values())
+        tensors = tuple(tensor.clone() for tensor in inputs.values())
         exported = torch.export.export(
-            _Called(net, call, tuple(inputs)), given, dynamic_shapes=(axes,), strict=False
+            _CallModule(net, call, tuple(inputs)), tensors, dynamic_shapes=(axes,), strict=False
         )
         model = library.convert_model(exported)
     return library.Core().compile_model(model, "CPU", {
@@ -150,8 +155,8 @@ def _compiled(net: nn.Module, call: Call, inputs: Inputs, bfloat16: bool) -> Any
     })  # fmt: skip
 
 
-class _Called(nn.Module):
-    """A call as a module, as torch.export takes it."""
+class _CallModule(nn.Module):
+    """A call as a module, which torch.export needs."""
 
     def __init__(self, net: nn.Module, call: Call, names: tuple[str, ...]) -> None:
         super().__init__()
@@ -161,14 +166,16 @@ class _Called(nn.Module):
         return self.call(self.net, dict(zip(self.names, values, strict=True)))
 
 
-def _several(inputs: Inputs) -> dict[str, Tensor]:
-    """At least two items: of one, an export would take the number for fixed."""
-    return {name: torch.cat([one, one]) if len(one) == 1 else one for name, one in inputs.items()}
+def _at_least_two(inputs: Inputs) -> dict[str, Tensor]:
+    """The batch with at least two items: an export takes a batch size of 1 for a constant."""
+    return {
+        name: torch.cat([tensor, tensor]) if len(tensor) == 1 else tensor for name, tensor in inputs.items()
+    }
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without warnings of both libraries, and without the graph that torch.export logs and prints where it fails."""
+    """Silences the warnings of both libraries and the graph that torch.export logs and prints when it fails."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,17 +1,18 @@
-"""precision="auto": bfloat16 where it is fast, and only where it was seen to turn no vector noticeably.
+"""precision="auto": bfloat16 where it is fast and a trial shows that it changes no vector noticeably.
 
-Two steps. First only the large products take bfloat16 (`_precision_nets`); what runs between them stays float32. A
-ViT-B/32 runs 3.6 times as fast as in float32 so, within 5 % of a model cast as a whole, and its vectors lose a tenth of
-what they lose then (1 - cosine, measured). Then the model is tried: what `space.check()` draws is encoded in float32
-and again, as are a few prompts that differ in a word. Both have their mean taken away, since what every vector shares
-hides how they differ. Where the smallest cosine between the two is below LEAST, the model goes back to float32: random
-weights give vectors so alike that 8 bits do not tell them apart. Such a trial is of few things. LEAST is stricter than
-the 0.999 that is promised of others, and of things much more alike than a prompt's labels nothing is promised.
+1. Only the large matrix products use bfloat16 (`mixed_precision`); everything between them stays in float32. A ViT-B/32
+   then runs 3.6 times as fast as in float32, within 5 % of a model cast as a whole, at a tenth of its loss
+   (1 - cosine, measured).
+2. A trial: the items of `space.check()` and a few prompts that differ in one word are encoded in float32 and again in
+   bfloat16. Each side is centred, since what all vectors share hides their differences. If the smallest cosine between
+   the two is below MIN_COSINE, the model goes back to float32; random weights, for example, give vectors too similar
+   for 8 bits. MIN_COSINE is stricter than the 0.999 that the documentation promises because the trial is small; for
+   items much more alike than the labels of a prompt nothing is promised.
 
-A model that is normalised by BatchNorm throughout is not tried: what is rounded in one layer is rescaled in none, and
-things that are much alike may be turned far (0.95, measured) where the trial's are not. Encoders of one model that
-share layers are tried and decided together. What came of it is `encoder.choice`, and `space.runs` in words.
-`precision="bfloat16"` asks nothing: it casts a model as a whole. OpenVINO rounds products itself, and is tried alike.
+Models that are normalised by BatchNorm stay in float32 without a trial: BatchNorm does not rescale a rounding error,
+and similar items can differ by a cosine of 0.95 (measured) where the items of the trial do not. Encoders that share
+layers are tried and decided together. The result is `encoder.precision_decision`, and in words `space.runs`.
+`precision="bfloat16"` casts the whole model without a trial. OpenVINO rounds products itself and is tried the same way.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from multimodal.core.backends.runtime import Choice
+from multimodal.core.backends.runtime import PrecisionDecision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,136 +30,152 @@ if TYPE_CHECKING:
 
     from multimodal.core.encoder import Encoder
 
-LEAST = 0.9997  # centred cosine
-# The output of a layer stays bfloat16 if it is so many times wider than its input: query, key and value in one, and the
-# first layer of an MLP; that alone, where attention wants one type of all it takes; none, where a norm in the MLP does.
-WIDE = (2.0, 3.5, math.inf)
-SAME = 1e-6  # of vectors of length one
-ALIKE = ("cat", "dog", "horse", "car", "house", "tree", "violin", "lamp")  # as labels stand in a prompt
+MIN_COSINE = 0.9997  # centred
+# A layer's output stays bfloat16 if it is this many times wider than its input, tried in this order: fused query, key
+# and value, and the first layer of an MLP; the latter alone, where attention needs one dtype for all its inputs; none,
+# where a norm inside the MLP does.
+WIDE_FACTORS = (2.0, 3.5, math.inf)
+MIN_NORM = 1e-6  # of a centred unit vector; below it float32 holds no direction
+SIMILAR_WORDS = ("cat", "dog", "horse", "car", "house", "tree", "violin", "lamp")
 
 
-def settle(encoders: Iterable[Encoder]) -> None:
-    """Decides for every encoder that runs with precision="auto" and is not decided yet. They are in float32 now.
+def resolve_precision(encoders: Iterable[Encoder]) -> None:
+    """Decides for every encoder with precision="auto" that is still undecided, and exchanges its layers.
 
-    What stays in float32, here or because it was asked for, goes by the faster library (`_float32_nets`).
+    Encoders must be in float32. float32 layers on the CPU then use the faster library (`onednn`).
     """
     encoders = list(encoders)
-    _settle(encoders)
-    by_torch = [one for one in encoders if one.net is not None and one.runtime.engine == "torch"]
-    on_cpu = [one.net for one in by_torch if one.runtime.torch_device.type == "cpu"]
+    _decide_all(encoders)
+    by_torch = [
+        encoder for encoder in encoders if encoder.net is not None and encoder.runtime.engine == "torch"
+    ]
+    on_cpu = [encoder.net for encoder in by_torch if encoder.runtime.torch_device.type == "cpu"]
     if on_cpu:
-        from multimodal.core.backends.onednn import hasten
+        from multimodal.core.backends.onednn import use_onednn
 
-        hasten(on_cpu)
-
-
-def _settle(encoders: list[Encoder]) -> None:
-    waiting = [one for one in encoders if one.runtime.precision == "auto" and one.choice is None]
-    for group in _sharing([one for one in waiting if one.net is not None]):
-        _set(group, _chosen(group))
-    _set([one for one in waiting if one.net is None], Choice(False, None, "no net to exchange layers of"))
+        use_onednn(on_cpu)
 
 
-def _set(group: Iterable[Encoder], choice: Choice) -> None:
+def _decide_all(encoders: list[Encoder]) -> None:
+    undecided = [
+        encoder
+        for encoder in encoders
+        if encoder.runtime.precision == "auto" and encoder.precision_decision is None
+    ]
+    for group in _groups_sharing_layers([encoder for encoder in undecided if encoder.net is not None]):
+        _assign(group, _decide(group))
+    without_net = [encoder for encoder in undecided if encoder.net is None]
+    _assign(without_net, PrecisionDecision(False, None, "no net to exchange layers of"))
+
+
+def _assign(group: Iterable[Encoder], decision: PrecisionDecision) -> None:
     for encoder in group:
-        encoder.choice = choice
+        encoder.precision_decision = decision
 
 
-def _chosen(group: list[Encoder]) -> Choice:
-    from multimodal.core.backends.mixed_precision import called, is_batch_normed, lighten
+def _decide(group: list[Encoder]) -> PrecisionDecision:
+    from multimodal.core.backends.mixed_precision import (
+        exchange_layers,
+        is_batch_normed,
+        record_called_layers,
+    )
 
     if not group[0].runtime.is_bfloat16_fast:
-        return Choice(False, None, "bfloat16 is emulated here")
-    if known := [one.exact_because for one in group if one.exact_because]:
-        return Choice(False, None, known[0])
+        return PrecisionDecision(False, None, "bfloat16 is emulated here")
+    if reasons := [encoder.float32_reason for encoder in group if encoder.float32_reason]:
+        return PrecisionDecision(False, None, reasons[0])
     if any(is_batch_normed(encoder.net) for encoder in group):
-        return Choice(False, None, "BatchNorm rescales nothing that bfloat16 rounds")
+        return PrecisionDecision(False, None, "BatchNorm does not rescale the rounding errors of bfloat16")
     if group[0].runtime.engine != "torch":
-        return _chosen_by_engine(group)
+        return _decide_by_engine(group)
     try:
-        with called(encoder.net for encoder in group) as layers:
-            exact = [_tried(encoder) for encoder in group]
-    except Exception as error:  # whatever a model raises; encoding with it will tell
-        return Choice(False, None, f"the trial failed in float32 ({_short(error)})")
+        with record_called_layers(encoder.net for encoder in group) as layers:
+            exact = [_trial_vectors(encoder) for encoder in group]
+    except Exception as error:  # whatever a model raises; it will raise again when it is used
+        return PrecisionDecision(False, None, f"the trial failed in float32 ({_short(error)})")
     if not layers:
-        return Choice(False, None, "it has no layers to exchange")
-    choice = Choice(False, None, "not tried")
-    for wide in WIDE:
-        lightened = lighten(layers, wide=wide)
-        choice = _judged(group, exact)
-        if choice.bfloat16:
+        return PrecisionDecision(False, None, "it has no layers to exchange")
+    decision = PrecisionDecision(False, None, "not tried")
+    for wide in WIDE_FACTORS:
+        exchanged = exchange_layers(layers, wide=wide)
+        decision = _compare(group, exact)
+        if decision.bfloat16:
             break
-        lightened.restore()
-    return choice
+        exchanged.restore()
+    return decision
 
 
-def _chosen_by_engine(group: list[Encoder]) -> Choice:
+def _decide_by_engine(group: list[Encoder]) -> PrecisionDecision:
     exact = []
-    for encoder in group:  # one after the other: what is compiled twice is not held twice
-        encoder.rounds = False
-        exact.append(_tried(encoder))
-        encoder.rounds = True
-    choice = _judged(group, exact)
+    for encoder in group:  # one encoder at a time, so that two compiled models of it are never held together
+        encoder.use_bfloat16 = False
+        exact.append(_trial_vectors(encoder))
+        encoder.use_bfloat16 = True
+    decision = _compare(group, exact)
     for encoder in group:
-        encoder.rounds = choice.bfloat16
-    return choice
+        encoder.use_bfloat16 = decision.bfloat16
+    return decision
 
 
-def _judged(group: list[Encoder], exact: list[list[NDArray[np.float32]]]) -> Choice:
+def _compare(group: list[Encoder], exact: list[list[NDArray[np.float32]]]) -> PrecisionDecision:
     try:
-        near = [_tried(encoder) for encoder in group]
-    except (
-        Exception
-    ) as error:  # a model with code of its own may not bear mixed types, in whatever way it says so
-        return Choice(False, None, f"the trial failed in bfloat16 ({_short(error)})")
-    pairs = zip(itertools.chain(*exact), itertools.chain(*near), strict=True)
-    cosine = min(least_centred_cosine(a, b) for a, b in pairs)
-    if cosine >= LEAST:
-        return Choice(True, cosine, f"centred cosine {cosine:.5f} with float32")
-    return Choice(False, cosine, f"in bfloat16 the centred cosine was {cosine:.5f}, below {LEAST}")
+        rounded = [_trial_vectors(encoder) for encoder in group]
+    except Exception as error:  # a model with its own code may reject mixed dtypes with any exception
+        return PrecisionDecision(False, None, f"the trial failed in bfloat16 ({_short(error)})")
+    pairs = zip(itertools.chain(*exact), itertools.chain(*rounded), strict=True)
+    cosine = min(min_centred_cosine(a, b) for a, b in pairs)
+    if cosine >= MIN_COSINE:
+        return PrecisionDecision(True, cosine, f"centred cosine {cosine:.5f} with float32")
+    why = f"in bfloat16 the centred cosine was {cosine:.5f}, below {MIN_COSINE}"
+    return PrecisionDecision(False, cosine, why)
 
 
-def _tried(encoder: Encoder) -> list[NDArray[np.float32]]:
-    """Vectors of things that differ and, of texts, of things that hardly do; each lot is compared by itself."""
+def _trial_vectors(encoder: Encoder) -> list[NDArray[np.float32]]:
+    """Vectors of dissimilar items and, for texts, of similar ones; each set is centred on its own."""
     from multimodal.core import self_test_items
     from multimodal.core.items import Text
     from multimodal.core.modality import Modality
 
-    lots = [encoder.encode(self_test_items.items(encoder.modality))]
+    sets = [encoder.encode(self_test_items.items(encoder.modality))]
     if encoder.modality is Modality.TEXT:
-        lots.append(encoder.encode([Text(f"a photo of a {name}") for name in ALIKE]))
-    return lots
+        sets.append(encoder.encode([Text(f"a photo of a {word}") for word in SIMILAR_WORDS]))
+    return sets
 
 
-def least_centred_cosine(exact: NDArray[np.float32], near: NDArray[np.float32]) -> float:
-    """The smallest cosine between rows (n, dim) and rows, once the mean of each side is taken away.
+def min_centred_cosine(exact: NDArray[np.float32], rounded: NDArray[np.float32]) -> float:
+    """The smallest cosine between corresponding rows after centring each side.
 
-    A row of `exact` that is its mean, to the last digits of float32, has no direction left and is passed over; 1 if all
-    are.
+    Args:
+        exact: (n, dim) unit vectors.
+        rounded: (n, dim) vectors of the same items.
+
+    Returns:
+        The minimum over rows. Rows of `exact` that equal its mean to the precision of float32 have no direction and are
+        skipped; 1.0 if all are.
     """
     import numpy as np
 
-    a, b = (rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64) for rows in (exact, near))
-    sizes = np.linalg.norm(a, axis=1)
-    some = sizes > SAME
-    cosines = (a * b).sum(axis=1)[some] / (sizes * np.linalg.norm(b, axis=1).clip(SAME))[some]
+    a, b = (rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64) for rows in (exact, rounded))
+    norms = np.linalg.norm(a, axis=1)
+    directed = norms > MIN_NORM
+    cosines = (a * b).sum(axis=1)[directed] / (norms * np.linalg.norm(b, axis=1).clip(MIN_NORM))[directed]
     return float(cosines.min(initial=1.0))
 
 
-def _sharing(encoders: list[Encoder]) -> list[list[Encoder]]:
+def _groups_sharing_layers(encoders: list[Encoder]) -> list[list[Encoder]]:
     """The encoders in groups that have layers in common."""
-    from multimodal.core.backends.mixed_precision import layers_of
+    from multimodal.core.backends.mixed_precision import exchangeable_layers
 
     groups: list[tuple[set[int], list[Encoder]]] = []
     for encoder in encoders:
-        layers, members = layers_of(encoder.net), [encoder]
-        apart = []
-        for others, group in groups:
-            if others & layers:
-                layers, members = others | layers, group + members
+        layers, members = exchangeable_layers(encoder.net), [encoder]
+        disjoint = []
+        for group_layers, group in groups:
+            if group_layers & layers:
+                layers, members = group_layers | layers, group + members
             else:
-                apart.append((others, group))
-        groups = [*apart, (layers, members)]
+                disjoint.append((group_layers, group))
+        groups = [*disjoint, (layers, members)]
     return [group for _, group in groups]
 
 

@@ -1,8 +1,9 @@
-"""Runtime: where and how exactly a model runs. Not part of what it is: no option here changes a fingerprint.
+"""Runtime: the device, precision, decoding and engine of a model. None of these changes a fingerprint.
 
-Exact and float32 (the default) give upstream's own numbers. bfloat16 *weights* (not autocast: under `inference_mode`
-its `F.linear` on a transposed view ran 20 times slower) are 4 times as fast on CPUs with AMX or AVX512-BF16. "auto"
-takes them where that is fast and, for an encoder, where it turns no vector noticeably: see `core.precision`.
+The default, exact float32, gives the numbers of the upstream library. bfloat16 *weights* are 4 times as fast on CPUs
+with AMX or AVX512-BF16 (autocast is not: under `inference_mode` its `F.linear` on a transposed view ran 20 times
+slower). "auto" uses them where that is fast and, for an encoder, where a trial shows that it changes no vector
+noticeably: see `precision`.
 """
 
 from __future__ import annotations
@@ -25,13 +26,19 @@ Engine = Literal["torch", "openvino"]
 class Runtime:
     """How an encoder runs.
 
-    device: as torch names it ("cpu", "cuda:1"), or "auto" for the accelerator if there is one.
-    precision: of the weights; "bfloat16" casts the whole model; "auto" is bfloat16 where the device computes it fast
-        and, of an encoder, for its large matrices alone and only if a trial bears it out; else float32.
-    decode: "exact" decodes pictures whole; "fast" lets JPEGs be decoded smaller, at least twice the size needed.
-    engine: what computes. "openvino" is faster on CPUs, takes some seconds to compile a tower when it is first used,
-        and knows the towers of `hf` and `openclip`; device "auto" is the CPU then.
-    Raises InvalidInput for another word, or a device torch does not know; MissingExtra for an engine not installed.
+    Attributes:
+        device: a torch device ("cpu", "cuda:1"), or "auto" for the accelerator if there is one.
+        precision: dtype of the weights. "bfloat16" casts the whole model. "auto" uses bfloat16 where the device
+            computes it fast and, for an encoder, only for its large matrix products and only if a trial confirms it;
+            else float32.
+        decode: "exact" decodes images at full size. "fast" may decode JPEGs at a smaller size, at least twice the size
+            that the model needs.
+        engine: "torch" or "openvino". OpenVINO is faster on CPUs, compiles a tower for some seconds at its first use,
+            and supports the towers of `hf` and `openclip`; device "auto" then means the CPU.
+
+    Raises:
+        InvalidInput: an unknown value, or a device that torch does not know or see.
+        MissingExtra: the package of the engine is not installed.
     """
 
     device: str = "cpu"
@@ -47,24 +54,25 @@ class Runtime:
         ):
             if value not in known:
                 raise InvalidInput(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
-        if self.device not in ("cpu", "auto"):  # which need no look, and torch is slow to import
+        if self.device not in ("cpu", "auto"):  # these two need no check, and importing torch is slow
             _device(self.device)
         if self.engine == "openvino":
             if self.device not in ("cpu", "auto"):
                 raise InvalidInput(
                     f"engine='openvino' runs on the CPU, got device={self.device!r}; write 'cpu'"
                 )
-            from multimodal.core.backends.openvino import need_openvino
+            from multimodal.core.backends.openvino import require_openvino
 
-            need_openvino()
+            require_openvino()
 
     @property
     def torch_device(self) -> torch.device:
+        """The torch device; the CPU for OpenVINO."""
         return _device("cpu" if self.engine == "openvino" else self.device)
 
     @property
     def dtype(self) -> torch.dtype:
-        """torch.float32 or torch.bfloat16: of a model that is cast as a whole, as a pipeline's decoder is."""
+        """torch.float32 or torch.bfloat16, for a model that is cast as a whole, as the decoder of a pipeline is."""
         import torch
 
         if self.precision == "auto":
@@ -73,7 +81,7 @@ class Runtime:
 
     @property
     def cast(self) -> torch.dtype:
-        """What an encoder is cast to as a whole: bfloat16 only where that was asked for by name, and of PyTorch."""
+        """The dtype an encoder is cast to as a whole: bfloat16 only for precision="bfloat16" with engine="torch"."""
         import torch
 
         cast = self.precision == "bfloat16" and self.engine == "torch"
@@ -81,14 +89,19 @@ class Runtime:
 
     @property
     def is_bfloat16_fast(self) -> bool:
-        """Whether the device has instructions of its own for it."""
+        """Whether the device has native instructions for bfloat16."""
         return _bfloat16_is_fast(self.torch_device.type)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What "auto" came to. bfloat16: of the large matrices. cosine: the smallest, centred, of what was tried, or None
-    if nothing was. why: in words."""
+class PrecisionDecision:
+    """What precision="auto" resolved to.
+
+    Attributes:
+        bfloat16: whether the large matrix products use bfloat16.
+        cosine: the smallest centred cosine of the trial, or None without a trial.
+        why: the reason in words.
+    """
 
     bfloat16: bool
     cosine: float | None
@@ -108,21 +121,23 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:
         raise InvalidInput(
-            f"{name!r} is no device: write 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'"
+            f"{name!r} is not a device: write 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'"
         ) from error
-    found = torch.accelerator.current_accelerator(check_available=True)
-    if device.type not in ("cpu", "meta") and (found is None or found.type != device.type):
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if device.type not in ("cpu", "meta") and (accelerator is None or accelerator.type != device.type):
         raise InvalidInput(
-            f"device {name!r} is not here: torch sees {found or 'no accelerator'}; write 'cpu' or 'auto'"
+            f"device {name!r} is not available: torch sees {accelerator or 'no accelerator'}; write 'cpu' or 'auto'"
         )
     return device
 
 
 @functools.cache
-def _bfloat16_is_fast(kind: str) -> bool:
-    """Whether matrix products in bfloat16 have their own instructions here, rather than being emulated."""
+def _bfloat16_is_fast(device_type: str) -> bool:
+    """Whether the device has native instructions for matrix products in bfloat16, rather than emulating them."""
     import torch
 
-    if kind == "cpu":
+    if device_type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return (kind == "cuda" and torch.cuda.get_device_capability()[0] >= 8) or kind in ("mps", "xpu")
+    if device_type == "cuda":
+        return torch.cuda.get_device_capability()[0] >= 8
+    return device_type in ("mps", "xpu")

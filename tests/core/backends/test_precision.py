@@ -17,8 +17,13 @@ from torch.nn import functional as F
 
 import multimodal as mm
 from multimodal.core.backends import precision
-from multimodal.core.backends.mixed_precision import NearAttention, NearLinear, NearWideLinear, lighten
-from multimodal.core.backends.precision import least_centred_cosine, settle
+from multimodal.core.backends.mixed_precision import (
+    Bf16Attention,
+    Bf16Linear,
+    Bf16WideLinear,
+    exchange_layers,
+)
+from multimodal.core.backends.precision import min_centred_cosine, resolve_precision
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
 from multimodal.core.items import Item, Text
@@ -81,7 +86,7 @@ class Net(nn.Module):
 
 def settled(net: nn.Module) -> Words:
     encoder = Words(net)
-    settle([encoder])
+    resolve_precision([encoder])
     return encoder
 
 
@@ -96,9 +101,11 @@ def test_large_matrices_are_rounded_and_what_runs_between_them_is_not(fast_bfloa
     exact = vectors(Words(Net(), Runtime()))
     encoder = settled(Net())
     net: Any = encoder.net
-    assert encoder.choice is not None and encoder.choice.bfloat16, encoder.choice
+    assert encoder.precision_decision is not None and encoder.precision_decision.bfloat16, (
+        encoder.precision_decision
+    )
     assert [type(one) for one in (net.into, net.attention, net.wide, net.narrow)] == [
-        *(NearWideLinear, NearAttention, NearWideLinear, NearLinear)
+        *(Bf16WideLinear, Bf16Attention, Bf16WideLinear, Bf16Linear)
     ]
     assert net.wide.weight.dtype == net.attention.in_proj_weight.dtype == torch.bfloat16
     assert net.norm.weight.dtype == torch.float32
@@ -120,11 +127,11 @@ def test_it_changes_no_fingerprint_and_travels_to_other_processes(fast_bfloat16:
 
 
 def test_the_other_precisions_are_not_tried(fast_bfloat16: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_tried", lambda encoder: 1 / 0)
+    monkeypatch.setattr(precision, "_trial_vectors", lambda encoder: 1 / 0)
     for runtime in (Runtime(), Runtime(precision="bfloat16")):
         encoder = Words(Net().to(runtime.cast), runtime)
-        settle([encoder])
-        assert encoder.choice is None and encoder.runs == f"cpu {runtime.precision}"
+        resolve_precision([encoder])
+        assert encoder.precision_decision is None and encoder.runs == f"cpu {runtime.precision}"
 
 
 def test_where_bfloat16_is_emulated_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +139,7 @@ def test_where_bfloat16_is_emulated_nothing_is_tried(monkeypatch: pytest.MonkeyP
     encoder = settled(Net())
     assert encoder.runs == "cpu float32 (auto: bfloat16 is emulated here)"
     exact = Words(Net(), Runtime())
-    settle([exact])
+    resolve_precision([exact])
     assert np.array_equal(vectors(encoder), vectors(exact))
 
 
@@ -145,8 +152,8 @@ def test_attention_is_torchs_own_but_for_rounding(
     torch.manual_seed(4)
     exact = nn.MultiheadAttention(WIDTH, 4, batch_first=batch_first, bias=masked != "hidden").eval()
     near = copy.deepcopy(exact)
-    lighten([near], wide=9.0)
-    assert type(near) is NearAttention
+    exchange_layers([near], wide=9.0)
+    assert type(near) is Bf16Attention
     causal = torch.full((7, 7), float("-inf")).triu(1)
     mask = {
         "not": None, "added": causal, "added by head": causal.expand(12, 7, 7), "hidden": causal.isinf(),
@@ -199,7 +206,7 @@ class BatchNormed(Steep):
     [
         (Steep, "in bfloat16 the centred cosine was "),
         (Strict, "the trial failed in bfloat16 ("),
-        (BatchNormed, "BatchNorm rescales nothing that bfloat16 rounds"),
+        (BatchNormed, "BatchNorm does not rescale the rounding errors of bfloat16"),
         (nn.Identity, "it has no layers to exchange"),
     ],
 )
@@ -208,23 +215,25 @@ def test_what_does_not_bear_it_goes_back_to_float32_to_the_last_bit(
 ) -> None:
     before = vectors(Words(kind(), Runtime()))
     encoder = settled(kind())
-    assert encoder.choice is not None and not encoder.choice.bfloat16
-    assert encoder.choice.why.startswith(why), encoder.choice
+    assert encoder.precision_decision is not None and not encoder.precision_decision.bfloat16
+    assert encoder.precision_decision.why.startswith(why), encoder.precision_decision
     assert np.array_equal(vectors(encoder), before)
-    assert {type(one).__name__ for one in encoder.net.modules()}.isdisjoint({"NearLinear", "NearWideLinear"})
+    assert {type(one).__name__ for one in encoder.net.modules()}.isdisjoint({"Bf16Linear", "Bf16WideLinear"})
 
 
 def test_a_family_may_know_better_than_a_trial(fast_bfloat16: None) -> None:
     encoder = Words(Net())
-    encoder.exact_because = "it knows"
-    settle([encoder])
+    encoder.float32_reason = "it knows"
+    resolve_precision([encoder])
     assert encoder.runs == "cpu float32 (auto: it knows)"
 
 
 def test_a_model_that_fails_anyway_is_left_to_say_so_itself(fast_bfloat16: None) -> None:
     encoder = settled(nn.Linear(WIDTH + 1, WIDTH))
-    assert encoder.choice is not None
-    assert encoder.choice.why.startswith("the trial failed in float32 (mat1 and mat2 shapes cannot be")
+    assert encoder.precision_decision is not None
+    assert encoder.precision_decision.why.startswith(
+        "the trial failed in float32 (mat1 and mat2 shapes cannot be"
+    )
 
 
 class Borrowed(Net):
@@ -243,9 +252,11 @@ class Borrowed(Net):
 def test_weights_that_others_read_stay_as_they_were(
     fast_bfloat16: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "LEAST", 0.99)  # what becomes of its vectors is not asked here
+    monkeypatch.setattr(precision, "MIN_COSINE", 0.99)  # what becomes of its vectors is not asked here
     encoder = settled(Borrowed())
-    assert encoder.choice is not None and encoder.choice.bfloat16, encoder.choice
+    assert encoder.precision_decision is not None and encoder.precision_decision.bfloat16, (
+        encoder.precision_decision
+    )
     net: Any = encoder.net
     assert net.read.weight.dtype == net.table.weight.dtype == torch.float32
     assert net.wide.weight.dtype == torch.bfloat16
@@ -268,20 +279,24 @@ class OneType(nn.Module):
 
 def test_what_wants_float32_within_an_mlp_gets_it(fast_bfloat16: None) -> None:
     encoder = settled(OneType())
-    assert encoder.choice is not None and encoder.choice.bfloat16, encoder.choice
-    assert type(encoder.net.wide) is NearLinear
+    assert encoder.precision_decision is not None and encoder.precision_decision.bfloat16, (
+        encoder.precision_decision
+    )
+    assert type(encoder.net.wide) is Bf16Linear
 
 
 def test_encoders_that_share_layers_are_decided_together(fast_bfloat16: None) -> None:
     shared = Net()
     one, other, apart = Words(nn.Sequential(shared)), Words(nn.Sequential(shared, Steep())), Words(Net())
-    settle([one, other, apart])
-    assert [encoder.choice.bfloat16 for encoder in (one, other, apart) if encoder.choice] == [
+    resolve_precision([one, other, apart])
+    assert [
+        encoder.precision_decision.bfloat16 for encoder in (one, other, apart) if encoder.precision_decision
+    ] == [
         False,
         False,
         True,
     ]
-    assert one.choice is other.choice
+    assert one.precision_decision is other.precision_decision
     assert {parameter.dtype for parameter in shared.parameters()} == {torch.float32}
 
 
@@ -292,32 +307,35 @@ def test_the_measure_is_the_smallest_cosine_of_centred_rows() -> None:
     rng = np.random.default_rng(3)
     exact = rng.standard_normal((9, 5)).astype(np.float32)
     near = (exact + 0.1 * rng.standard_normal((9, 5))).astype(np.float32)
-    assert least_centred_cosine(exact, near) == pytest.approx(centred_cosine(exact, near), abs=1e-9)
-    assert least_centred_cosine(exact, exact + 7) == pytest.approx(
+    assert min_centred_cosine(exact, near) == pytest.approx(centred_cosine(exact, near), abs=1e-9)
+    assert min_centred_cosine(exact, exact + 7) == pytest.approx(
         1, abs=1e-6
     )  # what all share is no difference
-    assert least_centred_cosine(exact, exact[::-1]) < 0.9
+    assert min_centred_cosine(exact, exact[::-1]) < 0.9
 
 
 def test_rows_that_are_all_the_same_have_nothing_to_turn() -> None:
     rows = np.ones((4, 3), dtype=np.float32)
     noise = np.random.default_rng(4).standard_normal((4, 3)).astype(np.float32) * 1e-8
-    assert least_centred_cosine(rows, rows + noise) == 1.0
+    assert min_centred_cosine(rows, rows + noise) == 1.0
     one_apart = rows.copy()
     one_apart[0, 0] = 2
-    assert least_centred_cosine(one_apart, rows) == 0.0
+    assert min_centred_cosine(one_apart, rows) == 0.0
 
 
 def test_auto_is_told_in_words_and_kept_when_saved(fast_bfloat16: None, tmp_path: Path) -> None:
     space = mm.load("starter", device="cpu", precision="auto")
-    choices = {modality: encoder.choice for modality, encoder in space.encoders.items()}
+    decisions = {modality: encoder.precision_decision for modality, encoder in space.encoders.items()}
     kind = {True: "bfloat16 matrices", False: "float32"}
     assert space.runs == {
-        modality: f"cpu {kind[choice.bfloat16]} (auto: {choice.why})"
-        for modality, choice in choices.items()
-        if choice
+        modality: f"cpu {kind[decision.bfloat16]} (auto: {decision.why})"
+        for modality, decision in decisions.items()
+        if decision
     }
-    assert space.runs["image"] == "cpu float32 (auto: BatchNorm rescales nothing that bfloat16 rounds)"
+    assert (
+        space.runs["image"]
+        == "cpu float32 (auto: BatchNorm does not rescale the rounding errors of bfloat16)"
+    )
     assert space.check().ok
     space.save_pretrained(tmp_path / "saved")
     again = mm.load(tmp_path / "saved", device="cpu", precision="auto")

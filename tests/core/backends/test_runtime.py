@@ -18,7 +18,7 @@ from multimodal.core.errors import InvalidInput
     [
         ({"precision": "half"}, "precision must be one of 'float32', 'bfloat16', 'auto', got 'half'"),
         ({"decode": "quick"}, "decode must be one of 'exact', 'fast', got 'quick'"),
-        ({"device": "gpu"}, "'gpu' is no device: write 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'"),
+        ({"device": "gpu"}, "'gpu' is not a device: write 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'"),
     ],
 )
 def test_an_unknown_word_is_answered_with_the_known_ones(options: dict[str, str], message: str) -> None:
@@ -29,7 +29,7 @@ def test_an_unknown_word_is_answered_with_the_known_ones(options: dict[str, str]
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="asks for what is not there")
 def test_a_device_that_is_not_here_is_refused() -> None:
     with pytest.raises(
-        InvalidInput, match=r"^device 'cuda' is not here: torch sees no accelerator; write 'cpu' or"
+        InvalidInput, match=r"^device 'cuda' is not available: torch sees no accelerator; write 'cpu' or"
     ):
         multimodal.load("starter", device="cuda")
 

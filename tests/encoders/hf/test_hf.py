@@ -201,7 +201,7 @@ def test_auto_is_bfloat16_for_most(fast_bfloat16):
     kinds = ["clip", "siglip", "aimv2", "clap", "xclip"]
     spaces = [mm.load(f"hf/{case(kind).folder}", device="cpu", precision="auto") for kind in kinds]
     media = [one for space in spaces for modality, one in space.encoders.items() if modality != "text"]
-    assert all(one.choice.bfloat16 for one in media)
+    assert all(one.precision_decision.bfloat16 for one in media)
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_auto_keeps_its_promise(space, fast_bfloat16):
     assert_kept(
         space, auto, {"audio": [clip("short"), clip("long"), *(noise(n) for n in (9_000, 40_000, 200_000))]}
     )
-    assert auto.encoders["audio"].choice.bfloat16
+    assert auto.encoders["audio"].precision_decision.bfloat16
 
 
 def test_bfloat16_weights_change_a_vector_little_and_the_fingerprint_not_at_all(space, tmp_path):

@@ -67,7 +67,7 @@ def test_auto_keeps_its_promise(published: Published, model, fast_bfloat16):
     expected = published(model)
     auto = load(expected, precision="auto")
     assert_kept(expected.space, auto, {"text": TEXTS, "image": IMAGES})
-    assert auto.encoders["image"].choice.bfloat16 == (model not in BATCH_NORMED)
+    assert auto.encoders["image"].precision_decision.bfloat16 == (model not in BATCH_NORMED)
 
 
 @pytest.mark.parametrize("model", RECIPES)

@@ -361,7 +361,9 @@ def test_auto_keeps_its_promise(name, models, load, fast_bfloat16):
     assert_kept(exact, auto, {"text": TEXTS, "video": frames} | media)
     if name == "router":
         assert centred_cosine(exact.for_queries.encode(TEXTS), auto.for_queries.encode(TEXTS)) >= 0.999
-        assert auto.for_queries.encoders["text"].choice is auto.encoders["text"].choice
+        assert (
+            auto.for_queries.encoders["text"].precision_decision is auto.encoders["text"].precision_decision
+        )
 
 
 @pytest.mark.parametrize("name", ["mean", "dense", "static", "clip", "qwen"])

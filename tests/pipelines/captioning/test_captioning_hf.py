@@ -265,7 +265,7 @@ def test_it_moves_to_a_device(folder: Callable[[str], Path]) -> None:
     ask = mm.CaptioningPipeline.from_pretrained(f"hf/{folder('blip')}", device="cpu")
     assert ask.to("cpu") is ask
     assert ask.device.type == "cpu"
-    with pytest.raises(InvalidInput, match=r"'tpu9' is no device: write 'cpu', 'cuda'"):
+    with pytest.raises(InvalidInput, match=r"'tpu9' is not a device: write 'cpu', 'cuda'"):
         ask.to("tpu9")
 
 

@@ -336,6 +336,6 @@ def test_numbers_that_are_not_finite_are_an_error_and_not_a_black_picture(
 
 def test_to_moves_and_returns_the_pipeline(draw: GenerationPipeline) -> None:
     assert draw.to("cpu") is draw
-    with pytest.raises(InvalidInput, match=r"^'gpu' is no device"):
+    with pytest.raises(InvalidInput, match=r"^'gpu' is not a device"):
         draw.to("gpu")
     assert isinstance(Path(draw.name), Path)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from multimodal.core.backends import onednn as nets
-from multimodal.core.backends.onednn import OneDnnAttention, OneDnnLinear, hasten, is_onednn_faster
+from multimodal.core.backends.onednn import OneDnnAttention, OneDnnLinear, is_onednn_faster, use_onednn
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this PyTorch was built without oneDNN"
@@ -54,7 +54,7 @@ def test_attention_is_that_of_pytorch(amd: None, batch_first: bool, mask: str | 
     torch.manual_seed(0)
     plain = nn.MultiheadAttention(24, 3, batch_first=batch_first).eval()
     fast = copy.deepcopy(plain)
-    hasten([fast])
+    use_onednn([fast])
     assert type(fast) is OneDnnAttention
     rows = torch.randn(4, 7, 24) if batch_first else torch.randn(7, 4, 24)
     hidden = torch.ones(7, 7).triu(1).bool()
@@ -81,7 +81,7 @@ def test_attention_cast_to_bfloat16_is_as_near_to_float32_as_that_of_pytorch(
     torch.manual_seed(0)
     exact = nn.MultiheadAttention(24, 3, batch_first=batch_first).eval()
     plain, fast = copy.deepcopy(exact).bfloat16(), copy.deepcopy(exact).bfloat16()
-    hasten([fast, exact])
+    use_onednn([fast, exact])
     assert type(fast) is OneDnnAttention and type(exact) is nn.MultiheadAttention
     rows = torch.randn(4, 7, 24) if batch_first else torch.randn(7, 4, 24)
     hidden = torch.ones(7, 7).triu(1).bool()
@@ -112,7 +112,7 @@ def test_a_model_keeps_its_state_and_its_gradients(amd: None) -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 8))
     fast = copy.deepcopy(plain)
-    hasten([fast])
+    use_onednn([fast])
     assert [type(one) for one in fast] == [OneDnnLinear, nn.GELU, OneDnnLinear]
     for name, tensor in plain.state_dict().items():
         assert torch.equal(fast.state_dict()[name], tensor)
@@ -130,7 +130,7 @@ def test_layers_of_another_kind_or_type_stay_as_they_are(amd: None) -> None:
 
     net = nn.ModuleList([Own(8, 8), nn.Conv1d(8, 8, 1), nn.Linear(8, 8).bfloat16()])
     expected = [one(torch.ones(8, 8, dtype=one.weight.dtype)) for one in (net[0], net[2])]
-    hasten([net])
+    use_onednn([net])
     assert type(net[0]) is Own and type(net[1]) is nn.Conv1d
     with torch.inference_mode():
         found = [one(torch.ones(8, 8, dtype=one.weight.dtype)) for one in (net[0], net[2])]
@@ -141,7 +141,7 @@ def test_nothing_changes_where_pytorch_chooses_well(monkeypatch: pytest.MonkeyPa
     is_onednn_faster.cache_clear()
     monkeypatch.setattr(nets, "_cpu", lambda: "vendor_id : GenuineIntel")
     net = nn.Linear(8, 8)
-    hasten([net])
+    use_onednn([net])
     assert type(net) is nn.Linear and not is_onednn_faster()
     is_onednn_faster.cache_clear()
     monkeypatch.setattr(nets, "_cpu", lambda: "vendor_id : AuthenticAMD")
