@@ -1,7 +1,7 @@
-"""The starter's three towers as plain torch modules: picture, phrase and speech, each to a point of one space.
+"""The starter's three towers as torch modules: text, image and audio.
 
-They know nothing of files, tokens or sampling rates (that is `_starter_features`) and nothing of training
-(that is `recipes/starter`). Each returns unit rows of width `DIM`.
+Each returns unit rows of width `DIM`. Tokenising, decoding and resampling are in `preprocessing`, training is in
+`recipes/starter`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DIM = 256  # the shared space
+DIM = 256  # of the shared embedding space
 SIDE = 64  # pixels
 N_MELS = 64
 VOCABULARY = 10_500
@@ -20,14 +20,12 @@ TOKEN_WIDTH = 112
 TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS, MAX_TOKENS = 176, 3, 4, 48
 AUDIO_WIDTH, AUDIO_LAYERS, AUDIO_HEADS, MAX_FRAMES = 176, 4, 4, 600  # 600 mel frames = 6 s
 AUDIO_STRIDE = 4  # mel frames per state: 40 ms
-CTC_STEPS = 2  # characters the transcription head may write per state
-ALPHABET = (
-    " abcdefghijklmnopqrstuvwxyz0123456789'"  # class 0 is the CTC blank, so a character is 1 + its place
-)
+CTC_STEPS = 2  # CTC outputs of the transcription head per state
+ALPHABET = " abcdefghijklmnopqrstuvwxyz0123456789'"  # CTC class = 1 + index, class 0 is the blank
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention as two matrix products: faster to train on a CPU than the fused kernel."""
+    """Multi-head self-attention written as matrix products, which trains faster on a CPU than the fused kernel."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -36,7 +34,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, states: Tensor, blocked: Tensor) -> Tensor:
-        """states (n, t, width); blocked (n, 1, 1, t) float: 0 where a position is real, -inf where it is padding."""
+        """states (n, t, width), blocked (n, 1, 1, t) float: 0 for tokens, -inf for padding -> (n, t, width)."""
         n, t, width = states.shape
         query, key, value = (
             self.into(states).view(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
@@ -47,7 +45,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block with a 3x wide ReLU² layer."""
+    """Pre-norm transformer block; the MLP is 3x as wide and uses squared ReLU."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -64,22 +62,21 @@ class Block(nn.Module):
 
 
 def padding(lengths: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-    """(real (n, t, 1) in {0, 1}, blocked (n, 1, 1, t) in {0, -inf}) for sequences of these lengths."""
+    """Masks for sequences of given lengths (n,): (multiplicative (n, t, 1), additive (n, 1, 1, t) with -inf)."""
     real = torch.arange(longest, device=lengths.device)[None] < lengths[:, None]
-    return real[..., None].float(), torch.zeros_like(real, dtype=torch.float32).masked_fill(
-        ~real, -torch.inf
-    )[:, None, None]
+    blocked = torch.zeros_like(real, dtype=torch.float32).masked_fill(~real, -torch.inf)
+    return real[..., None].float(), blocked[:, None, None]
 
 
 def sinusoids(length: int, width: int) -> Tensor:
-    """Fixed positions (length, width), as in Vaswani et al. 2017."""
+    """Sinusoidal position embeddings (length, width) (Vaswani et al. 2017)."""
     rates = torch.exp(-math.log(10_000.0) * torch.arange(width // 2) / (width // 2))
     angles = torch.arange(length)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class TextTower(nn.Module):
-    """Word pieces -> transformer; the mean of the raw token vectors also goes straight to the space."""
+    """WordPiece tokens -> transformer; a linear map of the mean token embedding is added to the output."""
 
     def __init__(self, vocabulary: int = VOCABULARY) -> None:
         super().__init__()
@@ -105,7 +102,7 @@ class TextTower(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions around a shortcut (He et al. 2016)."""
+    """Residual block of two 3x3 convolutions (He et al. 2016)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -116,7 +113,7 @@ class Residual(nn.Module):
 
 
 class Inverted(nn.Module):
-    """1x1 widen, 3x3 depthwise, 1x1 narrow (Sandler et al. 2018): cheap in weights where maps are small."""
+    """Inverted residual block: 1x1, 3x3 depthwise, 1x1 convolutions (Sandler et al. 2018)."""
 
     def __init__(self, width: int, times: int = 2) -> None:
         super().__init__()
@@ -129,13 +126,13 @@ class Inverted(nn.Module):
 
 
 def convolution(into: int, out: int, *, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution and batch norm."""
+    """Convolution and batch normalisation."""
     conv = nn.Conv2d(into, out, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(out))
 
 
 class ImageTower(nn.Module):
-    """A small residual ConvNet; 64 px in, grids of 32, 16, 8 and 4."""
+    """A residual ConvNet on 64 × 64 pixels with feature maps of 32, 16, 8 and 4 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,18 +144,18 @@ class ImageTower(nn.Module):
         )  # fmt: skip
         self.project = nn.Linear(2 * 288, DIM)
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """pictures (n, 3, SIDE, SIDE) uint8 RGB -> (n, 576): means and maxima of the last maps."""
-        maps = self.maps((pictures.float() / 127.5 - 1).to(self.project.weight.dtype))
+    def features(self, pixels: Tensor) -> Tensor:
+        """pixels (n, 3, SIDE, SIDE) uint8 RGB -> (n, 576): mean- and max-pooled feature maps."""
+        maps = self.maps((pixels.float() / 127.5 - 1).to(self.project.weight.dtype))
         return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """pictures (n, 3, SIDE, SIDE) uint8 RGB -> (n, DIM) unit rows."""
-        return F.normalize(self.project(self.features(pictures)).float(), dim=-1)
+    def forward(self, pixels: Tensor) -> Tensor:
+        """pixels (n, 3, SIDE, SIDE) uint8 RGB -> (n, DIM) unit rows."""
+        return F.normalize(self.project(self.features(pixels)).float(), dim=-1)
 
 
 class AudioTower(nn.Module):
-    """Log-mels -> strided convolutions -> transformer; a CTC head on the states reads the characters."""
+    """Log-mels -> strided convolutions -> transformer, with a CTC head over characters on its states."""
 
     positions: Tensor
 
@@ -176,11 +173,11 @@ class AudioTower(nn.Module):
         self.read = nn.Linear(AUDIO_WIDTH, CTC_STEPS * (1 + len(ALPHABET)))
 
     def states(self, mels: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """mels (n, frames, N_MELS), lengths (n,) in frames -> states (n, frames/4, width), lengths in states."""
+        """mels (n, frames, N_MELS), lengths (n,) -> states (n, frames / 4, width), and lengths (n,) of those."""
         maps = mels.transpose(1, 2).to(self.first.weight.dtype)
         for conv in (self.first, self.second):
             maps, lengths = F.gelu(conv(maps)), (lengths + 1) // 2
-            # what lies past a clip's end must stay zero, or its vector would depend on its neighbours' lengths
+            # Positions past the end of a clip stay zero, so that its vector does not depend on the batch.
             maps = maps * padding(lengths, maps.shape[2])[0].transpose(1, 2).to(maps.dtype)
         states = maps.transpose(1, 2) + self.positions[: maps.shape[2]].to(self.norm.weight.dtype)
         blocked = padding(lengths, states.shape[1])[1]
@@ -189,7 +186,7 @@ class AudioTower(nn.Module):
         return self.norm(states), lengths
 
     def pooled(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """A learned weighting of the states beside their mean -> (n, 2 * width)."""
+        """states (n, t, width) -> (n, 2 * width): attention pooling and mean pooling, concatenated."""
         real, blocked = padding(lengths, states.shape[1])
         weights = torch.softmax(self.attend(states)[..., 0].float() + blocked[:, 0, 0], dim=1)[..., None]
         weights, real = weights.to(states.dtype), real.to(states.dtype)
@@ -197,11 +194,11 @@ class AudioTower(nn.Module):
         return torch.cat([(states * weights).sum(1), mean], dim=1)
 
     def pool(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """(n, DIM) unit rows."""
+        """states (n, t, width), lengths (n,) -> (n, DIM) unit rows."""
         return F.normalize(self.project(self.pooled(states, lengths)).float(), dim=-1)
 
     def characters(self, states: Tensor) -> Tensor:
-        """Log-probabilities (n, CTC_STEPS * t, 1 + len(ALPHABET)) of the CTC classes."""
+        """states (n, t, width) -> CTC log-probabilities (n, CTC_STEPS * t, 1 + len(ALPHABET))."""
         n, t, _ = states.shape
         return torch.log_softmax(
             self.read(states.to(self.read.weight.dtype)).float().view(n, t * CTC_STEPS, -1), dim=-1

@@ -1,4 +1,4 @@
-"""What the starter's towers see: 64-pixel squares, 64 log-mel bands, word pieces. The recipe trains on the same."""
+"""Preprocessing of the starter, shared by inference and training: images, log-mel spectrograms and tokens."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from multimodal.encoders.starter.networks import MAX_FRAMES, N_MELS, SIDE
 RATE_HZ = 16_000
 N_FFT = 400  # 25 ms
 HOP = 160  # 10 ms
-FLOOR_DB = -80.0  # below a clip's own loudest band
+FLOOR_DB = -80.0  # relative to the loudest band of the clip, as the next two
+
 QUIET_DB = -40.0
 SILENCE_DB = -60.0
-MARGIN = 10  # frames
+MARGIN = 10  # frames kept around speech when silence is trimmed
 MIN_SAMPLES = RATE_HZ // 10
 WINDOW_SAMPLES = (MAX_FRAMES - 1) * HOP  # 5.99 s
 
 
 @lru_cache(maxsize=1)
 def mel_bank() -> Tensor:
-    """Triangular filters (N_FFT // 2 + 1, N_MELS), 60 Hz to 7.6 kHz, HTK scale."""
+    """Triangular mel filters (N_FFT // 2 + 1, N_MELS), 60 Hz to 7.6 kHz, HTK scale."""
     from torchaudio.functional import melscale_fbanks
 
     return melscale_fbanks(N_FFT // 2 + 1, 60.0, 7600.0, N_MELS, RATE_HZ)
@@ -33,14 +34,20 @@ def mel_bank() -> Tensor:
 
 @lru_cache(maxsize=1)
 def window() -> Tensor:
-    """Hann, N_FFT samples."""
+    """Hann window (N_FFT,)."""
     return torch.hann_window(N_FFT)
 
 
 def log_mel(samples: np.ndarray) -> Tensor:
-    """float32 (n,) at RATE_HZ -> (frames, N_MELS) in [-1, 1]: decibels below the clip's loudest band.
+    """Log-mel spectrogram in decibels relative to the loudest band of the clip.
 
-    Relative to the clip's own peak, so loudness does not matter; one frame each 10 ms.
+    The result does not depend on loudness. One frame is 10 ms.
+
+    Args:
+        samples: Waveform (n,) float32 at RATE_HZ.
+
+    Returns:
+        (frames, N_MELS) float32 in [-1, 1].
     """
     if len(samples) < MIN_SAMPLES:
         samples = np.pad(samples, (0, MIN_SAMPLES - len(samples)))
@@ -50,24 +57,27 @@ def log_mel(samples: np.ndarray) -> Tensor:
     return ((decibels - decibels.max()).clamp(min=FLOOR_DB) - FLOOR_DB) / (-FLOOR_DB / 2) - 1
 
 
-def picture(rgb: np.ndarray) -> Tensor:
-    """uint8 (h, w, 3) -> uint8 (3, SIDE, SIDE): longest edge to SIDE, the rest filled with the border's mean colour."""
+def resize_to_square(rgb: np.ndarray) -> Tensor:
+    """Resizes the longest edge to SIDE and pads the rest with the mean colour of the border.
+
+    Args:
+        rgb: Pixels (h, w, 3) uint8.
+
+    Returns:
+        Pixels (3, SIDE, SIDE) uint8.
+    """
     height, width = rgb.shape[:2]
     scale = SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = Image.fromarray(rgb)
-    if small.size != size:
-        # reducing_gap shrinks big pictures by whole factors first: same result within a level, several times faster
-        small = small.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-    pixels = np.asarray(small)
+    image = Image.fromarray(rgb)
+    if image.size != size:
+        # reducing_gap first shrinks large images by whole factors: within one level of the same result, much faster.
+        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    pixels = np.asarray(image)
     if size != (SIDE, SIDE):
-        border = (
-            np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-            .mean(0)
-            .round()
-            .astype(np.uint8)
-        )
-        canvas = np.broadcast_to(border, (SIDE, SIDE, 3)).copy()
+        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+        colour = border.mean(0).round().astype(np.uint8)
+        canvas = np.broadcast_to(colour, (SIDE, SIDE, 3)).copy()
         top, left = (SIDE - size[1]) // 2, (SIDE - size[0]) // 2
         canvas[top : top + size[1], left : left + size[0]] = pixels
         pixels = canvas
@@ -75,54 +85,64 @@ def picture(rgb: np.ndarray) -> Tensor:
 
 
 class Tokenizer:
-    """Lower-cased word pieces, longest match first (Wu et al. 2016), over a given vocabulary; piece 0 is unknown."""
+    """Lower-casing WordPiece tokenizer (Wu et al. 2016) over a given vocabulary; token 0 is unknown."""
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
-        from tokenizers import Tokenizer as Pieces
+        from tokenizers import Tokenizer as FastTokenizer
         from tokenizers.models import WordPiece
         from tokenizers.normalizers import BertNormalizer
         from tokenizers.pre_tokenizers import BertPreTokenizer
 
-        table = {piece: number for number, piece in enumerate(vocabulary)}
-        self.pieces = Pieces(WordPiece(table, unk_token=vocabulary[0], max_input_chars_per_word=100))
-        self.pieces.normalizer = BertNormalizer(lowercase=True)
-        self.pieces.pre_tokenizer = BertPreTokenizer()
+        ids = {token: token_id for token_id, token in enumerate(vocabulary)}
+        self.backend = FastTokenizer(WordPiece(ids, unk_token=vocabulary[0], max_input_chars_per_word=100))
+        self.backend.normalizer = BertNormalizer(lowercase=True)
+        self.backend.pre_tokenizer = BertPreTokenizer()
 
     def __call__(self, texts: list[str]) -> list[list[int]]:
-        """Piece ids of each text; never empty (a text without a known piece is the unknown piece)."""
-        return [found.ids or [0] for found in self.pieces.encode_batch(texts, add_special_tokens=False)]
+        """Token ids of each text; a text without tokens becomes the unknown token."""
+        return [
+            encoding.ids or [0] for encoding in self.backend.encode_batch(texts, add_special_tokens=False)
+        ]
 
 
-def windows(length: int, most: int) -> list[tuple[int, int]]:
-    """Cut `length` into the fewest equal (start, stop) spans of at most `most`."""
-    count = max(1, -(-length // most))
+def equal_windows(length: int, max_length: int) -> list[tuple[int, int]]:
+    """Splits `length` into the fewest equal spans (start, stop) of at most `max_length`, without overlap."""
+    count = max(1, -(-length // max_length))
     return [(length * k // count, length * (k + 1) // count) for k in range(count)]
 
 
-def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Token rows -> (n, longest) int64 padded with 0, and their lengths (n,)."""
+def pad_tokens(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Token rows -> (tokens (n, longest) int64 padded with 0, lengths (n,) int64)."""
     lengths = torch.tensor([len(row) for row in rows])
     tokens = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
-    for place, row in enumerate(rows):
-        tokens[place, : len(row)] = torch.tensor(row)
+    for index, row in enumerate(rows):
+        tokens[index, : len(row)] = torch.tensor(row)
     return tokens, lengths
 
 
 def speech_windows(samples: np.ndarray) -> list[Tensor]:
-    """float32 (n,) at RATE_HZ -> log-mels of equal windows of at most 6 s, each without the silence at its ends.
+    """Log-mel spectrograms of equal windows of at most 6 s, with leading and trailing silence removed.
 
-    Windows QUIET_DB below the loudest are left out: their relative log-mels would be amplified noise.
+    Windows QUIET_DB below the loudest are dropped: log-mels are relative to the peak, so they would be amplified noise.
+
+    Args:
+        samples: Waveform (n,) float32 at RATE_HZ.
+
+    Returns:
+        One (frames, N_MELS) float32 tensor per window.
     """
-    spans = windows(len(samples), WINDOW_SAMPLES)
+    spans = equal_windows(len(samples), WINDOW_SAMPLES)
     energy = np.array([np.square(samples[start:stop]).mean() for start, stop in spans])
     loud = energy >= energy.max() * 10 ** (QUIET_DB / 10)
     return [
-        trim(log_mel(samples[start:stop])) for (start, stop), kept in zip(spans, loud, strict=True) if kept
+        trim_silence(log_mel(samples[start:stop]))
+        for (start, stop), is_loud in zip(spans, loud, strict=True)
+        if is_loud
     ]
 
 
-def trim(mel: Tensor) -> Tensor:
-    """Cut frames at both ends in which every band lies SILENCE_DB below the loudest, but for MARGIN frames."""
-    sounding = (mel.amax(dim=1) > SILENCE_DB / (-FLOOR_DB / 2) + 1).nonzero()[:, 0]
-    first, last = int(sounding[0]), int(sounding[-1])
+def trim_silence(mel: Tensor) -> Tensor:
+    """Removes leading and trailing frames (frames, N_MELS) below SILENCE_DB in every band, but for MARGIN frames."""
+    audible = (mel.amax(dim=1) > SILENCE_DB / (-FLOOR_DB / 2) + 1).nonzero()[:, 0]
+    first, last = int(audible[0]), int(audible[-1])
     return mel[max(0, first - MARGIN) : last + MARGIN + 1]

@@ -211,7 +211,7 @@ def _is_space(folder: Path) -> bool:
 
 
 def _starter(space: Space) -> Reader:
-    from multimodal.encoders.starter import StarterAudio
+    from multimodal.encoders.starter.encoders import StarterAudio
     from multimodal.pipelines.transcription.backends.starter import StarterReader
 
     encoder = space.encoders.get(Modality.AUDIO)

@@ -14,7 +14,7 @@ from multimodal.core.encoder import Encoder
 from multimodal.core.modality import Modality
 from multimodal.core.space import Head, Space
 from multimodal.encoders.starter.networks import MAX_TOKENS
-from multimodal.encoders.starter.preprocessing import Tokenizer, pad
+from multimodal.encoders.starter.preprocessing import Tokenizer, pad_tokens
 from recipes.bridge import data, towers
 from recipes.starter.towers.train_speech import letters_loss
 from recipes.starter.towers.training import Training
@@ -85,7 +85,7 @@ class Room:
             self.speech = data.Speech(work, plan.seed)
 
     def words(self, texts: list[str]) -> Tensor:
-        return self.text(*pad([row[:MAX_TOKENS] for row in self.tokenizer(texts)]))
+        return self.text(*pad_tokens([row[:MAX_TOKENS] for row in self.tokenizer(texts)]))
 
     def losses(self, scale: Tensor, ease: float) -> dict[str, Tensor]:
         with torch.autocast("cpu", torch.bfloat16):

@@ -140,9 +140,9 @@ def test_a_long_text_is_the_mean_of_its_equal_windows(space):
     encoder = space.encoders["text"]
     text = " ".join(["dog", "pizza", "rocket"] * 40)
     (ids,) = encoder.tokenizer([text])
-    spans = features.windows(len(ids), MAX_TOKENS)
+    spans = features.equal_windows(len(ids), MAX_TOKENS)
     assert len(spans) == 3 and {stop - start for start, stop in spans} == {40}
-    tokens, lengths = features.pad([ids[start:stop] for start, stop in spans])
+    tokens, lengths = features.pad_tokens([ids[start:stop] for start, stop in spans])
     mean = encoder.net(tokens, lengths).mean(0).numpy()
     assert np.allclose(space.encode(text), mean / np.linalg.norm(mean), atol=1e-6)
 
@@ -169,20 +169,20 @@ def test_a_long_recording_is_cut_into_windows_and_near_silent_ones_are_left_out(
     clip = np.concatenate([waveform, np.zeros(features.WINDOW_SAMPLES - len(waveform), np.float32)])
     silence = 1e-5 * RNG.standard_normal(2 * features.WINDOW_SAMPLES).astype(np.float32)
     mels = features.speech_windows(np.concatenate([clip, silence]))
-    assert len(features.windows(3 * features.WINDOW_SAMPLES, features.WINDOW_SAMPLES)) == 3
+    assert len(features.equal_windows(3 * features.WINDOW_SAMPLES, features.WINDOW_SAMPLES)) == 3
     assert len(mels) == 1
 
 
 def test_a_square_picture_is_resized_as_pillow_does_it():
     rgb = RNG.integers(0, 256, (128, 128, 3), dtype=np.uint8)
     expected = np.asarray(Pictures.fromarray(rgb).resize((64, 64), Pictures.Resampling.BICUBIC))
-    assert np.abs(features.picture(rgb).permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
+    assert np.abs(features.resize_to_square(rgb).permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
 
 
 def test_a_wide_picture_is_filled_up_with_its_border():
     rgb = np.full((50, 200, 3), (10, 200, 30), np.uint8)
     rgb[20:30, 80:120] = 255
-    small = features.picture(rgb).numpy()
+    small = features.resize_to_square(rgb).numpy()
     assert small.shape == (3, 64, 64)
     assert (small[:, :20].reshape(3, -1).T == (10, 200, 30)).all()
 

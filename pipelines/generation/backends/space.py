@@ -188,9 +188,9 @@ def _square(picture: PIL.Image.Image | None) -> torch.Tensor:
     """Any RGB picture as the generator sees one: (3, 64, 64) in [0, 1], filled up to a square as the starter does."""
     import numpy as np
 
-    from multimodal.encoders.starter.preprocessing import picture as fitted
+    from multimodal.encoders.starter.preprocessing import resize_to_square
 
-    return fitted(np.asarray(picture)).float() / 255
+    return resize_to_square(np.asarray(picture)).float() / 255
 
 
 def _picture(drawn: torch.Tensor) -> PIL.Image.Image:

@@ -18,9 +18,9 @@ import torch
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Text
-from multimodal.encoders.starter import StarterAudio
+from multimodal.encoders.starter.encoders import StarterAudio
 from multimodal.encoders.starter.networks import ALPHABET, AUDIO_STRIDE, CTC_STEPS
-from multimodal.encoders.starter.preprocessing import HOP, QUIET_DB, RATE_HZ, log_mel, trim
+from multimodal.encoders.starter.preprocessing import HOP, QUIET_DB, RATE_HZ, log_mel, trim_silence
 from multimodal.pipelines.transcription.audio_stream import SILENT, utterances
 from multimodal.pipelines.transcription.backends.char_lm import SPACE, shipped
 from multimodal.pipelines.transcription.ctc_decoding import align, beam_search, forward_scores, greedy
@@ -166,8 +166,10 @@ def phrases(loud: NDArray[np.bool_]) -> list[tuple[int, int]]:
 def _trimmed(samples: NDArray[np.float32]) -> tuple[torch.Tensor, float]:
     """Log-mels without the silence at both ends, and how many seconds were cut in front."""
     mel = log_mel(samples)
-    kept = trim(mel)
-    behind = trim(torch.cat([mel, mel.amax().expand(1, mel.shape[1])]))  # a loud end: only the front is cut
+    kept = trim_silence(mel)
+    behind = trim_silence(
+        torch.cat([mel, mel.amax().expand(1, mel.shape[1])])
+    )  # a loud end: only the front is cut
     return kept, (len(mel) + 1 - len(behind)) * HOP / RATE_HZ
 
 

@@ -19,7 +19,7 @@ from multimodal.core.encoder import Encoder, Saved
 from multimodal.core.items import Audio, Item
 from multimodal.core.modality import Modality
 from multimodal.encoders.starter.networks import MAX_TOKENS, N_MELS
-from multimodal.encoders.starter.preprocessing import Tokenizer, pad, picture
+from multimodal.encoders.starter.preprocessing import Tokenizer, pad_tokens, resize_to_square
 from recipes.bridge import towers
 
 CARDS: tuple[Card, ...] = ()
@@ -58,7 +58,7 @@ class SmallText(_Small):
 
     def prepare(self, items: Sequence[Item]) -> dict[str, Tensor]:
         rows = self.tokenizer([str(item.load()) for item in items])
-        tokens, lengths = pad([row[:MAX_TOKENS] for row in rows])
+        tokens, lengths = pad_tokens([row[:MAX_TOKENS] for row in rows])
         return {"tokens": tokens, "lengths": lengths}
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
@@ -72,10 +72,10 @@ class SmallImage(_Small):
         self._settle(towers.ImageTower(dim), dim, tensors)
 
     def prepare(self, items: Sequence[Item]) -> dict[str, Tensor]:
-        return {"pictures": torch.stack([picture(item.load()) for item in items])}  # type: ignore[arg-type]
+        return {"pixels": torch.stack([resize_to_square(item.load()) for item in items])}  # type: ignore[arg-type]
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        return self.net(batch["pictures"])
+        return self.net(batch["pixels"])
 
 
 class SmallAudio(_Small):

@@ -18,7 +18,7 @@ import torch
 
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
-from multimodal.encoders.starter import StarterAudio
+from multimodal.encoders.starter.encoders import StarterAudio
 from multimodal.pipelines.transcription.backends.starter import StarterReader, letters
 from recipes.starter.data.spelling import distance, letters_only, spelled
 from recipes.starter.figures import evaluate, judges

@@ -9,7 +9,8 @@ import torch
 
 from multimodal.core.modality import Modality
 from multimodal.core.space import Head, Space
-from multimodal.encoders import starter
+from multimodal.encoders.starter import CARDS
+from multimodal.encoders.starter.encoders import StarterAudio, StarterImage, StarterText
 from recipes.starter.towers.align import SCALE
 
 
@@ -18,15 +19,15 @@ def run(work: Path, folder: Path) -> None:
     vocabulary = json.loads((work / "vocabulary.json").read_text())
     text = torch.load(work / "text.pt", weights_only=True)
     towers = {
-        Modality.TEXT: starter.StarterText(vocabulary, text["tower"]),
-        Modality.IMAGE: starter.StarterImage(torch.load(work / "image_met.pt", weights_only=True)),
-        Modality.AUDIO: starter.StarterAudio(torch.load(work / "audio_accents.pt", weights_only=True)),
+        Modality.TEXT: StarterText(vocabulary, text["tower"]),
+        Modality.IMAGE: StarterImage(torch.load(work / "image_met.pt", weights_only=True)),
+        Modality.AUDIO: StarterAudio(torch.load(work / "audio_accents.pt", weights_only=True)),
     }
     heads = {
         None: Head(SCALE),  # one for all pairs: the last layers were fitted at this scale
     }
     fresh = folder.parent / ".starter.new"
-    Space(towers, heads, name="starter", card=starter.CARDS[0]).save_pretrained(fresh)
+    Space(towers, heads, name="starter", card=CARDS[0]).save_pretrained(fresh)
     folder.mkdir(parents=True, exist_ok=True)
     for file in fresh.iterdir():
         file.replace(folder / file.name)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from multimodal.encoders.starter.networks import DIM, MAX_TOKENS, TOKEN_WIDTH, VOCABULARY, TextTower
-from multimodal.encoders.starter.preprocessing import Tokenizer, pad
+from multimodal.encoders.starter.preprocessing import Tokenizer, pad_tokens
 from recipes.starter.captioner import captions
 from recipes.starter.data import phrases as supply
 from recipes.starter.data.concepts import Concept, read
@@ -201,7 +201,8 @@ def encode_sorted(tower: TextTower, tokens: list[list[int]], chunks: int = 4) ->
     size = math.ceil(len(order) / chunks)
     with torch.autocast("cpu", torch.bfloat16):
         parts = [
-            tower(*pad([tokens[row] for row in order[k : k + size]])) for k in range(0, len(order), size)
+            tower(*pad_tokens([tokens[row] for row in order[k : k + size]]))
+            for k in range(0, len(order), size)
         ]
     return torch.cat(parts)[torch.argsort(torch.tensor(order))]
 
