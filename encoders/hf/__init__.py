@@ -1,15 +1,15 @@
-"""`load("hf/openai/clip-vit-base-patch32")`: dual and many-tower encoders of transformers, from the hub or a folder.
+"""`load("hf/openai/clip-vit-base-patch32")`: multimodal dual encoders of transformers, from the Hub or a folder.
 
-Which models: whatever class offers vectors of texts and of pictures, sounds or videos in one space (`_hf_towers`,
-`_hf_special`): CLIP, SigLIP, SigLIP 2 (NaFlex too), MetaCLIP 2, AltCLIP, Chinese-CLIP, AIMv2, ALIGN, CLAP, PE-AV,
-X-CLIP and their like. In float32 with exact decoding their vectors are upstream's own, scaled to length one.
+Supported is every class that embeds text and at least one of image, audio and video into one space (see `towers` and
+`special`): CLIP, SigLIP, SigLIP 2 (also NaFlex), MetaCLIP 2, AltCLIP, Chinese-CLIP, AIMv2, ALIGN, CLAP, PE-AV, X-CLIP
+and others. In float32 with exact decoding, vectors equal those of transformers, scaled to unit length.
 
-    hf/owner/name       a model of the hub, its files fetched when they are needed and kept in the hub's cache
-    hf/./folder         a folder, also as hf//absolute/folder and hf/~/folder
+    hf/owner/name       a repository of the Hub; files are downloaded when needed and kept in the Hub's cache
+    hf/./folder         a local folder, also as hf//absolute/folder and hf/~/folder
 
-Every checkpoint brings its own tokenizer, image processor or feature extractor. Scale, bias and whether it was
-trained with a softmax or a sigmoid stand in the space's head. Nothing is padded with what would change a vector, and
-nothing random happens: see `_hf_encoders` for what that means for texts and for long sounds.
+Each checkpoint uses its own tokenizer, image processor or feature extractor. Scale, bias and activation (softmax or
+sigmoid) are in the space's heads. Padding never changes a vector and preprocessing is deterministic; `encoders`
+describes what this means for text and for long audio.
 """
 
 from __future__ import annotations
@@ -17,23 +17,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.backends.runtime import Decode, Engine, Precision, Runtime
-from multimodal.core.encoder import Encoder, Saved
 from multimodal.core.hub.source import CONFIG, PROCESSORS, TOKENIZERS, source_of
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.encoders.hf.cards import CARDS, SAME_SPACE
-from multimodal.encoders.hf.checkpoint import class_named, read, rebuild, require_transformers
-from multimodal.encoders.hf.encoders import HFAudio, HFEncoder, HFImage, HFJoint, HFText, HFVideo
-from multimodal.encoders.hf.settings import files_of, settings_of
-from multimodal.encoders.hf.special import towers
-from multimodal.encoders.hf.towers import Tower, heads
 
 if TYPE_CHECKING:
     from torch import nn
 
-ENCODERS: dict[Modality, type[HFEncoder]] = {
-    Modality.TEXT: HFText, Modality.IMAGE: HFImage, Modality.AUDIO: HFAudio, Modality.VIDEO: HFVideo,
-}  # fmt: skip
+    from multimodal.core.encoder import Encoder, Saved
+    from multimodal.encoders.hf.encoders import HFEncoder
+    from multimodal.encoders.hf.towers import Tower
+
 __all__ = ["CARDS", "from_config", "load"]
 
 
@@ -50,24 +45,45 @@ def load(
     trust_remote_code: bool = False,
     text_head: str | None = None,
 ) -> Space:
-    """The space of a checkpoint, with an encoder for each modality its class offers.
+    """Loads a checkpoint as a space with one encoder per modality that its class supports.
 
-    rest: the id of a model of the hub, or a folder. device, precision, decode, engine: see
-    `core.runtime.Runtime`.
-    offline: nothing is fetched. revision: a branch, tag or commit of the hub instead of the card's or the newest.
-    trained_into: the space this one can be joined with; by default that of the id, and for a folder none.
-    trust_remote_code: run code that the repository brings; only for one whose code you have read.
-    text_head: of PE-AV, what texts will be compared with: "audio", "video" or "audio_video" (upstream's default).
-    Raises UnknownModel with close matches, CheckpointError for what cannot be used or does not fit, DownloadError,
-    MissingExtra, InvalidInput.
+    Args:
+        rest: The id of a repository of the Hub, or a folder.
+        device: "auto", "cpu", "cuda", … See `core.backends.runtime.Runtime`, also for the next three.
+        precision: "float32", "bfloat16", "float16" or "auto".
+        decode: "exact", or "fast" for reduced-size JPEG decoding.
+        engine: "torch" or "openvino".
+        offline: Use only files that are in the cache.
+        revision: A branch, tag or commit; by default the revision of the card, or the newest.
+        trained_into: The space this one can be joined with; by default that of the id, none for a folder.
+        trust_remote_code: Run code from the repository. Use it only after reading that code.
+        text_head: PE-AV only: the modality that text is compared with, "audio", "video" or "audio_video" (upstream's
+            default).
+
+    Returns:
+        A space with heads for the scales that the model was trained with.
+
+    Raises:
+        UnknownModel: If the name or folder does not exist; close matches are named.
+        CheckpointError: If the checkpoint is damaged, incomplete or not a multimodal dual encoder.
+        DownloadError: If a file cannot be downloaded.
+        MissingExtra: If transformers or another required package is not installed.
+        InvalidInput: If an option does not apply to this model.
     """
+    from multimodal.encoders.hf.checkpoint import read, require_transformers
+    from multimodal.encoders.hf.settings import files_of, settings_of
+    from multimodal.encoders.hf.towers import heads
+
     runtime = Runtime(device, precision, decode, engine)
     require_transformers()
     source = source_of(rest, revision=revision, offline=offline, with_code=trust_remote_code, cards=CARDS)
-    model, found = read(source, text_head)
+    model, towers = read(source, text_head)
     encoders: list[Encoder] = []
     shared: dict[str, Any] = {} if text_head is None else {"text_head": text_head}
-    for modality, tower in found.items():  # texts first: they show how long vectors are
+    for (
+        modality,
+        tower,
+    ) in towers.items():  # text comes first: its settings hold "dim", which all modalities share
         files = files_of(modality, tower, source.files((CONFIG, *PROCESSORS, *TOKENIZERS)))
         settings = shared | settings_of(modality, model, tower, files)
         shared["dim"] = settings["dim"]
@@ -81,7 +97,10 @@ def load(
 
 
 def from_config(saved: Saved, runtime: Runtime) -> Encoder:
-    """Rebuild an encoder from what it saved."""
+    """Rebuilds an encoder from its saved configuration, tensors and files."""
+    from multimodal.encoders.hf.checkpoint import class_named, rebuild, require_transformers
+    from multimodal.encoders.hf.special import towers
+
     require_transformers()
     settings = dict(saved.config)
     class_name = settings.pop("class")
@@ -90,7 +109,9 @@ def from_config(saved: Saved, runtime: Runtime) -> Encoder:
     return _encoder(saved.modality, model, tower, settings, saved.files, runtime)
 
 
-def _encoder(modality: Modality, model: nn.Module, tower: Tower, *rest: Any) -> HFEncoder:
+def _encoder(modality: Modality, model: nn.Module, tower: Tower, *arguments: Any) -> HFEncoder:
+    from multimodal.encoders.hf.encoders import ENCODERS, HFJoint
+
     if tower.joint and modality is not Modality.TEXT:
-        return HFJoint(modality, model, tower, *rest)
-    return ENCODERS[modality](model, tower, *rest)
+        return HFJoint(modality, model, tower, *arguments)
+    return ENCODERS[modality](model, tower, *arguments)

@@ -1,6 +1,6 @@
-"""A model of transformers out of a checkpoint, or out of what a saved space kept of one. Silent, and strict about fit.
+"""Loads models of transformers from a checkpoint or from a saved space, without log output.
 
-transformers initialises at random whatever a checkpoint lacks and says so in a log. Here that is an error.
+transformers initialises missing weights at random and logs a warning. Here a missing weight is an error.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from multimodal.core.errors import CheckpointError, InvalidInput, MissingExtra
 from multimodal.core.hub.source import CONFIG, Source
 from multimodal.core.modality import Modality
 from multimodal.encoders.hf.special import UNTIED, towers
-from multimodal.encoders.hf.towers import SCALES, Tower, cut
+from multimodal.encoders.hf.towers import SCALES, Tower, extract
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NAMED = 3  # tensors of each kind that an error names
+MAX_NAMED = 3  # tensors of each kind listed in an error
 USES = {
-    "input_ids": "it reads texts alone: for their vectors try 'st/…'",
-    "pixel_values": "it sees, but has learned no texts to compare with: it can caption or classify pictures",
-    "input_features": "it hears, but has learned no texts to compare with: it can transcribe or classify sounds",
-    "input_values": "it hears, but has learned no texts to compare with: it can transcribe or classify sounds",
+    "input_ids": "it encodes text only: try 'st/…' for text embeddings",
+    "pixel_values": "it has an image encoder but no text encoder: use it for captioning or image classification",
+    "input_features": "it has an audio encoder but no text encoder: use it for transcription or audio classification",
+    "input_values": "it has an audio encoder but no text encoder: use it for transcription or audio classification",
 }
 
 
@@ -41,8 +41,7 @@ def require_transformers() -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bar for reading a local file, and no advice: what matters is raised. transformers also prints remarks
-    on its own documentation."""
+    """Silences progress bars, logs and prints of transformers; faults are raised instead."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -58,34 +57,42 @@ def quiet() -> Iterator[None]:
 
 
 def read(source: Source, text_head: str | None = None) -> tuple[nn.Module, dict[Modality, Tower]]:
-    """The model of a checkpoint, in float32 on the CPU, and its towers.
+    """Reads a checkpoint's model, in float32 on the CPU, and its towers.
 
-    What it is, is told from its small files; the weights are fetched only if it can be used.
-    Raises UnknownModel, CheckpointError, DownloadError, InvalidInput for a text_head it does not have.
+    The class is determined from the small files; weights are downloaded only if it is supported.
+
+    Raises:
+        UnknownModel: If the source does not exist.
+        CheckpointError: If the class is not supported or tensors do not fit.
+        DownloadError: If a file cannot be downloaded.
+        InvalidInput: If the model has no such `text_head`.
     """
     config, cls = describe(source.name, source.config(), source.settings(), source.with_code)
-    found = towers(cls, text_head, config)
-    if not found:
+    model_towers = towers(cls, text_head, config)
+    if not model_towers:
         raise CheckpointError(
-            f"{source.name!r} is a {cls.__name__}, which gives no vectors of texts and of something else in one space; "
-            + USES.get(getattr(cls, "main_input_name", ""), "it cannot be searched with")
+            f"{source.name!r} is a {cls.__name__}, which does not embed text and another modality into one space; "
+            + USES.get(getattr(cls, "main_input_name", ""), "it cannot be used for search")
         )
-    return _filled(source, cls, config, found.values()), found
+    return _load_weights(source, cls, config, model_towers.values()), model_towers
 
 
-def describe(name: str, written: Mapping[str, Any], folder: Path, with_code: bool) -> tuple[Any, type]:
-    """config.json as transformers understands it, and the class to build: the one it names if that has towers, else
-    the bare model of its type (a detector, say, holds a CLIP)."""
+def describe(name: str, config_json: Mapping[str, Any], folder: Path, with_code: bool) -> tuple[Any, type]:
+    """The configuration, and the class to build.
+
+    The class is the one that config.json names if that has towers, else the base model of its type: a detector, for
+    example, contains a CLIP.
+    """
     import transformers
 
-    kind = written["model_type"]
-    if kind not in transformers.CONFIG_MAPPING and not with_code:
-        own = "auto_map" in written
+    model_type = config_json["model_type"]
+    if model_type not in transformers.CONFIG_MAPPING and not with_code:
+        has_code = "auto_map" in config_json
         raise CheckpointError(
-            f"{name!r} is of type {kind!r}, which transformers {transformers.__version__} does not know; "
+            f"{name!r} is of type {model_type!r}, which transformers {transformers.__version__} does not support; "
             + (
-                "its repository brings code of its own: read that and, if you trust it, give trust_remote_code=True"
-                if own
+                "its repository contains code: read it and, if you trust it, pass trust_remote_code=True"
+                if has_code
                 else "upgrade transformers"
             )
         )
@@ -94,114 +101,116 @@ def describe(name: str, written: Mapping[str, Any], folder: Path, with_code: boo
             config = transformers.AutoConfig.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=with_code
             )
-            bare = _bare_class(config, folder, with_code)
-    except Exception as error:  # whatever a stranger's file provokes in transformers, told as ours
+            base_class = _base_class(config, folder, with_code)
+    except Exception as error:  # transformers raises many types for malformed files
         raise CheckpointError(
             f"{name!r}: transformers cannot read its {CONFIG} ({short(error)}); fetch or copy it again, or upgrade "
             "transformers"
         ) from error
-    named = [getattr(transformers, one, None) for one in getattr(config, "architectures", None) or []]
-    cls = named[0] if named and isinstance(named[0], type) else bare
-    return config, bare if not towers(cls) and towers(bare) else cls
+    architectures = getattr(config, "architectures", None) or []
+    classes = [getattr(transformers, class_name, None) for class_name in architectures]
+    cls = classes[0] if classes and isinstance(classes[0], type) else base_class
+    return config, base_class if not towers(cls) and towers(base_class) else cls
 
 
-def _bare_class(config: Any, folder: Path, with_code: bool) -> type:
+def _base_class(config: Any, folder: Path, with_code: bool) -> type:
     import transformers
     from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-    own = (getattr(config, "auto_map", None) or {}).get("AutoModel")
-    if with_code and own is not None:
-        return get_class_from_dynamic_module(own, folder, local_files_only=True)
-    found = transformers.MODEL_MAPPING[type(config)]
-    return found[0] if isinstance(found, tuple) else found
+    reference = (getattr(config, "auto_map", None) or {}).get("AutoModel")
+    if with_code and reference is not None:
+        return get_class_from_dynamic_module(reference, folder, local_files_only=True)
+    classes = transformers.MODEL_MAPPING[type(config)]
+    return classes[0] if isinstance(classes, tuple) else classes
 
 
-def _filled(source: Source, cls: Any, config: Any, found: Iterable[Tower]) -> nn.Module:
+def _load_weights(source: Source, cls: Any, config: Any, model_towers: Iterable[Tower]) -> nn.Module:
     import torch
 
     tensors = source.tensors()
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    tables = {name for name, tensor in tensors.items() if _is_table(name, tensor)}
+    constants = {name for name, tensor in tensors.items() if _is_constant(name, tensor)}
     options: dict[str, Any] = {"config": config, "dtype": torch.float32, "output_loading_info": True}
     if cls.__name__ in UNTIED:
         config.tie_word_embeddings = False
     with quiet():
         try:
-            model, told = cls.from_pretrained(None, state_dict=tensors, **options)
+            model, info = cls.from_pretrained(None, state_dict=tensors, **options)
         except ImportError as error:
             raise MissingExtra(f"{source.name!r} ({short(error)})", package="timm", extra="hf") from error
         except RuntimeError as error:
             if "ignore_mismatched_sizes" not in str(error):
                 raise CheckpointError(f"{source.name!r} cannot be loaded: {short(error)}") from error
-            # Asked once more only to learn which; what comes of it is thrown away
-            model, told = cls.from_pretrained(
+            # Loaded again only to learn which tensors do not fit
+            model, info = cls.from_pretrained(
                 None, state_dict=tensors, ignore_mismatched_sizes=True, **options
             )
-            raise _misfit(source.name, cls, told, shapes, model.state_dict()) from error
+            raise _misfit(source.name, cls, info, shapes, model.state_dict()) from error
     if cls.__name__ not in (config.architectures or [cls.__name__]):
-        told["unexpected_keys"] = set()  # a part of what the checkpoint holds: the rest is not expected here
-    needed = set(SCALES).union(*(cut(model, tower.parts).state_dict() for tower in found))
-    told["unexpected_keys"] = told["unexpected_keys"] - tables
-    learned = {name for name, one in model.state_dict().items() if one.is_floating_point()}
-    told["missing_keys"] = told["missing_keys"] & needed & learned  # what nobody asks is cut away again
-    if told["missing_keys"] or told["unexpected_keys"]:
-        raise _misfit(source.name, cls, told, shapes, model.state_dict())
+        info["unexpected_keys"] = set()  # the model is a part of the checkpoint
+    needed = set(SCALES).union(*(extract(model, tower.parts).state_dict() for tower in model_towers))
+    info["unexpected_keys"] = info["unexpected_keys"] - constants
+    learned = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    info["missing_keys"] = info["missing_keys"] & needed & learned  # what no tower needs is removed later
+    if info["missing_keys"] or info["unexpected_keys"]:
+        raise _misfit(source.name, cls, info, shapes, model.state_dict())
     for (
-        one
-    ) in model.parameters():  # out of the file that is mapped, where how it lies would change the last bit
-        one.data = one.data.clone()
+        parameter
+    ) in model.parameters():  # memory-mapped tensors may be unaligned, which changes the last bits
+        parameter.data = parameter.data.clone()
     return model.eval().requires_grad_(False)
 
 
-def _is_table(name: str, tensor: Tensor) -> bool:
-    """Whether a tensor is no weight but what older versions kept of what can be computed: positions, frequencies."""
+def _is_constant(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is a computable constant that older versions saved: position ids, rotary frequencies."""
     return not tensor.is_floating_point() or name.endswith("inv_freq")
 
 
 def _misfit(
     name: str,
     cls: type,
-    told: Mapping[str, Any],
-    held: Mapping[str, tuple[int, ...]],
-    wanted: Mapping[str, Tensor],
+    info: Mapping[str, Any],
+    found: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, Tensor],
 ) -> CheckpointError:
-    def some(names: set[str], shape: Mapping[str, Any]) -> str:
-        shown = [f"{one} {tuple(shape[one])}" if one in shape else one for one in sorted(names)]
-        return ", ".join(shown[:NAMED]) + (", …" if len(shown) > NAMED else "")
+    def listed(names: set[str], shapes: Mapping[str, Any]) -> str:
+        shown = [f"{name} {tuple(shapes[name])}" if name in shapes else name for name in sorted(names)]
+        return ", ".join(shown[:MAX_NAMED]) + (", …" if len(shown) > MAX_NAMED else "")
 
-    parts = []
-    if missing := told["missing_keys"]:
-        parts.append(f"{len(missing)} missing: {some(missing, {key: t.shape for key, t in wanted.items()})}")
-    if wrong := sorted(told["mismatched_keys"]):
-        shown = [f"{one} is {tuple(has)}, expected {tuple(want)}" for one, has, want in wrong[:NAMED]]
-        parts.append(
-            f"{len(wrong)} of another shape: {', '.join(shown)}{', …' if len(wrong) > NAMED else ''}"
+    faults = []
+    if missing := info["missing_keys"]:
+        shapes = {key: tensor.shape for key, tensor in expected.items()}
+        faults.append(f"{len(missing)} missing: {listed(missing, shapes)}")
+    if wrong := sorted(info["mismatched_keys"]):
+        shown = [f"{key} is {tuple(got)}, expected {tuple(due)}" for key, got, due in wrong[:MAX_NAMED]]
+        faults.append(
+            f"{len(wrong)} of another shape: {', '.join(shown)}{', …' if len(wrong) > MAX_NAMED else ''}"
         )
-    if unknown := told["unexpected_keys"]:
-        parts.append(f"{len(unknown)} unknown: {some(unknown, held)}")
+    if unknown := info["unexpected_keys"]:
+        faults.append(f"{len(unknown)} unknown: {listed(unknown, found)}")
     return CheckpointError(
-        f"the tensors of {name!r} do not fit a {cls.__name__} as its {CONFIG} describes it ({'; '.join(parts)}); the "
+        f"the tensors of {name!r} do not fit a {cls.__name__} as its {CONFIG} describes it ({'; '.join(faults)}); the "
         "checkpoint is incomplete or of another model"
     )
 
 
 def rebuild(class_name: str, config: bytes, tower: Tower, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """The part of a model that a tower takes, from what was saved of it. Raises CheckpointError if they do not fit."""
+    """Rebuilds the part of a model that a tower needs from saved tensors. Raises CheckpointError if they do not fit."""
     import torch
     import transformers
     from transformers.initialization import no_init_weights
 
     cls: Any = getattr(transformers, class_name)
     with unpacked({CONFIG: config}) as folder, quiet():
-        described = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        _in_float32(described)
-        with no_init_weights():  # parameters are left as they are in memory: the lines below fill every one
-            model = cut(cls(described).float(), tower.parts)
-    wanted = model.state_dict()
-    wrong = [name for name in wanted if name not in tensors or tensors[name].shape != wanted[name].shape]
-    if wrong or len(tensors) != len(wanted):
+        parsed = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        _set_float32(parsed)
+        with no_init_weights():  # every parameter is replaced below
+            model = extract(cls(parsed).float(), tower.parts)
+    expected = model.state_dict()
+    wrong = [name for name in expected if name not in tensors or tensors[name].shape != expected[name].shape]
+    if wrong or len(tensors) != len(expected):
         raise CheckpointError(
-            f"the saved tensors do not fit a {class_name} (of {len(wanted)} it needs, {len(wrong)} are missing or of "
+            f"the saved tensors do not fit a {class_name} (of {len(expected)} it needs, {len(wrong)} are missing or of "
             f"another shape{': ' + wrong[0] if wrong else ''}; {len(tensors)} were saved); save the space again"
         )
     model.load_state_dict(tensors)
@@ -210,7 +219,7 @@ def rebuild(class_name: str, config: bytes, tower: Tower, tensors: Mapping[str, 
 
 
 def class_named(class_name: str) -> type:
-    """A class of transformers. Raises CheckpointError if this version has none of that name."""
+    """A model class of transformers by name. Raises CheckpointError if this version does not have it."""
     import transformers
 
     cls = getattr(transformers, class_name, None)
@@ -224,7 +233,7 @@ def class_named(class_name: str) -> type:
 
 @contextlib.contextmanager
 def unpacked(files: Mapping[str, bytes]) -> Iterator[Path]:
-    """A folder with these files in it, for as long as it takes transformers to read them."""
+    """A temporary folder with these files."""
     with tempfile.TemporaryDirectory(prefix="multimodal-hf-") as folder:
         for name, content in files.items():
             if Path(name).name != name:
@@ -233,17 +242,17 @@ def unpacked(files: Mapping[str, bytes]) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _in_float32(config: Any) -> None:
-    """Models inside a model are made in the precision their own part of config.json names; all are wanted exact."""
+def _set_float32(config: Any) -> None:
+    """Sets float32 for a model and its sub-models, which otherwise use the dtype of their part of config.json."""
     import torch
 
     config.dtype = torch.float32
     for key in getattr(config, "sub_configs", None) or {}:
-        if (below := getattr(config, key, None)) is not None:
-            _in_float32(below)
+        if (sub_config := getattr(config, key, None)) is not None:
+            _set_float32(sub_config)
 
 
 def short(error: BaseException) -> str:
-    """The first line of an error's text, or its kind if it has none."""
+    """The first line of an error's message, or its type if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

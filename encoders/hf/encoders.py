@@ -1,38 +1,38 @@
-"""The encoders of `hf`: the checkpoint's own processor for one modality, and the part of the model that takes it.
+"""The encoders of the `hf` family: a checkpoint's own processor for one modality, and the matching part of the model.
 
-Each is made from the model, its tower, `settings` (JSON values: all that was decided when the checkpoint was read, so
-that a saved space decides nothing anew) and `files` (those the processor is made of, and config.json).
+Each is built from the model, its tower, `settings` and `files`. `settings` are JSON values determined when the
+checkpoint was read, so that a saved space needs no decisions. `files` are those of the processor, and config.json.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
 from multimodal.core.items import Item
-from multimodal.core.media.windows import windows
 from multimodal.core.modality import Modality
-from multimodal.encoders.hf import preprocessing as processors
-from multimodal.encoders.hf.packing import lots, packed
-from multimodal.encoders.hf.towers import Tower, cut
+from multimodal.core.media.windows import windows
+from multimodal.encoders.hf import preprocessing
+from multimodal.encoders.hf.packing import pack, uniform_batches
+from multimodal.encoders.hf.towers import Tower, extract
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+Batch = dict[str, Tensor]
 
-    Batch = dict[str, Tensor]
-
-ROWS_AT_ONCE = 16  # of windows of long sounds, and of texts of about one length
-FRAMES_AT_ONCE = 64
-EXACT_BECAUSE = {
+MAX_ROWS = 16  # windows of long audio, or texts of similar length, per forward pass
+MAX_FRAMES = 64  # video frames per forward pass
+FLOAT32_REASONS = {
     "GroupViTModel": "its hard argmax may choose otherwise"
-}  # centred cosine 0.975 on a small one
+}  # centred cosine 0.975 on a small model
 
 
 class HFEncoder(Encoder):
-    """What all modalities share. See the top of this module for the arguments."""
+    """Base class of all modalities. The arguments are described at the top of this module."""
 
     engines = ("torch", "openvino")
 
@@ -44,52 +44,50 @@ class HFEncoder(Encoder):
         files: Mapping[str, bytes],
         runtime: Runtime,
     ) -> None:
-        self.tower, self.settings, self.kept = tower, dict(settings), dict(files)
+        self.tower, self.settings, self._files = tower, dict(settings), dict(files)
         self.dim = int(settings["dim"])
         self.class_name = type(model).__name__
         self.runtime = runtime
         self.device, self.decode = runtime.torch_device, runtime.decode
-        self.dtype, self.float32_reason = runtime.cast, EXACT_BECAUSE.get(self.class_name)
-        self.net = _moved(cut(model, tower.parts), self.device, self.dtype)
+        self.dtype, self.exact_because = runtime.cast, FLOAT32_REASONS.get(self.class_name)
+        self.net = _placed(extract(model, tower.parts), self.device, self.dtype)
 
     def config(self) -> dict[str, Any]:
         return {"class": self.class_name, **self.settings}
 
     def state_dict(self) -> Mapping[str, Tensor]:
-        """The weights of this modality's part of the model, under the names they have in the checkpoint."""
+        """The weights of this modality's part of the model, with the checkpoint's names."""
         return self.net.state_dict()
 
     def files(self) -> Mapping[str, bytes]:
-        return self.kept
+        return self._files
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         return self._run(batch)
 
-    def _run(self, inputs: Mapping[str, Tensor]) -> torch.Tensor:
-        """Inputs of the model -> (n, dim) float32."""
+    def _run(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Model inputs (n, …) -> (n, dim) float32."""
         placed = {
-            name: one.to(self.device, self.dtype) if one.is_floating_point() else one.to(self.device)
-            for name, one in inputs.items()
+            name: tensor.to(self.device, self.dtype) if tensor.is_floating_point() else tensor.to(self.device)
+            for name, tensor in inputs.items()
         }
-        return self.run_backend(self.tower, placed).float()
+        return self.through(self.tower, placed).float()
 
 
-def _moved(net: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """A model on its device, its weights in `dtype`. What it computes for itself when it is made, such as the
-    frequencies of rotary positions, stays in float32: rounded, these are wrong by whole turns."""
-    import copy
+def _placed(net: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Moves a model to its device and its weights to `dtype`.
 
-    import torch
-
+    Non-persistent buffers stay in float32: rounded frequencies of rotary positions would be wrong by whole turns.
+    """
     if dtype == torch.float32:
         return net.to(device)
-    net = copy.deepcopy(net)  # the other encoders of this checkpoint may share some of it
-    saved = set(net.state_dict())
+    net = copy.deepcopy(net)  # parts may be shared with other encoders of this checkpoint
+    persistent = set(net.state_dict())
     exact = {
         (module, name): buffer.clone()
         for path, module in net.named_modules()
         for name, buffer in module.named_buffers(recurse=False)
-        if f"{path}.{name}".lstrip(".") not in saved and buffer.is_floating_point()
+        if f"{path}.{name}".lstrip(".") not in persistent and buffer.is_floating_point()
     }
     net.to(device, dtype)
     for (module, name), buffer in exact.items():
@@ -98,55 +96,60 @@ def _moved(net: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Modul
 
 
 class HFText(HFEncoder):
-    """Tokens -> text tower. Texts beyond the context length are cut, as upstream cuts them.
+    """Tokens -> text tower. Texts beyond the context length are truncated, as upstream does.
 
-    settings["padding"]: "longest" where a shorter batch gives the same vectors (masked, or causal and pooled at the
-    last token), else "max_length", as SigLIP was trained: there padding is part of the text.
-    settings["keep_mask"]: for AIMv2. transformers drops a mask that masks nothing, and there its causality with it, so
-    that a text alone would give another vector than beside a longer one. One more row, thrown away, prevents it.
+    settings["padding"] is "longest" where padding does not change a vector (masked, or causal and pooled at the last
+    token), else "max_length": SigLIP was trained with padding as part of the text.
+
+    settings["keep_mask"] is for AIMv2: transformers drops an attention mask without padding, and with it AIMv2's
+    causal mask, so a text alone would give another vector than in a batch with a longer one. An extra row, whose
+    result is discarded, prevents this.
     """
 
     modality = Modality.TEXT
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.tokenizer = processors.tokenizer(self.kept)
-        self._tokens(["a"])  # its options are set here, so that `prepare` changes nothing
+        self.tokenizer = preprocessing.tokenizer(self._files)
+        self._tokenize(
+            ["a"]
+        )  # sets the tokenizer's padding and truncation, so that `prepare` changes no state
 
-    def _tokens(self, texts: Sequence[str]) -> Batch:
+    def _tokenize(self, texts: Sequence[str]) -> Batch:
         limit = self.settings["max_length"]
         options = {"padding": self.settings["padding"], "max_length": limit, "truncation": True}
-        found = self.tokenizer(list(texts), return_tensors="pt", **options)
-        return {name: found[name] for name in found if name in self.tower.takes}
+        tokens = self.tokenizer(list(texts), return_tensors="pt", **options)
+        return {name: tokens[name] for name in tokens if name in self.tower.input_names}
 
     def prepare(self, items: Sequence[Item]) -> Batch:
-        """input_ids (n, t) int64 and, as the tokenizer has it, attention_mask (n, t)."""
-        return self._tokens([str(item.load()) for item in items])
+        """Tokenises texts.
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Texts of about one length at a time, each lot trimmed to its longest, where that is exact."""
-        import torch
+        Returns:
+            input_ids (n, t) int64 and, if the tokenizer makes one, attention_mask (n, t) int64.
+        """
+        return self._tokenize([str(item.load()) for item in items])
 
+    def forward(self, batch: Batch) -> Tensor:
+        """Runs texts of similar length together, each group trimmed to its longest text, where that is exact."""
         mask = batch.get("attention_mask")
-        if self.settings["padding"] != "longest" or mask is None or len(mask) <= ROWS_AT_ONCE:
-            return self._masked(batch)
+        if self.settings["padding"] != "longest" or mask is None or len(mask) <= MAX_ROWS:
+            return self._run_masked(batch)
         lengths = mask.sum(1)
         order = lengths.argsort(stable=True)
-        rows = mask.new_empty(len(mask), self.dim, dtype=torch.float32, device=self.device)
-        for lot in order.split(ROWS_AT_ONCE):
-            longest = int(lengths[lot].max())
-            tokens = slice(-longest, None) if self.tokenizer.padding_side == "left" else slice(longest)
-            rows[lot.to(self.device)] = self._masked({name: one[lot, tokens] for name, one in batch.items()})
-        return rows
+        vectors = mask.new_empty(len(mask), self.dim, dtype=torch.float32, device=self.device)
+        for rows in order.split(MAX_ROWS):
+            longest = int(lengths[rows].max())
+            columns = slice(-longest, None) if self.tokenizer.padding_side == "left" else slice(longest)
+            trimmed = {name: tensor[rows, columns] for name, tensor in batch.items()}
+            vectors[rows.to(self.device)] = self._run_masked(trimmed)
+        return vectors
 
-    def _masked(self, batch: Batch) -> torch.Tensor:
-        import torch
-
+    def _run_masked(self, batch: Batch) -> Tensor:
         if not self.settings["keep_mask"]:
             return self._run(batch)
-        more = {name: torch.cat([one, one[:1]]) for name, one in batch.items()}
-        more["attention_mask"][-1, -1] = 0
-        return self._run(more)[:-1]
+        extended = {name: torch.cat([tensor, tensor[:1]]) for name, tensor in batch.items()}
+        extended["attention_mask"][-1, -1] = 0
+        return self._run(extended)[:-1]
 
 
 class HFImage(HFEncoder):
@@ -156,107 +159,122 @@ class HFImage(HFEncoder):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.processor = processors.image_processor(self.kept, self.settings["backend"])
-        self.min_side = processors.target_side(self.processor) if self.decode == "fast" else None
+        self.processor = preprocessing.image_processor(self._files, self.settings["backend"])
+        self.min_side = preprocessing.target_side(self.processor) if self.decode == "fast" else None
 
     def prepare(self, items: Sequence[Item]) -> Batch:
-        """What the model takes: pixel_values (n, 3, h, w) float32 or, NaFlex, patches with their mask and shape."""
-        pictures = [processors.picture(item, self.min_side) for item in items]
-        found = self.processor(images=pictures, return_tensors="pt")
-        return {name: found[name] for name in found if name in self.tower.takes}
+        """Decodes and preprocesses images.
+
+        Returns:
+            pixel_values (n, 3, h, w) float32; for NaFlex, patches with their mask and shape.
+        """
+        images = [preprocessing.to_pil(item, self.min_side) for item in items]
+        inputs = self.processor(images=images, return_tensors="pt")
+        return {name: inputs[name] for name in inputs if name in self.tower.input_names}
 
 
-class _ByPieces(HFEncoder):
-    """Items that are one or more pieces of different shapes. The vector of an item is the mean of the unit vectors of
-    its pieces, so that every part of a long recording counts alike and two calls give the same."""
+class _SegmentedEncoder(HFEncoder):
+    """Items that become one or more segments of different shapes, whose unit vectors are averaged.
 
-    at_once = ROWS_AT_ONCE
+    Every segment of a long recording has the same weight, and the result is deterministic.
+    """
 
-    def pieces(self, item: Any) -> list[Mapping[str, Tensor]]:
-        """What the model takes for each piece of an item, (1, …) by name."""
+    max_rows = MAX_ROWS
+
+    def segments(self, item: Any) -> list[Mapping[str, Tensor]]:
+        """The model inputs (1, …) of each segment of an item."""
         raise NotImplementedError
 
     def prepare(self, items: Sequence[Item]) -> Batch:
-        """The inputs of all pieces (see `_hf_batches.packed`) and owners (pieces,) int64: the item each is of."""
-        import torch
+        """Preprocesses all segments of all items.
 
-        cut = [(owner, piece) for owner, item in enumerate(items) for piece in self.pieces(item)]
-        taken = [{name: piece[name] for name in piece if name in self.tower.takes} for _, piece in cut]
-        return packed(taken) | {"owners": torch.tensor([owner for owner, _ in cut])}
+        Returns:
+            The packed inputs (see `packing.pack`) and owners (segments,) int64, the item of each segment.
+        """
+        owners, inputs = [], []
+        for owner, item in enumerate(items):
+            for segment in self.segments(item):
+                owners.append(owner)
+                inputs.append({name: segment[name] for name in segment if name in self.tower.input_names})
+        return pack(inputs) | {"owners": torch.tensor(owners)}
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        import torch
-
+    def forward(self, batch: Batch) -> Tensor:
         owners = batch["owners"]
         vectors = torch.empty(len(owners), self.dim)
-        for rows, inputs in lots(batch, self.at_once):
+        for rows, inputs in uniform_batches(batch, self.max_rows):
             vectors[rows] = torch.nn.functional.normalize(self._run(inputs), dim=1).cpu()
-        means = torch.zeros(int(owners.max()) + 1, self.dim)  # on the CPU, where sums have one order
-        return means.index_add_(0, owners, vectors)
+        sums = torch.zeros(int(owners.max()) + 1, self.dim)  # on the CPU, where the order of a sum is fixed
+        return sums.index_add_(0, owners, vectors)
 
 
-class HFAudio(_ByPieces):
+class HFAudio(_SegmentedEncoder):
     """The checkpoint's own feature extractor on windows of `settings["window_samples"]` -> audio tower.
 
-    A clip no longer than one window gives upstream's own vector. A longer one is cut into the fewest equal windows
-    that cover it, at equal distances: upstream takes a random part of it (CLAP), so that its vector differs from call
-    to call, or all of it at once, whatever memory that takes (PE).
+    A clip of at most one window gives upstream's vector. A longer one is split into the fewest equally spaced windows
+    that cover it. Upstream crops it at random (CLAP), so that vectors differ between calls, or processes it whole,
+    with unbounded memory (PE).
     """
 
     modality = Modality.AUDIO
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.extractor = processors.feature_extractor(self.kept)
+        self.extractor = preprocessing.feature_extractor(self._files)
 
-    def pieces(self, item: Any) -> list[Mapping[str, Tensor]]:
-        # One window at a time: upstream's extractor looks at its neighbours (CLAP marks one of them, drawn at random)
+    def segments(self, item: Any) -> list[Mapping[str, Tensor]]:
+        # One window per call: CLAP's extractor marks a random element of each batch
         rate_hz = self.extractor.sampling_rate
         samples = item.load(rate_hz=rate_hz).samples
         spans = windows(len(samples), self.settings["window_samples"])
         return [self.extractor(samples[a:b], sampling_rate=rate_hz, return_tensors="pt") for a, b in spans]
 
 
-class HFVideo(_ByPieces):
-    """`settings["n_frames"]` frames, evenly spaced (see `Video.load`) -> the checkpoint's processor -> video tower."""
+class HFVideo(_SegmentedEncoder):
+    """`settings["n_frames"]` evenly spaced frames (see `Video.load`) -> the checkpoint's processor -> video tower."""
 
     modality = Modality.VIDEO
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.pixels = processors.pixels_of(self.tower.takes)
-        self.processor = processors.frame_processor(self.pixels, self.kept, self.settings["backend"])
-        self.at_once = max(1, FRAMES_AT_ONCE // self.settings["n_frames"])
+        self.input_name = preprocessing.video_input_name(self.tower.input_names)
+        self.processor = preprocessing.frame_processor(self.input_name, self._files, self.settings["backend"])
+        self.max_rows = max(1, MAX_FRAMES // self.settings["n_frames"])
 
-    def pieces(self, item: Any) -> list[Mapping[str, Tensor]]:
+    def segments(self, item: Any) -> list[Mapping[str, Tensor]]:
         frames = item.load(n_frames=self.settings["n_frames"]).frames
-        return [{self.pixels: processors.clip(self.processor, self.pixels, frames)[None]}]
+        return [
+            {self.input_name: preprocessing.process_frames(self.processor, self.input_name, frames)[None]}
+        ]
 
 
-class HFJoint(_ByPieces):
-    """EmbeddingGemma 2: pictures, sounds and videos as tokens among tokens, by its one processor and one model.
+class HFJoint(_SegmentedEncoder):
+    """EmbeddingGemma 2: image, audio and video as tokens of one model with one processor.
 
-    Each item is prepared and run by itself, beside none of another length. Sounds are cut into windows as in HFAudio;
-    of a video, `settings["fps"]` frames a second are taken, at most `settings["max_frames"]`, evenly spaced.
+    Each item is processed on its own, without padding. Audio is split into windows as in HFAudio. Video is sampled at
+    `settings["fps"]` frames per second, at most `settings["max_frames"]`, evenly spaced.
     """
 
     def __init__(self, modality: Modality, *args: Any) -> None:
         super().__init__(*args)
         self.modality = modality
-        self.processor = processors.joint(self.kept)
+        self.processor = preprocessing.joint_processor(self._files)
         self.min_side = (
-            processors.target_side(self.processor.image_processor) if self.decode == "fast" else None
+            preprocessing.target_side(self.processor.image_processor) if self.decode == "fast" else None
         )
 
-    def pieces(self, item: Any) -> list[Mapping[str, Tensor]]:
+    def segments(self, item: Any) -> list[Mapping[str, Tensor]]:
+        process = preprocessing.process_single
         if self.modality is Modality.IMAGE:
-            return [processors.asked(self.processor, images=[[processors.picture(item, self.min_side)]])]
+            return [process(self.processor, images=[[preprocessing.to_pil(item, self.min_side)]])]
         if self.modality is Modality.VIDEO:
             frames = item.load(fps=self.settings["fps"], max_frames=self.settings["max_frames"]).frames
-            return [processors.asked(self.processor, videos=[processors.channels_first(frames)])]
+            return [process(self.processor, videos=[preprocessing.channels_first(frames)])]
         rate_hz = self.processor.feature_extractor.sampling_rate
         samples = item.load(rate_hz=rate_hz).samples
         spans = windows(len(samples), self.settings["window_samples"])
-        return [
-            processors.asked(self.processor, audio=[samples[a:b]], sampling_rate=rate_hz) for a, b in spans
-        ]
+        return [process(self.processor, audio=[samples[a:b]], sampling_rate=rate_hz) for a, b in spans]
+
+
+ENCODERS: dict[Modality, type[HFEncoder]] = {
+    Modality.TEXT: HFText, Modality.IMAGE: HFImage, Modality.AUDIO: HFAudio, Modality.VIDEO: HFVideo,
+}  # fmt: skip

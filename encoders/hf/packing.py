@@ -1,7 +1,7 @@
-"""Pieces of different shapes in one batch of rectangular tensors, and out of it again in lots of one shape.
+"""Packs segments of different shapes into rectangular tensors, and unpacks them into batches of one shape.
 
-Nothing is computed on the zeros between: a model that sees them gives another vector (PE's audio encoder has
-convolutions, which look past the end of a clip), and a mask does not always keep it from looking.
+Models never see the padding: it changes the vectors of some (PE's audio convolutions reach past the end of a clip),
+and a mask does not always prevent that.
 """
 
 from __future__ import annotations
@@ -15,29 +15,33 @@ if TYPE_CHECKING:
 SIZE = "size of "
 
 
-def packed(pieces: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Inputs (1, …) of single pieces, by name -> (n, …) with zeros behind what is smaller, and the sizes of each, (n,
-    dims) int64, under "size of <name>"."""
+def pack(segments: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Stacks the inputs (1, …) of segments.
+
+    Returns:
+        By name, the inputs (n, …), zero-padded at the end of each dimension; under "size of <name>", the size of each
+        segment (n, dims) int64.
+    """
     import torch
 
     batch: dict[str, Tensor] = {}
-    for name in pieces[0]:
-        sizes = torch.tensor([piece[name].shape[1:] for piece in pieces], dtype=torch.int64)
-        whole = pieces[0][name].new_zeros(len(pieces), *sizes.amax(0).tolist())
-        for row, piece in zip(whole, pieces, strict=True):
-            row[tuple(slice(n) for n in piece[name].shape[1:])] = piece[name][0]
-        batch |= {name: whole, SIZE + name: sizes}
+    for name in segments[0]:
+        sizes = torch.tensor([segment[name].shape[1:] for segment in segments], dtype=torch.int64)
+        stacked = segments[0][name].new_zeros(len(segments), *sizes.amax(0).tolist())
+        for row, segment in zip(stacked, segments, strict=True):
+            row[tuple(slice(n) for n in segment[name].shape[1:])] = segment[name][0]
+        batch |= {name: stacked, SIZE + name: sizes}
     return batch
 
 
-def lots(batch: Mapping[str, Tensor], at_once: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """Of a batch that `packed` made: rows of one shape, at most so many, and their inputs without the zeros."""
+def uniform_batches(batch: Mapping[str, Tensor], max_rows: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Unpacks what `pack` returned: (row numbers (n,), inputs (n, …) without padding), n at most `max_rows`."""
     import torch
 
     names = [name for name in batch if SIZE + name in batch]
     sizes = torch.cat([batch[SIZE + name] for name in names], dim=1)
-    for one in sizes.unique(dim=0):
-        for rows in (sizes == one).all(dim=1).nonzero()[:, 0].split(at_once):
+    for size in sizes.unique(dim=0):
+        for rows in (sizes == size).all(dim=1).nonzero()[:, 0].split(max_rows):
             inputs = {}
             for name in names:
                 own = tuple(slice(int(n)) for n in batch[SIZE + name][rows[0]])

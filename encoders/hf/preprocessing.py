@@ -1,4 +1,4 @@
-"""A checkpoint's own preprocessing, made from its files: tokenizer, image processor, feature extractor."""
+"""A checkpoint's own preprocessing, built from its files: tokenizer, image processor, feature extractor."""
 
 from __future__ import annotations
 
@@ -16,36 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-CHOSEN = {
-    "do_sample_frames": False,
-    "input_data_format": "channels_first",
-}  # frames are not to be chosen again
-WINDOW_S = 30  # of extractors that know no longest clip: about as long as those they were trained on
-
-
-def _made(kind: str, files: Mapping[str, bytes], **options: Any) -> Any:
-    import transformers
-
-    with unpacked(files) as folder, quiet():
-        try:
-            return getattr(transformers, kind).from_pretrained(folder, local_files_only=True, **options)
-        except ImportError as error:
-            lacking = re.search(r"requires the (\S+) library", str(error))
-            raise MissingExtra(
-                f"the {WORDS[kind]} of this checkpoint",
-                package=lacking[1].lower() if lacking else (error.name or "another package"),
-                extra="hf",
-            ) from error
-        except Exception as error:  # whatever a stranger's files provoke in transformers, told as ours
-            raise _not_made(kind, files, short(error)) from error
-
-
-def _not_made(kind: str, files: Mapping[str, bytes], why: str) -> CheckpointError:
-    have = ", ".join(name for name in files if name != CONFIG) or "none"
-    return CheckpointError(f"no {WORDS[kind]} can be made of the checkpoint's files ({have}): {why}")
-
-
-WORDS = {
+NO_SAMPLING = {"do_sample_frames": False, "input_data_format": "channels_first"}  # frames are sampled already
+WINDOW_S = 30  # of extractors without a maximum length: about the length of their training clips
+KINDS = {
     "AutoTokenizer": "tokenizer",
     "AutoImageProcessor": "image processor",
     "AutoFeatureExtractor": "feature extractor",
@@ -54,92 +27,122 @@ WORDS = {
 }
 
 
+def _from_files(class_name: str, files: Mapping[str, bytes], **options: Any) -> Any:
+    import transformers
+
+    with unpacked(files) as folder, quiet():
+        try:
+            return getattr(transformers, class_name).from_pretrained(folder, local_files_only=True, **options)
+        except ImportError as error:
+            required = re.search(r"requires the (\S+) library", str(error))
+            raise MissingExtra(
+                f"the {KINDS[class_name]} of this checkpoint",
+                package=required[1].lower() if required else (error.name or "another package"),
+                extra="hf",
+            ) from error
+        except Exception as error:  # transformers raises many types for malformed files
+            raise _cannot_build(class_name, files, short(error)) from error
+
+
+def _cannot_build(class_name: str, files: Mapping[str, bytes], reason: str) -> CheckpointError:
+    present = ", ".join(name for name in files if name != CONFIG) or "none"
+    return CheckpointError(
+        f"no {KINDS[class_name]} can be built from the checkpoint's files ({present}): {reason}"
+    )
+
+
 def tokenizer(files: Mapping[str, bytes]) -> Any:
-    if not any(name in files for name in VOCABULARIES):  # without, transformers makes one that knows no words
-        raise _not_made(
-            "AutoTokenizer", files, f"none of {', '.join(VOCABULARIES)} is there; copy it beside them"
+    """Raises CheckpointError if the files lack a vocabulary or are damaged."""
+    if not any(
+        name in files for name in VOCABULARIES
+    ):  # transformers would build a tokenizer without a vocabulary
+        raise _cannot_build(
+            "AutoTokenizer", files, f"none of {', '.join(VOCABULARIES)} is present; copy it beside them"
         )
-    return _made("AutoTokenizer", files)
+    return _from_files("AutoTokenizer", files)
 
 
 def image_processor(files: Mapping[str, bytes], backend: str | None) -> Any:
-    """backend: "torchvision" or "pil", which resize a little differently; None for upstream's own choice."""
-    found = _made("AutoImageProcessor", files, **({} if backend is None else {"backend": backend}))
-    if backend is not None and backend_of(found) != backend:
-        raise MissingExtra(f"this space (its pictures go through {backend})", package=backend, extra="hf")
-    return found
+    """backend: "torchvision" or "pil", which resize slightly differently; None for upstream's default."""
+    processor = _from_files("AutoImageProcessor", files, **({} if backend is None else {"backend": backend}))
+    if backend is not None and backend_of(processor) != backend:
+        raise MissingExtra(f"this space (images are resized by {backend})", package=backend, extra="hf")
+    return processor
 
 
 def backend_of(processor: Any) -> str:
+    """The library with which an image processor resizes: "pil" or "torchvision"."""
     return "pil" if type(processor).__name__.endswith("Pil") else "torchvision"
 
 
 def feature_extractor(files: Mapping[str, bytes]) -> Any:
-    return _made("AutoFeatureExtractor", files)
+    """The feature extractor of an audio tower."""
+    return _from_files("AutoFeatureExtractor", files)
 
 
-def pixels_of(takes: Collection[str]) -> str:
-    """The name of a video tower's input: "pixel_values_videos", or "pixel_values" if it takes frames as pictures."""
-    return "pixel_values_videos" if "pixel_values_videos" in takes else "pixel_values"
+def video_input_name(input_names: Collection[str]) -> str:
+    """The name of a video tower's input: "pixel_values_videos", or "pixel_values" if it takes frames as images."""
+    return "pixel_values_videos" if "pixel_values_videos" in input_names else "pixel_values"
 
 
-def frame_processor(pixels: str, files: Mapping[str, bytes], backend: str | None) -> Any:
-    """What makes `pixels` of frames: a video processor, or an image processor where frames are pictures (X-CLIP)."""
+def frame_processor(input_name: str, files: Mapping[str, bytes], backend: str | None) -> Any:
+    """The video processor, or the image processor where the tower takes frames as images (X-CLIP)."""
     return (
-        _made("AutoVideoProcessor", files)
-        if pixels == "pixel_values_videos"
+        _from_files("AutoVideoProcessor", files)
+        if input_name == "pixel_values_videos"
         else image_processor(files, backend)
     )
 
 
-def clip(processor: Any, pixels: str, frames: NDArray[np.uint8]) -> Tensor:
-    """Frames (t, h, w, 3) uint8 -> (t, 3, h, w) float32."""
+def process_frames(processor: Any, input_name: str, frames: NDArray[np.uint8]) -> Tensor:
+    """Frames (t, h, w, 3) uint8 -> (t, 3, height, width) float32."""
     import PIL.Image
 
-    if pixels == "pixel_values":
-        found = processor([PIL.Image.fromarray(frame) for frame in frames], return_tensors="pt")
-    else:  # the frames have been chosen: it must not choose among them again
-        found = processor([channels_first(frames)], return_tensors="pt", **CHOSEN)
-    return found[pixels].reshape(len(frames), *found[pixels].shape[-3:])
+    if input_name == "pixel_values":
+        inputs = processor([PIL.Image.fromarray(frame) for frame in frames], return_tensors="pt")
+    else:
+        inputs = processor([channels_first(frames)], return_tensors="pt", **NO_SAMPLING)
+    return inputs[input_name].reshape(len(frames), *inputs[input_name].shape[-3:])
 
 
 def channels_first(frames: NDArray[np.uint8]) -> Tensor:
+    """(t, h, w, 3) -> (t, 3, h, w)."""
     import torch
 
     return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
-def picture(item: Any, min_side: int | None) -> Any:
-    """An Image item as a PIL image; min_side: see `Image.load`."""
+def to_pil(item: Any, min_side: int | None) -> Any:
+    """An Image item as a PIL image; see `Image.load` for `min_side`."""
     import PIL.Image
 
     return PIL.Image.fromarray(item.load() if min_side is None else item.load(min_side=min_side))
 
 
-def joint(files: Mapping[str, bytes]) -> Any:
-    """The one processor of a model that takes all modalities."""
-    return _made("AutoProcessor", files)
+def joint_processor(files: Mapping[str, bytes]) -> Any:
+    """The processor of a model whose modalities share one."""
+    return _from_files("AutoProcessor", files)
 
 
-def asked(processor: Any, **what: Any) -> dict[str, Tensor]:
-    """What a joint processor makes of a single thing, (1, …) by name; frames become (1, t, …)."""
-    found = processor(**what, **(CHOSEN if "videos" in what else {}), return_tensors="pt")
-    return {name: one[None] if name in FRAMES else one for name, one in found.items()}
+def process_single(processor: Any, **media: Any) -> dict[str, Tensor]:
+    """Runs a joint processor on a single item -> inputs (1, …) by name; frames become (1, t, …)."""
+    inputs = processor(**media, **(NO_SAMPLING if "videos" in media else {}), return_tensors="pt")
+    return {name: tensor[None] if name in FRAMES else tensor for name, tensor in inputs.items()}
 
 
 def target_side(processor: Any) -> int | None:
-    """The side in pixels to which the shorter side of a picture is shrunk, at most; None if that is not known."""
+    """The largest size in pixels to which the shorter side of an image is resized; None if unknown."""
     if (
         getattr(processor, "max_num_patches", None) is not None
-    ):  # NaFlex keeps the shape: a square is the largest
+    ):  # NaFlex keeps the aspect ratio: a square is the largest
         return int(processor.patch_size * processor.max_num_patches**0.5)
     if getattr(processor, "max_soft_tokens", None) is not None:
         return int(processor.patch_size * processor.pooling_kernel_size * processor.max_soft_tokens**0.5)
     size = getattr(processor, "size", None) or {}
-    known = [size[key] for key in ("shortest_edge", "height", "width") if size.get(key)]
-    return max(known) if known else None
+    sides = [size[key] for key in ("shortest_edge", "height", "width") if size.get(key)]
+    return max(sides) if sides else None
 
 
 def window_samples(extractor: Any) -> int:
-    """The longest clip an extractor takes whole, in samples at its rate."""
+    """The longest clip that an extractor does not crop, in samples at its rate."""
     return int(getattr(extractor, "nb_max_samples", None) or WINDOW_S * extractor.sampling_rate)

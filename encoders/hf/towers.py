@@ -1,9 +1,8 @@
-"""What a class of transformers offers: which modalities it turns into vectors of one space, by which of its parts, and
-the scale it was trained with.
+"""Towers of a class of transformers: the modalities it embeds, the modules each needs, and the trained scale.
 
-Nothing here is a list of models. A class that has `get_text_features` and one of `get_image_features`,
-`get_audio_features` and `get_video_features`, and was trained to compare them, is a dual encoder; which modules a
-method needs is read in its code. The few that say it in other words are in `_hf_special`.
+There is no list of models. A class with `get_text_features` and one of `get_image_features`, `get_audio_features` and
+`get_video_features` that was trained contrastively is a dual encoder; the modules that a method needs are read from
+its code. Classes with other methods are in `special`.
 """
 
 from __future__ import annotations
@@ -33,34 +32,38 @@ SCALES = ("logit_scale", "logit_scale_a", "logit_scale_t", "logit_bias", "temper
 
 @dataclass(frozen=True)
 class Tower:
-    """The way from the inputs of one modality to vectors.
+    """How a model embeds one modality.
 
-    parts: dotted names of the modules and parameters it takes; none means all. takes: the inputs it knows by name.
-    run: (model, inputs) -> (n, dim), not normalised. joint: every modality goes through one processor and one model.
+    Attributes:
+        parts: Dotted names of the modules and parameters it needs; empty means all.
+        input_names: Names of the model inputs it accepts.
+        run: (model, inputs (n, …) by name) -> (n, dim), not normalised.
+        joint: Whether all modalities share one processor and one model.
     """
 
     parts: tuple[str, ...]
-    takes: frozenset[str]
+    input_names: frozenset[str]
     run: Callable[[Any, Mapping[str, Tensor]], Tensor]
     joint: bool = False
 
     def __call__(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        return self.run(model, {name: tensor for name, tensor in inputs.items() if name in self.takes})
+        return self.run(model, {name: tensor for name, tensor in inputs.items() if name in self.input_names})
 
 
 def by_methods(cls: type) -> dict[Modality, Tower]:
-    """The towers of a class that has a method for each; empty unless text is among two or more that share a space."""
-    found = {modality: _tower(cls, name) for modality, name in METHODS.items() if hasattr(cls, name)}
-    return found if Modality.TEXT in found and len(found) > 1 and is_contrastive(cls) else {}
+    """The towers of a class with `get_…_features` methods; empty unless text and another modality share a space."""
+    towers = {modality: _tower(cls, name) for modality, name in METHODS.items() if hasattr(cls, name)}
+    return towers if Modality.TEXT in towers and len(towers) > 1 and is_contrastive(cls) else {}
 
 
 def is_contrastive(cls: type) -> bool:
-    """Whether a class was trained to compare: it has a scale for cosines, or its output has a `text_embeds`."""
+    """Whether a class was trained contrastively: it has a logit scale, or its output has `text_embeds`."""
     if set(SCALES) & _names_in(inspect.getattr_static(cls, "__init__")):
         return True
     returned = inspect.signature(cls.forward).return_annotation  # type: ignore[attr-defined]
-    outputs = [one for one in (*typing.get_args(returned), returned) if dataclasses.is_dataclass(one)]
-    return any(field.name == "text_embeds" for one in outputs for field in dataclasses.fields(one))
+    types = (*typing.get_args(returned), returned)
+    outputs = [output for output in types if dataclasses.is_dataclass(output)]
+    return any(field.name == "text_embeds" for output in outputs for field in dataclasses.fields(output))
 
 
 def _tower(cls: type, method: str) -> Tower:
@@ -72,16 +75,16 @@ def _tower(cls: type, method: str) -> Tower:
 
 
 def pooled(output: Any) -> Tensor:
-    """The embedding in what a `get_…_features` returns: since transformers 5 an output whose `pooler_output` it is.
+    """The embedding (n, dim) in the output of a `get_…_features`: since transformers 5 its `pooler_output`.
 
-    FLAVA projects every token; its embedding is the first one's, as its contrastive loss takes it.
+    FLAVA projects every token; its contrastive loss uses the first.
     """
-    found: Tensor = getattr(output, "pooler_output", output)
-    return found[:, 0] if found.dim() == 3 else found
+    embedding: Tensor = getattr(output, "pooler_output", output)
+    return embedding[:, 0] if embedding.dim() == 3 else embedding
 
 
 def _used(cls: type, method: str, seen: frozenset[str] = frozenset()) -> set[str]:
-    """Names a method's code uses, with those of the methods of the same class that it calls."""
+    """Names used in a method's code, and in the methods of the same class that it calls."""
     names = _names_in(getattr(cls, method))
     for name in names - seen:
         if inspect.isfunction(inspect.getattr_static(cls, name, None)):
@@ -93,10 +96,10 @@ def _names_in(function: Any) -> set[str]:
     return set(inspect.unwrap(function).__code__.co_names)
 
 
-def cut(model: nn.Module, parts: Sequence[str]) -> nn.Module:
-    """The model without the modules, parameters and buffers that are no part of a tower. Tensors are shared.
+def extract(model: nn.Module, parts: Sequence[str]) -> nn.Module:
+    """A copy of the model with only the modules, parameters and buffers of a tower. Tensors are shared.
 
-    Names in `parts` that the model does not have are passed over; if it has none of them, it stays whole.
+    Names in `parts` that the model does not have are ignored; if it has none of them, the model is returned as it is.
     """
     owned = (*model._modules, *model._parameters, *model._buffers)
     kept = {part.partition(".")[0] for part in parts} & set(owned)
@@ -105,32 +108,32 @@ def cut(model: nn.Module, parts: Sequence[str]) -> nn.Module:
     tower = copy.copy(model)
     for table in ("_modules", "_parameters", "_buffers"):
         members = getattr(model, table)
-        tower.__dict__[table] = {name: one for name, one in members.items() if name in kept}
+        tower.__dict__[table] = {name: member for name, member in members.items() if name in kept}
     for name in kept & set(tower._modules):
         below = [part.partition(".")[2] for part in parts if part.partition(".")[0] == name]
         child = tower._modules[name]
         if all(below) and child is not None:
-            tower._modules[name] = cut(child, below)
+            tower._modules[name] = extract(child, below)
     return tower
 
 
 def heads(model: Any) -> dict[Pair | None, Head]:
-    """How the model turns cosines into probabilities, as its own forward does; empty if it knows no scale for them.
+    """How the model's own forward turns cosines into probabilities; empty if it has no scale for them.
 
-    CLAP learned two scales: sounds asked for texts, and texts asked for sounds.
+    CLAP learned two scales, one per direction: audio to text and text to audio.
     """
     if hasattr(model, "logit_scale_a"):
-        of_audio, of_text = Head(_exp(model.logit_scale_a)), Head(_exp(model.logit_scale_t))
+        audio_to_text, text_to_audio = Head(_exp(model.logit_scale_a)), Head(_exp(model.logit_scale_t))
         return {
-            (Modality.AUDIO, Modality.TEXT): of_audio,
-            (Modality.TEXT, Modality.AUDIO): of_text,
-            None: of_audio,
+            (Modality.AUDIO, Modality.TEXT): audio_to_text,
+            (Modality.TEXT, Modality.AUDIO): text_to_audio,
+            None: audio_to_text,
         }
     if hasattr(model, "temperature"):
         return {None: Head(1 / float(model.temperature))}
     if not hasattr(model, "logit_scale"):
         return {}
-    ceiling = getattr(model, "max_log_logit_scale", None)  # AIMv2 keeps its scale within bounds
+    ceiling = getattr(model, "max_log_logit_scale", None)  # AIMv2 clamps its scale
     scale = model.logit_scale if ceiling is None else model.logit_scale.clamp(0, ceiling)
     if hasattr(model, "logit_bias"):
         return {None: Head(_exp(scale), float(model.logit_bias), "sigmoid")}

@@ -14,8 +14,7 @@ import multimodal as mm
 from multimodal.core.hub.api import load_tensors
 from multimodal.core.media.windows import windows
 from multimodal.encoders import hf as family
-from multimodal.encoders.hf import packing as batches
-from multimodal.encoders.hf import preprocessing as processors
+from multimodal.encoders.hf import packing, preprocessing
 from multimodal.encoders.hf.cards import CARDS, SAME_SPACE
 from tests.encoders.hf.hf_cases import ITEMS, RATE_HZ, case, tone, unit
 from tests.encoders.hf.hf_tiny import BUILDERS
@@ -125,7 +124,7 @@ def long_sound(seconds):
 
 @pytest.mark.parametrize("kind", ["clap", "clap_fused", "pe_audio", "embedding_gemma"])
 def test_a_long_sound_is_the_mean_of_windows_that_cover_it(kind, monkeypatch):
-    monkeypatch.setattr(processors, "WINDOW_S", 1)  # where the extractor has no length of its own
+    monkeypatch.setattr(preprocessing, "WINDOW_S", 1)  # where the extractor has no length of its own
     space = mm.load(f"hf/{case(kind).folder}", device="cpu")
     length = space.encoders["audio"].settings["window_samples"]
     samples = long_sound(2.5 * length / RATE_HZ)
@@ -156,13 +155,13 @@ def test_sounds_of_another_rate_are_brought_to_the_models():
 
 
 def test_pieces_of_different_shapes_come_out_of_a_batch_as_they_went_in():
-    pieces = [{"a": torch.rand(1, n, 3), "b": torch.tensor([n])} for n in (2, 5, 2, 4)]
+    segments = [{"a": torch.rand(1, n, 3), "b": torch.tensor([n])} for n in (2, 5, 2, 4)]
     back = {}
-    for rows, inputs in batches.lots(batches.packed(pieces), at_once=8):
+    for rows, inputs in packing.uniform_batches(packing.pack(segments), max_rows=8):
         for i, row in enumerate(rows.tolist()):
-            back[row] = {name: one[i : i + 1] for name, one in inputs.items()}
-    for i, piece in enumerate(pieces):
-        assert all(torch.equal(back[i][name], piece[name]) for name in piece)
+            back[row] = {name: tensor[i : i + 1] for name, tensor in inputs.items()}
+    for i, segment in enumerate(segments):
+        assert all(torch.equal(back[i][name], segment[name]) for name in segment)
 
 
 # --- parts, precision, decoding ------------------------------------------------------------------

@@ -107,7 +107,7 @@ def test_a_type_that_transformers_does_not_know(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "brandnew"}')
     refused(
         CheckpointError,
-        f"'hf/{tmp_path}' is of type 'brandnew', which transformers {VERSION} does not know; upgrade transformers",
+        f"'hf/{tmp_path}' is of type 'brandnew', which transformers {VERSION} does not support; upgrade transformers",
         tmp_path,
     )
 
@@ -119,8 +119,8 @@ def test_code_of_a_repository_is_not_run_by_itself(tmp_path):
     (tmp_path / "evil.py").write_text("raise SystemExit('it was run')")
     refused(
         CheckpointError,
-        f"'hf/{tmp_path}' is of type 'brandnew', which transformers {VERSION} does not know; its repository brings "
-        "code of its own: read that and, if you trust it, give trust_remote_code=True",
+        f"'hf/{tmp_path}' is of type 'brandnew', which transformers {VERSION} does not support; its repository "
+        "contains code: read it and, if you trust it, pass trust_remote_code=True",
         tmp_path,
     )
 
@@ -148,17 +148,17 @@ def test_code_of_a_repository_runs_if_it_is_trusted(tmp_path, monkeypatch):
 # --- models of another kind ----------------------------------------------------------------------
 
 
-def test_a_bert_reads_texts_alone(tmp_path):
+def test_a_bert_encodes_text_only(tmp_path):
     transformers.BertModel(transformers.BertConfig(**hf_tiny.TOWER, vocab_size=40)).save_pretrained(tmp_path)
     refused(
         CheckpointError,
-        f"'hf/{tmp_path}' is a BertModel, which gives no vectors of texts and of something else in one space; it reads "
-        "texts alone: for their vectors try 'st/…'",
+        f"'hf/{tmp_path}' is a BertModel, which does not embed text and another modality into one space; it encodes "
+        "text only: try 'st/…' for text embeddings",
         tmp_path,
     )
 
 
-def test_a_whisper_writes_down_speech(tmp_path):
+def test_a_whisper_has_no_text_tower(tmp_path):
     config = transformers.WhisperConfig(
         d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
         encoder_ffn_dim=16, decoder_ffn_dim=16, vocab_size=60_000,
@@ -166,18 +166,18 @@ def test_a_whisper_writes_down_speech(tmp_path):
     transformers.WhisperForConditionalGeneration(config).save_pretrained(tmp_path)
     refused(
         CheckpointError,
-        f"'hf/{tmp_path}' is a WhisperForConditionalGeneration, which gives no vectors of texts and of something else "
-        "in one space; it hears, but has learned no texts to compare with: it can transcribe or classify sounds",
+        f"'hf/{tmp_path}' is a WhisperForConditionalGeneration, which does not embed text and another modality "
+        "into one space; it has an audio encoder but no text encoder: use it for transcription or audio classification",
         tmp_path,
     )
 
 
-def test_a_vit_has_no_words(tmp_path):
+def test_a_vit_has_no_text_tower(tmp_path):
     transformers.ViTModel(transformers.ViTConfig(**hf_tiny.VISION)).save_pretrained(tmp_path)
     refused(
         CheckpointError,
-        f"'hf/{tmp_path}' is a ViTModel, which gives no vectors of texts and of something else in one space; it sees, "
-        "but has learned no texts to compare with: it can caption or classify pictures",
+        f"'hf/{tmp_path}' is a ViTModel, which does not embed text and another modality into one space; it has an "
+        "image encoder but no text encoder: use it for captioning or image classification",
         tmp_path,
     )
 
@@ -192,16 +192,16 @@ def test_blip_2_compares_a_text_with_many_vectors_of_a_picture(tmp_path):
     config.save_pretrained(tmp_path)
     refused(
         CheckpointError,
-        f"'hf/{tmp_path}' is a Blip2ForImageTextRetrieval, which gives no vectors of texts and of something else in "
-        "one space; it sees, but has learned no texts to compare with: it can caption or classify pictures",
+        f"'hf/{tmp_path}' is a Blip2ForImageTextRetrieval, which does not embed text and another modality "
+        "into one space; it has an image encoder but no text encoder: use it for captioning or image classification",
         tmp_path,
     )
 
 
-def test_pe_a_frame_gives_a_vector_for_every_moment(tmp_path):
+def test_a_frame_level_audio_model_is_refused(tmp_path):
     refused(
         CheckpointError,
-        "PeAudioFrameLevelModel gives a vector for every 40 ms of a sound, not one for all of it; load the 'pe-av-…' "
+        "PeAudioFrameLevelModel returns a vector for every 40 ms of audio, not one per clip; load the 'pe-av-…' "
         "checkpoint of the same size instead",
         edited(copied("pe_audio", tmp_path / "m"), "config.json", architectures=["PeAudioFrameLevelModel"]),
     )
@@ -289,12 +289,12 @@ def test_damaged_weights(tmp_path):
 # --- preprocessing -------------------------------------------------------------------------------
 
 
-def test_no_tokenizer_is_made_up(tmp_path):
+def test_a_missing_tokenizer_is_an_error(tmp_path):
     folder = copied("clip", tmp_path / "m")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
     with pytest.raises(
-        CheckpointError, match=r"^no tokenizer can be made of the checkpoint's files \(none\): "
+        CheckpointError, match=r"^no tokenizer can be built from the checkpoint's files \(none\): "
     ):
         mm.load(f"hf/{folder}")
 
@@ -308,19 +308,19 @@ def test_a_tokenizer_that_cannot_pad(tmp_path):
     )
 
 
-def test_no_preprocessing_is_made_up(tmp_path):
+def test_missing_preprocessing_is_an_error(tmp_path):
     folder = copied("siglip", tmp_path / "m")
     (folder / "processor_config.json").unlink()
     with pytest.raises(
-        CheckpointError, match=r"^no image processor can be made of the checkpoint's files \(none\): "
+        CheckpointError, match=r"^no image processor can be built from the checkpoint's files \(none\): "
     ):
         mm.load(f"hf/{folder}")
 
 
-def test_a_text_head_where_there_is_one_way_with_texts():
+def test_a_text_head_for_a_class_with_only_one():
     refused(
         InvalidInput,
-        "text_head='audio' was given, but CLIPModel has one way with texts; leave it out",
+        "text_head='audio' was given, but CLIPModel has a single text head; leave it out",
         case("clip").folder,
         text_head="audio",
     )
@@ -361,7 +361,7 @@ def test_without_what_a_tokenizer_needs(package, monkeypatch):
         mm.load(f"hf/{case('siglip').folder}", device="cpu")
 
 
-def test_a_saved_space_asks_for_the_library_its_pictures_went_through(tmp_path, monkeypatch):
+def test_a_saved_space_requires_the_library_its_images_were_resized_by(tmp_path, monkeypatch):
     """torchvision and Pillow resize a little differently."""
     case("siglip").space.save_pretrained(tmp_path / "s")
     from_pretrained = transformers.AutoImageProcessor.from_pretrained
@@ -372,12 +372,12 @@ def test_a_saved_space_asks_for_the_library_its_pictures_went_through(tmp_path, 
     )
     with pytest.raises(
         MissingExtra,
-        match=r"^this space \(its pictures go through torchvision\) needs torchvision: pip install 'multimodal\[hf\]'$",
+        match=r"^this space \(images are resized by torchvision\) needs torchvision: pip install 'multimodal\[hf\]'$",
     ):
         mm.load(tmp_path / "s")
 
 
-def test_a_sound_given_to_a_space_that_only_sees():
+def test_audio_given_to_a_space_of_text_and_image():
     """What is named is one model of each family, among them the space that is CLIP's own."""
     name = f"hf/{case('clip').folder}"
     with pytest.raises(
