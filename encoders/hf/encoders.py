@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
 from multimodal.core.items import Item
-from multimodal.core.modality import Modality
 from multimodal.core.media.windows import windows
+from multimodal.core.modality import Modality
 from multimodal.encoders.hf import preprocessing
 from multimodal.encoders.hf.packing import pack, uniform_batches
 from multimodal.encoders.hf.towers import Tower, extract
@@ -49,7 +49,7 @@ class HFEncoder(Encoder):
         self.class_name = type(model).__name__
         self.runtime = runtime
         self.device, self.decode = runtime.torch_device, runtime.decode
-        self.dtype, self.exact_because = runtime.cast, FLOAT32_REASONS.get(self.class_name)
+        self.dtype, self.float32_reason = runtime.cast, FLOAT32_REASONS.get(self.class_name)
         self.net = _placed(extract(model, tower.parts), self.device, self.dtype)
 
     def config(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class HFEncoder(Encoder):
             name: tensor.to(self.device, self.dtype) if tensor.is_floating_point() else tensor.to(self.device)
             for name, tensor in inputs.items()
         }
-        return self.through(self.tower, placed).float()
+        return self.run_backend(self.tower, placed).float()
 
 
 def _placed(net: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

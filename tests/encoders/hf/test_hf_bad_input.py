@@ -378,12 +378,11 @@ def test_a_saved_space_requires_the_library_its_images_were_resized_by(tmp_path,
 
 
 def test_audio_given_to_a_space_of_text_and_image():
-    """What is named is one model of each family, among them the space that is CLIP's own."""
     name = f"hf/{case('clip').folder}"
     with pytest.raises(
         UnsupportedModality,
         match=rf"^audio given to a space with text, image: {name!r} cannot encode it; load a space that encodes audio "
-        r"'clip-audio-l14', 'hf/laion/clap-htsat-unfused', .*'starter' \(multimodal\.cards\(\) lists them\)$",
+        r"\(multimodal\.cards\(\) lists the modalities of each model\)$",
     ):
         case("clip").space.encode(mm.Audio({"array": [0.0] * 100, "sampling_rate": 8_000}))
 
