@@ -1,7 +1,8 @@
-"""What every command shares: results on stdout, all else on stderr, exit codes, progress, failures.
+"""What every command shares: results on stdout, messages on stderr, exit codes, progress and failures.
 
-Exit codes: 0 all done · 1 an error, said in one sentence · 2 wrong usage · 3 done, but some files failed (they are
-listed) · 130 stopped with Ctrl-C.
+Exit codes: 0 success · 1 an error · 2 invalid usage · 3 done, but some files failed (they are listed) · 130 stopped
+with Ctrl-C. With --json, stdout is exactly one JSON object: the result, or `{"error": {"type", "message"}}` with a
+"cure" where the error carries one. stderr keeps the same message for people.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from multimodal.core.errors import MultimodalError, UnsupportedModality
+from multimodal.cli.wording import in_cli_terms, running_command
+from multimodal.core.errors import MissingExtra, MultimodalError, UnsupportedModality
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,78 +27,123 @@ if TYPE_CHECKING:
 
 FAILED, SOME_FAILED, INTERRUPTED = 1, 3, 130
 FAILURES_SHOWN = 20
+JSON_KEY = "multimodal.json"
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer does not export it
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table; errors too.")]
 SpaceName = Annotated[
     str,
     typer.Option(
-        "--space", metavar="NAME", help="A name as [bold]multimodal models[/] lists them, or ./folder."
+        "--space", metavar="NAME", help="A model that [bold]multimodal models[/] lists, or ./folder."
     ),
 ]
 
 
 class Commands(TyperGroup):
-    """Runs a command; turns what it raises into one line on stderr and an exit code."""
+    """Runs a command and turns the exceptions it raises into a message and an exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = args[: args.index("--")] if "--" in args else args
+        ctx.meta[JSON_KEY] = "--json" in options
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        running_command.set(command)
+        return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
+        as_json = ctx.meta[JSON_KEY]
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, where a closed pipe is caught
             return result
         except KeyboardInterrupt:
-            _say_plainly("stopped")
+            stopped(as_json=as_json)
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:  # `multimodal models | head -1`: whoever read has enough
+        except BrokenPipeError:  # `multimodal models | head -1`: the reader has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit() from None
+        except UsageError as error:  # typer itself prints the usage and the message
+            if as_json:
+                print_error(error, str(error), cure=f"{ctx.command_path} --help")
+            raise
         except (MultimodalError, OSError) as error:
             if ctx.params.get("traceback"):
                 traceback.print_exc()
-            fail(describe(error))
+            message = describe(error)
+            fail(message)
+            if as_json:
+                print_error(error, message, cure=_cure(error))
             raise typer.Exit(FAILED) from None
 
 
 def describe(error: Exception) -> str:
-    """The sentence to show; an OSError of the system gets its file name in front."""
+    """The message in terms of the command line; an OSError of the system gets its file name in front."""
     if isinstance(error, OSError) and not isinstance(error, MultimodalError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, UnsupportedModality) and error.modality is not None:
         from multimodal.core.catalog import models_for
 
         names = ", ".join(map(repr, models_for(error.modality)))
-        return f"{error}; models with {error.modality}: {names}" if names else str(error)
-    return str(error)
+        return f"{reason(error)}; models with {error.modality}: {names}" if names else reason(error)
+    return reason(error)
+
+
+def reason(error: Exception) -> str:
+    """Why one of many files failed, in terms of the command line."""
+    return in_cli_terms(str(error))
+
+
+def print_error(error: BaseException, message: str, *, cure: str | None = None) -> None:
+    """`{"error": {"type", "message"}}` on stdout, with a "cure" where there is one."""
+    fields = {"type": type(error).__name__, "message": message}
+    print_json({"error": fields if cure is None else fields | {"cure": cure}})
+
+
+def stopped(message: str = "stopped", *, as_json: bool) -> None:
+    """Reports that Ctrl-C ended a command; its exit code is INTERRUPTED."""
+    _print_message(message)
+    if as_json:
+        print_error(KeyboardInterrupt(), message)
+
+
+def _cure(error: Exception) -> str | None:
+    """What to run, where the error itself carries it."""
+    if isinstance(error, MissingExtra):
+        return f"pip install 'multimodal[{error.extra}]'"
+    return None
 
 
 def stdout() -> Console:
-    """Where results go. Made anew, since tests and pipes change sys.stdout."""
+    """The console of results. Created at each call, since tests and pipes replace sys.stdout."""
     from rich.console import Console
 
     class Results(Console):
         def on_broken_pipe(self) -> None:
-            raise  # to Commands, which ends quietly; rich would end with exit code 1
+            raise  # Commands ends quietly; rich would end with exit code 1
 
     return Results(highlight=False, soft_wrap=False)
 
 
 def stderr() -> Console:
-    """Where everything goes that is not a result."""
+    """The console of everything that is not a result."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def fail(message: str) -> None:
-    """`error: …` on stderr, whole and unwrapped, so that it can be searched for."""
-    _say_plainly(f"error: {message}", style="red")
+    """`error: …` on stderr, unwrapped, so that it can be searched for."""
+    _print_message(f"error: {message}", style="red")
 
 
 def note(message: str) -> None:
     """`note: …` on stderr."""
-    _say_plainly(f"note: {message}", style="yellow")
+    _print_message(f"note: {message}", style="yellow")
 
 
-def _say_plainly(message: str, style: str | None = None) -> None:
+def _print_message(message: str, style: str | None = None) -> None:
     from rich.text import Text
 
     word, colon, rest = printable(message).partition(": ")
@@ -105,23 +152,23 @@ def _say_plainly(message: str, style: str | None = None) -> None:
 
 
 def printable(text: str) -> str:
-    """Without what a terminal would obey or could not show: file names and notes come from anywhere."""
+    """The text without control characters: file names and notes are untrusted."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def verbatim(text: str) -> str:
-    """For a table: shown as it is, whatever brackets are in it."""
+    """The text with rich markup escaped, for a table."""
     from rich.markup import escape
 
     return escape(printable(text))
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on stdout, as it is: no colours, no wrapping."""
+    """One JSON object on stdout, without colours or wrapping."""
     text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:  # a file name that is no Unicode, or a terminal that is not
+    except UnicodeEncodeError:  # a file name or a terminal without Unicode
         text = json.dumps(value, indent=2, allow_nan=False)
     sys.stdout.write(f"{text}\n")
 
@@ -129,25 +176,29 @@ def print_json(value: Mapping[str, Any]) -> None:
 def make_table(
     *columns: str, right: Sequence[str] = (), title: str | None = None, widths: Sequence[int] | None = None
 ) -> Table:
-    """An airy table with a header line; columns in `right` are aligned there.
+    """A table with a header line.
 
-    With `widths`, each column has its own, and what is longer is cut with an ellipsis; else it is wrapped.
+    Args:
+        columns: Their titles.
+        right: Titles of the columns that are right-aligned.
+        title: Above the table.
+        widths: Of each column, in characters; longer cells end with an ellipsis. By default cells wrap.
     """
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
-    for place, column in enumerate(columns):
+    for number, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if column in right else "left"
         if widths is None:
             table.add_column(column, justify=justify, overflow="fold")
         else:
-            table.add_column(column, justify=justify, width=widths[place], no_wrap=True, overflow="ellipsis")
+            table.add_column(column, justify=justify, width=widths[number], no_wrap=True, overflow="ellipsis")
     return table
 
 
 def bar(share: float, width: int = 12) -> str:
-    """A share of 0 to 1 as a bar of `width` characters, to an eighth of one."""
+    """A share from 0 to 1 as a bar of `width` characters, in steps of an eighth of a character."""
     eighths = round(min(max(share, 0.0), 1.0) * width * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + " ▏▎▍▌▋▊▉"[rest]).strip().ljust(width)
@@ -155,9 +206,9 @@ def bar(share: float, width: int = 12) -> str:
 
 @contextlib.contextmanager
 def progress(what: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr; yields what to call with the number of items just done.
+    """A progress bar on stderr; yields a function to call with the number of items just done.
 
-    Nothing is shown if quiet, or if stderr is no terminal.
+    Nothing is shown if quiet, or if stderr is not a terminal.
     """
     console = stderr()
     if quiet or not console.is_terminal:
@@ -166,14 +217,14 @@ def progress(what: str, total: int | None, *, quiet: bool) -> Iterator[Callable[
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task(what, total=total)
-        yield lambda done: shown.advance(task, done)
+    with Progress(*columns, console=console, transient=True) as display:
+        task = display.add_task(what, total=total)
+        yield lambda done: display.advance(task, done)
 
 
 @contextlib.contextmanager
 def working(what: str, *, quiet: bool) -> Iterator[None]:
-    """A spinner on stderr while something without a known end goes on."""
+    """A spinner on stderr for work of unknown length."""
     console = stderr()
     if quiet or not console.is_terminal:
         yield
@@ -183,7 +234,7 @@ def working(what: str, *, quiet: bool) -> Iterator[None]:
 
 
 def list_failures(failures: Sequence[tuple[str, str]]) -> None:
-    """(uri, reason) of each file that failed, on stderr, the first FAILURES_SHOWN of them."""
+    """Lists (uri, reason) of the files that failed on stderr, the first FAILURES_SHOWN of them."""
     for uri, reason in failures[:FAILURES_SHOWN]:
         fail(reason if reason.startswith(uri) else f"{uri}: {reason}")
     if len(failures) > FAILURES_SHOWN:

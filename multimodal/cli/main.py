@@ -1,4 +1,4 @@
-"""`multimodal`: the command line. Commands are in the modules beside this one and import what they need when run."""
+"""`multimodal`: the command line. Each command has its own module and imports the library when it runs."""
 
 from __future__ import annotations
 
@@ -29,49 +29,81 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 all done · 1 an error · 2 wrong usage · 3 done, but some files failed · 130 stopped.",
+    epilog="Exit codes: 0 success · 1 an error · 2 invalid usage · 3 done, but some files failed · 130 stopped.",
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"multimodal {__version__}")
         raise typer.Exit()
 
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit."),
     ] = False,
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Print the traceback of an error.")] = False,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=NUMBER",
+            help="Raise the largest media file accepted: pixels, seconds or bytes; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
-    """Words, pictures and sounds in one shared space: index them, and find any of them with any other.
+    """Index, search, classify and generate text, images, audio and video in one shared embedding space.
 
     \b
-    Begin here:
-      [cyan]multimodal demo[/]                                   see it work, offline
+    Getting started:
+      [cyan]multimodal demo[/]                                   offline, in seconds
       [cyan]multimodal index ~/Pictures --index memories.lance[/]
       [cyan]multimodal search memories.lance "a sad cat"[/]
 
-    Every command takes [cyan]--json[/] and explains itself with [cyan]--help[/].
+    Every command has [cyan]--help[/] and [cyan]--json[/]. With [cyan]--json[/], stdout is exactly one JSON object: the
+    result, or {"error": {"type": …, "message": …}} with a "cure" where one is known. The exit codes stay the same.
     """
+    if limit:
+        _set_limits(context, limit)
 
 
-app.command(rich_help_panel="See")(demo)
-app.command(rich_help_panel="Find")(index)
-app.command(rich_help_panel="Find")(search)
-app.command(rich_help_panel="Find")(optimize)
-app.command(rich_help_panel="Understand")(classify)
-app.command(rich_help_panel="Understand")(embed)
-app.command(rich_help_panel="Understand")(doctor)
-app.command(rich_help_panel="Make")(transcribe)
-app.command(rich_help_panel="Make")(generate)
-app.command(rich_help_panel="Make")(bridge)
-app.command(rich_help_panel="Make")(caption)
-app.command("map", rich_help_panel="See")(draw_map)
-app.command(rich_help_panel="See")(models)
-app.command(rich_help_panel="See")(info)
+def _set_limits(context: typer.Context, pairs: list[str]) -> None:
+    """Sets the limits on media for this run. Raises a usage error (exit code 2)."""
+    import dataclasses
+
+    from multimodal.core.limits import get_limits, set_limits
+
+    before = get_limits()
+    numbers = {}
+    for pair in pairs:
+        kind, _, number = pair.partition("=")
+        if kind not in ("pixels", "seconds", "bytes") or not (number.isdecimal() and int(number) > 0):
+            raise typer.BadParameter(
+                f"{pair!r} is not KIND=NUMBER with one of pixels, seconds, bytes and a whole number above 0",
+                param_hint="--limit",
+            )
+        numbers[f"max_{kind}"] = int(number)
+    set_limits(dataclasses.replace(before, **numbers))
+    context.call_on_close(lambda: set_limits(before))
+
+
+app.command(rich_help_panel="Explore")(demo)
+app.command(rich_help_panel="Search")(index)
+app.command(rich_help_panel="Search")(search)
+app.command(rich_help_panel="Search")(optimize)
+app.command(rich_help_panel="Analyze")(classify)
+app.command(rich_help_panel="Analyze")(embed)
+app.command(rich_help_panel="Analyze")(bridge)
+app.command(rich_help_panel="Generate")(caption)
+app.command(rich_help_panel="Generate")(generate)
+app.command(rich_help_panel="Generate")(transcribe)
+app.command("map", rich_help_panel="Explore")(draw_map)
+app.command(rich_help_panel="Explore")(models)
+app.command(rich_help_panel="Explore")(info)
+app.command(rich_help_panel="Explore")(doctor)
 
 
 def main() -> None:

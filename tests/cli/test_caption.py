@@ -114,7 +114,7 @@ def test_an_interrupted_run_leaves_no_half_written_file(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ((), 2, "nothing given: name files, or words with --text"),
+        ((), 2, "nothing given: name files, or texts with --text"),
         (("--text", "a dog", "-o", "no/where.jsonl"), 2, "does not exist"),
         (("--text", "a dog", "--beams", "0"), 1, "error: beams must be a whole number of at least 1, got 0"),
         (("--text", "a dog", "--prompt", ""), 1, "error: prompt must be a question or the beginning"),

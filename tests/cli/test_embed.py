@@ -58,7 +58,7 @@ def test_one_bad_file_in_a_batch_leaves_the_others(
 def test_nothing_given_is_wrong_usage(cli: Cli) -> None:
     outcome = cli("embed")
     assert outcome.code == 2
-    assert "nothing given: name files, or words with --text" in outcome.stderr
+    assert "nothing given: name files, or texts with --text" in outcome.stderr
 
 
 def test_an_output_folder_that_is_not_there_is_told_before_any_work(cli: Cli, tmp_path: Path) -> None:

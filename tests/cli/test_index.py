@@ -213,10 +213,7 @@ def test_ctrl_c_says_how_to_go_on(media: Path, tmp_path: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and out == ""
     kept = len(Index.open(path))
-    assert (
-        f"note: stopped: what is finished is in {path}, {kept:,} rows; to go on, give the same command again"
-        in err
-    )
+    assert f"stopped: {path} holds the {kept:,} rows written so far; repeat the command to resume" in err
     assert 0 < kept < 305
 
 

@@ -13,6 +13,7 @@ import typer
 from multimodal.cli import console, options
 from multimodal.cli.indexes.index_output import bar, show_estimate, show_failures
 from multimodal.cli.indexes.search import DEFAULT_SPACE, metadata_of, open_or_create
+from multimodal.cli.wording import in_cli_terms
 from multimodal.core.errors import IndexBusy, IndexStateError, MediaNotFound
 
 if TYPE_CHECKING:
@@ -189,21 +190,24 @@ def _run(opened: Index, into: Path, job: Job, *, no_wait: bool, json: bool) -> N
                 console.note(str(busy))
                 report = job({"progress": progress})
     except KeyboardInterrupt:
-        console.note(
-            f"stopped: what is finished is in {into}, {len(opened):,} rows; to go on, give the same command again"
+        console.stopped(
+            f"stopped: {into} holds the {len(opened):,} rows written so far; repeat the command to resume",
+            as_json=json,
         )
         raise typer.Exit(console.INTERRUPTED) from None
     seconds = time.perf_counter() - began
     if json:
         about = {"index": str(into), "space": opened.space.name, "fingerprint": opened.fingerprint}
-        console.print_json(about | report.to_dict() | {"total": len(opened), "seconds": round(seconds, 4)})
+        failed = [row | {"reason": in_cli_terms(row["reason"])} for row in report.to_dict()["failed"]]
+        counts = report.to_dict() | {"failed": failed, "total": len(opened)}
+        console.print_json(about | counts | {"seconds": round(seconds, 4)})
     else:
         place = console.verbatim(str(into))
         console.stdout().print(
             f"{report}; {place} now holds {len(opened):,} ({seconds:.1f} s)", soft_wrap=True
         )
     if report.failed:
-        console.list_failures([(failure.uri, failure.reason) for failure in report.failed])
+        console.list_failures([(failure.uri, in_cli_terms(failure.reason)) for failure in report.failed])
         if not json:
             console.note(f"to see them again: --failures; to try them again: --retry-failed (--index {into})")
         raise typer.Exit(console.SOME_FAILED)
@@ -241,6 +245,7 @@ def _failures(into: Path, json: bool) -> None:
         raise IndexStateError(f"no index at {str(into)!r}, so nothing failed there")
     found = Ledger(into.expanduser().absolute()).failures()
     if json:
-        console.print_json({"index": str(into), "failures": [one.to_dict() for one in found]})
+        failed = [failure.to_dict() | {"reason": in_cli_terms(failure.reason)} for failure in found]
+        console.print_json({"index": str(into), "failures": failed})
     else:
         show_failures(found)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from multimodal.cli import console
+from multimodal.cli.wording import in_cli_terms
 
 if TYPE_CHECKING:
     from multimodal.index import Estimate, Failure, Progress
@@ -70,6 +71,6 @@ def show_failures(found: Sequence[Failure]) -> None:
         return
     table = console.make_table("stage", "what", "why")
     for one in found:
-        reason = one.reason.removeprefix(f"{one.uri}: ")
+        reason = in_cli_terms(one.reason.removeprefix(f"{one.uri}: "))
         table.add_row(one.stage, console.verbatim(one.uri), console.verbatim(reason))
     console.stdout().print(table)

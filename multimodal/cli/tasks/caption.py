@@ -103,7 +103,7 @@ def _inputs(files: Sequence[str], texts: Sequence[str]) -> tuple[list[Named], li
     from multimodal.index.ingest.sources.folders import files_in
 
     if not files and not texts:
-        raise typer.BadParameter("nothing given: name files, or words with --text", param_hint="FILE")
+        raise typer.BadParameter("nothing given: name files, or texts with --text", param_hint="FILE")
     found: list[Named] = []
     bad: list[tuple[str, str]] = []
     skipped = 0
@@ -116,9 +116,9 @@ def _inputs(files: Sequence[str], texts: Sequence[str]) -> tuple[list[Named], li
                 if inside:
                     skipped += 1
                 else:
-                    bad.append((str(path), str(error)))
+                    bad.append((str(path), console.reason(error)))
             except FILE_ERRORS as error:
-                bad.append((str(path), str(error)))
+                bad.append((str(path), console.reason(error)))
     found += [(words, as_item(words)) for words in texts]
     return found, bad, skipped
 
@@ -132,7 +132,7 @@ def _told(
         return [(name, one) for (name, _), one in zip(part, found, strict=True)]
     except FILE_ERRORS as error:
         if len(part) == 1:
-            failures.append((part[0][0], str(error)))
+            failures.append((part[0][0], console.reason(error)))
             return []
     return [good for one in part for good in _told(tell, [one], asked, failures)]
 

@@ -29,7 +29,7 @@ def read_inputs(files: Sequence[str] | None, texts: Sequence[str] | None) -> lis
     found: list[tuple[str, Path | str]] = [(name, Path(name)) for name in files or ()]
     found += [(words, words) for words in texts or ()]
     if not found:
-        raise typer.BadParameter("nothing given: name files, or words with --text", param_hint="FILE")
+        raise typer.BadParameter("nothing given: name files, or texts with --text", param_hint="FILE")
     return found
 
 
@@ -50,7 +50,7 @@ def run_batches(
             try:
                 part.append((name, as_item(value)))
             except FILE_ERRORS as error:
-                bad.append((name, str(error)))
+                bad.append((name, console.reason(error)))
         try:
             results = work([item for _, item in part]) if part else []
             good += [(name, item, result) for (name, item), result in zip(part, results, strict=True)]
@@ -59,7 +59,7 @@ def run_batches(
                 try:
                     good.append((name, item, work([item])[0]))
                 except FILE_ERRORS as error:
-                    bad.append((name, str(error)))
+                    bad.append((name, console.reason(error)))
         done(len(inputs[start : start + BATCH]))
     return good, bad
 

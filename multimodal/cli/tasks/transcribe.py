@@ -117,7 +117,7 @@ def transcribe(
                 with _bar(f"{path.name} ({number + 1} of {len(inputs)})", quiet=json) as done:
                     good.append((path, writer(path, progress=done, **how)))
             except FILE_ERRORS as error:
-                failures.append((str(path), str(error)))
+                failures.append((str(path), console.reason(error)))
                 continue
             if places is not None:
                 _write(places[number], _rendered(good[-1][1], kind))
