@@ -1,15 +1,15 @@
-"""The items: text, pictures, sounds and videos with an explicit modality, decoded only when asked.
+"""Items: text, images, audio and video with an explicit modality, decoded on demand.
 
-An item holds a source and nothing else; `.load()` turns it into the one canonical form of its modality, anew each
-time (nothing is cached, nothing is changed in place), so items are cheap, pickle, and are safe to load in threads.
-Nothing heavy is imported here.
+An item holds a source and nothing else. `.load()` decodes it into the canonical form of its modality, anew at every
+call (nothing is cached or changed in place), so items are cheap, pickle, and may be loaded in threads. Every item has
+`source`, `uri`, `modality` and `nbytes`. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
 
 import html
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,10 +23,20 @@ if TYPE_CHECKING:
     import PIL.Image
     from numpy.typing import NDArray
 
+NOTEBOOK_SIDE = 512  # pixels, of an image in a notebook
+
 
 @dataclass(frozen=True)
 class Text:
-    """Words. Equal texts are equal items, so they can be keys of a cache."""
+    """Text. Equal texts are equal items, so they can be keys of a cache.
+
+    Args:
+        source: the text itself, never a path.
+        uri: where it comes from, for display.
+
+    Raises:
+        InvalidInput: `source` is not a str.
+    """
 
     source: str
     uri: str | None = None
@@ -36,8 +46,17 @@ class Text:
         if not isinstance(self.source, str):
             raise InvalidInput(f"Text takes a str, got {type(self.source).__name__}")
 
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes of memory the item holds."""
+        return inputs.source_nbytes(self.source)
+
     def load(self) -> str:
-        """The text as given. Raises InvalidInput if it is empty, only white space, or not valid Unicode."""
+        """The text as given.
+
+        Raises:
+            InvalidInput: it is empty, only white space, or not valid Unicode.
+        """
         if not self.source.strip():
             raise InvalidInput(f"the text is empty ({self.source!r}); there is nothing to encode")
         try:
@@ -54,10 +73,15 @@ class Text:
 
 
 class Image:
-    """A picture: a path (str or Path), the bytes of a file, a PIL image, or a uint8 array.
+    """An image.
 
-    Arrays are (h, w) greyscale, (h, w, 3) RGB or (h, w, 4) RGBA, uint8. `uri` defaults to the path if one is given.
-    Raises InvalidInput at once for a source of another type; whether it can be decoded shows on `.load()`.
+    Args:
+        source: a path (str or Path), the bytes of a file, a PIL image, or a uint8 array: (h, w) greyscale, (h, w, 3)
+            RGB or (h, w, 4) RGBA.
+        uri: where it comes from, for display; by default the path.
+
+    Raises:
+        InvalidInput: `source` is of another type. Whether it can be decoded shows when it is loaded.
     """
 
     modality: ClassVar[Modality] = Modality.IMAGE
@@ -82,33 +106,49 @@ class Image:
         self.source = given if opened is None else opened
         self.uri = str(opened) if uri is None and isinstance(opened, Path) else uri
 
-    def load(self, min_side: int | None = None) -> NDArray[np.uint8]:
-        """The picture as RGB, uint8 (h, w, 3), upright, transparent parts over white.
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the source holds; 0 for a file."""
+        return inputs.source_nbytes(self.source)
 
-        min_side: a JPEG may come at 1/2, 1/4 or 1/8 of its size if its shorter side is then still at least twice this
-        many pixels (2.2 times as fast at 1,920 pixels, 3.5 at 4,000); for whoever shrinks it to min_side anyway.
-        Other formats, arrays and PIL images come whole.
-        Raises MediaError (MediaNotFound, MediaUnsupported, MediaCorrupt, MediaTooLarge) or, for an array of
-        another shape or dtype or a min_side below 1, InvalidInput.
+    def load(self, min_side: int | None = None) -> NDArray[np.uint8]:
+        """Decodes the image: upright, transparent parts over white.
+
+        Args:
+            min_side: the size in pixels that the image will be shrunk to. A JPEG may then be decoded at 1/2, 1/4 or
+                1/8 of its size, as long as its shorter side keeps at least twice as many pixels (2.2 times as fast at
+                1,920 pixels, 3.5 at 4,000). Other formats, arrays and PIL images keep their size.
+
+        Returns:
+            RGB, uint8 (h, w, 3).
+
+        Raises:
+            MediaError: MediaNotFound, MediaUnsupported, MediaCorrupt or MediaTooLarge.
+            InvalidInput: an array of another shape or dtype, or a min_side below 1.
         """
         from multimodal.core.media import image
 
         return image.decode_image(self.source, min_side)
 
     def __repr__(self) -> str:
-        return f"Image({inputs.describe_source(self.source, self.uri)})"
+        return f"{type(self).__name__}({inputs.describe_source(self.source, self.uri)})"
 
     def _repr_png_(self) -> bytes:
-        from multimodal.core.media import image
+        from multimodal.core.media import thumbnail
 
-        return image.thumbnail_png(self.load())
+        return thumbnail.encode_image(thumbnail.shrink(self.load(), NOTEBOOK_SIDE), "PNG")
 
 
 class Audio:
-    """A sound: a path (str or Path), the bytes of a file, or {"array": samples, "sampling_rate": Hz}.
+    """Audio.
 
-    The array is float (nominally -1 to 1) or uint8/int16/int32 PCM, (n,) or with channels as the shorter axis.
-    `uri` defaults to the path if one is given. Raises InvalidInput at once for a source of another type.
+    Args:
+        source: a path (str or Path), the bytes of a file, or {"array": samples, "sampling_rate": Hz}. The array is
+            float (nominally -1 to 1) or uint8, int16 or int32 PCM, (n,) or with channels as the shorter axis.
+        uri: where it comes from, for display; by default the path.
+
+    Raises:
+        InvalidInput: `source` is of another type. Whether it can be decoded shows when it is loaded.
     """
 
     modality: ClassVar[Modality] = Modality.AUDIO
@@ -125,7 +165,7 @@ class Audio:
     ) -> None:
         given: Any = source
         opened = inputs.path_or_bytes(given, "Audio")
-        if opened is None and not inputs.is_sound_mapping(given):
+        if opened is None and not inputs.is_audio_mapping(given):
             raise InvalidInput(
                 "Audio takes a path, the bytes of a file, or {'array': samples, 'sampling_rate': Hz}, "
                 f"got {inputs.describe_type(given)}"
@@ -133,11 +173,24 @@ class Audio:
         self.source = given if opened is None else opened
         self.uri = str(opened) if uri is None and isinstance(opened, Path) else uri
 
-    def load(self, rate_hz: int | None = None) -> Waveform:
-        """The sound as mono float32, at `rate_hz` samples per second (default: the rate it has).
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the source holds; 0 for a file."""
+        return inputs.source_nbytes(self.source)
 
-        Raises MediaError (MediaNotFound, MediaUnsupported, MediaCorrupt, MediaTooLarge), InvalidInput for an
-        array that is empty, not finite or of another shape, MissingExtra if the format needs PyAV.
+    def load(self, rate_hz: int | None = None) -> Waveform:
+        """Decodes the audio.
+
+        Args:
+            rate_hz: samples per second to resample to; by default the rate of the source.
+
+        Returns:
+            Mono float32 samples (n,) and their rate.
+
+        Raises:
+            MediaError: MediaNotFound, MediaUnsupported, MediaCorrupt or MediaTooLarge.
+            InvalidInput: an array that is empty, not finite or of another shape, or a rate below 1.
+            MissingExtra: the format needs PyAV.
         """
         from multimodal.core.media import audio
 
@@ -145,7 +198,7 @@ class Audio:
         return waveform if rate_hz is None else audio.resample(waveform, rate_hz)
 
     def __repr__(self) -> str:
-        return f"Audio({inputs.describe_source(self.source, self.uri)})"
+        return f"{type(self).__name__}({inputs.describe_source(self.source, self.uri)})"
 
     def _repr_html_(self) -> str:
         from multimodal.core.media import audio
@@ -154,11 +207,17 @@ class Audio:
 
 
 class Video:
-    """Moving pictures: a path (str or Path), the bytes of a file, a uint8 RGB array (t, h, w, 3), or PIL images.
+    """A video.
 
-    fps: frames a second, of an array or a list, which cannot tell it; a file tells its own.
-    `uri` defaults to the path if one is given. Raises InvalidInput at once for a source of another type, or an fps that
-    is missing, not above 0, or given with a file.
+    Args:
+        source: a path (str or Path), the bytes of a file, a uint8 RGB array (t, h, w, 3), or a list of PIL images.
+        fps: frames per second of an array or a list; a file states its own.
+        uri: where it comes from, for display; by default the path.
+
+    Raises:
+        InvalidInput: `source` is of another type, or `fps` is missing, not above 0, or given with a file. Whether it
+        can
+            be decoded shows when it is loaded.
     """
 
     modality: ClassVar[Modality] = Modality.VIDEO
@@ -187,31 +246,44 @@ class Video:
         self.fps = fps
         self.uri = str(opened) if uri is None and isinstance(opened, Path) else uri
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the source holds; 0 for a file."""
+        return inputs.source_nbytes(self.source)
+
     def load(
         self, n_frames: int | None = None, fps: float | None = None, max_frames: int | None = None
     ) -> Frames:
-        """Frames as RGB, upright, with their times: every one, or
+        """Decodes frames, upright, with their times: by default every frame.
 
-        n_frames: so many, each the one on screen in the middle of one of n equal parts of the whole clip; a clip that
-        has fewer shows some of them twice. fps: so many a second, spaced in the same way. max_frames: where there
-        would be more, so many instead.
-        Raises InvalidInput for a number below 1, n_frames and fps together, or an array of another shape or dtype;
-        MediaError (MediaNotFound, MediaUnsupported, MediaCorrupt, MediaTooLarge); MissingExtra without PyAV.
+        Args:
+            n_frames: the number of frames. The clip is divided into n equal parts, and each part gives the frame shown
+                in its middle; a clip with fewer frames repeats some.
+            fps: frames per second, spaced in the same way.
+            max_frames: the most frames. If there would be more, this many are spaced evenly instead.
+
+        Returns:
+            RGB frames, uint8 (t, h, w, 3), their times and the length of the clip.
+
+        Raises:
+            InvalidInput: a number below 1, n_frames and fps together, or an array of another shape or dtype.
+            MediaError: MediaNotFound, MediaUnsupported, MediaCorrupt or MediaTooLarge.
+            MissingExtra: PyAV is not installed.
         """
         from multimodal.core.media import video
 
-        return video.decode_video(self.source, self.fps, video.wanted(n_frames, fps, max_frames))
+        return video.decode_video(self.source, self.fps, video.check_sampling(n_frames, fps, max_frames))
 
     def audio(self) -> Audio | None:
-        """Its sound track, or None if it has none. Raises what `load` raises for a file that is no video."""
+        """The audio track, or None without one. Raises as `load` does for a file that is not a video."""
         from multimodal.core.media import video
 
-        if not isinstance(self.source, Path | bytes) or not video.has_sound(self.source):
+        if not isinstance(self.source, Path | bytes) or not video.has_audio(self.source):
             return None
         return Audio(self.source, uri=self.uri)
 
     def __repr__(self) -> str:
-        return f"Video({inputs.describe_source(self.source, self.uri)})"
+        return f"{type(self).__name__}({inputs.describe_source(self.source, self.uri)})"
 
     def _repr_html_(self) -> str:
         from multimodal.core.media import video
@@ -223,43 +295,42 @@ Item = Text | Image | Audio | Video
 
 
 def as_item(value: object) -> Item:
-    """Makes an item of a plain value, by its type.
+    """Makes an item of a plain value.
 
-    A str is always text, never a path. A pathlib.Path is media, sniffed by content. A PIL image or a uint8 array
-    (h, w, 3) is a picture; {"array", "sampling_rate"} is a sound; an item passes through.
-    Raises InvalidInput for anything else, MediaError for a Path that is not a picture, a sound or a video.
+    Args:
+        value: a str is always text, never a path. A pathlib.Path is media, identified by its content. A PIL image or a
+            uint8 array (h, w, 3) is an image. {"array": samples, "sampling_rate": Hz} is audio. An item is returned as
+            it is.
+
+    Raises:
+        InvalidInput: any other value.
+        MediaError: a Path that is not an image, audio, a video or of a registered media type.
     """
     if isinstance(value, Text | Image | Audio | Video):
         return value
     if isinstance(value, str):
         return Text(value)
     if isinstance(value, Path):
-        return _item_from_path(value)
+        from multimodal.core.media import registry
+
+        return registry.open_item(value)
     if inputs.is_pil(value):
         return Image(value)  # type: ignore[arg-type]
-    if inputs.is_sound_mapping(value):
+    if inputs.is_audio_mapping(value):
         return Audio(value)  # type: ignore[arg-type]
     if inputs.is_array(value):
         return _item_from_array(value)
     raise InvalidInput(
-        f"cannot tell whether {inputs.describe_type(value)} is text, a picture, a sound or a video: pass a "
-        "str (text), a pathlib.Path, a PIL image, {'array': ..., 'sampling_rate': ...}, or say it with Text(), "
-        "Image(), Audio() or Video()"
+        f"cannot tell whether {inputs.describe_type(value)} is text, image, audio or video: pass a str (text), a "
+        "pathlib.Path, a PIL image or {'array': ..., 'sampling_rate': ...}, or make it explicit with Text(), Image(), "
+        "Audio() or Video()"
     )
-
-
-def _item_from_path(path: Path) -> Item:
-    from multimodal.core.media import sniff
-
-    kinds: dict[Modality, Callable[[Path], Item]]
-    kinds = {Modality.IMAGE: Image, Modality.AUDIO: Audio, Modality.VIDEO: Video}
-    return kinds[sniff.sniff(path)](path)
 
 
 def _item_from_array(array: Any) -> Item:
     if array.dtype == "uint8" and array.ndim == 3 and array.shape[2] == 3:
         return Image(array)
     raise InvalidInput(
-        f"an array of {array.dtype} with shape {array.shape} is neither a picture (uint8, (h, w, 3)) nor a sound "
+        f"an array of {array.dtype} with shape {array.shape} is neither an image (uint8, (h, w, 3)) nor audio "
         "({'array': samples, 'sampling_rate': Hz}); a video is Video(array, fps=...)"
     )

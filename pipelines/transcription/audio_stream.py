@@ -16,7 +16,7 @@ import numpy as np
 from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.items import Audio, Image, Text, Video
 from multimodal.core.media.audio import resample, stream_audio
-from multimodal.core.media.inputs import describe_type, is_array, is_sound_mapping
+from multimodal.core.media.inputs import describe_type, is_array, is_audio_mapping
 from multimodal.core.modality import Waveform
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def as_sound(value: Any) -> Sound:
         )
     if isinstance(value, Audio):
         return Sound(value)
-    if isinstance(value, str | os.PathLike | bytes | bytearray) or is_sound_mapping(value):
+    if isinstance(value, str | os.PathLike | bytes | bytearray) or is_audio_mapping(value):
         return Sound(Audio(value))
     about = "; say its rate: {'array': samples, 'sampling_rate': Hz}" if is_array(value) else ""
     raise InvalidInput(

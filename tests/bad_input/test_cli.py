@@ -165,8 +165,7 @@ def test_a_directory_where_a_file_is_due(cli: Cli, media: Path) -> None:
     outcome = cli("classify", media, "--labels", "cat,dog", "--space", "toy")
     assert (outcome.code, outcome.stdout) == (1, "")
     assert (
-        outcome.stderr
-        == f"error: {media}: is a directory, and a file with a picture, sound or video is due\n"
+        outcome.stderr == f"error: {media}: is a directory, expected a file with an image, audio or a video\n"
     )
 
 

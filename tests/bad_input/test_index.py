@@ -171,9 +171,9 @@ def test_an_index_of_a_later_version_is_refused(
 
 @pytest.mark.parametrize(("source", "options", "message"), [
     ([], {}, "the list of things to add is empty; give at least one"),
-    (5, {}, "cannot tell whether a value of type int is text, a picture, a sound or a video: pass a str "
-            "(text), a pathlib.Path, a PIL image, {'array': ..., 'sampling_rate': ...}, or say it with Text(), "
-            "Image(), Audio() or Video()"),
+    (5, {}, "cannot tell whether a value of type int is text, image, audio or video: pass a str "
+            "(text), a pathlib.Path, a PIL image or {'array': ..., 'sampling_rate': ...}, or make it explicit with "
+            "Text(), Image(), Audio() or Video()"),
     (["a", "b"], {"ids": ["x"]}, "1 ids given for 2 things; give one for each"),
     (iter(["a", "b"]), {"ids": ["x"]}, "1 ids given for more things than that; give one for each"),
     (iter(["a"]), {"ids": ["x", "y"]}, "2 ids given for 1 things; give one for each"),
@@ -298,10 +298,10 @@ def test_every_bad_file_of_a_folder_is_listed_with_its_reason_and_the_good_ones_
     assert all(reason.startswith(f"{root}/{name}: ") for name, reason in reasons.items()), reasons
     assert "0 bytes" in reasons["empty.png"]
     assert (
-        "holds text, not a picture, a sound or a video" in reasons["words.jpg"]
+        "holds text, not an image, audio or a video" in reasons["words.jpg"]
         and "holds text" in reasons["table.csv"]
     )
-    assert "is not a picture, a sound or a video in any format known here" in reasons["blob"]
+    assert "is not an image, audio or a video in a supported format" in reasons["blob"]
     assert json.loads(json.dumps(report.to_dict()))["failed"][0]["uri"] == f"{root}/blob"
 
 

@@ -82,7 +82,7 @@ FILES: dict[str, bytes] = {
     "headless.m4a": b"\0\0\0\x10ftypM4A \0\0\0\0" + bytes(64),
 }
 
-TEXT_CURE = "whatever its name says; to encode the words pass Text(path.read_text())"
+TEXT_CURE = "to encode the text pass Text(path.read_text())"
 
 
 @pytest.fixture(autouse=True)
@@ -108,13 +108,13 @@ def refused(work: Callable[[], object], kind: type[Exception]) -> str:
         (
             "cut.jpg",
             MediaCorrupt,
-            "is a JPEG picture of 32 x 24 pixels that cannot be decoded (image file is truncated "
+            "is a JPEG image of 32 x 24 pixels that cannot be decoded (image file is truncated "
             "(0 bytes not processed)); copy or download it again",
         ),
         (
             "garbage.png",
             MediaCorrupt,
-            "begins like a picture, but its header is broken (PNG: broken PNG file); copy or download it again",
+            "starts like an image but its header is broken (PNG: broken PNG file); copy or download it again",
         ),
         (
             "huge.png",
@@ -122,16 +122,16 @@ def refused(work: Callable[[], object], kind: type[Exception]) -> str:
             "60,000 x 60,000 pixels, more than the limit of 178,956,970; if you trust it, allow it with "
             "multimodal.limits(max_pixels=3600000000)",
         ),
-        ("words.jpg", MediaUnsupported, f"holds text, not a picture, {TEXT_CURE}"),
-        ("utf16.jpg", MediaUnsupported, f"holds text, not a picture, {TEXT_CURE}"),
+        ("words.jpg", MediaUnsupported, f"holds text, not an image; {TEXT_CURE}"),
+        ("utf16.jpg", MediaUnsupported, f"holds text, not an image; {TEXT_CURE}"),
         (
             "noise.png",
             MediaUnsupported,
-            "is not a picture in any format known here (it begins with 01 02 03 04 05 06 07 08); convert it first",
+            "is not an image in a supported format (it starts with 01 02 03 04 05 06 07 08); convert it first",
         ),
-        ("tone.wav", MediaUnsupported, "holds a sound, not a picture; use Audio(...)"),
-        ("headless.m4a", MediaUnsupported, "holds a sound, not a picture; use Audio(...)"),
-        ("folder", MediaUnsupported, "is a directory, and a file with a picture, sound or video is due"),
+        ("tone.wav", MediaUnsupported, "holds audio, not an image; use Audio(...)"),
+        ("headless.m4a", MediaUnsupported, "holds audio, not an image; use Audio(...)"),
+        ("folder", MediaUnsupported, "is a directory, expected a file with an image, audio or a video"),
     ],
 )
 def test_a_bad_picture_file_gets_a_clear_answer(name: str, kind: type[Exception], text: str) -> None:
@@ -150,12 +150,12 @@ def test_a_bad_picture_file_gets_a_clear_answer(name: str, kind: type[Exception]
         (
             "silent.wav",
             MediaCorrupt,
-            "holds no samples, so there is nothing to hear; record or export it again",
+            "holds no audio samples; record or export it again",
         ),
         ("nan.wav", MediaCorrupt, "its samples hold NaN or infinity; export it again as 16-bit PCM"),
-        ("words.wav", MediaUnsupported, f"holds text, not a sound, {TEXT_CURE}"),
-        ("photo.png", MediaUnsupported, "holds a picture, not a sound; use Image(...)"),
-        ("folder", MediaUnsupported, "is a directory, and a file with a picture, sound or video is due"),
+        ("words.wav", MediaUnsupported, f"holds text, not audio; {TEXT_CURE}"),
+        ("photo.png", MediaUnsupported, "holds an image, not audio; use Image(...)"),
+        ("folder", MediaUnsupported, "is a directory, expected a file with an image, audio or a video"),
     ],
 )
 def test_a_bad_sound_file_gets_a_clear_answer(name: str, kind: type[Exception], text: str) -> None:
@@ -164,7 +164,7 @@ def test_a_bad_sound_file_gets_a_clear_answer(name: str, kind: type[Exception], 
 
 def test_a_broken_sound_says_what_its_decoder_said() -> None:
     message = refused(Audio("cut.flac").load, MediaCorrupt)
-    assert message.startswith("cut.flac: begins like a sound, but cannot be decoded (")
+    assert message.startswith("cut.flac: starts like audio but cannot be decoded (")
     assert message.endswith("; copy or download it again")
     assert "Error opening" not in message  # libsndfile's own name for a file it knows by number only
 
@@ -172,7 +172,7 @@ def test_a_broken_sound_says_what_its_decoder_said() -> None:
 def test_a_broken_container_says_so() -> None:
     pytest.importorskip("av")
     message = refused(Audio("headless.m4a").load, MediaCorrupt)
-    assert message.startswith("headless.m4a: begins like a media container, but cannot be opened (")
+    assert message.startswith("headless.m4a: starts like a media container but cannot be opened (")
 
 
 @pytest.mark.parametrize("make", [Image, Audio])
@@ -191,8 +191,8 @@ def test_a_missing_path_says_where_it_was_looked_for(
 @pytest.mark.parametrize(
     ("name", "kind", "text"),
     [
-        ("words.jpg", MediaUnsupported, f"holds text, not a picture, a sound or a video, {TEXT_CURE}"),
-        ("folder", MediaUnsupported, "is a directory, and a file with a picture, sound or video is due"),
+        ("words.jpg", MediaUnsupported, f"holds text, not an image, audio or a video; {TEXT_CURE}"),
+        ("folder", MediaUnsupported, "is a directory, expected a file with an image, audio or a video"),
         ("empty.jpg", MediaCorrupt, "is empty (0 bytes); copy or download it again"),
     ],
 )
@@ -205,8 +205,7 @@ def test_a_path_that_is_no_media_is_refused_when_it_is_sniffed(
 
 def test_bytes_are_named_by_their_size() -> None:
     assert (
-        refused(Image(b"hello").load, MediaUnsupported)
-        == f"<5 bytes>: holds text, not a picture, {TEXT_CURE}"
+        refused(Image(b"hello").load, MediaUnsupported) == f"<5 bytes>: holds text, not an image; {TEXT_CURE}"
     )
     assert (
         refused(Image(b"").load, MediaCorrupt) == "<0 bytes>: is empty (0 bytes); copy or download it again"
@@ -216,7 +215,7 @@ def test_bytes_are_named_by_their_size() -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_named_pipe_is_refused_and_not_waited_for() -> None:
     os.mkfifo("pipe.png")
-    text = "pipe.png: is not a regular file, and a file with a picture, sound or video is due"
+    text = "pipe.png: is not a regular file, expected a file with an image, audio or a video"
     assert refused(Image("pipe.png").load, MediaUnsupported) == text
 
 
@@ -314,13 +313,13 @@ def test_sound_may_not_decode_to_more_bytes_than_allowed() -> None:
         (np.zeros((2, 0)), "the waveform is empty (shape (2, 0)); give at least one sample"),
         (
             [0.0, 0.0, float("nan")],
-            "the waveform holds NaN or infinity, first at sample 2 of 3; clean it with numpy.nan_to_num if that is "
-            "meant",
+            "the waveform holds NaN or infinity, first at sample 2 of 3; replace them with numpy.nan_to_num if "
+            "they are meant",
         ),
         (
             [float("inf"), 0.0],
-            "the waveform holds NaN or infinity, first at sample 0 of 2; clean it with numpy.nan_to_num if that is "
-            "meant",
+            "the waveform holds NaN or infinity, first at sample 0 of 2; replace them with numpy.nan_to_num if "
+            "they are meant",
         ),
     ],
 )

@@ -36,7 +36,7 @@ WEBM = clip("webm", "libvpx-vp9")
 FRAMES = np.stack([drawn(k) for k in range(4)])
 PICTURES = [PIL.Image.fromarray(one) for one in FRAMES]
 N_BYTES = HEIGHT * WIDTH * 3  # of one frame
-TEXT_CURE = "whatever its name says; to encode the words pass Text(path.read_text())"
+TEXT_CURE = "to encode the text pass Text(path.read_text())"
 
 
 def sound_in(kind: str, codec: str) -> bytes:
@@ -102,15 +102,15 @@ def refused(work: Callable[[], object], kind: type[Exception]) -> str:
 
 @pytest.mark.parametrize(("name", "kind", "text"), [
     ("empty.mp4", MediaCorrupt, "is empty (0 bytes); copy or download it again"),
-    ("words.mp4", MediaUnsupported, f"holds text, not a video, {TEXT_CURE}"),
-    ("photo.mp4", MediaUnsupported, "holds a picture, not a video; use Image(...)"),
-    ("tone.mp4", MediaUnsupported, "holds a sound, not a video; use Audio(...)"),
-    ("song.mp4", MediaUnsupported, "holds a sound, not a video; use Audio(...)"),
-    ("headless.mp4", MediaCorrupt, "begins like a media container, but cannot be opened (Invalid data found when "
+    ("words.mp4", MediaUnsupported, f"holds text, not a video; {TEXT_CURE}"),
+    ("photo.mp4", MediaUnsupported, "holds an image, not a video; use Image(...)"),
+    ("tone.mp4", MediaUnsupported, "holds audio, not a video; use Audio(...)"),
+    ("song.mp4", MediaUnsupported, "holds audio, not a video; use Audio(...)"),
+    ("headless.mp4", MediaCorrupt, "starts like a media container but cannot be opened (Invalid data found when "
                                    "processing input); copy or download it again"),
-    ("noise.bin", MediaUnsupported, "is not a video in any format known here (it begins with 01 02 03 04 05 06 07 "
+    ("noise.bin", MediaUnsupported, "is not a video in a supported format (it starts with 01 02 03 04 05 06 07 "
                                     "08); convert it first"),
-    ("folder", MediaUnsupported, "is a directory, and a file with a picture, sound or video is due"),
+    ("folder", MediaUnsupported, "is a directory, expected a file with an image, audio or a video"),
 ])  # fmt: skip
 def test_a_file_that_is_no_video_is_told_from_one(name: str, kind: type[Exception], text: str) -> None:
     for work in (Video(name).load, lambda: Video(name).load(n_frames=2), Video(name).audio):
@@ -126,7 +126,7 @@ def test_pictures_that_are_noise_are_told_with_what_the_decoder_said() -> None:
     data = noisy(clip("mp4", "mpeg4"))
     message = refused(Video(data).load, MediaCorrupt)
     assert message.startswith(f"<{len(data):,} bytes>: ")
-    assert "its pictures cannot be decoded (" in message or "holds no frame that can be decoded" in message
+    assert "its frames cannot be decoded (" in message or "holds no frame that can be decoded" in message
 
 
 def test_a_clip_without_frames_says_so() -> None:
@@ -150,7 +150,7 @@ def test_a_clip_cut_short_is_refused_where_its_header_tells(folder: Path, option
     path.write_bytes(data[: places[10]])
     message = refused(lambda: Video("fast.mp4").load(**options), MediaCorrupt)
     assert re.fullmatch(
-        r"fast\.mp4: was cut short, its header tells of 6\.0 seconds and its pictures end at 0\.9; "
+        r"fast\.mp4: is truncated: its header states 6\.0 seconds and its frames end at 0\.9; "
         "copy or download it again",
         message,
     )
@@ -166,10 +166,10 @@ def test_a_clip_cut_short_without_a_header_that_tells_shows_its_last_frame_on() 
 
 def test_the_picture_and_sound_items_say_where_a_video_belongs() -> None:
     assert refused(Image("good.mp4").load, MediaUnsupported) == (
-        "good.mp4: holds video or sound in a container, not a picture; for its frames use Video(...), for its sound "
-        "Audio(...)"
+        "good.mp4: holds video or audio in a container, not an image; use Video(...) for its frames, "
+        "Audio(...) for its audio"
     )
-    assert refused(Audio("good.mp4").load, MediaUnsupported) == "good.mp4: has no sound track"
+    assert refused(Audio("good.mp4").load, MediaUnsupported) == "good.mp4: has no audio track"
 
 
 def test_without_pyav_the_cure_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,12 +184,12 @@ def test_without_pyav_the_cure_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_limits_are_checked_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from multimodal.core.media import frame_reader
+    from multimodal.core.media import video
 
     def unexpected(*arguments: object) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(frame_reader.Reader, "__init__", unexpected)
+    monkeypatch.setattr(video.FrameReader, "__init__", unexpected)
     with limits(max_pixels=WIDTH * HEIGHT - 1):
         assert refused(Video("good.mp4").load, MediaTooLarge) == (
             "good.mp4: 64 x 48 pixels, more than the limit of 3,071; if you trust it, allow it with "
@@ -246,7 +246,7 @@ def test_frames_in_memory_have_limits_too(source: Any) -> None:
 
 # --- arguments ------------------------------------------------------------------------------------
 
-NO_RATE = "a video of single frames does not tell its rate: say how many a second with fps=..."
+NO_RATE = "a video given as frames has no frame rate: give the frames per second with fps=..."
 TAKES = "Video takes a path, the bytes of a file, a uint8 array (t, h, w, 3) or a list of PIL images, got "
 
 
@@ -258,11 +258,11 @@ TAKES = "Video takes a path, the bytes of a file, a uint8 array (t, h, w, 3) or 
     (lambda: Video(""), "Video got '', which cannot be a path"),
     (lambda: Video(FRAMES), NO_RATE),
     (lambda: Video(PICTURES), NO_RATE),
-    (lambda: Video(FRAMES, fps=0), "fps must be a number of frames a second above 0, got 0"),
-    (lambda: Video(FRAMES, fps=float("nan")), "fps must be a number of frames a second above 0, got nan"),
-    (lambda: Video(FRAMES, fps="5"), "fps must be a number of frames a second above 0, got '5'"),  # type: ignore[arg-type]
-    (lambda: Video("x.mp4", fps=5), "a video file tells its own rate: leave out fps, got 5"),
-    (lambda: Video(CLIP, fps=5), "a video file tells its own rate: leave out fps, got 5"),
+    (lambda: Video(FRAMES, fps=0), "fps must be a number of frames per second above 0, got 0"),
+    (lambda: Video(FRAMES, fps=float("nan")), "fps must be a number of frames per second above 0, got nan"),
+    (lambda: Video(FRAMES, fps="5"), "fps must be a number of frames per second above 0, got '5'"),  # type: ignore[arg-type]
+    (lambda: Video("x.mp4", fps=5), "a video file states its own frame rate: leave out fps, got 5"),
+    (lambda: Video(CLIP, fps=5), "a video file states its own frame rate: leave out fps, got 5"),
 ])  # fmt: skip
 def test_a_wrong_source_is_refused_at_once(make: Callable[[], object], text: str) -> None:
     assert refused(make, InvalidInput) == text
@@ -273,8 +273,8 @@ def test_a_wrong_source_is_refused_at_once(make: Callable[[], object], text: str
     ({"n_frames": 2.0}, "n_frames must be a whole number of at least 1, got 2.0"),
     ({"n_frames": True}, "n_frames must be a whole number of at least 1, got True"),
     ({"max_frames": -1}, "max_frames must be a whole number of at least 1, got -1"),
-    ({"fps": 0}, "fps must be a number of frames a second above 0, got 0"),
-    ({"fps": float("inf")}, "fps must be a number of frames a second above 0, got inf"),
+    ({"fps": 0}, "fps must be a number of frames per second above 0, got 0"),
+    ({"fps": float("inf")}, "fps must be a number of frames per second above 0, got inf"),
     ({"n_frames": 2, "fps": 1}, "give n_frames or fps, not both, got n_frames=2 and fps=1"),
 ])  # fmt: skip
 def test_a_wrong_number_of_frames_is_refused(options: dict[str, Any], text: str) -> None:
@@ -287,14 +287,14 @@ def test_a_wrong_number_of_frames_is_refused(options: dict[str, Any], text: str)
 )
 def test_an_array_of_another_shape_is_refused(array: Any) -> None:
     assert refused(Video(array, fps=5).load, InvalidInput) == (
-        f"a video as an array must be uint8 of shape (t, h, w, 3), with a frame at least, got {array.dtype} "
+        f"a video as an array must be uint8 of shape (t, h, w, 3) with at least one frame, got {array.dtype} "
         f"{array.shape}"
     )
 
 
 def test_an_array_alone_is_not_taken_for_a_video() -> None:
     assert refused(lambda: as_item(FRAMES), InvalidInput) == (
-        f"an array of uint8 with shape {FRAMES.shape} is neither a picture (uint8, (h, w, 3)) nor a sound "
+        f"an array of uint8 with shape {FRAMES.shape} is neither an image (uint8, (h, w, 3)) nor audio "
         "({'array': samples, 'sampling_rate': Hz}); a video is Video(array, fps=...)"
     )
 

@@ -61,14 +61,14 @@ def test_what_failed_is_listed_and_tried_again(cli: Cli, media: Path, index: Pat
     (media / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     outcome = cli("index", media, "--index", index)
     assert outcome.code == 3
-    assert f"error: {media}/bad.png: begins like a picture, but its header is broken" in outcome.stderr
+    assert f"error: {media}/bad.png: starts like an image but its header is broken" in outcome.stderr
     assert (
         f"note: to see them again: --failures; to try them again: --retry-failed (--index {index})"
         in outcome.stderr
     )
     listed = cli("index", "--index", index, "--failures", "--json").json()["failures"]
     assert [(one["uri"], one["stage"]) for one in listed] == [(f"{media}/bad.png", "decode")]
-    assert "begins like a picture" in cli("index", "--index", index, "--failures").stdout.replace("\n", "")
+    assert "starts like an image" in cli("index", "--index", index, "--failures").stdout.replace("\n", "")
     assert cli("index", "--index", index, "--retry-failed").code == 3
     (media / "bad.png").write_bytes((media / "red.png").read_bytes())
     report = cli("index", "--index", index, "--retry-failed", "--json").json()

@@ -144,7 +144,7 @@ def test_a_video_is_a_query_and_told_apart_from_what_the_space_takes(
     broken.write_bytes(film.read_bytes()[:300])
     outcome = cli("search", index, "--video", broken)
     assert outcome.code == 1
-    assert "begins like a media container, but cannot be opened" in outcome.stderr
+    assert "starts like a media container but cannot be opened" in outcome.stderr
 
 
 def test_a_video_among_files_costs_the_others_nothing(cli: Cli, media: Path, film: Path) -> None:

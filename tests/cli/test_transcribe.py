@@ -86,8 +86,8 @@ def test_a_bad_file_is_listed_and_the_others_are_done(cli: Cli, talks: Path) -> 
     found = outcome.json()
     assert [row["text"] for row in found["results"]] == ["dog"]
     assert [Path(row["input"]).name for row in found["failed"]] == ["broken.wav", "x.png"]
-    assert "holds a picture, not a sound" in found["failed"][1]["reason"]
-    assert "x.png: holds a picture" in outcome.stderr
+    assert "holds an image, not audio" in found["failed"][1]["reason"]
+    assert "x.png: holds an image" in outcome.stderr
 
 
 def test_nothing_but_bad_files_is_an_error(cli: Cli, talks: Path) -> None:

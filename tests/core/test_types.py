@@ -61,16 +61,16 @@ def test_plain_values_become_items_by_their_type() -> None:
     [
         (
             b"\x89PNG",
-            "cannot tell whether a value of type bytes is text, a picture, a sound or a video: pass a str (text)",
+            "cannot tell whether a value of type bytes is text, image, audio or video: pass a str (text)",
         ),
         (None, "cannot tell whether a value of type NoneType is text"),
         (["a"], "cannot tell whether a list of 1 is text"),
         ({"array": 1}, "cannot tell whether a mapping with keys ['array'] is text"),
         (
             np.zeros(9),
-            "an array of float64 with shape (9,) is neither a picture (uint8, (h, w, 3)) nor a sound",
+            "an array of float64 with shape (9,) is neither an image (uint8, (h, w, 3)) nor audio",
         ),
-        (np.zeros((2, 2, 4), np.uint8), "an array of uint8 with shape (2, 2, 4) is neither a picture"),
+        (np.zeros((2, 2, 4), np.uint8), "an array of uint8 with shape (2, 2, 4) is neither an image"),
     ],
 )
 def test_a_value_that_could_be_anything_is_refused(value: object, text: str) -> None:
@@ -146,9 +146,9 @@ def test_items_travel_to_other_processes(png: Path) -> None:
 
 
 def test_errors_travel_to_other_processes() -> None:
-    error = MissingExtra("reading HEIC pictures", package="pillow-heif", extra="heic")
+    error = MissingExtra("reading HEIC images", package="pillow-heif", extra="heic")
     again = pickle.loads(pickle.dumps(error))
-    assert str(again) == "reading HEIC pictures needs pillow-heif: pip install 'multimodal[heic]'"
+    assert str(again) == "reading HEIC images needs pillow-heif: pip install 'multimodal[heic]'"
     assert isinstance(again, ImportError)
 
 

@@ -96,7 +96,7 @@ def test_a_file_that_has_gone_or_changed_is_named_instead(
     broken.write_bytes(b"<b>")
     page = index.search("1 0 0 0")._repr_html_()
     assert f"<td>{gone}</td>" in page and "<img" not in page
-    assert "is not a picture" in page or "holds text, not a picture" in page
+    assert "is not a picture" in page or "holds text, not an image" in page
 
 
 def test_nothing_from_outside_is_taken_for_html() -> None:

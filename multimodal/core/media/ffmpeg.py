@@ -1,4 +1,4 @@
-"""Containers that FFmpeg opens, by PyAV: mp4, webm, m4a … What is in them is read by media_audio and media_video."""
+"""Containers that FFmpeg opens, by PyAV: mp4, webm, m4a … `audio` and `video` decode their tracks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from multimodal.core.modality import Modality
 
 
 def import_av(name: str, doing: str = "reading this container (m4a, aac, mp4, webm, wma, …)") -> Any:
-    """The module `av`. Raises MissingExtra if it is not installed."""
+    """The module `av`. name, doing: of the file and the action, for the message. Raises MissingExtra without PyAV."""
     try:
         import av
     except ImportError as error:
@@ -18,35 +18,36 @@ def import_av(name: str, doing: str = "reading this container (m4a, aac, mp4, we
 
 
 def open_av(file: BinaryIO, name: str, decoder: str) -> Any:
-    """The container in a file, whose decoder (as `media.signature` says) is "av:<demuxer>". Raises MediaCorrupt."""
+    """Opens a container. decoder: "av:<demuxer>", from `sniff.signature`. Raises MediaCorrupt."""
     av = import_av(name)
     file.seek(0)
     try:
-        # The demuxer is named, so that no file can pass for a playlist that makes FFmpeg open others or the network.
+        # Naming the demuxer keeps a file from acting as a playlist that makes FFmpeg open other files or URLs
         return av.open(file, format=decoder.removeprefix("av:"))
     except av.FFmpegError as error:
         raise MediaCorrupt(
-            f"{name}: begins like a media container, but cannot be opened ({error.strerror}); "
+            f"{name}: starts like a media container but cannot be opened ({error.strerror}); "
             "copy or download it again"
         ) from error
 
 
-def moving_pictures(container: Any) -> Any | None:
-    """The first stream that shows moving pictures, or None."""
+def video_stream(container: Any) -> Any | None:
+    """The first video stream of a container, or None."""
     from av.stream import Disposition
 
-    # A cover picture in a music file is a video stream too, but attached.
+    # The cover of a music file is a video stream too, marked as an attached picture
     return next(
-        (one for one in container.streams.video if not one.disposition & Disposition.attached_pic), None
+        (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic),
+        None,
     )
 
 
-def look_inside(file: BinaryIO, name: str, decoder: str) -> Modality:
-    """VIDEO if the container shows moving pictures, AUDIO if it only sounds."""
+def modality_of_container(file: BinaryIO, name: str, decoder: str) -> Modality:
+    """VIDEO if the container has a video stream, AUDIO if it has only audio. Raises MediaError, MissingExtra."""
     import_av(name)
     with open_av(file, name, decoder) as container:
-        if moving_pictures(container) is not None:
+        if video_stream(container) is not None:
             return Modality.VIDEO
         if container.streams.audio:
             return Modality.AUDIO
-    raise MediaUnsupported(f"{name}: is a media container without a picture or a sound in it")
+    raise MediaUnsupported(f"{name}: is a media container with neither a video nor an audio track")

@@ -1,11 +1,10 @@
-"""Pictures: anything Pillow opens -> RGB uint8 (h, w, 3), upright, transparent parts over white.
+"""Images: anything Pillow opens -> RGB uint8 (h, w, 3), upright, transparent parts over white.
 
-The size is read from the header and checked against the limits before a pixel is decoded.
+The size in the header is checked against the limits before a pixel is decoded.
 """
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,15 +16,14 @@ from PIL import ImageFile
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported, MissingExtra
 from multimodal.core.limits import get_limits
 from multimodal.core.media.inputs import check_count
-from multimodal.core.media.sniff import HEAD_BYTES, UNKNOWN, Source, opened, signature, unsupported
+from multimodal.core.media.sniff import HEAD_BYTES, UNKNOWN, Source, open_source, signature, unsupported
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WHITE = (255, 255, 255)
-THUMBNAIL_SIDE = 512
-DRAFT_MARGIN = 2  # below twice the size needed, what the decoder left out begins to show after the resize
-JPEGS = {"JPEG", "MPO"}  # MPO: several JPEGs in one file, as phones write them; the first is the picture
+DRAFT_MARGIN = 2  # below twice the needed size, what the decoder left out shows after the resize
+JPEGS = {"JPEG", "MPO"}  # MPO: several JPEGs in one file, as phones write them; the first is decoded
 ORIENTATION_TAG = 0x0112  # EXIF
 TRANSPOSE_FOR = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
@@ -37,11 +35,11 @@ TRANSPOSE_FOR = {
     8: PIL.Image.Transpose.ROTATE_90,
 }
 
-# Formats that Pillow names but that are not for untrusted files: EPS and WMF run a program of the system, the others
-# only read a header, so that opening succeeds and decoding never can.
-NOT_PICTURES = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}
+# Formats of Pillow that are refused: EPS and WMF run an external program, which untrusted files must not; of the others
+# Pillow reads only the header and cannot decode them.
+REFUSED_FORMATS = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}
 
-# What Pillow and its plugins raise on broken files (warnings, where these are made errors).
+# What Pillow and its plugins raise on broken files (UserWarning where warnings are errors)
 DECODE_ERRORS = (
     *(
         OSError,
@@ -68,80 +66,77 @@ DECODE_ERRORS = (
 def decode_image(
     source: Source | PIL.Image.Image | NDArray[Any], min_side: int | None = None
 ) -> NDArray[np.uint8]:
-    """See Image.load."""
+    """Implements Image.load."""
     if min_side is not None:
         check_count(min_side, "min_side", of=" of pixels")
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, PIL.Image.Image):
-        return _decode(
-            source, "<PIL image>"
-        )  # never at a smaller scale: that would change the caller's own picture
-    with opened(source) as (file, name), _open(file, name) as image:
+        return _decode(source, "<PIL image>")  # without min_side: a draft would change the caller's own image
+    with open_source(source) as (file, name), _open(file, name) as image:
         return _decode(image, name, min_side)
 
 
-def picture_size(source: Source) -> tuple[int, int]:
-    """(width, height) as the header tells, before any turning; nothing is decoded. Raises as `decode_image` does."""
-    with opened(source) as (file, name), _open(file, name) as image:
+def image_size(source: Source) -> tuple[int, int]:
+    """(width, height) in the header, before any rotation; nothing is decoded. Raises as `decode_image` does."""
+    with open_source(source) as (file, name), _open(file, name) as image:
         return image.size
 
 
+def pixel_count(source: Source | PIL.Image.Image | NDArray[Any]) -> int:
+    """Width times height of the source of an Image, from its header. Raises as `decode_image` does."""
+    if isinstance(source, np.ndarray):
+        return int(np.prod(source.shape[:2]))
+    width, height = source.size if isinstance(source, PIL.Image.Image) else image_size(source)
+    return width * height
+
+
 def can_open(file: BinaryIO) -> bool:
-    """Whether Pillow recognises the header (also of formats that have no clear first bytes)."""
+    """Whether Pillow recognises the header, also of formats without distinctive first bytes."""
     file.seek(0)
     image, _ = _identify(file, file.read(HEAD_BYTES))
     return image is not None
 
 
-def thumbnail_png(pixels: NDArray[np.uint8]) -> bytes:
-    """A PNG of at most THUMBNAIL_SIDE pixels a side, for notebooks."""
-    image = PIL.Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def _open(file: BinaryIO, name: str) -> PIL.Image.Image:
-    """Header only."""
+    """Opens an image and reads its header only."""
     head = file.read(HEAD_BYTES)
-    found = signature(head)
-    if found.decoder == "heif":
+    decoder = signature(head).decoder
+    if decoder == "heif":
         return _open_heif(file, name)
-    if found.decoder not in ("pillow", UNKNOWN.decoder):
-        raise unsupported(name, head, "a picture")
+    if decoder not in ("pillow", UNKNOWN.decoder):
+        raise unsupported(name, head, "an image")
     image, reason = _identify(file, head)
     if image is not None:
         return image
-    if found.decoder == "pillow":
+    if decoder == "pillow":
         raise MediaCorrupt(
-            f"{name}: begins like a picture, but its header is broken ({reason}); copy or download it again"
+            f"{name}: starts like an image but its header is broken ({reason}); copy or download it again"
         )
-    raise unsupported(name, head, "a picture")
+    raise unsupported(name, head, "an image")
 
 
 def _identify(file: BinaryIO, head: bytes) -> tuple[PIL.Image.Image | None, str]:
-    """What `PIL.Image.open` does, less its own limit on pixels (a global, and not adjustable for one call)."""
+    """`PIL.Image.open` without its limit on pixels, which is global and cannot be set for one call."""
     reason = "no format recognised it"
-    tried: set[str] = set(NOT_PICTURES)
+    tried: set[str] = set(REFUSED_FORMATS)
     for load_plugins in (PIL.Image.preinit, PIL.Image.init):
         load_plugins()
-        for kind in [one for one in PIL.Image.ID if one not in tried]:
-            tried.add(kind)
-            open_it, accepts = PIL.Image.OPEN[kind]
+        for format in [known for known in PIL.Image.ID if known not in tried]:
+            tried.add(format)
+            open_format, accepts = PIL.Image.OPEN[format]
             try:
                 verdict = True if accepts is None else accepts(head[:16])
                 if isinstance(verdict, str):
                     reason = verdict
                 elif verdict:
                     file.seek(0)
-                    return open_it(file, ""), ""  # type: ignore[arg-type]
+                    return open_format(file, ""), ""  # type: ignore[arg-type]
             except DECODE_ERRORS as error:
                 if (
                     accepts is not None
-                ):  # what has no first bytes tries everything, and its failure says nothing
-                    reason = f"{kind}: {error}"
+                ):  # a format without first bytes tries every file: its failure says nothing
+                    reason = f"{format}: {error}"
     return None, reason
 
 
@@ -149,14 +144,13 @@ def _open_heif(file: BinaryIO, name: str) -> PIL.Image.Image:
     try:
         import pillow_heif
     except ImportError as error:
-        raise MissingExtra(f"{name}: reading HEIC pictures", package="pillow-heif", extra="heic") from error
+        raise MissingExtra(f"{name}: reading HEIC images", package="pillow-heif", extra="heic") from error
     file.seek(0)
     try:
         image: ImageFile.ImageFile = pillow_heif.HeifImageFile(file, "")
     except DECODE_ERRORS as error:
         raise MediaCorrupt(
-            f"{name}: begins like a HEIC picture, but its header is broken ({error}); "
-            "copy or download it again"
+            f"{name}: starts like a HEIC image but its header is broken ({error}); copy or download it again"
         ) from error
     return image
 
@@ -166,11 +160,11 @@ def _decode(image: PIL.Image.Image, name: str, min_side: int | None = None) -> N
     get_limits().check_pixels(width, height, name)
     get_limits().check_bytes(width * height * 3, f"{name} (decoded)")
     if width == 0 or height == 0:
-        raise MediaCorrupt(f"{name}: a picture of {width} x {height} pixels shows nothing")
+        raise MediaCorrupt(f"{name}: an image of {width} x {height} pixels has no content; export it again")
     try:
         if min_side is not None and image.format in JPEGS:
-            # The decoder leaves out the finest waves of each block: 1/2, 1/4 or 1/8 of the size at a fraction of the
-            # work. It takes the smallest scale at which both sides are still as long as asked for.
+            # The decoder skips the highest frequencies of each block: 1/2, 1/4 or 1/8 of the size at a fraction of the
+            # work. It uses the smallest scale at which both sides are at least this long.
             image.draft(None, (min_side * DRAFT_MARGIN, min_side * DRAFT_MARGIN))
         image.load()
         rgb = _to_rgb(image, name)
@@ -180,7 +174,7 @@ def _decode(image: PIL.Image.Image, name: str, min_side: int | None = None) -> N
         raise
     except DECODE_ERRORS as error:
         raise MediaCorrupt(
-            f"{name}: is a {image.format or 'PIL'} picture of {width} x {height} pixels that cannot be "
+            f"{name}: is a {image.format or 'PIL'} image of {width} x {height} pixels that cannot be "
             f"decoded ({error}); copy or download it again"
         ) from error
 
@@ -188,7 +182,7 @@ def _decode(image: PIL.Image.Image, name: str, min_side: int | None = None) -> N
 def _orientation(image: PIL.Image.Image) -> int:
     try:
         return int(image.getexif().get(ORIENTATION_TAG, 1))
-    except DECODE_ERRORS:  # a broken EXIF block says nothing about the pixels, and every viewer ignores it
+    except DECODE_ERRORS:  # the pixels are fine, and every viewer ignores a broken EXIF block
         return 1
 
 
@@ -202,10 +196,10 @@ def _to_rgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
         return image.convert("RGB") if converted is None else converted
     if image.has_transparency_data:
-        if image.mode in ("La", "RGBa"):  # alpha already multiplied in
+        if image.mode in ("La", "RGBa"):  # premultiplied alpha
             image = image.convert("RGBA" if image.mode == "RGBa" else "LA")
         return _over_white(image.convert("RGBA"))
-    return image if image.mode == "RGB" else image.convert("RGB")  # a needless copy costs more than decoding
+    return image if image.mode == "RGB" else image.convert("RGB")  # a copy costs more than decoding
 
 
 def _over_white(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -213,23 +207,23 @@ def _over_white(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _from_deep_grey(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
-    """Greyscale of 16 or 32 bits or floats; Pillow's own conversion would clip at 255 instead of scaling."""
+    """Greyscale of 16 or 32 bits or floats, scaled to 8 bits; Pillow's own conversion clips at 255."""
     values = np.asarray(image)
     low, high = values.min(), values.max()
     if image.mode == "F":
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise MediaCorrupt(f"{name}: its pixels are floats that hold NaN or infinity; clean them first")
+            raise MediaCorrupt(f"{name}: its pixels hold NaN or infinity; replace them first")
         full = 1.0 if high <= 1 else 255.0
     else:
         full = 65_535.0
     if low < 0 or high > full:
         raise MediaUnsupported(
-            f"{name}: its pixels reach from {low:g} to {high:g}, which has no agreed black and white (16-bit: 0 to "
+            f"{name}: its pixels range from {low:g} to {high:g}, which has no standard black and white (16-bit: 0 to "
             "65,535; floats: 0 to 1 or 0 to 255); scale it and pass a uint8 array"
         )
     grey = np.round(values.astype(np.float64) * (255.0 / full)).astype(np.uint8)
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):  # PNG: one level of grey that means "nothing here"
+    if isinstance(transparent, int):  # PNG: the grey level that is transparent
         grey = np.where(values == transparent, np.uint8(255), grey)
     return PIL.Image.fromarray(grey).convert("RGB")
 
@@ -243,11 +237,11 @@ def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
             else "transpose it if channels lead"
         )
         raise InvalidInput(
-            f"a picture as an array must be uint8 of shape (h, w), (h, w, 3) or (h, w, 4), got {array.dtype} {shape}; "
+            f"an image as an array must be uint8 of shape (h, w), (h, w, 3) or (h, w, 4), got {array.dtype} {shape}; "
             f"{cure}"
         )
     if 0 in shape:
-        raise InvalidInput(f"a picture must have at least one pixel, got an array of shape {shape}")
+        raise InvalidInput(f"an image must have at least one pixel, got an array of shape {shape}")
     get_limits().check_pixels(shape[1], shape[0], "<array>")
     if array.ndim == 2 or shape[2] == 1:
         return np.repeat(array.reshape(*shape[:2], 1), 3, axis=2)

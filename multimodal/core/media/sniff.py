@@ -1,6 +1,6 @@
-"""What a source holds: opened safely, told by its content and never by its name.
+"""Opens files safely and identifies their format by content, never by name.
 
-Knows the first bytes of formats, not how to decode them: see media_image, media_audio and media_video.
+Knows the first bytes of formats; `image`, `audio` and `video` decode them. Types that users add are in `registry`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ Source = Path | bytes
 
 
 class Signature(NamedTuple):
-    """What the first bytes say: the modality (None: only a look inside tells) and who decodes it.
+    """What the first bytes of a file say.
 
-    decoder: "pillow", "heif", "soundfile", "av:<FFmpeg demuxer>", or "" when the bytes are of no known format.
+    Attributes:
+        modality: None if only the container's tracks tell.
+        decoder: "pillow", "heif", "soundfile", "av:<FFmpeg demuxer>", or "" for an unknown format.
     """
 
     modality: Modality | None
@@ -33,16 +35,14 @@ class Signature(NamedTuple):
 
 UNKNOWN = Signature(None, "")
 
-# The ISO media container (MP4 and its many relations) tells its kind by "brands".
+# The ISO media container (MP4 and its relatives) names its kind by "brands"
 AVIF_BRANDS = {b"avif", b"avis"}
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-SOUND_BRANDS = {b"M4A ", b"M4B ", b"M4P "}
+AUDIO_BRANDS = {b"M4A ", b"M4B ", b"M4P "}
 
 QUICKTIME_ATOMS = {b"moov", b"mdat", b"wide"}
-TRANSPORT_PACKETS = (
-    (0, 188),
-    (4, 192),
-)  # (where, how often) an MPEG transport stream has a "G": from a TV, a camera
+# (offset, period) of the sync byte "G" in an MPEG transport stream, from a TV or a camera
+TRANSPORT_PACKETS = ((0, 188), (4, 192))
 
 SIGNATURES: tuple[tuple[bytes, Signature], ...] = (
     (b"\xff\xd8\xff", Signature(Modality.IMAGE, "pillow")),  # JPEG
@@ -69,7 +69,7 @@ SIGNATURES: tuple[tuple[bytes, Signature], ...] = (
     (b"FLV\1", Signature(None, "av:flv")),
     (b"\0\0\1\xba", Signature(None, "av:mpeg")),
 )
-FOUR_CC: dict[bytes, Signature] = {  # RIFF and FORM (IFF) name their kind at byte 8
+FOUR_CC: dict[bytes, Signature] = {  # RIFF and FORM (IFF) name their format at byte 8
     b"WAVE": Signature(Modality.AUDIO, "soundfile"),
     b"WEBP": Signature(Modality.IMAGE, "pillow"),
     b"AVI ": Signature(None, "av:avi"),
@@ -79,20 +79,20 @@ FOUR_CC: dict[bytes, Signature] = {  # RIFF and FORM (IFF) name their kind at by
 
 
 def signature(head: bytes) -> Signature:
-    """Reads the first bytes (HEAD_BYTES are enough) of a file."""
+    """The signature of a file. head: its first HEAD_BYTES bytes."""
     if head[:4] in (b"RIFF", b"FORM"):
         return FOUR_CC.get(head[8:12], UNKNOWN)
     if head[4:8] == b"ftyp":
         return _brand(head)
     if head[:4] == b"OggS" and head[28:35] == b"\x80theora":
         return Signature(None, "av:ogg")
-    if head[4:8] in QUICKTIME_ATOMS and head[0] < ord(" "):  # before QuickTime files began with a brand
+    if head[4:8] in QUICKTIME_ATOMS and head[0] < ord(" "):  # QuickTime files from before brands
         return Signature(None, "av:mov")
     if any(head[at::size][:3] == b"GGG" for at, size in TRANSPORT_PACKETS):
         return Signature(None, "av:mpegts")
-    for start, found in SIGNATURES:
+    for start, known in SIGNATURES:
         if head.startswith(start):
-            return found
+            return known
     return _mpeg_frame(head)
 
 
@@ -103,46 +103,54 @@ def _brand(head: bytes) -> Signature:
         return Signature(Modality.IMAGE, "pillow")
     if brands & HEIF_BRANDS:
         return Signature(Modality.IMAGE, "heif")
-    return Signature(Modality.AUDIO if head[8:12] in SOUND_BRANDS else None, "av:mov")
+    return Signature(Modality.AUDIO if head[8:12] in AUDIO_BRANDS else None, "av:mov")
 
 
 def _mpeg_frame(head: bytes) -> Signature:
-    """MP3 and AAC without any header begin with a frame: eleven or twelve bits set, then a version and layer."""
+    """MP3 and AAC without a header start with a frame: eleven or twelve set bits, then version and layer."""
     if len(head) < 4 or head[0] != 0xFF:
         return UNKNOWN
     if head[1] & 0xF6 == 0xF0:
         return Signature(Modality.AUDIO, "av:aac")
     layer, bitrate, rate = head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
-    # Layer I (3) is left out: nobody has such files, and UTF-16 text (FF FE) looks like one.
+    # Layer I (3) is left out: such files are not in use, and UTF-16 text (FF FE) looks like one
     is_frame = head[1] & 0xE0 == 0xE0 and layer in (1, 2) and bitrate not in (0, 15) and rate != 3
     return Signature(Modality.AUDIO, "soundfile") if is_frame else UNKNOWN
 
 
 def sniff(source: Source | str) -> Modality:
-    """What a file (or its bytes) holds, told by its content: IMAGE, AUDIO or VIDEO.
+    """Identifies a file, or its bytes, by content.
 
-    Only the header is read: a truncated picture is still a picture, and fails when loaded.
-    Raises MediaNotFound, MediaUnsupported (a directory, text, no known format), MediaCorrupt (empty),
-    MediaTooLarge, MissingExtra (only a look inside tells, and that needs PyAV).
+    Only the header is read: a truncated image is identified as an image and fails when it is loaded.
+
+    Returns:
+        IMAGE, AUDIO or VIDEO.
+
+    Raises:
+        MediaNotFound: the path does not exist.
+        MediaUnsupported: a directory, text, or an unknown format.
+        MediaCorrupt: the file is empty.
+        MediaTooLarge: it is larger than the limit.
+        MissingExtra: only the container's tracks tell, and reading them needs PyAV.
     """
     from multimodal.core.media import ffmpeg, image
 
     source = Path(source) if isinstance(source, str) else source
-    with opened(source) as (file, name):
+    with open_source(source) as (file, name):
         head = file.read(HEAD_BYTES)
-        found = signature(head)
-        if found.modality is not None:
-            return found.modality
-        if found.decoder:
-            return ffmpeg.look_inside(file, name, found.decoder)
+        known = signature(head)
+        if known.modality is not None:
+            return known.modality
+        if known.decoder:
+            return ffmpeg.modality_of_container(file, name, known.decoder)
         if image.can_open(file):
             return Modality.IMAGE
-        raise unsupported(name, head, "a picture, a sound or a video")
+        raise unsupported(name, head, "an image, audio or a video")
 
 
 @contextlib.contextmanager
-def opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
-    """The source as a seekable binary file, and its name for messages; size and kind are checked first."""
+def open_source(source: Source) -> Iterator[tuple[BinaryIO, str]]:
+    """Opens a source as a seekable binary file -> (file, name for messages). Checks its size and kind first."""
     if isinstance(source, bytes):
         name = f"<{len(source):,} bytes>"
         _check_size(len(source), name)
@@ -151,9 +159,9 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
     name = str(source)
     try:
         status = source.stat()
-        if not stat.S_ISREG(status.st_mode):  # a named pipe would block for ever, /dev/zero never end
+        if not stat.S_ISREG(status.st_mode):  # a named pipe would block forever, /dev/zero never end
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise MediaUnsupported(f"{name}: is {what}, and a file with a picture, sound or video is due")
+            raise MediaUnsupported(f"{name}: is {what}, expected a file with an image, audio or a video")
         _check_size(status.st_size, name)
         file = source.open("rb")
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -175,26 +183,29 @@ def _check_size(n_bytes: int, name: str) -> None:
     get_limits().check_bytes(n_bytes, name)
 
 
-def unsupported(name: str, head: bytes, wanted: str) -> MediaUnsupported:
-    """The error for content that is not what is wanted, saying what it is as far as the first bytes tell."""
-    found = signature(head)
-    if found.modality is not None:
+def unsupported(name: str, head: bytes, expected: str) -> MediaUnsupported:
+    """The error for a file of another kind than expected, naming its kind as far as the first bytes tell.
+
+    expected: the kind with its article, such as "an image".
+    """
+    known = signature(head)
+    if known.modality is not None:
         kind, cure = {
-            Modality.IMAGE: ("a picture", "use Image(...)"),
-            Modality.AUDIO: ("a sound", "use Audio(...)"),
-        }[found.modality]
-        return MediaUnsupported(f"{name}: holds {kind}, not {wanted}; {cure}")
-    if found.decoder:
+            Modality.IMAGE: ("an image", "use Image(...)"),
+            Modality.AUDIO: ("audio", "use Audio(...)"),
+        }[known.modality]
+        return MediaUnsupported(f"{name}: holds {kind}, not {expected}; {cure}")
+    if known.decoder:
         return MediaUnsupported(
-            f"{name}: holds video or sound in a container, not {wanted}; for its frames use Video(...), for its sound "
-            "Audio(...)"
+            f"{name}: holds video or audio in a container, not {expected}; use Video(...) for its frames, "
+            "Audio(...) for its audio"
         )
     if _looks_like_text(head):
         return MediaUnsupported(
-            f"{name}: holds text, not {wanted}, whatever its name says; to encode the words pass Text(path.read_text())"
+            f"{name}: holds text, not {expected}; to encode the text pass Text(path.read_text())"
         )
     return MediaUnsupported(
-        f"{name}: is not {wanted} in any format known here (it begins with {head[:8].hex(' ')}); convert it first"
+        f"{name}: is not {expected} in a supported format (it starts with {head[:8].hex(' ')}); convert it first"
     )
 
 
@@ -202,7 +213,7 @@ def _looks_like_text(head: bytes) -> bool:
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return True
     try:
-        # A multi-byte character may be cut in two where the head ends.
+        # The end of the head may split a multi-byte character
         text = head.decode("utf-8", errors="strict" if len(head) < HEAD_BYTES else "ignore")
     except UnicodeDecodeError:
         return False

@@ -1,18 +1,18 @@
-"""Moving pictures: what FFmpeg opens (by PyAV), arrays and lists of pictures -> RGB uint8 (t, h, w, 3), upright.
+"""Video: files that FFmpeg opens (by PyAV), arrays and lists of images -> RGB uint8 (t, h, w, 3), upright.
 
-Of n frames, the i-th is the one on screen in the middle of the i-th of n equal parts of the clip, at the time
-(i + 1/2) * seconds / n, however its file is cut into groups.
+Of n sampled frames, the i-th is the one shown at (i + 1/2) * seconds / n, the middle of the i-th of n equal parts of
+the clip, whatever the grouping of frames in the file.
 
-Size and length are read from the header and checked against the limits first. A clip that was cut short gives what is
-there, its last frame standing still, as players do; where its own header shows that much is missing it is refused.
+Size and length are read from the header and checked against the limits before decoding. A truncated clip gives the
+frames that are there, its last frame standing still, as players do; if its own header shows that much is missing, it is
+refused.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import html
-import io
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,10 +24,10 @@ import PIL.Image
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported
 from multimodal.core.limits import get_limits
 from multimodal.core.media import ffmpeg
-from multimodal.core.media.frame_reader import Reader
 from multimodal.core.media.image import decode_image
 from multimodal.core.media.inputs import check_count, frame_rate
-from multimodal.core.media.sniff import HEAD_BYTES, Source, opened, signature, unsupported
+from multimodal.core.media.sniff import HEAD_BYTES, Source, open_source, signature, unsupported
+from multimodal.core.media.thumbnail import data_uri, encode_image
 from multimodal.core.modality import Frames
 
 if TYPE_CHECKING:
@@ -36,102 +36,111 @@ if TYPE_CHECKING:
     Array = NDArray[np.uint8]
 
 STRIP_FRAMES, STRIP_HEIGHT = 6, 96
+INDEXED_FORMATS = {"mov", "matroska", "avi"}  # FFmpeg's demuxers for files with an index of key frames
+SEEK_SECONDS = 1  # seek to a frame further ahead than this; below, decoding on is as quick
+MISSING_SECONDS = 1  # a clip whose frames end this much before the length in its header is refused
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which frames: n_frames evenly spaced, or as many as `fps` gives, or all; never more than max_frames."""
+class FrameSampling:
+    """Which frames to decode: n_frames evenly spaced, or `fps` per second, or all; never more than max_frames."""
 
     n_frames: int | None = None
     fps: Fraction | None = None
     max_frames: int | None = None
 
-    def how_many(self, seconds: Fraction, in_all: int) -> int | None:
-        """How many of a clip with (about) so many in all; None for every one there is."""
+    def count(self, seconds: Fraction, total: int) -> int | None:
+        """The number of frames of a clip with about `total`; None for every frame."""
         if self.n_frames is not None:
             n = self.n_frames
         elif self.fps is not None:
             n = max(1, round(seconds * self.fps))
-        elif self.max_frames is None or in_all <= self.max_frames:
+        elif self.max_frames is None or total <= self.max_frames:
             return None
         else:
-            n = in_all
+            n = total
         return n if self.max_frames is None else min(n, self.max_frames)
 
 
-def wanted(n_frames: object, fps: object, max_frames: object) -> Wanted:
+def check_sampling(n_frames: object, fps: object, max_frames: object) -> FrameSampling:
     """Checks the arguments of Video.load. Raises InvalidInput."""
     if n_frames is not None and fps is not None:
         raise InvalidInput(f"give n_frames or fps, not both, got n_frames={n_frames!r} and fps={fps!r}")
     for name, value in (("n_frames", n_frames), ("max_frames", max_frames)):
         if value is not None:
             check_count(value, name)
-    return Wanted(n_frames, None if fps is None else frame_rate(fps), max_frames)  # type: ignore[arg-type]
+    return FrameSampling(n_frames, None if fps is None else frame_rate(fps), max_frames)  # type: ignore[arg-type]
 
 
-def decode_video(source: Any, fps: float | None, what: Wanted) -> Frames:
-    """See Video.load."""
+def decode_video(source: Any, fps: float | None, sampling: FrameSampling) -> Frames:
+    """Implements Video.load."""
     if isinstance(source, np.ndarray):
-        return _from_array(source, frame_rate(fps), what)
+        return _from_array(source, frame_rate(fps), sampling)
     if isinstance(source, Sequence) and not isinstance(source, bytes):
-        return _from_pictures(source, frame_rate(fps), what)
-    with opened(source) as (file, name), _open(file, name) as container:
-        av = ffmpeg.import_av(name)
-        try:
-            return _from_stream(container, _moving(container, name), name, what)
-        except av.FFmpegError as error:
-            raise MediaCorrupt(
-                f"{name}: its pictures cannot be decoded ({error.strerror}); copy or download it again"
-            ) from error
+        return _from_images(source, frame_rate(fps), sampling)
+    with open_source(source) as (file, name), _open(file, name) as container, _decoding_errors(name):
+        stream = _video_stream(container, name)
+        seconds = _check_header(container, stream, name)
+        return _from_stream(container, stream, seconds, name, sampling)
 
 
 def sample_video(source: Source, every_s: float) -> Iterator[tuple[Array, float, float]]:
-    """One frame (h, w, 3) of each of equal parts of a file, about so many seconds long, and where the part starts and
-    ends. One is held at a time, whatever the length. Raises what `Video.load` raises."""
-    with _reading(source) as (reader, seconds, name):
+    """Yields one frame of each of equal parts of a file, holding one frame in memory at a time.
+
+    Args:
+        source: a path or the bytes of a file.
+        every_s: about how long a part is, in seconds.
+
+    Yields:
+        RGB (h, w, 3), and the start and end of the part in seconds.
+
+    Raises:
+        MediaError, MissingExtra: as `Video.load` does.
+    """
+    with _open_frames(source) as (frames, seconds, name):
         n = max(1, round(float(seconds) / every_s))
         for i in range(n):
-            when = reader.start + int((2 * i + 1) * seconds / (2 * n) / reader.stream.time_base)
-            frame = reader.on_screen(when)
-            _check_whole(reader, when, seconds, name)
-            yield (
-                _pixels(frame, None, name),
-                round(float(i * seconds / n), 3),
-                round(float((i + 1) * seconds / n), 3),
-            )
+            pts = frames.pts_of((2 * i + 1) * seconds / (2 * n))
+            frame = frames.at(pts)
+            _check_complete(frames, pts, seconds, name)
+            start_s, end_s = float(i * seconds / n), float((i + 1) * seconds / n)
+            yield _pixels(frame, None, name), round(start_s, 3), round(end_s, 3)
 
 
 def frame_of(source: Source, at_s: float) -> Array:
-    """The frame (h, w, 3) of a file that is on screen at a time. Raises what `Video.load` raises."""
-    with _reading(source) as (reader, _, name):
-        return _pixels(reader.on_screen(reader.start + int(at_s / reader.stream.time_base)), None, name)
+    """The frame (h, w, 3) of a file that is shown at a time, in seconds. Raises as `Video.load` does."""
+    with _open_frames(source) as (frames, _, name):
+        return _pixels(frames.at(frames.pts_of(Fraction(at_s))), None, name)
+
+
+def has_audio(source: Source) -> bool:
+    """Whether a video file has an audio track. Raises as `decode_video` does for a file that is not a video."""
+    with open_source(source) as (file, name), _open(file, name) as container:
+        _video_stream(container, name)
+        return bool(container.streams.audio)
+
+
+# --- opening a file -----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _reading(source: Source) -> Iterator[tuple[Reader, Fraction, str]]:
-    """A reader of a file whose sizes are within the limits, how long it lasts, and its name."""
-    with opened(source) as (file, name), _open(file, name) as container:
-        av, limits = ffmpeg.import_av(name), get_limits()
-        try:
-            stream = _moving(container, name)
-            limits.check_pixels(stream.codec_context.width, stream.codec_context.height, name)
-            seconds = _seconds(container, stream)
-            limits.check_length(float(seconds), name)
-            reader = Reader(container, stream)
-            if reader.ahead is None:
-                raise MediaCorrupt(f"{name}: holds no frame that can be decoded; export it again")
-            yield reader, seconds, name
-        except av.FFmpegError as error:
-            raise MediaCorrupt(
-                f"{name}: its pictures cannot be decoded ({error.strerror}); copy or download it again"
-            ) from error
+def _open_frames(source: Source) -> Iterator[tuple[FrameReader, Fraction, str]]:
+    """A reader of a file whose size is within the limits, its length in seconds, and its name."""
+    with open_source(source) as (file, name), _open(file, name) as container, _decoding_errors(name):
+        stream = _video_stream(container, name)
+        seconds = _check_header(container, stream, name)
+        yield _frame_reader(container, stream, name), seconds, name
 
 
-def has_sound(source: Source) -> bool:
-    """Whether the container has a sound track. Raises what `decode_video` does for what is no video."""
-    with opened(source) as (file, name), _open(file, name) as container:
-        _moving(container, name)
-        return bool(container.streams.audio)
+@contextlib.contextmanager
+def _decoding_errors(name: str) -> Iterator[None]:
+    av = ffmpeg.import_av(name)
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise MediaCorrupt(
+            f"{name}: its frames cannot be decoded ({error.strerror}); copy or download it again"
+        ) from error
 
 
 def _open(file: BinaryIO, name: str) -> Any:
@@ -143,76 +152,38 @@ def _open(file: BinaryIO, name: str) -> Any:
     return ffmpeg.open_av(file, name, found.decoder)
 
 
-def _moving(container: Any, name: str) -> Any:
-    stream = ffmpeg.moving_pictures(container)
+def _video_stream(container: Any, name: str) -> Any:
+    stream = ffmpeg.video_stream(container)
     if stream is None and container.streams.audio:
-        raise MediaUnsupported(f"{name}: holds a sound, not a video; use Audio(...)")
+        raise MediaUnsupported(f"{name}: holds audio, not a video; use Audio(...)")
     if stream is None:
-        raise MediaUnsupported(f"{name}: is a media container without a picture or a sound in it")
-    if stream.codec_context is None:  # FFmpeg knows no decoder for what a damaged header names
-        raise MediaCorrupt(f"{name}: its pictures are of a kind that cannot be decoded; export it again")
+        raise MediaUnsupported(f"{name}: is a media container with neither a video nor an audio track")
+    if stream.codec_context is None:  # a damaged header names a codec that FFmpeg does not have
+        raise MediaCorrupt(f"{name}: its video codec is unknown, so it cannot be decoded; export it again")
     return stream
 
 
-def _from_stream(container: Any, stream: Any, name: str, what: Wanted) -> Frames:
+def _check_header(container: Any, stream: Any, name: str) -> Fraction:
+    """Checks the frame size and the length against the limits -> the length in seconds."""
     limits = get_limits()
-    width, height = stream.codec_context.width, stream.codec_context.height
-    limits.check_pixels(width, height, name)
+    limits.check_pixels(stream.codec_context.width, stream.codec_context.height, name)
     seconds = _seconds(container, stream)
     limits.check_length(float(seconds), name)
-    in_all = stream.frames or round(seconds * (stream.average_rate or 0))
-    n = what.how_many(seconds, in_all)
-    limits.check_frames(in_all if n is None else n, width, height, name)
-    reader = Reader(container, stream)
+    return seconds
+
+
+def _frame_reader(container: Any, stream: Any, name: str) -> FrameReader:
+    reader = FrameReader(container, stream)
     if reader.ahead is None:
         raise MediaCorrupt(f"{name}: holds no frame that can be decoded; export it again")
-    if n is None:
-        return _every(reader, seconds, name)
-    return _evenly(reader, n, seconds, name)
-
-
-def _every(reader: Reader, seconds: Fraction, name: str) -> Frames:
-    pixels: list[Array] = []
-    times: list[float] = []
-    for frame in reader.every():
-        pixels.append(_pixels(frame, pixels[0] if pixels else None, name))
-        times.append(reader.seconds(frame))
-        get_limits().check_frames(len(pixels), frame.width, frame.height, name)  # whatever the header said
-    _check_whole(reader, reader.start + int(seconds / reader.stream.time_base), seconds, name)
-    return Frames(np.stack(pixels), np.array(times, dtype=np.float32), float(seconds))
-
-
-def _evenly(reader: Reader, n: int, seconds: Fraction, name: str) -> Frames:
-    frames: Array | None = None
-    times = np.empty(n, dtype=np.float32)
-    before: Any = None
-    for i in range(n):
-        when = reader.start + int((2 * i + 1) * seconds / (2 * n) / reader.stream.time_base)
-        frame = reader.on_screen(when)
-        _check_whole(reader, when, seconds, name)
-        if frames is None:
-            first = _pixels(frame, None, name)
-            frames = np.empty((n, *first.shape), dtype=np.uint8)
-            frames[i] = first
-        else:  # what stays on screen is converted once
-            frames[i] = frames[i - 1] if frame is before else _pixels(frame, frames[0], name)
-        times[i], before = reader.seconds(frame), frame
-    return Frames(frames, times, float(seconds))  # type: ignore[arg-type]  # n is at least 1
-
-
-def _check_whole(reader: Reader, when: int, seconds: Fraction, name: str) -> None:
-    if reader.missing(when):
-        raise MediaCorrupt(
-            f"{name}: was cut short, its header tells of {float(seconds):.1f} seconds and its pictures end at "
-            f"{reader.seconds(reader.shown):.1f}; copy or download it again"
-        )
+    return reader
 
 
 def _seconds(container: Any, stream: Any) -> Fraction:
-    """How long the pictures last, as far as the file tells; if it does not, every packet is looked at (not decoded)."""
+    """The length by the header; without one, by the timestamps of all packets, which are not decoded."""
     if stream.duration:
         return Fraction(stream.duration * stream.time_base)
-    if container.duration:  # Matroska and FLV tell when they end, on a clock that need not begin at 0
+    if container.duration:  # Matroska and FLV store the end time, on a clock that need not begin at 0
         return Fraction(container.duration, 1_000_000) - max(0, stream.start_time or 0) * stream.time_base
     packets = [packet for packet in container.demux(stream) if packet.pts is not None]
     container.seek(0)
@@ -222,8 +193,142 @@ def _seconds(container: Any, stream: Any) -> Fraction:
     return Fraction((last.pts + (last.duration or 0) - first) * stream.time_base)
 
 
+# --- frames of a file ---------------------------------------------------------------------------------
+
+
+class FrameReader:
+    """The frames of a stream in order of time, with seeks over parts that are not needed.
+
+    Timestamps (pts) are in the stream's `time_base`, and must be asked for in increasing order.
+
+    Attributes:
+        shown: the frame on screen at the last timestamp asked for.
+        ahead: the next frame, None at the end.
+        start: the timestamp at which the clip begins.
+    """
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        self.container, self.stream = container, stream
+        # Without an index of key frames, where a seek ends is unpredictable.
+        is_indexed = container.format.name.split(",")[0] in INDEXED_FORMATS
+        self.min_seek = int(SEEK_SECONDS / stream.time_base) if is_indexed else None
+        self.frames = self._decoded(container.demux(stream))
+        self.ahead: Any = next(self.frames, None)
+        self.shown: Any = self.ahead  # before the first frame is due there is nothing else to show
+        first = 0 if self.ahead is None else self.ahead.pts
+        self.start: int = first if stream.start_time is None else stream.start_time
+
+    def pts_of(self, seconds: Fraction) -> int:
+        """The timestamp of a time from the start of the clip."""
+        return self.start + int(seconds / self.stream.time_base)
+
+    def seconds(self, frame: Any) -> float:
+        """When a frame begins to be shown, in seconds from the start of the clip."""
+        return float((frame.pts - self.start) * self.stream.time_base)
+
+    def all(self) -> Iterator[Any]:
+        """Every frame from here on."""
+        while self.ahead is not None:
+            self.shown, self.ahead = self.ahead, next(self.frames, None)
+            yield self.shown
+
+    def at(self, pts: int) -> Any:
+        """The frame that is shown at a timestamp."""
+        if self.min_seek is not None and self.ahead is not None and pts - self.ahead.pts > self.min_seek:
+            self._seek(pts)
+        while self.ahead is not None and self.ahead.pts <= pts:
+            self.shown, self.ahead = self.ahead, next(self.frames, None)
+        return self.shown
+
+    def ended_before(self, pts: int) -> bool:
+        """Whether the frames ended well before a timestamp that the header says they reach."""
+        if self.ahead is not None or not self.stream.duration:
+            return False
+        end = self.shown.pts + (self.shown.duration or 0)
+        return bool((pts - end) * self.stream.time_base > MISSING_SECONDS)
+
+    def _decoded(self, packets: Iterator[Any]) -> Iterator[Any]:
+        for packet in packets:
+            for frame in packet.decode():
+                if frame.pts is None:  # AVI stores only the decoding order
+                    frame.pts = frame.dts
+                yield frame
+
+    def _seek(self, pts: int) -> None:
+        """Continues from the last key frame that is *shown* no later than `pts`.
+
+        A key frame decoded before it is not enough: frames shown before a key frame may be decoded after it, and depend
+        on the group of frames that the seek left out.
+        """
+        target = pts
+        while True:
+            self.container.seek(target, stream=self.stream)
+            packets = self.container.demux(self.stream)
+            key = next(packets)
+            if key.pts is None or not key.is_keyframe or target < self.start:
+                self.container.seek(0)  # the index is wrong: decode from the start, and never seek again
+                packets, self.min_seek = self.container.demux(self.stream), None
+                break
+            if key.pts <= pts:
+                packets = itertools.chain([key], packets)
+                if self.min_seek is not None and key.pts <= self.ahead.pts:
+                    self.min_seek *= 2  # there was no key frame in between, so the seek lost time
+                break
+            target = min(target, key.dts) - 1  # containers are searched by decoding time
+        self.frames = self._decoded(packets)
+        self.ahead = next(self.frames, None)
+
+
+def _from_stream(
+    container: Any, stream: Any, seconds: Fraction, name: str, sampling: FrameSampling
+) -> Frames:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    total = stream.frames or round(seconds * (stream.average_rate or 0))
+    n = sampling.count(seconds, total)
+    get_limits().check_frames(total if n is None else n, width, height, name)
+    reader = _frame_reader(container, stream, name)
+    return _all_frames(reader, seconds, name) if n is None else _spaced_frames(reader, n, seconds, name)
+
+
+def _all_frames(reader: FrameReader, seconds: Fraction, name: str) -> Frames:
+    pixels: list[Array] = []
+    times: list[float] = []
+    for frame in reader.all():
+        pixels.append(_pixels(frame, pixels[0] if pixels else None, name))
+        times.append(reader.seconds(frame))
+        get_limits().check_frames(len(pixels), frame.width, frame.height, name)  # the header may be wrong
+    _check_complete(reader, reader.pts_of(seconds), seconds, name)
+    return Frames(np.stack(pixels), np.array(times, dtype=np.float32), float(seconds))
+
+
+def _spaced_frames(reader: FrameReader, n: int, seconds: Fraction, name: str) -> Frames:
+    frames: Array | None = None
+    times = np.empty(n, dtype=np.float32)
+    previous: Any = None
+    for i in range(n):
+        pts = reader.pts_of((2 * i + 1) * seconds / (2 * n))
+        frame = reader.at(pts)
+        _check_complete(reader, pts, seconds, name)
+        if frames is None:
+            first = _pixels(frame, None, name)
+            frames = np.empty((n, *first.shape), dtype=np.uint8)
+            frames[i] = first
+        else:  # a frame that stays on screen is converted once
+            frames[i] = frames[i - 1] if frame is previous else _pixels(frame, frames[0], name)
+        times[i], previous = reader.seconds(frame), frame
+    return Frames(frames, times, float(seconds))  # type: ignore[arg-type]  # n is at least 1
+
+
+def _check_complete(reader: FrameReader, pts: int, seconds: Fraction, name: str) -> None:
+    if reader.ended_before(pts):
+        raise MediaCorrupt(
+            f"{name}: is truncated: its header states {float(seconds):.1f} seconds and its frames end at "
+            f"{reader.seconds(reader.shown):.1f}; copy or download it again"
+        )
+
+
 def _pixels(frame: Any, like: Array | None, name: str) -> Array:
-    """RGB, turned upright; at the size of the first frame, should a clip change its size on the way."""
+    """A frame as RGB, upright, at the size of the first frame if the clip changes its size."""
     get_limits().check_pixels(frame.width, frame.height, name)
     rgb: Array = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
     if like is not None and rgb.shape != like.shape:
@@ -232,53 +337,55 @@ def _pixels(frame: Any, like: Array | None, name: str) -> Array:
     return rgb
 
 
-def _from_array(array: Array, fps: Fraction, what: Wanted) -> Frames:
+# --- frames in memory -----------------------------------------------------------------------------------
+
+
+def _from_array(array: Array, fps: Fraction, sampling: FrameSampling) -> Frames:
     shape = array.shape
     if array.dtype != np.uint8 or array.ndim != 4 or shape[3] != 3 or 0 in shape:
         raise InvalidInput(
-            f"a video as an array must be uint8 of shape (t, h, w, 3), with a frame at least, got {array.dtype} {shape}"
+            f"a video as an array must be uint8 of shape (t, h, w, 3) with at least one frame, "
+            f"got {array.dtype} {shape}"
         )
     get_limits().check_pixels(shape[2], shape[1], "<array>")
-    places = _places(len(array), fps, what)
-    get_limits().check_frames(len(places), shape[2], shape[1], "<array>")
-    return _frames_of(array[places], places, len(array), fps)  # a copy: places is a list
+    positions = _positions(len(array), fps, sampling)
+    get_limits().check_frames(len(positions), shape[2], shape[1], "<array>")
+    return _timed(array[positions], positions, len(array), fps)  # indexing by a list copies
 
 
-def _from_pictures(pictures: Sequence[PIL.Image.Image], fps: Fraction, what: Wanted) -> Frames:
-    places = _places(len(pictures), fps, what)
-    width, height = pictures[0].size
-    get_limits().check_frames(len(places), width, height, "<PIL images>")
-    loaded = {place: decode_image(pictures[place]) for place in dict.fromkeys(places)}
-    first = places[0]
-    for place, pixels in loaded.items():
-        if pixels.shape != loaded[first].shape:
+def _from_images(images: Sequence[PIL.Image.Image], fps: Fraction, sampling: FrameSampling) -> Frames:
+    positions = _positions(len(images), fps, sampling)
+    width, height = images[0].size
+    get_limits().check_frames(len(positions), width, height, "<PIL images>")
+    decoded = {position: decode_image(images[position]) for position in dict.fromkeys(positions)}
+    first = positions[0]
+    for position, pixels in decoded.items():
+        if pixels.shape != decoded[first].shape:
             raise InvalidInput(
-                f"the frames of a video must have one size: frame {place} is {pixels.shape[1]} x {pixels.shape[0]}, "
-                f"frame {first} is {loaded[first].shape[1]} x {loaded[first].shape[0]}; resize them first"
+                f"the frames of a video must have one size: frame {position} is {pixels.shape[1]} x "
+                f"{pixels.shape[0]}, frame {first} is {decoded[first].shape[1]} x {decoded[first].shape[0]}; resize "
+                "them first"
             )
-    return _frames_of(np.stack([loaded[place] for place in places]), places, len(pictures), fps)
+    return _timed(np.stack([decoded[position] for position in positions]), positions, len(images), fps)
 
 
-def _places(n_given: int, fps: Fraction, what: Wanted) -> list[int]:
-    """The place of each frame that is wanted among those given."""
-    n = what.how_many(n_given / fps, n_given)
-    return list(range(n_given)) if n is None else [(2 * i + 1) * n_given // (2 * n) for i in range(n)]
+def _positions(total: int, fps: Fraction, sampling: FrameSampling) -> list[int]:
+    """The positions of the sampled frames among `total`."""
+    n = sampling.count(total / fps, total)
+    return list(range(total)) if n is None else [(2 * i + 1) * total // (2 * n) for i in range(n)]
 
 
-def _frames_of(frames: Array, places: list[int], n_given: int, fps: Fraction) -> Frames:
-    times = np.array([float(place / fps) for place in places], dtype=np.float32)
-    return Frames(frames, times, float(n_given / fps))
+def _timed(frames: Array, positions: list[int], total: int, fps: Fraction) -> Frames:
+    times = np.array([float(position / fps) for position in positions], dtype=np.float32)
+    return Frames(frames, times, float(total / fps))
 
 
 def strip_html(frames: Frames) -> str:
-    """The frames side by side as one picture, for notebooks."""
-    pictures = [PIL.Image.fromarray(one) for one in frames.frames]
-    width = max(1, round(pictures[0].width * STRIP_HEIGHT / pictures[0].height))
-    strip = PIL.Image.new("RGB", (width * len(pictures), STRIP_HEIGHT))
-    for place, picture in enumerate(pictures):
-        strip.paste(picture.resize((width, STRIP_HEIGHT)), (place * width, 0))
-    buffer = io.BytesIO()
-    strip.save(buffer, "PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    about = html.escape(f"{len(pictures)} frames of {frames.seconds:.2f} s")
-    return f'<img alt="{about}" title="{about}" src="data:image/png;base64,{data}">'
+    """An <img> element with the frames side by side, for notebooks."""
+    images = [PIL.Image.fromarray(frame) for frame in frames.frames]
+    width = max(1, round(images[0].width * STRIP_HEIGHT / images[0].height))
+    strip = PIL.Image.new("RGB", (width * len(images), STRIP_HEIGHT))
+    for position, image in enumerate(images):
+        strip.paste(image.resize((width, STRIP_HEIGHT)), (position * width, 0))
+    title = html.escape(f"{len(images)} frames of {frames.seconds:.2f} s")
+    return f'<img alt="{title}" title="{title}" src="{data_uri("image/png", encode_image(strip, "PNG"))}">'

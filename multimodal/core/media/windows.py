@@ -1,14 +1,15 @@
-"""What is too long for a model, cut into windows of one length. Fixed by the length alone, so a vector never changes
-from call to call, as it does where a library cuts at random."""
+"""Windows of one length over an input that is too long for a model. They depend on the length alone, so that vectors
+are reproducible; libraries that crop at random give another vector at every call."""
 
 from __future__ import annotations
 
 
 def windows(n: int, length: int) -> list[tuple[int, int]]:
-    """(start, stop) of the fewest windows of `length` that cover n samples, frames or tokens.
+    """The fewest windows of `length` that cover n samples, frames or tokens.
 
-    The first begins at 0, the last ends at n, the others lie at equal distances (rounded down) and so overlap evenly.
-    One of n if n is no longer than `length`.
+    Returns:
+        (start, stop) of each. The first starts at 0, the last stops at n, and the others are spaced evenly (rounded
+        down), so that they overlap evenly. A single (0, n) if n is at most `length`.
 
     >>> windows(25, 10)
     [(0, 10), (7, 17), (15, 25)]

@@ -121,12 +121,6 @@ def _held(item: Image | Video) -> int:
 
 def _pixels(item: Image) -> int:
     """Width times height, by the header."""
-    from multimodal.core.media.image import picture_size
+    from multimodal.core.media.image import pixel_count
 
-    source = item.source
-    if isinstance(source, Path | bytes):
-        width, height = picture_size(source)
-        return width * height
-    if isinstance(size := getattr(source, "size", 0), tuple):  # of a PIL image
-        return int(size[0] * size[1])
-    return int(size) // 3  # of an array
+    return pixel_count(item.source)

@@ -28,7 +28,7 @@ def file_item(path: Path) -> Item:
 
 
 def _text_or_media(path: Path) -> Item:
-    with sniff.opened(path) as (file, name):
+    with sniff.open_source(path) as (file, name):
         content = file.read(MAX_TEXT_BYTES + 1)
     text = _decode(content)
     if text is None:

@@ -181,14 +181,14 @@ def test_channels_of_an_array_are_its_shorter_axis() -> None:
         (
             np.zeros((2, 2, 2)),
             8_000,
-            r"^sound as an array must be \(n,\) or \(channels, n\), got shape \(2, 2, 2\)$",
+            r"^audio as an array must be \(n,\) or \(channels, n\), got shape \(2, 2, 2\)$",
         ),
         (
             [1, 2, 3],
             8_000,
-            r"^sound as an array must be float, or PCM as uint8, int16 or int32, got int64, whose full",
+            r"^audio as an array must be float, or PCM as uint8, int16 or int32, got int64, whose full",
         ),
-        (["a"], 8_000, r"^sound as an array must be float, or PCM"),
+        (["a"], 8_000, r"^audio as an array must be float, or PCM"),
     ],
 )
 def test_arrays_that_are_no_sound_are_refused(array: object, rate: object, text: str) -> None:

@@ -125,7 +125,7 @@ def test_a_truncated_jpeg_still_fails_and_is_named_by_its_own_size() -> None:
     data = jpeg(photo(400, 600))
     with pytest.raises(
         MediaCorrupt,
-        match=r"is a JPEG picture of 600 x 400 pixels that cannot be decoded \(image file is trunc",
+        match=r"is a JPEG image of 600 x 400 pixels that cannot be decoded \(image file is trunc",
     ):
         Image(data[: len(data) // 2]).load(min_side=20)
 

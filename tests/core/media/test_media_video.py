@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from multimodal.core.items import Audio, Image, Video, as_item
 from multimodal.core.media import sniff
-from multimodal.core.media.frame_reader import Reader
+from multimodal.core.media.video import FrameReader
 from multimodal.core.modality import Frames, Modality
 from tests.core.media.clips import HEIGHT, WIDTH, clip, drawn, every_frame, number
 
@@ -49,14 +49,14 @@ def long() -> bytes:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The times of the frames that were decoded, as it goes."""
     seen: list[int] = []
-    original = Reader._decoded
+    original = FrameReader._decoded
 
-    def counted(self: Reader, *arguments: Any) -> Iterator[Any]:
+    def counted(self: FrameReader, *arguments: Any) -> Iterator[Any]:
         for frame in original(self, *arguments):
             seen.append(frame.pts)
             yield frame
 
-    monkeypatch.setattr(Reader, "_decoded", counted)
+    monkeypatch.setattr(FrameReader, "_decoded", counted)
     return seen
 
 

@@ -170,7 +170,7 @@ def test_a_picture_by_its_path_is_refused(tmp_path: Path) -> None:
 
     path = tmp_path / "x.mp3"
     PIL.Image.new("RGB", (8, 8)).save(path, format="PNG")
-    with pytest.raises(MediaUnsupported, match=r"holds a picture, not a sound"):
+    with pytest.raises(MediaUnsupported, match=r"holds an image, not audio"):
         first(path)
 
 
