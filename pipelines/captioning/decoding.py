@@ -13,62 +13,68 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-NextLogs = Callable[[Tensor, Tensor], Tensor]
+NextLogProbs = Callable[[Tensor, Tensor], Tensor]
 """(owners (m,), words (m, t)) -> log-probabilities (m, vocabulary) of the word after them. Row k is a beginning of a
 caption of input `owners[k]`."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """words: without the end. mean_log: of the words and the end. ended: whether it came to its end by itself."""
+class DecodedSequence:
+    """words: without the end. mean_log_prob: of the words and the end. ended: whether it came to its end by itself."""
 
     words: list[int]
-    mean_log: float
+    mean_log_prob: float
     ended: bool
 
 
-def search(
-    next_logs: NextLogs,
+def decode(
+    next_log_probs: NextLogProbs,
     count: int,
     *,
     beams: int,
-    most: int,
+    max_length: int,
     end: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
     generator: torch.Generator | None = None,
-) -> list[Found]:
+) -> list[DecodedSequence]:
     """By beams, or drawn at random if temperature is above 0; for the rest see `beam_search` and `walk`."""
     if temperature > 0:
-        return walk(
-            next_logs, count, most=most, end=end, temperature=temperature, top_p=top_p, generator=generator
+        return sample_tokens(
+            next_log_probs,
+            count,
+            max_length=max_length,
+            end=end,
+            temperature=temperature,
+            top_p=top_p,
+            generator=generator,
         )
-    return beam_search(next_logs, count, beams=beams, most=most, end=end)
+    return beam_search(next_log_probs, count, beams=beams, max_length=max_length, end=end)
 
 
-def walk(
-    next_logs: NextLogs,
+def sample_tokens(
+    next_log_probs: NextLogProbs,
     count: int,
     *,
-    most: int,
+    max_length: int,
     end: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
     generator: torch.Generator | None = None,
-) -> list[Found]:
+) -> list[DecodedSequence]:
     """One word at a time for each of `count` inputs: the likeliest, or drawn if temperature is above 0.
 
     most: words, the end among them. top_p: of what is drawn from, the likeliest that make up this share (Holtzman et
     al. 2020). generator: on the CPU, so that a seed gives the same words on every device.
     """
     words = torch.zeros(count, 0, dtype=torch.int64)
-    total, lengths = torch.zeros(count, dtype=torch.float64), torch.full((count,), most)
+    total, lengths = torch.zeros(count, dtype=torch.float64), torch.full((count,), max_length)
     ended = torch.zeros(count, dtype=torch.bool)
-    for step in range(most):
+    for step in range(max_length):
         rows = (~ended).nonzero()[:, 0]
-        logs = next_logs(rows, words[rows]).float().cpu()
+        logs = next_log_probs(rows, words[rows]).float().cpu()
         if temperature > 0:
-            chances = nucleus(torch.softmax(logs.double() / temperature, dim=-1), top_p)
+            chances = top_p_filter(torch.softmax(logs.double() / temperature, dim=-1), top_p)
             chosen = torch.multinomial(chances, 1, generator=generator)[:, 0]
         else:
             chosen = logs.argmax(dim=-1)
@@ -84,10 +90,13 @@ def walk(
     for row, length, whole in zip(words.tolist(), lengths.tolist(), ended.tolist(), strict=True):
         found.append(row[: length - 1] if whole else row[:length])
     means = (total / lengths).tolist()
-    return [Found(row, mean, whole) for row, mean, whole in zip(found, means, ended.tolist(), strict=True)]
+    return [
+        DecodedSequence(row, mean, whole)
+        for row, mean, whole in zip(found, means, ended.tolist(), strict=True)
+    ]
 
 
-def nucleus(chances: Tensor, share: float) -> Tensor:
+def top_p_filter(chances: Tensor, share: float) -> Tensor:
     """(n, vocabulary) with all but the likeliest set to 0: the fewest that together reach `share`."""
     if share >= 1:
         return chances
@@ -96,20 +105,22 @@ def nucleus(chances: Tensor, share: float) -> Tensor:
     return torch.zeros_like(chances).scatter(-1, places, ranked)
 
 
-def beam_search(next_logs: NextLogs, count: int, *, beams: int, most: int, end: int) -> list[Found]:
+def beam_search(
+    next_log_probs: NextLogProbs, count: int, *, beams: int, max_length: int, end: int
+) -> list[DecodedSequence]:
     """The best caption of each of `count` inputs among those that stay within the `beams` likeliest beginnings.
 
     One beam is `walk`. most: words, the end among them. Goes on until no beginning can overtake the best that ended;
     where `most` stops it, a beginning that is likelier than all that ended stays one, cut off.
     """
     if beams == 1:
-        return walk(next_logs, count, most=most, end=end)
+        return sample_tokens(next_log_probs, count, max_length=max_length, end=end)
     words = torch.zeros(count, 1, 0, dtype=torch.int64)
     totals = torch.zeros(count, 1, dtype=torch.float64)
-    best: list[Found | None] = [None] * count
-    for step in range(most):
+    best: list[DecodedSequence | None] = [None] * count
+    for step in range(max_length):
         owners = torch.arange(count).repeat_interleave(words.shape[1])
-        logs = next_logs(owners, words.flatten(0, 1)).float().cpu().double()
+        logs = next_log_probs(owners, words.flatten(0, 1)).float().cpu().double()
         grown = totals[:, :, None] + logs.view(count, words.shape[1], -1)
         _keep_ended(best, words, grown[:, :, end], step + 1)
         grown[:, :, end] = -torch.inf
@@ -118,18 +129,18 @@ def beam_search(next_logs: NextLogs, count: int, *, beams: int, most: int, end: 
         parents = (places // width)[:, :, None].expand(-1, -1, step)
         words = torch.cat([words.gather(1, parents), (places % width)[:, :, None]], dim=2)
         # The least a total can fall is not at all, and the more words the less a fall weighs
-        hopes = (totals[:, 0] / most).tolist()
-        if all(one is not None and one.mean_log >= hope for one, hope in zip(best, hopes, strict=True)):
+        hopes = (totals[:, 0] / max_length).tolist()
+        if all(one is not None and one.mean_log_prob >= hope for one, hope in zip(best, hopes, strict=True)):
             break
     tops = zip(best, words[:, 0].tolist(), totals[:, 0].tolist(), strict=True)
-    cut = [(one, Found(row, total / len(row), False)) for one, row, total in tops]
-    return [rest if one is None or rest.mean_log > one.mean_log else one for one, rest in cut]
+    cut = [(one, DecodedSequence(row, total / len(row), False)) for one, row, total in tops]
+    return [rest if one is None or rest.mean_log_prob > one.mean_log_prob else one for one, rest in cut]
 
 
-def _keep_ended(best: list[Found | None], words: Tensor, totals: Tensor, length: int) -> None:
+def _keep_ended(best: list[DecodedSequence | None], words: Tensor, totals: Tensor, length: int) -> None:
     """Of the captions that end here, the best of each input, where it is better than the best so far."""
     tops, places = totals.max(dim=1)
     for row, (top, place) in enumerate(zip(tops.tolist(), places.tolist(), strict=True)):
         so_far = best[row]
-        if math.isfinite(top) and (so_far is None or top / length > so_far.mean_log):
-            best[row] = Found(words[row, place].tolist(), top / length, True)
+        if math.isfinite(top) and (so_far is None or top / length > so_far.mean_log_prob):
+            best[row] = DecodedSequence(words[row, place].tolist(), top / length, True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
+class CaptioningOptions:
     """How to write. prompt: a question or a beginning, or None for the model's usual. beams, max_tokens and
     top_p: None for the model's own. temperature: 0 takes the likeliest; above, words are drawn."""
 
@@ -34,20 +34,20 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Written:
-    """text; tokens: the numbers of what was written, as the model counts, without its end; mean_log: their mean
+class CaptioningOutput:
+    """text; tokens: the numbers of what was written, as the model counts, without its end; mean_log_prob: their mean
     log-probability; ended: whether the model came to an end by itself."""
 
     text: str
     tokens: tuple[int, ...]
-    mean_log: float
+    mean_log_prob: float
     ended: bool
 
 
 SILENT = 1e-4  # of full scale, -80 dB: below what a microphone hears of a quiet room
 
 
-class Captioner(abc.ABC):
+class CaptioningBackend(abc.ABC):
     """A model that writes. name: for messages. modalities: of the items it takes. dim: of the vectors it takes, or
     None if it takes none. prompts: whether it can be asked something."""
 
@@ -57,7 +57,7 @@ class Captioner(abc.ABC):
     prompts: bool = True
 
     @abc.abstractmethod
-    def write(self, things: Sequence[Any], asked: Request) -> list[Written]:
+    def generate(self, items: Sequence[Any], asked: CaptioningOptions) -> list[CaptioningOutput]:
         """Items of its modalities, or vectors (dim,), in one batch -> what is written of each."""
 
     @abc.abstractmethod
@@ -108,9 +108,9 @@ class Caption:
         )
 
 
-def caption_of(written: Written, thing: Any) -> Caption:
+def make_caption(written: CaptioningOutput, thing: Any) -> Caption:
     item = thing if hasattr(thing, "modality") else None
-    score = min(1.0, max(0.0, math.exp(written.mean_log)))
+    score = min(1.0, max(0.0, math.exp(written.mean_log_prob)))
     modality = None if item is None else item.modality
     return Caption(written.text, score, len(written.tokens), written.ended, modality, item)
 
@@ -123,7 +123,7 @@ def _shown(item: Item | None) -> str:
     return "" if item is None else item._repr_html_()
 
 
-def heard(item: Any, rate_hz: int | None = None) -> Waveform:
+def load_audible(item: Any, rate_hz: int | None = None) -> Waveform:
     """The sound of an Audio item. Raises MediaCorrupt for silence: a model would caption what is not there."""
     waveform: Waveform = item.load(rate_hz=rate_hz)
     if float(abs(waveform.samples).max()) < SILENT:
@@ -131,7 +131,7 @@ def heard(item: Any, rate_hz: int | None = None) -> Waveform:
     return waveform
 
 
-def checked(
+def check_options(
     prompt: object,
     max_tokens: object,
     beams: object,
@@ -139,14 +139,14 @@ def checked(
     temperature: Any,
     top_p: Any,
     seed: object,
-) -> Request:
-    """A Request. Raises InvalidInput for what can never be right."""
+) -> CaptioningOptions:
+    """A CaptioningOptions. Raises InvalidInput for what can never be right."""
     if prompt is not None and (not isinstance(prompt, str) or not prompt.strip()):
         raise InvalidInput(
             f"prompt must be a question or the beginning of a caption, got {prompt!r}; leave it out for the model's "
             "usual caption"
         )
-    most, width = at_least_one(max_tokens, "max_tokens"), at_least_one(beams, "beams")
+    most, width = check_positive(max_tokens, "max_tokens"), check_positive(beams, "beams")
     if not isinstance(sample, bool):
         raise InvalidInput(f"sample must be True or False, got {sample!r}")
     if sample and width is not None and width > 1:
@@ -161,14 +161,14 @@ def checked(
         raise InvalidInput(f"top_p must be a number above 0 and at most 1, got {top_p!r}")
     heat = float(temperature) if sample else 0.0
     share = None if top_p is None else float(top_p)
-    return Request(prompt, most, width, heat, share, _whole(seed))
+    return CaptioningOptions(prompt, most, width, heat, share, _whole(seed))
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def at_least_one(value: Any, name: str) -> int | None:
+def check_positive(value: Any, name: str) -> int | None:
     """A whole number above 0, or None as it is. Raises InvalidInput."""
     if value is None:
         return None
@@ -194,7 +194,7 @@ def _whole(seed: Any) -> int | None:
 
 
 @contextlib.contextmanager
-def memory_explained(captioner: Captioner, count: int) -> Iterator[None]:
+def explain_out_of_memory(captioner: CaptioningBackend, count: int) -> Iterator[None]:
     """An error of the device's memory as ours, with what to lower."""
     import torch
 
@@ -210,7 +210,7 @@ def memory_explained(captioner: Captioner, count: int) -> Iterator[None]:
         ) from error
 
 
-def generator_of(seed: int | None) -> torch.Generator:
+def seeded_generator(seed: int | None) -> torch.Generator:
     """What draws: on the CPU, so that a seed gives the same words on every device; by chance without one."""
     import torch
 
@@ -222,7 +222,7 @@ def generator_of(seed: int | None) -> torch.Generator:
     return generator
 
 
-def fitting(
+def token_budget(
     name: str, max_tokens: int | None, default: int, *, context: int, n_read: int, apart: bool = False
 ) -> int:
     """How many tokens may be written. context: how many the model takes; n_read: those of the prompt and of what it is

@@ -31,8 +31,8 @@ from multimodal.core.paths import assets
 from multimodal.core.pipeline import Pipeline, one_or_many
 from multimodal.core.space import Space
 from multimodal.core.vectors import unit_rows
-from multimodal.pipelines.captioning import options as words
-from multimodal.pipelines.captioning.options import Caption, Captioner
+from multimodal.pipelines.captioning import options as captioning_options
+from multimodal.pipelines.captioning.options import Caption, CaptioningBackend
 
 if TYPE_CHECKING:
     import torch
@@ -47,13 +47,13 @@ class CaptioningPipeline(Pipeline):
 
     task = "captioning"
 
-    def __init__(self, captioner: Captioner) -> None:
-        if not isinstance(captioner, Captioner):
+    def __init__(self, backend: CaptioningBackend) -> None:
+        if not isinstance(backend, CaptioningBackend):
             raise InvalidInput(
-                f"CaptioningPipeline takes a captioner, got {type(captioner).__name__}: make it with "
+                f"CaptioningPipeline takes a captioner, got {type(backend).__name__}: make it with "
                 "CaptioningPipeline.from_pretrained('starter'), or another model by name"
             )
-        self.captioner = captioner
+        self.backend = backend
 
     @classmethod
     def from_pretrained(
@@ -121,20 +121,22 @@ class CaptioningPipeline(Pipeline):
         Raises InvalidInput, UnsupportedModality for what the model does not take, MediaError, and EncoderError, with
         what to lower, if the memory does not suffice.
         """
-        asked = words.checked(prompt, max_tokens, beams, sample, temperature, top_p, seed)
-        if prompt is not None and not self.captioner.prompts:
+        asked = captioning_options.check_options(prompt, max_tokens, beams, sample, temperature, top_p, seed)
+        if prompt is not None and not self.backend.prompts:
             raise InvalidInput(
-                f"{self.captioner.name!r} takes no prompt, it only says what a thing is; models that answer questions "
+                f"{self.backend.name!r} takes no prompt, it only says what a thing is; models that answer questions "
                 "are 'hf/…' vision-language models"
             )
-        at_once = words.at_least_one(batch_size, "batch_size") or BATCH
+        at_once = captioning_options.check_positive(batch_size, "batch_size") or BATCH
         things, alone = self._things(inputs)
         found: list[Caption] = []
         for start in range(0, len(things), at_once):
             part = things[start : start + at_once]
-            with words.memory_explained(self.captioner, len(part)):
-                written = self.captioner.write(part, asked)
-            found += [words.caption_of(one, thing) for one, thing in zip(written, part, strict=True)]
+            with captioning_options.explain_out_of_memory(self.backend, len(part)):
+                written = self.backend.generate(part, asked)
+            found += [
+                captioning_options.make_caption(one, thing) for one, thing in zip(written, part, strict=True)
+            ]
             if progress is not None:
                 progress(len(part))
         return found[0] if alone else found
@@ -142,11 +144,11 @@ class CaptioningPipeline(Pipeline):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.captioner.device
+        return self.backend.device
 
     def to(self, device: str) -> Self:
         """Moves the model, as torch names devices; "auto" is the accelerator if there is one. Gives itself back."""
-        self.captioner.to(Runtime(device).torch_device)
+        self.backend.to(Runtime(device).torch_device)
         return self
 
     def _things(self, inputs: Any) -> tuple[list[Any], bool]:
@@ -160,20 +162,20 @@ class CaptioningPipeline(Pipeline):
         if _is_vector(value) and value.ndim == 1:
             return unit_rows(value, self._dim())[0]
         item = as_item(value)
-        if item.modality not in self.captioner.modalities:
+        if item.modality not in self.backend.modalities:
             raise UnsupportedModality(
-                f"{item.modality} given to {self.captioner.name!r}, which captions "
-                f"{' and '.join(self.captioner.modalities)}"
+                f"{item.modality} given to {self.backend.name!r}, which captions "
+                f"{' and '.join(self.backend.modalities)}"
             )
         return item
 
     def _dim(self) -> int:
-        if self.captioner.dim is None:
+        if self.backend.dim is None:
             raise InvalidInput(
-                f"a vector given to {self.captioner.name!r}, which captions "
-                f"{' and '.join(self.captioner.modalities)} themselves; vectors are captioned by 'starter'"
+                f"a vector given to {self.backend.name!r}, which captions "
+                f"{' and '.join(self.backend.modalities)} themselves; vectors are captioned by 'starter'"
             )
-        return self.captioner.dim
+        return self.backend.dim
 
 
 def _is_vector(value: Any) -> bool:
@@ -187,26 +189,31 @@ def _on_space(
     runtime: Runtime,
     offline: bool,
     decoder: str | os.PathLike[str] | None,
-) -> Captioner:
-    from multimodal.pipelines.captioning.backends.space import SpaceCaptioner
+) -> CaptioningBackend:
+    from multimodal.pipelines.captioning.backends.space import SpaceCaptioningBackend
 
     options: dict[str, Any] = {"offline": True} if offline else {}
     options |= {"device": runtime.device, "precision": runtime.precision, "decode": runtime.decode}
     space = model if isinstance(model, Space) else load(model, **options)
-    return SpaceCaptioner(space, Path(decoder) if decoder is not None else assets() / "starter" / "decoders")
+    return SpaceCaptioningBackend(
+        space, Path(decoder) if decoder is not None else assets() / "starter" / "decoders"
+    )
 
 
-def _hf(rest: str, runtime: Runtime, offline: bool, revision: str | None) -> Captioner:
-    from multimodal.pipelines.captioning.backends.hf_checkpoint import load_captioner
+def _hf(rest: str, runtime: Runtime, offline: bool, revision: str | None) -> CaptioningBackend:
+    from multimodal.pipelines.captioning.backends.hf_checkpoint import load_backend
 
-    return load_captioner(rest, runtime, offline=offline, revision=revision)
-
-
-def _coca(rest: str, runtime: Runtime, offline: bool, revision: str | None) -> Captioner:
-    from multimodal.pipelines.captioning.backends.coca import load_captioner
-
-    return load_captioner(rest, runtime, offline=offline, revision=revision)
+    return load_backend(rest, runtime, offline=offline, revision=revision)
 
 
-BY_FAMILY: dict[str, Callable[[str, Runtime, bool, str | None], Captioner]] = {"hf": _hf, "openclip": _coca}
+def _coca(rest: str, runtime: Runtime, offline: bool, revision: str | None) -> CaptioningBackend:
+    from multimodal.pipelines.captioning.backends.coca import load_backend
+
+    return load_backend(rest, runtime, offline=offline, revision=revision)
+
+
+BY_FAMILY: dict[str, Callable[[str, Runtime, bool, str | None], CaptioningBackend]] = {
+    "hf": _hf,
+    "openclip": _coca,
+}
 """The families whose models write by themselves, not from vectors."""

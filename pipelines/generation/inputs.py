@@ -11,7 +11,7 @@ from multimodal.core.errors import InvalidInput, SpaceMismatch
 from multimodal.core.items import Image, as_item
 from multimodal.core.space import Space
 from multimodal.core.vectors import unit_rows
-from multimodal.pipelines.generation.options import Maker, Request, check_seed
+from multimodal.pipelines.generation.options import GenerationBackend, GenerationRequest, check_seed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,19 +21,26 @@ NEAR = 1e-3  # radians
 SEEDS = 2**32  # a seed drawn by chance is below: short enough to be typed
 
 
-def requests_of(
-    maker: Maker, inputs: Any, *, image: Any, vector: Any, space: Space | None, seed: Any, n: int
-) -> tuple[list[Request], bool]:
+def build_requests(
+    backend: GenerationBackend,
+    inputs: Any,
+    *,
+    image: Any,
+    vector: Any,
+    space: Space | None,
+    seed: Any,
+    n: int,
+) -> tuple[list[GenerationRequest], bool]:
     """(n requests for each input, in order; whether one input was given alone).
 
     Raises InvalidInput, SpaceMismatch for a space the maker does not draw from, MediaError.
     """
-    prompts, vectors, alone = _words_and_vectors(maker, inputs, vector, space)
+    prompts, vectors, alone = _words_and_vectors(backend, inputs, vector, space)
     pictures, alone_picture = _pictures(image)
     rows = _paired({"inputs": prompts, "vectors": vectors, "images": pictures})
     starts = _seeds(seed, len(rows), n)
     requests = [
-        Request(prompt, check_seed(start + place), row, picture)
+        GenerationRequest(prompt, check_seed(start + place), row, picture)
         for (prompt, row, picture), start in zip(rows, starts, strict=True)
         for place in range(n)
     ]
@@ -41,7 +48,7 @@ def requests_of(
 
 
 def _words_and_vectors(
-    maker: Maker, inputs: Any, vector: Any, space: Space | None
+    backend: GenerationBackend, inputs: Any, vector: Any, space: Space | None
 ) -> tuple[list[Any] | None, list[Any] | None, bool]:
     """(prompts, vectors, whether one was given alone)."""
     rows, alone_vector = _vectors(vector)
@@ -68,20 +75,20 @@ def _words_and_vectors(
         return values, rows, alone and alone_vector
     if any(words) or rows is not None:
         raise InvalidInput("give either prompts, or items with space=, or vectors: these were mixed")
-    return None, _encoded(maker, values, space or maker.space), alone
+    return None, _encoded(backend, values, space or backend.space), alone
 
 
-def _encoded(maker: Maker, values: Sequence[Any], space: Space | None) -> list[Any]:
+def _encoded(backend: GenerationBackend, values: Sequence[Any], space: Space | None) -> list[Any]:
     items = [as_item(one) for one in values]
-    if maker.dim is None or space is None:
+    if backend.dim is None or space is None:
         raise InvalidInput(
             f"an input of {items[0].modality} is no prompt: give a str; to draw from its vector space=…, a CLIP that "
-            f"{maker.name!r} was trained with; to redraw a picture image=…"
+            f"{backend.name!r} was trained with; to redraw a picture image=…"
         )
-    if space.dim != maker.dim:
+    if space.dim != backend.dim:
         raise SpaceMismatch(
-            f"the space {space.name!r} has vectors of {space.dim} numbers, and {maker.name!r} draws from vectors of "
-            f"{maker.dim}, of the CLIP it was trained with: load that one"
+            f"the space {space.name!r} has vectors of {space.dim} numbers, and {backend.name!r} draws from vectors of "
+            f"{backend.dim}, of the CLIP it was trained with: load that one"
         )
     return list(space.encode(items))
 
@@ -102,7 +109,7 @@ def _vectors(vector: Any) -> tuple[list[NDArray[Any]] | None, bool]:
     return list(np.atleast_2d(rows).astype(np.float32)), rows.ndim == 1
 
 
-def along(space: Space, first: Any, last: Any, count: int) -> NDArray[Any]:
+def interpolate(space: Space, first: Any, last: Any, count: int) -> NDArray[Any]:
     """(count, dim) unit rows from one thing to another, evenly along the great circle of their vectors.
 
     Raises InvalidInput for fewer than 2, or vectors so opposite that there is no one way between them.
@@ -168,9 +175,9 @@ def _seeds(seed: Any, count: int, n: int) -> list[int]:
     return [check_seed(first + place * n) for place in range(count)]
 
 
-def batches(requests: Sequence[Request], size: int) -> Iterator[list[Request]]:
+def batches(requests: Sequence[GenerationRequest], size: int) -> Iterator[list[GenerationRequest]]:
     """In order, at most `size` at a time, and pictures of one size only."""
-    batch: list[Request] = []
+    batch: list[GenerationRequest] = []
     for one in requests:
         other = (
             batch

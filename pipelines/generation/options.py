@@ -1,7 +1,7 @@
 """What is asked of a model that makes things, and what such a model must provide.
 
 A maker knows nothing of lists, seeds by default or files: it is given requests and makes one thing of each. A decoder
-on a shared space is one more maker: it takes "vector", and its `space` is where the vectors come from.
+on a shared space is one more backend: it takes "vector", and its `space` is where the vectors come from.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import PIL.Image
     from numpy.typing import NDArray
 
-Progress = Callable[[int, int], object]
+StepProgress = Callable[[int, int], object]
 MAX_SEED = 2**63 - 1
 MAX_SIDE = 16_384  # pixels; beyond it the mistake is a typing error
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class GenerationRequest:
     """One thing to make. prompt: words, or None. vector: float32 (dim,). image: RGB, to be redrawn."""
 
     prompt: str | None
@@ -38,7 +38,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Options:
+class GenerationOptions:
     """How to make it; None is what the model was published with."""
 
     negative: str | None = None
@@ -78,7 +78,7 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class GenerationOutput:
     """What came of a request: a picture, or samples float32 (n,) or (n, channels) at a rate.
 
     flagged: whether the checkpoint's own safety checker refused it; None if it has none. The rest is as it was run.
@@ -93,7 +93,7 @@ class Made:
     strength: float | None = None
 
 
-class Maker(Protocol):
+class GenerationBackend(Protocol):
     """A model that makes pictures or sounds.
 
     what: its class, for messages. makes: Modality.IMAGE or AUDIO. takes: of "prompt", "vector", "image" and the names
@@ -102,17 +102,19 @@ class Maker(Protocol):
 
     name: str
     what: str
-    makes: Modality
+    output_modality: Modality
     dim: int | None
     space: Space | None
 
     @property
-    def takes(self) -> frozenset[str]: ...
+    def supported_options(self) -> frozenset[str]: ...
 
-    def check(self, requests: Sequence[Request], options: Options) -> None:
+    def check(self, requests: Sequence[GenerationRequest], options: GenerationOptions) -> None:
         """Raises InvalidInput for what can never work, before anything runs."""
 
-    def make(self, requests: Sequence[Request], options: Options, progress: Progress) -> list[Made]:
+    def generate(
+        self, requests: Sequence[GenerationRequest], options: GenerationOptions, progress: StepProgress
+    ) -> list[GenerationOutput]:
         """One thing of each request, together as one batch. All have a vector or none has, and so for the rest."""
 
     def to(self, device: Any) -> None:
@@ -127,7 +129,7 @@ def check_seed(seed: Any) -> int:
 
 
 @contextlib.contextmanager
-def memory_explained(maker: Maker, count: int) -> Iterator[None]:
+def explain_out_of_memory(backend: GenerationBackend, count: int) -> Iterator[None]:
     """An error of the device's memory as ours, with what to lower."""
     import torch
 
@@ -139,10 +141,10 @@ def memory_explained(maker: Maker, count: int) -> Iterator[None]:
             and "can't allocate" not in str(error).lower()
         ):
             raise
-        less = "a smaller width and height" if maker.makes is Modality.IMAGE else "fewer seconds"
+        less = "a smaller width and height" if backend.output_modality is Modality.IMAGE else "fewer seconds"
         lower = f"batch_size={max(1, count // 2)}" if count > 1 else less
         raise EncoderError(
-            f"{maker.name!r} ran out of memory with {count} at once: try {lower}, precision='bfloat16', or "
+            f"{backend.name!r} ran out of memory with {count} at once: try {lower}, precision='bfloat16', or "
             "offload=True where there is an accelerator (both are options of from_pretrained)"
         ) from error
 

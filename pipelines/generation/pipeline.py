@@ -28,9 +28,14 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.media.inputs import check_count
 from multimodal.core.pipeline import Pipeline
 from multimodal.core.space import Space
-from multimodal.pipelines.generation.inputs import along, batches, requests_of
-from multimodal.pipelines.generation.names import Halves, maker_of, of_space
-from multimodal.pipelines.generation.options import Maker, Options, Progress, Request
+from multimodal.pipelines.generation.inputs import batches, build_requests, interpolate
+from multimodal.pipelines.generation.options import (
+    GenerationBackend,
+    GenerationOptions,
+    GenerationRequest,
+    StepProgress,
+)
+from multimodal.pipelines.generation.resolve import LoadOptions, resolve_backend, space_backend
 from multimodal.pipelines.generation.result import Generation
 
 if TYPE_CHECKING:
@@ -45,13 +50,13 @@ class GenerationPipeline(Pipeline):
 
     task = "generation"
 
-    def __init__(self, maker: Maker) -> None:
-        self.maker = maker
+    def __init__(self, backend: GenerationBackend) -> None:
+        self.backend = backend
 
     @property
     def name(self) -> str:
         """Of the model."""
-        return self.maker.name
+        return self.backend.name
 
     @classmethod
     def from_pretrained(
@@ -89,18 +94,18 @@ class GenerationPipeline(Pipeline):
             raise InvalidInput(
                 f"from_pretrained of a GenerationPipeline takes no {', '.join(sorted(options))}"
             )
-        halves = Halves(variant, prior, ip_adapter, vector_length, offload)
+        load_options = LoadOptions(variant, prior, ip_adapter, vector_length, offload)
         if isinstance(model, Space) or decoder is not None:
             space = model if isinstance(model, Space) else load(model, device=device, precision=precision)
-            return cls(of_space(space, halves, None if decoder is None else Path(decoder)))
+            return cls(space_backend(space, load_options, None if decoder is None else Path(decoder)))
         name = os.fspath(model)
         if isinstance(model, os.PathLike) and not name.startswith(FOLDER_PREFIXES):
             name = f"./{name}"
-        return cls(maker_of(name, Runtime(device, precision), revision, offline, halves))
+        return cls(resolve_backend(name, Runtime(device, precision), revision, offline, load_options))
 
     def to(self, device: str) -> Self:
         """Moves the model to a device, as torch names it ("auto": the accelerator), and returns the pipeline."""
-        self.maker.to(Runtime(device).torch_device)
+        self.backend.to(Runtime(device).torch_device)
         return self
 
     def __call__(
@@ -121,7 +126,7 @@ class GenerationPipeline(Pipeline):
         seconds: float | None = None,
         truncate: bool = False,
         batch_size: int = 1,
-        progress: Progress | None = None,
+        progress: StepProgress | None = None,
     ) -> Any:
         """Makes one thing -> Generation; a list in gives a list out, in order; with n above 1 a list for each.
 
@@ -141,13 +146,13 @@ class GenerationPipeline(Pipeline):
         SpaceMismatch for vectors of another space; MediaError for a picture that is none; EncoderError, saying what to
         lower, if the memory does not suffice.
         """
-        options = Options(negative, steps, guidance, strength, width, height, seconds, truncate)
+        options = GenerationOptions(negative, steps, guidance, strength, width, height, seconds, truncate)
         check_count(n, "n", of=" of things to make")
         check_count(batch_size, "batch_size", of=" of things made at a time")
-        requests, alone = requests_of(
-            self.maker, inputs, image=image, vector=vector, space=space, seed=seed, n=n
+        requests, alone = build_requests(
+            self.backend, inputs, image=image, vector=vector, space=space, seed=seed, n=n
         )
-        self.maker.check(requests, options)
+        self.backend.check(requests, options)
         made = [
             one
             for batch in batches(requests, batch_size)
@@ -172,34 +177,36 @@ class GenerationPipeline(Pipeline):
         drawn changes. how: the other options of a call. (Spherical interpolation as in unCLIP, Ramesh et al. 2022.)
         Raises InvalidInput for a model that draws from no vectors, fewer than 2 things, or opposite vectors.
         """
-        rows = vectors_between(self.maker, first, last, n, space)
-        start = requests_of(self.maker, None, image=None, vector=rows[0], space=None, seed=seed, n=1)[0][
+        rows = interpolation_vectors(self.backend, first, last, n, space)
+        start = build_requests(self.backend, None, image=None, vector=rows[0], space=None, seed=seed, n=1)[0][
             0
         ].seed
         return list(self(vector=rows, seed=[start] * n, **how))
 
-    def _made(self, batch: Sequence[Request], options: Options, progress: Progress) -> Iterator[Generation]:
-        for request, one in zip(batch, self.maker.make(batch, options, progress), strict=True):
+    def _made(
+        self, batch: Sequence[GenerationRequest], options: GenerationOptions, progress: StepProgress
+    ) -> Iterator[Generation]:
+        for request, one in zip(batch, self.backend.generate(batch, options, progress), strict=True):
             yield Generation(
                 model=self.name, prompt=request.prompt, seed=request.seed, image=one.image, samples=one.samples,
                 rate_hz=one.rate_hz, steps=one.steps, guidance=one.guidance, negative=options.negative,
-                strength=one.strength, flagged=one.flagged, made_by=self.maker.what, version=version("multimodal"),
+                strength=one.strength, flagged=one.flagged, made_by=self.backend.what, version=version("multimodal"),
             )  # fmt: skip
 
 
-def vectors_between(
-    maker: Maker, first: Any, last: Any, n: int, space: Space | None = None
+def interpolation_vectors(
+    backend: GenerationBackend, first: Any, last: Any, n: int, space: Space | None = None
 ) -> NDArray[np.float32]:
     """(n, dim): what `GenerationPipeline.between` draws from, and raises."""
     check_count(n, "n", of=" of things to make")
-    where = space or maker.space
-    if "vector" not in maker.takes or where is None:
+    where = space or backend.space
+    if "vector" not in backend.supported_options or where is None:
         raise InvalidInput(
-            f"{maker.name!r} has no space in which something lies between two things: take 'starter', or a "
+            f"{backend.name!r} has no space in which something lies between two things: take 'starter', or a "
             "checkpoint that draws from CLIP's vectors, with space= that CLIP"
         )
-    return along(where, first, last, n)
+    return interpolate(where, first, last, n)
 
 
 def _unseen(done: int, total: int) -> None:
-    """Progress that nobody asked for."""
+    """StepProgress that nobody asked for."""

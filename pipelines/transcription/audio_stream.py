@@ -28,7 +28,7 @@ QUIET_S = 0.02  # what is loud or quiet is judged over this
 SILENT = 1e-6  # below this no sample of a 16-bit file can be but 0
 
 
-class Sound:
+class AudioStream:
     """Something to transcribe. It can be read any number of times; nothing of it is kept between."""
 
     def __init__(self, audio: Audio) -> None:
@@ -44,7 +44,7 @@ class Sound:
         return repr(self.audio)
 
 
-def as_sound(value: Any) -> Sound:
+def as_audio_stream(value: Any) -> AudioStream:
     """A path (str or Path), the bytes of a file, {"array", "sampling_rate"}, an Audio, or a Video with a sound track.
 
     Raises InvalidInput, UnsupportedModality for what is no sound by its type, MediaError for a video without sound.
@@ -52,15 +52,15 @@ def as_sound(value: Any) -> Sound:
     if isinstance(value, Video):
         if (track := value.audio()) is None:
             raise UnsupportedModality(f"{value!r} has no sound track, so there is nothing to transcribe")
-        return Sound(track)
+        return AudioStream(track)
     if isinstance(value, Text | Image):
         raise UnsupportedModality(
             f"transcription takes sound, got {value.modality} ({value!r:.80}); give a path, or Audio(…)"
         )
     if isinstance(value, Audio):
-        return Sound(value)
+        return AudioStream(value)
     if isinstance(value, str | os.PathLike | bytes | bytearray) or is_audio_mapping(value):
-        return Sound(Audio(value))
+        return AudioStream(Audio(value))
     about = "; say its rate: {'array': samples, 'sampling_rate': Hz}" if is_array(value) else ""
     raise InvalidInput(
         "transcription takes a path, the bytes of a file, {'array': samples, 'sampling_rate': Hz}, Audio or Video, "
@@ -97,7 +97,7 @@ def resampled(blocks: Iterable[Waveform], rate_hz: int) -> Iterator[NDArray[np.f
             yield rest
 
 
-def pieces(
+def overlapping_windows(
     blocks: Iterable[NDArray[np.float32]], length: int, step: int
 ) -> Iterator[tuple[int, NDArray[np.float32], bool]]:
     """(start, samples, whether it is the last) of windows `length` long that begin every `step` samples.
@@ -113,7 +113,7 @@ def pieces(
     yield start, held, True
 
 
-def utterances(
+def split_at_quiet(
     blocks: Iterable[NDArray[np.float32]], rate_hz: int, longest_s: float
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """(start, samples) of windows of at most longest_s seconds, cut where it is quietest in the second half of each."""

@@ -22,11 +22,11 @@ TASKS = ("transcribe", "translate")
 FALLBACK = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 COMPRESSION_RATIO, LOG_PROBABILITY, NO_SPEECH = 1.35, -1.0, 0.6
 
-Progress = Callable[[float, float | None], None]
+SecondsProgress = Callable[[float, float | None], None]
 
 
 @dataclass(frozen=True)
-class Options:
+class TranscriptionOptions:
     """The options of `TranscriptionPipeline.__call__`, as described there. Raises InvalidInput for nonsense."""
 
     timestamps: str | None = "segment"
@@ -80,10 +80,10 @@ class Options:
         return {name for name, value in vars(self).items() if value != getattr(NOTHING_ASKED, name)}
 
 
-NOTHING_ASKED = Options()
+NOTHING_ASKED = TranscriptionOptions()
 
 
-class Reading(NamedTuple):
+class TranscriptionOutput(NamedTuple):
     """What a reader makes of a sound."""
 
     text: str
@@ -93,17 +93,19 @@ class Reading(NamedTuple):
     duration_s: float
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """What a reader reads: samples at a rate, in blocks, as often as it wishes."""
 
     def blocks(self, rate_hz: int) -> Iterator[NDArray[np.float32]]: ...
 
 
-class Reader(Protocol):
+class TranscriptionBackend(Protocol):
     """A model that writes down what is said. what: what it is, for messages. takes: the options that mean something to
     it, beside `timestamps`."""
 
     what: str
-    takes: ClassVar[frozenset[str]]
+    supported_options: ClassVar[frozenset[str]]
 
-    def read(self, source: Source, options: Options, progress: Progress) -> Reading: ...
+    def transcribe(
+        self, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
+    ) -> TranscriptionOutput: ...

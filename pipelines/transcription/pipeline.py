@@ -21,7 +21,12 @@ from multimodal.core.errors import EncoderError, InvalidInput, UnknownModel
 from multimodal.core.modality import Modality
 from multimodal.core.pipeline import Pipeline, one_or_many
 from multimodal.core.space import Space
-from multimodal.pipelines.transcription.options import Options, Progress, Reader, Source
+from multimodal.pipelines.transcription.options import (
+    SampleSource,
+    SecondsProgress,
+    TranscriptionBackend,
+    TranscriptionOptions,
+)
 from multimodal.pipelines.transcription.result import Segment, Transcription, Word
 
 __all__ = ["Segment", "Transcription", "TranscriptionPipeline", "Word"]
@@ -42,8 +47,8 @@ class TranscriptionPipeline(Pipeline):
 
     task = "transcription"
 
-    def __init__(self, reader: Reader, name: str) -> None:
-        self.reader, self.name = reader, name
+    def __init__(self, reader: TranscriptionBackend, name: str) -> None:
+        self.backend, self.name = reader, name
 
     @classmethod
     def from_pretrained(
@@ -107,7 +112,7 @@ class TranscriptionPipeline(Pipeline):
         vad: bool = False,
         vocabulary: Sequence[str] | None = None,
         seed: int = 0,
-        progress: Progress | None = None,
+        progress: SecondsProgress | None = None,
     ) -> Any:
         """Writes down one sound -> Transcription; a list of sounds -> a list of them, in order.
 
@@ -132,39 +137,41 @@ class TranscriptionPipeline(Pipeline):
         Raises InvalidInput for nonsense or an option the model does not take, MediaError for a file that is no sound,
         MissingExtra, EncoderError where memory does not suffice, saying what to turn down.
         """
-        from multimodal.pipelines.transcription.audio_stream import as_sound
+        from multimodal.pipelines.transcription.audio_stream import as_audio_stream
 
         if isinstance(vocabulary, str):
             raise InvalidInput(
                 f"vocabulary must be a list of names such as ['cat', 'dog'], got {vocabulary!r}"
             )
-        options = Options(
+        options = TranscriptionOptions(
             timestamps, language, task, prompt, beams,
             tuple(temperature) if isinstance(temperature, list | tuple) else temperature,  # type: ignore[arg-type]
             condition_on_previous, batch_size, None if vocabulary is None else tuple(vocabulary), seed,
         )  # fmt: skip
         self._check(options)
         values, alone = one_or_many(inputs)
-        sounds = [as_sound(value) for value in values]
+        sounds = [as_audio_stream(value) for value in values]
         found = [self._transcribed(sound, options, vad, progress or _unheard) for sound in sounds]
         return found[0] if alone else found
 
-    def _check(self, options: Options) -> None:
-        refused = sorted(options.given() - self.reader.takes - {"timestamps"})
+    def _check(self, options: TranscriptionOptions) -> None:
+        refused = sorted(options.given() - self.backend.supported_options - {"timestamps"})
         if refused:
-            takes = ", ".join(sorted(self.reader.takes)) or "none of these options"
+            takes = ", ".join(sorted(self.backend.supported_options)) or "none of these options"
             raise InvalidInput(
-                f"{self.name!r} is {_an(self.reader.what)}, which takes no {', '.join(refused)}; it takes {takes}"
+                f"{self.name!r} is {_an(self.backend.what)}, which takes no {', '.join(refused)}; it takes {takes}"
             )
 
-    def _transcribed(self, sound: Source, options: Options, vad: bool, progress: Progress) -> Transcription:
-        from multimodal.pipelines.transcription.vad import read_speech
+    def _transcribed(
+        self, sound: SampleSource, options: TranscriptionOptions, vad: bool, progress: SecondsProgress
+    ) -> Transcription:
+        from multimodal.pipelines.transcription.vad import transcribe_speech
 
         with self._room(options):
             if vad:
-                reading = read_speech(self.reader, sound, options, progress)
+                reading = transcribe_speech(self.backend, sound, options, progress)
             else:
-                reading = self.reader.read(sound, options, progress)
+                reading = self.backend.transcribe(sound, options, progress)
         return Transcription(
             reading.text,
             reading.language,
@@ -175,7 +182,7 @@ class TranscriptionPipeline(Pipeline):
         )
 
     @contextlib.contextmanager
-    def _room(self, options: Options) -> Iterator[None]:
+    def _room(self, options: TranscriptionOptions) -> Iterator[None]:
         """Says what to turn down where memory does not suffice."""
         import torch
 
@@ -193,7 +200,7 @@ class TranscriptionPipeline(Pipeline):
 
 
 def _unheard(done_s: float, total_s: float | None) -> None:
-    """Progress that nobody asked for."""
+    """SecondsProgress that nobody asked for."""
 
 
 def _an(what: str) -> str:
@@ -210,9 +217,9 @@ def _is_space(folder: Path) -> bool:
     return isinstance(found, dict) and "encoders" in found
 
 
-def _starter(space: Space) -> Reader:
+def _starter(space: Space) -> TranscriptionBackend:
     from multimodal.encoders.starter.encoders import StarterAudio
-    from multimodal.pipelines.transcription.backends.starter import StarterReader
+    from multimodal.pipelines.transcription.backends.starter import StarterBackend
 
     encoder = space.encoders.get(Modality.AUDIO)
     if not isinstance(encoder, StarterAudio):
@@ -222,25 +229,27 @@ def _starter(space: Space) -> Reader:
         raise UnknownModel(
             f"the space {space.name!r} {heard}: transcription takes 'starter', or a speech model such as {KNOWN[1]!r}"
         )
-    return StarterReader(encoder, space.encoders.get(Modality.TEXT))
+    return StarterBackend(encoder, space.encoders.get(Modality.TEXT))
 
 
-def _transformers(name: str, rest: str, runtime: Runtime, revision: str | None, offline: bool) -> Reader:
+def _transformers(
+    name: str, rest: str, runtime: Runtime, revision: str | None, offline: bool
+) -> TranscriptionBackend:
     from multimodal.core.hub.source import source_of
     from multimodal.encoders.hf.cards import CARDS
     from multimodal.pipelines.transcription.backends import checkpoint as checkpoints
-    from multimodal.pipelines.transcription.backends.ctc import CtcReader
-    from multimodal.pipelines.transcription.backends.seq2seq import SequenceReader
-    from multimodal.pipelines.transcription.backends.whisper import WhisperReader
+    from multimodal.pipelines.transcription.backends.ctc import CtcBackend
+    from multimodal.pipelines.transcription.backends.seq2seq import Seq2SeqBackend
+    from multimodal.pipelines.transcription.backends.whisper import WhisperBackend
 
     source = source_of(rest, revision=revision, offline=offline, with_code=False, cards=CARDS)
     checkpoint = checkpoints.read(replace(source, name=name), runtime)
-    readers: dict[str, Any] = {"whisper": WhisperReader, "ctc": CtcReader, "seq2seq": SequenceReader}
-    reader: Reader = readers[checkpoint.kind](checkpoint)
+    readers: dict[str, Any] = {"whisper": WhisperBackend, "ctc": CtcBackend, "seq2seq": Seq2SeqBackend}
+    reader: TranscriptionBackend = readers[checkpoint.kind](checkpoint)
     return reader
 
 
-def _faster(rest: str, runtime: Runtime, revision: str | None, offline: bool) -> Reader:
+def _faster(rest: str, runtime: Runtime, revision: str | None, offline: bool) -> TranscriptionBackend:
     from multimodal.pipelines.transcription.backends.faster_whisper import load as load_faster
 
     return load_faster(rest, runtime, revision, offline)

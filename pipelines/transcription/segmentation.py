@@ -10,7 +10,7 @@ PAUSE_S = 0.6  # a silence this long ends a segment
 LONGEST_S, LONGEST_CHARS = 7.0, 84  # two lines of 42, as broadcasters have them
 
 
-def spoken(words: Iterable[Word]) -> list[Segment]:
+def group_words(words: Iterable[Word]) -> list[Segment]:
     """Segments that end at pauses, or before they become too long to read. No word is cut, and none is lost."""
     found: list[list[Word]] = []
     for word in words:

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from multimodal.core.errors import MissingExtra
-from multimodal.pipelines.transcription.options import Options, Progress, Reader, Reading, Source
+from multimodal.pipelines.transcription.options import (
+    SampleSource,
+    SecondsProgress,
+    TranscriptionBackend,
+    TranscriptionOptions,
+    TranscriptionOutput,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,31 +33,36 @@ STEP = 512  # samples, as the model was trained
 MIN_SILENCE_MS, ROOM_MS = 2000, 400
 
 
-def read_speech(reader: Reader, source: Source, options: Options, progress: Progress) -> Reading:
+def transcribe_speech(
+    reader: TranscriptionBackend,
+    source: SampleSource,
+    options: TranscriptionOptions,
+    progress: SecondsProgress,
+) -> TranscriptionOutput:
     """What `reader` makes of the speech in a sound. Raises MissingExtra without silero-vad."""
-    spans, n_samples = speech(source)
+    spans, n_samples = detect_speech(source)
     duration_s = n_samples / RATE_HZ
     if not spans:
-        return Reading("", None, (), (), duration_s)
-    place = Places([(start / RATE_HZ, end / RATE_HZ) for start, end in spans])
+        return TranscriptionOutput("", None, (), (), duration_s)
+    place = SpanTimeline([(start / RATE_HZ, end / RATE_HZ) for start, end in spans])
 
     def told(done_s: float, total_s: float | None) -> None:
         progress(place.end(done_s), duration_s)
 
-    found = reader.read(Speech(source, spans), options, told)
+    found = reader.transcribe(SpeechOnly(source, spans), options, told)
     segments = [
         replace(one, start_s=place.start(one.start_s), end_s=place.end(one.end_s)) for one in found.segments
     ]
     words = [
         replace(one, start_s=place.start(one.start_s), end_s=place.end(one.end_s)) for one in found.words
     ]
-    return Reading(found.text, found.language, segments, words, duration_s)
+    return TranscriptionOutput(found.text, found.language, segments, words, duration_s)
 
 
-class Speech:
+class SpeechOnly:
     """A source without what lies between spans (start, end), in samples of RATE_HZ."""
 
-    def __init__(self, source: Source, spans: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, source: SampleSource, spans: Sequence[tuple[int, int]]) -> None:
         self.source, self.spans = source, spans
 
     def blocks(self, rate_hz: int) -> Iterator[NDArray[np.float32]]:
@@ -68,7 +79,7 @@ class Speech:
             at += len(block)
 
 
-class Places:
+class SpanTimeline:
     """Seconds of the joined spans (start, end) -> seconds of the whole."""
 
     def __init__(self, spans: Sequence[tuple[float, float]]) -> None:
@@ -89,7 +100,7 @@ class Places:
         return min(start + at_s - self.joined[span], end)
 
 
-def speech(source: Source) -> tuple[list[tuple[int, int]], int]:
+def detect_speech(source: SampleSource) -> tuple[list[tuple[int, int]], int]:
     """(start, end) of each stretch of speech, and the length of the sound, in samples of RATE_HZ."""
     import torch
 

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from multimodal.pipelines.generation.backends.space_prior import FRAMES, DrawingPrior, laid_out, swapped
+from multimodal.pipelines.generation.backends.space_prior import (
+    FRAMES,
+    DrawingPrior,
+    apply_layout,
+    swap_halves,
+)
 from recipes.starter.captioner import captions
 from recipes.starter.generator import draw_data, draw_scenes, train_draw_prior
 from recipes.starter.generator.draw_batches import NOISE, Batches
@@ -63,7 +68,7 @@ def test_sketches_are_laid_out_as_drawings_are(easel: draw_scenes.Easel) -> None
         [torch.full((side**2, 1), float(kind)) for kind, side in enumerate(FRAMES.values(), 1)]
     )
     for layout in easel.layouts(60):
-        one, two = laid_out(numbers[None], layout[None])[0].view(4, 4, 2).unbind(2)
+        one, two = apply_layout(numbers[None], layout[None])[0].view(4, 4, 2).unbind(2)
         for scene in scenes:
             for number, place in enumerate(draw_scenes.places(scene, layout.tolist())):
                 token = draw_scenes.TOKEN
@@ -164,7 +169,7 @@ def test_a_scene_fills_the_frames_that_it_uses(
 
 def test_the_order_of_two_things_costs_nothing(frames: Frames) -> None:
     both, other = frames.targets(torch.tensor([[4, NONE, NONE, 2, 1], [4, NONE, NONE, 3, 1]])).split(1)
-    assert train_draw_prior.errors(swapped(both), both) == 0
+    assert train_draw_prior.errors(swap_halves(both), both) == 0
     assert train_draw_prior.errors(other, both) > 0
     single = frames.targets(torch.tensor([[4, NONE, NONE, NONE, NONE]]))
     assert train_draw_prior.errors(single, both) > 0

@@ -170,9 +170,9 @@ def _media(path: Path) -> Any:
 
 def _steps_between(draw: GenerationPipeline, first: Any, last: str, n: int) -> list[Any]:
     """n vectors; see `GenerationPipeline.between`."""
-    from multimodal.pipelines.generation.pipeline import vectors_between
+    from multimodal.pipelines.generation.pipeline import interpolation_vectors
 
-    return list(vectors_between(draw.maker, first, last, n))
+    return list(interpolation_vectors(draw.backend, first, last, n))
 
 
 def _files(output: Path, n: int, force: bool) -> list[Path]:
@@ -217,7 +217,7 @@ def _loaded(
 def _check_suffix(draw: GenerationPipeline, output: Path) -> None:
     from multimodal.core.modality import Modality
 
-    due = ".png" if draw.maker.makes is Modality.IMAGE else ".wav"
+    due = ".png" if draw.backend.output_modality is Modality.IMAGE else ".wav"
     if output.suffix.lower() != due:
         what = "pictures" if due == ".png" else "sounds"
         raise typer.BadParameter(

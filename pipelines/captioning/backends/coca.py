@@ -14,8 +14,14 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import CheckpointError, MissingExtra
 from multimodal.core.hub.api import load_tensors
 from multimodal.core.modality import Modality
-from multimodal.pipelines.captioning import decoding as search
-from multimodal.pipelines.captioning.options import Captioner, Request, Written, fitting, generator_of
+from multimodal.pipelines.captioning import decoding
+from multimodal.pipelines.captioning.options import (
+    CaptioningBackend,
+    CaptioningOptions,
+    CaptioningOutput,
+    seeded_generator,
+    token_budget,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +32,9 @@ DEFAULT_TOKENS, DEFAULT_BEAMS = 30, 4
 CACHES = ("attn_mask", "text.attn_mask")  # what old files keep that is no weight
 
 
-def load_captioner(rest: str, runtime: Runtime, *, offline: bool, revision: str | None) -> CocaCaptioner:
+def load_backend(
+    rest: str, runtime: Runtime, *, offline: bool, revision: str | None
+) -> CocaCaptioningBackend:
     """The captioner `openclip/<rest>`. Raises CheckpointError for a model that is no CoCa, and what `load` raises."""
     if importlib.util.find_spec("open_clip") is None:
         raise MissingExtra(f"captioning with 'openclip/{rest}'", package="open_clip_torch", extra="openclip")
@@ -45,10 +53,10 @@ def load_captioner(rest: str, runtime: Runtime, *, offline: bool, revision: str 
             f"{name!r} reads texts with {checkpoint.model['text_cfg']['hf_model_name']!r}, which looks ahead and so "
             "cannot write word by word; take 'openclip/coca_ViT-B-32:…' or 'openclip/coca_ViT-L-14:…'"
         )
-    return CocaCaptioner(name, checkpoint, runtime)
+    return CocaCaptioningBackend(name, checkpoint, runtime)
 
 
-class CocaCaptioner(Captioner):
+class CocaCaptioningBackend(CaptioningBackend):
     """A CoCa with its preprocessing and CLIP's own tokenizer."""
 
     modalities = (Modality.IMAGE,)
@@ -75,16 +83,18 @@ class CocaCaptioner(Captioner):
     def to(self, device: torch.device) -> None:
         self.net.to(device)
 
-    def write(self, things: Sequence[Any], asked: Request) -> list[Written]:
+    def generate(self, items: Sequence[Any], asked: CaptioningOptions) -> list[CaptioningOutput]:
         import torch
 
         begun = [self.start, *(self.tokenizer.encode(asked.prompt) if asked.prompt else ())]
-        most = fitting(self.name, asked.max_tokens, DEFAULT_TOKENS, context=self.context, n_read=len(begun))
-        pixels = torch.stack([self.transform(item.load()) for item in things])
+        most = token_budget(
+            self.name, asked.max_tokens, DEFAULT_TOKENS, context=self.context, n_read=len(begun)
+        )
+        pixels = torch.stack([self.transform(item.load()) for item in items])
         with torch.inference_mode():
             latents, seen = self.net._encode_image(pixels.to(self.device, self.net.logit_scale.dtype))
 
-            def next_logs(owners: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+            def next_log_probs(owners: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
                 first = torch.tensor([begun]).expand(len(words), -1)
                 text, rows = torch.cat([first, words], dim=1).to(self.device), owners.to(self.device)
                 logits = self.net(
@@ -92,12 +102,14 @@ class CocaCaptioner(Captioner):
                 )["logits"][:, -1]
                 return torch.log_softmax(logits.float(), dim=-1)
 
-            found = search.search(
-                next_logs, len(things), beams=asked.beams or DEFAULT_BEAMS, most=most, end=self.end,
-                temperature=asked.temperature, top_p=asked.top_p or 1.0, generator=generator_of(asked.seed),
+            found = decoding.decode(
+                next_log_probs, len(items), beams=asked.beams or DEFAULT_BEAMS, max_length=most, end=self.end,
+                temperature=asked.temperature, top_p=asked.top_p or 1.0, generator=seeded_generator(asked.seed),
             )  # fmt: skip
         return [
-            Written(self.tokenizer.decode(one.words).strip(), tuple(one.words), one.mean_log, one.ended)
+            CaptioningOutput(
+                self.tokenizer.decode(one.words).strip(), tuple(one.words), one.mean_log_prob, one.ended
+            )
             for one in found
         ]
 

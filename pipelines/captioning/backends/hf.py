@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.modality import Modality
 from multimodal.encoders.hf.checkpoint import quiet
 from multimodal.pipelines.captioning.backends.hf_inputs import Inputs
-from multimodal.pipelines.captioning.options import Captioner, Request, Written, fitting
+from multimodal.pipelines.captioning.options import (
+    CaptioningBackend,
+    CaptioningOptions,
+    CaptioningOutput,
+    token_budget,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_TOKENS = 128
 
 
-class HFCaptioner(Captioner):
+class HFCaptioningBackend(CaptioningBackend):
     """A model with its processor."""
 
     def __init__(self, name: str, model: Any, inputs: Inputs) -> None:
@@ -43,15 +48,17 @@ class HFCaptioner(Captioner):
     def to(self, device: torch.device) -> None:
         self.model.to(device)
 
-    def write(self, things: Sequence[Any], asked: Request) -> list[Written]:
-        found: dict[int, Written] = {}
-        for modality in dict.fromkeys(item.modality for item in things):
-            places = [place for place, item in enumerate(things) if item.modality is modality]
-            written = self._write([things[place] for place in places], asked, modality)
+    def generate(self, items: Sequence[Any], asked: CaptioningOptions) -> list[CaptioningOutput]:
+        found: dict[int, CaptioningOutput] = {}
+        for modality in dict.fromkeys(item.modality for item in items):
+            places = [place for place, item in enumerate(items) if item.modality is modality]
+            written = self._write([items[place] for place in places], asked, modality)
             found |= dict(zip(places, written, strict=True))
-        return [found[place] for place in range(len(things))]
+        return [found[place] for place in range(len(items))]
 
-    def _write(self, items: Sequence[Any], asked: Request, modality: Modality) -> list[Written]:
+    def _write(
+        self, items: Sequence[Any], asked: CaptioningOptions, modality: Modality
+    ) -> list[CaptioningOutput]:
         import torch
 
         inputs = self.inputs(items, asked.prompt).to(self.model.device, dtype=self.model.dtype)
@@ -62,14 +69,14 @@ class HFCaptioner(Captioner):
         rows, logs = written_tokens(out)
         return [self._told(row, log, ends) for row, log in zip(rows, logs, strict=True)]
 
-    def _told(self, row: list[int], logs: list[float], ends: set[int]) -> Written:
+    def _told(self, row: list[int], logs: list[float], ends: set[int]) -> CaptioningOutput:
         place = next((k for k, token in enumerate(row) if token in ends), None)
         counted = logs if place is None else logs[: place + 1]  # the end is one of its choices
         tokens = row if place is None else row[:place]
         text = self.inputs.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        return Written(text, tuple(tokens), sum(counted) / max(1, len(counted)), place is not None)
+        return CaptioningOutput(text, tuple(tokens), sum(counted) / max(1, len(counted)), place is not None)
 
-    def _options(self, asked: Request, inputs: Any) -> dict[str, Any]:
+    def _options(self, asked: CaptioningOptions, inputs: Any) -> dict[str, Any]:
         n_read = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
         options: dict[str, Any] = {"max_new_tokens": self._most(asked.max_tokens, n_read), "do_sample": False}
         if asked.beams is not None:
@@ -83,7 +90,7 @@ class HFCaptioner(Captioner):
         context = _context(self.model.config)
         if context is None:
             return max_tokens or DEFAULT_TOKENS
-        return fitting(
+        return token_budget(
             self.name, max_tokens, DEFAULT_TOKENS, context=context, n_read=n_read, apart=self.encodes
         )
 
@@ -108,7 +115,7 @@ def written_tokens(out: Any) -> tuple[list[list[int]], list[list[float]]]:
 
 
 @contextlib.contextmanager
-def _seeded(asked: Request, device: torch.device) -> Iterator[None]:
+def _seeded(asked: CaptioningOptions, device: torch.device) -> Iterator[None]:
     """`generate` draws from the global generator: it is set for the time, and then as it was."""
     import torch
 

@@ -12,7 +12,7 @@ from multimodal.core.hub import api as hub
 from multimodal.core.hub.source import CONFIG, Source, source_of
 from multimodal.encoders.hf.cards import CARDS
 from multimodal.encoders.hf.checkpoint import quiet, require_transformers, short
-from multimodal.pipelines.captioning.backends.hf import HFCaptioner
+from multimodal.pipelines.captioning.backends.hf import HFCaptioningBackend
 from multimodal.pipelines.captioning.backends.hf_inputs import Inputs
 
 GENERATION = "generation_config.json"
@@ -33,7 +33,7 @@ OTHER_USES = (
 )
 
 
-def load_captioner(rest: str, runtime: Runtime, *, offline: bool, revision: str | None) -> HFCaptioner:
+def load_backend(rest: str, runtime: Runtime, *, offline: bool, revision: str | None) -> HFCaptioningBackend:
     """The captioner `hf/<rest>`, an id of the hub or a folder ("./folder").
 
     Raises UnknownModel, DownloadError, CheckpointError for a checkpoint that does not write about pictures or sounds
@@ -56,7 +56,7 @@ def load_captioner(rest: str, runtime: Runtime, *, offline: bool, revision: str 
             f"{source.name!r} has a {type(processor).__name__} without a part for pictures or, with a chat template, "
             "for sounds: copy preprocessor_config.json, and chat_template.jinja if it is a chat model, beside them"
         )
-    return HFCaptioner(source.name, model.to(runtime.torch_device), inputs)
+    return HFCaptioningBackend(source.name, model.to(runtime.torch_device), inputs)
 
 
 def _folder(source: Source) -> Path:

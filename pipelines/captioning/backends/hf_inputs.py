@@ -14,7 +14,7 @@ from multimodal.core.errors import InvalidInput, MediaTooLarge
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
 from multimodal.encoders.hf.checkpoint import quiet, short
-from multimodal.pipelines.captioning.options import heard
+from multimodal.pipelines.captioning.options import load_audible
 
 ASKED = {
     Modality.IMAGE: "Describe this image.",
@@ -80,7 +80,7 @@ class Inputs:
 
     def _heard(self, item: Item) -> dict[str, Any]:
         extractor = self.processor.feature_extractor
-        samples = heard(item, int(extractor.sampling_rate)).samples
+        samples = load_audible(item, int(extractor.sampling_rate)).samples
         if (
             type(self.processor).__name__ == "VoxtralProcessor"
         ):  # cuts long sounds into windows, and all are heard

@@ -15,12 +15,18 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.errors import CorruptSpace, SpaceMismatch
 from multimodal.core.items import Audio, Item
 from multimodal.core.space import Space
-from multimodal.pipelines.captioning.options import Captioner, Request, Written, generator_of, heard
+from multimodal.pipelines.captioning.options import (
+    CaptioningBackend,
+    CaptioningOptions,
+    CaptioningOutput,
+    load_audible,
+    seeded_generator,
+)
 
 if TYPE_CHECKING:
     import torch
 
-    from multimodal.pipelines.captioning.decoding import Found
+    from multimodal.pipelines.captioning.decoding import DecodedSequence
 
 WEIGHTS, ABOUT = "caption.safetensors", "caption.json"
 FORMAT = 1
@@ -29,7 +35,7 @@ TOP_P = 0.9  # it was trained to leave a little chance to every word (label smoo
 AGAIN = "train one with 'python -m recipes.starter.captioner.train_captions', or copy the folder again"
 
 
-class SpaceCaptioner(Captioner):
+class SpaceCaptioningBackend(CaptioningBackend):
     """A space and the decoder that was trained for it."""
 
     prompts = False
@@ -66,44 +72,54 @@ class SpaceCaptioner(Captioner):
         self._device = device
         self.net.to(device)
 
-    def write(self, things: Sequence[Any], asked: Request) -> list[Written]:
-        return self.tell(self._vectors(things), asked)
+    def generate(self, items: Sequence[Any], asked: CaptioningOptions) -> list[CaptioningOutput]:
+        return self.tell(self._vectors(items), asked)
 
-    def tell(self, vectors: torch.Tensor, asked: Request) -> list[Written]:
+    def tell(self, vectors: torch.Tensor, asked: CaptioningOptions) -> list[CaptioningOutput]:
         """(n, dim) unit rows -> what is said of each."""
         import torch
 
-        from multimodal.pipelines.captioning import decoding as search
+        from multimodal.pipelines.captioning import decoding
         from multimodal.pipelines.captioning.backends.networks import END, LONGEST
 
         vectors = vectors.to(self._device, self.net.positions.dtype)
 
-        def next_logs(owners: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        def next_log_probs(owners: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
             logits = self.net(vectors[owners.to(self._device)], words.to(self._device))[:, -1]
             return torch.log_softmax(logits.float(), dim=-1)
 
         with torch.inference_mode():
-            found = search.search(
-                next_logs, len(vectors), beams=asked.beams or BEAMS, most=min(asked.max_tokens or LONGEST, LONGEST),
-                end=END, temperature=asked.temperature, top_p=asked.top_p or TOP_P, generator=generator_of(asked.seed),
-            )  # fmt: skip
+            found = decoding.decode(
+                next_log_probs,
+                len(vectors),
+                beams=asked.beams or BEAMS,
+                max_length=min(asked.max_tokens or LONGEST, LONGEST),
+                end=END,
+                temperature=asked.temperature,
+                top_p=asked.top_p or TOP_P,
+                generator=seeded_generator(asked.seed),
+            )
         return [self._written(one) for one in found]
 
-    def _written(self, found: Found) -> Written:
+    def _written(self, found: DecodedSequence) -> CaptioningOutput:
         said = _once([self.words[number] for number in found.words])
-        return Written(" ".join(said), tuple(found.words[: len(said)]), found.mean_log, found.ended)
+        return CaptioningOutput(
+            " ".join(said), tuple(found.words[: len(said)]), found.mean_log_prob, found.ended
+        )
 
-    def _vectors(self, things: Sequence[Any]) -> torch.Tensor:
+    def _vectors(self, items: Sequence[Any]) -> torch.Tensor:
         import numpy as np
         import torch
 
-        rows = np.empty((len(things), self.space.dim), dtype=np.float32)
-        items = [place for place, thing in enumerate(things) if not isinstance(thing, np.ndarray)]
-        for place, thing in enumerate(things):
-            if isinstance(thing, np.ndarray):
-                rows[place] = thing
-        if items:
-            rows[items] = self.space.encode([_audible(things[place]) for place in items])
+        rows = np.empty((len(items), self.space.dim), dtype=np.float32)
+        to_encode: dict[int, Item] = {}
+        for position, item in enumerate(items):
+            if isinstance(item, np.ndarray):
+                rows[position] = item
+            else:
+                to_encode[position] = _audible(item)
+        if to_encode:
+            rows[list(to_encode)] = self.space.encode(list(to_encode.values()))
         return torch.from_numpy(rows)
 
 
@@ -123,7 +139,7 @@ def _audible(item: Item) -> Item:
     """The item; of a sound what was decoded to find out that it is one."""
     if not isinstance(item, Audio):
         return item
-    waveform = heard(item)
+    waveform = load_audible(item)
     return Audio({"array": waveform.samples, "sampling_rate": waveform.rate_hz}, uri=item.uri)
 
 

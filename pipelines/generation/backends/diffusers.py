@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.errors import CheckpointError, InvalidInput, SpaceMismatch
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
-from multimodal.pipelines.generation.backends import signature as calls
-from multimodal.pipelines.generation.backends.diffusers_load import listening
-from multimodal.pipelines.generation.backends.progress import cast_told, overflowed, refusals_told, watched
-from multimodal.pipelines.generation.backends.prompts import check_length
-from multimodal.pipelines.generation.options import Made, Options, Progress, Request, memory_explained
+from multimodal.pipelines.generation.backends import signature
+from multimodal.pipelines.generation.backends.diffusers_load import captured_logs
+from multimodal.pipelines.generation.backends.diffusers_progress import (
+    overflow_as_error,
+    overflow_error,
+    report_progress,
+    value_errors_as_invalid_input,
+)
+from multimodal.pipelines.generation.backends.prompt_length import check_length
+from multimodal.pipelines.generation.options import (
+    GenerationOptions,
+    GenerationOutput,
+    GenerationRequest,
+    StepProgress,
+    explain_out_of_memory,
+)
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -23,34 +34,36 @@ if TYPE_CHECKING:
 UNIT = 1e-3  # a vector this near to length one was scaled to it
 
 
-class DiffusersMaker:
+class DiffusersBackend:
     """`pipe` is diffusers' own pipeline, for whatever this does not offer (LoRA, other schedulers)."""
 
     space: Space | None = None  # its vectors come from outside
 
     def __init__(self, name: str, pipe: Any, vector_length: float | None = None) -> None:
         self.name, self.pipe, self.what = name, pipe, type(pipe).__name__
-        self.call = calls.call_of(pipe)
-        self.makes = calls.makes(self.call)
-        self.rate_hz = calls.rate_of(pipe) if self.makes is Modality.AUDIO else None
-        if self.makes is Modality.AUDIO and self.rate_hz is None:
+        self.call = signature.call_signature(pipe)
+        self.output_modality = signature.output_modality(self.call)
+        self.rate_hz = signature.sampling_rate(pipe) if self.output_modality is Modality.AUDIO else None
+        if self.output_modality is Modality.AUDIO and self.rate_hz is None:
             raise CheckpointError(
                 f"{name!r} is a {self.what}, none of whose parts tells the rate of its samples; take another model"
             )
-        self.by_vector: calls.Call | None = None
-        self.kind: calls.Kind | None = None
+        self.by_vector: signature.CallSignature | None = None
+        self.kind: signature.VectorKind | None = None
         self.dim: int | None = None
-        if (found := calls.vector_of(self.call)) is not None:
+        if (found := signature.vector_signature(self.call)) is not None:
             self.by_vector, self.kind, self.dim = found
-        self.length = vector_length if vector_length is not None else calls.usual_length(pipe)
+        self.length = vector_length if vector_length is not None else signature.vector_norm(pipe)
         self._busy = threading.Lock()  # schedulers keep where they are: two at a time would spoil each other
 
     @functools.cached_property
-    def by_image(self) -> calls.Call | None:
-        return calls.redraw_of(self.call) if self.makes is Modality.IMAGE else None
+    def by_image(self) -> signature.CallSignature | None:
+        return (
+            signature.image_to_image_signature(self.call) if self.output_modality is Modality.IMAGE else None
+        )
 
     @property
-    def takes(self) -> frozenset[str]:
+    def supported_options(self) -> frozenset[str]:
         """ "prompt", "vector", "image" and the options of any of them."""
         routes = {"vector": self.by_vector, "image": self.by_image}
         words = {"prompt"} if self.call.has("prompt") else set()
@@ -62,8 +75,8 @@ class DiffusersMaker:
     def to(self, device: torch.device) -> None:
         self.pipe.to(device)
 
-    def check(self, requests: Sequence[Request], options: Options) -> None:
-        """See Maker."""
+    def check(self, requests: Sequence[GenerationRequest], options: GenerationOptions) -> None:
+        """See GenerationBackend."""
         for request in requests:
             call = self._route(request)
             self._check_options(call, request, options)
@@ -71,8 +84,10 @@ class DiffusersMaker:
             if request.vector is not None:
                 self._check_vector(request.vector)
 
-    def make(self, requests: Sequence[Request], options: Options, progress: Progress) -> list[Made]:
-        """See Maker."""
+    def generate(
+        self, requests: Sequence[GenerationRequest], options: GenerationOptions, progress: StepProgress
+    ) -> list[GenerationOutput]:
+        """See GenerationBackend."""
         import torch
 
         call = self._route(requests[0])
@@ -81,19 +96,23 @@ class DiffusersMaker:
         pipes = {id(one): one for one in (self.pipe, call.pipe, *_inner(call.pipe))}.values()
         with (
             self._busy,
-            memory_explained(self, len(requests)),
-            refusals_told(self.name, progress) as counted,
-            watched(pipes, counted),
-            listening(),
-            cast_told(self.name),
+            explain_out_of_memory(self, len(requests)),
+            value_errors_as_invalid_input(self.name, progress) as counted,
+            report_progress(pipes, counted),
+            captured_logs(),
+            overflow_as_error(self.name),
         ):
             output = call.pipe(**given, generator=dice if len(dice) > 1 else dice[0])
         told = {key: self._used(call, key, options) for key in ("steps", "guidance", "strength")}
         if requests[0].image is None:
             told["strength"] = None
-        return self._pictures(output, told) if self.makes is Modality.IMAGE else self._sounds(output, told)
+        return (
+            self._pictures(output, told)
+            if self.output_modality is Modality.IMAGE
+            else self._sounds(output, told)
+        )
 
-    def _route(self, request: Request) -> calls.Call:
+    def _route(self, request: GenerationRequest) -> signature.CallSignature:
         """The call for a request. Raises InvalidInput if there is none."""
         if request.vector is not None:
             if self.by_vector is None:
@@ -108,19 +127,21 @@ class DiffusersMaker:
                     f"{self.name!r} is a {self.what}, which begins with no picture: leave image out"
                 )
             return self.by_image
-        if calls.needs_vector(self.call):
+        if signature.needs_vector(self.call):
             raise InvalidInput(
                 f"{self.name!r} is a {self.what}, which draws from vectors alone: give vector=…, or to from_pretrained "
                 "prior='diffusers/<the checkpoint that turns words into its vectors>'"
             )
-        if calls.needs_picture(self.call):
+        if signature.needs_image(self.call):
             raise InvalidInput(
                 f"{self.name!r} is a {self.what}, which makes nothing of words alone: give image=…"
                 + (" or vector=…" if self.by_vector is not None else "")
             )
         return self.call
 
-    def _check_options(self, call: calls.Call, request: Request, options: Options) -> None:
+    def _check_options(
+        self, call: signature.CallSignature, request: GenerationRequest, options: GenerationOptions
+    ) -> None:
         takes = set(call.names) | {"truncate"}
         if request.image is not None and self._resizes(call):
             takes |= {"width", "height"}
@@ -140,7 +161,7 @@ class DiffusersMaker:
             raise InvalidInput(
                 f"negative does nothing with guidance={options.guidance}: give a guidance above 1, or leave it out"
             )
-        grid = calls.grid_of(call.pipe) if self.makes is Modality.IMAGE else 1
+        grid = signature.size_multiple(call.pipe) if self.output_modality is Modality.IMAGE else 1
         for name in ("width", "height"):
             value = getattr(options, name)
             if value is not None and value % grid:
@@ -155,7 +176,9 @@ class DiffusersMaker:
                 f"of {steps} steps a strength of {strength} leaves none: give at least {-int(-1 // strength)} steps"
             )
 
-    def _check_prompt(self, call: calls.Call, request: Request, options: Options) -> None:
+    def _check_prompt(
+        self, call: signature.CallSignature, request: GenerationRequest, options: GenerationOptions
+    ) -> None:
         if request.prompt is None and call.has("prompt") and request.vector is None and call is not self.call:
             raise InvalidInput(f"{self.name!r} needs words for what to make of the picture: give a prompt")
         if request.prompt is not None and not call.has("prompt"):
@@ -184,7 +207,9 @@ class DiffusersMaker:
                 "CLIP)"
             )
 
-    def _arguments(self, call: calls.Call, requests: Sequence[Request], options: Options) -> dict[str, Any]:
+    def _arguments(
+        self, call: signature.CallSignature, requests: Sequence[GenerationRequest], options: GenerationOptions
+    ) -> dict[str, Any]:
         """What to call the pipeline with, but for the generator."""
         alone = len(requests) == 1
 
@@ -209,23 +234,27 @@ class DiffusersMaker:
                 found |= {"width": pictures[0].width, "height": pictures[0].height}
         return found
 
-    def _resizes(self, call: calls.Call) -> bool:
+    def _resizes(self, call: signature.CallSignature) -> bool:
         """Whether a picture gives the size of what is made of it: not where it is only looked at."""
         return call is not self.call
 
-    def _sized(self, call: calls.Call, image: PIL.Image.Image, options: Options) -> PIL.Image.Image:
+    def _sized(
+        self, call: signature.CallSignature, image: PIL.Image.Image, options: GenerationOptions
+    ) -> PIL.Image.Image:
         """A picture at the size asked for, else its own rounded down to what the model can do."""
         from PIL.Image import Resampling
 
         if not self._resizes(call):
             return image
-        grid = calls.grid_of(call.pipe)
+        grid = signature.size_multiple(call.pipe)
         width = options.width or max(image.width // grid, 1) * grid
         height = options.height or max(image.height // grid, 1) * grid
         size = (width, height)
         return image if size == image.size else image.resize(size, Resampling.LANCZOS)
 
-    def _vectors(self, call: calls.Call, vectors: Sequence[Any], options: Options) -> dict[str, Any]:
+    def _vectors(
+        self, call: signature.CallSignature, vectors: Sequence[Any], options: GenerationOptions
+    ) -> dict[str, Any]:
         """CLIP's vectors of pictures (n, dim) as the pipeline takes them, those of length one at their usual length."""
         import torch
 
@@ -244,20 +273,22 @@ class DiffusersMaker:
         guided = (self._used(call, "guidance", options) or 0) > 1
         return {"ip_adapter_image_embeds": [torch.cat([torch.zeros_like(rows), rows]) if guided else rows]}
 
-    def _used(self, call: calls.Call, name: str, options: Options) -> Any:
+    def _used(self, call: signature.CallSignature, name: str, options: GenerationOptions) -> Any:
         given = getattr(options, name)
         return call.default(name) if given is None else given
 
-    def _pictures(self, output: Any, told: dict[str, Any]) -> list[Made]:
+    def _pictures(self, output: Any, told: dict[str, Any]) -> list[GenerationOutput]:
         flags = getattr(output, "nsfw_content_detected", None)
         if flags is None:
             flags = getattr(output, "nsfw_detected", None)
         return [
-            Made(image=image.convert("RGB"), flagged=None if flags is None else bool(flags[place]), **told)
+            GenerationOutput(
+                image=image.convert("RGB"), flagged=None if flags is None else bool(flags[place]), **told
+            )
             for place, image in enumerate(output.images)
         ]
 
-    def _sounds(self, output: Any, told: dict[str, Any]) -> list[Made]:
+    def _sounds(self, output: Any, told: dict[str, Any]) -> list[GenerationOutput]:
         import numpy as np
         import torch
 
@@ -265,11 +296,11 @@ class DiffusersMaker:
         for one in output.audios:
             samples = one.detach().float().cpu().numpy() if isinstance(one, torch.Tensor) else np.asarray(one)
             if not np.isfinite(samples).all():
-                raise overflowed(self.name)
+                raise overflow_error(self.name)
             rows = samples.astype(np.float32)
             rows = rows.T if rows.ndim == 2 else rows  # upstream gives (channels, n)
             made.append(
-                Made(
+                GenerationOutput(
                     samples=rows[:, 0] if rows.ndim == 2 and rows.shape[1] == 1 else rows,
                     rate_hz=self.rate_hz,
                     **told,

@@ -18,14 +18,14 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.catalog import FOLDER_PREFIXES
 from multimodal.core.errors import CheckpointError, InvalidInput, MissingExtra, MultimodalError, UnknownModel
 from multimodal.core.hub import api as hub
-from multimodal.pipelines.generation.backends.checkpoint import EXTRA, Source
+from multimodal.pipelines.generation.backends.diffusers_checkpoint import EXTRA, DiffusersSource
 
 LIBRARIES = ("diffusers", "transformers")
 AT_RANDOM = ("newly initialized", "MISSING")  # how the two say that weights were made up
 LONGEST = 300  # characters of somebody else's message
 
 
-def read(source: Source, runtime: Runtime, *, place: bool = True) -> Any:
+def read(source: DiffusersSource, runtime: Runtime, *, place: bool = True) -> Any:
     """The pipeline, in the runtime's precision, on its device unless told otherwise.
 
     Raises UnknownModel, DownloadError, MissingExtra, CheckpointError.
@@ -33,7 +33,7 @@ def read(source: Source, runtime: Runtime, *, place: bool = True) -> Any:
     import diffusers
 
     folder, index = source.fetched()
-    with _told_as_ours(source.name), listening() as heard:
+    with _told_as_ours(source.name), captured_logs() as heard:
         importlib.import_module(
             "diffusers.pipelines.auto_pipeline"
         )  # needed later, and it warns of torch's plans
@@ -55,7 +55,7 @@ def read(source: Source, runtime: Runtime, *, place: bool = True) -> Any:
     return pipe.to(runtime.torch_device) if place else pipe
 
 
-def joined(pipe: Any, prior: Any) -> Any:
+def join_prior(pipe: Any, prior: Any) -> Any:
     """A decoder and the prior it needs, as the one pipeline that diffusers has for both.
 
     Raises CheckpointError if it has none for these two.
@@ -109,7 +109,7 @@ def add_adapter(pipe: Any, name: str, offline: bool) -> None:
         raise CheckpointError(
             f"a {type(pipe).__name__} takes no IP-Adapter: they are made for Stable Diffusion 1.x, 2.x and XL"
         )
-    with _told_as_ours(f"ip_adapter={name}"), listening():
+    with _told_as_ours(f"ip_adapter={name}"), captured_logs():
         pipe.load_ip_adapter(halves, subfolder="", weight_name="", image_encoder_folder=None)
         pipe.unet.to(pipe.unet.device, pipe.unet.dtype)
 
@@ -128,7 +128,7 @@ def offload(pipe: Any) -> None:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[list[str]]:
+def captured_logs() -> Iterator[list[str]]:
     """What diffusers and transformers would log and warn of, as a list instead, and no bars of progress."""
     from diffusers.utils import logging as diffusers_logging
 
@@ -186,7 +186,7 @@ def _told_as_ours(name: str) -> Iterator[None]:
         ) from error
 
 
-def _variant(source: Source, folder: Path) -> str | None:
+def _variant(source: DiffusersSource, folder: Path) -> str | None:
     """The variant, if any part has it: upstream refuses a word that fits none."""
     if source.variant is None:
         return None

@@ -13,18 +13,24 @@ from multimodal.core.hub.source import Source
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.encoders.hf.checkpoint import quiet, require_transformers, short
-from multimodal.pipelines.generation.options import Made, Options, Progress, Request, memory_explained
+from multimodal.pipelines.generation.options import (
+    GenerationOptions,
+    GenerationOutput,
+    GenerationRequest,
+    StepProgress,
+    explain_out_of_memory,
+)
 
 KINDS = ("musicgen", "musicgen_melody")
 OPTIONS = frozenset({"seconds", "guidance", "truncate"})
 GENERATION = "generation_config.json"
 
 
-class MusicGenMaker:
+class MusicGenBackend:
     """`model` is transformers' own. It reads a prompt of any length."""
 
-    makes = Modality.AUDIO
-    takes = OPTIONS | {"prompt"}
+    output_modality = Modality.AUDIO
+    supported_options = OPTIONS | {"prompt"}
     dim: int | None = None
     space: Space | None = None
 
@@ -40,8 +46,8 @@ class MusicGenMaker:
     def to(self, device: Any) -> None:
         self.model.to(device)
 
-    def check(self, requests: Sequence[Request], options: Options) -> None:
-        """See Maker."""
+    def check(self, requests: Sequence[GenerationRequest], options: GenerationOptions) -> None:
+        """See GenerationBackend."""
         refused = sorted(options.given() - OPTIONS)
         for request in requests:
             refused += [name for name in ("image", "vector") if getattr(request, name) is not None]
@@ -56,12 +62,16 @@ class MusicGenMaker:
                 f"{options.seconds}: make less, or several pieces"
             )
 
-    def make(self, requests: Sequence[Request], options: Options, progress: Progress) -> list[Made]:
-        """See Maker. One after the other: pieces drawn together would share their dice."""
-        with self._busy, memory_explained(self, 1), quiet():
+    def generate(
+        self, requests: Sequence[GenerationRequest], options: GenerationOptions, progress: StepProgress
+    ) -> list[GenerationOutput]:
+        """See GenerationBackend. One after the other: pieces drawn together would share their dice."""
+        with self._busy, explain_out_of_memory(self, 1), quiet():
             return [self._made(request, options, progress) for request in requests]
 
-    def _made(self, request: Request, options: Options, progress: Progress) -> Made:
+    def _made(
+        self, request: GenerationRequest, options: GenerationOptions, progress: StepProgress
+    ) -> GenerationOutput:
         import torch
         import transformers
 
@@ -90,7 +100,7 @@ class MusicGenMaker:
         guidance = (
             self.model.generation_config.guidance_scale if options.guidance is None else options.guidance
         )
-        return Made(
+        return GenerationOutput(
             samples=samples[:, 0] if samples.shape[1] == 1 else samples,
             rate_hz=self.rate_hz,
             guidance=guidance,
@@ -104,7 +114,7 @@ class MusicGenMaker:
 class _Watch:
     """Called by transformers after each token; never stops."""
 
-    def __init__(self, progress: Progress, total: int) -> None:
+    def __init__(self, progress: StepProgress, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
 
     def __call__(self, input_ids: Any, scores: Any, **more: Any) -> Any:
@@ -115,7 +125,7 @@ class _Watch:
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-def read(source: Source, runtime: Runtime) -> MusicGenMaker:
+def read(source: Source, runtime: Runtime) -> MusicGenBackend:
     """The model, on its device.
 
     Raises UnknownModel, DownloadError, MissingExtra, CheckpointError for another kind of model or weights that do not
@@ -161,7 +171,9 @@ def read(source: Source, runtime: Runtime) -> MusicGenMaker:
             f"{source.name!r} lacks {len(missing)} weights of its {name} ({missing[0]}, …); it is incomplete or of "
             "another model"
         )
-    return MusicGenMaker(source.name, model.eval().requires_grad_(False).to(runtime.torch_device), tokenizer)
+    return MusicGenBackend(
+        source.name, model.eval().requires_grad_(False).to(runtime.torch_device), tokenizer
+    )
 
 
 def _kind(device: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from multimodal.core.errors import CheckpointError
 from multimodal.core.modality import Modality
-from multimodal.pipelines.generation.backends.diffusers_load import listening
+from multimodal.pipelines.generation.backends.diffusers_load import captured_logs
 
 NAMES = {  # ours: theirs, the first that a pipeline has
     "steps": ("num_inference_steps",),
@@ -28,11 +28,11 @@ OTHER_USES = {
     "mask_image": "paints into masked pictures",
     "audio": "takes sounds to begin with",
 }
-Kind = Literal["unclip", "kandinsky", "adapter"]
+VectorKind = Literal["unclip", "kandinsky", "adapter"]
 
 
 @dataclass(frozen=True)
-class Call:
+class CallSignature:
     """One way to call a pipeline. names: {our option: its parameter}. defaults: {its parameter: what it does
     without}."""
 
@@ -48,7 +48,7 @@ class Call:
         return self.defaults.get(self.names.get(option, ""))
 
 
-def call_of(pipe: Any) -> Call:
+def call_signature(pipe: Any) -> CallSignature:
     """The call of a pipeline."""
     defaults = _defaults(type(pipe))
     names = {
@@ -62,7 +62,7 @@ def call_of(pipe: Any) -> Call:
             names["guidance"] = "true_cfg_scale"
         elif true_scale <= 1:  # Flux: without that second pass a negative prompt does nothing
             names.pop("negative", None)
-    return Call(pipe, names, defaults)
+    return CallSignature(pipe, names, defaults)
 
 
 def check_use(name: str, cls: type) -> None:
@@ -88,38 +88,38 @@ def _defaults(cls: Any) -> dict[str, Any]:
     }
 
 
-def needs_vector(call: Call) -> bool:
+def needs_vector(call: CallSignature) -> bool:
     """Whether it draws nothing without a vector that another model makes of words."""
     return any(call.defaults.get(one) is inspect.Parameter.empty for one in VECTORS)
 
 
-def makes(call: Call) -> Modality:
+def output_modality(call: CallSignature) -> Modality:
     """What comes out."""
     return Modality.AUDIO if any(call.has(one) for one in SOUNDS) else Modality.IMAGE
 
 
-def redraw_of(call: Call) -> Call | None:
+def image_to_image_signature(call: CallSignature) -> CallSignature | None:
     """The call that begins with a picture: the pipeline's own, or of the class that diffusers pairs with it; None
     without one."""
     if call.has("image"):
         return call
     try:
-        with listening():
+        with captured_logs():
             from diffusers import AutoPipelineForImage2Image
 
-            return call_of(AutoPipelineForImage2Image.from_pipe(call.pipe))
+            return call_signature(AutoPipelineForImage2Image.from_pipe(call.pipe))
     except ValueError:
         return None
 
 
-def needs_picture(call: Call) -> bool:
+def needs_image(call: CallSignature) -> bool:
     """Whether it makes nothing of words alone."""
     from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING as WORDS
 
     return call.has("image") and type(call.pipe) not in WORDS.values()
 
 
-def vector_of(call: Call) -> tuple[Call, Kind, int] | None:
+def vector_signature(call: CallSignature) -> tuple[CallSignature, VectorKind, int] | None:
     """(call, kind, dim) for a pipeline that takes CLIP's vectors of pictures; None for another.
 
     unclip: Stable unCLIP, class labels with noise. kandinsky: Kandinsky 2.2's decoder. adapter: an IP-Adapter.
@@ -128,7 +128,7 @@ def vector_of(call: Call) -> tuple[Call, Kind, int] | None:
         return call, "kandinsky", int(call.pipe.unet.config.encoder_hid_dim)
     inner = getattr(call.pipe, "decoder_pipe", None)
     if inner is not None:
-        return vector_of(call_of(inner))
+        return vector_signature(call_signature(inner))
     if call.has("image_embeds") and hasattr(call.pipe, "image_normalizer"):
         return call, "unclip", int(call.pipe.image_normalizer.mean.shape[-1])
     layers = getattr(
@@ -139,7 +139,7 @@ def vector_of(call: Call) -> tuple[Call, Kind, int] | None:
     return None
 
 
-def usual_length(pipe: Any) -> float | None:
+def vector_norm(pipe: Any) -> float | None:
     """How long the vectors are that a checkpoint was trained with: CLIP's own have a length far from 1, and the mean
     and spread that it keeps of them tell it. None where it keeps none."""
     for mean, std in (
@@ -151,7 +151,7 @@ def usual_length(pipe: Any) -> float | None:
     return None
 
 
-def grid_of(pipe: Any) -> int:
+def size_multiple(pipe: Any) -> int:
     """What width and height must be multiples of."""
     pipe = getattr(pipe, "decoder_pipe", pipe)
     movq = getattr(pipe, "movq_scale_factor", None)
@@ -165,7 +165,7 @@ def grid_of(pipe: Any) -> int:
     return math.lcm(*multiples)
 
 
-def rate_of(pipe: Any) -> int | None:
+def sampling_rate(pipe: Any) -> int | None:
     """Samples a second of what it makes; None if no part tells."""
     for part in ("vocoder", "vae"):
         config = getattr(getattr(pipe, part, None), "config", None)

@@ -23,7 +23,13 @@ from multimodal.core.items import Image, Item, Text
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.core.vectors import unit_rows
-from multimodal.pipelines.generation.options import Made, Options, Progress, Request, memory_explained
+from multimodal.pipelines.generation.options import (
+    GenerationOptions,
+    GenerationOutput,
+    GenerationRequest,
+    StepProgress,
+    explain_out_of_memory,
+)
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -38,12 +44,12 @@ MOST_STEPS = 1000
 TAKES = frozenset({"prompt", "vector", "image", "negative", "steps", "guidance", "strength"})
 
 
-class SpaceMaker:
+class SpaceGenerationBackend:
     """A space and the pipeline that was trained for its vectors. `pipe` is a DiffusionPipeline, loaded at first use."""
 
-    makes = Modality.IMAGE
+    output_modality = Modality.IMAGE
     what = "SpacePicturePipeline"
-    takes = TAKES
+    supported_options = TAKES
 
     def __init__(self, space: Space, folder: Path) -> None:
         """folder: as diffusers writes it, with draw.json.
@@ -68,11 +74,11 @@ class SpaceMaker:
         with warnings.catch_warnings():  # importing parts of diffusers warns of what torch will drop one day
             warnings.simplefilter("ignore")
             from multimodal.pipelines.generation.backends.space_pipeline import SpacePicturePipeline
-        from multimodal.pipelines.generation.backends.diffusers_load import listening
+        from multimodal.pipelines.generation.backends.diffusers_load import captured_logs
 
         runtime = next(iter(self._space.encoders.values())).runtime
         try:
-            with listening():
+            with captured_logs():
                 pipe = SpacePicturePipeline.from_pretrained(
                     self.folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
                 )
@@ -92,8 +98,8 @@ class SpaceMaker:
         self._device = device
         self.pipe.to(device)
 
-    def check(self, requests: Sequence[Request], options: Options) -> None:
-        """See Maker."""
+    def check(self, requests: Sequence[GenerationRequest], options: GenerationOptions) -> None:
+        """See GenerationBackend."""
         refused = sorted(options.given() - TAKES)
         if refused:
             raise InvalidInput(
@@ -114,8 +120,10 @@ class SpaceMaker:
             if request.vector is not None:
                 unit_rows(request.vector, self._space.dim)
 
-    def make(self, requests: Sequence[Request], options: Options, progress: Progress) -> list[Made]:
-        """See Maker. A picture alone is drawn again from its own vector."""
+    def generate(
+        self, requests: Sequence[GenerationRequest], options: GenerationOptions, progress: StepProgress
+    ) -> list[GenerationOutput]:
+        """See GenerationBackend. A picture alone is drawn again from its own vector."""
         import torch
 
         from multimodal.pipelines.generation.backends import space_pipeline as pipes
@@ -127,7 +135,7 @@ class SpaceMaker:
         vectors = torch.from_numpy(self._vectors(requests))
         negative = None if options.negative is None else self._space.encode([Text(options.negative)])[0]
         dice = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
-        with self._busy, memory_explained(self, len(requests)):
+        with self._busy, explain_out_of_memory(self, len(requests)):
             drawn = self.pipe(
                 vectors, dice, steps=steps, guidance=guidance, strength=strength or 1.0,
                 pictures=torch.stack([_square(one.image) for one in requests]) if begun else None,
@@ -137,9 +145,12 @@ class SpaceMaker:
             raise EncoderError(
                 f"{self.name!r} made numbers that are not finite: give precision='float32' to from_pretrained"
             )
-        return [Made(image=_picture(one), steps=steps, guidance=guidance, strength=strength) for one in drawn]
+        return [
+            GenerationOutput(image=_picture(one), steps=steps, guidance=guidance, strength=strength)
+            for one in drawn
+        ]
 
-    def _vectors(self, requests: Sequence[Request]) -> NDArray[Any]:
+    def _vectors(self, requests: Sequence[GenerationRequest]) -> NDArray[Any]:
         """(n, dim) unit rows: of the vector, else of the words, else of the picture to begin with."""
         import numpy as np
 

@@ -16,7 +16,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 from torch.nn import functional as F
 
-from multimodal.pipelines.generation.backends.space_prior import PAIRS, SINGLES, laid_out, swapped
+from multimodal.pipelines.generation.backends.space_prior import PAIRS, SINGLES, apply_layout, swap_halves
 
 SIDE = 64  # pixels
 BLOCK = 4  # pixels a side that are one position of the autoencoder's input
@@ -142,7 +142,7 @@ class SpacePicturePipeline(DiffusionPipeline):  # type: ignore[misc]
         def canvases(vectors: Tensor) -> Tensor:
             sketches = self.prior.sketch(vectors)
             turned = torch.stack(turn).to(vectors.device)[:, None]
-            return laid_out(torch.where(turned, swapped(sketches), sketches), laid)
+            return apply_layout(torch.where(turned, swap_halves(sketches), sketches), laid)
 
         if guidance == 1:
             return vectors, canvases(vectors)

@@ -126,13 +126,13 @@ def large(vectors: Tensor) -> Tensor:
     return vectors * vectors.shape[-1] ** 0.5
 
 
-def swapped(sketches: Tensor) -> Tensor:
+def swap_halves(sketches: Tensor) -> Tensor:
     """With the halves exchanged."""
     rest = sketches[:, : -2 * HALF]
     return torch.cat([rest, sketches[:, -HALF:], sketches[:, -2 * HALF : -HALF]], dim=1)
 
 
-def laid_out(sketches: Tensor, layouts: Tensor) -> Tensor:
+def apply_layout(sketches: Tensor, layouts: Tensor) -> Tensor:
     """sketches (n, 33, channels), layouts int (n, 2), below SINGLES and PAIRS -> (n, 16, 2 channels): one thing and two
     halves, each where it may stand in a picture of 4 x 4 tokens, and zeros around them."""
     side = FRAMES["full"]

@@ -36,7 +36,7 @@ KEPT = 1 << 18
 Run = tuple[int, ...]
 
 
-class Letters:
+class CharacterLM:
     """counts: how often each run of 1 to ORDER classes was seen."""
 
     def __init__(self, counts: Mapping[Run, float]) -> None:
@@ -66,7 +66,7 @@ class Letters:
         return WEIGHT * math.log(self.likelihood(before, letter)) + EARNED
 
 
-def packed(counts: Mapping[Run, int]) -> dict[str, NDArray[Any]]:
+def pack_counts(counts: Mapping[Run, int]) -> dict[str, NDArray[Any]]:
     """Counts as arrays, by name, for a file."""
     import numpy as np
 
@@ -79,8 +79,8 @@ def packed(counts: Mapping[Run, int]) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def unpacked(arrays: Mapping[str, NDArray[Any]]) -> dict[Run, float]:
-    """What `packed` made, with counts to 4 %."""
+def unpack_counts(arrays: Mapping[str, NDArray[Any]]) -> dict[Run, float]:
+    """What `pack_counts` made, with counts to 4 %."""
     counts: dict[Run, float] = {}
     for size in range(1, ORDER + 1):
         runs, eighths = arrays[RUNS.format(size)].tolist(), arrays[COUNTS.format(size)].tolist()
@@ -102,9 +102,9 @@ def _run(number: int, size: int) -> Run:
 
 
 @functools.cache
-def shipped() -> Letters:
+def shipped_char_lm() -> CharacterLM:
     """The letters of the starter."""
     from safetensors.numpy import load_file
 
     arrays: dict[str, np.ndarray[Any, Any]] = load_file(assets() / FILE)
-    return Letters(unpacked(arrays))
+    return CharacterLM(unpack_counts(arrays))

@@ -14,7 +14,7 @@ from multimodal.core.hub import api as hub
 from multimodal.core.hub.source import Source
 from multimodal.encoders.hf.checkpoint import quiet, require_transformers, short
 
-__all__ = ["Checkpoint", "quiet", "read"]
+__all__ = ["SpeechCheckpoint", "quiet", "read"]
 
 HEARS = ("input_features", "input_values")
 SMALL_FILES = ("*.json", "*.txt", "*.model")
@@ -22,7 +22,7 @@ NAMED = 3
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class SpeechCheckpoint:
     """name: as it was asked for. what: its class, for messages. kind: "whisper", "ctc" or "seq2seq"."""
 
     name: str
@@ -33,7 +33,7 @@ class Checkpoint:
     tokenizer: Any
 
 
-def read(source: Source, runtime: Runtime) -> Checkpoint:
+def read(source: Source, runtime: Runtime) -> SpeechCheckpoint:
     """The model, ready to run. What it is, is told from its small files; weights are fetched only if it can be used.
 
     Raises UnknownModel, DownloadError, MissingExtra, CheckpointError for what writes down no speech or does not fit.
@@ -44,7 +44,7 @@ def read(source: Source, runtime: Runtime) -> Checkpoint:
     config, cls, kind = _describe(source.name, written, folder)
     extractor, tokenizer = _processors(source.name, folder, cls)
     model = _filled(source, cls, config, folder, runtime)
-    return Checkpoint(source.name, cls.__name__, kind, model, extractor, tokenizer)
+    return SpeechCheckpoint(source.name, cls.__name__, kind, model, extractor, tokenizer)
 
 
 def _small_files(source: Source) -> Path:

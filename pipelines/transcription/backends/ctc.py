@@ -14,25 +14,30 @@ import numpy as np
 import torch
 
 from multimodal.core.errors import InvalidInput
-from multimodal.pipelines.transcription.audio_stream import is_silent, pieces
-from multimodal.pipelines.transcription.options import Options, Progress, Reading, Source
+from multimodal.pipelines.transcription.audio_stream import is_silent, overlapping_windows
+from multimodal.pipelines.transcription.options import (
+    SampleSource,
+    SecondsProgress,
+    TranscriptionOptions,
+    TranscriptionOutput,
+)
 from multimodal.pipelines.transcription.result import Word
-from multimodal.pipelines.transcription.segmentation import spoken
+from multimodal.pipelines.transcription.segmentation import group_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from multimodal.pipelines.transcription.backends.checkpoint import Checkpoint
+    from multimodal.pipelines.transcription.backends.checkpoint import SpeechCheckpoint
 
 WINDOW_S, OVERLAP = 30, 6  # the overlap is a sixth of the window on each side
 
 
-class CtcReader:
+class CtcBackend:
     """A model that gives classes for short steps of time, and a tokenizer that folds them into words."""
 
-    takes: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    supported_options: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: SpeechCheckpoint) -> None:
         self.name, self.what = checkpoint.name, checkpoint.what
         self.model, self.tokenizer = checkpoint.model, checkpoint.tokenizer
         self.extractor = checkpoint.extractor
@@ -41,7 +46,9 @@ class CtcReader:
         self.ratio = int(ratio) if ratio else None  # samples a step; None: told by how many steps come out
         self.tells_words = "output_word_offsets" in inspect.signature(self.tokenizer.decode).parameters
 
-    def read(self, source: Source, options: Options, progress: Progress) -> Reading:
+    def transcribe(
+        self, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
+    ) -> TranscriptionOutput:
         if options.timestamps == "word" and not self.tells_words:
             raise InvalidInput(
                 f"the tokenizer of {self.name!r} ({type(self.tokenizer).__name__}) does not tell where words are: take "
@@ -52,7 +59,9 @@ class CtcReader:
         side = round(length / OVERLAP / unit) * unit
         ids: list[int] = []
         n_samples, waiting = 0, []
-        for start, samples, last in pieces(source.blocks(self.rate_hz), length, length - 2 * side):
+        for start, samples, last in overlapping_windows(
+            source.blocks(self.rate_hz), length, length - 2 * side
+        ):
             n_samples = start + len(samples)
             waiting.append((samples, 0 if start == 0 else side, 0 if last else side))
             if len(waiting) == options.batch_size or last:
@@ -92,19 +101,23 @@ class CtcReader:
         blank = getattr(self.model.config, "pad_token_id", None)
         return int(blank if blank is not None else self.tokenizer.pad_token_id)
 
-    def _reading(self, ids: list[int], options: Options, duration_s: float) -> Reading:
+    def _reading(
+        self, ids: list[int], options: TranscriptionOptions, duration_s: float
+    ) -> TranscriptionOutput:
         if not ids:
-            return Reading("", None, (), (), duration_s)
+            return TranscriptionOutput("", None, (), (), duration_s)
         text = str(self.tokenizer.decode(ids)).strip()
         if options.timestamps is None:
-            return Reading(text, None, (), (), duration_s)
+            return TranscriptionOutput(text, None, (), (), duration_s)
         if not self.tells_words:
             words = [Word(0.0, duration_s, text)] if text else []
-            return Reading(text, None, spoken(words), (), duration_s)
+            return TranscriptionOutput(text, None, group_words(words), (), duration_s)
         step_s = self.ratio / self.rate_hz if self.ratio else duration_s / len(ids)
         told: list[dict[str, Any]] = self.tokenizer.decode(ids, output_word_offsets=True).word_offsets
         words = [
             Word(one["start_offset"] * step_s, min(one["end_offset"] * step_s, duration_s), one["word"])
             for one in told
         ]
-        return Reading(text, None, spoken(words), words if options.timestamps == "word" else (), duration_s)
+        return TranscriptionOutput(
+            text, None, group_words(words), words if options.timestamps == "word" else (), duration_s
+        )

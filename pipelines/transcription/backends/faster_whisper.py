@@ -17,8 +17,13 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.catalog import FOLDER_PREFIXES, close_matches
 from multimodal.core.errors import CheckpointError, InvalidInput, MissingExtra, UnknownModel
 from multimodal.core.hub import api as hub
-from multimodal.pipelines.transcription.audio_stream import is_silent, utterances
-from multimodal.pipelines.transcription.options import Options, Progress, Reading, Source
+from multimodal.pipelines.transcription.audio_stream import is_silent, split_at_quiet
+from multimodal.pipelines.transcription.options import (
+    SampleSource,
+    SecondsProgress,
+    TranscriptionOptions,
+    TranscriptionOutput,
+)
 from multimodal.pipelines.transcription.result import Segment, Word
 
 RATE_HZ = 16_000
@@ -28,11 +33,11 @@ AT_ONCE_S = 600.0  # faster-whisper takes a sound whole: longer ones are given i
 BEAMS = 5  # as it has by default
 
 
-class FasterReader:
+class FasterWhisperBackend:
     """A Whisper of faster-whisper."""
 
     what = "Whisper in faster-whisper"
-    takes: ClassVar[frozenset[str]] = frozenset(
+    supported_options: ClassVar[frozenset[str]] = frozenset(
         {"language", "task", "prompt", "beams", "temperature", "condition_on_previous"}
     )
 
@@ -40,12 +45,14 @@ class FasterReader:
         self.name, self.model = name, model
         self.languages: list[str] = list(model.supported_languages)
 
-    def read(self, source: Source, options: Options, progress: Progress) -> Reading:
+    def transcribe(
+        self, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
+    ) -> TranscriptionOutput:
         language = self._language(options)
         segments: list[Segment] = []
         words: list[Word] = []
         n_samples = 0
-        for start, samples in utterances(source.blocks(RATE_HZ), RATE_HZ, AT_ONCE_S):
+        for start, samples in split_at_quiet(source.blocks(RATE_HZ), RATE_HZ, AT_ONCE_S):
             n_samples = start + len(samples)
             if is_silent(samples):
                 continue
@@ -65,9 +72,11 @@ class FasterReader:
                 progress(times[1], None)
         text = " ".join(one.text for one in segments)
         kept = segments if options.timestamps else []
-        return Reading(text, language, kept, [one for one in words if one.text], n_samples / RATE_HZ)
+        return TranscriptionOutput(
+            text, language, kept, [one for one in words if one.text], n_samples / RATE_HZ
+        )
 
-    def _language(self, options: Options) -> str | None:
+    def _language(self, options: TranscriptionOptions) -> str | None:
         if options.language is None and options.task == "transcribe":
             return None
         if len(self.languages) == 1:
@@ -85,7 +94,7 @@ class FasterReader:
             )
         return code
 
-    def _asked(self, options: Options, language: str | None) -> dict[str, Any]:
+    def _asked(self, options: TranscriptionOptions, language: str | None) -> dict[str, Any]:
         asked: dict[str, Any] = {
             "language": language,
             "task": options.task,
@@ -99,7 +108,7 @@ class FasterReader:
         return asked
 
 
-def load(rest: str, runtime: Runtime, revision: str | None, offline: bool) -> FasterReader:
+def load(rest: str, runtime: Runtime, revision: str | None, offline: bool) -> FasterWhisperBackend:
     """The model at "faster-whisper/<rest>". Raises MissingExtra, UnknownModel, DownloadError, CheckpointError."""
     name = f"faster-whisper/{rest}"
     if importlib.util.find_spec("faster_whisper") is None:
@@ -119,7 +128,7 @@ def load(rest: str, runtime: Runtime, revision: str | None, offline: bool) -> Fa
         model = WhisperModel(str(folder), device=runtime.torch_device.type, compute_type=precision)
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{name!r} cannot be loaded by CTranslate2 ({error})") from error
-    return FasterReader(name, model)
+    return FasterWhisperBackend(name, model)
 
 
 def _folder(name: str, rest: str, revision: str | None, offline: bool) -> Path:

@@ -1,6 +1,6 @@
 """Other models of transformers that write down speech (Speech2Text, Moonshine, SpeechT5, …): one utterance at a time.
 
-They tell no times and were trained on utterances, so a long sound is cut where it is quietest, and the times of a
+They tell no times and were trained on split_at_quiet, so a long sound is cut where it is quietest, and the times of a
 segment are those of its part.
 """
 
@@ -11,31 +11,38 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from multimodal.core.errors import InvalidInput
-from multimodal.pipelines.transcription.audio_stream import is_silent, utterances
-from multimodal.pipelines.transcription.options import Options, Progress, Reading, Source
+from multimodal.pipelines.transcription.audio_stream import is_silent, split_at_quiet
+from multimodal.pipelines.transcription.options import (
+    SampleSource,
+    SecondsProgress,
+    TranscriptionOptions,
+    TranscriptionOutput,
+)
 from multimodal.pipelines.transcription.result import Segment
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from multimodal.pipelines.transcription.backends.checkpoint import Checkpoint
+    from multimodal.pipelines.transcription.backends.checkpoint import SpeechCheckpoint
 
 LONGEST_S = 30.0
 
 
-class SequenceReader:
+class Seq2SeqBackend:
     """A model that generates words from a sound of moderate length."""
 
-    takes: ClassVar[frozenset[str]] = frozenset({"beams"})
+    supported_options: ClassVar[frozenset[str]] = frozenset({"beams"})
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: SpeechCheckpoint) -> None:
         self.name, self.what = checkpoint.name, checkpoint.what
         self.model, self.tokenizer = checkpoint.model, checkpoint.tokenizer
         self.extractor = checkpoint.extractor
         self.rate_hz = int(self.extractor.sampling_rate)
 
-    def read(self, source: Source, options: Options, progress: Progress) -> Reading:
+    def transcribe(
+        self, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
+    ) -> TranscriptionOutput:
         if options.timestamps == "word":
             raise InvalidInput(
                 f"{self.name!r} is a {self.what}, which tells no times of words: take timestamps='segment', or a "
@@ -43,7 +50,7 @@ class SequenceReader:
             )
         segments: list[Segment] = []
         n_samples = 0
-        for start, samples in utterances(source.blocks(self.rate_hz), self.rate_hz, LONGEST_S):
+        for start, samples in split_at_quiet(source.blocks(self.rate_hz), self.rate_hz, LONGEST_S):
             n_samples = start + len(samples)
             tokens = [] if is_silent(samples) else self._written(samples, options)
             if text := self.tokenizer.decode(tokens, skip_special_tokens=True).strip():
@@ -52,9 +59,9 @@ class SequenceReader:
             progress(n_samples / self.rate_hz, None)
         text = " ".join(one.text for one in segments)
         kept = segments if options.timestamps else ()
-        return Reading(text, None, kept, (), n_samples / self.rate_hz)
+        return TranscriptionOutput(text, None, kept, (), n_samples / self.rate_hz)
 
-    def _written(self, samples: NDArray[np.float32], options: Options) -> list[int]:
+    def _written(self, samples: NDArray[np.float32], options: TranscriptionOptions) -> list[int]:
         inputs = self.extractor(
             samples, sampling_rate=self.rate_hz, return_tensors="pt", return_attention_mask=True
         )

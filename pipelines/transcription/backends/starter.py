@@ -21,12 +21,17 @@ from multimodal.core.items import Text
 from multimodal.encoders.starter.encoders import StarterAudio
 from multimodal.encoders.starter.networks import ALPHABET, AUDIO_STRIDE, CTC_STEPS
 from multimodal.encoders.starter.preprocessing import HOP, QUIET_DB, RATE_HZ, log_mel, trim_silence
-from multimodal.pipelines.transcription.audio_stream import SILENT, utterances
-from multimodal.pipelines.transcription.backends.char_lm import SPACE, shipped
+from multimodal.pipelines.transcription.audio_stream import SILENT, split_at_quiet
+from multimodal.pipelines.transcription.backends.char_lm import SPACE, shipped_char_lm
 from multimodal.pipelines.transcription.ctc_decoding import align, beam_search, forward_scores, greedy
-from multimodal.pipelines.transcription.options import Options, Progress, Reading, Source
+from multimodal.pipelines.transcription.options import (
+    SampleSource,
+    SecondsProgress,
+    TranscriptionOptions,
+    TranscriptionOutput,
+)
 from multimodal.pipelines.transcription.result import Word
-from multimodal.pipelines.transcription.segmentation import spoken
+from multimodal.pipelines.transcription.segmentation import group_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,21 +46,23 @@ EACH_LETTER, NEARNESS = 1.5, 40.0
 STEP_S = AUDIO_STRIDE * HOP / RATE_HZ / CTC_STEPS  # 20 ms
 
 
-class StarterReader:
-    """Letters of English."""
+class StarterBackend:
+    """CharacterLM of English."""
 
     what = "the starter's speech tower"
-    takes: ClassVar[frozenset[str]] = frozenset({"beams", "vocabulary"})
+    supported_options: ClassVar[frozenset[str]] = frozenset({"beams", "vocabulary"})
     beams: ClassVar[int] = 64
 
     def __init__(self, encoder: StarterAudio, texts: Encoder | None = None) -> None:
         self.encoder, self.texts = encoder, texts
         self._vectors = functools.lru_cache(maxsize=VOCABULARIES_KEPT)(self._encoded)
 
-    def read(self, source: Source, options: Options, progress: Progress) -> Reading:
+    def transcribe(
+        self, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
+    ) -> TranscriptionOutput:
         words: list[Word] = []
         n_samples, loudest = 0, 0.0
-        for start, samples in utterances(source.blocks(RATE_HZ), RATE_HZ, LONGEST_S):
+        for start, samples in split_at_quiet(source.blocks(RATE_HZ), RATE_HZ, LONGEST_S):
             n_samples = start + len(samples)
             energy = energies(samples)
             loudest = max(loudest, float(energy.max()))
@@ -68,10 +75,10 @@ class StarterReader:
         duration_s = n_samples / RATE_HZ
         words = [Word(one.start_s, min(one.end_s, duration_s), one.text) for one in words]
         text = " ".join(word.text for word in words)
-        return Reading(
+        return TranscriptionOutput(
             text,
             "en",
-            spoken(words) if options.timestamps else (),
+            group_words(words) if options.timestamps else (),
             words if options.timestamps == "word" else (),
             duration_s,
         )
@@ -84,14 +91,14 @@ class StarterReader:
             found: NDArray[np.float32] = net.characters(states)[0].cpu().numpy()
         return found
 
-    def _said(self, mel: torch.Tensor, options: Options) -> list[Word]:
+    def _said(self, mel: torch.Tensor, options: TranscriptionOptions) -> list[Word]:
         logs = self.logs(mel)
         if options.vocabulary is None:
             return self.words(mel, logs, options.beams or self.beams)
         scores = self.scores(mel, logs, options.vocabulary)
         if not np.isfinite(scores).any():
             return []  # too short for any of them
-        reading = letters(options.vocabulary[int(scores.argmax())])
+        reading = character_ids(options.vocabulary[int(scores.argmax())])
         return _words(reading, align(logs, reading))
 
     def words(self, mel: torch.Tensor, logs: NDArray[np.float32], beams: int) -> list[Word]:
@@ -103,7 +110,7 @@ class StarterReader:
         if beams == 1:
             path = greedy(logs)
             return _words([one for one, _, _ in path], [(first, last) for _, first, last in path])
-        found = beam_search(logs, beams, shipped())
+        found = beam_search(logs, beams, shipped_char_lm())
         texts = [" ".join("".join(ALPHABET[one - 1] for one in reading).split()) for reading, _ in found]
         scores = np.array([score for _, score in found])
         if self.texts is not None and (written := [text for text in texts if text]):
@@ -116,7 +123,7 @@ class StarterReader:
         self, mel: torch.Tensor, logs: NDArray[np.float32], vocabulary: Sequence[str]
     ) -> NDArray[np.float64]:
         """How well each of some words fits: by its letters, and by how near its vector is to that of the sound."""
-        readings = [letters(one) for one in vocabulary]
+        readings = [character_ids(one) for one in vocabulary]
         found = forward_scores(logs, readings) + EACH_LETTER * np.array([len(one) for one in readings])
         if self.texts is not None:
             found += NEARNESS * (self._vectors(tuple(vocabulary)) @ self._vector(mel))
@@ -137,7 +144,7 @@ class StarterReader:
         return self.texts.encode([Text(one) for one in texts], batch_size=64)  # type: ignore[union-attr]
 
 
-def letters(text: str) -> list[int]:
+def character_ids(text: str) -> list[int]:
     """The classes of a text's letters. Raises InvalidInput if it has none that the starter can write."""
     found = [1 + ALPHABET.index(one) for one in " ".join(text.lower().split()) if one in ALPHABET]
     if not any(one != SPACE for one in found):

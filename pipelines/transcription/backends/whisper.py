@@ -14,27 +14,32 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from multimodal.core.catalog import close_matches
 from multimodal.core.errors import InvalidInput
 from multimodal.pipelines.transcription.backends.whisper_batched import read_in_batches
-from multimodal.pipelines.transcription.backends.whisper_longform import LongForm
-from multimodal.pipelines.transcription.backends.whisper_mels import Mels
-from multimodal.pipelines.transcription.options import Options, Progress, Reading, Source
+from multimodal.pipelines.transcription.backends.whisper_longform import LongFormDecoder
+from multimodal.pipelines.transcription.backends.whisper_mels import LogMels
+from multimodal.pipelines.transcription.options import (
+    SampleSource,
+    SecondsProgress,
+    TranscriptionOptions,
+    TranscriptionOutput,
+)
 from multimodal.pipelines.transcription.result import Segment, Word
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from multimodal.pipelines.transcription.backends.checkpoint import Checkpoint
+    from multimodal.pipelines.transcription.backends.checkpoint import SpeechCheckpoint
 
 
-class WhisperReader:
+class WhisperBackend:
     """A Whisper of transformers."""
 
-    takes: ClassVar[frozenset[str]] = frozenset(
+    supported_options: ClassVar[frozenset[str]] = frozenset(
         {
             "language", "task", "prompt", "beams", "temperature", "condition_on_previous", "batch_size", "seed",
         }
     )  # fmt: skip
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: SpeechCheckpoint) -> None:
         self.name, self.what = checkpoint.name, checkpoint.what
         self.model, self.tokenizer = checkpoint.model, checkpoint.tokenizer
         self.extractor = checkpoint.extractor
@@ -48,19 +53,21 @@ class WhisperReader:
         if getattr(self.config, "is_multilingual", bool(self.languages)) is False:
             self.languages = {}
 
-    def read(self, source: Source, options: Options, progress: Progress) -> Reading:
+    def transcribe(
+        self, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
+    ) -> TranscriptionOutput:
         self.check(options)
         if options.batch_size > 1:
             return read_in_batches(self, source, options, progress)
-        mels = Mels(source, self.extractor)
+        mels = LogMels(source, self.extractor)
         if mels.silent:
-            return Reading("", None, (), (), mels.duration_s)
+            return TranscriptionOutput("", None, (), (), mels.duration_s)
         language = self.language_of(options.language, mels.window(0, self.window))
-        said = LongForm(self, options, language).run(mels, progress)
+        said = LongFormDecoder(self, options, language).run(mels, progress)
         kept = [one for one in said if one["start"] < mels.duration_s]
         tokens = [token for one in kept for token in one["tokens"].tolist()]
         segments = [self._segment(one, mels.duration_s) for one in kept]
-        return Reading(
+        return TranscriptionOutput(
             self.decode(tokens),
             language[2:-2] if language else None,
             [one for one in segments if one.text] if options.timestamps else (),
@@ -68,7 +75,7 @@ class WhisperReader:
             mels.duration_s,
         )
 
-    def check(self, options: Options) -> None:
+    def check(self, options: TranscriptionOptions) -> None:
         """Raises InvalidInput for what this checkpoint cannot do."""
         if not self.languages and (options.language or options.task != "transcribe"):
             asked = f"language={options.language!r}" if options.language else f"task={options.task!r}"
@@ -111,7 +118,7 @@ class WhisperReader:
             )
         return torch.as_tensor(ids, dtype=torch.long, device=self.model.device)
 
-    def how(self, options: Options, language: str | None) -> dict[str, Any]:
+    def how(self, options: TranscriptionOptions, language: str | None) -> dict[str, Any]:
         """What `generate` is told of language, task and beams."""
         asked: dict[str, Any] = {"language": language, "task": options.task} if language else {}
         return asked | ({} if options.beams is None else {"num_beams": options.beams})

@@ -13,25 +13,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from multimodal.pipelines.transcription.audio_stream import is_silent, pieces
-from multimodal.pipelines.transcription.options import Options, Progress, Reading, Source
+from multimodal.pipelines.transcription.audio_stream import is_silent, overlapping_windows
+from multimodal.pipelines.transcription.options import (
+    SampleSource,
+    SecondsProgress,
+    TranscriptionOptions,
+    TranscriptionOutput,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from multimodal.pipelines.transcription.backends.whisper import WhisperReader
+    from multimodal.pipelines.transcription.backends.whisper import WhisperBackend
 
 OVERLAP = 6  # of a window on each side, as transformers has it
 
 Piece = tuple[int, "NDArray[np.float32]", bool]
 
 
-def read_in_batches(reader: WhisperReader, source: Source, options: Options, progress: Progress) -> Reading:
+def read_in_batches(
+    reader: WhisperBackend, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
+) -> TranscriptionOutput:
     """See the top of this module."""
     extractor = reader.extractor
     rate_hz, length = int(extractor.sampling_rate), int(extractor.n_samples)
     side = round(length / OVERLAP)
-    coming: Iterator[Piece] = pieces(source.blocks(rate_hz), length, length - 2 * side)
+    coming: Iterator[Piece] = overlapping_windows(source.blocks(rate_hz), length, length - 2 * side)
     outputs: list[dict[str, Any]] = []
     language, n_samples = None, 0
     while batch := list(islice(coming, options.batch_size)):
@@ -56,11 +63,11 @@ def read_in_batches(reader: WhisperReader, source: Source, options: Options, pro
     text, segments, words = reader.collate(outputs, duration_s, options.timestamps)
     if options.timestamps == "word":
         segments = reader.collate(outputs, duration_s, "segment")[1]
-    return Reading(text, language[2:-2] if language else None, segments, words, duration_s)
+    return TranscriptionOutput(text, language[2:-2] if language else None, segments, words, duration_s)
 
 
 def _written(
-    reader: WhisperReader, inputs: Any, options: Options, language: str | None
+    reader: WhisperBackend, inputs: Any, options: TranscriptionOptions, language: str | None
 ) -> list[dict[str, Any]]:
     """Tokens (1, n) of each window and, if words are to be timed, when each was said."""
     device, dtype = reader.model.device, reader.model.dtype

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.pipelines.transcription.options import Source
+from multimodal.pipelines.transcription.options import SampleSource
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,11 +24,11 @@ RANGE = 8.0  # powers of ten
 FRAMES_AT_ONCE = 6000
 
 
-class Mels:
+class LogMels:
     """n_frames: of the sound, or of a whole window if it is shorter than one, as transformers pads it; real: of the
     sound alone. silent: whether all of it is digital silence."""
 
-    def __init__(self, source: Source, extractor: Any) -> None:
+    def __init__(self, source: SampleSource, extractor: Any) -> None:
         self.extractor = extractor
         rate_hz, hop = int(extractor.sampling_rate), int(extractor.hop_length)
         self.frame_s = hop / rate_hz

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from multimodal.core.space import Space
-from multimodal.pipelines.captioning.backends.space import SpaceCaptioner
-from multimodal.pipelines.captioning.options import Request
+from multimodal.pipelines.captioning.backends.space import SpaceCaptioningBackend
+from multimodal.pipelines.captioning.options import CaptioningOptions
 from recipes.starter.captioner import caption_data, captions
 from recipes.starter.data.concepts import read
 from recipes.starter.figures import evaluate, judges
@@ -30,15 +30,17 @@ def names(work: Path) -> list[str]:
     return [concept.name for concept in read(work / "world.jsonl")]
 
 
-def share(captioner: SpaceCaptioner, vectors: Tensor, right: list[str], beams: int | None = None) -> float:
+def share(
+    captioner: SpaceCaptioningBackend, vectors: Tensor, right: list[str], beams: int | None = None
+) -> float:
     """Percent of vectors whose caption is exactly the right one."""
     said = []
     for part in vectors.split(256):
-        said += [one.text for one in captioner.tell(part, Request(beams=beams))]
+        said += [one.text for one in captioner.tell(part, CaptioningOptions(beams=beams))]
     return round(100 * sum(a == b for a, b in zip(said, right, strict=True)) / len(right), 1)
 
 
-def things(captioner: SpaceCaptioner, model: evaluate.Shipped, work: Path) -> dict[str, float]:
+def things(captioner: SpaceCaptioningBackend, model: evaluate.Shipped, work: Path) -> dict[str, float]:
     """Single things: pictures, speech and names."""
     found = {}
     for kind in KINDS:
@@ -58,7 +60,7 @@ def things(captioner: SpaceCaptioner, model: evaluate.Shipped, work: Path) -> di
     return found
 
 
-def combinations(captioner: SpaceCaptioner, model: evaluate.Shipped, work: Path) -> dict[str, float]:
+def combinations(captioner: SpaceCaptioningBackend, model: evaluate.Shipped, work: Path) -> dict[str, float]:
     """Colours and pairs that were never trained together, as pictures and in words: the whole caption, exactly."""
     held, known = captions.held_out(len(model.names)), set(model.names)
     kinds: dict[str, list[captions.Scene]] = {
@@ -75,14 +77,16 @@ def combinations(captioner: SpaceCaptioner, model: evaluate.Shipped, work: Path)
     return found
 
 
-def milliseconds(captioner: SpaceCaptioner, model: evaluate.Shipped, beams: int | None = None) -> float:
+def milliseconds(
+    captioner: SpaceCaptioningBackend, model: evaluate.Shipped, beams: int | None = None
+) -> float:
     """The median time of one caption of a vector, on one core."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     spent = []
     for row in range(TIMED):
         began = time.perf_counter()
-        captioner.tell(model.name_vectors[row : row + 1], Request(beams=beams))
+        captioner.tell(model.name_vectors[row : row + 1], CaptioningOptions(beams=beams))
         spent.append(time.perf_counter() - began)
     torch.set_num_threads(threads)
     return round(1000 * sorted(spent)[TIMED // 2], 1)
@@ -91,7 +95,7 @@ def milliseconds(captioner: SpaceCaptioner, model: evaluate.Shipped, beams: int 
 def run(work: Path, space: Path, folder: Path) -> None:
     """Measure what `export` wrote; caption_figures.json beside it."""
     model = evaluate.Shipped(space, work)
-    captioner = SpaceCaptioner(Space.from_pretrained(space, device="cpu"), folder)
+    captioner = SpaceCaptioningBackend(Space.from_pretrained(space, device="cpu"), folder)
     figures = {
         "exact captions, percent": things(captioner, model, work) | combinations(captioner, model, work),
         "milliseconds a caption": milliseconds(captioner, model),

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from multimodal.encoders.starter.networks import ALPHABET
-from multimodal.pipelines.transcription.backends.char_lm import ORDER, SPACE, packed
+from multimodal.pipelines.transcription.backends.char_lm import ORDER, SPACE, pack_counts
 
 SELDOM = (
     3  # longer runs seen less often are left out: the file would be twice as large, the figures no better
@@ -32,6 +32,6 @@ def run(work: Path, folder: Path) -> None:
     """Write letters.safetensors into `folder`."""
     phrases = dict.fromkeys(np.load(work / "speech.npz")["texts"].tolist())
     counts = count(phrases)
-    save_file(packed(counts), folder / "letters.safetensors")
+    save_file(pack_counts(counts), folder / "letters.safetensors")
     size = (folder / "letters.safetensors").stat().st_size
     print(f"{folder / 'letters.safetensors'}: {len(counts):,} runs of letters, {size / 1e3:.0f} kB")

@@ -19,7 +19,7 @@ import torch
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.encoders.starter.encoders import StarterAudio
-from multimodal.pipelines.transcription.backends.starter import StarterReader, letters
+from multimodal.pipelines.transcription.backends.starter import StarterBackend, character_ids
 from recipes.starter.data.spelling import distance, letters_only, spelled
 from recipes.starter.figures import evaluate, judges
 
@@ -28,7 +28,7 @@ ASSETS = HERE.parent.parent / "assets" / "starter"
 FILE = "transcription_figures.json"
 
 
-def figures(reader: StarterReader, work: Path, speakers: tuple[str, ...], every: int) -> dict[str, float]:
+def figures(reader: StarterBackend, work: Path, speakers: tuple[str, ...], every: int) -> dict[str, float]:
     """Percent of letters wrong, open; percent of names right, closed; milliseconds a clip, open."""
     data = judges.clips(work)
     names = list(dict.fromkeys(data["texts"].tolist()))
@@ -45,7 +45,7 @@ def figures(reader: StarterReader, work: Path, speakers: tuple[str, ...], every:
         alone = spelled(torch.from_numpy(logs).argmax(-1)).strip()
         wrong, wrong_alone = wrong + distance(said, read), wrong_alone + distance(said, alone)
         n_letters += len(said)
-        right += letters(names[int(reader.scores(mel, logs, names).argmax())]) == letters(name)
+        right += character_ids(names[int(reader.scores(mel, logs, names).argmax())]) == character_ids(name)
     return {
         "clips": len(rows),
         "open CER": round(100 * wrong / n_letters, 1),
@@ -61,7 +61,7 @@ def run(work: Path, space: Path, folder: Path, every: int = 1, only: str | None 
     encoder = opened.encoders[Modality.AUDIO]
     if not isinstance(encoder, StarterAudio):
         raise SystemExit(f"{space} holds no ear of the starter")
-    reader, file = StarterReader(encoder, opened.encoders[Modality.TEXT]), folder / FILE
+    reader, file = StarterBackend(encoder, opened.encoders[Modality.TEXT]), folder / FILE
     found = json.loads(file.read_text()) if file.exists() else {}
     if found.get("encoder") != encoder.fingerprint:
         found = {"encoder": encoder.fingerprint}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from multimodal.pipelines.generation.backends.space_pipeline import velocity
-from multimodal.pipelines.generation.backends.space_prior import DrawingPrior, laid_out, swapped
+from multimodal.pipelines.generation.backends.space_prior import DrawingPrior, apply_layout, swap_halves
 from recipes.starter.generator import draw_batches, train_draw_codec
 from recipes.starter.generator.draw_frames import Frames
 from recipes.starter.generator.train_draw_prior import weighed
@@ -82,9 +82,9 @@ def loss_of(
 
 def in_order(sketches: Tensor, wanted: Tensor, scenes: Tensor, layouts: Tensor) -> Tensor:
     """The halves as they stand in the picture; that of one small thing, whose other is empty, where it stands."""
-    wrong = weighed(sketches, swapped(wanted)) < weighed(sketches, wanted)
+    wrong = weighed(sketches, swap_halves(wanted)) < weighed(sketches, wanted)
     turn = torch.where(scenes[:, 3] >= 0, wrong, layouts[:, 2] > 0)
-    return torch.where(turn[:, None, None], swapped(sketches), sketches)
+    return torch.where(turn[:, None, None], swap_halves(sketches), sketches)
 
 
 def run(work: Path, *, minutes: float, seed: int = 79) -> None:
@@ -106,7 +106,7 @@ def run(work: Path, *, minutes: float, seed: int = 79) -> None:
         vectors, scenes, rows = batches.draw()
         with torch.no_grad():
             sketches = in_order(prior.sketch(vectors), frames.targets(scenes), scenes, data["layouts"][rows])
-            canvases = laid_out(sketches, data["layouts"][rows])
+            canvases = apply_layout(sketches, data["layouts"][rows])
         told = (batches.uniform(len(vectors)) >= UNTOLD)[:, None]
         vectors, canvases = vectors * told, canvases * told[:, None]
         loss = loss_of(net, (vectors, canvases), data["tokens"][rows].float(), batches.generator)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from multimodal.pipelines.generation.backends.space_prior import HALF, DrawingPrior, swapped
+from multimodal.pipelines.generation.backends.space_prior import HALF, DrawingPrior, swap_halves
 from recipes.starter.captioner import captions
 from recipes.starter.generator import draw_batches
 from recipes.starter.generator.draw_frames import Frames
@@ -27,7 +27,7 @@ AVERAGED = 0.998  # of the running mean of the weights
 
 def errors(found: Tensor, wanted: Tensor) -> Tensor:
     """(n,): mean squares, of the halves in whichever order fits better."""
-    least = torch.minimum(weighed(found, wanted), weighed(found, swapped(wanted)))
+    least = torch.minimum(weighed(found, wanted), weighed(found, swap_halves(wanted)))
     return least / wanted[0].numel()
 
 

@@ -31,7 +31,7 @@ def tell() -> mm.CaptioningPipeline:
 
 @pytest.fixture(scope="module")
 def space(tell: mm.CaptioningPipeline) -> Space:
-    return tell.captioner.space  # type: ignore[attr-defined, no-any-return]
+    return tell.backend.space  # type: ignore[attr-defined, no-any-return]
 
 
 def things(folder: str) -> list[tuple[Path, str]]:
@@ -148,7 +148,7 @@ def test_a_caption_takes_less_than_50_ms_on_one_core(tell: mm.CaptioningPipeline
 
 def test_half_precision_says_the_same(space: Space) -> None:
     half = mm.CaptioningPipeline.from_pretrained("starter", device="cpu", precision="bfloat16")
-    assert half.captioner.net.positions.dtype == torch.bfloat16  # type: ignore[attr-defined]
+    assert half.backend.net.positions.dtype == torch.bfloat16  # type: ignore[attr-defined]
     assert [one.text for one in half(["a dog", "a guitar"])] == ["dog", "guitar"]
 
 
@@ -314,7 +314,7 @@ def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
     def full(*things: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(_captioning_space.SpaceCaptioner, "_vectors", full)
+    monkeypatch.setattr(_captioning_space.SpaceCaptioningBackend, "_vectors", full)
     with pytest.raises(EncoderError) as told:
         tell(["a dog", "a cat"])
     assert str(told.value) == (

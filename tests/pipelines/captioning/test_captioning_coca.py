@@ -15,7 +15,7 @@ import torch
 
 import multimodal as mm
 from multimodal.core.errors import CheckpointError, InvalidInput, UnsupportedModality
-from multimodal.pipelines.captioning.options import Request
+from multimodal.pipelines.captioning.options import CaptioningOptions
 from tests.encoders.openclip.openclip_checkpoints import PICTURES, RECIPES, write
 
 START, END = 49_406, 49_407
@@ -40,19 +40,21 @@ def upstream(folder: Path) -> Callable[[Any, list[int]], torch.Tensor]:
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     model.eval()
 
-    def next_logs(picture: Any, tokens: list[int]) -> torch.Tensor:
+    def next_log_probs(picture: Any, tokens: list[int]) -> torch.Tensor:
         pixels = preprocess(PIL.Image.fromarray(picture))[None]
         with torch.no_grad():
             logits = model(pixels, torch.tensor([tokens]), output_labels=False)["logits"][0, -1]
         return torch.log_softmax(logits, dim=-1)
 
-    return next_logs
+    return next_log_probs
 
 
 def test_one_beam_takes_the_likeliest_token_of_open_clip_each_time(
     ask: mm.CaptioningPipeline, upstream: Callable[[Any, list[int]], torch.Tensor]
 ) -> None:
-    written = ask.captioner.write([mm.Image(one) for one in PICTURES[:2]], Request(beams=1, max_tokens=6))
+    written = ask.backend.generate(
+        [mm.Image(one) for one in PICTURES[:2]], CaptioningOptions(beams=1, max_tokens=6)
+    )
     for picture, one in zip(PICTURES, written, strict=False):
         tokens, total = [START], 0.0
         while len(tokens) <= 6 and tokens[-1] != END:
@@ -60,7 +62,7 @@ def test_one_beam_takes_the_likeliest_token_of_open_clip_each_time(
             tokens.append(int(logs.argmax()))
             total += float(logs.max())
         assert list(one.tokens) == [token for token in tokens[1:] if token != END]
-        assert one.mean_log == pytest.approx(total / (len(tokens) - 1), abs=1e-4)
+        assert one.mean_log_prob == pytest.approx(total / (len(tokens) - 1), abs=1e-4)
         assert one.text == open_clip.tokenizer._tokenizer.decode(list(one.tokens)).strip()
     assert written[0].tokens != written[1].tokens, "nothing depends on the picture: the test could not fail"
 
@@ -69,8 +71,8 @@ def test_the_prompt_is_the_beginning(
     ask: mm.CaptioningPipeline, upstream: Callable[[Any, list[int]], torch.Tensor]
 ) -> None:
     begun = [START, *open_clip.tokenizer._tokenizer.encode("a photo of")]
-    (written,) = ask.captioner.write(
-        [mm.Image(PICTURES[0])], Request(prompt="a photo of", beams=1, max_tokens=1)
+    (written,) = ask.backend.generate(
+        [mm.Image(PICTURES[0])], CaptioningOptions(prompt="a photo of", beams=1, max_tokens=1)
     )
     assert list(written.tokens) == [int(upstream(PICTURES[0], begun).argmax())]
 
@@ -100,7 +102,7 @@ def test_half_precision_stays_near(folder: Path, ask: mm.CaptioningPipeline) -> 
 def test_a_prompt_that_fills_the_context_is_refused(ask: mm.CaptioningPipeline, folder: Path) -> None:
     with pytest.raises(InvalidInput) as told:
         ask(mm.Image(PICTURES[0]), prompt="cat " * 80)
-    context = ask.captioner.context  # type: ignore[attr-defined]
+    context = ask.backend.context  # type: ignore[attr-defined]
     assert str(told.value) == (
         f"the prompt and what it is about make 81 tokens, and 'openclip/local-dir:{folder}' takes {context}: shorten "
         "the prompt"

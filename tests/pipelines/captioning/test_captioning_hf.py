@@ -24,7 +24,7 @@ from multimodal.core.errors import (
     UnsupportedModality,
 )
 from multimodal.encoders.hf.checkpoint import quiet
-from multimodal.pipelines.captioning.options import Request
+from multimodal.pipelines.captioning.options import CaptioningOptions
 from tests.core.hub.loopback_hub import server
 from tests.pipelines.captioning import captioners
 
@@ -132,7 +132,7 @@ def test_a_captioner_says_what_transformers_makes_it_say(
             out = generated(model, inputs, None)
             begun = inputs["input_ids"][0].tolist() if "input_ids" in inputs else []
             expected.append(after(kind, out, begun))
-    tokenizer = load(kind).captioner.inputs.processor.tokenizer  # type: ignore[attr-defined]
+    tokenizer = load(kind).backend.inputs.processor.tokenizer  # type: ignore[attr-defined]
     said = [tokenizer.decode(one, skip_special_tokens=True).strip() for one in expected]
     found = load(kind)([mm.Image(one) for one in PICTURES], prompt=prompt, max_tokens=TOKENS)
     assert [one.text for one in found] == said
@@ -168,7 +168,7 @@ def test_an_audio_language_model_says_what_transformers_makes_it_say(
     load: Load, folder: Callable[[str], Path]
 ) -> None:
     ask = load("qwen2_audio")
-    assert ask.captioner.modalities == (mm.Modality.AUDIO,)
+    assert ask.backend.modalities == (mm.Modality.AUDIO,)
     sounds = [mm.Audio({"array": one, "sampling_rate": 16_000}) for one in SOUNDS]
     with quiet():
         expected = [by_hand(folder("qwen2_audio"), one, "what do you hear?") for one in SOUNDS]
@@ -199,14 +199,16 @@ def test_pictures_and_films_in_one_list_keep_their_order(load: Load) -> None:
 def test_the_score_is_the_mean_of_what_the_model_itself_says(load: Load, kind: str, beams: int) -> None:
     """Read from one pass over the finished caption, not from the search."""
     ask = load(kind)
-    captioner: Any = ask.captioner
+    captioner: Any = ask.backend
     item = mm.Image(PICTURES[1])
-    (written,) = captioner.write([item], Request(max_tokens=6, beams=beams))
+    (written,) = captioner.generate([item], CaptioningOptions(max_tokens=6, beams=beams))
     inputs = captioner.inputs([item], None)
     with torch.inference_mode():
         logs = logs_of(kind, captioner.model, inputs, written)
-    assert written.mean_log == pytest.approx(sum(logs) / len(logs), abs=2e-3)
-    assert ask(item, max_tokens=6, beams=beams).score == pytest.approx(math.exp(written.mean_log), abs=1e-6)
+    assert written.mean_log_prob == pytest.approx(sum(logs) / len(logs), abs=2e-3)
+    assert ask(item, max_tokens=6, beams=beams).score == pytest.approx(
+        math.exp(written.mean_log_prob), abs=1e-6
+    )
 
 
 def logs_of(kind: str, model: Any, inputs: Any, written: Any) -> list[float]:
@@ -257,7 +259,7 @@ def test_what_max_tokens_cut_says_so(load: Load) -> None:
 def test_it_runs_in_bfloat16_and_stays_near(folder: Callable[[str], Path], load: Load) -> None:
     half = mm.CaptioningPipeline.from_pretrained(f"hf/{folder('blip')}", device="cpu", precision="bfloat16")
     item = mm.Image(PICTURES[0])
-    assert half.captioner.model.dtype == torch.bfloat16  # type: ignore[attr-defined]
+    assert half.backend.model.dtype == torch.bfloat16  # type: ignore[attr-defined]
     assert half(item, max_tokens=1).score == pytest.approx(load("blip")(item, max_tokens=1).score, abs=0.1)
 
 
@@ -413,7 +415,7 @@ def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
     def full(*things: Any, **options: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
-    monkeypatch.setattr(ask.captioner.model, "generate", full)  # type: ignore[attr-defined]
+    monkeypatch.setattr(ask.backend.model, "generate", full)  # type: ignore[attr-defined]
     name = f"hf/{folder('blip')}"
     for count, lower in ((3, "batch_size=1"), (1, "a smaller max_tokens, fewer beams")):
         with pytest.raises(EncoderError) as told:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodal.pipelines.captioning import decoding as search
+from multimodal.pipelines.captioning import decoding
 
 WORDS, MOST, END = 4, 3, 0
 
@@ -28,7 +28,7 @@ class Made:
         rows = zip(owners.tolist(), words.tolist(), strict=True)
         return torch.stack([self.logs(owner, tuple(row)) for owner, row in rows])
 
-    def mean_log(self, owner: int, words: tuple[int, ...], *, ended: bool) -> float:
+    def mean_log_prob(self, owner: int, words: tuple[int, ...], *, ended: bool) -> float:
         whole = (*words, END) if ended else words
         return sum(float(self.logs(owner, whole[:k])[whole[k]]) for k in range(len(whole))) / len(whole)
 
@@ -39,26 +39,28 @@ class Made:
             for length in range(MOST + 1)
             for words in itertools.product(range(1, WORDS), repeat=length)
         ]
-        scored = [(*one, self.mean_log(owner, one[0], ended=one[1])) for one in every]
+        scored = [(*one, self.mean_log_prob(owner, one[0], ended=one[1])) for one in every]
         return max(scored, key=lambda one: one[2])
 
 
 @given(st.integers(0, 10_000))
 def test_beams_wide_enough_find_the_best_caption_there_is(seed: int) -> None:
     made = Made(seed, inputs=2)
-    found = search.beam_search(made, 2, beams=WORDS**MOST, most=MOST, end=END)
+    found = decoding.beam_search(made, 2, beams=WORDS**MOST, max_length=MOST, end=END)
     for owner, one in enumerate(found):
         words, ended, mean = made.best(owner)
         assert one.ended == ended
-        assert one.mean_log == pytest.approx(mean, abs=1e-5)
+        assert one.mean_log_prob == pytest.approx(mean, abs=1e-5)
         assert tuple(one.words) == words
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6))
 def test_a_score_is_the_mean_log_probability_of_what_was_found(seed: int, beams: int) -> None:
     made = Made(seed)
-    (one,) = search.beam_search(made, 1, beams=beams, most=MOST, end=END)
-    assert one.mean_log == pytest.approx(made.mean_log(0, tuple(one.words), ended=one.ended), abs=1e-5)
+    (one,) = decoding.beam_search(made, 1, beams=beams, max_length=MOST, end=END)
+    assert one.mean_log_prob == pytest.approx(
+        made.mean_log_prob(0, tuple(one.words), ended=one.ended), abs=1e-5
+    )
     assert END not in one.words
 
 
@@ -68,7 +70,7 @@ def test_one_beam_takes_the_likeliest_word_each_time(seed: int) -> None:
     words: list[int] = []
     while len(words) < MOST and (word := int(made.logs(0, tuple(words)).argmax())) != END:
         words.append(word)
-    (one,) = search.beam_search(made, 1, beams=1, most=MOST, end=END)
+    (one,) = decoding.beam_search(made, 1, beams=1, max_length=MOST, end=END)
     assert one.words == words
     assert one.ended == (len(words) < MOST)
 
@@ -76,11 +78,11 @@ def test_one_beam_takes_the_likeliest_word_each_time(seed: int) -> None:
 @given(st.integers(0, 10_000), st.integers(1, 5))
 def test_in_a_batch_each_is_found_as_alone(seed: int, beams: int) -> None:
     made = Made(seed, inputs=3)
-    together = search.beam_search(made, 3, beams=beams, most=MOST, end=END)
+    together = decoding.beam_search(made, 3, beams=beams, max_length=MOST, end=END)
     for owner, one in enumerate(together):
-        (alone,) = search.beam_search(
+        (alone,) = decoding.beam_search(
             lambda owners, words, at=owner: made(torch.full_like(owners, at), words),  # type: ignore[misc]
-            1, beams=beams, most=MOST, end=END,
+            1, beams=beams, max_length=MOST, end=END,
         )  # fmt: skip
         assert (one.words, one.ended) == (alone.words, alone.ended)
 
@@ -93,7 +95,7 @@ def test_a_caption_that_is_certain_ends_the_search_early() -> None:
         return logs
 
     calls: list[int] = []
-    (one,) = search.beam_search(certain, 1, beams=3, most=20, end=END)
+    (one,) = decoding.beam_search(certain, 1, beams=3, max_length=20, end=END)
     assert (one.words, one.ended) == ([2], True)
     assert len(calls) < 4
 
@@ -104,9 +106,9 @@ def test_what_never_ends_is_cut_and_says_so() -> None:
         return logs.expand(len(owners), -1)
 
     for beams in (1, 3):
-        (one,) = search.beam_search(endless, 1, beams=beams, most=5, end=END)
+        (one,) = decoding.beam_search(endless, 1, beams=beams, max_length=5, end=END)
         assert (one.words, one.ended) == ([1] * 5, False)
-        assert one.mean_log == pytest.approx(float(torch.log_softmax(torch.tensor([1.0, 0, 0]), 0)[0]))
+        assert one.mean_log_prob == pytest.approx(float(torch.log_softmax(torch.tensor([1.0, 0, 0]), 0)[0]))
 
 
 def test_drawn_words_come_as_often_as_the_model_says() -> None:
@@ -117,7 +119,7 @@ def test_drawn_words_come_as_often_as_the_model_says() -> None:
     def same(owners: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
         return made(torch.zeros_like(owners), words)
 
-    found = search.walk(same, n, most=2, end=END, temperature=1.0, generator=generator)
+    found = decoding.sample_tokens(same, n, max_length=2, end=END, temperature=1.0, generator=generator)
     firsts = [one.words[0] if one.words else END for one in found]
     for word in range(WORDS):
         expected = math.exp(float(made.logs(0, ())[word]))
@@ -127,7 +129,7 @@ def test_drawn_words_come_as_often_as_the_model_says() -> None:
 @pytest.mark.parametrize(("share", "kept"), [(0.3, 1), (0.5, 1), (0.6, 2), (0.95, 3), (1.0, 4)])
 def test_a_nucleus_keeps_the_fewest_that_reach_the_share(share: float, kept: int) -> None:
     chances = torch.tensor([[0.1, 0.5, 0.05, 0.35]])
-    found = search.nucleus(chances, share)
+    found = decoding.top_p_filter(chances, share)
     assert int((found > 0).sum()) == kept
     assert torch.equal(found[found > 0], chances[found > 0])
     assert bool(found[0, 1] > 0)
@@ -135,7 +137,7 @@ def test_a_nucleus_keeps_the_fewest_that_reach_the_share(share: float, kept: int
 
 def test_a_low_temperature_is_as_good_as_the_likeliest() -> None:
     made = Made(9)
-    cold = search.walk(
-        made, 1, most=MOST, end=END, temperature=1e-3, generator=torch.Generator().manual_seed(0)
+    cold = decoding.sample_tokens(
+        made, 1, max_length=MOST, end=END, temperature=1e-3, generator=torch.Generator().manual_seed(0)
     )
-    assert cold[0].words == search.walk(made, 1, most=MOST, end=END)[0].words
+    assert cold[0].words == decoding.sample_tokens(made, 1, max_length=MOST, end=END)[0].words

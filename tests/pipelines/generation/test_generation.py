@@ -15,8 +15,13 @@ import multimodal as mm
 from multimodal.core.errors import CheckpointError, InvalidInput
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
-from multimodal.pipelines.generation.backends import signature as calls
-from multimodal.pipelines.generation.options import Made, Options, Progress, Request
+from multimodal.pipelines.generation.backends import signature
+from multimodal.pipelines.generation.options import (
+    GenerationOptions,
+    GenerationOutput,
+    GenerationRequest,
+    StepProgress,
+)
 from multimodal.pipelines.generation.pipeline import GenerationPipeline
 from tests.pipelines.generation.generation_models import SIDE, Checkpoints, by_hand, checkpoints, upstream
 from tests.pipelines.generation.test_generation_parity import a_picture, ours, pixels
@@ -32,9 +37,9 @@ def diffusers_class(name: str) -> Any:
         return getattr(diffusers, name)
 
 
-def call_of(name: str) -> calls.Call:
+def call_signature(name: str) -> signature.CallSignature:
     """Of a class alone: the model itself is not looked at."""
-    return calls.call_of(object.__new__(diffusers_class(name)))
+    return signature.call_signature(object.__new__(diffusers_class(name)))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +57,7 @@ def call_of(name: str) -> calls.Call:
     ],
 )
 def test_options_go_where_each_class_has_them(name: str, option: str, parameter: str | None) -> None:
-    assert call_of(name).names.get(option) == parameter
+    assert call_signature(name).names.get(option) == parameter
 
 
 def test_every_class_that_draws_words_is_taken() -> None:
@@ -63,25 +68,25 @@ def test_every_class_that_draws_words_is_taken() -> None:
     refused = []
     for cls in known.values():
         try:
-            calls.check_use("it", cls)
+            signature.check_use("it", cls)
         except CheckpointError as error:
             refused.append(str(error))
             continue
-        call = calls.call_of(object.__new__(cls))
-        assert calls.makes(call) is Modality.IMAGE and not calls.needs_picture(call)
+        call = signature.call_signature(object.__new__(cls))
+        assert signature.output_modality(call) is Modality.IMAGE and not signature.needs_image(call)
         assert {"guidance", "width", "height"} <= call.names.keys(), cls
     assert len(known) - len(refused) > 30
     assert all("makes videos" in one or "masked" in one for one in refused)
     for cls in auto_pipeline.AUTO_TEXT2AUDIO_PIPELINES_MAPPING.values():
-        call = calls.call_of(object.__new__(cls))
-        assert calls.makes(call) is Modality.AUDIO and {"steps", "seconds"} <= call.names.keys()
+        call = signature.call_signature(object.__new__(cls))
+        assert signature.output_modality(call) is Modality.AUDIO and {"steps", "seconds"} <= call.names.keys()
 
 
 def test_a_decoder_with_its_prior_redraws_a_picture_at_its_own_size(checkpoints: Checkpoints) -> None:
     from diffusers import AutoPipelineForImage2Image
 
     draw = ours(checkpoints("kandinsky"), prior=str(checkpoints("kandinsky_prior")))
-    inner: Any = draw.maker
+    inner: Any = draw.backend
     redraw = AutoPipelineForImage2Image.from_pipe(inner.pipe)
     redraw.set_progress_bar_config(disable=True)
     start = a_picture(66, 34)
@@ -135,17 +140,19 @@ class ColourMaker:
         self.space: Space | None = space
         self.dim: int | None = space.dim
 
-    def check(self, requests: Sequence[Request], options: Options) -> None:
+    def check(self, requests: Sequence[GenerationRequest], options: GenerationOptions) -> None:
         if options.given():
             raise InvalidInput(f"it takes no {', '.join(sorted(options.given()))}")
 
-    def make(self, requests: Sequence[Request], options: Options, progress: Progress) -> list[Made]:
+    def generate(
+        self, requests: Sequence[GenerationRequest], options: GenerationOptions, progress: StepProgress
+    ) -> list[GenerationOutput]:
         assert self.space is not None
         made = []
         for place, one in enumerate(requests):
             vector = self.space.encode(one.prompt) if one.vector is None else one.vector
             colour = tuple(int(255 * value) for value in vector[:3])
-            made.append(Made(image=PIL.Image.new("RGB", (8, 8), colour)))
+            made.append(GenerationOutput(image=PIL.Image.new("RGB", (8, 8), colour)))
             progress(place + 1, len(requests))
         return made
 

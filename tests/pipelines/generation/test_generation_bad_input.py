@@ -31,8 +31,8 @@ def draw(checkpoints: Checkpoints) -> GenerationPipeline:
 
 
 def inside(made: GenerationPipeline) -> Any:
-    """The maker, as what it is."""
-    return made.maker
+    """The backend, as what it is."""
+    return made.backend
 
 
 def refuses(

@@ -409,8 +409,8 @@ def test_what_a_hub_does_not_have_is_told(server: LoopbackHub) -> None:
 
 
 def test_a_vector_is_no_use_without_a_place_for_it(checkpoints: Checkpoints) -> None:
-    assert ours(checkpoints("stable_diffusion")).maker.dim is None
-    assert "vector" not in ours(checkpoints("stable_diffusion")).maker.takes
-    assert {"vector", "steps"} <= ours(checkpoints("kandinsky")).maker.takes
-    assert "prompt" not in ours(checkpoints("kandinsky")).maker.takes
-    assert a_vector().shape == (ours(checkpoints("kandinsky")).maker.dim,)
+    assert ours(checkpoints("stable_diffusion")).backend.dim is None
+    assert "vector" not in ours(checkpoints("stable_diffusion")).backend.supported_options
+    assert {"vector", "steps"} <= ours(checkpoints("kandinsky")).backend.supported_options
+    assert "prompt" not in ours(checkpoints("kandinsky")).backend.supported_options
+    assert a_vector().shape == (ours(checkpoints("kandinsky")).backend.dim,)

@@ -62,7 +62,7 @@ def test_words_give_the_pixels_of_diffusers(name: str, checkpoints: Checkpoints)
     expected = by_hand(upstream(folder), 3, prompt=WORDS, num_inference_steps=2, **SIZE)
     draw = ours(folder)
     made = draw(WORDS, seed=3, steps=2, **SIZE)
-    assert draw.maker.makes is Modality.IMAGE
+    assert draw.backend.output_modality is Modality.IMAGE
     assert np.array_equal(pixels(made), expected)
     assert (made.seed, made.prompt, made.steps, made.made_by) == (
         3,
@@ -117,7 +117,7 @@ def test_a_vector_is_varied_as_stable_unclip_does(checkpoints: Checkpoints) -> N
     folder, vector = checkpoints("unclip"), a_vector()
     how: dict[str, Any] = {"image_embeds": torch.from_numpy(vector)[None], "num_inference_steps": 2}
     draw = ours(folder)
-    assert draw.maker.dim == CLIP_DIM
+    assert draw.backend.dim == CLIP_DIM
     made = draw(vector=vector, seed=3, steps=2, **SIZE)
     assert np.array_equal(pixels(made), by_hand(upstream(folder), 3, prompt="", **how, **SIZE))
     worded = draw("a cat", vector=vector, seed=3, steps=2, **SIZE)
@@ -283,5 +283,5 @@ def test_half_precision_draws_nearly_the_same(checkpoints: Checkpoints) -> None:
     exact = pixels(ours(folder)("a cat", seed=3, steps=2, **SIZE)).astype(int)
     draw = GenerationPipeline.from_pretrained(folder, precision="bfloat16")
     near = pixels(draw("a cat", seed=3, steps=2, **SIZE))
-    assert draw.maker.pipe.unet.dtype is torch.bfloat16
+    assert draw.backend.pipe.unet.dtype is torch.bfloat16
     assert 0 < np.abs(near - exact).mean() < 8  # of 255

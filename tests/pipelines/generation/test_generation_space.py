@@ -25,7 +25,7 @@ from multimodal.core.errors import CorruptSpace, InvalidInput, SpaceMismatch
 from multimodal.core.paths import assets
 from multimodal.core.space import Space
 from multimodal.core.vectors import unit_rows
-from multimodal.pipelines.generation.inputs import along
+from multimodal.pipelines.generation.inputs import interpolate
 from multimodal.pipelines.generation.pipeline import Generation, GenerationPipeline
 from tests.pipelines.generation.space_generator import CHANNELS, folder, starter
 
@@ -95,14 +95,16 @@ def recalled(folder: Path, vector: torch.Tensor, dice: torch.Generator) -> torch
     left = without(vector, vector)
     again = without(vector, left)
     whole = sketch("to_whole", vector)
-    halves = [sketch("to_half", seen).view(2, 2, -1) for seen in ((left, again) if turned else (again, left))]
+    load_options = [
+        sketch("to_half", seen).view(2, 2, -1) for seen in ((left, again) if turned else (again, left))
+    ]
     canvas = torch.zeros(4, 4, 8 * CHANNELS)
     for down, across in itertools.product(range(4), range(4)):
         if single < 4:
             canvas[down, across, : 4 * CHANNELS] = whole[4 * down + across]
         elif 0 <= (r := down - SINGLE[single][0]) < 3 and 0 <= (c := across - SINGLE[single][1]) < 3:
             canvas[down, across, : 4 * CHANNELS] = whole[16 + 3 * r + c]
-        for half, (top, left) in zip(halves, TWO[pair], strict=True):
+        for half, (top, left) in zip(load_options, TWO[pair], strict=True):
             if 0 <= down - top < 2 and 0 <= across - left < 2:
                 canvas[down, across, 4 * CHANNELS :] = half[down - top, across - left]
     return canvas.flatten(0, 1)
@@ -244,7 +246,7 @@ def test_between_begins_with_the_one_and_ends_with_the_other(draw: GenerationPip
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9))
 def test_steps_between_lie_on_the_sphere_and_are_even(seed: int, count: int) -> None:
     ends = np.random.default_rng(seed).normal(size=(2, 256)).astype(np.float32)
-    rows = along(mm.load("starter", device="cpu"), ends[0], ends[1], count)
+    rows = interpolate(mm.load("starter", device="cpu"), ends[0], ends[1], count)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(rows[[0, -1]], unit_rows(ends, 256), atol=1e-6)
     angles = np.arccos(np.clip((rows[1:] * rows[:-1]).sum(1), -1, 1))
@@ -256,7 +258,7 @@ def test_steps_between_lie_on_the_sphere_and_are_even(seed: int, count: int) -> 
 
 def test_between_the_same_is_the_same(starter: Space) -> None:
     vector = starter.encode(["a cat"])[0]
-    np.testing.assert_allclose(along(starter, vector, vector, 4), np.stack([vector] * 4), atol=1e-6)
+    np.testing.assert_allclose(interpolate(starter, vector, vector, 4), np.stack([vector] * 4), atol=1e-6)
 
 
 # --- what cannot be done -------------------------------------------------------------------------
@@ -412,7 +414,7 @@ def test_each_part_is_read_by_its_own_class_of_diffusers(shipped: GenerationPipe
 
     from multimodal.pipelines.generation.backends.space_prior import DrawingPrior
 
-    folder = shipped.maker.folder  # type: ignore[attr-defined]
+    folder = shipped.backend.folder  # type: ignore[attr-defined]
     parts = {
         "prior": DrawingPrior,
         "transformer": FluxTransformer2DModel,
@@ -420,7 +422,7 @@ def test_each_part_is_read_by_its_own_class_of_diffusers(shipped: GenerationPipe
         "scheduler": FlowMatchEulerDiscreteScheduler,
     }
     for name, cls in parts.items():
-        part, told = cls.from_pretrained(folder, subfolder=name), getattr(shipped.maker.pipe, name)  # type: ignore[attr-defined]
+        part, told = cls.from_pretrained(folder, subfolder=name), getattr(shipped.backend.pipe, name)  # type: ignore[attr-defined]
         assert dict(part.config) | {"_name_or_path": ""} == dict(told.config) | {"_name_or_path": ""}
 
 

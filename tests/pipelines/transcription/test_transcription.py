@@ -11,10 +11,10 @@ import soundfile
 import multimodal as mm
 from multimodal.core.errors import InvalidInput, MediaNotFound, UnknownModel
 from multimodal.core.paths import assets
-from multimodal.pipelines.transcription.backends.starter import StarterReader
-from multimodal.pipelines.transcription.backends.starter import letters as letters_of
+from multimodal.pipelines.transcription.backends.starter import StarterBackend
+from multimodal.pipelines.transcription.backends.starter import character_ids as letters_of
 from multimodal.pipelines.transcription.options import NOTHING_ASKED
-from tests.pipelines.transcription.transcription_models import RATE_HZ, as_sound
+from tests.pipelines.transcription.transcription_models import RATE_HZ, as_audio_stream
 
 SOUNDS = assets() / "gallery" / "sounds"
 NAMES = sorted(path.stem.replace("-", " ") for path in SOUNDS.glob("*.flac"))
@@ -53,7 +53,7 @@ def test_the_starter_chooses_from_a_vocabulary(transcribe: mm.TranscriptionPipel
 def test_words_are_placed_where_they_are_said(transcribe: mm.TranscriptionPipeline) -> None:
     names = ("dog", "elephant", "fish", "rocket")
     samples = joined(*names)
-    found = transcribe(as_sound(samples), timestamps="word")
+    found = transcribe(as_audio_stream(samples), timestamps="word")
     assert [one.text for one in found.words] == list(names)
     ends = np.cumsum([mm.Audio(spoken(name)).load().seconds + 1.0 for name in names])
     for word, end in zip(found.words, ends, strict=True):
@@ -62,8 +62,8 @@ def test_words_are_placed_where_they_are_said(transcribe: mm.TranscriptionPipeli
 
 
 def test_one_beam_is_the_likeliest_path(transcribe: mm.TranscriptionPipeline) -> None:
-    reader = transcribe.reader
-    assert isinstance(reader, StarterReader)
+    reader = transcribe.backend
+    assert isinstance(reader, StarterBackend)
     found = transcribe(spoken("bicycle"), beams=1)
     assert found.text and set(found.text) <= set("abcdefghijklmnopqrstuvwxyz0123456789' ")
 
@@ -71,10 +71,10 @@ def test_one_beam_is_the_likeliest_path(transcribe: mm.TranscriptionPipeline) ->
 def test_hours_are_heard_in_parts_of_seconds(
     transcribe: mm.TranscriptionPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader, lengths = transcribe.reader, []
-    logs = StarterReader.logs
+    reader, lengths = transcribe.backend, []
+    logs = StarterBackend.logs
     monkeypatch.setattr(
-        StarterReader, "logs", lambda self, mel: (lengths.append(len(mel)), logs(self, mel))[1]
+        StarterBackend, "logs", lambda self, mel: (lengths.append(len(mel)), logs(self, mel))[1]
     )
     block = joined("dog", "cat")
 
@@ -83,14 +83,16 @@ def test_hours_are_heard_in_parts_of_seconds(
             for _ in range(20):
                 yield block
 
-    found = reader.read(Long(), NOTHING_ASKED, lambda done, total: None)
+    found = reader.transcribe(Long(), NOTHING_ASKED, lambda done, total: None)
     assert found.text.split().count("dog") >= 18
     assert max(lengths) <= 600
 
 
 @pytest.mark.parametrize("seconds", [0.001, 3.0])
 def test_silence_is_an_empty_transcription(transcribe: mm.TranscriptionPipeline, seconds: float) -> None:
-    found = transcribe(as_sound(np.zeros(max(1, round(seconds * RATE_HZ)), np.float32)), vocabulary=None)
+    found = transcribe(
+        as_audio_stream(np.zeros(max(1, round(seconds * RATE_HZ)), np.float32)), vocabulary=None
+    )
     assert (found.text, found.segments, found.words) == ("", (), ())
     assert found.duration_s == pytest.approx(seconds)
     assert found.to_srt() == ""
@@ -99,8 +101,8 @@ def test_silence_is_an_empty_transcription(transcribe: mm.TranscriptionPipeline,
 def test_a_click_is_no_error(transcribe: mm.TranscriptionPipeline) -> None:
     samples = np.zeros(8, np.float32)
     samples[3] = 0.5
-    assert transcribe(as_sound(samples)).duration_s == 8 / RATE_HZ
-    assert transcribe(as_sound(samples), vocabulary=["a very long name indeed"]).text == ""
+    assert transcribe(as_audio_stream(samples)).duration_s == 8 / RATE_HZ
+    assert transcribe(as_audio_stream(samples), vocabulary=["a very long name indeed"]).text == ""
 
 
 @pytest.mark.parametrize("name", ["日本", "!!"])

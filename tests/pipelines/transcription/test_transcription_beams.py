@@ -121,7 +121,7 @@ def test_an_alignment_is_the_likeliest_path_that_reads_so(seed: int, steps: int)
 
 
 def test_likelihoods_of_all_letters_sum_to_one() -> None:
-    shipped = letters.shipped()
+    shipped = letters.shipped_char_lm()
     rng = np.random.default_rng(0)
     for size in range(letters.ORDER):
         before = tuple(rng.integers(1, letters.BASE, size).tolist())
@@ -130,7 +130,7 @@ def test_likelihoods_of_all_letters_sum_to_one() -> None:
 
 
 def test_a_word_of_the_training_is_likelier_than_its_letters_shuffled() -> None:
-    shipped = letters.shipped()
+    shipped = letters.shipped_char_lm()
 
     def score(text: str) -> float:
         run = tuple(1 + letters.ALPHABET.index(one) for one in text)
@@ -143,6 +143,6 @@ def test_a_word_of_the_training_is_likelier_than_its_letters_shuffled() -> None:
     st.dictionaries(st.lists(st.integers(1, 38), min_size=1, max_size=6).map(tuple), st.integers(1, 10**6))
 )
 def test_counts_are_kept_to_four_percent(counts: dict[tuple[int, ...], int]) -> None:
-    kept = letters.unpacked(letters.packed(counts))
+    kept = letters.unpack_counts(letters.pack_counts(counts))
     assert set(kept) == set(counts)
     assert all(abs(kept[run] / count - 1) < 0.045 for run, count in counts.items())

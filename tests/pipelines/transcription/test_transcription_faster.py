@@ -12,7 +12,7 @@ import pytest
 import multimodal as mm
 from multimodal.core.errors import CheckpointError, InvalidInput, MissingExtra, UnknownModel
 from multimodal.pipelines.transcription.backends import faster_whisper as faster
-from tests.pipelines.transcription.transcription_models import as_sound, noise, whisper
+from tests.pipelines.transcription.transcription_models import as_audio_stream, noise, whisper
 
 installed = importlib.util.find_spec("faster_whisper") is not None
 needs_faster = pytest.mark.skipif(not installed, reason="faster-whisper is not installed")
@@ -41,8 +41,8 @@ def transcribe(folder: Path) -> mm.TranscriptionPipeline:
 
 def test_it_writes_what_faster_whisper_writes(transcribe: mm.TranscriptionPipeline) -> None:
     samples = noise(SECONDS)
-    found = transcribe(as_sound(samples), temperature=0, beams=2)
-    made, about = transcribe.reader.model.transcribe(
+    found = transcribe(as_audio_stream(samples), temperature=0, beams=2)
+    made, about = transcribe.backend.model.transcribe(
         samples, temperature=[0.0], beam_size=2, condition_on_previous_text=False
     )
     theirs = [one for one in made if one.text.strip() and one.start < SECONDS]
@@ -58,14 +58,14 @@ def test_a_long_sound_is_given_in_parts(
 ) -> None:
     monkeypatch.setattr(faster, "AT_ONCE_S", 5.0)
     given: list[float] = []
-    run = transcribe.reader.model.transcribe
+    run = transcribe.backend.model.transcribe
 
     def watched(samples: np.ndarray, **asked: object) -> object:
         given.append(len(samples) / faster.RATE_HZ)
         return run(samples, **asked)
 
-    monkeypatch.setattr(transcribe.reader.model, "transcribe", watched)
-    found = transcribe(as_sound(noise(9.0)), temperature=0, beams=1)
+    monkeypatch.setattr(transcribe.backend.model, "transcribe", watched)
+    found = transcribe(as_audio_stream(noise(9.0)), temperature=0, beams=1)
     assert sum(given) == pytest.approx(9.0) and len(given) >= 2
     starts = [one.start_s for one in found.segments]
     assert starts == sorted(starts) and starts[-1] >= given[0]
@@ -74,7 +74,7 @@ def test_a_long_sound_is_given_in_parts(
 
 def test_english_alone_takes_no_language(transcribe: mm.TranscriptionPipeline) -> None:
     with pytest.raises(InvalidInput) as caught:
-        transcribe(as_sound(noise(1.0)), language="de")
+        transcribe(as_audio_stream(noise(1.0)), language="de")
     assert str(caught.value) == (
         f"{transcribe.name!r} was trained on English alone: leave out language and task, or take a checkpoint of many "
         "languages (those whose names do not end in '.en')"

@@ -13,10 +13,10 @@ import transformers
 import multimodal as mm
 from multimodal.core.errors import InvalidInput
 from multimodal.pipelines.transcription.pipeline import Word
-from multimodal.pipelines.transcription.segmentation import LONGEST_CHARS, LONGEST_S, PAUSE_S, spoken
+from multimodal.pipelines.transcription.segmentation import LONGEST_CHARS, LONGEST_S, PAUSE_S, group_words
 from tests.pipelines.transcription.transcription_models import (
     RATE_HZ,
-    as_sound,
+    as_audio_stream,
     moonshine,
     noise,
     speech_to_text,
@@ -45,7 +45,7 @@ def asr(folder: Path) -> Any:
 def test_ctc_reads_the_letters_of_transformers(letters: Path, seconds: float, batch_size: int) -> None:
     samples = noise(seconds, seed=int(seconds))
     found = mm.TranscriptionPipeline.from_pretrained(letters)(
-        as_sound(samples), timestamps="word", batch_size=batch_size
+        as_audio_stream(samples), timestamps="word", batch_size=batch_size
     )
     how = {"chunk_length_s": 30} if seconds > 30 else {}
     theirs = asr(letters)(samples.copy(), return_timestamps="word", **how)
@@ -57,7 +57,7 @@ def test_ctc_reads_the_letters_of_transformers(letters: Path, seconds: float, ba
 
 
 def test_segments_of_ctc_hold_every_word(letters: Path) -> None:
-    found = mm.TranscriptionPipeline.from_pretrained(letters)(as_sound(noise(40.0)), timestamps="word")
+    found = mm.TranscriptionPipeline.from_pretrained(letters)(as_audio_stream(noise(40.0)), timestamps="word")
     assert " ".join(one.text for one in found.segments) == " ".join(one.text for one in found.words)
     assert found.segments[0].start_s == found.words[0].start_s
     assert found.segments[-1].end_s == found.words[-1].end_s
@@ -66,14 +66,14 @@ def test_segments_of_ctc_hold_every_word(letters: Path) -> None:
 def test_an_option_of_whisper_is_refused_by_ctc(letters: Path) -> None:
     read = mm.TranscriptionPipeline.from_pretrained(letters)
     with pytest.raises(InvalidInput) as caught:
-        read(as_sound(noise(1.0)), language="en", beams=4)
+        read(as_audio_stream(noise(1.0)), language="en", beams=4)
     assert str(caught.value) == (
         f"{str(letters)!r} is a Wav2Vec2ForCTC, which takes no beams, language; it takes batch_size"
     )
 
 
 def test_silence_reads_as_nothing(letters: Path) -> None:
-    found = mm.TranscriptionPipeline.from_pretrained(letters)(as_sound(np.zeros(RATE_HZ, np.float32)))
+    found = mm.TranscriptionPipeline.from_pretrained(letters)(as_audio_stream(np.zeros(RATE_HZ, np.float32)))
     assert (found.text, found.segments, found.duration_s) == ("", (), 1.0)
 
 
@@ -89,7 +89,7 @@ def sequences(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def test_models_that_generate_write_the_tokens_of_transformers(sequences: Path, beams: int | None) -> None:
     samples = noise(3.0)
     found = mm.TranscriptionPipeline.from_pretrained(sequences)(
-        as_sound(samples), **({} if beams is None else {"beams": beams})
+        as_audio_stream(samples), **({} if beams is None else {"beams": beams})
     )
     model = transformers.AutoModelForSpeechSeq2Seq.from_pretrained(sequences)
     extractor = transformers.AutoFeatureExtractor.from_pretrained(sequences)
@@ -105,7 +105,7 @@ def test_models_that_generate_write_the_tokens_of_transformers(sequences: Path, 
 
 def test_a_long_sound_is_given_in_utterances(sequences: Path) -> None:
     read = mm.TranscriptionPipeline.from_pretrained(sequences)
-    found = read(as_sound(noise(70.0)))
+    found = read(as_audio_stream(noise(70.0)))
     assert found.duration_s == 70.0
     assert len(found.segments) >= 2
     assert all(one.end_s - one.start_s <= 30 for one in found.segments)
@@ -115,7 +115,7 @@ def test_a_long_sound_is_given_in_utterances(sequences: Path) -> None:
 def test_times_of_words_are_refused_where_there_are_none(sequences: Path) -> None:
     read = mm.TranscriptionPipeline.from_pretrained(sequences)
     with pytest.raises(InvalidInput, match=r"which tells no times of words: take timestamps='segment'"):
-        read(as_sound(noise(1.0)), timestamps="word")
+        read(as_audio_stream(noise(1.0)), timestamps="word")
 
 
 # --- segments of words -------------------------------------------------------------------------------
@@ -123,12 +123,12 @@ def test_times_of_words_are_refused_where_there_are_none(sequences: Path) -> Non
 
 def test_a_pause_ends_a_segment() -> None:
     words = [Word(0.0, 0.5, "a"), Word(0.6, 1.0, "b"), Word(1.0 + PAUSE_S, 2.0, "c")]
-    assert [one.text for one in spoken(words)] == ["a b", "c"]
+    assert [one.text for one in group_words(words)] == ["a b", "c"]
 
 
 def test_no_segment_is_too_long_to_be_read() -> None:
     words = [Word(0.3 * n, 0.3 * n + 0.3, "word" * (1 + n % 3)) for n in range(200)]
-    segments = spoken(words)
+    segments = group_words(words)
     assert " ".join(one.text for one in segments) == " ".join(one.text for one in words)
     for one in segments:
         assert one.end_s - one.start_s <= LONGEST_S + 1e-9

@@ -23,7 +23,11 @@ from multimodal.core.errors import (
 )
 from multimodal.core.limits import limits
 from multimodal.pipelines.transcription import audio_stream as sound
-from multimodal.pipelines.transcription.audio_stream import as_sound, pieces, utterances
+from multimodal.pipelines.transcription.audio_stream import (
+    as_audio_stream,
+    overlapping_windows,
+    split_at_quiet,
+)
 from tests.pipelines.transcription.transcription_models import noise
 
 HOURS = 10
@@ -40,7 +44,7 @@ def wav(samples: np.ndarray, rate_hz: int) -> bytes:
 @pytest.mark.parametrize("seconds", [0.3, 20.9, 21.0, 67.31])
 def test_blocks_resampled_are_the_whole_resampled(rate_hz: int, seconds: float) -> None:
     audio = mm.Audio(wav(noise(seconds, rate_hz=rate_hz), rate_hz))
-    blocks = list(as_sound(audio).blocks(RATE_HZ))
+    blocks = list(as_audio_stream(audio).blocks(RATE_HZ))
     whole = audio.load(rate_hz=RATE_HZ).samples
     assert np.concatenate(blocks).shape == whole.shape
     assert np.abs(np.concatenate(blocks) - whole).max() < 1e-6
@@ -52,7 +56,7 @@ def test_pieces_are_the_windows_of_the_whole(sizes: list[int], length: int, side
     step = length - side
     blocks = [np.full(size, n, np.float32) for n, size in enumerate(sizes)]
     whole = np.concatenate(blocks)
-    found = list(pieces(iter(blocks), length, step))
+    found = list(overlapping_windows(iter(blocks), length, step))
     assert [start for start, _, _ in found] == list(range(0, found[-1][0] + 1, step))
     for start, samples, last in found:
         assert (samples == whole[start : start + length]).all()
@@ -64,7 +68,7 @@ def test_pieces_are_the_windows_of_the_whole(sizes: list[int], length: int, side
 def test_utterances_lose_and_double_nothing(sizes: list[int]) -> None:
     rng = np.random.default_rng(0)
     blocks = [rng.standard_normal(size).astype(np.float32) for size in sizes]
-    found = list(utterances(iter(blocks), 1000, 1.0))
+    found = list(split_at_quiet(iter(blocks), 1000, 1.0))
     assert (np.concatenate([samples for _, samples in found]) == np.concatenate(blocks)).all()
     at = 0
     for start, samples in found:
@@ -75,7 +79,7 @@ def test_utterances_lose_and_double_nothing(sizes: list[int]) -> None:
 def test_utterances_are_cut_where_it_is_quiet() -> None:
     samples = noise(8.0)
     samples[round(3.9 * RATE_HZ) : round(4.1 * RATE_HZ)] = 0
-    (_, first), *_ = utterances(iter([samples]), RATE_HZ, 5.5)
+    (_, first), *_ = split_at_quiet(iter([samples]), RATE_HZ, 5.5)
     assert len(first) / RATE_HZ == pytest.approx(4.0, abs=0.1)
 
 
@@ -85,7 +89,7 @@ def test_ten_hours_are_read_in_little_memory(tmp_path: Path) -> None:
     n_samples = 0
     with limits(max_seconds=HOURS * 3600):
         tracemalloc.start()
-        for block in as_sound(path).blocks(RATE_HZ):
+        for block in as_audio_stream(path).blocks(RATE_HZ):
             n_samples += len(block)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -114,7 +118,7 @@ def wav_header() -> bytes:
 def test_ten_hours_are_refused_unless_the_limit_is_raised(tmp_path: Path) -> None:
     path = sparse_wav(tmp_path / "long.wav")
     with pytest.raises(MediaTooLarge) as caught:
-        next(iter(as_sound(path).blocks(RATE_HZ)))
+        next(iter(as_audio_stream(path).blocks(RATE_HZ)))
     assert str(caught.value) == (
         f"{path}: 36,000.0 seconds of sound, more than the limit of 14,400; cut it, or allow it with "
         "multimodal.limits(max_seconds=36000)"
@@ -125,13 +129,13 @@ def test_ten_hours_are_refused_unless_the_limit_is_raised(tmp_path: Path) -> Non
 
 
 def first(value: object) -> Iterator[np.ndarray]:
-    return next(iter(as_sound(value).blocks(RATE_HZ)))  # type: ignore[return-value]
+    return next(iter(as_audio_stream(value).blocks(RATE_HZ)))  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("value", [mm.Text("a red apple"), mm.Image(np.zeros((4, 4, 3), np.uint8))])
 def test_a_text_or_a_picture_is_no_sound(value: mm.Text | mm.Image) -> None:
     with pytest.raises(UnsupportedModality) as caught:
-        as_sound(value)
+        as_audio_stream(value)
     assert str(caught.value) == (
         f"transcription takes sound, got {value.modality} ({value!r:.80}); give a path, or Audio(…)"
     )
@@ -139,7 +143,7 @@ def test_a_text_or_a_picture_is_no_sound(value: mm.Text | mm.Image) -> None:
 
 def test_an_array_without_its_rate_is_refused() -> None:
     with pytest.raises(InvalidInput) as caught:
-        as_sound(np.zeros(16_000, np.float32))
+        as_audio_stream(np.zeros(16_000, np.float32))
     assert str(caught.value) == (
         "transcription takes a path, the bytes of a file, {'array': samples, 'sampling_rate': Hz}, Audio or Video, got "
         "a value of type ndarray; say its rate: {'array': samples, 'sampling_rate': Hz}"

@@ -14,8 +14,8 @@ import multimodal as mm
 from multimodal.core.errors import MissingExtra
 from multimodal.core.paths import assets
 from multimodal.pipelines.transcription import vad as vad
-from multimodal.pipelines.transcription.audio_stream import as_sound as opened
-from tests.pipelines.transcription.transcription_models import as_sound
+from multimodal.pipelines.transcription.audio_stream import as_audio_stream as opened
+from tests.pipelines.transcription.transcription_models import as_audio_stream
 
 RATE_HZ = 16_000
 NAMES = ("dog", "cat", "elephant", "rocket")
@@ -56,7 +56,7 @@ def test_spans_are_those_of_silero_on_the_whole_sound() -> None:
         speech_pad_ms=vad.ROOM_MS,
     )
     for size in (len(samples), 7001):
-        spans, n_samples = vad.speech(Blocks(samples, size))
+        spans, n_samples = vad.detect_speech(Blocks(samples, size))
         assert n_samples == len(samples)
         assert spans == [(one["start"], one["end"]) for one in theirs]
     assert len(spans) == len(NAMES)
@@ -66,8 +66,8 @@ def test_spans_are_those_of_silero_on_the_whole_sound() -> None:
 def test_times_are_those_of_the_whole_sound() -> None:
     transcribe = mm.pipeline("transcription")
     samples = with_pauses(4.0)
-    found = transcribe(as_sound(samples), vad=True, timestamps="word", vocabulary=None)
-    spans, _ = vad.speech(opened(as_sound(samples)))
+    found = transcribe(as_audio_stream(samples), vad=True, timestamps="word", vocabulary=None)
+    spans, _ = vad.detect_speech(opened(as_audio_stream(samples)))
     assert found.duration_s == len(samples) / RATE_HZ
     for segment in (*found.segments, *found.words):
         assert segment.start_s <= segment.end_s
@@ -78,9 +78,9 @@ def test_times_are_those_of_the_whole_sound() -> None:
 @needs_silero
 def test_without_speech_nothing_is_given_to_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     transcribe = mm.pipeline("transcription")
-    monkeypatch.setattr(transcribe.reader, "read", None)
+    monkeypatch.setattr(transcribe.backend, "transcribe", None)
     hum = 0.1 * np.sin(2 * np.pi * 50 * np.arange(3 * RATE_HZ) / RATE_HZ).astype(np.float32)
-    found = transcribe(as_sound(hum), vad=True)
+    found = transcribe(as_audio_stream(hum), vad=True)
     assert (found.text, found.segments, found.duration_s) == ("", (), 3.0)
 
 
@@ -96,7 +96,7 @@ def test_without_the_package_the_cure_is_said(monkeypatch: pytest.MonkeyPatch) -
     vad._silero.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra) as caught:
-        mm.pipeline("transcription")(as_sound(np.ones(16_000, np.float32)), vad=True)
+        mm.pipeline("transcription")(as_audio_stream(np.ones(16_000, np.float32)), vad=True)
     assert str(caught.value) == (
         "leaving out what is no speech (vad=True) needs silero-vad: pip install 'multimodal[vad]'"
     )
@@ -112,7 +112,7 @@ def test_speech_is_what_lies_in_the_spans(steps: list[tuple[int, int]], size: in
         spans.append((at + pause, at + pause + length))
         at += pause + length
     samples = np.arange(at + 10, dtype=np.float32)
-    found = np.concatenate(list(vad.Speech(Blocks(samples, size), spans).blocks(vad.RATE_HZ)))
+    found = np.concatenate(list(vad.SpeechOnly(Blocks(samples, size), spans).blocks(vad.RATE_HZ)))
     assert (found == np.concatenate([samples[start:end] for start, end in spans])).all()
 
 
@@ -122,7 +122,7 @@ def test_a_place_in_the_speech_is_found_in_the_whole(steps: list[tuple[float, fl
     for pause, length in steps:
         spans.append((at + pause, at + pause + length))
         at += pause + length
-    place, before = vad.Places(spans), 0.0
+    place, before = vad.SpanTimeline(spans), 0.0
     for start, end in spans:
         inside = before + share * (end - start)
         assert place.start(before) == pytest.approx(start, abs=1e-5)

@@ -17,7 +17,7 @@ import transformers
 import multimodal as mm
 from multimodal.core.errors import CheckpointError, InvalidInput
 from multimodal.core.media.audio import BLOCK_SAMPLES
-from multimodal.pipelines.transcription.audio_stream import as_sound as opened
+from multimodal.pipelines.transcription.audio_stream import as_audio_stream as opened
 from multimodal.pipelines.transcription.backends import whisper_mels as mels
 from multimodal.pipelines.transcription.options import (
     COMPRESSION_RATIO,
@@ -25,7 +25,7 @@ from multimodal.pipelines.transcription.options import (
     LOG_PROBABILITY,
     NO_SPEECH,
 )
-from tests.pipelines.transcription.transcription_models import RATE_HZ, as_sound, noise, whisper
+from tests.pipelines.transcription.transcription_models import RATE_HZ, as_audio_stream, noise, whisper
 
 SHORT_S, LONG_S = 12.0, 47.123
 AS_UPSTREAM = {
@@ -108,7 +108,7 @@ def test_tokens_and_times_are_those_of_transformers(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float
 ) -> None:
     samples = noise(seconds, seed=int(seconds))
-    found = transcribe(as_sound(samples), language="en")
+    found = transcribe(as_audio_stream(samples), language="en")
     assert close(rows(found), upstream.segments(samples))
     assert found.duration_s == len(samples) / RATE_HZ
     assert found.language == "en"
@@ -132,7 +132,7 @@ def test_options_do_what_they_do_in_transformers(
 ) -> None:
     mine, theirs = OPTIONS[option]
     samples = noise(LONG_S)
-    found = transcribe(as_sound(samples), **({"language": "en"} | mine))
+    found = transcribe(as_audio_stream(samples), **({"language": "en"} | mine))
     assert close(rows(found), upstream.segments(samples, **theirs))
 
 
@@ -141,11 +141,13 @@ def test_a_prompt_is_shown_as_transformers_shows_it(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream, conditioned: bool
 ) -> None:
     samples = noise(LONG_S)
-    found = transcribe(as_sound(samples), language="en", prompt="the hat", condition_on_previous=conditioned)
+    found = transcribe(
+        as_audio_stream(samples), language="en", prompt="the hat", condition_on_previous=conditioned
+    )
     ids = torch.tensor(upstream.tokenizer.get_prompt_ids("the hat"))
     theirs = upstream.segments(samples, prompt_ids=ids, condition_on_prev_tokens=conditioned)
     assert close(rows(found), theirs)
-    assert rows(found) != rows(transcribe(as_sound(samples), language="en"))
+    assert rows(found) != rows(transcribe(as_audio_stream(samples), language="en"))
 
 
 @pytest.mark.parametrize("conditioned", [False, True])
@@ -154,13 +156,17 @@ def test_the_temperature_falls_back_as_in_transformers(
 ) -> None:
     samples = noise(35.0)
     found = transcribe(
-        as_sound(samples), language="en", temperature=FALLBACK, condition_on_previous=conditioned, seed=7
+        as_audio_stream(samples),
+        language="en",
+        temperature=FALLBACK,
+        condition_on_previous=conditioned,
+        seed=7,
     )
     with torch.random.fork_rng([]):
         torch.manual_seed(7)
         theirs = upstream.segments(samples, condition_on_prev_tokens=conditioned, **AS_UPSTREAM)
     assert close(rows(found), theirs)
-    assert rows(found) != rows(transcribe(as_sound(samples), language="en"))
+    assert rows(found) != rows(transcribe(as_audio_stream(samples), language="en"))
 
 
 def test_what_is_likely_no_speech_is_left_out_as_in_transformers(folder: Path, tmp_path: Path) -> None:
@@ -173,8 +179,8 @@ def test_what_is_likely_no_speech_is_left_out_as_in_transformers(folder: Path, t
     samples = noise(LONG_S, seed=3)
     theirs.model.save_pretrained(silent)
     ours = mm.TranscriptionPipeline.from_pretrained(silent)
-    greedy = rows(ours(as_sound(samples), language="en"))
-    found = ours(as_sound(samples), language="en", temperature=FALLBACK)
+    greedy = rows(ours(as_audio_stream(samples), language="en"))
+    found = ours(as_audio_stream(samples), language="en", temperature=FALLBACK)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         made = theirs.segments(samples, **AS_UPSTREAM) if greedy else []
@@ -186,10 +192,12 @@ def test_sampling_leaves_the_random_state_of_others_alone_and_is_repeatable(
     transcribe: mm.TranscriptionPipeline,
 ) -> None:
     before = torch.get_rng_state()
-    first, second = (transcribe(as_sound(noise(SHORT_S)), language="en", temperature=0.8) for _ in range(2))
+    first, second = (
+        transcribe(as_audio_stream(noise(SHORT_S)), language="en", temperature=0.8) for _ in range(2)
+    )
     assert torch.equal(before, torch.get_rng_state())
     assert first == second
-    assert first != transcribe(as_sound(noise(SHORT_S)), language="en", temperature=0.8, seed=1)
+    assert first != transcribe(as_audio_stream(noise(SHORT_S)), language="en", temperature=0.8, seed=1)
 
 
 @pytest.mark.parametrize("seconds", [SHORT_S, LONG_S])
@@ -197,7 +205,7 @@ def test_the_language_is_heard_in_the_first_window(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float
 ) -> None:
     samples = noise(seconds)
-    found = transcribe(as_sound(samples))
+    found = transcribe(as_audio_stream(samples))
     features = upstream.extractor(samples, sampling_rate=RATE_HZ, return_tensors="pt", truncation=False)
     heard = int(upstream.model.detect_language(features["input_features"])[0])
     assert f"<|{found.language}|>" == upstream.tokenizer.convert_ids_to_tokens(heard)
@@ -210,14 +218,14 @@ def test_words_are_timed_as_by_transformers(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float
 ) -> None:
     samples = noise(seconds)
-    found = transcribe(as_sound(samples), language="en", timestamps="word")
+    found = transcribe(as_audio_stream(samples), language="en", timestamps="word")
     made = upstream.pipeline(samples, return_timestamps="word")["chunks"]
     theirs = [(one["text"].strip(), *one["timestamp"]) for one in made]
     mine = [(one.text, one.start_s, one.end_s) for one in found.words]
     assert len(mine) >= 2
     # transformers goes on into the silence behind the sound; its last words are not of the sound
     assert mine == [one for one in theirs if one[0]][: len(mine)]
-    assert rows(found) == rows(transcribe(as_sound(samples), language="en"))
+    assert rows(found) == rows(transcribe(as_audio_stream(samples), language="en"))
 
 
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning", "ignore:std:UserWarning")
@@ -234,7 +242,7 @@ def test_windows_in_batches_are_joined_as_by_transformers(
         batch_size=2,
         return_timestamps={None: False, "segment": True, "word": "word"}[timestamps],
     )
-    found = transcribe(as_sound(samples), language="en", batch_size=2, timestamps=timestamps)
+    found = transcribe(as_audio_stream(samples), language="en", batch_size=2, timestamps=timestamps)
     assert found.text == theirs["text"].strip()
     mine = found.words if timestamps == "word" else found.segments
     made = [one["text"].strip() for one in theirs.get("chunks", ())]
@@ -249,7 +257,7 @@ def test_text_alone_is_what_transformers_writes_without_times(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream
 ) -> None:
     samples = noise(SHORT_S)
-    found = transcribe(as_sound(samples), language="en", timestamps=None)
+    found = transcribe(as_audio_stream(samples), language="en", timestamps=None)
     made = upstream.segments(samples, return_timestamps=False)
     assert found.text == upstream.words([token for one in made for token in one[2]])
     assert (found.segments, found.words) == ((), ())
@@ -258,14 +266,16 @@ def test_text_alone_is_what_transformers_writes_without_times(
 def test_a_checkpoint_of_english_alone_is_told_no_language(tmp_path: Path) -> None:
     english = whisper(tmp_path / "english", english=True)
     samples = noise(SHORT_S)
-    found = mm.TranscriptionPipeline.from_pretrained(english)(as_sound(samples))
+    found = mm.TranscriptionPipeline.from_pretrained(english)(as_audio_stream(samples))
     made = Upstream(english).segments(samples, language=None, task=None)
     assert close(rows(found), made)
     assert found.language is None
 
 
 def test_half_the_precision_still_writes(folder: Path) -> None:
-    found = mm.TranscriptionPipeline.from_pretrained(folder, precision="bfloat16")(as_sound(noise(5.0)))
+    found = mm.TranscriptionPipeline.from_pretrained(folder, precision="bfloat16")(
+        as_audio_stream(noise(5.0))
+    )
     assert found.duration_s == 5.0
 
 
@@ -278,7 +288,7 @@ def test_log_mels_window_by_window_are_those_of_the_whole(upstream: Upstream, se
     whole = upstream.extractor(
         samples, sampling_rate=RATE_HZ, return_tensors="pt", truncation=False, padding="longest"
     )["input_features"]
-    made = mels.Mels(opened(as_sound(samples)), upstream.extractor)
+    made = mels.LogMels(opened(as_audio_stream(samples)), upstream.extractor)
     assert made.n_frames == whole.shape[2]
     starts = [0, 17, 1500, made.n_frames - 40]
     for start in starts:
@@ -299,24 +309,24 @@ def test_no_more_than_some_blocks_are_held_at_a_time(
                 yield block
 
     held: list[int] = []
-    window = mels.Mels.window
+    window = mels.LogMels.window
 
-    def watched(self: mels.Mels, start: int, length: int) -> torch.Tensor:
+    def watched(self: mels.LogMels, start: int, length: int) -> torch.Tensor:
         found = window(self, start, length)
         held.append(self.held.shape[1])
         return found
 
-    monkeypatch.setattr(mels.Mels, "window", watched)
-    found = transcribe.reader.read(Endless(), _options(), lambda done, total: None)
+    monkeypatch.setattr(mels.LogMels, "window", watched)
+    found = transcribe.backend.transcribe(Endless(), _options(), lambda done, total: None)
     assert found.duration_s == 300
     assert made == [*range(15), *range(15)]  # read twice: for the loudest, and for the rest
     assert max(held) <= 3000 + max(BLOCK_SAMPLES, len(block)) // 160 + mels.FRAMES_AT_ONCE
 
 
 def _options() -> Any:
-    from multimodal.pipelines.transcription.options import Options
+    from multimodal.pipelines.transcription.options import TranscriptionOptions
 
-    return Options(language="en")
+    return TranscriptionOptions(language="en")
 
 
 def test_a_window_of_digital_silence_is_not_given_to_the_model(
@@ -324,17 +334,17 @@ def test_a_window_of_digital_silence_is_not_given_to_the_model(
 ) -> None:
     samples = np.concatenate([noise(10.0), np.zeros(120 * RATE_HZ, np.float32)])
     calls = []
-    generate = transcribe.reader.model.generate
+    generate = transcribe.backend.model.generate
     monkeypatch.setattr(
-        transcribe.reader.model, "generate", lambda *a, **k: (calls.append(1), generate(*a, **k))[1]
+        transcribe.backend.model, "generate", lambda *a, **k: (calls.append(1), generate(*a, **k))[1]
     )
-    transcribe(as_sound(samples), language="en")
+    transcribe(as_audio_stream(samples), language="en")
     assert 1 <= len(calls) <= 3
 
 
 def test_progress_is_told_in_seconds(transcribe: mm.TranscriptionPipeline) -> None:
     told: list[tuple[float, float | None]] = []
-    transcribe(as_sound(noise(LONG_S)), progress=lambda done, total: told.append((done, total)))
+    transcribe(as_audio_stream(noise(LONG_S)), progress=lambda done, total: told.append((done, total)))
     done = [one for one, _ in told]
     assert done == sorted(done)
     assert told[-1] == (pytest.approx(LONG_S, abs=0.01), pytest.approx(LONG_S))
@@ -345,7 +355,7 @@ def test_progress_is_told_in_seconds(transcribe: mm.TranscriptionPipeline) -> No
 
 def test_an_unknown_language_is_refused_with_what_is_meant(transcribe: mm.TranscriptionPipeline) -> None:
     with pytest.raises(InvalidInput) as caught:
-        transcribe(as_sound(noise(1.0)), language="germn")
+        transcribe(as_audio_stream(noise(1.0)), language="germn")
     assert str(caught.value) == (
         f"{transcribe.name!r} knows no language 'germn'; did you mean 'german'? it knows de, en, es, fr"
     )
@@ -355,7 +365,7 @@ def test_a_language_of_whisper_that_this_checkpoint_lacks_is_refused(
     transcribe: mm.TranscriptionPipeline,
 ) -> None:
     with pytest.raises(InvalidInput, match="knows no language 'welsh'"):
-        transcribe(as_sound(noise(1.0)), language="welsh")
+        transcribe(as_audio_stream(noise(1.0)), language="welsh")
 
 
 @pytest.mark.parametrize("asked", [{"language": "en"}, {"task": "translate"}])
@@ -363,7 +373,7 @@ def test_english_alone_takes_no_language_and_no_task(tmp_path: Path, asked: dict
     english = mm.TranscriptionPipeline.from_pretrained(whisper(tmp_path / "english", english=True))
     ((name, value),) = asked.items()
     with pytest.raises(InvalidInput) as caught:
-        english(as_sound(noise(1.0)), **asked)
+        english(as_audio_stream(noise(1.0)), **asked)
     assert str(caught.value) == (
         f"{english.name!r} was trained on English alone, so it takes no {name}={value!r}: leave it out, or take a "
         "checkpoint of many languages (those of Whisper whose names do not end in '.en')"
@@ -372,7 +382,7 @@ def test_english_alone_takes_no_language_and_no_task(tmp_path: Path, asked: dict
 
 def test_a_prompt_that_does_not_fit_is_refused(transcribe: mm.TranscriptionPipeline) -> None:
     with pytest.raises(InvalidInput) as caught:
-        transcribe(as_sound(noise(1.0)), prompt="x y z " * 9)
+        transcribe(as_audio_stream(noise(1.0)), prompt="x y z " * 9)
     assert str(caught.value).startswith("the prompt has ")
     assert f"tokens, and {transcribe.name!r} takes at most 15 beside what it writes; shorten it" in str(
         caught.value
@@ -381,14 +391,16 @@ def test_a_prompt_that_does_not_fit_is_refused(transcribe: mm.TranscriptionPipel
 
 def test_a_prompt_with_a_token_of_whispers_own_is_refused(transcribe: mm.TranscriptionPipeline) -> None:
     with pytest.raises(InvalidInput, match=r"cannot be used .*; take out what is between <\| and \|>"):
-        transcribe(as_sound(noise(1.0)), prompt="so <|endoftext|> it ends")
+        transcribe(as_audio_stream(noise(1.0)), prompt="so <|endoftext|> it ends")
 
 
 def test_windows_in_batches_take_no_option_that_needs_one_after_another(
     transcribe: mm.TranscriptionPipeline,
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
-        transcribe(as_sound(noise(1.0)), batch_size=4, temperature=FALLBACK, condition_on_previous=True)
+        transcribe(
+            as_audio_stream(noise(1.0)), batch_size=4, temperature=FALLBACK, condition_on_previous=True
+        )
     assert str(caught.value) == (
         "with batch_size=4 no window knows the one before, and each is written once: leave out condition_on_previous "
         "and temperature, or take batch_size=1"
@@ -398,7 +410,7 @@ def test_windows_in_batches_take_no_option_that_needs_one_after_another(
 def test_words_need_a_checkpoint_that_says_which_heads_follow_the_sound(tmp_path: Path) -> None:
     without = mm.TranscriptionPipeline.from_pretrained(whisper(tmp_path / "without", heads=False))
     with pytest.raises(InvalidInput, match=r"\(alignment_heads\), so it cannot tell when a word is said"):
-        without(as_sound(noise(1.0)), timestamps="word")
+        without(as_audio_stream(noise(1.0)), timestamps="word")
 
 
 def test_an_incomplete_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -459,7 +471,7 @@ def test_a_full_memory_says_what_to_turn_down(
     def full(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(transcribe.reader.model, "generate", full)
+    monkeypatch.setattr(transcribe.backend.model, "generate", full)
     with pytest.raises(RuntimeError) as caught:
-        transcribe(as_sound(noise(1.0)), language="en", **asked)
+        transcribe(as_audio_stream(noise(1.0)), language="en", **asked)
     assert str(caught.value) == f"{transcribe.name!r} ran out of memory: try {advice}"

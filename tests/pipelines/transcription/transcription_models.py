@@ -36,7 +36,7 @@ def noise(seconds: float, seed: int = 0, rate_hz: int = RATE_HZ) -> np.ndarray:
     return sound.astype(np.float32)
 
 
-def as_sound(samples: np.ndarray, rate_hz: int = RATE_HZ) -> dict[str, Any]:
+def as_audio_stream(samples: np.ndarray, rate_hz: int = RATE_HZ) -> dict[str, Any]:
     return {"array": samples, "sampling_rate": rate_hz}
 
 

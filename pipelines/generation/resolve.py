@@ -13,7 +13,7 @@ from multimodal.core.catalog import FOLDER_PREFIXES, close_matches, load
 from multimodal.core.errors import CheckpointError, InvalidInput, UnknownModel
 from multimodal.core.paths import assets
 from multimodal.core.space import Space
-from multimodal.pipelines.generation.options import Maker
+from multimodal.pipelines.generation.options import GenerationBackend
 
 KNOWN = (
     "diffusers/stable-diffusion-v1-5/stable-diffusion-v1-5", "diffusers/stabilityai/sdxl-turbo",
@@ -30,7 +30,7 @@ WRITE = (
 
 
 @dataclass(frozen=True)
-class Halves:
+class LoadOptions:
     """What is beside a checkpoint of diffusers; see `GenerationPipeline.from_pretrained`."""
 
     variant: str | None = None
@@ -46,16 +46,18 @@ class Halves:
             raise InvalidInput(f"vector_length must be a number above 0, got {length!r}")
 
 
-def maker_of(name: str, runtime: Runtime, revision: str | None, offline: bool, halves: Halves) -> Maker:
+def resolve_backend(
+    name: str, runtime: Runtime, revision: str | None, offline: bool, load_options: LoadOptions
+) -> GenerationBackend:
     """The model, on its device. Raises what `GenerationPipeline.from_pretrained` raises."""
     if name == "starter":
-        return of_space(load(name), halves)
+        return space_backend(load(name), load_options)
     library, rest = _split(name)
     if library == "diffusers":
         with warnings.catch_warnings():  # importing parts of diffusers warns of what torch will drop one day
             warnings.simplefilter("ignore")
-            return _diffusers(rest, name, runtime, revision, offline, halves)
-    _refuse(name, halves)
+            return _diffusers(rest, name, runtime, revision, offline, load_options)
+    _refuse(name, load_options)
     from multimodal.core.hub.source import source_of
     from multimodal.encoders.hf.cards import CARDS
     from multimodal.pipelines.generation.backends import musicgen as musicgen
@@ -64,19 +66,19 @@ def maker_of(name: str, runtime: Runtime, revision: str | None, offline: bool, h
     return musicgen.read(replace(source, name=name), runtime)
 
 
-def of_space(space: Space, halves: Halves, decoder: Path | None = None) -> Maker:
+def space_backend(space: Space, load_options: LoadOptions, decoder: Path | None = None) -> GenerationBackend:
     """What draws from the vectors of a space: the generator in the folder `decoder`, or else the one that ships.
 
     Raises SpaceMismatch if it was trained for another space, CorruptSpace if it cannot be read.
     """
-    from multimodal.pipelines.generation.backends.space import SpaceMaker
+    from multimodal.pipelines.generation.backends.space import SpaceGenerationBackend
 
-    _refuse(space.name, halves)
-    return SpaceMaker(space, decoder or assets() / "starter" / "decoders" / "draw")
+    _refuse(space.name, load_options)
+    return SpaceGenerationBackend(space, decoder or assets() / "starter" / "decoders" / "draw")
 
 
-def _refuse(name: str, halves: Halves) -> None:
-    given = [one.name for one in fields(halves) if getattr(halves, one.name) != one.default]
+def _refuse(name: str, load_options: LoadOptions) -> None:
+    given = [one.name for one in fields(load_options) if getattr(load_options, one.name) != one.default]
     if given:
         raise InvalidInput(f"{name!r} is no checkpoint of diffusers and takes no {', '.join(given)}")
 
@@ -98,19 +100,19 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _diffusers(
-    rest: str, name: str, runtime: Runtime, revision: str | None, offline: bool, halves: Halves
-) -> Maker:
-    from multimodal.pipelines.generation.backends import checkpoint as checkpoints
+    rest: str, name: str, runtime: Runtime, revision: str | None, offline: bool, load_options: LoadOptions
+) -> GenerationBackend:
+    from multimodal.pipelines.generation.backends import diffusers_checkpoint as checkpoints
 
-    more: dict[str, Any] = {"offline": offline, "variant": halves.variant}
+    more: dict[str, Any] = {"offline": offline, "variant": load_options.variant}
     source = checkpoints.source_of(rest, name=name, revision=revision, **more)
     from multimodal.pipelines.generation.backends import diffusers_load as loading
-    from multimodal.pipelines.generation.backends.diffusers import DiffusersMaker
-    from multimodal.pipelines.generation.backends.signature import call_of, check_use, needs_vector
+    from multimodal.pipelines.generation.backends.diffusers import DiffusersBackend
+    from multimodal.pipelines.generation.backends.signature import call_signature, check_use, needs_vector
 
     check_use(name, source.pipeline_class())
-    pipe = loading.read(source, runtime, place=not halves.offload)
-    prior = halves.prior or (source.prior() if needs_vector(call_of(pipe)) else None)
+    pipe = loading.read(source, runtime, place=not load_options.offload)
+    prior = load_options.prior or (source.prior() if needs_vector(call_signature(pipe)) else None)
     if prior is not None:
         library, where = _split(prior)
         if library != "diffusers":
@@ -118,9 +120,9 @@ def _diffusers(
                 f"prior={prior!r} is no checkpoint of diffusers: write 'diffusers/<owner>/<name>'"
             )
         half = checkpoints.source_of(where, name=prior, revision=None, **more)
-        pipe = loading.joined(pipe, loading.read(half, runtime, place=not halves.offload))
-    if halves.ip_adapter is not None:
-        loading.add_adapter(pipe, halves.ip_adapter, offline)
-    if halves.offload:
+        pipe = loading.join_prior(pipe, loading.read(half, runtime, place=not load_options.offload))
+    if load_options.ip_adapter is not None:
+        loading.add_adapter(pipe, load_options.ip_adapter, offline)
+    if load_options.offload:
         loading.offload(pipe)
-    return DiffusersMaker(name, pipe, halves.vector_length)
+    return DiffusersBackend(name, pipe, load_options.vector_length)

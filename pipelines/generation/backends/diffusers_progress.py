@@ -10,13 +10,13 @@ from typing import Any
 
 from multimodal.core.errors import EncoderError, InvalidInput, MultimodalError
 from multimodal.pipelines.generation.backends.diffusers_load import short
-from multimodal.pipelines.generation.options import Progress
+from multimodal.pipelines.generation.options import StepProgress
 
 OVERFLOW = "invalid value encountered in cast"  # what numpy says of a picture that is not numbers
 
 
 @contextlib.contextmanager
-def watched(pipes: Iterable[Any], progress: Progress) -> Iterator[None]:
+def report_progress(pipes: Iterable[Any], progress: StepProgress) -> Iterator[None]:
     """Upstream's own bar of progress calls ours instead. Every pipeline has one, and few have the same callbacks."""
     pipes = list(pipes)
     for pipe in pipes:
@@ -31,7 +31,7 @@ def watched(pipes: Iterable[Any], progress: Progress) -> Iterator[None]:
 class _Bar:
     """As much of tqdm as pipelines use: `for step in bar`, or `with bar: bar.update()`."""
 
-    def __init__(self, progress: Progress, iterable: Any = None, total: int | None = None) -> None:
+    def __init__(self, progress: StepProgress, iterable: Any = None, total: int | None = None) -> None:
         self.progress, self.iterable = progress, iterable
         self.done, self.total = 0, len(iterable) if total is None else int(total)
 
@@ -57,18 +57,18 @@ class _Bar:
 
 
 @contextlib.contextmanager
-def cast_told(name: str) -> Iterator[None]:
+def overflow_as_error(name: str) -> Iterator[None]:
     """A picture of NaN is an error, not black: numpy warns where it is made into bytes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=OVERFLOW)
         try:
             yield
         except RuntimeWarning as warning:
-            raise overflowed(name) from warning
+            raise overflow_error(name) from warning
 
 
 @contextlib.contextmanager
-def refusals_told(name: str, progress: Progress) -> Iterator[Progress]:
+def value_errors_as_invalid_input(name: str, progress: StepProgress) -> Iterator[StepProgress]:
     """What upstream finds wrong with its arguments, as ours; yields the progress to hand on. Once a step is made, an
     error may be the caller's own out of `progress`, and is left alone."""
     steps = 0
@@ -88,7 +88,7 @@ def refusals_told(name: str, progress: Progress) -> Iterator[Progress]:
         raise InvalidInput(f"{name!r} refuses this: {short(error)}") from error
 
 
-def overflowed(name: str) -> EncoderError:
+def overflow_error(name: str) -> EncoderError:
     return EncoderError(
         f"{name!r} made numbers that are not finite: give precision='float32' to from_pretrained, or another variant"
     )

@@ -28,7 +28,7 @@ EXTRA = "diffusion"
 
 
 @dataclass(frozen=True)
-class Source:
+class DiffusersSource:
     """name: as it was asked for, for messages. folder: one's own, or None for a repository of the hub."""
 
     name: str
@@ -130,7 +130,9 @@ class Source:
         return []
 
 
-def source_of(rest: str, *, name: str, revision: str | None, offline: bool, variant: str | None) -> Source:
+def source_of(
+    rest: str, *, name: str, revision: str | None, offline: bool, variant: str | None
+) -> DiffusersSource:
     """The source that "diffusers/<rest>" means. Raises UnknownModel for an empty one, MissingExtra."""
     require_diffusers()
     if not rest:
@@ -138,8 +140,8 @@ def source_of(rest: str, *, name: str, revision: str | None, offline: bool, vari
             "'diffusers' needs the id of a model or a folder: 'diffusers/stabilityai/sdxl-turbo', 'diffusers/./folder'"
         )
     if rest.startswith(FOLDER_PREFIXES) or rest in (".", ".."):
-        return Source(name, Path(rest).expanduser(), variant=variant)
-    return Source(name, None, rest, revision, offline, variant)
+        return DiffusersSource(name, Path(rest).expanduser(), variant=variant)
+    return DiffusersSource(name, None, rest, revision, offline, variant)
 
 
 def require_diffusers() -> None:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from multimodal.core.errors import InvalidInput
-from multimodal.pipelines.generation.backends.diffusers_load import listening
-from multimodal.pipelines.generation.backends.signature import Call
+from multimodal.pipelines.generation.backends.diffusers_load import captured_logs
+from multimodal.pipelines.generation.backends.signature import CallSignature
 
 ENDLESS = 10**6  # transformers writes a number like 10^30 where a tokenizer has no limit
 
 
-def check_length(name: str, what: str, text: str, call: Call) -> None:
+def check_length(name: str, what: str, text: str, call: CallSignature) -> None:
     """Raises InvalidInput if no text encoder of the pipeline reads all of a text.
 
     Where several read it (Flux, Stable Diffusion 3) the one that reads most decides: the others only give a summary.
@@ -20,7 +20,7 @@ def check_length(name: str, what: str, text: str, call: Call) -> None:
     read = list(_readers(call))
     if not read:
         return
-    with listening():
+    with captured_logs():
         counts = [(len(tokenizer(text, truncation=False).input_ids), limit) for tokenizer, limit in read]
     if all(count > limit for count, limit in counts):
         count, limit = max(counts, key=lambda one: one[1] - one[0])
@@ -30,7 +30,7 @@ def check_length(name: str, what: str, text: str, call: Call) -> None:
         )
 
 
-def _readers(call: Call) -> Iterator[tuple[Any, int]]:
+def _readers(call: CallSignature) -> Iterator[tuple[Any, int]]:
     """(tokenizer, limit in tokens with its marks of begin and end) of each text encoder that is there and has one."""
     pipe = call.pipe
     for part, tokenizer in pipe.components.items():
