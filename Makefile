@@ -7,6 +7,7 @@ PIP := $(PY) -m pip
 # One stamp for each layer of what is installed, redone when pyproject.toml changes.
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
+DOCS := $(VENV)/.installed-docs
 RECIPES := $(VENV)/.installed-recipes
 BENCH := $(VENV)/.installed-bench
 
@@ -14,7 +15,7 @@ STARTER_PACKAGES := fonts-noto-color-emoji libraqm0 unicode-data espeak-ng libes
 STARTER_COMMANDS := espeak-ng flite festival rsvg-convert node npm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format starter bench venv clean distclean
+.PHONY: help demo test coverage docs lint types format starter bench venv clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +30,13 @@ demo: $(RUNTIME) ## text, pictures and speech find each other: tables here, pict
 # A file of tests stays on one core, so that what its tests share is made once; each core runs torch on one thread.
 test: lint types ## lint, types and tests, as CI runs them
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
+
+# The floor is checked here and in CI; `make test` does without, to stay quick.
+coverage: $(DEV) ## tests again, with the share of lines that they execute
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --cov --cov-report=term --cov-fail-under=92
+
+docs: $(DOCS) ## the documentation, into site/; a broken link or an undocumented public name is an error
+	DISABLE_MKDOCS_2_WARNING=true $(PY) -m mkdocs build --strict
 
 lint: $(DEV) ## ruff: faults and formatting
 	$(PY) -m ruff check .
@@ -56,7 +64,7 @@ bench: $(BENCH) ## measure side by side with other libraries (an hour or two; SM
 venv: $(DEV) ## everything a developer needs, in .venv
 
 clean: ## remove what builds, tools and the demo wrote; .venv stays
-	rm -rf build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist demo site .coverage* htmlcov *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and .venv too
@@ -70,6 +78,10 @@ $(RUNTIME): pyproject.toml | $(PY)
 
 $(DEV): $(RUNTIME)
 	$(PIP) install --editable '.[dev,all]'
+	@touch $@
+
+$(DOCS): $(RUNTIME)
+	$(PIP) install --editable '.[docs]'
 	@touch $@
 
 $(RECIPES): $(RUNTIME)
