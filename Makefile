@@ -36,7 +36,7 @@ coverage: $(DEV) ## tests again, with the share of lines that they execute
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --cov --cov-report=term --cov-fail-under=92
 
 docs: $(DOCS) ## the documentation, into site/; a broken link or an undocumented public name is an error
-	DISABLE_MKDOCS_2_WARNING=true $(PY) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 lint: $(DEV) ## ruff: faults and formatting
 	$(PY) -m ruff check .

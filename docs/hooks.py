@@ -127,7 +127,7 @@ def command_line() -> str:
 
 def _command(name: str, command: Any) -> Iterator[str]:
     subcommands = getattr(command, "commands", {})
-    usage = " ".join([name, *(p.human_readable_name for p in command.params if p.param_type_name == "argument")])
+    usage = " ".join([name, *(_label(p) for p in command.params if p.param_type_name == "argument")])
     yield from [f"## {name}", "", _plain(command.help or ""), "", "```text"]
     yield from [f"{usage} {'COMMAND' if subcommands else '[OPTIONS]'}", "```", ""]
     shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
@@ -135,7 +135,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
         yield from ["| parameter | description |", "|---|---|"]
         for parameter in shown:
             is_option = parameter.param_type_name == "option"
-            words = [*parameter.opts, *parameter.secondary_opts] if is_option else [parameter.human_readable_name]
+            words = [*parameter.opts, *parameter.secondary_opts] if is_option else [_label(parameter)]
             label = ", ".join(f"`{word}`" for word in words)
             description = _plain(getattr(parameter, "help", None) or "").replace("|", "\\|")
             yield f"| {label} | {description} |"
@@ -149,3 +149,7 @@ def _plain(text: str) -> str:
     """Help text for Markdown: paragraphs stay, and brackets of the console's markup are escaped."""
     joined = re.sub(r"(?<!\n)\n(?!\n)", " ", text.replace("\b", "").strip())
     return joined.replace("<", "&lt;").replace("[", "\\[").replace("*", "\\*").replace("\n\n", "\n\n")
+
+
+def _label(argument: Any) -> str:
+    return str(argument.metavar or argument.name or "").upper()
