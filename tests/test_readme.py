@@ -1,5 +1,6 @@
 """What README.md prints is what happens: its Python runs as printed, its commands exist, its files are there."""
 
+import json
 import os
 import re
 import shlex
@@ -7,13 +8,13 @@ import stat
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import multimodal
 from multimodal.core.catalog import families
+from tests.examples import Block, blocks
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -22,26 +23,6 @@ EXTRAS = set(
 )
 # Named in examples and not run: they change the machine, or fetch. `make` and `pip` have their words checked.
 KNOWN_TOOLS = {"apt-get", "cd", "git", "make", "pip", "sudo"}
-
-
-@dataclass(frozen=True)
-class Block:
-    language: str
-    line: int  # of the first line of its text, counted from 1
-    text: str
-
-
-def blocks(markdown: str) -> list[Block]:
-    """The fenced code blocks, in order; a block inside a list may be indented."""
-    found = []
-    fence = re.compile(
-        r"^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^(?P=indent)```", re.M | re.S
-    )
-    for match in fence.finditer(markdown):
-        line = markdown.count("\n", 0, match.start("text")) + 1
-        text = re.sub(f"^{match['indent']}", "", match["text"], flags=re.M)
-        found.append(Block(match["language"].lower(), line, text))
-    return found
 
 
 def commands(block: Block) -> list[tuple[int, str]]:
@@ -87,15 +68,6 @@ def unknown(command: str) -> str | None:
     return None
 
 
-def python_session(found: list[Block]) -> str:
-    """One script of every Python block, each line at the line it has in README.md, so that a traceback points there."""
-    lines: list[str] = []
-    for block in found:
-        if block.language == "python":
-            lines += [""] * (block.line - 1 - len(lines)) + block.text.splitlines()
-    return "\n".join(lines) + "\n"
-
-
 def run(command: list[str], folder: Path) -> str:
     """Runs a command in a folder that has the gallery, with `multimodal` on the path and nowhere to write but there."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(folder), "NO_COLOR": "1"}
@@ -127,13 +99,11 @@ def shell_commands() -> list[tuple[int, str]]:
     ]
 
 
-def test_the_python_runs_as_printed(desk: Path) -> None:
-    """All blocks in one session, top to bottom, as a reader would."""
-    found = blocks(README.read_text(encoding="utf-8"))
-    assert [block for block in found if block.language == "python"], "README.md has no ```python block"
-    session = desk / "README.md"
-    session.write_text(python_session(found), encoding="utf-8")
-    run([sys.executable, str(session)], desk)
+def test_the_python_prints_what_stands_beside_it(desk: Path) -> None:
+    examples = [block for block in blocks(README.read_text(encoding="utf-8")) if block.language == "python"]
+    assert len(examples) >= 5
+    problems = json.loads(run([sys.executable, "-m", "tests.examples", str(README)], desk))
+    assert problems == {str(README): []}
 
 
 def test_the_two_commands_of_a_newcomer_are_there() -> None:
@@ -182,17 +152,6 @@ multimodal search memories.lance \\
 not code
 ```
 """
-
-
-def test_blocks_are_found_with_their_language_and_line() -> None:
-    assert blocks(SAMPLE)[:2] == [Block("python", 4, "x = 1\n"), Block("python", 9, "y = x +\n")]
-    assert [block.language for block in blocks(SAMPLE)] == ["python", "python", "bash", "text"]
-
-
-def test_an_error_in_an_example_is_reported_at_its_line_in_the_readme() -> None:
-    with pytest.raises(SyntaxError) as caught:
-        compile(python_session(blocks(SAMPLE)), "README.md", "exec")
-    assert caught.value.lineno == 9
 
 
 def test_a_failing_example_fails(tmp_path: Path) -> None:

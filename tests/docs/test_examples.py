@@ -1,0 +1,124 @@
+"""The Python of every page of the documentation runs, and prints what stands beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.examples import ROOT, Block, blocks, page_problems, same
+
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def problems() -> dict[str, list[str]]:
+    """page -> what is wrong with it. One process for all pages, since importing torch takes longer than most of them;
+    not this one, since a page may register families and tasks."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.examples", *map(str, PAGES)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return dict(json.loads(result.stdout))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
+def test_the_examples_of_a_page_print_what_stands_beside_them(
+    page: Path, problems: dict[str, list[str]]
+) -> None:
+    assert problems[str(page)] == []
+
+
+def test_most_guides_have_an_example_that_runs() -> None:
+    guides = [page for page in PAGES if page.parent.name == "guides"]
+    without = [
+        page.stem
+        for page in guides
+        if not any(block.language == "python" for block in blocks(page.read_text(encoding="utf-8")))
+    ]
+    assert len(guides) >= 13
+    assert without == []
+
+
+# --- the reader itself: each check must be able to fail -------------------------------------------
+
+SAMPLE = """# Title
+
+```python
+x = 1
+```
+
+- in a list:
+  ```python
+  y = x +
+  ```
+
+```text
+not code
+```
+"""
+
+
+def test_blocks_are_read_with_their_language_and_line() -> None:
+    assert blocks(SAMPLE)[:2] == [Block("python", 4, "x = 1\n"), Block("python", 9, "y = x +\n")]
+    assert [block.language for block in blocks(SAMPLE)] == ["python", "python", "text"]
+
+
+def problems_of(text: str, folder: Path) -> list[str]:
+    page = folder / "page.md"
+    page.write_text(text, encoding="utf-8")
+    return page_problems(page, folder)
+
+
+def test_an_error_in_an_example_is_reported_at_its_line(tmp_path: Path) -> None:
+    (problem,) = problems_of(SAMPLE, tmp_path)
+    assert 'File "page.md", line 9' in problem
+    assert "SyntaxError" in problem
+
+
+@pytest.mark.parametrize(
+    ("code", "wrong"),
+    [
+        ("print(1 + 1)  # 2", False),
+        ("print(1 + 1)  # 3", True),
+        ("print(1 + 1)", True),
+        ("print('a # b')  # a # b", False),
+        ("for n in range(2):\n    print(n)\n# 0\n# 1", False),
+        ("for n in range(2):\n    print(n)\n# 0\n# 2", True),
+        ("x = 2  # two\nprint(x)  # 2", False),
+        ("1 / 0", True),
+    ],
+)
+def test_an_output_that_differs_from_its_comment_is_reported(code: str, wrong: bool, tmp_path: Path) -> None:
+    assert bool(problems_of(f"```python\n{code}\n```\n", tmp_path)) is wrong
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected", "equal"),
+    [
+        ("[[0.68 0.14]]", "[[0.681 0.14]]", True),
+        ("[[0.68 0.14]]", "[[0.61 0.14]]", False),
+        ("0.91 cat", "0.91 dog", False),
+        ("[[1.   0.6 ]\n [0.6  1.  ]]", "[[1.   0.6 ]\n[0.6  1.  ]]", True),
+        ("3 added", "4 added", False),
+        ("0.5 0.5", "0.5", False),
+    ],
+)
+def test_numbers_have_a_tolerance_and_words_have_none(printed: str, expected: str, equal: bool) -> None:
+    assert same(printed, expected) is equal
+
+
+def test_a_block_with_a_title_becomes_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = '```python title="answers_of_a_page.py"\nANSWER = 42\n```\n'
+    text += "```python\nimport answers_of_a_page\n\nprint(answers_of_a_page.ANSWER)  # 42\n```\n"
+    assert problems_of(text, tmp_path) == []
+
+
+def test_a_block_that_is_not_run_must_compile(tmp_path: Path) -> None:
+    assert problems_of("```py\nfetch(everything)\n```\n", tmp_path) == []
+    assert "SyntaxError" in problems_of("```py\nfetch(everything\n```\n", tmp_path)[0]
