@@ -1,24 +1,17 @@
-"""How hits and reports look in a notebook: small pictures, players, and everything from outside escaped."""
+"""HTML of hits and reports for notebooks: thumbnails, players, and all foreign text escaped."""
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimodal.core.errors import MultimodalError
-from multimodal.core.items import Image, Video
-from multimodal.core.modality import Modality, Waveform
-from multimodal.index.ingest.video import picture_of
+from multimodal.core.media.registry import Excerpt, open_excerpt, to_html
 
 if TYPE_CHECKING:
     from multimodal.index.results import Hit, IngestReport
-
-THUMBNAIL_SIDE = 128
-PLAYER_SECONDS = 15  # a page with ten players stays a page
 
 
 def hits_html(hits: Sequence[Hit]) -> str:
@@ -51,44 +44,14 @@ def _row(hit: Hit) -> str:
 
 
 def _content(hit: Hit) -> str:
-    """The thing itself, if it is a text or a file on this machine."""
+    """The item itself, if it is a text or a file on this machine."""
     path = Path(hit.uri) if hit.uri and "\0" not in hit.uri else None
-    if hit.text is None and path is not None and path.is_file():
+    if path is not None and path.is_file():
+        fragment = hit.id.rpartition("#")[2] if "#" in hit.id else ""
         try:
-            if hit.modality is Modality.IMAGE:
-                return _thumbnail(path, picture_of(path, hit.start_s, hit.end_s))
-            if hit.modality is Modality.AUDIO:
-                return _player(path, hit.start_s or 0.0)
-            if hit.modality is Modality.VIDEO:
-                return Video(path)._repr_html_()
-        except MultimodalError as error:  # it has changed since it was indexed: say so in its place
+            item = open_excerpt(path, Excerpt(hit.modality, hit.start_s, hit.end_s, fragment))
+            if item is not None:
+                return to_html(item)
+        except MultimodalError as error:  # the file has changed since it was indexed
             return f"<i>{html.escape(str(error))}</i>"
     return html.escape(hit.snippet)
-
-
-def _thumbnail(path: Path, image: Image) -> str:
-    import PIL.Image
-
-    picture = PIL.Image.fromarray(image.load())
-    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(path.name)}" src="data:image/png;base64,{data}">'
-
-
-def _player(path: Path, start_s: float) -> str:
-    """Some seconds of a sound from a time on; no more of the file is read than that."""
-    import numpy as np
-
-    from multimodal.core.media.audio import player_html, stream_audio
-
-    pieces, rate_hz, at = [], 1, 0
-    for block in stream_audio(path):
-        rate_hz = block.rate_hz
-        first, last = round(start_s * rate_hz), round((start_s + PLAYER_SECONDS) * rate_hz)
-        pieces.append(block.samples[max(0, first - at) : max(0, last - at)])
-        at += len(block.samples)
-        if at >= last:
-            break
-    return player_html(Waveform(np.concatenate(pieces), rate_hz))

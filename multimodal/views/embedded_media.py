@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from multimodal.core.errors import MultimodalError
-from multimodal.core.items import Audio, Image, Video
+from multimodal.core.errors import MediaUnsupported, MultimodalError
+from multimodal.core.items import Audio, Item
+from multimodal.core.media.registry import Excerpt, has_thumbnail, open_excerpt, thumbnail
+from multimodal.core.media.thumbnail import data_uri, encode_image
 from multimodal.core.modality import Modality
-from multimodal.index.ingest.video import picture_of
 from multimodal.index.storage.schema import Row
-
-if TYPE_CHECKING:
-    import PIL.Image
 
 SIDE, SMALL_SIDE = 112, 64  # pixels; the second where there are many
 MANY = 1500
@@ -52,31 +48,18 @@ def inline(rows: Sequence[Row], limit: int) -> Inlined:
     return found
 
 
-def small_picture(picture: Image | Video, side: int) -> PIL.Image.Image:
-    """At most `side` pixels on its longer edge; of a film, its middle. Raises MediaError, MissingExtra."""
-    import PIL.Image
-
-    pixels = picture.load(n_frames=1).frames[0] if isinstance(picture, Video) else picture.load()
-    small = PIL.Image.fromarray(pixels)
-    small.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
-    return small
+def small_jpeg(item: Item, side: int) -> bytes:
+    """The thumbnail of an item as a JPEG. Raises MediaError, MissingExtra."""
+    return encode_image(thumbnail(item, side), "JPEG", quality=QUALITY, optimize=True)
 
 
-def small_jpeg(picture: Image | Video, side: int) -> bytes:
-    """The same as a JPEG."""
-    file = io.BytesIO()
-    small_picture(picture, side).save(file, "JPEG", quality=QUALITY, optimize=True)
-    return file.getvalue()
-
-
-def short_flac(sound: Audio, start_s: float = 0.0) -> bytes:
-    """The first seconds from `start_s` on, as FLAC. Raises MediaError."""
+def short_flac(audio: Audio) -> bytes:
+    """The first LONGEST_S seconds of an item as FLAC. Raises MediaError."""
     import numpy as np
     import soundfile
 
-    waveform = sound.load(RATE_HZ)
-    first = int(start_s * RATE_HZ)
-    samples = waveform.samples[first : first + int(LONGEST_S * RATE_HZ)]
+    waveform = audio.load(RATE_HZ)
+    samples = waveform.samples[: int(LONGEST_S * RATE_HZ)]
     file = io.BytesIO()
     soundfile.write(file, np.clip(samples, -1, 1), RATE_HZ, format="FLAC", subtype="PCM_16")
     return file.getvalue()
@@ -106,11 +89,12 @@ def _fill(found: Inlined, rows: Sequence[Row], wanted: Sequence[int], limit: int
 
 
 def _inlined(row: Row, path: Path, side: int) -> str:
-    if row.modality in SEEN:
-        is_image = row.modality == Modality.IMAGE
-        seen = picture_of(path, row.start_s, row.end_s) if is_image else Video(path)
-        return _uri("image/jpeg", small_jpeg(seen, side))
-    return _uri("audio/flac", short_flac(Audio(path), row.start_s or 0.0))
+    item = open_excerpt(path, Excerpt(Modality(row.modality), row.start_s, row.end_s))
+    if isinstance(item, Audio):
+        return data_uri("audio/flac", short_flac(item))
+    if item is None or not has_thumbnail(item):
+        raise MediaUnsupported(f"{path}: has no thumbnail")
+    return data_uri("image/jpeg", small_jpeg(item, side))
 
 
 def _spread(numbers: Sequence[int]) -> list[int]:
@@ -118,7 +102,3 @@ def _spread(numbers: Sequence[int]) -> list[int]:
     bits = max(1, (len(numbers) - 1).bit_length())
     order = sorted(range(len(numbers)), key=lambda k: int(f"{k:0{bits}b}"[::-1], 2))
     return [numbers[k] for k in order]
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

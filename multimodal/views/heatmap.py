@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import InvalidInput
-from multimodal.core.items import Image, Item, Text, Video, as_item
+from multimodal.core.items import Item, Text, as_item
+from multimodal.core.media.registry import has_thumbnail
 from multimodal.core.modality import Modality
 from multimodal.core.pipeline import as_space, one_or_many
 from multimodal.core.space import Space
@@ -147,18 +148,14 @@ def luminance(red: int, green: int, blue: int) -> float:
 def _axis(item: Item) -> Axis:
     if isinstance(item, Text):
         return Axis(item.modality, _cut(" ".join(item.load().split())))
-    name = (
-        Path(item.uri).name
-        if item.uri
-        else {"image": "picture", "audio": "sound"}.get(str(item.modality), "film")
-    )
-    return Axis(item.modality, _cut(name), _thumbnail(item) if isinstance(item, Image | Video) else None)
+    name = Path(item.uri).name if item.uri else str(item.modality)
+    return Axis(item.modality, _cut(name), _thumbnail(item) if has_thumbnail(item) else None)
 
 
-def _thumbnail(picture: Image | Video) -> bytes:
+def _thumbnail(item: Item) -> bytes:
     from multimodal.views.embedded_media import small_jpeg
 
-    return small_jpeg(picture, SIDE)
+    return small_jpeg(item, SIDE)
 
 
 def _cut(text: str) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimodal.core.errors import MissingExtra, MultimodalError
-from multimodal.core.items import Image
 from multimodal.core.modality import Modality
 from multimodal.views.map_page import PLURALS
 from multimodal.views.points import Points
@@ -77,13 +76,13 @@ def _thumbnail(axes: Axes, row: Row, place: tuple[float, float]) -> None:
     import numpy as np
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-    from multimodal.views.embedded_media import small_picture
+    from multimodal.core.media.registry import open_as, thumbnail
 
     path = Path(row.uri) if row.uri and "\0" not in row.uri else None
     if path is None or not path.is_file():
         return
     try:
-        pixels = small_picture(Image(path), PICTURE_SIDE)
+        pixels = thumbnail(open_as(path, Modality.IMAGE), PICTURE_SIDE)
     except MultimodalError:  # it has changed since it was indexed: its mark stays
         return
     frame = {"edgecolor": COLOURS["image"], "linewidth": 1.2, "facecolor": PAPER}

@@ -14,8 +14,9 @@ import PIL.Image
 import pytest
 import soundfile
 
+from multimodal.core.media import registry
 from multimodal.core.modality import Modality
-from multimodal.index import Failure, Hit, Hits, Index, IngestReport, html
+from multimodal.index import Failure, Hit, Hits, Index, IngestReport
 
 HIT = Hit("i", "/a/b.png", 0.5, Modality.IMAGE, {"album": "x", "n": 1}, None)
 REPORT = IngestReport(
@@ -73,7 +74,9 @@ def test_a_notebook_shows_the_picture_small_and_the_sound_playable(
     page = hits._repr_html_()
     _, _, after = page.partition('src="data:image/png;base64,')
     shown = PIL.Image.open(io.BytesIO(base64.b64decode(after.partition('"')[0])))
-    assert shown.size == (html.THUMBNAIL_SIDE, html.THUMBNAIL_SIDE // 2) and shown.getpixel((5, 5)) == (
+    assert shown.size == (registry.THUMBNAIL_SIDE, registry.THUMBNAIL_SIDE // 2) and shown.getpixel(
+        (5, 5)
+    ) == (
         0,
         0,
         255,
@@ -81,7 +84,7 @@ def test_a_notebook_shows_the_picture_small_and_the_sound_playable(
     _, _, after = page.partition("data:audio/wav;base64,")
     samples, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(after.partition('"')[0])))
     assert samples[0] == pytest.approx(0.25, abs=1e-3)
-    assert len(samples) == min(html.PLAYER_SECONDS, 20 - hits[0].start_s) * rate_hz
+    assert len(samples) == min(registry.PLAYER_SECONDS, 20 - hits[0].start_s) * rate_hz
     assert f"long.wav · {hits[0].place}</td>" in page
     assert "<td>a word</td>" in page
     assert page.count("<tr>") == 6

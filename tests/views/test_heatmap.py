@@ -119,10 +119,10 @@ def test_it_is_plain_values_too(space: Space) -> None:
 
 
 def test_a_film_is_shown_by_its_middle() -> None:
-    from multimodal.views.embedded_media import small_picture
+    from multimodal.core.media.registry import thumbnail
 
     frames = np.zeros((5, 20, 40, 3), np.uint8)
     frames[2] = (10, 200, 30)
-    small = small_picture(mm.Video(frames, fps=5.0), 10)
+    small = thumbnail(mm.Video(frames, fps=5.0), 10)
     assert small.size == (10, 5)
     assert (np.asarray(small) == (10, 200, 30)).all()

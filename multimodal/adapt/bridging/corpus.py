@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import InvalidInput, MediaError, MediaNotFound, UnsupportedModality
-from multimodal.core.items import Audio, Image, Item, Text, Video, as_item
+from multimodal.core.items import Item, Text, as_item
+from multimodal.core.media.registry import type_of
 from multimodal.core.modality import Modality
 
 FEWEST = 200  # different items: a fifth is held out, and of fewer than 40 a recall says little
@@ -88,15 +89,10 @@ def key_of(item: Item) -> str:
     source: Any = item.source
     if isinstance(source, Path):
         return f"{source.absolute()} {source.stat().st_size if source.exists() else None}"
-    if isinstance(item, Audio) and isinstance(source, Mapping):
-        import numpy as np
-
-        source = np.asarray(source["array"]).tobytes() + repr(source["sampling_rate"]).encode()
-    elif isinstance(item, Image) and not isinstance(source, bytes):
-        source = item.load().tobytes()
-    elif isinstance(item, Video) and not isinstance(source, bytes):
-        source = item.load().frames.tobytes()
-    return hashlib.sha256(source).hexdigest()
+    digest = hashlib.sha256()
+    for block in type_of(item).content(item):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _from_path(path: Path, over: Modality) -> list[Item]:

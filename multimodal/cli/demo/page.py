@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 from collections.abc import Iterable
@@ -13,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from multimodal import __version__
 from multimodal.cli.demo.command import PLURALS, Answer, Demo, Verdict, name_of, near
 from multimodal.cli.demo.page_style import STYLE
-from multimodal.core.items import Audio, Image, Item, Text, Video
+from multimodal.core.items import Audio, Image, Item, Text
+from multimodal.core.media.registry import open_as, thumbnail, to_html
+from multimodal.core.media.thumbnail import data_uri, encode_image
 from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
@@ -162,9 +163,7 @@ def _making(making: Making, demo: Demo) -> str:
 
 def _drawing(picture: PIL.Image.Image) -> str:
     """A data URI of a small drawing, every pixel as it was made."""
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return _data_uri("image/png", file.getvalue())
+    return data_uri("image/png", encode_image(picture, "PNG"))
 
 
 def _file_name(query: Item) -> str:
@@ -180,33 +179,20 @@ def _bar(share: float, shown: str) -> str:
 def _item_of(hit: Hit) -> Item:
     if hit.modality is Modality.TEXT:
         return Text(hit.text or "", uri=hit.uri)
-    if hit.modality is Modality.AUDIO:
-        return Audio(hit.uri or "")
-    if hit.modality is Modality.VIDEO:
-        return Video(hit.uri or "")
-    return Image(hit.uri or "")
+    return open_as(Path(hit.uri or ""), hit.modality)
 
 
 def _show(item: Item, name: str) -> str:
     """An item as HTML with everything inside."""
     if isinstance(item, Text):
         return f"<blockquote>{_safe(item.load().strip())}</blockquote>"
+    label = Path(name).stem.replace("-", " ")
+    if isinstance(item, Audio):
+        return _player(item, label)
     if isinstance(item, Image):
-        return f'<img src="{_picture(item)}" alt="{_safe(Path(name).stem.replace("-", " "))}">'
-    if isinstance(item, Video):
-        return item._repr_html_()
-    return _player(item, Path(name).stem.replace("-", " "))
-
-
-def _picture(item: Image) -> str:
-    """A data URI of a thumbnail: WebP, at most THUMBNAIL_SIDE on its longer edge."""
-    import PIL.Image
-
-    small = PIL.Image.fromarray(item.load())
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), PIL.Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    small.save(file, "WEBP", quality=82)
-    return _data_uri("image/webp", file.getvalue())
+        small = encode_image(thumbnail(item, THUMBNAIL_SIDE), "WEBP", quality=82)
+        return f'<img src="{data_uri("image/webp", small)}" alt="{_safe(label)}">'
+    return to_html(item)
 
 
 def _player(item: Audio, name: str) -> str:
@@ -225,7 +211,7 @@ def _player(item: Audio, name: str) -> str:
         for k, height in enumerate(heights)
     )
     wave = f'<svg viewBox="0 0 {4 * WAVE_BARS} 64" aria-hidden="true" preserveAspectRatio="none">{bars}</svg>'
-    source = _data_uri("audio/flac", file.getvalue())
+    source = data_uri("audio/flac", file.getvalue())
     audio = f'<audio controls preload="metadata" aria-label="{_safe(name)}" src="{source}"></audio>'
     return f'<div class="sound">{wave}{audio}</div>'
 
@@ -263,10 +249,6 @@ def _rows(pairs: Iterable[tuple[str, object]]) -> str:
     return "".join(
         f"<div><dt>{_safe(key)}</dt><dd>{_safe(value)}</dd></div>" for key, value in pairs if value
     )
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _safe(value: object) -> str:

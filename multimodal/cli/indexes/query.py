@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from multimodal.core.items import Audio, Image, Item, Text, Video
+from multimodal.core.items import Item, Text, Video
+from multimodal.core.media.registry import open_as
+from multimodal.core.modality import Modality
 
 AWAY = 0.7  # how much --not counts beside a part that counts 1: turned away from, and yet what is asked for decides
 KINDS = ("words", "image", "audio", "video", "not")
@@ -61,10 +63,9 @@ def asked(
     weights: Sequence[str] | None,
 ) -> Asked:
     """files: of each kind. near: ids, or paths of files in the index. Raises a usage error (exit code 2)."""
-    kinds: dict[str, Callable[[Path], Item]] = {"image": Image, "audio": Audio, "video": Video}
     parts: list[tuple[str, Item]] = [] if words is None else [("words", Text(words))]
     for kind, paths in files.items():
-        parts += [(kind, kinds[kind](Path(path).expanduser())) for path in paths or ()]
+        parts += [(kind, open_as(Path(path).expanduser(), Modality(kind))) for path in paths or ()]
     parts += [("not", Text(one)) for one in away or ()]
     if not parts and not near and text is None:
         raise typer.BadParameter(

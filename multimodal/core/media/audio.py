@@ -57,14 +57,15 @@ def stream_audio(source: Source) -> Iterator[Waveform]:
         yield from _decode_av(file, name, decoder) if by_av else _decode_soundfile(file, name, head)
 
 
-def read_seconds(source: Source, start_s: float, seconds: float) -> Waveform:
-    """Reads at most `seconds` of a file from `start_s` on, and no more of the file than that needs.
+def read_seconds(source: Source | Waveform, start_s: float, seconds: float) -> Waveform:
+    """At most `seconds` of audio from `start_s` on. No more of a file is read than that needs.
 
     Raises as `Audio.load` does.
     """
+    blocks = iter([source]) if isinstance(source, Waveform) else stream_audio(source)
     pieces: list[NDArray[np.float32]] = []
     position, rate_hz = 0, 1
-    for block in stream_audio(source):
+    for block in blocks:
         rate_hz = block.rate_hz
         first, last = round(start_s * rate_hz), round((start_s + seconds) * rate_hz)
         pieces.append(block.samples[max(0, first - position) : max(0, last - position)])

@@ -179,14 +179,31 @@ def open_item(source: sniff.Source, *, uri: str | None = None) -> Item:
     return item
 
 
-def open_excerpt(path: Path, excerpt: Excerpt) -> Item:
+def open_as(path: Path, modality: Modality) -> Item:
+    """The item of a file that is said to be of a modality. A built-in type is not identified before it is loaded."""
+    media_type = _registered_type(path)
+    if media_type is None or media_type.modality is not modality:
+        media_type = _TYPES[modality]
+    item: Item = media_type.item_class(path)
+    return item
+
+
+def open_excerpt(path: Path, excerpt: Excerpt) -> Item | None:
     """The item that shows what a hit in a file stands for, such as a frame of a video or seconds of audio.
 
-    The modality of the excerpt is trusted, so that built-in types are not sniffed again.
-    Raises MediaError if the file has changed since, MissingExtra without PyAV for a frame of a video.
+    The modality of the excerpt is trusted, so that built-in types are not identified again.
+
+    Returns:
+        None for text, which a hit holds itself, unless a registered type shows it.
+
+    Raises:
+        MediaError: the file has changed since it was indexed.
+        MissingExtra: a frame of a video needs PyAV.
     """
     media_type = _registered_type(path)
     if media_type is None:
+        if excerpt.modality is Modality.TEXT:
+            return None
         is_frame = excerpt.modality is Modality.IMAGE and excerpt.start_s is not None
         media_type = _TYPES[Modality.VIDEO if is_frame else excerpt.modality]
     return media_type.excerpt(media_type.item_class(path), excerpt)
@@ -212,6 +229,11 @@ def thumbnail(item: Item, side: int) -> PIL.Image.Image:
 def has_thumbnail(item: Item) -> bool:
     """Whether the type of an item has thumbnails."""
     return type_of(item).thumbnail is not None
+
+
+def to_html(item: Item) -> str:
+    """HTML that shows or plays an item, with all data inside. Raises MediaError if it cannot be decoded."""
+    return type_of(item).to_html(item)
 
 
 def _built_in_classes() -> set[type]:
@@ -289,11 +311,11 @@ def _audio_content(item: Audio) -> Iterator[bytes]:
 
 
 def _audio_excerpt(item: Audio, excerpt: Excerpt) -> Audio:
+    """PLAYER_SECONDS of it, from the start of the excerpt."""
     from multimodal.core.media.audio import read_seconds
 
-    if type(item) is not Audio or not isinstance(item.source, Path | bytes):
-        return item
-    waveform = read_seconds(item.source, excerpt.start_s or 0.0, PLAYER_SECONDS)
+    source = item.source if type(item) is Audio and isinstance(item.source, Path | bytes) else item.load()
+    waveform = read_seconds(source, excerpt.start_s or 0.0, PLAYER_SECONDS)
     return Audio({"array": waveform.samples, "sampling_rate": waveform.rate_hz}, uri=item.uri)
 
 
