@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
-from multimodal.core.encoder import Encoder, Saved
+from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.errors import SpaceMismatch, UnknownModel
 from multimodal.core.items import Item
 
@@ -34,7 +34,7 @@ def load(rest: str = "", **options: object) -> NoReturn:
     )
 
 
-def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
     """The encoder inside is rebuilt by its own family, the projector beside it from its weights."""
     from multimodal.core import serialization
     from multimodal.core.projector import Projector
@@ -45,7 +45,7 @@ def from_config(saved: Saved, runtime: Runtime) -> Encoder:
         parts[prefix + dot][rest] = tensor
     config = saved.config
     projector = Projector.from_saved(config["projector"], parts[PROJECTOR])
-    within = Saved(saved.modality, config["encoder"]["config"], parts[INNER], saved.files)
+    within = EncoderState(saved.modality, config["encoder"]["config"], parts[INNER], saved.files)
     inner = serialization.rebuild(config["encoder"]["family"], within, runtime)
     return BridgedEncoder(inner, projector)
 
@@ -64,13 +64,13 @@ class BridgedEncoder(Encoder):
             )
         self.inner, self.projector = inner, projector
         self.modality, self.dim = inner.modality, projector.out
-        self.runtime, self.net, self.takes = inner.runtime, inner.net, inner.takes
+        self.runtime, self.net, self.max_input = inner.runtime, inner.net, inner.max_input
         self.precision_decision = inner.precision_decision
 
     @property
-    def for_queries(self) -> Encoder:
+    def query_encoder(self) -> Encoder:
         """What searches, where the encoder inside tells it from what is found: projected as that is."""
-        asking = self.inner.for_queries
+        asking = self.inner.query_encoder
         return self if asking is self.inner else BridgedEncoder(asking, self.projector)
 
     def prepare(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:

@@ -51,4 +51,6 @@ def load(
         "device": device, "precision": precision, "decode": decode, "offline": offline,
     }  # fmt: skip
     both = catalog.load(EYES, **how) | catalog.load(EARS, **how)
-    return Space(both.encoders, both.heads, name="clip-audio-l14", card=CARDS[0], commits=both.commits)
+    return Space(
+        both.encoders, both.logit_scales, name="clip-audio-l14", card=CARDS[0], revisions=both.revisions
+    )

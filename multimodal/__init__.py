@@ -1,11 +1,24 @@
-"""Many foundation models as one: text, pictures and sounds in one shared space.
+"""One shared embedding space for text, image, audio and video.
 
-Public names are loaded when first used, so that `import multimodal` imports nothing heavy. They are listed in
-`__init__.pyi`.
+Public names are loaded on first use, so that `import multimodal` imports nothing heavy. `__init__.pyi` lists them.
 """
+
+from typing import Any
 
 import lazy_loader as _lazy
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+_load, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+
+# Deprecated public names and what replaces them.
+_RENAMED = {"Check": "SelfTestReport", "Head": "LogitScale"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        from multimodal.core.deprecation import warn_deprecated
+
+        warn_deprecated(f"multimodal.{name}", f"multimodal.{_RENAMED[name]}")
+        return _load(_RENAMED[name])
+    return _load(name)

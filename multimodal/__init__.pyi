@@ -1,11 +1,13 @@
 __version__: str
 
 from . import adapt as adapt
+from .core import errors as errors
 from .core.card import Card as Card
 from .core.catalog import cards as cards
 from .core.catalog import load as load
 from .core.encoder import Encoder as Encoder
 from .core.errors import MultimodalError as MultimodalError
+from .core.families import register_family as register_family
 from .core.items import Audio as Audio
 from .core.items import Image as Image
 from .core.items import Text as Text
@@ -20,8 +22,9 @@ from .core.modality import Modality as Modality
 from .core.modality import Waveform as Waveform
 from .core.pipeline import Pipeline as Pipeline
 from .core.pipeline import pipeline as pipeline
-from .core.self_test import Check as Check
-from .core.space import Head as Head
+from .core.pipeline import register_pipeline as register_pipeline
+from .core.self_test import SelfTestReport as SelfTestReport
+from .core.space import LogitScale as LogitScale
 from .core.space import Space as Space
 from .index import Hit as Hit
 from .index import Index as Index

@@ -25,7 +25,7 @@ from multimodal.encoders.hf.cards import CARDS, SAME_SPACE
 if TYPE_CHECKING:
     from torch import nn
 
-    from multimodal.core.encoder import Encoder, Saved
+    from multimodal.core.encoder import Encoder, EncoderState
     from multimodal.encoders.hf.encoders import HFEncoder
     from multimodal.encoders.hf.towers import Tower
 
@@ -41,7 +41,7 @@ def load(
     engine: Engine = "torch",
     offline: bool = False,
     revision: str | None = None,
-    trained_into: str | None = None,
+    space_id: str | None = None,
     trust_remote_code: bool = False,
     text_head: str | None = None,
 ) -> Space:
@@ -55,7 +55,7 @@ def load(
         engine: "torch" or "openvino".
         offline: Use only files that are in the cache.
         revision: A branch, tag or commit; by default the revision of the card, or the newest.
-        trained_into: The space this one can be joined with; by default that of the id, none for a folder.
+        space_id: The space this one can be joined with; by default that of the id, none for a folder.
         trust_remote_code: Run code from the repository. Use it only after reading that code.
         text_head: PE-AV only: the modality that text is compared with, "audio", "video" or "audio_video" (upstream's
             default).
@@ -88,15 +88,15 @@ def load(
         settings = shared | settings_of(modality, model, tower, files)
         shared["dim"] = settings["dim"]
         encoders.append(_encoder(modality, model, tower, settings, files, runtime))
-    if source.folder is None and trained_into is None:
-        trained_into = SAME_SPACE.get(source.name, source.name)
+    if source.folder is None and space_id is None:
+        space_id = SAME_SPACE.get(source.name, source.name)
     for encoder in encoders:
-        encoder.trained_into = trained_into
+        encoder.space_id = space_id
     card = next((card for card in CARDS if card.name == source.name), None)
     return Space(encoders, heads(model), name=source.name, card=card)
 
 
-def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
     """Rebuilds an encoder from its saved configuration, tensors and files."""
     from multimodal.encoders.hf.checkpoint import class_named, rebuild, require_transformers
     from multimodal.encoders.hf.special import towers

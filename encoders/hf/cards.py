@@ -3,7 +3,7 @@
 Figures are as published in papers and model cards: CLIP (Radford et al. 2021), OpenCLIP (LAION 2022),
 SigLIP 2 (Tschannen et al. 2025, table 1, which has SigLIP's too), MetaCLIP 2 (Chuang et al. 2025), X-CLIP (Ni et al.
 2022). Figures that could not be confirmed are left out. A pinned revision is one that several public projects agree
-on; without one, the newest is loaded and `space.commits` records it. Any other id of the Hub loads as well if its
+on; without one, the newest is loaded and `space.revisions` records it. Any other id of the Hub loads as well if its
 class is supported.
 """
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.modality import Modality
-from multimodal.core.space import Head, Pair
+from multimodal.core.space import LogitScale, Pair
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -117,27 +117,30 @@ def extract(model: nn.Module, parts: Sequence[str]) -> nn.Module:
     return tower
 
 
-def heads(model: Any) -> dict[Pair | None, Head]:
+def heads(model: Any) -> dict[Pair | None, LogitScale]:
     """How the model's own forward turns cosines into probabilities; empty if it has no scale for them.
 
     CLAP learned two scales, one per direction: audio to text and text to audio.
     """
     if hasattr(model, "logit_scale_a"):
-        audio_to_text, text_to_audio = Head(_exp(model.logit_scale_a)), Head(_exp(model.logit_scale_t))
+        audio_to_text, text_to_audio = (
+            LogitScale(_exp(model.logit_scale_a)),
+            LogitScale(_exp(model.logit_scale_t)),
+        )
         return {
             (Modality.AUDIO, Modality.TEXT): audio_to_text,
             (Modality.TEXT, Modality.AUDIO): text_to_audio,
             None: audio_to_text,
         }
     if hasattr(model, "temperature"):
-        return {None: Head(1 / float(model.temperature))}
+        return {None: LogitScale(1 / float(model.temperature))}
     if not hasattr(model, "logit_scale"):
         return {}
     ceiling = getattr(model, "max_log_logit_scale", None)  # AIMv2 clamps its scale
     scale = model.logit_scale if ceiling is None else model.logit_scale.clamp(0, ceiling)
     if hasattr(model, "logit_bias"):
-        return {None: Head(_exp(scale), float(model.logit_bias), "sigmoid")}
-    return {None: Head(_exp(scale))}
+        return {None: LogitScale(_exp(scale), float(model.logit_bias), "sigmoid")}
+    return {None: LogitScale(_exp(scale))}
 
 
 def _exp(logarithm: Tensor) -> float:

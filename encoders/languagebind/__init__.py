@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.backends.runtime import Decode, Precision, Runtime
 from multimodal.core.card import Card
 from multimodal.core.catalog import FOLDER_PREFIXES, close_matches
-from multimodal.core.encoder import Encoder, Saved
+from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.errors import UnknownModel
 from multimodal.core.items import Audio, Item
 from multimodal.core.modality import Modality
-from multimodal.core.space import Head, Pair, Space
+from multimodal.core.space import LogitScale, Pair, Space
 from multimodal.encoders.languagebind.checkpoint import CONFIG, PICKLE, SAFE, Sizes, check_fit, read
 from multimodal.encoders.languagebind.preprocessing import Sound, pictures
 
@@ -63,7 +63,7 @@ def load(
     device: str = "auto",
     precision: Precision = "float32",
     decode: Decode = "exact",
-    trained_into: str | None = None,
+    space_id: str | None = None,
     revision: str | None = None,
     offline: bool = False,
 ) -> Space:
@@ -71,7 +71,7 @@ def load(
 
     rest: the name of a card ("audio-ft"), or a folder that holds upstream's config.json and weights.
     device, precision: see `core.runtime.Runtime`; decode is about pictures and changes nothing here.
-    trained_into: the space it may be joined with; by default what is known of a named model, and none for a folder.
+    space_id: the space it may be joined with; by default what is known of a named model, and none for a folder.
     revision: a commit of the source instead of the card's. offline: only what is in the cache already.
     Raises UnknownModel with close matches, CheckpointError, DownloadError, MissingExtra.
     """
@@ -84,18 +84,18 @@ def load(
     else:
         card = _card(name)
         folder = _fetched(card, revision, offline)
-        trained_into = trained_into or HOME
+        space_id = space_id or HOME
     found = read(folder)
     encoder = LanguageBindAudio(found.sizes, found.sound, found.tensors, runtime)
-    encoder.trained_into = trained_into
+    encoder.space_id = space_id
     # For this pair only: joined with pictures, these keep the head of their own model.
-    heads: dict[Pair | None, Head] = {}
+    heads: dict[Pair | None, LogitScale] = {}
     if found.scale is not None:
-        heads[Modality.AUDIO, Modality.TEXT] = Head(found.scale)
+        heads[Modality.AUDIO, Modality.TEXT] = LogitScale(found.scale)
     return Space([encoder], heads, name=name, card=card)
 
 
-def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
     """Rebuild the encoder from what it saved."""
     sizes, sound = Sizes.from_dict(saved.config["tower"]), Sound.from_dict(saved.config["sound"])
     check_fit(saved.tensors, sizes, "the saved space")
@@ -147,7 +147,7 @@ class LanguageBindAudio(Encoder):
         )
         self.runtime, self.device, self.dtype = runtime, runtime.torch_device, runtime.cast
         self.net = net.eval().requires_grad_(False).to(self.device, self.dtype)
-        self.takes = sound.seconds
+        self.max_input = sound.seconds
 
     def config(self) -> dict[str, Any]:
         return {

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.backends.runtime import Decode, Engine, Precision, Runtime
-from multimodal.core.encoder import Encoder, Saved
+from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.errors import CheckpointError, MissingExtra
 from multimodal.core.items import Image, Item
 from multimodal.core.modality import Modality
@@ -46,7 +46,7 @@ def load(
     preprocess: Mapping[str, Any] | None = None,
     like: str | None = None,
     quick_gelu: bool | None = None,
-    trained_into: str | None = None,
+    space_id: str | None = None,
 ) -> Space:
     """A space of text and pictures.
 
@@ -55,7 +55,7 @@ def load(
     of the card's or the newest.
     preprocess, like, quick_gelu: what a checkpoint that is no tag does not say itself. preprocess is {"mean", "std",
     "interpolation", "resize_mode"}; like is a tag of the same architecture that was prepared the same way.
-    trained_into: the space it can be joined with; by default its own name, and none for a file or folder.
+    space_id: the space it can be joined with; by default its own name, and none for a file or folder.
     Raises UnknownModel with close matches, CheckpointError, DownloadError, InvalidInput, MissingExtra.
     """
     runtime = Runtime(device, precision, decode, engine)
@@ -67,7 +67,7 @@ def load(
     found = names.parse(rest)
     pinned = next((card.revision for card in CARDS if card.name == names.named(found)), "")
     checkpoint = resolve(found, said, revision=revision or pinned or None, offline=offline)
-    space = _space(checkpoint, runtime, trained_into or checkpoint.home)
+    space = _space(checkpoint, runtime, space_id or checkpoint.home)
     space.address = names.anywhere(found)
     space.name = checkpoint.home or f"openclip/{rest}"
     space.card = next((card for card in CARDS if card.name == space.name), None)
@@ -91,11 +91,11 @@ def _space(checkpoint: Checkpoint, runtime: Runtime, home: str | None) -> Space:
         OpenClipImage(seen, found.image, runtime, title),
     ]
     for encoder in encoders:
-        encoder.trained_into = home
+        encoder.space_id = home
     return Space(encoders, found.head)
 
 
-def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
     """Rebuild an encoder from what it saved. Raises MissingExtra, CheckpointError."""
     _need_open_clip("this saved space")
     if saved.modality == Modality.TEXT:
@@ -146,7 +146,7 @@ class OpenClipText(_OpenClip):
         super().__init__(config, runtime)
         self.title = title
         self._files = dict(files)
-        self.takes = CHARACTERS_PER_TOKEN * (config["tokenizer"]["context_length"] - 2)
+        self.max_input = CHARACTERS_PER_TOKEN * (config["tokenizer"]["context_length"] - 2)
         self.tokenizer = Tokenizer(config["tokenizer"], self._files)
         self.net = nets.fill(nets.text_tower(config, title), tensors, runtime, "text.", title)
 

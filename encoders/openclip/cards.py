@@ -3,7 +3,7 @@
 Figures are top-1 accuracy of zero-shot classification on ImageNet: open_clip's own measurements (its README and
 docs/openclip_results.csv) or, for SigLIP 2, MobileCLIP and PE-Core, those of their makers. Sizes are those of the
 weights in float32. A revision is what several public projects that pin the repository agree on; where there were none
-such, the name stands for the newest, and `space.commits` says which that was.
+such, the name stands for the newest, and `space.revisions` says which that was.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import CheckpointError
 from multimodal.core.hub.api import load_tensors
-from multimodal.core.space import Head
+from multimodal.core.space import LogitScale
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,7 +37,7 @@ class Parts:
 
     image: dict[str, Tensor]
     text: dict[str, Tensor]
-    head: Head
+    head: LogitScale
 
 
 def parts(path: Path, title: str, image: Callable[[], nn.Module], *, captions: bool) -> Parts:
@@ -111,11 +111,11 @@ def _renamed(found: dict[str, Tensor], image: Callable[[], nn.Module]) -> dict[s
     return {f"text.{name}" if name.split(".")[0] in TEXT else name: one for name, one in found.items()}
 
 
-def _head(others: dict[str, Tensor], title: str) -> Head:
+def _head(others: dict[str, Tensor], title: str) -> LogitScale:
     """As it was trained: with a bias, each pair by a sigmoid (SigLIP); without, a softmax over candidates (CLIP)."""
     if "logit_scale" not in others:
         raise CheckpointError(_misfit(title, ["logit_scale: missing"]))
     scale = float(others.pop("logit_scale").float().exp())
     if "logit_bias" not in others:
-        return Head(scale)
-    return Head(scale, float(others.pop("logit_bias").float()), "sigmoid")
+        return LogitScale(scale)
+    return LogitScale(scale, float(others.pop("logit_bias").float()), "sigmoid")

@@ -7,7 +7,7 @@ Texts for most; pictures, sounds and videos where the model says it takes them. 
     st/./folder         a folder, also as st//absolute/folder and st/~/folder
 
 Many models put other words before a question than before what answers it: `prompt="document"` makes a space that
-encodes documents, and whose `for_queries` (which an index searches with) encodes questions. A text is a text, even if
+encodes documents, and whose `query_space` (which an index searches with) encodes questions. A text is a text, even if
 it reads like the address of a picture, which upstream would fetch. Code of a model's own is never run.
 """
 
@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.backends.runtime import Decode, Precision, Runtime
-from multimodal.core.encoder import Encoder, Saved
+from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
-from multimodal.core.space import Head, Pair, Space
+from multimodal.core.space import LogitScale, Pair, Space
 from multimodal.encoders.st import checkpoint as folders
 from multimodal.encoders.st.cards import CARDS, SAME_SPACE
 from multimodal.encoders.st.checkpoint import Parts
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CARDS", "STEncoder", "from_config", "load"]
 
-BUILT: weakref.WeakKeyDictionary[Running, Saved] = weakref.WeakKeyDictionary()
+BUILT: weakref.WeakKeyDictionary[Running, EncoderState] = weakref.WeakKeyDictionary()
 BUILDING = threading.Lock()
 
 
@@ -57,7 +57,7 @@ def load(
     prompts: Mapping[str, str] | None = None,
     truncate_dim: int | None = None,
     similarity: str | None = None,
-    trained_into: str | None = None,
+    space_id: str | None = None,
     revision: str | None = None,
     offline: bool = False,
 ) -> Space:
@@ -65,10 +65,10 @@ def load(
 
     rest: the id of a model of the hub, or a folder. device, precision, decode: see `core.runtime.Runtime`.
     prompt: "document", "query", or the name of one of the model's prompts; by default what upstream's `encode` does.
-    With "document", `space.for_queries` encodes queries. prompts: texts by name, beside or in place of the model's.
+    With "document", `space.query_space` encodes queries. prompts: texts by name, beside or in place of the model's.
     truncate_dim: so many numbers of a vector, for models trained to bear it (Matryoshka); by default as the model says.
     similarity: "cosine" to take the directions of vectors that the model itself compares by their lengths too.
-    trained_into: the space this one can be joined with; by default that of the id, and for a folder none.
+    space_id: the space this one can be joined with; by default that of the id, and for a folder none.
     revision: a branch, tag or commit, in place of the card's or the newest. offline: nothing is fetched.
     Raises UnknownModel with close matches, CheckpointError for what cannot be used or does not fit, DownloadError,
     MissingExtra, InvalidInput.
@@ -89,15 +89,15 @@ def load(
     settings = Settings(role, query, *_dims(full, wanted, name))
     running, parts = models.Running(model, runtime, name), folders.parts_of(folder)
     encoders = [STEncoder(modality, running, parts, settings) for modality in kinds]
-    if trained_into is None and not folders.is_folder(rest):
-        trained_into = SAME_SPACE.get(name, name)
+    if space_id is None and not folders.is_folder(rest):
+        space_id = SAME_SPACE.get(name, name)
     for encoder in encoders:
-        encoder.trained_into = trained_into
+        encoder.space_id = space_id
     card = next((card for card in CARDS if card.name == name), None)
     return Space(encoders, _head(model), name=name, card=card)
 
 
-def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
     """Rebuild an encoder from what it saved."""
     _require("loading this saved space")
     settings = Settings.from_dict(saved.config["settings"])
@@ -111,7 +111,7 @@ def _require(what: str) -> None:
     require(what)
 
 
-def _rebuilt(saved: Saved, settings: Settings, runtime: Runtime) -> Running:
+def _rebuilt(saved: EncoderState, settings: Settings, runtime: Runtime) -> Running:
     """The encoders of one model each keep all its parts; it is built once for those that are alive."""
     import torch
 
@@ -163,13 +163,13 @@ def _dims(full: int, wanted: object, name: str) -> tuple[int, int | None]:
     return wanted, wanted
 
 
-def _head(model: SentenceTransformer) -> dict[Pair | None, Head] | None:
+def _head(model: SentenceTransformer) -> dict[Pair | None, LogitScale] | None:
     """How a CLIP or SigLIP was trained to compare pictures and texts; no scale is known for other models."""
     inner = model.transformers_model
     scale, bias = (getattr(inner, name, None) for name in ("logit_scale", "logit_bias"))
     if scale is None or not model.supports("image") or not model.supports("text"):
         return None
-    head = Head(
+    head = LogitScale(
         float(scale.exp()), 0.0 if bias is None else float(bias), "softmax" if bias is None else "sigmoid"
     )
     return {(Modality.IMAGE, Modality.TEXT): head}
@@ -211,7 +211,7 @@ class STEncoder(Encoder):
         self.modality, self.dim = modality, settings.dim
         self.running, self.parts, self.settings = running, parts, settings
         self.net, self.runtime = running.model, running.runtime
-        self.takes = takes(running.model, modality)
+        self.max_input = takes(running.model, modality)
 
     def config(self) -> dict[str, Any]:
         seen = {"max_frames": MAX_FRAMES} if self.modality is Modality.VIDEO else {}
@@ -225,13 +225,13 @@ class STEncoder(Encoder):
         return self.parts.files
 
     @property
-    def for_queries(self) -> STEncoder:
+    def query_encoder(self) -> STEncoder:
         """The encoder of what searches: this one, or its twin with another prompt or tower."""
         if self.settings.query is None:
             return self
         settings = replace(self.settings, role=self.settings.query, query=None)
         twin = STEncoder(self.modality, self.running, self.parts, settings)
-        twin.trained_into, twin.precision_decision = self.trained_into, self.precision_decision
+        twin.space_id, twin.precision_decision = self.space_id, self.precision_decision
         return twin
 
     @property

@@ -1,7 +1,7 @@
 """Well-known sentence-transformers models, and which of them share a space.
 
 A revision is what several public projects that pin the repository agree on; without one a name stands for the newest,
-and `space.commits` says which that was.
+and `space.revisions` says which that was.
 """
 
 from __future__ import annotations

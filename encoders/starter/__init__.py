@@ -17,7 +17,7 @@ from multimodal.core.space import Space
 
 if TYPE_CHECKING:
     from multimodal.core.backends.runtime import Runtime
-    from multimodal.core.encoder import Encoder, Saved
+    from multimodal.core.encoder import Encoder, EncoderState
 
 __all__ = ["CARDS", "from_config", "load"]
 
@@ -53,10 +53,12 @@ def load(
     """
     if rest:
         raise UnknownModel(f"got 'starter/{rest}', but there is only one starter: use load('starter')")
-    return Space.from_pretrained(assets() / "starter", device=device, precision=precision, decode=decode)
+    space = Space.from_pretrained(assets() / "starter", device=device, precision=precision, decode=decode)
+    space.address = "starter"  # the same on every machine, unlike the folder
+    return space
 
 
-def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
     """Rebuilds an encoder from its saved configuration and tensors."""
     from multimodal.encoders.starter.encoders import StarterAudio, StarterImage, StarterText
 

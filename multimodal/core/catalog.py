@@ -1,15 +1,14 @@
-"""Names are addresses: the first word of a name is a module of `encoders/`, the rest is that module's business.
+"""Load models by name. A name is an address: its first word is an encoder family, the rest is read by that family.
 
-A hyphen in the first word is an underscore in the module's name."""
+A hyphen in the first word is an underscore in the name of the family's module.
+"""
 
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import json
 import os
-import pkgutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,108 +16,114 @@ from typing import Any
 from multimodal.core.backends.precision import resolve_precision
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
-from multimodal.core.encoder import ENCODERS_PACKAGE
 from multimodal.core.errors import InvalidInput, UnknownModel
+from multimodal.core.families import families as families
+from multimodal.core.families import family_module
 from multimodal.core.hub import revisions
 from multimodal.core.serialization import is_space
 from multimodal.core.space import Space
 
 FOLDER_PREFIXES = ("./", "../", "/", "~", ".\\", "..\\")
-HOW = {
-    "device",
-    "precision",
-    "decode",
-    "engine",
-    "offline",
-    "trust_remote_code",
-}  # options that are no part of a model
+RUNTIME_OPTIONS = {"device", "precision", "decode", "engine", "offline", "trust_remote_code"}
 ACCEPTED = "load takes 'starter', '<family>/<model>', or a folder as './my-space' or a Path"
 
 
 def load(name: str | os.PathLike[str], **options: Any) -> Space:
-    """The space at an address.
+    """Loads a space by its address. Each call loads anew.
 
-    "starter" is the model that ships inside. "family/rest" is loaded by `encoders/<family>.py`. A Path,
-    or a str that begins like one ("./my-space", "/…", "~/…"), is a folder written by `Space.save_pretrained`. Options
-    go to either: `device="auto"`, `precision="float32"`, `decode="exact"`, `engine="torch"` (see
-    `core.runtime.Runtime`), `offline=True` for nothing from the network, and a family's own. Each call loads anew. The
-    space remembers how to load it again: `address`, `options` and, of what came from a hub, `commits`. Raises
-    UnknownModel with close matches.
+    Args:
+        name: "starter" for the model that ships with the package, "family/model" for a model of an encoder family, or
+            a folder written by `Space.save_pretrained`: a Path, or a str that begins like one ("./my-space", "/…",
+            "~/…").
+        **options: `device="auto"`, `precision="float32"`, `decode="exact"`, `engine="torch"` (see
+            `core.backends.runtime.Runtime`), `offline=True` to make no network requests, and the family's own.
+
+    Returns:
+        The space. It records how to load it again: `address`, `options`, and the hub `revisions` it was loaded from.
+
+    Raises:
+        UnknownModel: If there is no such model; the message offers close matches.
+        InvalidInput: For a name of another type, or an option the family does not support.
     """
     if isinstance(name, os.PathLike):
         return _from_folder(os.fspath(name), options)
     if not isinstance(name, str):
         raise InvalidInput(f"load takes a name or a path, got {type(name).__name__}; {ACCEPTED}")
-    if name in (".", "..") or name.startswith(FOLDER_PREFIXES):
+    if is_folder_name(name):
         return _from_folder(name, options)
     family, _, rest = name.partition("/")
-    if family not in families():
-        raise UnknownModel(_unknown(name, family))
-    load_it = importlib.import_module(f"{ENCODERS_PACKAGE}.{family.replace('-', '_')}").load
-    takes = inspect.signature(load_it).parameters
-    if "offline" not in takes:
-        options.pop("offline", None)  # a family that never fetches anything need not know the word
-    if "engine" not in takes and (engine := options.pop("engine", "torch")) != "torch":
+    try:
+        load_family = family_module(family).load
+    except UnknownModel:
+        raise UnknownModel(_unknown(name, family)) from None
+    parameters = inspect.signature(load_family).parameters
+    if "offline" not in parameters:
+        options.pop("offline", None)  # a family that never fetches anything need not define the option
+    if "engine" not in parameters and (engine := options.pop("engine", "torch")) != "torch":
         raise InvalidInput(f"{name!r} runs by torch alone, got engine={engine!r}: leave it out")
     with revisions.commits() as commits:
-        space: Space = load_it(rest, **options)
-    space.commits |= commits
-    space.address = space.address or _anywhere(family, rest)
-    space.options = _kept(options)
-    if "revision" in takes and len(commits) == 1:
+        space: Space = load_family(rest, **options)
+    space.revisions |= commits
+    space.address = space.address or _absolute(family, rest)
+    space.options = _model_options(options)
+    if "revision" in parameters and len(commits) == 1:
         space.options["revision"] = next(iter(commits.values()))
-    told: dict[str, Any] = {
+    given: dict[str, Any] = {
         key: options[key] for key in ("device", "precision", "decode", "engine") if key in options
     }
-    runtime = Runtime(**({"device": "auto"} | told))
+    runtime = Runtime(**({"device": "auto"} | given))
     for encoder in space.encoders.values():
-        vars(encoder).setdefault("runtime", runtime)  # where the family has not said so itself
+        vars(encoder).setdefault("runtime", runtime)  # where the family has not set it itself
     resolve_precision(space.encoders.values())
     return space
 
 
-def _anywhere(family: str, rest: str) -> str:
+def reload(address: str, options: Mapping[str, Any], runtime: Mapping[str, Any]) -> Space:
+    """Loads a space by its recorded address, with those runtime options that its family takes."""
+    if not is_folder_name(address):
+        parameters = inspect.signature(family_module(address.partition("/")[0]).load).parameters
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        runtime = {key: value for key, value in runtime.items() if takes_all or key in parameters}
+    return load(address, **options, **runtime)
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a str names a folder rather than a model: "./x", "../x", "/x", "~/x", "." or ".."."""
+    return (
+        name in (".", "..")
+        or name.startswith(FOLDER_PREFIXES)
+        or (os.name == "nt" and Path(name).is_absolute())
+    )
+
+
+def _absolute(family: str, rest: str) -> str:
     """An address that means the same from another working directory."""
-    if rest in (".", "..") or rest.startswith(FOLDER_PREFIXES):
+    if is_folder_name(rest):
         rest = str(Path(rest).expanduser().absolute())
     return f"{family}/{rest}" if rest else family
 
 
-def _kept(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the options of `load`, those that make a space what it is, as JSON values. Code of a repository's own is not
-    trusted again because it once was."""
+def _model_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `load` that determine the vectors, as JSON values.
+
+    `trust_remote_code` is left out: loading again must not repeat a consent that was given once.
+    """
 
     def plain(value: object) -> object:
         return dict(value) if isinstance(value, Mapping) else str(value)
 
-    kept = {key: value for key, value in options.items() if key not in HOW and value is not None}
+    kept = {key: value for key, value in options.items() if key not in RUNTIME_OPTIONS and value is not None}
     return dict(json.loads(json.dumps(kept, default=plain)))
 
 
 def _from_folder(folder: str, options: dict[str, Any]) -> Space:
-    options.pop("offline", None)  # a folder is here
-    space = Space.from_pretrained(folder, **options)
-    space.address = str(Path(folder).expanduser().resolve())
-    return space
-
-
-def families() -> list[str]:
-    """The first words that `load` knows: the modules in `encoders/`, sorted."""
-    package = importlib.import_module(ENCODERS_PACKAGE)
-    return sorted(
-        module.name.replace("_", "-")
-        for module in pkgutil.iter_modules(package.__path__)
-        if not module.name.startswith("_")
-    )
+    options.pop("offline", None)  # a folder needs no network
+    return Space.from_pretrained(folder, **options)
 
 
 def cards() -> list[Card]:
     """A card for every model that can be loaded by name, family by family."""
-    return [
-        card
-        for family in families()
-        for card in importlib.import_module(f"{ENCODERS_PACKAGE}.{family.replace('-', '_')}").CARDS
-    ]
+    return [card for family in families() for card in family_module(family).CARDS]
 
 
 def models_for(modality: str) -> list[str]:
@@ -130,17 +135,17 @@ def models_for(modality: str) -> list[str]:
 
 
 def close_matches(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'starter'? ` for a slip of the pen; an empty string if nothing is close."""
-    by_lower = {one.lower(): one for one in known}
+    """The hint `did you mean 'starter'? ` for a misspelt word; an empty string if nothing is close."""
+    by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(str(word).lower(), by_lower, n=3, cutoff=0.6)
     if not close:
         return ""
-    return f"did you mean {' or '.join(repr(by_lower[one]) for one in close)}? "
+    return f"did you mean {' or '.join(repr(by_lower[match]) for match in close)}? "
 
 
 def _unknown(name: str, family: str) -> str:
     names = {card.name for card in cards()} | set(families())
     hint = close_matches(name, names) or close_matches(family, names)
     if not hint and is_space(Path(name)):
-        hint = f"a folder of that name is here: write './{name}'. "
+        hint = f"a folder of that name exists: write './{name}'. "
     return f"no model is called {name!r}; {hint}{ACCEPTED}; families: {', '.join(families())}"

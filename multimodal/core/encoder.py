@@ -7,7 +7,7 @@ A *family* is one module in `encoders/` (imported as `multimodal.encoders.<famil
     def load(rest: str = "", *, device="auto", precision="float32", decode="exact") -> Space
         `multimodal.load("family/rest", device="cpu")` calls load("rest", device="cpu"). A family takes those of
         `core.runtime.Runtime`'s fields that mean something to it, and more options as it likes
-    def from_config(saved: Saved, runtime: Runtime) -> Encoder
+    def from_config(saved: EncoderState, runtime: Runtime) -> Encoder
         undoes `config()`, `state_dict()` and `files()` below; the tensors are on the CPU, as they were saved
 
 and imports nothing heavy at its top. Its encoders are subclasses of `Encoder` *defined in that module* (that is how
@@ -20,7 +20,7 @@ a saved space finds its family again; a class in a helper `_<name>.py` sets `fam
     state_dict() -> dict             every weight, by name
     files() -> dict                  what else it needs, such as a tokenizer's files, as bytes by name; {} if nothing
 
-`trained_into` names the space an encoder was trained into, where others of that space may be joined to it.
+`space_id` names the space an encoder was trained into, where others of that space may be joined to it.
 `fingerprint` follows from the last three; how it runs (`Runtime`) does not enter. `encode` is final. The same item
 must give the same vector whatever else is in its batch (to 1e-5 in fp32), so padding must be masked.
 """
@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from multimodal.core.backends.runtime import PrecisionDecision, Runtime
 from multimodal.core.errors import EncoderError, InvalidInput, UnsupportedModality
+from multimodal.core.families import family_of
 from multimodal.core.items import Audio, Image, Item, Text, Video
 from multimodal.core.modality import Modality
 from multimodal.core.vectors import row_list
@@ -48,11 +49,9 @@ if TYPE_CHECKING:
 
     Batch = dict[str, torch.Tensor]
 
-ENCODERS_PACKAGE = "multimodal.encoders"
-
 
 @dataclass(frozen=True)
-class Saved:
+class EncoderState:
     """What `Space.save_pretrained` keeps of an encoder, and `from_config` makes one of."""
 
     modality: Modality
@@ -66,10 +65,7 @@ class Encoder(abc.ABC):
 
     modality: Modality
     dim: int
-    family: ClassVar[str | None] = None
-    """The module of `encoders/` that rebuilds this encoder: the one it is defined in, unless the class says another.
-    None for a class defined elsewhere, which cannot be saved."""
-    trained_into: str | None = None
+    space_id: str | None = None
     """The space this encoder was trained into, by the name of the model that space comes from; None where only its own
     companions share it. Encoders of one such name can be joined: `load(a) | load(b)`."""
 
@@ -92,14 +88,17 @@ class Encoder(abc.ABC):
     use_bfloat16: bool | None = None
     """Whether an engine other than torch rounds products to bfloat16; None to follow `runtime.precision`."""
 
-    takes: float | None = None
+    max_input: float | None = None
     """How much it takes in at once without cutting or averaging: seconds of sound, or (about) characters of text. An
     index cuts what is longer into parts. None where that is not known, or has no limit."""
 
-    def __init_subclass__(cls) -> None:
-        """The family is the module or package below `multimodal.encoders` that defines the class."""
-        if cls.__module__.startswith(f"{ENCODERS_PACKAGE}.") and "family" not in cls.__dict__:
-            cls.family = cls.__module__.removeprefix(f"{ENCODERS_PACKAGE}.").partition(".")[0]
+    @property
+    def family(self) -> str | None:
+        """The family that rebuilds this encoder from its saved state: the module or package that defines its class.
+
+        None for a class that belongs to no family (see `multimodal.register_family`); it cannot be saved.
+        """
+        return family_of(type(self))
 
     @abc.abstractmethod
     def prepare(self, items: Sequence[Item]) -> Batch:
@@ -122,13 +121,13 @@ class Encoder(abc.ABC):
         return {}
 
     @property
-    def for_queries(self) -> Encoder:
+    def query_encoder(self) -> Encoder:
         """The encoder of what searches, where that is not what is found: many text models put other words before a
         question than before what answers it. Itself unless a family says otherwise."""
         return self
 
     @property
-    def runs(self) -> str:
+    def runtime_info(self) -> str:
         """Where and how exactly it runs, in words: "cpu float32"."""
         by_openvino = self.runtime.engine == "openvino"
         kind = str(self.runtime.cast).removeprefix("torch.")

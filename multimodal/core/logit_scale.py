@@ -1,4 +1,4 @@
-"""Head: how a model turns cosines into probabilities."""
+"""LogitScale: the scale, bias and activation that turn cosine similarities into probabilities."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from typing import Any, Literal
 from multimodal.core.errors import InvalidInput
 from multimodal.core.modality import Modality
 
-Kind = Literal["softmax", "sigmoid"]
+Activation = Literal["softmax", "sigmoid"]
 Pair = tuple[Modality, Modality]
 
 
 @dataclass(frozen=True)
-class Head:
-    """How a model turns cosines into probabilities, as it was trained: `kind(scale * cosine + bias)`.
+class LogitScale:
+    """How a model turns cosines into probabilities, as trained: `activation(scale * cosine + bias)`.
 
-    scale: the factor itself (CLIP's `logit_scale.exp()`), above 0. kind: softmax over the candidates (CLIP), or a
-    sigmoid for each pair on its own (SigLIP).
+    Attributes:
+        scale: The factor itself (CLIP's `logit_scale.exp()`), above 0.
+        bias: Added to the scaled cosine.
+        activation: "softmax" over the candidates (CLIP), or "sigmoid" for each pair independently (SigLIP).
+
+    Raises:
+        InvalidInput: If scale or bias is not finite, scale is not above 0, or the activation is unknown.
     """
 
     scale: float
     bias: float = 0.0
-    kind: Kind = "softmax"
+    activation: Activation = "softmax"
 
     def __post_init__(self) -> None:
         if not 0 < self.scale < float("inf"):
@@ -32,19 +37,24 @@ class Head:
             )
         if not abs(self.bias) < float("inf"):
             raise InvalidInput(f"bias must be finite, got {self.bias!r}")
-        if self.kind not in ("softmax", "sigmoid"):
-            raise InvalidInput(f"kind must be 'softmax' or 'sigmoid', got {self.kind!r}")
+        if self.activation not in ("softmax", "sigmoid"):
+            raise InvalidInput(f"activation must be 'softmax' or 'sigmoid', got {self.activation!r}")
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
         return asdict(self)
 
 
-def by_pair(head: Head | Mapping[Pair | None, Head] | None) -> dict[Pair | None, Head]:
-    """Heads by the pair of modalities they are for; None for every other pair. One Head alone is for all."""
-    if head is None:
+LogitScales = LogitScale | Mapping[Pair | None, LogitScale] | None
+
+
+def by_pair(logit_scale: LogitScales) -> dict[Pair | None, LogitScale]:
+    """Logit scales by the pair of modalities they apply to; the key None is the default for every other pair."""
+    if logit_scale is None:
         return {}
-    if isinstance(head, Head):
-        return {None: head}
+    if isinstance(logit_scale, LogitScale):
+        return {None: logit_scale}
     return {
-        None if pair is None else (Modality(pair[0]), Modality(pair[1])): one for pair, one in head.items()
+        None if pair is None else (Modality(pair[0]), Modality(pair[1])): value
+        for pair, value in logit_scale.items()
     }

@@ -1,36 +1,113 @@
-"""Pipeline: a task as a callable. One in, one out; a list in, a list out; options by keyword; frozen results."""
+"""Pipeline: a task as a callable. One in, one out; a list in, a list out; options by keyword; frozen results.
+
+A task is found in one of three places: the table in `multimodal.pipelines`, `register_pipeline`, or the entry-point
+group `multimodal.pipelines` of an installed distribution:
+
+    [project.entry-points."multimodal.pipelines"]
+    counting = "my_package.counting:CountingPipeline"
+"""
 
 from __future__ import annotations
 
 import abc
+import functools
 import importlib
+import inspect
 import os
-import pkgutil
-from typing import Any, ClassVar, Self
+import re
+from importlib import metadata
+from typing import Any, ClassVar, Self, cast
 
 from multimodal.core.catalog import close_matches, load
 from multimodal.core.errors import InvalidInput, UnknownTask
 from multimodal.core.space import Space
 
 PIPELINES_PACKAGE = "multimodal.pipelines"
+ENTRY_POINTS = "multimodal.pipelines"
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_PATH = re.compile(r"[\w.]+:\w+")
+_registered: dict[str, type[Pipeline] | str] = {}
 
 
 class Pipeline(abc.ABC):
-    """A task. A subclass in `pipelines/<noun>.py` sets `task`, takes a Space first, and defines `__call__`.
+    """A task on a model. A subclass sets `task`, takes a Space as its first argument, and defines `__call__`.
 
-    Setting `task` is all it takes to be found by `multimodal.pipeline(task)`: there is no list to edit.
+    `multimodal.pipeline(task)` finds a subclass by the table in `multimodal/pipelines/__init__.py`, by
+    `register_pipeline`, or by an entry point.
     """
 
     task: ClassVar[str]
+    _opened_from: tuple[Any, dict[str, Any]] | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Records the arguments of `from_pretrained`, so that the pipeline pickles as what it was opened from."""
+        super().__init_subclass__(**kwargs)
+        if "from_pretrained" in cls.__dict__:
+            cls.from_pretrained = _recording(cls.__dict__["from_pretrained"])  # type: ignore[method-assign]
 
     @classmethod
     def from_pretrained(cls, model: str | os.PathLike[str] | Space, **options: Any) -> Self:
-        """The pipeline on a model: anything `multimodal.load` takes, or a Space. Options are the pipeline's own."""
-        return cls(as_space(model), **options)  # type: ignore[call-arg]
+        """The pipeline on a model.
+
+        Args:
+            model: Anything `multimodal.load` takes, or a Space.
+            **options: The pipeline's own.
+        """
+        made = cls(as_space(model), **options)  # type: ignore[call-arg]
+        made._opened_from = (model, options)
+        return made
 
     @abc.abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the task: the one way to use a pipeline."""
+
+    def to(self, device: str) -> Self:
+        """Moves the model to a device, in place.
+
+        Args:
+            device: As torch names it ("cpu", "cuda:1"), or "auto" for the accelerator if there is one.
+
+        Returns:
+            The pipeline itself.
+
+        Raises:
+            InvalidInput: For a device torch does not know or see; otherwise as `Space.to`.
+        """
+        for value in vars(self).values():
+            if isinstance(value, Space):
+                value.to(device)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles as the arguments of `from_pretrained`, not as its weights."""
+        if self._opened_from is None:
+            raise InvalidInput(
+                f"this {type(self).__name__} cannot be pickled: it was built from objects in memory; open it with "
+                f"multimodal.pipeline({self.task!r}, model=…) or from_pretrained"
+            )
+        model, options = self._opened_from
+        return _reopened, (type(self), model, options)
+
+
+def _recording(method: Any) -> Any:
+    """The classmethod `from_pretrained` of a subclass, recording its arguments on the pipeline that it returns."""
+    original = method.__func__
+    parameters = inspect.signature(original).parameters
+    default = next((p.default for p in list(parameters.values())[1:2]), inspect.Parameter.empty)
+
+    @functools.wraps(original)
+    def from_pretrained(cls: type[Pipeline], *args: Any, **options: Any) -> Pipeline:
+        made: Pipeline = original(cls, *args, **options)
+        given = dict(options)
+        model = args[0] if args else given.pop("model", default)
+        made._opened_from = (model, given)
+        return made
+
+    return classmethod(from_pretrained)
+
+
+def _reopened(cls: type[Pipeline], model: Any, options: dict[str, Any]) -> Pipeline:
+    return cls.from_pretrained(model, **options)
 
 
 def as_space(model: str | os.PathLike[str] | Space) -> Space:
@@ -39,7 +116,7 @@ def as_space(model: str | os.PathLike[str] | Space) -> Space:
 
 
 def one_or_many(inputs: Any) -> tuple[list[Any], bool]:
-    """(the inputs as a list, whether one was given alone). Raises InvalidInput for an empty list.
+    """Inputs as a list, and whether a single one was given. Raises InvalidInput for an empty list.
 
     >>> one_or_many("a cat")
     (['a cat'], True)
@@ -52,29 +129,95 @@ def one_or_many(inputs: Any) -> tuple[list[Any], bool]:
 
 
 def pipeline(task: str, model: Any = "starter", **options: Any) -> Any:
-    """The pipeline for a task, on a model: `pipeline("zero-shot-classification", model="starter")`.
+    """The pipeline for a task: `pipeline("zero-shot-classification", model="starter")`.
 
-    model: what the task's `from_pretrained` takes: a name, a folder or a Space; for retrieval an index. Options go
-    to it too. Raises UnknownTask with close matches, UnknownModel.
+    Args:
+        task: "captioning", "generation", "transcription", "zero-shot-classification", "retrieval",
+            "feature-extraction", a registered task, or the Hub's name of one of these, as
+            "automatic-speech-recognition".
+        model: What the task's `from_pretrained` takes: a name, a folder or a Space; for retrieval an index.
+        **options: Passed to `from_pretrained`.
+
+    Raises:
+        UnknownTask: If no pipeline performs the task; the message offers close matches.
+        UnknownModel: If there is no such model.
     """
-    classes = _pipelines()
-    if task not in classes:
-        hint = close_matches(task, classes)
+    return _pipeline_class(task).from_pretrained(model, **options)
+
+
+def register_pipeline(task: str, pipeline_class: type[Pipeline] | str) -> None:
+    """Makes a pipeline available as `multimodal.pipeline(task)`.
+
+    The registration lasts for the current process. Registering the same class again does nothing. To have a task
+    found in every process, declare it in the entry-point group `multimodal.pipelines` instead.
+
+    Args:
+        task: Lowercase letters, digits and hyphens, as "object-counting".
+        pipeline_class: A subclass of Pipeline, or "module:Class", imported on first use.
+
+    Raises:
+        InvalidInput: If the name is invalid or taken, or the class is no Pipeline.
+    """
+    if not _NAME.fullmatch(str(task)):
+        raise InvalidInput(
+            f"a task is lowercase letters, digits and hyphens, as 'object-counting'; got {task!r}"
+        )
+    if isinstance(pipeline_class, str):
+        if not _PATH.fullmatch(pipeline_class):
+            raise InvalidInput(f"a pipeline by its path is 'module:Class', got {pipeline_class!r}")
+    elif not _is_pipeline(pipeline_class):
+        raise InvalidInput(
+            f"register_pipeline takes a subclass of multimodal.Pipeline or 'module:Class', got {pipeline_class!r}"
+        )
+    table, aliases = _built_in()
+    if task in table or task in aliases:
+        raise InvalidInput(f"the task {task!r} is taken by multimodal itself; choose another name")
+    known = _registered.get(task) or _entry_points().get(task)
+    if known is not None and _path(known) != _path(pipeline_class):
+        raise InvalidInput(f"the task {task!r} is taken by {_path(known)!r}; choose another name")
+    _registered[task] = pipeline_class
+
+
+def unregister_pipeline(task: str) -> None:
+    """Undoes `register_pipeline`. Does nothing for a task that is not registered."""
+    _registered.pop(task, None)
+
+
+def _pipeline_class(task: str) -> type[Pipeline]:
+    table, aliases = _built_in()
+    classes: dict[str, type[Pipeline] | str] = {**_entry_points(), **_registered, **table}
+    target = classes.get(aliases.get(task, task))
+    if target is None:
+        hint = close_matches(task, [*classes, *aliases])
         raise UnknownTask(
             f"no pipeline for the task {task!r}; {hint}known tasks: {', '.join(sorted(classes))}"
         )
-    return classes[task].from_pretrained(model, **options)
+    if not isinstance(target, str):
+        return target
+    module, _, name = target.partition(":")
+    found = getattr(importlib.import_module(module), name, None)
+    if not _is_pipeline(found):
+        raise InvalidInput(
+            f"the task {task!r} is registered as {target!r}, which is no subclass of multimodal.Pipeline"
+        )
+    return cast("type[Pipeline]", found)
 
 
-def _pipelines() -> dict[str, type[Pipeline]]:
-    """{task: class}, of every Pipeline defined in a module of `pipelines/`."""
+def _is_pipeline(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Pipeline)
+
+
+def _built_in() -> tuple[dict[str, str], dict[str, str]]:
+    """The tables of tasks and of their aliases."""
     package = importlib.import_module(PIPELINES_PACKAGE)
-    found: dict[str, type[Pipeline]] = {}
-    for module in pkgutil.iter_modules(package.__path__, f"{PIPELINES_PACKAGE}."):
-        name = f"{module.name}.pipeline" if module.ispkg else module.name
-        for value in vars(importlib.import_module(name)).values():
-            if isinstance(value, type) and issubclass(value, Pipeline) and value.__module__ == name:
-                task = value.__dict__.get("task")
-                if task is not None:
-                    found[task] = value
-    return found
+    return package.TASKS, package.ALIASES
+
+
+@functools.cache
+def _entry_points() -> dict[str, str]:
+    found = metadata.entry_points(group=ENTRY_POINTS)
+    return {point.name: point.value for point in found if _NAME.fullmatch(point.name)}
+
+
+def _path(target: type[Pipeline] | str) -> str:
+    return target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"

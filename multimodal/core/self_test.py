@@ -1,7 +1,7 @@
-"""`space.check()`: a self-test at load. Catches what loads without an error and gives wrong vectors all the same.
+"""`space.self_test()`: a self-test at load. Catches what loads without an error and gives wrong vectors all the same.
 
 For each modality eight drawn things (`_check_items`) are encoded: together, together once more, and one by one. The
-claims, each with what was measured and what is allowed:
+checks, each with what was measured and what is allowed:
 
     vectors    they come out, finite, of length one               | |v| - 1 |, the largest
     repeat     the same things again give the same vectors        largest difference; none at all on a CPU
@@ -13,7 +13,7 @@ and for each head:
     scale      cosines become probabilities at a sane scale       the head's scale
     bias       and do not vanish under its bias                   |bias| / scale
 
-A claim that rests on another that failed is left out: of vectors that are random, nothing is said about batches.
+A check that rests on another that failed is left out: of vectors that are random, nothing is said about batches.
 Knows no model, and not what a good vector is: that is for the tests of its family and for benchmarks.
 """
 
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import MultimodalError
-from multimodal.core.logit_scale import Head
+from multimodal.core.logit_scale import LogitScale
 from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ CURES = {
 
 
 @dataclass(frozen=True)
-class Claim:
+class Check:
     """One thing that must hold. limit: the least and the most that is allowed. cure: what to look for if it does not
     hold, else "". measured is None where there was nothing to measure, because encoding raised."""
 
@@ -96,34 +96,34 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Check:
+class SelfTestReport:
     """What a self-test found. seconds: for one item of each modality, in a batch of eight, once warm."""
 
     space: str
-    claims: tuple[Claim, ...]
+    checks: tuple[Check, ...]
     seconds: Mapping[str, float]
 
     @property
     def ok(self) -> bool:
-        return all(claim.ok for claim in self.claims)
+        return all(check.ok for check in self.checks)
 
     @property
-    def failed(self) -> tuple[Claim, ...]:
-        return tuple(claim for claim in self.claims if not claim.ok)
+    def failed(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.ok)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        claims = [claim.to_dict() for claim in self.claims]
-        return {"space": self.space, "ok": self.ok, "claims": claims, "seconds": dict(self.seconds)}
+        checks = [check.to_dict() for check in self.checks]
+        return {"space": self.space, "ok": self.ok, "checks": checks, "seconds": dict(self.seconds)}
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{'✓' if one.ok else '✗'}</td><td>{html.escape(one.name)}</td><td>{html.escape(one.about)}</td>"
             f"<td>{shown(one.measured)}</td><td>{one.allowed}</td><td>{html.escape(one.cure)}</td></tr>"
-            for one in self.claims
+            for one in self.checks
         )
         times = ", ".join(f"{modality} {1000 * one:.1f} ms" for modality, one in self.seconds.items())
-        head = "<tr><th></th><th>claim</th><th></th><th>measured</th><th>allowed</th><th>cure</th></tr>"
+        head = "<tr><th></th><th>check</th><th></th><th>measured</th><th>allowed</th><th>cure</th></tr>"
         return f"<b>{html.escape(self.space)}</b><table>{head}{rows}</table><p>an item: {times}</p>"
 
 
@@ -132,15 +132,15 @@ def shown(value: float | None) -> str:
     return "–" if value is None else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def check_space(space: Space) -> Check:
-    """See Space.check."""
-    claims: list[Claim] = []
+def run_self_test(space: Space) -> SelfTestReport:
+    """See Space.self_test."""
+    checks: list[Check] = []
     seconds: dict[str, float] = {}
     for modality, encoder in space.encoders.items():
-        claims += _Encoding(modality, encoder).claims(seconds)
-    for pair, head in space.heads.items():
-        claims += _head_claims("all" if pair is None else "-".join(pair), head)
-    return Check(space.name, tuple(claims), seconds)
+        checks += _Encoding(modality, encoder).checks(seconds)
+    for pair, head in space.logit_scales.items():
+        checks += _logit_scale_checks("all" if pair is None else "-".join(pair), head)
+    return SelfTestReport(space.name, tuple(checks), seconds)
 
 
 class _Encoding:
@@ -155,7 +155,7 @@ class _Encoding:
         self.loose = BFLOAT16_LIMIT if rounded else FLOAT32_LIMIT
         self.repeat_limit = 0.0 if on_cpu else self.loose
 
-    def claims(self, seconds: dict[str, float]) -> Iterator[Claim]:
+    def checks(self, seconds: dict[str, float]) -> Iterator[Check]:
         import numpy as np
 
         from multimodal.core import self_test_items
@@ -168,35 +168,35 @@ class _Encoding:
             seconds[str(self.modality)] = (time.perf_counter() - began) / len(items)
             alone = self.encoder.encode(items, batch_size=1)
         except Exception as error:  # whatever a model raises is what the test found
-            yield self._claim("vectors", None, UNIT_LIMIT, _reason(error))
+            yield self._check("vectors", None, UNIT_LIMIT, _reason(error))
             return
         lengths = [np.linalg.norm(rows, axis=1) for rows in (together, again, alone)]
-        yield self._claim("vectors", float(np.abs(np.concatenate(lengths) - 1).max()), UNIT_LIMIT)
-        repeat = self._claim("repeat", _apart(together, again), self.repeat_limit)
+        yield self._check("vectors", float(np.abs(np.concatenate(lengths) - 1).max()), UNIT_LIMIT)
+        repeat = self._check("repeat", _apart(together, again), self.repeat_limit)
         yield repeat
         if repeat.ok:
-            yield self._claim("batch", _apart(together, alone), self.loose)
+            yield self._check("batch", _apart(together, alone), self.loose)
         pairs = np.triu_indices(len(items), k=1)
-        yield self._claim(
+        yield self._check(
             "distinct", float(np.median((together @ together.T)[pairs])), DISTINCT_LIMIT, least=-1.0
         )
 
-    def _claim(
+    def _check(
         self, name: str, measured: float | None, most: float, cure: str | None = None, least: float = 0.0
-    ) -> Claim:
+    ) -> Check:
         return _judged(f"{self.modality} {name}", measured, (least, most), cure or CURES[name])
 
 
-def _head_claims(pair: str, head: Head) -> Iterator[Claim]:
+def _logit_scale_checks(pair: str, head: LogitScale) -> Iterator[Check]:
     yield _judged(f"{pair} scale", head.scale, SCALES, CURES["scale"])
-    if head.kind == "sigmoid":
+    if head.activation == "sigmoid":
         yield _judged(f"{pair} bias", abs(head.bias) / head.scale, (0.0, BIAS_LIMIT), CURES["bias"])
 
 
-def _judged(name: str, measured: float | None, limit: tuple[float, float], cure: str) -> Claim:
+def _judged(name: str, measured: float | None, limit: tuple[float, float], cure: str) -> Check:
     rounding = 1e-6  # cosines of -1 and 1
     ok = measured is not None and limit[0] - rounding <= measured <= limit[1]
-    return Claim(name, ok, measured, limit, "" if ok else cure)
+    return Check(name, ok, measured, limit, "" if ok else cure)
 
 
 def _apart(a: Vectors, b: Vectors) -> float:

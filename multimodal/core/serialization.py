@@ -1,14 +1,16 @@
-"""A space on disk: config.json and, for each encoder, <modality>.safetensors and, where it needs more files, a folder
-<modality>/. Written all or nothing."""
+"""Saved spaces: config.json and, for each encoder, <modality>.safetensors and, if it needs more files, <modality>/.
+
+A save is atomic: the folder appears complete or not at all.
+"""
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.backends.precision import resolve_precision
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
-from multimodal.core.encoder import ENCODERS_PACKAGE, Encoder, Saved
+from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.errors import CorruptSpace, InvalidInput, UnknownModel
-from multimodal.core.logit_scale import Head, Pair
+from multimodal.core.families import family_module
+from multimodal.core.logit_scale import LogitScale, Pair
 from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from multimodal.core.space import Space
 
 CONFIG = "config.json"
-FORMAT = 1  # raised when an older reader could no longer understand the folder
+FORMAT = 2  # raised when an older reader could no longer understand the folder
 
 
 def is_space(folder: Path) -> bool:
@@ -45,12 +48,10 @@ def _is_ours(folder: Path) -> bool:
 
 
 def save_space(space: Space, folder: str | os.PathLike[str]) -> None:
-    """See Space.save_pretrained."""
+    """See `Space.save_pretrained`."""
     target = Path(folder).expanduser().absolute()
     if target.exists() and not _is_ours(target) and not (target.is_dir() and not any(target.iterdir())):
-        raise InvalidInput(
-            f"{target} is there already and is not a saved space; save to a new or empty folder"
-        )
+        raise InvalidInput(f"{target} exists and is not a saved space; save to a new or empty folder")
     config = json.dumps(_describe(space), indent=2, ensure_ascii=False, allow_nan=False)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that the final rename stays on one file system and is atomic.
@@ -85,38 +86,63 @@ def read_space(folder: str | os.PathLike[str], runtime: Runtime) -> dict[str, An
         encoders = [
             _read_encoder(source, Modality(key), saved, runtime) for key, saved in config["encoders"].items()
         ]
-        heads = {_pair(head["pair"]): Head(**head["head"]) for head in config["heads"]}
+        logit_scales = {
+            _pair(entry["pair"]): LogitScale(**entry["logit_scale"]) for entry in config["logit_scales"]
+        }
         card = None if config["card"] is None else Card.from_dict(config["card"])
-        told = {"head": heads, "name": config["name"], "card": card, "commits": config.get("commits")}
+        name, revisions = config["name"], config.get("revisions")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, CorruptSpace):
             raise
         raise CorruptSpace(
             f"{source / CONFIG} is not as Space.save_pretrained writes it: {error!r}; save the space again"
         ) from error
-    for one in encoders:
-        if runtime.engine not in one.engines:
-            raise InvalidInput(
-                f"{type(one).__name__} runs by torch alone, got engine={runtime.engine!r}: leave it out"
-            )
+    _require_engine(encoders, runtime)
     resolve_precision(encoders)
-    return told | {"encoders": encoders}
+    return {
+        "encoders": encoders,
+        "logit_scale": logit_scales,
+        "name": name,
+        "card": card,
+        "revisions": revisions,
+    }
+
+
+def moved(encoders: Mapping[Modality, Encoder], device: str) -> dict[Modality, Encoder]:
+    """The same encoders rebuilt on another device by their families; see `Space.to`."""
+    rebuilt: dict[Modality, Encoder] = {}
+    for modality, encoder in encoders.items():
+        if encoder.runtime.engine != "torch":
+            raise InvalidInput(
+                f"an encoder with engine={encoder.runtime.engine!r} runs on the CPU alone; load the space with "
+                f"engine='torch' to use device {device!r}"
+            )
+        runtime = dataclasses.replace(encoder.runtime, device=device)
+        state = EncoderState(modality, encoder.config(), encoder.state_dict(), encoder.files())
+        copy = rebuild(_family_name(encoder), state, runtime)
+        copy.runtime, copy.space_id = runtime, encoder.space_id
+        rebuilt[modality] = copy
+    resolve_precision(rebuilt.values())
+    return rebuilt
+
+
+def _require_engine(encoders: Sequence[Encoder], runtime: Runtime) -> None:
+    for encoder in encoders:
+        if runtime.engine not in encoder.engines:
+            raise InvalidInput(
+                f"{type(encoder).__name__} runs by torch alone, got engine={runtime.engine!r}: leave it out"
+            )
 
 
 def _describe(space: Space) -> dict[str, Any]:
-    encoders = {}
-    for modality, encoder in space.encoders.items():
-        if encoder.family is None:
-            raise InvalidInput(
-                f"cannot save {type(encoder).__name__}: it is defined in {type(encoder).__module__!r}, and only a "
-                f"module of {ENCODERS_PACKAGE} can rebuild an encoder; move it to encoders/<family>.py"
-            )
-        encoders[str(modality)] = {"family": encoder.family, "config": encoder.config()} | (
-            {"trained_into": encoder.trained_into} if encoder.trained_into else {}
-        )
-    heads = [
-        {"pair": None if pair is None else [str(pair[0]), str(pair[1])], "head": head.to_dict()}
-        for pair, head in space.heads.items()
+    encoders = {
+        str(modality): {"family": _family_name(encoder), "config": encoder.config()}
+        | ({"space_id": encoder.space_id} if encoder.space_id else {})
+        for modality, encoder in space.encoders.items()
+    }
+    logit_scales = [
+        {"pair": None if pair is None else [str(pair[0]), str(pair[1])], "logit_scale": value.to_dict()}
+        for pair, value in space.logit_scales.items()
     ]
     return {
         "format": FORMAT,
@@ -124,9 +150,18 @@ def _describe(space: Space) -> dict[str, Any]:
         "dim": space.dim,
         "fingerprint": space.fingerprint,
         "card": None if space.card is None else space.card.to_dict(),
-        "heads": heads,
+        "logit_scales": logit_scales,
         "encoders": encoders,
-    } | ({"commits": space.commits} if space.commits else {})
+    } | ({"revisions": space.revisions} if space.revisions else {})
+
+
+def _family_name(encoder: Encoder) -> str:
+    if encoder.family is None:
+        raise InvalidInput(
+            f"{type(encoder).__name__} cannot be rebuilt from a saved space: its module {type(encoder).__module__!r} "
+            "belongs to no encoder family; register it with multimodal.register_family(name, module)"
+        )
+    return encoder.family
 
 
 def _write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -135,9 +170,10 @@ def _write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     plain: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
-        one = tensor.detach().cpu().contiguous()
-        storage = one.untyped_storage().data_ptr()
-        plain[name] = one.clone() if storage in seen else one  # safetensors refuses tied weights
+        contiguous = tensor.detach().cpu().contiguous()
+        storage = contiguous.untyped_storage().data_ptr()
+        # safetensors refuses tied weights
+        plain[name] = contiguous.clone() if storage in seen else contiguous
         seen.add(storage)
     save_file(plain, path)
     path.chmod(0o644)  # safetensors writes for the owner alone; a space is often shared on a server
@@ -165,7 +201,33 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise CorruptSpace(
             f"{path} has format {config['format']}, this version reads up to {FORMAT}: upgrade multimodal"
         )
-    return config
+    return _from_format_1(config, path) if config["format"] < 2 else config
+
+
+def _from_format_1(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The configuration as format 2 writes it. Format 1 called some keys otherwise (multimodal 0.1)."""
+    try:
+        logit_scales = []
+        for entry in config["heads"]:
+            values = dict(entry["head"])
+            values["activation"] = values.pop("kind")
+            logit_scales.append({"pair": entry["pair"], "logit_scale": values})
+        encoders = {}
+        for modality, saved in config["encoders"].items():
+            renamed = dict(saved)
+            if "trained_into" in renamed:
+                renamed["space_id"] = renamed.pop("trained_into")
+            encoders[modality] = renamed
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CorruptSpace(
+            f"{path} is not as Space.save_pretrained writes it: {error!r}; save the space again"
+        ) from error
+    return config | {
+        "format": 2,
+        "logit_scales": logit_scales,
+        "encoders": encoders,
+        "revisions": config.get("commits"),
+    }
 
 
 def _read_encoder(folder: Path, modality: Modality, saved: Mapping[str, Any], runtime: Runtime) -> Encoder:
@@ -182,34 +244,28 @@ def _read_encoder(folder: Path, modality: Modality, saved: Mapping[str, Any], ru
         ) from error
     beside = folder / str(modality)
     files = {file.name: file.read_bytes() for file in sorted(beside.iterdir())} if beside.is_dir() else {}
-    encoder: Encoder = family.from_config(Saved(modality, saved["config"], tensors, files), runtime)
+    encoder: Encoder = family.from_config(EncoderState(modality, saved["config"], tensors, files), runtime)
     encoder.runtime = runtime
-    if "trained_into" in saved:
-        encoder.trained_into = saved["trained_into"]
+    if "space_id" in saved:
+        encoder.space_id = saved["space_id"]
     return encoder
 
 
-def rebuild(family: str, saved: Saved, runtime: Runtime) -> Encoder:
-    """An encoder from what it saved, by the family of that name: for an encoder that holds another one.
-
-    Raises CorruptSpace if there is no such family.
-    """
-    encoder: Encoder = _family(family, "the saved encoder").from_config(saved, runtime)
+def rebuild(family: str, state: EncoderState, runtime: Runtime) -> Encoder:
+    """An encoder rebuilt from its saved state by the family of that name. Raises CorruptSpace if there is none."""
+    encoder: Encoder = _family(family, "the saved encoder").from_config(state, runtime)
     return encoder
 
 
 def _family(family: str, named_by: object) -> ModuleType:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", family):
-        raise CorruptSpace(f"{named_by} names the family {family!r}, which cannot be a module of encoders/")
-    module_name = f"{ENCODERS_PACKAGE}.{family}"
+        raise CorruptSpace(f"{named_by} names the family {family!r}, which is not a valid family name")
     try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name:
-            raise
+        return family_module(family)
+    except UnknownModel as error:
         raise CorruptSpace(
-            f"{named_by} needs the encoder family {family!r}, which this version does not "
-            "have: upgrade multimodal"
+            f"{named_by} needs the encoder family {family!r}, which is not installed: upgrade multimodal, install "
+            "the package that provides it, or call multimodal.register_family first"
         ) from error
 
 

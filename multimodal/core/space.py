@@ -6,15 +6,17 @@ import hashlib
 import html
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from multimodal.core.backends.runtime import Decode, Engine, Precision, Runtime
 from multimodal.core.card import Card
+from multimodal.core.deprecation import deprecated_method, deprecated_property, warn_deprecated
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
 from multimodal.core.items import Item, as_item
-from multimodal.core.logit_scale import Head as Head
-from multimodal.core.logit_scale import Kind, by_pair
+from multimodal.core.logit_scale import Activation, LogitScales, by_pair
+from multimodal.core.logit_scale import LogitScale as LogitScale
 from multimodal.core.logit_scale import Pair as Pair
 from multimodal.core.modality import Modality
 from multimodal.core.vectors import unit_rows
@@ -23,65 +25,95 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from multimodal.core.self_test import Check
+    from multimodal.core.self_test import SelfTestReport
 
 
 class Space:
-    """Encoders that share one space.
+    """Encoders that share one embedding space.
 
-    encoders: {modality: encoder}, or the encoders alone; all of one `dim`.
-    head: one Head for all, or {(modality, modality): Head} in either order, where the key None holds the head of
-    every other pair. Without any, `probabilities` refuses (cosines still work).
-    commits: {repository of a hub: the commit that was taken of it}; set by `load`.
-    Raises InvalidInput for no encoder or two of one modality, SpaceMismatch if they differ in dim.
+    Args:
+        encoders: `{modality: encoder}`, or the encoders alone; at most one per modality, all of one `dim`.
+        logit_scale: One LogitScale for all pairs of modalities, or `{(modality, modality): LogitScale}` in either
+            order, where the key None is the default for every other pair. Without any, `probabilities` raises and
+            `similarity` still works.
+        name: Shown in messages.
+        card: The card of the model, if it has one.
+        revisions: `{hub repository: commit}` of the files that were loaded. Set by `load`.
+        head: Deprecated name of `logit_scale`.
+
+    Attributes:
+        encoders: The encoder of each modality.
+        logit_scales: The logit scale of each pair of modalities.
+        address: What `load` takes, with `options`, to open this space again. None for a space built from encoders.
+        options: The options of `load` that change the vectors, as JSON values.
+
+    Raises:
+        InvalidInput: If there is no encoder, or two of one modality.
+        SpaceMismatch: If the encoders differ in dim.
     """
 
     def __init__(
         self,
         encoders: Mapping[Modality, Encoder] | Iterable[Encoder],
-        head: Head | Mapping[Pair | None, Head] | None = None,
+        logit_scale: LogitScales = None,
         *,
         name: str = "space",
         card: Card | None = None,
-        commits: Mapping[str, str] | None = None,
+        revisions: Mapping[str, str] | None = None,
+        head: LogitScales = None,
     ) -> None:
+        if head is not None:
+            warn_deprecated("Space(head=…)", "Space(logit_scale=…)")
+            logit_scale = head
         self.encoders: dict[Modality, Encoder] = _by_modality(encoders)
-        self.heads: dict[Pair | None, Head] = by_pair(head)
+        self.logit_scales: dict[Pair | None, LogitScale] = by_pair(logit_scale)
         self.name = name
         self.card = card
-        self.commits = dict(commits or {})
-        self.address: str | None = (
-            None  # what `load` takes, with these options, to give this space again; set by it
-        )
+        self.revisions = dict(revisions or {})
+        self.address: str | None = None
         self.options: dict[str, Any] = {}
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
+        """The modalities it encodes."""
         return tuple(self.encoders)
 
     @property
     def dim(self) -> int:
+        """The length of its vectors."""
         return next(iter(self.encoders.values())).dim
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) over the weights and preprocessing of every encoder. Names and heads do not enter: they
-        change no vector."""
+        """sha256 (hex) over the weights and preprocessing of every encoder.
+
+        Names and logit scales are left out, because they change no vector.
+        """
         parts = sorted(f"{modality} {encoder.fingerprint}" for modality, encoder in self.encoders.items())
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
-    def runs(self) -> dict[str, str]:
-        """Where and how exactly each encoder runs, in words, and why, where precision="auto" decided it."""
-        return {str(modality): encoder.runs for modality, encoder in self.encoders.items()}
+    def runtime_info(self) -> dict[str, str]:
+        """Device and precision of each encoder, and the reason where precision="auto" decided it."""
+        return {str(modality): encoder.runtime_info for modality, encoder in self.encoders.items()}
 
     def encode(
         self, items: object, *, batch_size: int = 32, progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Anything `as_item` takes -> its vector (dim,); a list or tuple, of mixed modalities too -> (n, dim).
+        """Encodes items of any of its modalities.
 
-        float32, each of length one, in the order given. progress is called with the number of items just done.
-        Raises InvalidInput for an empty list or a value that is no item, UnsupportedModality, MediaError.
+        Args:
+            items: Anything `as_item` takes, or a list or tuple of such, of mixed modalities too.
+            batch_size: Items per forward pass.
+            progress: Called after each batch with the number of items it held.
+
+        Returns:
+            float32 rows of length one: (dim,) for one item, (n, dim) in the given order for a list.
+
+        Raises:
+            InvalidInput: For an empty list or a value that is no item.
+            UnsupportedModality: For an item the space has no encoder for.
+            MediaError: For media that cannot be read or decoded.
         """
         if not isinstance(items, list | tuple):
             return self._encode([as_item(items)], batch_size, progress)[0]
@@ -98,14 +130,14 @@ class Space:
         for position, item in enumerate(items):
             positions.setdefault(item.modality, []).append(position)
         for modality in positions:
-            self.require(modality)
+            self.encoder_for(modality)
         rows = np.empty((len(items), self.dim), dtype=np.float32)
         for modality, where in positions.items():
             part = [items[position] for position in where]
             rows[where] = self.encoders[modality].encode(part, batch_size=batch_size, progress=progress)
         return rows
 
-    def require(self, modality: Modality | str) -> Encoder:
+    def encoder_for(self, modality: Modality | str) -> Encoder:
         """The encoder of a modality. Raises UnsupportedModality if there is none."""
         encoder = self.encoders.get(modality)  # type: ignore[arg-type]
         if encoder is None:
@@ -118,71 +150,97 @@ class Space:
         return encoder
 
     def similarity(self, a: object, b: object) -> NDArray[np.float32]:
-        """Cosines, (n, m) float32 in -1 to 1, between n things and m things.
+        """Cosine similarities between two sets of items or vectors.
 
-        Each side is an item, a list of items, a vector (dim,), vectors (n, dim) or a list of vectors.
-        Raises InvalidInput for vectors of the wrong size or not finite, and what `encode` raises.
+        Args:
+            a: An item, a list of items, a vector (dim,), vectors (n, dim), or a list of vectors.
+            b: The same, for the m columns.
+
+        Returns:
+            float32 (n, m), in -1 to 1.
+
+        Raises:
+            InvalidInput: For vectors of the wrong size or not finite; otherwise as `encode`.
         """
-        left, right = self._sides(a, b)
-        return _cosines(left[0], right[0])
+        return _cosines(self._side(a)[0], self._side(b)[0])
 
     def probabilities(
         self,
         queries: object,
         candidates: object,
         *,
-        kind: Kind | None = None,
+        activation: Activation | None = None,
         modalities: tuple[Modality | str, Modality | str] | None = None,
     ) -> NDArray[np.float32]:
-        """How likely each candidate fits each query, (n, m) float32, with the model's own scale and bias.
+        """How likely each candidate matches each query, with the model's own scale and bias.
 
-        softmax: each row sums to one. sigmoid: each pair on its own. kind: another than the model was trained for.
-        modalities: of queries and candidates, for a space with several heads, when these are given as vectors.
-        Raises InvalidInput if no head is known for a pair, or one row would mix softmax and sigmoid.
+        Args:
+            queries: As `a` in `similarity`.
+            candidates: As `b` in `similarity`.
+            activation: "softmax" (each row sums to one) or "sigmoid" (each pair independently), if not the one the
+                model was trained with.
+            modalities: Of queries and candidates. Needed where these are vectors and the space has several logit
+                scales.
+
+        Returns:
+            float32 (n, m), in 0 to 1.
+
+        Raises:
+            InvalidInput: If a pair has no logit scale, or the pairs mix softmax and sigmoid.
         """
         import numpy as np
 
-        (rows, kinds_a), (columns, kinds_b) = self._sides(queries, candidates)
+        (rows, query_modalities), (columns, candidate_modalities) = (
+            self._side(queries),
+            self._side(candidates),
+        )
         if modalities is not None:
-            kinds_a, kinds_b = [Modality(modalities[0])] * len(rows), [Modality(modalities[1])] * len(columns)
-        scores = _cosines(rows, columns).astype(np.float64)
-        heads = [[self.head_for(a, b) for b in kinds_b] for a in kinds_a]
-        scale = np.array([[head.scale for head in row] for row in heads])
-        bias = np.array([[head.bias for head in row] for row in heads])
-        kinds = {kind} if kind else {head.kind for row in heads for head in row}
-        if len(kinds) > 1:
+            query_modalities = [Modality(modalities[0])] * len(rows)
+            candidate_modalities = [Modality(modalities[1])] * len(columns)
+        cosines = _cosines(rows, columns).astype(np.float64)
+        scales = [[self.logit_scale_for(a, b) for b in candidate_modalities] for a in query_modalities]
+        activations = {activation} if activation else {pair.activation for row in scales for pair in row}
+        if len(activations) > 1:
             raise InvalidInput(
-                "these pairs mix softmax and sigmoid heads; compare one pair of modalities at a time, "
-                "or choose with kind="
+                "these pairs mix softmax and sigmoid logit scales; compare one pair of modalities at a time, "
+                "or choose with activation="
             )
-        logits = scale * scores + bias
-        return (
-            _softmax(logits) if Head(1.0, kind=kinds.pop()).kind == "softmax" else _sigmoid(logits)
-        ).astype(np.float32)
+        scale = np.array([[pair.scale for pair in row] for row in scales])
+        bias = np.array([[pair.bias for pair in row] for row in scales])
+        logits = scale * cosines + bias
+        softmax = LogitScale(1.0, activation=activations.pop()).activation == "softmax"  # checks the word
+        return (_softmax(logits) if softmax else _sigmoid(logits)).astype(np.float32)
 
-    def head_for(self, a: Modality | str | None = None, b: Modality | str | None = None) -> Head:
-        """The head for a pair of modalities in either order; None, or a pair without its own, gives the default.
+    def logit_scale_for(self, a: Modality | str | None = None, b: Modality | str | None = None) -> LogitScale:
+        """The logit scale of a pair of modalities, in either order.
 
-        Raises InvalidInput if there is neither.
+        Args:
+            a: A modality, or None for the default.
+            b: The other modality, or None.
+
+        Returns:
+            The pair's own logit scale, else the default.
+
+        Raises:
+            InvalidInput: If there is neither.
         """
         for pair in ((a, b), (b, a), None):
-            if pair in self.heads:
-                return self.heads[pair]  # type: ignore[index]
-        if not self.heads:
+            if pair in self.logit_scales:
+                return self.logit_scales[pair]  # type: ignore[index]
+        if not self.logit_scales:
             raise InvalidInput(
-                f"space {self.name!r} has no head, so only cosines are known: use similarity(), "
-                "or give Space(..., head=Head(scale=...))"
+                f"space {self.name!r} has no logit scale, so only cosines are known: use similarity(), "
+                "or give Space(..., logit_scale=LogitScale(scale=...))"
             )
         if a is None or b is None:
             raise InvalidInput(
-                "this space has a head for each pair of modalities, and vectors do not show theirs: "
+                "this space has a logit scale for each pair of modalities, and vectors do not show theirs: "
                 "pass items, or modalities=('image', 'text')"
             )
-        known = ", ".join(f"{pair[0]}-{pair[1]}" for pair in self.heads if pair)
-        raise InvalidInput(f"no head for {a}-{b} in space {self.name!r}, which has {known}: use similarity()")
-
-    def _sides(self, a: object, b: object) -> tuple[_Side, _Side]:
-        return self._side(a), self._side(b)
+        known = ", ".join(f"{pair[0]}-{pair[1]}" for pair in self.logit_scales if pair)
+        raise InvalidInput(
+            f"no logit scale for {a}-{b} in space {self.name!r}, which has {known}: use similarity()"
+        )
 
     def _side(self, value: object) -> _Side:
         """Unit rows and the modality of each (None for vectors)."""
@@ -190,23 +248,46 @@ class Space:
             rows = unit_rows(value, self.dim)
             return rows, [None] * len(rows)
         if isinstance(value, list | tuple):
-            items: list[Item] = [as_item(one) for one in value]
+            items: list[Item] = [as_item(element) for element in value]
             return self.encode(items), [item.modality for item in items]
         item = as_item(value)
         return self.encode([item]), [item.modality]
 
-    def check(self) -> Check:
-        """A self-test with things drawn for it: is each encoder steady, blind to its batch, and awake? Takes some 24
-        passes of one item for each modality. What it finds is in the result; nothing is raised."""
+    def self_test(self) -> SelfTestReport:
+        """Checks determinism, batch invariance and embedding collapse with synthetic items.
+
+        Costs about 24 forward passes of one item for each modality. Failures are in the report; nothing is raised.
+        """
         from multimodal.core import self_test
 
-        return self_test.check_space(self)
+        return self_test.run_self_test(self)
+
+    def to(self, device: str) -> Self:
+        """Moves every encoder to a device, in place.
+
+        Args:
+            device: As torch names it ("cpu", "cuda:1"), or "auto" for the accelerator if there is one.
+
+        Returns:
+            The space itself.
+
+        Raises:
+            InvalidInput: For a device torch does not know or see, a space that runs by OpenVINO, or an encoder whose
+                family is not known, since each encoder is rebuilt by its family.
+        """
+        from multimodal.core import serialization
+
+        self.encoders = serialization.moved(self.encoders, device)
+        return self
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes config.json and one safetensors file per encoder, all or nothing.
 
-        A space already saved there is replaced. Raises InvalidInput if something else is there, or if an encoder
-        comes from outside `encoders/`, so that no family could rebuild it.
+        Args:
+            folder: A new or empty folder, or one with a saved space, which is replaced.
+
+        Raises:
+            InvalidInput: If something else is there, or an encoder belongs to no family that could rebuild it.
         """
         from multimodal.core import serialization
 
@@ -222,42 +303,72 @@ class Space:
         decode: Decode = "exact",
         engine: Engine = "torch",
     ) -> Self:
-        """The space that `save_pretrained` wrote; the options are those of `core.runtime.Runtime`.
+        """Opens a space that `save_pretrained` wrote.
 
-        Raises UnknownModel if there is none, CorruptSpace if damaged, InvalidInput for an unknown option.
+        Args:
+            folder: Where it was saved.
+            device: See `core.backends.runtime.Runtime`, as for the other options.
+            precision: "float32", "bfloat16" or "auto".
+            decode: "exact" or "fast".
+            engine: "torch" or "openvino".
+
+        Raises:
+            UnknownModel: If no space is saved there.
+            CorruptSpace: If its files are damaged or incomplete.
+            InvalidInput: For an unknown option.
         """
         from multimodal.core import serialization
 
-        return cls(**serialization.read_space(folder, Runtime(device, precision, decode, engine)))
+        space = cls(**serialization.read_space(folder, Runtime(device, precision, decode, engine)))
+        space.address = str(Path(folder).expanduser().resolve())
+        return space
 
-    def only(self, *modalities: Modality | str) -> Space:
-        """The same space with some of its modalities. Raises UnsupportedModality for one it has not."""
-        kept = [self.require(Modality(modality)) for modality in modalities]
-        space = Space(kept, self.heads, name=self.name, card=self.card, commits=self.commits)
+    def select(self, *modalities: Modality | str) -> Space:
+        """The same space with some of its modalities. Raises UnsupportedModality for one it lacks."""
+        encoders = [self.encoder_for(Modality(modality)) for modality in modalities]
+        space = Space(encoders, self.logit_scales, name=self.name, card=self.card, revisions=self.revisions)
         if set(space.modalities) == set(self.modalities):
             space.address, space.options = self.address, dict(self.options)
         return space
 
     @property
-    def for_queries(self) -> Space:
-        """The space that encodes what searches this one; itself, unless its model tells queries from documents. An
-        index uses it: it is made of this space's vectors and searched with those of `for_queries`."""
-        asking = {modality: encoder.for_queries for modality, encoder in self.encoders.items()}
-        if all(asking[modality] is encoder for modality, encoder in self.encoders.items()):
+    def query_space(self) -> Space:
+        """The space that encodes queries for vectors of this one.
+
+        It is the space itself, unless its model encodes queries and documents differently. An index stores vectors of
+        the space and searches them with vectors of its `query_space`.
+        """
+        encoders = {modality: encoder.query_encoder for modality, encoder in self.encoders.items()}
+        if all(encoders[modality] is encoder for modality, encoder in self.encoders.items()):
             return self
-        return Space(asking, self.heads, name=f"{self.name} (queries)", card=self.card, commits=self.commits)
+        name = f"{self.name} (queries)"
+        return Space(encoders, self.logit_scales, name=name, card=self.card, revisions=self.revisions)
 
     def __or__(self, other: Space) -> Space:
-        """Two spaces that are one, joined: `load("openclip/ViT-L-14:…") | load("languagebind/audio")`.
+        """Joins two spaces: `load("openclip/ViT-L-14:…") | load("languagebind/audio")`.
 
-        An encoder that was trained into another model's space says so (`Encoder.trained_into`). Where both have a
-        modality the left one's encoder is kept if they are the same. Heads of the left come first.
-        Raises SpaceMismatch with the reason if they were not trained into one space, or both know a modality
-        differently.
+        Encoders that were trained into another model's space name it in `Encoder.space_id`. Where both sides have a
+        modality, their encoders must be the same. Logit scales of the left side win.
+
+        Raises:
+            SpaceMismatch: If the encoders do not name one space, or differ in a modality that both have.
         """
         if not isinstance(other, Space):
             return NotImplemented
         return joined(self, other)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles as the address it was loaded from, not as its weights."""
+        if self.address is None:
+            raise InvalidInput(
+                f"space {self.name!r} cannot be pickled: it was not loaded by name or from a folder; write it with "
+                "save_pretrained(folder) and load that folder"
+            )
+        runtime = next(iter(self.encoders.values())).runtime
+        how = {"device": runtime.device, "precision": runtime.precision, "decode": runtime.decode}
+        if runtime.engine != "torch":
+            how["engine"] = runtime.engine
+        return _reopened, (self.address, self.options, how)
 
     def __repr__(self) -> str:
         return f"Space({self.name!r}, {' + '.join(self.modalities)}, dim={self.dim})"
@@ -268,66 +379,86 @@ class Space:
             for modality, encoder in self.encoders.items()
         )
         about = f"<p>{html.escape(self.card.description)}</p>" if self.card else ""
-        head = "<tr><th>modality</th><th>encoder</th><th>dim</th></tr>"
-        return f"<b>Space {html.escape(self.name)}</b>{about}<table>{head}{rows}</table>"
+        header = "<tr><th>modality</th><th>encoder</th><th>dim</th></tr>"
+        return f"<b>Space {html.escape(self.name)}</b>{about}<table>{header}{rows}</table>"
+
+    check = deprecated_method("Space.check", "Space.self_test")
+    commits = deprecated_property("Space.commits", "Space.revisions")
+    for_queries = deprecated_property("Space.for_queries", "Space.query_space")
+    head_for = deprecated_method("Space.head_for", "Space.logit_scale_for")
+    heads = deprecated_property("Space.heads", "Space.logit_scales")
+    only = deprecated_method("Space.only", "Space.select")
+    require = deprecated_method("Space.require", "Space.encoder_for")
+    runs = deprecated_property("Space.runs", "Space.runtime_info")
 
 
 if TYPE_CHECKING:
     _Side = tuple[NDArray[np.float32], list[Modality | None]]
 
 
+def _reopened(address: str, options: Mapping[str, Any], how: Mapping[str, Any]) -> Space:
+    """Opens a pickled space by its address, with those runtime options that its family takes."""
+    from multimodal.core import catalog
+
+    return catalog.reload(address, options, how)
+
+
 def joined(left: Space, right: Space) -> Space:
     """See Space.__or__."""
-    homes = [{encoder.trained_into for encoder in side.encoders.values()} for side in (left, right)]
-    if len(homes[0] | homes[1]) != 1 or None in homes[0]:
-        told = [
-            f"{side.name!r} was trained into {' and '.join(sorted(map(_home, home)))}"
-            for side, home in zip((left, right), homes, strict=True)
+    ids = [{encoder.space_id for encoder in side.encoders.values()} for side in (left, right)]
+    if len(ids[0] | ids[1]) != 1 or None in ids[0]:
+        described = [
+            f"{side.name!r} was trained into {' and '.join(sorted(map(_describe_id, own)))}"
+            for side, own in zip((left, right), ids, strict=True)
         ]
         raise SpaceMismatch(
-            f"these spaces were not trained into one, so their vectors cannot be compared: {'; '.join(told)}; "
-            "join spaces that name the same one"
+            "these spaces were not trained into one, so their vectors cannot be compared: "
+            f"{'; '.join(described)}; join spaces that name the same one"
         )
     encoders = dict(left.encoders)
     for modality, encoder in right.encoders.items():
         if modality in encoders and encoders[modality].fingerprint != encoder.fingerprint:
             raise SpaceMismatch(
                 f"both {left.name!r} and {right.name!r} encode {modality}, and differently; leave one out with "
-                "space.only(…)"
+                "space.select(…)"
             )
         encoders.setdefault(modality, encoder)
-    heads, commits = {**right.heads, **left.heads}, right.commits | left.commits
-    return Space(encoders, heads, name=f"{left.name} | {right.name}", commits=commits)
+    logit_scales = {**right.logit_scales, **left.logit_scales}
+    revisions = right.revisions | left.revisions
+    return Space(encoders, logit_scales, name=f"{left.name} | {right.name}", revisions=revisions)
 
 
-def _home(name: str | None) -> str:
-    return "a space of its own" if name is None else repr(name)
+def _describe_id(space_id: str | None) -> str:
+    return "a space of its own" if space_id is None else repr(space_id)
 
 
 def _by_modality(encoders: Mapping[Modality, Encoder] | Iterable[Encoder]) -> dict[Modality, Encoder]:
     pairs = list(encoders.items()) if isinstance(encoders, Mapping) else [(e.modality, e) for e in encoders]
     if not pairs:
         raise InvalidInput("a space needs at least one encoder, got none")
-    found: dict[Modality, Encoder] = {}
+    result: dict[Modality, Encoder] = {}
     for key, encoder in pairs:
         modality = Modality(key)
         if modality != encoder.modality:
             raise InvalidInput(f"the encoder given for {modality} encodes {encoder.modality}")
-        if modality in found:
+        if modality in result:
             raise InvalidInput(f"two encoders of {modality} given; a space has one for each modality")
-        found[modality] = encoder
-    dims = {modality: encoder.dim for modality, encoder in found.items()}
+        result[modality] = encoder
+    dims = {modality: encoder.dim for modality, encoder in result.items()}
     if len(set(dims.values())) > 1:
         shown = ", ".join(f"{modality} {dim}" for modality, dim in dims.items())
         raise SpaceMismatch(f"these encoders do not share one space, their vectors differ in size: {shown}")
-    return found
+    return result
 
 
 def _are_vectors(value: object) -> bool:
     import numpy as np
 
     if isinstance(value, list | tuple) and value:
-        return all(isinstance(one, np.ndarray) and one.dtype.kind == "f" and one.ndim == 1 for one in value)
+        return all(
+            isinstance(element, np.ndarray) and element.dtype.kind == "f" and element.ndim == 1
+            for element in value
+        )
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 

@@ -40,7 +40,7 @@ def own_part(store: Store, space: Space) -> Space:
     """
     about = store.about
     if set(about.modalities) <= set(map(str, space.modalities)):
-        part = space.only(*about.modalities)
+        part = space.select(*about.modalities)
         if part.fingerprint == about.fingerprint:
             return space if len(part.encoders) == len(space.encoders) else part
     made = _described(about.space, about.dim, about.modalities, about.fingerprint)

@@ -103,7 +103,7 @@ class ZeroShotClassificationPipeline(Pipeline):
     task = "zero-shot-classification"
 
     def __init__(self, space: Space) -> None:
-        space.require(Modality.TEXT)  # labels are words
+        space.encoder_for(Modality.TEXT)  # labels are words
         self.space = space
         # Encoding the prompts is most of the work and the same for every input: the last label sets are kept.
         self._class_vectors = functools.lru_cache(maxsize=LABEL_SETS_KEPT)(self._encode_classes)
@@ -160,11 +160,11 @@ class ZeroShotClassificationPipeline(Pipeline):
         """(n, dim) inputs of one modality, (labels + 1, dim) -> (n, labels) in 0 to 1."""
         import numpy as np
 
-        head = self.space.head_for(modality, Modality.TEXT)
+        head = self.space.logit_scale_for(modality, Modality.TEXT)
         pair = (modality, Modality.TEXT)
         if not multi_label:
-            return self.space.probabilities(vectors, classes[:-1], kind="softmax", modalities=pair)
-        if head.kind == "sigmoid":
+            return self.space.probabilities(vectors, classes[:-1], activation="softmax", modalities=pair)
+        if head.activation == "sigmoid":
             return self.space.probabilities(vectors, classes[:-1], modalities=pair)
         cosines = self.space.similarity(vectors, classes).astype(np.float64)
         margins = head.scale * (cosines[:, :-1] - cosines[:, -1:])

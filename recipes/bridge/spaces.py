@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import multimodal.encoders
 from multimodal.core.encoder import Encoder
 from multimodal.core.modality import Modality
-from multimodal.core.space import Head, Space
+from multimodal.core.space import LogitScale, Space
 from multimodal.encoders.starter.networks import MAX_TOKENS
 from multimodal.encoders.starter.preprocessing import Tokenizer, pad_tokens
 from recipes.bridge import data, towers
@@ -107,7 +107,7 @@ class Room:
         others: list[Encoder] = [] if self.plan.into is None else list(self.plan.into.encoders.values())
         if self.plan.into is None:
             others = [small.SmallText(self.plan.dim, self.text.state_dict(), self.vocabulary)]  # type: ignore[attr-defined]
-        return Space([*others, kind(self.plan.dim, tensors)], Head(scale), name=self.plan.name)
+        return Space([*others, kind(self.plan.dim, tensors)], LogitScale(scale), name=self.plan.name)
 
 
 def contrast(rows: Tensor, texts: Tensor, told: list[str], scale: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 
 import multimodal as mm
 from multimodal.adapt import bridge
-from multimodal.core.encoder import Saved
+from multimodal.core.encoder import EncoderState
 from multimodal.core.errors import (
     CorruptSpace,
     InvalidInput,
@@ -38,7 +38,7 @@ def test_spaces_without_a_common_modality(ears: Space, eyes: Space) -> None:
         "these spaces have no modality in common: 'apart/ears' has audio, 'apart/eyes' has text, image; a bridge is "
         "learned over one that both encode, so load two that share one",
     ):
-        bridge(ears.only("audio"), eyes, corpus=CORPUS)
+        bridge(ears.select("audio"), eyes, corpus=CORPUS)
 
 
 def test_over_a_modality_that_one_of_them_lacks(ears: Space, eyes: Space) -> None:
@@ -61,7 +61,7 @@ def test_nothing_to_bring_over(ears: Space, eyes: Space) -> None:
         "there is nothing to bring over: 'apart/ears' has text, 'apart/eyes' has text, image; the first must encode "
         "something that the second does not (are they the wrong way round?)",
     ):
-        bridge(ears.only("text"), eyes, corpus=CORPUS)
+        bridge(ears.select("text"), eyes, corpus=CORPUS)
 
 
 @pytest.mark.parametrize("corpus", [[], ["", "  "]])
@@ -268,6 +268,6 @@ def test_a_saved_encoder_with_stray_tensors_is_corrupt(ears: Space) -> None:
     from multimodal.core.backends.runtime import Runtime
     from multimodal.encoders import bridged
 
-    saved = Saved(mm.Modality.AUDIO, {"projector": {}, "encoder": {}}, {"stray": torch.zeros(1)})
+    saved = EncoderState(mm.Modality.AUDIO, {"projector": {}, "encoder": {}}, {"stray": torch.zeros(1)})
     with pytest.raises(KeyError):  # which a saved space reports as CorruptSpace
         bridged.from_config(saved, Runtime())

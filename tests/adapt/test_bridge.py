@@ -16,7 +16,7 @@ from multimodal.adapt import BridgeReport, PoorBridge, bridge
 from multimodal.adapt.bridging import encoding, mlp
 from multimodal.adapt.bridging.report import recall
 from multimodal.core.errors import IndexStateError
-from multimodal.core.space import Head, Space
+from multimodal.core.space import LogitScale, Space
 from tests.adapt.conftest import sentences
 
 CORPUS = sentences(700)
@@ -116,11 +116,11 @@ def test_what_comes_over_has_a_head_of_its_own_and_the_others_keep_theirs(
     apart: ModuleType, ears: Space, eyes: Space
 ) -> None:
     made = bridge(ears, eyes, corpus=CORPUS, method="ridge", media=sounds(apart))
-    assert made.space.head_for("text", "image") == Head(20.0)
+    assert made.space.logit_scale_for("text", "image") == LogitScale(20.0)
     assert (
-        made.space.head_for("audio", "image")
-        == made.space.head_for("text", "audio")
-        == Head(made.report.scale)
+        made.space.logit_scale_for("audio", "image")
+        == made.space.logit_scale_for("text", "audio")
+        == LogitScale(made.report.scale)
     )
     chances = made.space.probabilities(apart.heard("bab del"), ["bab del", "num gor", "fin kum"])
     assert chances.argmax() == 0
@@ -245,7 +245,7 @@ def test_progress_counts_to_the_end_of_each_part(ears: Space, eyes: Space) -> No
 def test_a_bridge_may_lead_over_pictures(apart: ModuleType, eyes: Space) -> None:
     """Two image-text spaces; the second one's text is left out, and comes from the first over pictures."""
     pictures = [apart.seen(text) for text in CORPUS]
-    ears_for_pictures = eyes.only("image")
+    ears_for_pictures = eyes.select("image")
     made = bridge(eyes, ears_for_pictures, "image", corpus=pictures, method="ridge")
     assert made.report.over == "image"
     assert made.report.modalities == ("text",)
@@ -256,7 +256,7 @@ def test_a_bridge_can_be_brought_on(apart: ModuleType, ears: Space, eyes: Space,
     """A bridged encoder is an encoder: sounds go over two bridges, and the folder still opens."""
     once = bridge(ears, eyes, corpus=CORPUS, media=sounds(apart), method="ridge").space
     twice = bridge(
-        once.only("text", "audio"),
+        once.select("text", "audio"),
         eyes,
         corpus=CORPUS,
         media=sounds(apart),
@@ -270,9 +270,9 @@ def test_a_bridge_can_be_brought_on(apart: ModuleType, ears: Space, eyes: Space,
 
 def test_what_is_brought_over_is_at_home_where_the_target_space_is(ears: Space, eyes: Space) -> None:
     for encoder in eyes.encoders.values():
-        encoder.trained_into = "apart/home"
+        encoder.space_id = "apart/home"
     made = bridge(ears, eyes, corpus=CORPUS, method="ridge").space
-    assert [str(m) for m in (eyes | made.only("audio")).modalities] == ["text", "image", "audio"]
+    assert [str(m) for m in (eyes | made.select("audio")).modalities] == ["text", "image", "audio"]
 
 
 def test_what_was_held_out_is_remembered_once_it_has_judged(
@@ -404,12 +404,12 @@ def test_questions_and_answers_are_told_apart_behind_a_bridge_too(
     apart: ModuleType, ears: Space, eyes: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = bridge(ears, eyes, corpus=CORPUS, method="ridge").space
-    assert made.for_queries is made
-    text = made.only("audio").encoders["audio"]
+    assert made.query_space is made
+    text = made.select("audio").encoders["audio"]
     asking = apart.load("ears").encoders["audio"]
     asking.gap = 3.0
-    monkeypatch.setattr(type(text.inner), "for_queries", asking)
-    found = made.for_queries.encoders["audio"]
+    monkeypatch.setattr(type(text.inner), "query_encoder", asking)
+    found = made.query_space.encoders["audio"]
     heard = [apart.heard(one) for one in NEW[:3]]
     rows = torch.from_numpy(asking.encode(heard))
     by_hand = torch.nn.functional.normalize(text.projector(rows), dim=1).detach().numpy()

@@ -118,7 +118,8 @@ def test_the_answers_are_those_of_the_index(shown: Demo) -> None:
 def test_a_space_without_sound_is_asked_only_what_it_takes(small: Path, tmp_path: Path) -> None:
     toy = multimodal.load("toy")
     pair = Space(
-        [toy.encoders[multimodal.Modality.TEXT], toy.encoders[multimodal.Modality.IMAGE]], toy.heads[None]
+        [toy.encoders[multimodal.Modality.TEXT], toy.encoders[multimodal.Modality.IMAGE]],
+        toy.logit_scales[None],
     )
     shown = build_demo(pair, small, tmp_path / "out")
     assert {answer.query.modality for answer in shown.answers} == {"text", "image"}

@@ -42,11 +42,11 @@ def test_a_whole_model_is_well(cli: Cli) -> None:
 
 def test_json_is_what_the_check_found_and_how_it_ran(cli: Cli) -> None:
     found = cli("doctor", "toy", "--device", "cpu", "--json").json()
-    expected = multimodal.load("toy", device="cpu").check().to_dict()
+    expected = multimodal.load("toy", device="cpu").self_test().to_dict()
     assert found["ok"] is True and found["space"] == "toy"
-    assert [one["name"] for one in found["claims"]] == [one["name"] for one in expected["claims"]]
-    assert [one["measured"] for one in found["claims"]] == [one["measured"] for one in expected["claims"]]
-    assert found["runs"] == {"text": "cpu float32", "image": "cpu float32", "audio": "cpu float32"}
+    assert [one["name"] for one in found["checks"]] == [one["name"] for one in expected["checks"]]
+    assert [one["measured"] for one in found["checks"]] == [one["measured"] for one in expected["checks"]]
+    assert found["runtime_info"] == {"text": "cpu float32", "image": "cpu float32", "audio": "cpu float32"}
     assert set(found["seconds"]) == {"text", "image", "audio"} and found["load_seconds"] >= 0
 
 
@@ -58,10 +58,10 @@ def test_a_broken_model_ends_with_1_and_its_cure(
     shown = cli("doctor", "toy")
     assert shown.code == 1
     assert shown.stdout.count("✗") == 1 and "take no" in shown.stdout
-    assert shown.stderr == "error: toy: 1 of 12 claims do not hold\n"
+    assert shown.stderr == "error: toy: 1 of 12 checks do not hold\n"
     found = cli("doctor", "toy", "--json")
     assert found.code == 1
-    assert [one["name"] for one in found.json()["claims"] if not one["ok"]] == ["text repeat"]
+    assert [one["name"] for one in found.json()["checks"] if not one["ok"]] == ["text repeat"]
 
 
 def test_the_cure_of_a_model_may_hold_brackets(
@@ -77,8 +77,8 @@ def test_the_cure_of_a_model_may_hold_brackets(
 def test_a_saved_space_is_tested_by_its_folder_and_told_how_to_run(cli: Cli, tmp_path: Path) -> None:
     multimodal.load("toy").save_pretrained(tmp_path / "mine")
     found = cli("doctor", tmp_path / "mine", "--device", "cpu", "--precision", "bfloat16", "--json").json()
-    assert set(found["runs"].values()) == {"cpu bfloat16"}
-    assert [one["limit"][1] for one in found["claims"] if one["name"] == "text batch"] == [1e-2]
+    assert set(found["runtime_info"].values()) == {"cpu bfloat16"}
+    assert [one["limit"][1] for one in found["checks"] if one["name"] == "text batch"] == [1e-2]
 
 
 def test_an_unknown_model_is_an_error_as_everywhere(cli: Cli) -> None:
@@ -149,11 +149,11 @@ def test_a_library_that_is_broken_is_a_finding(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_starter_that_fails_its_test_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    from multimodal.core.self_test import Check, Claim
+    from multimodal.core.self_test import Check, SelfTestReport
     from multimodal.core.space import Space
 
-    failed = Check("starter", (Claim("text repeat", False, 1.0, (0.0, 0.0), "x"),), {})
-    monkeypatch.setattr(Space, "check", lambda self: failed)
+    failed = SelfTestReport("starter", (Check("text repeat", False, 1.0, (0.0, 0.0), "x"),), {})
+    monkeypatch.setattr(Space, "self_test", lambda self: failed)
     assert list(environment.LOOKS["starter"]()) == [
         Finding("starter", False, "fails in text repeat", "run: multimodal doctor starter")
     ]

@@ -49,7 +49,7 @@ def test_a_folder_named_without_a_dot_gets_the_cure(
     space.save_pretrained(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        UnknownModel, match=r"^no model is called 'mine'; a folder of that name is here: write './mine'\. "
+        UnknownModel, match=r"^no model is called 'mine'; a folder of that name exists: write './mine'\. "
     ):
         load("mine")
 

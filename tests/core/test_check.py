@@ -1,4 +1,4 @@
-"""`space.check()`: whole encoders pass; each way to be broken fails in the claim that is about it, and in no other."""
+"""`space.self_test()`: sound encoders pass; each defect fails the check that is about it, and no other."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
-from multimodal.core.self_test import Check, Claim
-from multimodal.core.space import Head, Space
+from multimodal.core.self_test import Check, SelfTestReport
+from multimodal.core.space import LogitScale, Space
 
 Forward = Callable[[Encoder, dict[str, torch.Tensor]], torch.Tensor]
 MEDIA_CLAIMS = ["vectors", "repeat", "batch", "distinct"]
@@ -38,32 +38,32 @@ def broken(
     """The encoder with something done to what its forward gives."""
     original = type(encoder).forward
     monkeypatch.setattr(type(encoder), "forward", lambda self, batch: change(original(self, batch), batch))
-    return Space([encoder], Head(10.0))
+    return Space([encoder], LogitScale(10.0))
 
 
-def failures(space: Space) -> dict[str, Claim]:
-    return {claim.name: claim for claim in space.check().failed}
+def failures(space: Space) -> dict[str, Check]:
+    return {check.name: check for check in space.self_test().failed}
 
 
 # --- what is whole --------------------------------------------------------------------------------
 
 
 def test_a_whole_space_passes_every_claim(space: Space) -> None:
-    found = space.check()
+    found = space.self_test()
     assert found.ok and found.failed == () and found.space == "toy"
-    names = [f"{modality} {claim}" for modality in ("text", "image", "audio") for claim in MEDIA_CLAIMS]
-    assert [claim.name for claim in found.claims] == [*names, "all scale"]
+    names = [f"{modality} {check}" for modality in ("text", "image", "audio") for check in MEDIA_CLAIMS]
+    assert [check.name for check in found.checks] == [*names, "all scale"]
     assert set(found.seconds) == {"text", "image", "audio"} and all(t > 0 for t in found.seconds.values())
-    for claim in found.claims:
-        assert claim.cure == "" and claim.measured is not None
-        assert claim.limit[0] - 1e-6 <= claim.measured <= claim.limit[1]
+    for check in found.checks:
+        assert check.cure == "" and check.measured is not None
+        assert check.limit[0] - 1e-6 <= check.measured <= check.limit[1]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_starter_passes(precision: str) -> None:
-    found = multimodal.load("starter", device="cpu", precision=precision).check()
+    found = multimodal.load("starter", device="cpu", precision=precision).self_test()
     assert found.failed == ()
-    measured = {claim.name: claim for claim in found.claims}
+    measured = {check.name: check for check in found.checks}
     assert measured["text repeat"].measured == 0.0 and measured["text repeat"].limit == (0.0, 0.0)
     assert measured["audio batch"].limit[1] == (1e-5 if precision == "float32" else 1e-2)
     for modality in ("text", "image", "audio"):
@@ -76,7 +76,7 @@ def test_what_is_measured_is_what_it_says(text: Encoder) -> None:
     together = text.encode(items)
     alone = np.concatenate([text.encode([item]) for item in items])
     cosines = [float(together[i] @ together[j]) for i in range(8) for j in range(i)]
-    found = {claim.name: claim.measured for claim in Space([text]).check().claims}
+    found = {check.name: check.measured for check in Space([text]).self_test().checks}
     assert found["text batch"] == pytest.approx(float(np.abs(together - alone).max()), abs=1e-8)
     assert found["text distinct"] == pytest.approx(float(np.median(cosines)), abs=1e-6)
 
@@ -87,10 +87,10 @@ def test_what_is_measured_is_what_it_says(text: Encoder) -> None:
 def test_a_random_encoder_fails_to_repeat_itself(monkeypatch: pytest.MonkeyPatch, text: Encoder) -> None:
     """Dropout left on."""
     found = failures(broken(monkeypatch, text, lambda out, _: torch.nn.functional.dropout(out, 0.1)))
-    (claim,) = found.values()
-    assert claim.name == "text repeat" and claim.limit == (0.0, 0.0)
-    assert claim.measured is not None and claim.measured > 1e-3
-    assert claim.cure == (
+    (check,) = found.values()
+    assert check.name == "text repeat" and check.limit == (0.0, 0.0)
+    assert check.measured is not None and check.measured > 1e-3
+    assert check.cure == (
         "something in prepare or forward is random or remembers: set the net to eval(), and take no random crop"
     )
 
@@ -111,14 +111,14 @@ def test_of_vectors_that_are_random_nothing_is_said_about_batches(
     monkeypatch: pytest.MonkeyPatch, text: Encoder
 ) -> None:
     space = broken(monkeypatch, text, lambda out, _: out + torch.rand_like(out))
-    assert "text batch" not in {claim.name for claim in space.check().claims}
+    assert "text batch" not in {check.name for check in space.self_test().checks}
 
 
 def test_padding_that_is_not_masked_fails_in_batches(monkeypatch: pytest.MonkeyPatch, text: Encoder) -> None:
     monkeypatch.setattr(type(text), "forward", lambda self, batch: self.weight[batch["ids"]].mean(1))
-    (claim,) = failures(Space([text], Head(10.0))).values()
-    assert claim.name == "text batch" and claim.limit == (0.0, 1e-5)
-    assert claim.cure == (
+    (check,) = failures(Space([text], LogitScale(10.0))).values()
+    assert check.name == "text batch" and check.limit == (0.0, 1e-5)
+    assert check.cure == (
         "what else is in a batch changes a vector: mask the padding, or keep each item's own length"
     )
 
@@ -146,10 +146,10 @@ def test_a_collapsed_tower_is_caught_in_any_modality(
     encoder = toy.KINDS[Modality(modality)]()
     constant = torch.randn(16, generator=torch.Generator().manual_seed(3)) * 100
     space = broken(monkeypatch, encoder, lambda out, _: constant + torch.nn.functional.normalize(out))
-    (claim,) = failures(space).values()
-    assert claim.name == f"{modality} distinct" and claim.limit == (-1.0, 0.99)
-    assert claim.measured is not None and claim.measured > 0.99
-    assert claim.cure == (
+    (check,) = failures(space).values()
+    assert check.name == f"{modality} distinct" and check.limit == (-1.0, 0.99)
+    assert check.measured is not None and check.measured > 0.99
+    assert check.cure == (
         "its weights did not load, or its tokenizer or preprocessing is another model's: load it again with the "
         "files it came with"
     )
@@ -164,7 +164,7 @@ def test_a_tokenizer_that_knows_no_word_is_caught(monkeypatch: pytest.MonkeyPatc
         return batch | {"ids": torch.zeros_like(batch["ids"])}
 
     monkeypatch.setattr(type(text), "prepare", prepare)
-    assert set(failures(Space([text], Head(10.0)))) == {"text distinct"}
+    assert set(failures(Space([text], LogitScale(10.0)))) == {"text distinct"}
 
 
 @pytest.mark.parametrize(("change", "cure"), [
@@ -175,11 +175,11 @@ def test_a_tokenizer_that_knows_no_word_is_caught(monkeypatch: pytest.MonkeyPatc
 def test_an_encoder_that_gives_no_vectors_fails_in_one_claim_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, text: Encoder, change: Any, cure: str
 ) -> None:
-    found = broken(monkeypatch, text, change).check()
-    (claim,) = found.failed
-    assert (claim.name, claim.measured) == ("text vectors", None)
-    assert claim.cure.startswith(cure)
-    assert [one.name for one in found.claims] == ["text vectors", "all scale"] and found.seconds == {}
+    found = broken(monkeypatch, text, change).self_test()
+    (check,) = found.failed
+    assert (check.name, check.measured) == ("text vectors", None)
+    assert check.cure.startswith(cure)
+    assert [one.name for one in found.checks] == ["text vectors", "all scale"] and found.seconds == {}
 
 
 def test_vectors_that_are_not_of_length_one_are_caught(
@@ -187,39 +187,44 @@ def test_vectors_that_are_not_of_length_one_are_caught(
 ) -> None:
     original = type(text).encode
     monkeypatch.setattr(type(text), "encode", lambda self, items, **rest: 2 * original(self, items, **rest))
-    (claim,) = [one for one in Space([text]).check().failed if one.name == "text vectors"]
-    assert claim.measured == pytest.approx(1.0, abs=1e-6)
-    assert claim.cure == "the family's forward gives what it must not"
+    (check,) = [one for one in Space([text]).self_test().failed if one.name == "text vectors"]
+    assert check.measured == pytest.approx(1.0, abs=1e-6)
+    assert check.cure == "the family's forward gives what it must not"
 
 
 def test_one_broken_encoder_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch, space: Space) -> None:
     monkeypatch.setattr(type(space.encoders[Modality.IMAGE]), "forward", lambda self, batch: batch["colours"])
-    found = space.check()
+    found = space.self_test()
     assert [one.name for one in found.failed] == ["image vectors"]
-    assert sum(one.name.startswith(("text", "audio")) for one in found.claims) == 8
+    assert sum(one.name.startswith(("text", "audio")) for one in found.checks) == 8
 
 
 # --- heads ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("head", "failed"), [
-    (Head(100.0), set()),
-    (Head(math.log(100.0)), {"all scale"}),  # still a logarithm
-    (Head(0.07), {"all scale"}),  # a temperature
-    (Head(22_026.0), {"all scale"}),  # exp taken twice
-    (Head(112.6, -16.8, "sigmoid"), set()),  # SigLIP's own
-    (Head(112.6, -168.0, "sigmoid"), {"all bias"}),
+    (LogitScale(100.0), set()),
+    (LogitScale(math.log(100.0)), {"all scale"}),  # still a logarithm
+    (LogitScale(0.07), {"all scale"}),  # a temperature
+    (LogitScale(22_026.0), {"all scale"}),  # exp taken twice
+    (LogitScale(112.6, -16.8, "sigmoid"), set()),  # SigLIP's own
+    (LogitScale(112.6, -168.0, "sigmoid"), {"all bias"}),
     (None, set()),
 ])  # fmt: skip
-def test_a_scale_that_no_model_has_is_caught(text: Encoder, head: Head | None, failed: set[str]) -> None:
+def test_a_scale_that_no_model_has_is_caught(
+    text: Encoder, head: LogitScale | None, failed: set[str]
+) -> None:
     assert set(failures(Space([text], head))) == failed
 
 
 def test_each_pair_has_its_own_claim(space: Space) -> None:
-    heads = {(Modality.IMAGE, Modality.TEXT): Head(20.0), (Modality.AUDIO, Modality.TEXT): Head(2.0)}
-    found = Space(space.encoders, heads).check()
+    heads = {
+        (Modality.IMAGE, Modality.TEXT): LogitScale(20.0),
+        (Modality.AUDIO, Modality.TEXT): LogitScale(2.0),
+    }
+    found = Space(space.encoders, heads).self_test()
     assert [one.name for one in found.failed] == ["audio-text scale"]
-    assert [one.name for one in found.claims if "scale" in one.name] == [
+    assert [one.name for one in found.checks if "scale" in one.name] == [
         "image-text scale",
         "audio-text scale",
     ]
@@ -269,22 +274,22 @@ def test_a_video_encoder_is_tested_too() -> None:
         def state_dict(self) -> dict[str, torch.Tensor]:
             return {}
 
-    found = Space([Mean()]).check()
-    assert found.ok and [claim.name for claim in found.claims] == [f"video {one}" for one in MEDIA_CLAIMS]
+    found = Space([Mean()]).self_test()
+    assert found.ok and [check.name for check in found.checks] == [f"video {one}" for one in MEDIA_CLAIMS]
 
 
 # --- results --------------------------------------------------------------------------------------
 
 
 def test_the_result_is_frozen_and_becomes_json(space: Space) -> None:
-    found = space.check()
+    found = space.self_test()
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.space = "x"  # type: ignore[misc]
     with pytest.raises(dataclasses.FrozenInstanceError):
-        found.claims[0].ok = False  # type: ignore[misc]
+        found.checks[0].ok = False  # type: ignore[misc]
     again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert again["ok"] is True and again["space"] == "toy"
-    assert again["claims"][1] == {
+    assert again["checks"][1] == {
         "name": "text repeat", "ok": True, "measured": 0.0, "limit": [0.0, 0.0], "cure": "",
         "about": "the same things twice, the same vectors",
     }  # fmt: skip
@@ -292,14 +297,16 @@ def test_the_result_is_frozen_and_becomes_json(space: Space) -> None:
 
 def test_limits_are_said_in_words() -> None:
     words = [
-        Claim("x batch", True, 0.0, limit).allowed
+        Check("x batch", True, 0.0, limit).allowed
         for limit in ((0.0, 0.0), (0.0, 1e-5), (-1.0, 0.99), (5.0, 1e3))
     ]
     assert words == ["exactly 0", "at most 1e-05", "at most 0.99", "5 to 1,000"]
 
 
 def test_it_shows_itself_escaped() -> None:
-    page = Check("<b>", (Claim("<i> batch", False, None, (0.0, 1.0), "<u>"),), {"text": 0.0012})._repr_html_()
+    page = SelfTestReport(
+        "<b>", (Check("<i> batch", False, None, (0.0, 1.0), "<u>"),), {"text": 0.0012}
+    )._repr_html_()
     assert "<b>&lt;b&gt;</b>" in page and "&lt;i&gt;" in page and "&lt;u&gt;" in page
     assert "✗" in page and "text 1.2 ms" in page
 

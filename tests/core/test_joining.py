@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
-from multimodal.core.space import Head, Space
+from multimodal.core.space import LogitScale, Space
 
 HOME = "toy/home"
 
@@ -17,8 +17,8 @@ HOME = "toy/home"
 def of(toy: ModuleType, *kinds: str, home: str | None = HOME, seed: int = 0, name: str = "one") -> Space:
     encoders = [getattr(toy, kind)(seed=seed) for kind in kinds]
     for encoder in encoders:
-        encoder.trained_into = home
-    return Space(encoders, Head(10.0), name=name)
+        encoder.space_id = home
+    return Space(encoders, LogitScale(10.0), name=name)
 
 
 def test_joined_spaces_give_the_vectors_each_gave_alone(toy: ModuleType) -> None:
@@ -53,16 +53,16 @@ def test_spaces_that_name_no_home_are_not_taken_for_relatives(toy: ModuleType) -
 def test_one_modality_known_differently_is_refused(toy: ModuleType) -> None:
     with pytest.raises(
         SpaceMismatch,
-        match=r"^both 'one' and 'two' encode text, and differently; leave one out with space\.only\(…\)$",
+        match=r"^both 'one' and 'two' encode text, and differently; leave one out with space\.select\(…\)$",
     ):
         of(toy, "ToyText") | of(toy, "ToyText", "ToyAudio", seed=1, name="two")
 
 
 def test_only_what_is_there_can_be_kept(toy: ModuleType) -> None:
     space = of(toy, "ToyText", "ToyImage", "ToyAudio")
-    assert [str(m) for m in space.only("audio", "text").modalities] == ["audio", "text"]
+    assert [str(m) for m in space.select("audio", "text").modalities] == ["audio", "text"]
     with pytest.raises(UnsupportedModality, match=r"^video given to a space with text, image, audio"):
-        space.only("video")
+        space.select("video")
 
 
 def test_a_saved_space_remembers_where_its_encoders_were_trained_into(

@@ -82,7 +82,7 @@ def test_a_folder_in_ones_home_is_found_by_another_user(
         ("mean", {"truncate_dim": 8}),
         ("prompted", {"prompt": "document"}),
         ("mean", {"prompts": {"query": "ask: ", "document": "tell: "}, "prompt": "document"}),
-        ("dotted", {"similarity": "cosine", "trained_into": "somewhere"}),
+        ("dotted", {"similarity": "cosine", "space_id": "somewhere"}),
     ],
 )
 def test_an_index_is_opened_with_the_options_its_space_was_loaded_with(
@@ -125,15 +125,15 @@ def test_the_commit_that_was_taken_is_known_shown_and_saved(
     name, _ = model
     commit = server.branches["org/tiny-clip"]["main"]
     space = mm.load(name, device="cpu")
-    assert space.commits == {"org/tiny-clip": commit}
-    assert space.only("text").commits == space.commits
+    assert space.revisions == {"org/tiny-clip": commit}
+    assert space.select("text").revisions == space.revisions
     space.save_pretrained(tmp_path / "saved")
-    assert mm.load(tmp_path / "saved", device="cpu").commits == space.commits
+    assert mm.load(tmp_path / "saved", device="cpu").revisions == space.revisions
     for offline in ([], ["--offline"]):
-        assert cli("info", name, *offline, "--json").json()["commits"] == space.commits
-    assert cli("doctor", name, "--json").json()["commits"] == space.commits
+        assert cli("info", name, *offline, "--json").json()["revisions"] == space.revisions
+    assert cli("doctor", name, "--json").json()["revisions"] == space.revisions
     assert f"from org/tiny-clip at commit {commit}" in cli("doctor", name).stdout
-    assert mm.load("starter", device="cpu").commits == {}
+    assert mm.load("starter", device="cpu").revisions == {}
 
 
 def test_an_index_finds_its_weights_when_the_hub_has_others_by_now(
@@ -146,10 +146,10 @@ def test_an_index_finds_its_weights_when_the_hub_has_others_by_now(
     weights = published.files[published.weights]
     server.add("org/tiny-clip", published.files | {published.weights: weights[:-400] + bytes(400)})
     moved = mm.load(name, device="cpu")
-    assert moved.commits["org/tiny-clip"] != before
+    assert moved.revisions["org/tiny-clip"] != before
     assert moved.fingerprint != made.fingerprint
     again = mm.Index.open(tmp_path / "i.lance")
-    assert again.space.commits == {"org/tiny-clip": before}
+    assert again.space.revisions == {"org/tiny-clip": before}
     assert again.search(TEXTS[0], k=1)[0].text == TEXTS[0]
 
 
@@ -157,8 +157,8 @@ def test_what_is_joined_tells_of_all_it_came_from(openclip_vit: Published, serve
     for repo in ("org/one", "org/other"):
         server.add(repo, openclip_vit.files)
     one, other = (
-        mm.load(f"openclip/hf-hub:org/{name}", device="cpu", trained_into="it") for name in ("one", "other")
+        mm.load(f"openclip/hf-hub:org/{name}", device="cpu", space_id="it") for name in ("one", "other")
     )
-    assert (one | other).commits == one.commits | other.commits
-    assert set((one | other).commits) == {"org/one", "org/other"}
+    assert (one | other).revisions == one.revisions | other.revisions
+    assert set((one | other).revisions) == {"org/one", "org/other"}
     assert np.array_equal((one | other).encode(TEXTS), one.encode(TEXTS))

@@ -72,7 +72,7 @@ def tiny(stand_ins, monkeypatch) -> list[tuple[str, dict[str, Any]]]:
         if name not in stand_ins:
             return original(name, **options)
         asked.append((name, options))
-        return original(stand_ins[name], trained_into=preset.EYES, **options)
+        return original(stand_ins[name], space_id=preset.EYES, **options)
 
     monkeypatch.setattr(catalog, "load", load)
     return asked
@@ -107,12 +107,13 @@ def test_options_go_to_both_models(tiny):
 def test_each_pair_has_the_scale_it_was_trained_with(tiny):
     space = catalog.load("clip-audio-l14", device="cpu")
     seen, heard = (catalog.load(name, device="cpu") for name in (preset.EYES, preset.EARS))
-    assert space.head_for("audio", "text") == heard.head_for("audio", "text")
-    assert space.head_for("image", "text") == seen.head_for("image", "text")
+    assert space.logit_scale_for("audio", "text") == heard.logit_scale_for("audio", "text")
+    assert space.logit_scale_for("image", "text") == seen.logit_scale_for("image", "text")
     labels = ["a bell", "a dog", "rain"]
     chances = space.probabilities(mm.Audio(GOLDEN / "short.flac"), labels)[0]
     logits = (
-        heard.head_for("audio", "text").scale * space.similarity(mm.Audio(GOLDEN / "short.flac"), labels)[0]
+        heard.logit_scale_for("audio", "text").scale
+        * space.similarity(mm.Audio(GOLDEN / "short.flac"), labels)[0]
     )
     assert np.abs(chances - np.exp(logits) / np.exp(logits).sum()).max() <= 1e-5
 
@@ -136,10 +137,10 @@ def test_the_three_modal_space_is_saved_and_loaded_and_joined_again(tiny, tmp_pa
     space = catalog.load("clip-audio-l14", device="cpu")
     space.save_pretrained(tmp_path / "space")
     again = mm.load(tmp_path / "space", device="cpu")
-    assert again.fingerprint == space.fingerprint and again.heads == space.heads
+    assert again.fingerprint == space.fingerprint and again.logit_scales == space.logit_scales
     items = ["rain", mm.Audio(GOLDEN / "long.flac")]
     assert np.array_equal(again.encode(items), space.encode(items))
-    rejoined = again.only("text", "image") | catalog.load(preset.EARS, device="cpu")
+    rejoined = again.select("text", "image") | catalog.load(preset.EARS, device="cpu")
     assert rejoined.fingerprint == space.fingerprint
 
 
@@ -152,7 +153,7 @@ def test_there_is_only_one():
 
 
 def test_vectors_of_other_sizes_are_refused(tiny, tmp_path):
-    other = mm.load(f"openclip/{eyes(tmp_path / 'other', dim=32)}", device="cpu", trained_into=preset.EYES)
+    other = mm.load(f"openclip/{eyes(tmp_path / 'other', dim=32)}", device="cpu", space_id=preset.EYES)
     with pytest.raises(
         SpaceMismatch,
         match=r"^these encoders do not share one space, their vectors differ in size: text 32, image 32, audio 24$",
@@ -162,7 +163,7 @@ def test_vectors_of_other_sizes_are_refused(tiny, tmp_path):
 
 def test_a_folder_that_names_no_home_is_not_joined(stand_ins):
     ears = mm.load(stand_ins[preset.EARS], device="cpu")
-    seen = mm.load(stand_ins[preset.EYES], device="cpu", trained_into=preset.EYES)
+    seen = mm.load(stand_ins[preset.EYES], device="cpu", space_id=preset.EYES)
     with pytest.raises(
         SpaceMismatch,
         match=rf"was trained into '{preset.EYES}'; '{stand_ins[preset.EARS]}' was trained into a space of its own; ",
@@ -214,8 +215,8 @@ def test_the_real_models_name_each_other():
 
 def test_ears_trained_for_another_are_refused(stand_ins, tmp_path):
     shutil.copytree(GOLDEN / "tiny-112mel", tmp_path / "ears")
-    ears = mm.load(f"languagebind/{tmp_path / 'ears'}", device="cpu", trained_into="openclip/another")
-    seen = mm.load(stand_ins[preset.EYES], device="cpu", trained_into=preset.EYES)
+    ears = mm.load(f"languagebind/{tmp_path / 'ears'}", device="cpu", space_id="openclip/another")
+    seen = mm.load(stand_ins[preset.EYES], device="cpu", space_id=preset.EYES)
     with pytest.raises(
         SpaceMismatch, match=r"was trained into 'openclip/another'; join spaces that name the same one$"
     ):

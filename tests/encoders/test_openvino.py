@@ -36,7 +36,7 @@ def test_vectors_are_upstreams_own(kind: str) -> None:
     expected = hf_cases.by_hand(case(kind))
     space = mm.load(f"hf/{case(kind).folder}", engine="openvino")
     assert space.fingerprint == case(kind).space.fingerprint
-    assert set(space.runs.values()) == {"cpu float32 by OpenVINO"}
+    assert set(space.runtime_info.values()) == {"cpu float32 by OpenVINO"}
     for modality in space.modalities:
         assert np.abs(space.encode(ITEMS[modality]) - expected[modality]).max() <= EXACT, modality
         alone = np.concatenate([space.encode(item) for item in ITEMS[modality]]).reshape(
@@ -62,12 +62,12 @@ def test_auto_rounds_only_what_a_trial_bears_out(published: Published, fast_bflo
         assert centred_cosine(exact, auto.encode(items)) >= LEAST
         assert auto.encoders[modality]._program.bfloat16 == decision.bfloat16
         assert (decision.cosine >= 0.9997) == decision.bfloat16
-        assert auto.runs[modality].endswith(f"by OpenVINO (auto: {decision.why})")
+        assert auto.runtime_info[modality].endswith(f"by OpenVINO (auto: {decision.why})")
 
 
 def test_bfloat16_by_name_rounds_without_asking(published: Published) -> None:
     space = mm.load(published("ViT-B-32").name, engine="openvino", precision="bfloat16")
-    assert space.runs["image"] == "cpu bfloat16 matrices by OpenVINO"
+    assert space.runtime_info["image"] == "cpu bfloat16 matrices by OpenVINO"
     space.encode(PICTURES)
     assert space.encoders["image"]._program.bfloat16
     assert {one.dtype for one in space.encoders["image"].net.parameters()} == {torch.float32}
@@ -132,7 +132,7 @@ def test_whoever_runs_by_torch_alone_says_so(tmp_path: Any) -> None:
         InvalidInput, match=r"^'starter' runs by torch alone, got engine='openvino': leave it out$"
     ):
         mm.load("starter", engine="openvino")
-    mm.load("starter", device="cpu", engine="torch").only("text").save_pretrained(tmp_path / "s")
+    mm.load("starter", device="cpu", engine="torch").select("text").save_pretrained(tmp_path / "s")
     with pytest.raises(InvalidInput, match=r"runs by torch alone, got engine='openvino': leave it out$"):
         mm.load(tmp_path / "s", engine="openvino")
 

@@ -244,7 +244,7 @@ def test_saying_another_colour_moves_the_score_towards_the_picture_of_that_colou
 def test_probabilities_are_those_of_the_trained_scale(space):
     labels = ["dog", "cat", "pizza"]
     cosines = space.similarity(seen("dog-on-meadow"), labels)[0].astype(np.float64)
-    logits = space.head_for("image", "text").scale * cosines
+    logits = space.logit_scale_for("image", "text").scale * cosines
     expected = np.exp(logits) / np.exp(logits).sum()
     assert np.allclose(space.probabilities(seen("dog-on-meadow"), labels)[0], expected, atol=1e-5)
     assert expected.argmax() == 0

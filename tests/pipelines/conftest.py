@@ -11,7 +11,7 @@ import torch
 from multimodal.core.encoder import Encoder
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
-from multimodal.core.space import Head, Space
+from multimodal.core.space import LogitScale, Space
 
 WORDS = {
     "red": (1.0, 0.0, 0.0),
@@ -66,11 +66,14 @@ class Colours(_Counted):
 @pytest.fixture
 def clip() -> Space:
     """Trained with a softmax, as CLIP was."""
-    return Space([Words(), Colours()], Head(5.0, kind="softmax"), name="clip-like")
+    return Space([Words(), Colours()], LogitScale(5.0, activation="softmax"), name="clip-like")
 
 
 @pytest.fixture
 def siglip() -> Space:
     """Trained with a sigmoid, as SigLIP was; texts among themselves with another head."""
-    heads = {(Modality.IMAGE, Modality.TEXT): Head(8.0, -4.0, "sigmoid"), None: Head(2.0, -1.0, "sigmoid")}
+    heads = {
+        (Modality.IMAGE, Modality.TEXT): LogitScale(8.0, -4.0, "sigmoid"),
+        None: LogitScale(2.0, -1.0, "sigmoid"),
+    }
     return Space([Words(), Colours()], heads, name="siglip-like")

@@ -265,5 +265,5 @@ def test_a_space_without_words_is_refused_at_once(clip: Space) -> None:
 
 
 def test_a_space_without_head_is_refused(clip: Space) -> None:
-    with pytest.raises(InvalidInput, match="has no head, so only cosines are known"):
+    with pytest.raises(InvalidInput, match="has no logit scale, so only cosines are known"):
         ZeroShotClassificationPipeline(Space(clip.encoders))(RED, labels=["a"])

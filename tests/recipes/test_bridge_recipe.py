@@ -63,7 +63,9 @@ def tiny(images: bool, dim: int, seed: int) -> Space:
     kind, tower = (
         (small.SmallImage, towers.ImageTower) if images else (small.SmallAudio, towers.AudioTower)  # type: ignore[attr-defined]
     )
-    return Space([text, kind(dim, tower(dim).state_dict())], mm.Head(20.0), name="eyes" if images else "ears")
+    return Space(
+        [text, kind(dim, tower(dim).state_dict())], mm.LogitScale(20.0), name="eyes" if images else "ears"
+    )
 
 
 def sounds(n: int) -> list[mm.Audio]:

@@ -23,7 +23,7 @@ from multimodal.adapt.bridging.checkpoint import Kept
 from multimodal.adapt.bridging.encoding import Progress, encode_all
 from multimodal.adapt.bridging.kernel import disturbed
 from multimodal.adapt.bridging.report import Bridge, BridgeReport, PoorBridge, chance, is_trusted, recall
-from multimodal.core.encoder import ENCODERS_PACKAGE, Encoder
+from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
@@ -148,7 +148,7 @@ def _both(task: _Task, texts: Sequence[Item]) -> tuple[NDArray[np.float32], NDAr
     rows = []
     for side, space in (("first", task.a), ("second", task.b)):
         name = f"{task.over} by the {side} space"
-        rows.append(encode_all(space.require(task.over), texts, name, task.kept, task.progress))
+        rows.append(encode_all(space.encoder_for(task.over), texts, name, task.kept, task.progress))
     good = rows[0].any(axis=1) & rows[1].any(axis=1)
     left_out = int((~good).sum())
     notes = [f"{left_out:,} of {len(texts):,} in the corpus could not be encoded and were left out"] * bool(
@@ -163,7 +163,9 @@ def _both(task: _Task, texts: Sequence[Item]) -> tuple[NDArray[np.float32], NDAr
 
 def _loose(task: _Task, modality: Modality, items: list[Item], notes: list[str]) -> NDArray[np.float32]:
     space = task.a if modality in task.brought else task.b
-    rows = encode_all(space.require(modality), items, f"{modality} without pairs", task.kept, task.progress)
+    rows = encode_all(
+        space.encoder_for(modality), items, f"{modality} without pairs", task.kept, task.progress
+    )
     good = rows.any(axis=1)
     if not good.all():
         notes.append(
@@ -225,7 +227,7 @@ def _check_families(encoders: Sequence[Encoder]) -> None:
         if encoder.family is None:
             raise InvalidInput(
                 f"cannot bridge {type(encoder).__name__}: it is defined in {type(encoder).__module__!r}, and only a "
-                f"module of {ENCODERS_PACKAGE} can rebuild an encoder; move it to encoders/<family>.py"
+                f"module that multimodal.register_family knows can rebuild an encoder"
             )
 
 

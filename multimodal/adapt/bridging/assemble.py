@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimodal.core.card import Card
-from multimodal.core.encoder import ENCODERS_PACKAGE, Encoder
+from multimodal.core.encoder import Encoder
+from multimodal.core.families import family_module
 from multimodal.core.modality import Modality
-from multimodal.core.space import Head, Pair, Space
+from multimodal.core.space import LogitScale, Pair, Space
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,12 +27,12 @@ def joined(
 ) -> Space:
     """B with what `maps` bring from A. `scale`: of the head for what is brought and what B has."""
     encoders = [*b.encoders.values(), *(_bridged(a, b, modality, one) for modality, one in maps.items())]
-    heads: dict[Pair | None, Head] = dict(b.heads)
+    heads: dict[Pair | None, LogitScale] = dict(b.logit_scales)
     for modality in maps:
-        heads |= {(modality, other): Head(scale) for other in b.modalities}
+        heads |= {(modality, other): LogitScale(scale) for other in b.modalities}
     name = f"{b.name} + {', '.join(maps)} of {a.name}"
     space = Space(encoders, heads, name=name, card=_card(a, b, over, tuple(maps), name))
-    space.commits = a.commits | b.commits
+    space.revisions = a.revisions | b.revisions
     space.address = None if folder is None else str(folder.resolve())
     return space
 
@@ -54,11 +54,11 @@ def fitted_scale(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> 
 
 
 def _bridged(a: Space, b: Space, modality: Modality, projector: Projector) -> Encoder:
-    family = importlib.import_module(f"{ENCODERS_PACKAGE}.{FAMILY}")
+    family = family_module(FAMILY)
     encoder: Encoder = family.BridgedEncoder(a.encoders[modality], projector)
-    homes = {one.trained_into for one in b.encoders.values()}
+    homes = {one.space_id for one in b.encoders.values()}
     if len(homes) == 1:
-        encoder.trained_into = homes.pop()
+        encoder.space_id = homes.pop()
     return encoder
 
 

@@ -12,7 +12,7 @@ from multimodal.cli import console, options
 from multimodal.cli.models import environment
 
 if TYPE_CHECKING:
-    from multimodal.core.self_test import Check
+    from multimodal.core.self_test import SelfTestReport
 
 MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]–[/]"}
 
@@ -62,31 +62,35 @@ def _model(name: str, how: dict[str, Any], json: bool) -> None:
         space = load(name, **how)
     seconds = time.perf_counter() - began
     with console.working(f"testing {name}", quiet=json):
-        check = space.check()
+        report = space.self_test()
     if json:
-        how = {"runs": space.runs, "commits": space.commits, "load_seconds": round(seconds, 4)}
-        console.print_json(check.to_dict() | how)
+        how = {
+            "runtime_info": space.runtime_info,
+            "revisions": space.revisions,
+            "load_seconds": round(seconds, 4),
+        }
+        console.print_json(report.to_dict() | how)
     else:
-        _show(check, seconds)
-        for modality, runs in space.runs.items():
+        _show(report, seconds)
+        for modality, runs in space.runtime_info.items():
             console.stdout().print(f"{modality} runs on {console.verbatim(runs)}", soft_wrap=True)
-        for repo, commit in space.commits.items():
+        for repo, commit in space.revisions.items():
             console.stdout().print(f"from {console.verbatim(repo)} at commit {commit}", soft_wrap=True)
-    if not check.ok:
+    if not report.ok:
         raise typer.Exit(console.FAILED)
 
 
-def _show(check: Check, seconds: float) -> None:
+def _show(report: SelfTestReport, seconds: float) -> None:
     from multimodal.core.self_test import shown
 
     rows = [
-        (one.ok, [one.name, one.about, shown(one.measured), one.allowed], one.cure) for one in check.claims
+        (one.ok, [one.name, one.about, shown(one.measured), one.allowed], one.cure) for one in report.checks
     ]
-    _table(("claim", "says", "measured", "allowed"), rows)
-    per_item = ", ".join(f"{modality} {1000 * one:.1f} ms" for modality, one in check.seconds.items())
+    _table(("check", "says", "measured", "allowed"), rows)
+    per_item = ", ".join(f"{modality} {1000 * one:.1f} ms" for modality, one in report.seconds.items())
     console.stdout().print(f"loaded in {seconds:.1f} s; an item takes: {per_item or '–'}", soft_wrap=True)
-    if check.failed:
-        console.fail(f"{check.space}: {len(check.failed)} of {len(check.claims)} claims do not hold")
+    if report.failed:
+        console.fail(f"{report.space}: {len(report.failed)} of {len(report.checks)} checks do not hold")
 
 
 def _table(columns: Sequence[str], rows: Sequence[tuple[bool | None, list[str], str]]) -> None:

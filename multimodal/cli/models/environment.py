@@ -95,8 +95,8 @@ def _device() -> Iterator[Finding]:
 def _weights() -> Iterator[Finding]:
     from multimodal.core.catalog import load
 
-    found = load("starter", device="cpu").check()
-    names = ", ".join(claim.name for claim in found.failed)
+    found = load("starter", device="cpu").self_test()
+    names = ", ".join(check.name for check in found.failed)
     cure = "" if found.ok else "run: multimodal doctor starter"
     yield Finding("starter", found.ok, "passes its self-test" if found.ok else f"fails in {names}", cure)
 

@@ -143,15 +143,17 @@ def installation() -> dict[str, Any]:
 
 def space_facts(space: Space) -> dict[str, Any]:
     """What a space takes and how its scores become probabilities."""
-    heads = {"all" if pair is None else "-".join(pair): head.to_dict() for pair, head in space.heads.items()}
+    heads = {
+        "all" if pair is None else "-".join(pair): head.to_dict() for pair, head in space.logit_scales.items()
+    }
     return {
         "name": space.name,
         "modalities": list(space.modalities),
         "dim": space.dim,
         "fingerprint": space.fingerprint,
         "encoders": {str(modality): _encoder_facts(encoder) for modality, encoder in space.encoders.items()},
-        "runs": space.runs,
-        "commits": space.commits,
+        "runtime_info": space.runtime_info,
+        "revisions": space.revisions,
         "heads": heads,
         "card": space.card.to_dict() if space.card else None,
     }

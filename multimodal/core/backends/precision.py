@@ -3,15 +3,15 @@
 1. Only the large matrix products use bfloat16 (`mixed_precision`); everything between them stays in float32. A ViT-B/32
    then runs 3.6 times as fast as in float32, within 5 % of a model cast as a whole, at a tenth of its loss
    (1 - cosine, measured).
-2. A trial: the items of `space.check()` and a few prompts that differ in one word are encoded in float32 and again in
-   bfloat16. Each side is centred, since what all vectors share hides their differences. If the smallest cosine between
-   the two is below MIN_COSINE, the model goes back to float32; random weights, for example, give vectors too similar
-   for 8 bits. MIN_COSINE is stricter than the 0.999 that the documentation promises because the trial is small; for
-   items much more alike than the labels of a prompt nothing is promised.
+2. A trial: the items of `space.self_test()` and a few prompts that differ in one word are encoded in float32 and
+   again in bfloat16. Each side is centred, since what all vectors share hides their differences. If the smallest
+   cosine between the two is below MIN_COSINE, the model goes back to float32; random weights, for example, give
+   vectors too similar for 8 bits. MIN_COSINE is stricter than the 0.999 that the documentation promises because the
+   trial is small; for items much more alike than the labels of a prompt nothing is promised.
 
 Models that are normalised by BatchNorm stay in float32 without a trial: BatchNorm does not rescale a rounding error,
 and similar items can differ by a cosine of 0.95 (measured) where the items of the trial do not. Encoders that share
-layers are tried and decided together. The result is `encoder.precision_decision`, and in words `space.runs`.
+layers are tried and decided together. The result is `encoder.precision_decision`, and in words `space.runtime_info`.
 `precision="bfloat16"` casts the whole model without a trial. OpenVINO rounds products itself and is tried the same way.
 """
 

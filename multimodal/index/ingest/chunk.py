@@ -45,7 +45,7 @@ def parts(thing: Thing, item: Item, space: Space, *, cut_text: bool) -> Iterator
 
 
 def _takes(space: Space, modality: Modality, otherwise: float) -> float:
-    return space.encoders[modality].takes or otherwise
+    return space.encoders[modality].max_input or otherwise
 
 
 def _film(thing: Thing, whole: Row, item: Video, space: Space) -> Iterator[Part]:

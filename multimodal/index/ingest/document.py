@@ -180,7 +180,7 @@ def open_thing(thing: Thing, space: Space, *, wait: bool = False) -> Opened | Fa
         if isinstance(item, Video):
             video.check(space)
         else:
-            space.require(item.modality)
+            space.encoder_for(item.modality)
         thing.content = thing.content or (content_hash(item) if thing.path is None else _hash(thing.path))
         thing.check_state()
     except Exception as error:  # as in look

@@ -101,7 +101,7 @@ class Job:
             self.n_decoding += n_bytes
             self.n_preparing += 1
             parts = batches.popleft()
-            encoder = self.space.require(parts[0].item.modality)
+            encoder = self.space.encoder_for(parts[0].item.modality)
             self.workers.submit(partial(prepare, encoder, parts), partial(self.encode, encoder, n_bytes))
 
     def encode(self, encoder: Encoder, n_bytes: int, prepared: Prepared) -> None:

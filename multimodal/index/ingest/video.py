@@ -55,7 +55,7 @@ class Said(NamedTuple):
 def check(space: Space) -> None:
     """Raises UnsupportedModality if a space takes nothing of a film, whatever is in it."""
     if not {Modality.IMAGE, Modality.AUDIO} & set(space.modalities):
-        space.require(Modality.VIDEO)
+        space.encoder_for(Modality.VIDEO)
 
 
 def nothing_to_take(name: str, space: Space) -> UnsupportedModality:

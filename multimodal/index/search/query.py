@@ -107,7 +107,7 @@ def vectors_of(space: Space, queries: Sequence[Query]) -> NDArray[np.float32]:
         else:
             items.append((position, as_item(thing)))
     if items:
-        rows[[position for position, _ in items]] = space.for_queries.encode([item for _, item in items])
+        rows[[position for position, _ in items]] = space.query_space.encode([item for _, item in items])
     ends = np.cumsum([len(query.parts) for query in queries]).tolist()
     return np.stack(
         [_mean(query, rows[end - len(query.parts) : end]) for query, end in zip(queries, ends, strict=True)]

@@ -108,7 +108,7 @@ def _modality(name: object, space: Space) -> Modality:
         found = Modality(name)  # type: ignore[arg-type]
     except ValueError:
         raise InvalidInput(f"{name!r} is no modality; use one of {', '.join(space.modalities)}") from None
-    space.require(found)
+    space.encoder_for(found)
     return found
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
-from multimodal.core.encoder import Encoder, Saved
+from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.items import Audio, Item
 from multimodal.core.modality import Modality
 from multimodal.encoders.starter.networks import MAX_TOKENS, N_MELS
@@ -102,7 +102,7 @@ def load(rest: str = "") -> None:
     )
 
 
-def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
     if saved.modality == Modality.TEXT:
         return SmallText(saved.config["dim"], saved.tensors, saved.config["vocabulary"])
     return KINDS[saved.modality](saved.config["dim"], saved.tensors)

@@ -121,7 +121,7 @@ def gather(folder: Path, work: Path) -> World:
         names, [families[one.emoji] for one in world], queries,
         _gallery([queries[name] for name in ("name", "ground", "espeak0")]),
         _gallery([queries[name].within(crowded) for name in crowd]),
-        space.head_for(Modality.TEXT, Modality.IMAGE).scale,
+        space.logit_scale_for(Modality.TEXT, Modality.IMAGE).scale,
     )  # fmt: skip
 
 

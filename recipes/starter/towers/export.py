@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from multimodal.core.modality import Modality
-from multimodal.core.space import Head, Space
+from multimodal.core.space import LogitScale, Space
 from multimodal.encoders.starter import CARDS
 from multimodal.encoders.starter.encoders import StarterAudio, StarterImage, StarterText
 from recipes.starter.towers.align import SCALE
@@ -24,7 +24,7 @@ def run(work: Path, folder: Path) -> None:
         Modality.AUDIO: StarterAudio(torch.load(work / "audio_accents.pt", weights_only=True)),
     }
     heads = {
-        None: Head(SCALE),  # one for all pairs: the last layers were fitted at this scale
+        None: LogitScale(SCALE),  # one for all pairs: the last layers were fitted at this scale
     }
     fresh = folder.parent / ".starter.new"
     Space(towers, heads, name="starter", card=CARDS[0]).save_pretrained(fresh)

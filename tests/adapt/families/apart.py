@@ -16,10 +16,10 @@ import torch
 
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
-from multimodal.core.encoder import Encoder, Saved
+from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.items import Audio, Image, Item
 from multimodal.core.modality import Modality
-from multimodal.core.space import Head, Space
+from multimodal.core.space import LogitScale, Space
 
 MEANING = 12
 GAP = 1.5  # times the length of a meaning
@@ -115,8 +115,8 @@ KINDS = {
 def load(rest: str = "") -> Space:
     encoders = [kind() for (side, _), kind in KINDS.items() if side == rest]
     card = next(one for one in CARDS if one.name == f"apart/{rest}")
-    return Space(encoders, Head(20.0), name=f"apart/{rest}", card=card)
+    return Space(encoders, LogitScale(20.0), name=f"apart/{rest}", card=card)
 
 
-def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
     return KINDS[saved.config["side"], str(saved.modality)](saved.tensors["weight"])

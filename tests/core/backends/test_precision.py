@@ -131,13 +131,13 @@ def test_the_other_precisions_are_not_tried(fast_bfloat16: None, monkeypatch: py
     for runtime in (Runtime(), Runtime(precision="bfloat16")):
         encoder = Words(Net().to(runtime.cast), runtime)
         resolve_precision([encoder])
-        assert encoder.precision_decision is None and encoder.runs == f"cpu {runtime.precision}"
+        assert encoder.precision_decision is None and encoder.runtime_info == f"cpu {runtime.precision}"
 
 
 def test_where_bfloat16_is_emulated_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("multimodal.core.backends.runtime._bfloat16_is_fast", lambda kind: False)
     encoder = settled(Net())
-    assert encoder.runs == "cpu float32 (auto: bfloat16 is emulated here)"
+    assert encoder.runtime_info == "cpu float32 (auto: bfloat16 is emulated here)"
     exact = Words(Net(), Runtime())
     resolve_precision([exact])
     assert np.array_equal(vectors(encoder), vectors(exact))
@@ -225,7 +225,7 @@ def test_a_family_may_know_better_than_a_trial(fast_bfloat16: None) -> None:
     encoder = Words(Net())
     encoder.float32_reason = "it knows"
     resolve_precision([encoder])
-    assert encoder.runs == "cpu float32 (auto: it knows)"
+    assert encoder.runtime_info == "cpu float32 (auto: it knows)"
 
 
 def test_a_model_that_fails_anyway_is_left_to_say_so_itself(fast_bfloat16: None) -> None:
@@ -327,16 +327,16 @@ def test_auto_is_told_in_words_and_kept_when_saved(fast_bfloat16: None, tmp_path
     space = mm.load("starter", device="cpu", precision="auto")
     decisions = {modality: encoder.precision_decision for modality, encoder in space.encoders.items()}
     kind = {True: "bfloat16 matrices", False: "float32"}
-    assert space.runs == {
+    assert space.runtime_info == {
         modality: f"cpu {kind[decision.bfloat16]} (auto: {decision.why})"
         for modality, decision in decisions.items()
         if decision
     }
     assert (
-        space.runs["image"]
+        space.runtime_info["image"]
         == "cpu float32 (auto: BatchNorm does not rescale the rounding errors of bfloat16)"
     )
-    assert space.check().ok
+    assert space.self_test().ok
     space.save_pretrained(tmp_path / "saved")
     again = mm.load(tmp_path / "saved", device="cpu", precision="auto")
     assert again.fingerprint == space.fingerprint

@@ -10,10 +10,10 @@ import torch
 
 from multimodal.core.backends.runtime import Decode, Precision, Runtime
 from multimodal.core.card import Card
-from multimodal.core.encoder import Encoder, Saved
+from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
-from multimodal.core.space import Head, Space
+from multimodal.core.space import LogitScale, Space
 
 DIM = 16
 FRAME = 512
@@ -93,11 +93,14 @@ def load(
     rest: str = "", *, device: str = "auto", precision: Precision = "float32", decode: Decode = "exact"
 ) -> Space:
     return Space(
-        [kind() for kind in KINDS.values()], Head(10.0), name=f"toy/{rest}" if rest else "toy", card=CARDS[0]
+        [kind() for kind in KINDS.values()],
+        LogitScale(10.0),
+        name=f"toy/{rest}" if rest else "toy",
+        card=CARDS[0],
     )
 
 
-def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
     encoder = KINDS[saved.modality](saved.config)
     encoder.weight = saved.tensors["weight"]
     return encoder

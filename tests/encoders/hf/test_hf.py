@@ -219,7 +219,7 @@ def test_every_kind_of_tower_runs_in_bfloat16(kind):
 
 def test_auto_leaves_a_hard_argmax_in_float32_whatever_a_trial_says(fast_bfloat16):
     auto = mm.load(f"hf/{case('groupvit').folder}", device="cpu", precision="auto")
-    assert set(auto.runs.values()) == {"cpu float32 (auto: its hard argmax may choose otherwise)"}
+    assert set(auto.runtime_info.values()) == {"cpu float32 (auto: its hard argmax may choose otherwise)"}
 
 
 def test_what_a_model_computes_for_itself_stays_in_float32():
@@ -354,9 +354,9 @@ def test_loading_says_nothing(capfd):
 
 def test_towers_of_one_id_are_of_one_space_and_folders_of_none():
     space = case("clip").space
-    assert {encoder.trained_into for encoder in space.encoders.values()} == {None}
-    told = mm.load(f"hf/{case('clip').folder}", device="cpu", trained_into="hf/mine")
-    assert (told.only("text") | told.only("image")).modalities == ("text", "image")
+    assert {encoder.space_id for encoder in space.encoders.values()} == {None}
+    told = mm.load(f"hf/{case('clip').folder}", device="cpu", space_id="hf/mine")
+    assert (told.select("text") | told.select("image")).modalities == ("text", "image")
 
 
 def test_the_same_model_under_two_names_is_one_space():

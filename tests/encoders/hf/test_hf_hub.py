@@ -119,17 +119,15 @@ def test_towers_of_one_id_can_be_joined_again(server):
     server.add(REPO, files_of("clip"))
     server.add("org/other", files_of("clip"))
     one, other = mm.load(f"hf/{REPO}", device="cpu"), mm.load("hf/org/other", device="cpu")
-    assert (one.only("text") | one.only("image")).modalities == ("text", "image")
+    assert (one.select("text") | one.select("image")).modalities == ("text", "image")
     with pytest.raises(SpaceMismatch, match=r"was trained into 'hf/org/tiny-clip'"):
-        one.only("text") | other.only("image")
+        one.select("text") | other.select("image")
 
 
 def test_a_model_that_open_clip_has_too_is_of_that_space(server):
     server.add("laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", files_of("clip"))
     space = mm.load("hf/laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", device="cpu", revision="main")
-    assert {one.trained_into for one in space.encoders.values()} == {
-        "openclip/ViT-L-14:datacomp_xl_s13b_b90k"
-    }
+    assert {one.space_id for one in space.encoders.values()} == {"openclip/ViT-L-14:datacomp_xl_s13b_b90k"}
 
 
 @pytest.mark.parametrize(

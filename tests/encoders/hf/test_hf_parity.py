@@ -43,7 +43,7 @@ def test_a_saved_space_needs_no_checkpoint_and_gives_the_same_vectors(kind, tmp_
     assert again.fingerprint == space.fingerprint
     for modality in space.modalities:
         assert np.abs(again.encode(ITEMS[modality]) - space.encode(ITEMS[modality])).max() <= 1e-6, modality
-    assert again.heads == space.heads
+    assert again.logit_scales == space.logit_scales
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in NO_LOGITS])
@@ -61,7 +61,7 @@ def test_clap_has_a_scale_for_sounds_and_one_for_texts():
     space, hand = case("clap").space, hf_cases.by_hand(case("clap"))
     expected = torch.from_numpy(hand["logits of texts"]).softmax(dim=1).numpy()
     assert np.abs(space.probabilities(ITEMS["text"], ITEMS["audio"]) - expected).max() <= EXACT
-    assert space.head_for("audio", "text") != space.head_for("text", "audio")
+    assert space.logit_scale_for("audio", "text") != space.logit_scale_for("text", "audio")
 
 
 def test_blips_cosines_are_those_of_its_contrastive_loss():
@@ -75,7 +75,7 @@ def test_pe_av_has_a_text_head_for_each_thing_to_compare_with(head, tmp_path):
     space = mm.load(f"hf/{case('pe_av').folder}", device="cpu", text_head=head)
     expected = hf_cases.by_hand(case("pe_av"))[f"text for {head}"]
     assert np.abs(space.encode(ITEMS["text"]) - expected).max() <= EXACT
-    space.only("text").save_pretrained(tmp_path / "s")
+    space.select("text").save_pretrained(tmp_path / "s")
     assert np.abs(mm.load(tmp_path / "s", device="cpu").encode(ITEMS["text"]) - expected).max() <= EXACT
 
 

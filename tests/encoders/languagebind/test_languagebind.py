@@ -219,9 +219,9 @@ def test_preprocessing_is_part_of_the_fingerprint(space):
 
 
 def test_the_scale_it_was_trained_with_is_the_head_of_sound_and_text_alone(space):
-    assert space.head_for("audio", "text").scale == pytest.approx(np.exp(2.6592), rel=1e-5)
-    with pytest.raises(InvalidInput, match=r"^no head for audio-audio"):
-        space.head_for("audio", "audio")
+    assert space.logit_scale_for("audio", "text").scale == pytest.approx(np.exp(2.6592), rel=1e-5)
+    with pytest.raises(InvalidInput, match=r"^no logit scale for audio-audio"):
+        space.logit_scale_for("audio", "audio")
 
 
 class Hub:
@@ -255,7 +255,7 @@ def test_a_name_is_fetched_at_the_cards_revision_and_knows_the_space_it_belongs_
     loaded = mm.load(card.name, device="cpu", offline=True)
     assert hub.asked == [(card.source, ["config.json", "pytorch_model.bin"], card.revision, True)]
     assert loaded.card == card and loaded.name == card.name
-    assert loaded.encoders["audio"].trained_into == "openclip/ViT-L-14:datacomp_xl_s13b_b90k"
+    assert loaded.encoders["audio"].space_id == "openclip/ViT-L-14:datacomp_xl_s13b_b90k"
 
 
 def test_safetensors_are_fetched_where_a_revision_has_them(hub):
@@ -289,11 +289,11 @@ def test_a_name_is_fetched_from_a_hub_once_and_loads_offline_after(server: Loopb
 def test_a_folder_belongs_to_a_space_only_if_the_user_says_so(tmp_path, monkeypatch):
     shutil.copytree(TINY, tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
-    assert mm.load("languagebind/./mine", device="cpu").encoders["audio"].trained_into is None
-    told = mm.load("languagebind/./mine", device="cpu", trained_into="openclip/mine")
-    assert told.encoders["audio"].trained_into == "openclip/mine"
+    assert mm.load("languagebind/./mine", device="cpu").encoders["audio"].space_id is None
+    told = mm.load("languagebind/./mine", device="cpu", space_id="openclip/mine")
+    assert told.encoders["audio"].space_id == "openclip/mine"
     told.save_pretrained(tmp_path / "saved")
-    assert mm.load("./saved", device="cpu").encoders["audio"].trained_into == "openclip/mine"
+    assert mm.load("./saved", device="cpu").encoders["audio"].space_id == "openclip/mine"
 
 
 @pytest.mark.parametrize(

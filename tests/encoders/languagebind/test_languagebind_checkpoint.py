@@ -109,7 +109,7 @@ def test_a_checkpoint_without_a_scale_has_no_head(folder):
     tensors = load_file(folder / "model.safetensors")
     del tensors["logit_scale"]
     save_file(tensors, folder / "model.safetensors")
-    assert loaded(folder).heads == {}
+    assert loaded(folder).logit_scales == {}
 
 
 def test_a_folder_without_config_is_refused(folder):

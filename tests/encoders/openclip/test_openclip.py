@@ -94,17 +94,15 @@ def test_bfloat16_casts_the_whole_model_but_for_the_statistics_of_batches(publis
 def test_a_saved_space_needs_the_checkpoint_no_more(published: Published, model, precision, tmp_path):
     expected = published(model)
     moved = shutil.copytree(expected.folder, tmp_path / "checkpoint")
-    space = mm.load(
-        f"openclip/local-dir:{moved}", device="cpu", precision=precision, trained_into="somewhere"
-    )
+    space = mm.load(f"openclip/local-dir:{moved}", device="cpu", precision=precision, space_id="somewhere")
     vectors = space.encode([*TEXTS, *IMAGES])
     space.save_pretrained(tmp_path / "saved")
     shutil.rmtree(moved)
     again = mm.load(tmp_path / "saved", device="cpu", precision=precision)
     assert np.array_equal(again.encode([*TEXTS, *IMAGES]), vectors)
     assert again.fingerprint == space.fingerprint
-    assert again.heads == space.heads
-    assert {one.trained_into for one in again.encoders.values()} == {"somewhere"}
+    assert again.logit_scales == space.logit_scales
+    assert {one.space_id for one in again.encoders.values()} == {"somewhere"}
 
 
 @pytest.mark.parametrize("model", ["ViT-B-32", "coca_ViT-B-32", "xlm-roberta-base-ViT-B-32"])
@@ -129,7 +127,9 @@ def test_probabilities_are_those_of_the_trained_scale_and_bias(published: Publis
     else:
         by_hand = (logits + upstream.logit_bias).sigmoid().detach().numpy()
     space = expected.space
-    assert space.head_for("image", "text").kind == ("softmax" if upstream.logit_bias is None else "sigmoid")
+    assert space.logit_scale_for("image", "text").activation == (
+        "softmax" if upstream.logit_bias is None else "sigmoid"
+    )
     assert np.abs(space.probabilities(IMAGES, TEXTS) - by_hand).max() <= 1e-5
 
 
@@ -144,7 +144,7 @@ def test_zero_shot_classification_is_open_clips(published: Published):
         pictures = torch.stack([preprocess(PIL.Image.fromarray(one)) for one in PICTURES])
         by_hand = (100 * model.encode_image(pictures, normalize=True) @ classifier).softmax(dim=-1).numpy()
     space = expected.space
-    classify = mm.ZeroShotClassificationPipeline(mm.Space(space.encoders, mm.Head(scale=100.0)))
+    classify = mm.ZeroShotClassificationPipeline(mm.Space(space.encoders, mm.LogitScale(scale=100.0)))
     for found, row in zip(classify(IMAGES, labels=labels, templates=templates), by_hand, strict=True):
         ours = {one.label: one.score for one in found}
         assert np.abs([ours[label] for label in labels] - row).max() <= 1e-5
@@ -245,4 +245,4 @@ def test_fast_decoding_gives_nearly_the_same(published: Published, model):
 def test_the_towers_of_one_model_are_built_without_the_other(published: Published):
     space = published("ViT-B-32").space
     assert not any(isinstance(one, nets.TextTransformer) for one in space.encoders["image"].net.modules())
-    assert space.encoders["text"].takes == 300
+    assert space.encoders["text"].max_input == 300

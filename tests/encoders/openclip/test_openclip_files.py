@@ -59,7 +59,7 @@ def test_a_file_of_weights_is_loaded_as_upstream_does(architecture, weights, tmp
     expected = by_hand(architecture, pretrained=str(tmp_path / name), **said)
     space = load(f"{architecture}:{tmp_path / name}", preprocess=SQUASHED, quick_gelu=False)
     assert parity(space, expected) <= 1e-5
-    assert {one.trained_into for one in space.encoders.values()} == {None}
+    assert {one.space_id for one in space.encoders.values()} == {None}
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
@@ -115,9 +115,9 @@ def test_the_activation_matters_and_can_be_said_in_three_ways(tags, weights):
 
 def test_like_brings_the_preprocessing_of_a_tag(tags, weights):
     said = {f"image_{key}": value for key, value in SQUASHED.items()}
-    space = load(f"{tags}:{weights}", like="laion", trained_into="openclip/mine")
+    space = load(f"{tags}:{weights}", like="laion", space_id="openclip/mine")
     assert parity(space, by_hand(tags, pretrained=str(weights), **said)) <= 1e-5
-    assert {one.trained_into for one in space.encoders.values()} == {"openclip/mine"}
+    assert {one.space_id for one in space.encoders.values()} == {"openclip/mine"}
 
 
 CONTRADICTIONS = {

@@ -50,7 +50,7 @@ def test_a_tag_knows_its_activation_and_preprocessing(
     spaces = [load(f"{tags}:openai"), load(f"{tags}-quickgelu:openai"), load(f"{tags}:OpenAI")]
     assert parity(spaces[0], quick) <= 1e-5
     assert {space.fingerprint for space in spaces} == {spaces[0].fingerprint}
-    homes = {(space.name, one.trained_into) for space in spaces for one in space.encoders.values()}
+    homes = {(space.name, one.space_id) for space in spaces for one in space.encoders.values()}
     assert homes == {(f"openclip/{tags}:openai",) * 2}
     assert (spaces[0] | spaces[1]).modalities == ("text", "image")
 
@@ -116,7 +116,7 @@ def test_a_repository_may_take_tokenizer_and_text_tower_from_others(
     publish(server, "org/model", folder)
     space = load("hf-hub:org/model")
     assert parity(space, (expected.texts, expected.pictures)) <= 1e-5
-    assert {one.trained_into for one in space.encoders.values()} == {"openclip/hf-hub:org/model"}
+    assert {one.space_id for one in space.encoders.values()} == {"openclip/hf-hub:org/model"}
     server.requests.clear()
     assert load("hf-hub:org/model", offline=True).fingerprint == expected.space.fingerprint
     assert server.requests == []
@@ -125,7 +125,7 @@ def test_a_repository_may_take_tokenizer_and_text_tower_from_others(
 def test_a_repository_of_a_tag_goes_by_the_tags_name(published: Published, server: LoopbackHub):
     publish(server, "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", published("ViT-B-32").folder)
     space = load("hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K")
-    assert space.name == space.encoders["image"].trained_into == "openclip/ViT-B-32:laion2b_s34b_b79k"
+    assert space.name == space.encoders["image"].space_id == "openclip/ViT-B-32:laion2b_s34b_b79k"
     assert space.card is not None and space.card.licence == "MIT"
 
 
@@ -160,6 +160,6 @@ def test_a_card_says_which_commit_a_tag_stands_for(
     unpinned = load(f"{tags}:openai")
     monkeypatch.setattr(openclip, "CARDS", (card,))
     pinned, asked = load(f"{tags}:openai"), load(f"{tags}:openai", revision="main")
-    assert [one.commits["org/quick"] for one in (unpinned, pinned, asked)] == [newest, first, newest]
+    assert [one.revisions["org/quick"] for one in (unpinned, pinned, asked)] == [newest, first, newest]
     assert pinned.card == card
     assert asked.fingerprint == unpinned.fingerprint != pinned.fingerprint

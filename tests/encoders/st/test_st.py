@@ -188,7 +188,7 @@ def test_without_a_prompt_a_space_does_what_upstreams_encode_does(load, upstream
     assert np.abs(expected - by_hand.encode(TEXTS, prompt="", normalize_embeddings=True)).max() > 0.01
     space = load("prompted")
     assert np.abs(space.encode(TEXTS) - expected).max() <= 1e-6
-    assert space.for_queries is space
+    assert space.query_space is space
 
 
 def test_loading_is_quiet(models, capfd):
@@ -205,7 +205,7 @@ def test_documents_and_the_queries_that_search_them_are_upstreams(name, load, up
     queries = by_hand.encode_query(TEXTS, normalize_embeddings=True)
     assert np.abs(documents - queries).max() > 0.01
     assert np.abs(space.encode(TEXTS) - documents).max() <= 1e-6
-    assert np.abs(space.for_queries.encode(TEXTS) - queries).max() <= 1e-6
+    assert np.abs(space.query_space.encode(TEXTS) - queries).max() <= 1e-6
     assert np.abs(load(name, prompt="query").encode(TEXTS) - queries).max() <= 1e-6
 
 
@@ -213,7 +213,7 @@ def test_any_prompt_of_the_model_can_be_named(load, upstream):
     expected = upstream("prompted").encode(TEXTS, prompt_name="cluster", normalize_embeddings=True)
     space = load("prompted", prompt="cluster")
     assert np.abs(space.encode(TEXTS) - expected).max() <= 1e-6
-    assert space.for_queries is space
+    assert space.query_space is space
 
 
 def test_a_prompt_called_passage_is_that_of_documents(load, upstream):
@@ -228,7 +228,7 @@ def test_prompts_can_be_given_to_a_model_that_says_none(load, upstream):
     documents = by_hand.encode(TEXTS, prompt="passage: ", normalize_embeddings=True)
     queries = by_hand.encode(TEXTS, prompt="query: ", normalize_embeddings=True)
     assert np.abs(space.encode(TEXTS) - documents).max() <= 1e-6
-    assert np.abs(space.for_queries.encode(TEXTS) - queries).max() <= 1e-6
+    assert np.abs(space.query_space.encode(TEXTS) - queries).max() <= 1e-6
 
 
 def test_an_index_of_documents_is_searched_with_queries(load, upstream, tmp_path):
@@ -326,8 +326,8 @@ def test_vectors_compared_by_their_lengths_are_refused_unless_the_user_says_so(l
 
 
 def test_only_a_clip_has_a_head(load, upstream):
-    assert load("mean").heads == {}
-    with pytest.raises(InvalidInput, match=r"has no head, so only cosines are known"):
+    assert load("mean").logit_scales == {}
+    with pytest.raises(InvalidInput, match=r"has no logit scale, so only cosines are known"):
         load("mean").probabilities("a", ["b"])
     space, by_hand, seen = load("clip"), upstream("clip"), pictures()
     rows = (
@@ -360,9 +360,9 @@ def test_auto_keeps_its_promise(name, models, load, fast_bfloat16):
     frames = [mm.Video(RNG.integers(0, 256, (4, 40, 40, 3), dtype=np.uint8), fps=4) for _ in range(3)]
     assert_kept(exact, auto, {"text": TEXTS, "video": frames} | media)
     if name == "router":
-        assert centred_cosine(exact.for_queries.encode(TEXTS), auto.for_queries.encode(TEXTS)) >= 0.999
+        assert centred_cosine(exact.query_space.encode(TEXTS), auto.query_space.encode(TEXTS)) >= 0.999
         assert (
-            auto.for_queries.encoders["text"].precision_decision is auto.encoders["text"].precision_decision
+            auto.query_space.encoders["text"].precision_decision is auto.encoders["text"].precision_decision
         )
 
 
@@ -402,7 +402,11 @@ def test_a_saved_space_loads_with_the_same_fingerprint_and_vectors(name, load, t
     space = load(name)
     space.save_pretrained(tmp_path / "space")
     again = mm.load(tmp_path / "space", device="cpu")
-    assert again.fingerprint == space.fingerprint and again.heads == space.heads and again.dim == space.dim
+    assert (
+        again.fingerprint == space.fingerprint
+        and again.logit_scales == space.logit_scales
+        and again.dim == space.dim
+    )
     items: dict[str, list[Any]] = {
         "text": TEXTS,
         "image": pictures(),
@@ -417,7 +421,7 @@ def test_a_saved_space_keeps_its_prompts_and_router(load, tmp_path):
     space.save_pretrained(tmp_path / "space")
     again = mm.load(tmp_path / "space", device="cpu")
     assert np.array_equal(again.encode(TEXTS), space.encode(TEXTS))
-    assert np.array_equal(again.for_queries.encode(TEXTS), space.for_queries.encode(TEXTS))
+    assert np.array_equal(again.query_space.encode(TEXTS), space.query_space.encode(TEXTS))
 
 
 def test_the_encoders_of_a_saved_space_share_one_model(load, tmp_path):
@@ -489,7 +493,7 @@ def test_a_name_without_an_owner_is_one_of_sentence_transformers(hub):
     assert (
         space.name == "st/clip-ViT-B-32" and space.card is not None and space.card.figure == "ImageNet 63.3"
     )
-    assert {one.trained_into for one in space.encoders.values()} == {"st/clip-ViT-B-32"}
+    assert {one.space_id for one in space.encoders.values()} == {"st/clip-ViT-B-32"}
 
 
 def test_a_model_is_fetched_from_a_hub_once_and_loads_offline_after(server: LoopbackHub, models, load):
@@ -515,11 +519,11 @@ def test_a_model_is_fetched_from_a_hub_once_and_loads_offline_after(server: Loop
 
 
 def test_the_multilingual_texts_join_the_pictures_they_were_trained_for(hub):
-    seen = mm.load("st/clip-ViT-B-32", device="cpu").only("image")
-    both = seen | mm.load("st/clip-ViT-B-32-multilingual-v1", device="cpu").only("text")
+    seen = mm.load("st/clip-ViT-B-32", device="cpu").select("image")
+    both = seen | mm.load("st/clip-ViT-B-32-multilingual-v1", device="cpu").select("text")
     assert [str(one) for one in both.modalities] == ["image", "text"]
     with pytest.raises(mm.MultimodalError, match=r"'st/owner/other' was trained into 'st/owner/other'"):
-        seen | mm.load("st/owner/other", device="cpu").only("text")
+        seen | mm.load("st/owner/other", device="cpu").select("text")
 
 
 def test_an_unknown_id_is_answered_with_close_ones(monkeypatch):
@@ -562,9 +566,9 @@ def test_a_folder_here_that_was_meant_is_pointed_out(models, monkeypatch, tmp_pa
 
 
 def test_a_folder_belongs_to_a_space_only_if_the_user_says_so(load):
-    assert load("clip").encoders["text"].trained_into is None
-    told = load("clip", trained_into="my/space")
-    assert {one.trained_into for one in told.encoders.values()} == {"my/space"}
+    assert load("clip").encoders["text"].space_id is None
+    told = load("clip", space_id="my/space")
+    assert {one.space_id for one in told.encoders.values()} == {"my/space"}
 
 
 def test_a_missing_extra_is_named_with_the_cure(models, monkeypatch):
@@ -593,8 +597,8 @@ def test_a_card_says_which_commit_its_name_stands_for(models, server: LoopbackHu
     server.repos[card.source] = {card.revision: first, "b" * 40: other}
     server.branches[card.source] = {"main": "b" * 40}
     space, newest = mm.load(card.name, device="cpu"), mm.load(card.name, device="cpu", revision="main")
-    assert space.commits == {card.source: card.revision} and space.card == card
-    assert newest.commits == {card.source: "b" * 40}
+    assert space.revisions == {card.source: card.revision} and space.card == card
+    assert newest.revisions == {card.source: "b" * 40}
     assert newest.fingerprint != space.fingerprint
 
 

@@ -15,10 +15,10 @@ import torch
 
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
-from multimodal.core.encoder import Encoder, Saved
+from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
-from multimodal.core.space import Head, Space
+from multimodal.core.space import LogitScale, Space
 
 DIM = 4
 CARDS = (Card("plain", (Modality.TEXT, Modality.IMAGE, Modality.AUDIO), DIM, "CC0", "arithmetic", 0.0),)
@@ -85,8 +85,10 @@ def load(rest: str = "", *, device: str = "auto") -> Space:
     """ "plain" and "plain/2" are two spaces: the same sizes, other fingerprints. "plain/words" knows only text."""
     kinds = [PlainText] if rest == "words" else list(KINDS.values())
     version = int(rest) if rest.isdigit() else 1
-    return Space([kind(version) for kind in kinds], Head(10.0), name=f"plain/{rest}" if rest else "plain")
+    return Space(
+        [kind(version) for kind in kinds], LogitScale(10.0), name=f"plain/{rest}" if rest else "plain"
+    )
 
 
-def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
     return KINDS[saved.modality](saved.config["version"])

@@ -11,7 +11,7 @@ import torch
 
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
-from multimodal.core.encoder import Encoder, Saved
+from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
@@ -61,5 +61,5 @@ def load(rest: str = "", *, device: str = "auto") -> Space:
     return Space([kind() for kind in KINDS.values()], name="wide")
 
 
-def from_config(saved: Saved, runtime: Runtime) -> Encoder:
+def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
     return KINDS[saved.modality]()

@@ -222,7 +222,7 @@ def test_a_sound_that_is_hardly_longer_than_a_window_stays_whole(
 
 
 def test_windows_are_as_long_as_the_encoder_takes_in(space: Space, index: Index, tmp_path: Path) -> None:
-    space.encoders["audio"].takes = 2.5  # type: ignore[index]
+    space.encoders["audio"].max_input = 2.5  # type: ignore[index]
     soundfile.write(tmp_path / "x.wav", np.full(8000 * 6, 0.25, np.float32), 8000)
     index.add(tmp_path / "x.wav")
     assert sorted((row["start_s"], row["end_s"]) for row in index.rows()) == [(0, 2.5), (2, 4.5), (3.5, 6)]

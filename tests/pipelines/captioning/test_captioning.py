@@ -153,8 +153,8 @@ def test_half_precision_says_the_same(space: Space) -> None:
 
 
 def test_it_takes_a_space_and_a_folder_with_the_starters_encoders(space: Space, tmp_path: Path) -> None:
-    space.only("text", "image").save_pretrained(tmp_path / "mine")
-    for model in (space, space.only("image"), tmp_path / "mine"):
+    space.select("text", "image").save_pretrained(tmp_path / "mine")
+    for model in (space, space.select("image"), tmp_path / "mine"):
         tell = mm.pipeline("captioning", model=model)
         assert tell(mm.Image(GALLERY / "pictures/trumpet.jpg")).text == "trumpet"
         assert tell.device.type == "cpu"
@@ -235,13 +235,13 @@ def test_what_cannot_be_captioned_is_refused(tell: mm.CaptioningPipeline, value:
 
 
 def test_a_space_of_other_encoders_is_refused(space: Space, tmp_path: Path) -> None:
-    from multimodal.core.encoder import Saved
+    from multimodal.core.encoder import EncoderState
     from multimodal.encoders import starter
 
     image = space.encoders[mm.Modality.IMAGE]
     tensors = {name: tensor * 1.5 for name, tensor in image.state_dict().items()}
-    other = starter.from_config(Saved(mm.Modality.IMAGE, image.config(), tensors), image.runtime)
-    strange = Space([space.encoders[mm.Modality.TEXT], other], space.heads[None], name="mine")
+    other = starter.from_config(EncoderState(mm.Modality.IMAGE, image.config(), tensors), image.runtime)
+    strange = Space([space.encoders[mm.Modality.TEXT], other], space.logit_scales[None], name="mine")
     with pytest.raises(SpaceMismatch) as told:
         mm.pipeline("captioning", model=strange)
     assert str(told.value) == (

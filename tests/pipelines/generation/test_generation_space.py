@@ -317,7 +317,7 @@ def test_a_space_it_was_not_trained_for_is_refused(folder: Path, starter: Space,
         "vectors; draw with the starter ('starter'), with a model by name ('diffusers/…'), or train one with "
         "recipes/starter/generator/draw.py"
     )
-    assert load(starter.only("text", "audio"), decoder=copy)("a cat", steps=1).image is not None
+    assert load(starter.select("text", "audio"), decoder=copy)("a cat", steps=1).image is not None
 
 
 def test_a_damaged_generator_is_told(copy: Path, starter: Space) -> None:

@@ -195,7 +195,7 @@ def test_a_slip_in_the_name_is_answered_with_what_is_meant() -> None:
 def test_a_space_without_ears_is_refused() -> None:
     space = mm.load("starter")
     blind = mm.Space(
-        [space.encoders[mm.Modality.TEXT], space.encoders[mm.Modality.IMAGE]], space.heads, name="eyes"
+        [space.encoders[mm.Modality.TEXT], space.encoders[mm.Modality.IMAGE]], space.logit_scales, name="eyes"
     )
     with pytest.raises(UnknownModel) as caught:
         mm.TranscriptionPipeline.from_pretrained(blind)
