@@ -1,14 +1,14 @@
-"""Sketches: a vector as 512 bits, which tell roughly how near two vectors are, and fast.
+"""Binary codes: 512 sign bits of a random projection per vector, which estimate the angle between two vectors.
 
-Each bit says on which side of a plane through the vectors' mean a vector lies; the planes are random. The share of
-bits in which two vectors differ estimates the angle between them as seen from the mean (Charikar 2002, "Similarity
-Estimation Techniques from Rounding Algorithms"), with an error that depends on the number of bits and on nothing else.
-Without the random turn the signs of the coordinates themselves need some eight times as many candidates on the
-starter's vectors, and without the mean they tell nothing of vectors that all point one way, as CLIP's do.
+Each bit is the side of a random plane through the mean of the vectors on which a vector lies. The share of differing
+bits estimates the angle as seen from the mean (Charikar 2002, "Similarity Estimation Techniques from Rounding
+Algorithms"), with an error that depends only on the number of bits. Without the random rotation, the signs of the
+coordinates themselves need about eight times as many candidates on the starter's vectors. Without the mean, the bits
+carry no information about vectors that all point one way, as CLIP's do.
 
-The first half of the bits, the coarse ones, are looked at in every row: those of BLOCK rows stand together, word by
-word, so that numpy counts differing bits at the speed of the cache. The fine ones stand row by row, and are looked at
-in the rows that the coarse ones leave, where these alone do not tell enough.
+The first half of the bits, the coarse code, is compared in every row. Coarse codes of BLOCK rows are stored word by
+word, so that numpy counts differing bits at cache speed. The fine code is stored row by row, and compared only in rows
+that the coarse code leaves, where the coarse code alone is not selective enough.
 """
 
 from __future__ import annotations
@@ -24,25 +24,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BITS, COARSE_BITS = 512, 256
-COARSE_WORDS = COARSE_BITS // 64  # the coarse bits of a million rows are looked at in 2.3 ms on one core
-BLOCK = 16384  # rows whose differing words (512 KiB) stay in the cache of a core
+COARSE_WORDS = COARSE_BITS // 64  # the coarse codes of a million rows are compared in 2.3 ms on one core
+BLOCK = 16384  # rows per block; their differing words (512 KiB) fit the cache of a core
 SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
-class Basis:
-    """What sketches that can be compared have in common. mean: (dim,) float32. planes: (dim, BITS) float32."""
+class Projection:
+    """What all comparable codes share.
+
+    mean: (dim,) float32, the origin. planes: (dim, BITS) float32, the normals of the planes.
+    """
 
     mean: NDArray[np.float32]
     planes: NDArray[np.float32]
 
     @classmethod
-    def around(cls, mean: NDArray[np.float32]) -> Basis:
-        return cls(mean, planes(len(mean)))
+    def around(cls, mean: NDArray[np.float32]) -> Projection:
+        """Planes through a mean (dim,)."""
+        return cls(mean, random_planes(len(mean)))
 
     @classmethod
-    def read(cls, folder: Path) -> Basis:
-        """What `write` wrote, planes too: another machine might draw others. Raises OSError, ValueError."""
+    def read(cls, folder: Path) -> Projection:
+        """Reads what `write` stored, planes included: another machine might draw others. Raises OSError, ValueError."""
         import numpy as np
 
         return cls(np.load(folder / "mean.npy"), np.load(folder / "planes.npy"))
@@ -54,44 +58,45 @@ class Basis:
         np.save(folder / "planes.npy", self.planes)
 
     def angles(
-        self, query: NDArray[np.float32], cosines: NDArray[np.float32], along_mean: NDArray[np.float32]
+        self, query: NDArray[np.float32], cosines: NDArray[np.float32], dots_with_mean: NDArray[np.float32]
     ) -> NDArray[np.float64]:
-        """Between a query (dim,) and rows as seen from the mean, as shares of half a turn, (n,).
+        """Angles (n,) between a unit query (dim,) and n unit rows as seen from the mean, as shares of half a turn.
 
-        Of each row, its cosine with the query and its product with the mean; all have length one.
+        Computed from each row's cosine with the query (n,) and its dot product with the mean (n,).
         """
         import numpy as np
 
-        mean, one, u = self.mean.astype(np.float64), query.astype(np.float64), along_mean.astype(np.float64)
-        square = float(mean @ mean)
-        lengths = np.linalg.norm(one - mean) * np.sqrt(np.maximum(1 - 2 * u + square, 1e-12))
-        inner = cosines.astype(np.float64) - float(one @ mean) - u + square
+        mean, wide = self.mean.astype(np.float64), query.astype(np.float64)
+        dots = dots_with_mean.astype(np.float64)
+        mean_squared = float(mean @ mean)
+        lengths = np.linalg.norm(wide - mean) * np.sqrt(np.maximum(1 - 2 * dots + mean_squared, 1e-12))
+        inner = cosines.astype(np.float64) - float(wide @ mean) - dots + mean_squared
         return np.asarray(np.arccos(np.clip(inner / np.maximum(lengths, 1e-12), -1, 1)) / np.pi)
 
-    def bits(self, vectors: NDArray[np.float32]) -> NDArray[np.uint64]:
-        """(n, dim) -> (n, BITS / 64)."""
+    def encode(self, vectors: NDArray[np.float32]) -> NDArray[np.uint64]:
+        """Codes (n, BITS / 64) of vectors (n, dim)."""
         import numpy as np
 
         return _packed(np.subtract(vectors, self.mean) @ self.planes)
 
-    def bits_of_many(self, vectors: NDArray[np.float32]) -> NDArray[np.uint64]:
-        """The same in the machine's fastest arithmetic: a vector that lies on a plane may fall on its other side."""
+    def encode_fast(self, vectors: NDArray[np.float32]) -> NDArray[np.uint64]:
+        """As `encode`, in the machine's fastest arithmetic: bits of vectors close to a plane may differ."""
         import torch
 
         from multimodal.core.backends.runtime import Runtime
 
         dtype = Runtime("cpu", "auto").dtype
-        moved = torch.from_numpy(vectors) - torch.from_numpy(self.mean)
-        return _packed((moved.to(dtype) @ torch.from_numpy(self.planes).to(dtype)).float().numpy())
+        centred = torch.from_numpy(vectors) - torch.from_numpy(self.mean)
+        return _packed((centred.to(dtype) @ torch.from_numpy(self.planes).to(dtype)).float().numpy())
 
 
-def planes(dim: int) -> NDArray[np.float32]:
-    """(dim, BITS): random directions, at right angles to each other as far as there is room."""
+def random_planes(dim: int) -> NDArray[np.float32]:
+    """(dim, BITS) random unit directions, orthogonal in groups of dim."""
     import numpy as np
 
     rng = np.random.default_rng(SEED)
-    turns = [np.linalg.qr(rng.standard_normal((dim, dim)))[0] for _ in range(0, BITS, dim)]
-    return np.concatenate(turns, axis=1)[:, :BITS].astype(np.float32)
+    rotations = [np.linalg.qr(rng.standard_normal((dim, dim)))[0] for _ in range(0, BITS, dim)]
+    return np.concatenate(rotations, axis=1)[:, :BITS].astype(np.float32)
 
 
 def _packed(sides: NDArray[np.float32]) -> NDArray[np.uint64]:
@@ -100,12 +105,12 @@ def _packed(sides: NDArray[np.float32]) -> NDArray[np.uint64]:
     return np.packbits(sides > 0, axis=1).view(np.uint64)
 
 
-def n_blocks(n: int) -> int:
-    return -(-n // BLOCK)
+def n_blocks(n_rows: int) -> int:
+    return -(-n_rows // BLOCK)
 
 
-class Blocks:
-    """Coarse bits of rows, as they come, -> blocks (COARSE_WORDS, BLOCK), each as soon as it is full."""
+class BlockBuilder:
+    """Groups coarse codes into blocks (COARSE_WORDS, BLOCK); yields each block when it is full."""
 
     def __init__(self) -> None:
         import numpy as np
@@ -113,55 +118,58 @@ class Blocks:
         self._block = np.zeros((COARSE_WORDS, BLOCK), np.uint64)
         self._filled = 0
 
-    def add(self, bits: NDArray[np.uint64]) -> Iterator[NDArray[np.uint64]]:
-        """bits: (n, COARSE_WORDS). Each block is only good until the next one is asked for."""
+    def add(self, codes: NDArray[np.uint64]) -> Iterator[NDArray[np.uint64]]:
+        """Adds codes (n, COARSE_WORDS). A block is valid only until the next one is requested."""
         done = 0
-        while done < len(bits):
-            part = bits[done : done + BLOCK - self._filled]
-            self._block[:, self._filled : self._filled + len(part)] = part.T
-            self._filled, done = self._filled + len(part), done + len(part)
+        while done < len(codes):
+            taken = codes[done : done + BLOCK - self._filled]
+            self._block[:, self._filled : self._filled + len(taken)] = taken.T
+            self._filled, done = self._filled + len(taken), done + len(taken)
             if self._filled == BLOCK:
                 yield self._block
                 self._filled = 0
 
-    def rest(self) -> Iterator[NDArray[np.uint64]]:
-        """The last block, if it is not full; what stands after its rows means nothing."""
+    def finish(self) -> Iterator[NDArray[np.uint64]]:
+        """The last block, if it is partly filled; the columns behind its rows are undefined."""
         if self._filled:
             yield self._block
             self._filled = 0
 
 
-def distances(blocks: NDArray[np.uint64], query: NDArray[np.uint64], out: NDArray[np.uint8]) -> None:
-    """In how many coarse bits rows differ from a query (COARSE_WORDS,): (b, COARSE_WORDS, BLOCK) -> out (b, BLOCK).
+def coarse_distances(
+    blocks: NDArray[np.uint64], query: NDArray[np.uint64], out: NDArray[np.uint8]
+) -> None:
+    """Hamming distances of coarse codes: blocks (b, COARSE_WORDS, BLOCK), query (COARSE_WORDS,) -> out (b, BLOCK).
 
-    Where all 256 differ it is 0: as far off as can be, which is then seen when it is compared.
+    A distance of 256 wraps to 0: the row then becomes a candidate, and the exact comparison rejects it.
     """
     import numpy as np
 
     differing = np.empty((COARSE_WORDS, BLOCK), np.uint64)
     counts = np.empty((COARSE_WORDS, BLOCK), np.uint8)
-    wanted = query[:, None]
-    for block, row in zip(blocks, out, strict=True):
-        np.bitwise_xor(block, wanted, out=differing)
+    column = query[:, None]
+    for block, distances in zip(blocks, out, strict=True):
+        np.bitwise_xor(block, column, out=differing)
         np.bitwise_count(differing, out=counts)
-        np.add.reduce(counts, axis=0, dtype=np.uint8, out=row)
+        np.add.reduce(counts, axis=0, dtype=np.uint8, out=distances)
 
 
-def more_distances(fine: NDArray[np.uint64], query: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """In how many fine bits some rows (n, w) differ from a query (w,)."""
+def fine_distances(codes: NDArray[np.uint64], query: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Hamming distances (n,) of fine codes (n, w) from a query (w,)."""
     import numpy as np
 
-    return np.bitwise_count(fine ^ query).sum(axis=1, dtype=np.int64)  # type: ignore[no-any-return]
+    return np.bitwise_count(codes ^ query).sum(axis=1, dtype=np.int64)  # type: ignore[no-any-return]
 
 
-def beyond(d: int, angles: Sequence[float], bits: int) -> list[float]:
-    """How likely a vector at each of some angles differs in more than d of so many bits.
+def tail_probabilities(distance: int, angles: Sequence[float], bits: int) -> list[float]:
+    """The probability, for each angle, that a vector at that angle differs in more than `distance` of `bits` bits.
 
-    Each bit differs with the angle as its chance (a share of half a turn), so it is the tail of a binomial, here as a
-    normal distribution. Planes at right angles to each other scatter less than that, not more.
+    Each bit differs with a probability equal to the angle (a share of half a turn), so this is the tail of a binomial,
+    approximated by a normal distribution. Orthogonal planes scatter less than independent ones, not more.
     """
-    found = []
+    probabilities = []
     for angle in angles:
         share = min(max(angle, 1e-6), 1 - 1e-6)
-        found.append(0.5 * math.erfc((d + 0.5 - bits * share) / math.sqrt(2 * bits * share * (1 - share))))
-    return found
+        deviation = math.sqrt(2 * bits * share * (1 - share))
+        probabilities.append(0.5 * math.erfc((distance + 0.5 - bits * share) / deviation))
+    return probabilities

@@ -1,7 +1,7 @@
-"""Records: what rows are beside their vectors, as Arrow in memory, or in a file that is read in place.
+"""Stored columns of a segment other than its vectors: Arrow batches in memory, or a memory-mapped Arrow file.
 
-To read ten rows out of LanceDB takes longer than to find them among a million. Here it takes a fraction of that, since
-nothing is unpacked or looked up: a row's number in its part is its place.
+Reading ten rows from LanceDB takes longer than finding them among a million. Here a row's position in its segment is
+its position in the file, so nothing is unpacked or looked up.
 """
 
 from __future__ import annotations
@@ -13,110 +13,113 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multimodal.index.storage.schema import SHOWN, Row, added_later
+from multimodal.index.storage.schema import ROW_COLUMNS, Row, later_columns
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-COLUMNS = [*(name for name in SHOWN if name != "modality"), "content"]  # a part has the modality itself
+COLUMN_NAMES = [*(name for name in ROW_COLUMNS if name != "modality"), "content"]  # a segment has modality ids
 
 
-def schema() -> Any:
+def column_schema() -> Any:
+    """The Arrow schema of the columns file."""
     import pyarrow as pa
 
-    kinds = {one.name: one.type for one in added_later()}
-    return pa.schema([pa.field(name, kinds.get(name, pa.string())) for name in COLUMNS])
+    types = {column.name: column.type for column in later_columns()}
+    return pa.schema([pa.field(name, types.get(name, pa.string())) for name in COLUMN_NAMES])
 
 
-def columns(found: Any) -> Any:
-    """The columns of records out of an Arrow batch that may lack some."""
+def select_columns(batch: Any) -> Any:
+    """The columns of `column_schema` from an Arrow batch that may lack some of them."""
     import pyarrow as pa
 
-    names = set(found.schema.names)
+    names = set(batch.schema.names)
     arrays = []
-    for one in schema():
-        array = found[one.name] if one.name in names else pa.nulls(found.num_rows, one.type)
+    for column in column_schema():
+        array = batch[column.name] if column.name in names else pa.nulls(batch.num_rows, column.type)
         arrays.append(array.storage if isinstance(array, pa.ExtensionArray) else array)
-    return pa.record_batch(arrays, schema=schema())
+    return pa.record_batch(arrays, schema=column_schema())
 
 
-class Records:
-    """Of n rows, in their order. May be used by several threads."""
+class Columns:
+    """The columns of n rows, in row order. May be used by several threads."""
 
     def __init__(self, batches: Sequence[Any]) -> None:
-        self.batches = [one for one in batches if one.num_rows]
-        self._columns = [batch.columns for batch in self.batches]
+        self.batches = [batch for batch in batches if batch.num_rows]
+        self._arrays = [batch.columns for batch in self.batches]
         self._ends = list(itertools.accumulate(batch.num_rows for batch in self.batches))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
     @classmethod
-    def read(cls, path: Path) -> Records:
-        """What `Writer` wrote into a file. Raises OSError, ValueError."""
+    def read(cls, path: Path) -> Columns:
+        """Maps a file that `ColumnWriter` wrote. Raises OSError, ValueError."""
         import pyarrow as pa
 
-        return cls.of(pa.memory_map(str(path)))
+        return cls.from_buffer(pa.memory_map(str(path)))
 
     @classmethod
-    def of(cls, written: Any) -> Records:
-        """What `Writer` wrote, as bytes or as a file. Raises ValueError."""
+    def from_buffer(cls, written: Any) -> Columns:
+        """Reads what `ColumnWriter` wrote, from bytes or an Arrow file. Raises ValueError."""
         import pyarrow as pa
 
         file = pa.ipc.open_file(written)
-        if file.schema != schema():
+        if file.schema != column_schema():
             raise ValueError(f"records have the columns {', '.join(file.schema.names)}")
         return cls([file.get_batch(number) for number in range(file.num_record_batches)])
 
-    def row(self, place: int, modality: str) -> tuple[Row, str | None]:
-        """One row, and the hash of the content it is a part of, if known."""
-        batch, at = self._at(place)
-        return _row([column[at].as_py() for column in self._columns[batch]], modality)
+    def row(self, position: int, modality: str) -> tuple[Row, str | None]:
+        """One row, and the hash of the content it belongs to, or None if unknown."""
+        batch, offset = self._locate(position)
+        return _row([array[offset].as_py() for array in self._arrays[batch]], modality)
 
-    def id(self, place: int) -> str:
-        batch, at = self._at(place)
-        return str(self._columns[batch][0][at])
+    def id(self, position: int) -> str:
+        batch, offset = self._locate(position)
+        return str(self._arrays[batch][0][offset])
 
-    def _at(self, place: int) -> tuple[int, int]:
-        """The batch in which a row stands, and the place in that."""
-        batch = bisect.bisect_right(self._ends, place)
-        return batch, place - (self._ends[batch - 1] if batch else 0)
+    def _locate(self, position: int) -> tuple[int, int]:
+        """The batch that holds a row, and the row's offset in that batch."""
+        batch = bisect.bisect_right(self._ends, position)
+        return batch, position - (self._ends[batch - 1] if batch else 0)
 
     def rows(self) -> Iterator[list[Row]]:
-        """All of them, batch by batch; their modality is not told."""
-        for some in self._columns:
-            yield [_row(list(values), "")[0] for values in zip(*map(_values, some), strict=True)]
+        """All rows, batch by batch, with an empty modality."""
+        for arrays in self._arrays:
+            yield [_row(list(values), "")[0] for values in zip(*map(_to_list, arrays), strict=True)]
 
-    def only(self, mask: NDArray[np.bool_]) -> Records:
-        """The rows that a mask (n,) keeps."""
+    def filter(self, mask: NDArray[np.bool_]) -> Columns:
+        """The rows that a mask (n,) selects."""
         import numpy as np
         import pyarrow as pa
 
-        cuts = np.split(mask, self._ends[:-1])
-        return Records([batch.filter(pa.array(cut)) for batch, cut in zip(self.batches, cuts, strict=False)])
+        masks = np.split(mask, self._ends[:-1])
+        return Columns([
+            batch.filter(pa.array(selected)) for batch, selected in zip(self.batches, masks, strict=False)
+        ])
 
 
-class Writer:
-    """Into a file that is open to be written, batch by batch."""
+class ColumnWriter:
+    """Writes batches to a file that is open for writing."""
 
     def __init__(self, file: Any) -> None:
         import pyarrow as pa
 
-        self._into = pa.ipc.new_file(file, schema())
+        self._file = pa.ipc.new_file(file, column_schema())
 
     def write(self, batch: Any) -> None:
-        self._into.write_batch(batch)
+        self._file.write_batch(batch)
 
     def close(self) -> None:
-        self._into.close()
+        self._file.close()
 
 
-def _values(column: Any) -> list[Any]:
-    return column.to_pylist()  # type: ignore[no-any-return]
+def _to_list(array: Any) -> list[Any]:
+    return array.to_pylist()  # type: ignore[no-any-return]
 
 
 def _row(values: list[Any], modality: str) -> tuple[Row, str | None]:
-    """Of the values of COLUMNS."""
-    id_, uri, text, metadata, *place, content = values
-    return Row(id_, uri, modality, text, json.loads(metadata), *place), content
+    """A row from the values of COLUMN_NAMES."""
+    id_, uri, text, metadata, *span, content = values
+    return Row(id_, uri, modality, text, json.loads(metadata), *span), content

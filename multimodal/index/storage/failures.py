@@ -1,8 +1,8 @@
-"""The ledger: what could not be added, with the stage and the reason, kept beside the rows from run to run.
+"""Persistent record of documents that could not be added, with stage and reason.
 
-A file of JSON lines. Each line says that something failed, or that it no longer does; the last line about a thing
-counts. It is only ever added to, or replaced whole, so a process that is killed loses no line that was there; half a
-line at the end is left out when reading.
+A file of JSON lines. Each line records a failure, or that a failure is resolved; the last line about a document counts.
+The file is only appended to or replaced atomically, so a killed process loses no complete line. An incomplete last line
+is ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from multimodal.index.results import Failure, Metadata, by_name
 
 LEDGER = "failures.jsonl"
-SPARE_LINES = 100  # lines about what is settled that are not worth replacing the file for
+SPARE_LINES = 100  # lines about resolved failures that are kept before the file is rewritten
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""The columns of an index, and rows as Arrow: what one row is, and how it is written down.
+"""Columns of an index: what a row holds, and its conversion to and from Arrow.
 
-An index made before a column was added lacks it: such a column is read as None, and comes with the next write.
+An index created before a column was introduced lacks it. Such a column reads as None and is added by the next write.
 """
 
 from __future__ import annotations
@@ -18,17 +18,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ABOUT_KEY = b"multimodal.index"
+METADATA_KEY = b"multimodal.index"
 FORMAT = 1  # raised when an older reader could no longer understand the index
-UNIQUE = {
-    "lance-schema:unenforced-primary-key": "true"
-}  # two processes that add one id at once do not double it
+# A primary key keeps two processes that add one id at the same time from storing it twice.
+PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 
 
 @dataclass(frozen=True)
-class About:
-    """What an index must know of the space its vectors come from. `address` and `options`: what `load` takes to load it
-    again."""
+class IndexMetadata:
+    """The space an index belongs to. `address` and `options` are the arguments of `load` that load it again."""
 
     space: str
     address: str
@@ -40,7 +38,7 @@ class About:
 
 
 class Row(NamedTuple):
-    """One item as stored, without its vector. The last four say which part of a longer thing it is."""
+    """A stored item without its vector. The last four fields locate a chunk in its document."""
 
     id: str
     uri: str | None
@@ -53,11 +51,11 @@ class Row(NamedTuple):
     end_char: int | None = None
 
 
-class Origin(NamedTuple):
-    """Where a row came from, by which it is known whether that has changed since.
+class Provenance(NamedTuple):
+    """Where a row came from; a change of these fields means that the document has changed.
 
-    source: the id of the whole thing; that of the row too, unless the row is a part. container: the archive or table
-    the thing was in. content: a hash of the whole. size (bytes) and mtime_ns: of the file, if it is one.
+    source: id of the document, equal to the row's id unless the row is a chunk. container: archive or table that holds
+    the document. content: hash of the whole document. size (bytes) and mtime_ns: of the file, if it is a file.
     """
 
     source: str
@@ -67,94 +65,103 @@ class Origin(NamedTuple):
     mtime_ns: int | None = None
 
 
-SHOWN = list(Row._fields)
-ORIGIN = list(Origin._fields)
+ROW_COLUMNS = list(Row._fields)
+PROVENANCE_COLUMNS = list(Provenance._fields)
 
 
-def schema(about: About) -> Any:
-    """Of a new index. Columns after `vector` were added later; see `added_later`."""
+def table_schema(index_metadata: IndexMetadata) -> Any:
+    """The Arrow schema of a new index. Columns after `vector` were introduced later; see `later_columns`."""
     import pyarrow as pa
 
     fields = [
-        pa.field("id", pa.string(), nullable=False, metadata=UNIQUE),
+        pa.field("id", pa.string(), nullable=False, metadata=PRIMARY_KEY),
         pa.field("uri", pa.string()),
         pa.field("modality", pa.string(), nullable=False),
         pa.field("text", pa.string()),
         pa.field("metadata", pa.json_()),
-        pa.field("vector", pa.list_(pa.float32(), about.dim)),
+        pa.field("vector", pa.list_(pa.float32(), index_metadata.dim)),
         pa.field("source", pa.string(), nullable=False),
-        *added_later(),
+        *later_columns(),
     ]
-    return pa.schema(fields, metadata={ABOUT_KEY: json.dumps(asdict(about)).encode()})
+    return pa.schema(fields, metadata={METADATA_KEY: json.dumps(asdict(index_metadata)).encode()})
 
 
-def added_later() -> list[Any]:
-    """The columns that a first index lacks, beside `source`, which is there the same as `id`."""
+def later_columns() -> list[Any]:
+    """The columns that the first format lacks, except `source`, which is a copy of `id` there."""
     import pyarrow as pa
 
-    whole, real = pa.int64(), pa.float64()
-    kinds = {
-        "container": pa.string(), "content": pa.string(), "size": whole, "mtime_ns": whole,
-        "start_s": real, "end_s": real, "start_char": whole, "end_char": whole,
+    integer, real = pa.int64(), pa.float64()
+    types = {
+        "container": pa.string(), "content": pa.string(), "size": integer, "mtime_ns": integer,
+        "start_s": real, "end_s": real, "start_char": integer, "end_char": integer,
     }  # fmt: skip
-    return [pa.field(name, kind) for name, kind in kinds.items()]
+    return [pa.field(name, type_) for name, type_ in types.items()]
 
 
-def read_about(path: Path, metadata: dict[bytes, bytes]) -> About:
-    """What the schema of a table says of its index. Raises IndexStateError."""
-    values = json.loads(metadata.get(ABOUT_KEY, b"null"))
+def read_index_metadata(path: Path, metadata: dict[bytes, bytes]) -> IndexMetadata:
+    """Parses the metadata of a table's schema. Raises IndexStateError."""
+    values = json.loads(metadata.get(METADATA_KEY, b"null"))
     if values is None:
-        raise IndexStateError(f"{str(path)!r} holds a LanceDB table that multimodal did not make; "
+        raise IndexStateError(f"{str(path)!r} holds a LanceDB table that multimodal did not create; "
                               "choose another folder for Index.create")  # fmt: skip
     if values["format"] > FORMAT:
         raise IndexStateError(f"the index at {str(path)!r} has format {values['format']}, this version reads up to "
                               f"{FORMAT}: upgrade multimodal")  # fmt: skip
-    return About(**values | {"modalities": tuple(values["modalities"])})
+    return IndexMetadata(**values | {"modalities": tuple(values["modalities"])})
 
 
 def to_arrow(
-    rows: Sequence[Row], origins: Sequence[Origin], vectors: NDArray[np.float32], about: About
+    rows: Sequence[Row],
+    provenances: Sequence[Provenance],
+    vectors: NDArray[np.float32],
+    index_metadata: IndexMetadata,
 ) -> Any:
-    """Rows, where they came from and their vectors (n, dim) -> a table as `schema` has it."""
+    """An Arrow table with the schema of `table_schema`, from n rows, n provenances and vectors (n, dim)."""
     import pyarrow as pa
 
-    shown = dict(zip(SHOWN, zip(*rows, strict=True), strict=True))
-    columns: dict[str, Any] = shown | dict(zip(ORIGIN, zip(*origins, strict=True), strict=True))
-    as_json = pa.array([json.dumps(one, ensure_ascii=False) for one in shown["metadata"]], pa.string())
-    columns["metadata"] = pa.ExtensionArray.from_storage(pa.json_(), as_json)
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(
-        pa.array(vectors.reshape(-1), pa.float32()), about.dim
+    row_values = dict(zip(ROW_COLUMNS, zip(*rows, strict=True), strict=True))
+    columns: dict[str, Any] = row_values | dict(
+        zip(PROVENANCE_COLUMNS, zip(*provenances, strict=True), strict=True)
     )
-    made = schema(about)
-    return pa.table({one.name: _column(columns[one.name], one.type) for one in made}, schema=made)
+    as_json = [json.dumps(metadata, ensure_ascii=False) for metadata in row_values["metadata"]]
+    columns["metadata"] = pa.ExtensionArray.from_storage(pa.json_(), pa.array(as_json, pa.string()))
+    columns["vector"] = pa.FixedSizeListArray.from_arrays(
+        pa.array(vectors.reshape(-1), pa.float32()), index_metadata.dim
+    )
+    schema = table_schema(index_metadata)
+    return pa.table(
+        {column.name: _array(columns[column.name], column.type) for column in schema}, schema=schema
+    )
 
 
-def _column(values: Any, kind: Any) -> Any:
+def _array(values: Any, type_: Any) -> Any:
     import pyarrow as pa
 
-    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+    return values if isinstance(values, pa.Array) else pa.array(values, type_)
 
 
-def read_rows(found: Any) -> list[Row]:
-    """The rows in an Arrow table or batch that may lack some columns."""
-    names = set(found.schema.names)
-    n = found.num_rows
-    columns = [found[name].to_pylist() if name in names else [None] * n for name in SHOWN]
-    columns[SHOWN.index("metadata")] = map(json.loads, columns[SHOWN.index("metadata")])
+def read_rows(table: Any) -> list[Row]:
+    """Rows from an Arrow table or batch that may lack some columns."""
+    names = set(table.schema.names)
+    n_rows = table.num_rows
+    columns = [table[name].to_pylist() if name in names else [None] * n_rows for name in ROW_COLUMNS]
+    position = ROW_COLUMNS.index("metadata")
+    columns[position] = map(json.loads, columns[position])
     return [Row(*values) for values in zip(*columns, strict=True)]
 
 
-def read_origins(found: Any) -> list[Origin]:
-    """Where the rows in an Arrow table or batch came from."""
-    return [Origin(*values) for values in zip(*(found[name].to_pylist() for name in ORIGIN), strict=True)]
+def read_provenances(table: Any) -> list[Provenance]:
+    """Provenances from an Arrow table or batch."""
+    columns = (table[name].to_pylist() for name in PROVENANCE_COLUMNS)
+    return [Provenance(*values) for values in zip(*columns, strict=True)]
 
 
-def read_vectors(found: Any, dim: int) -> NDArray[np.float32]:
-    """The vectors (n, dim) in an Arrow table or batch."""
+def read_vectors(table: Any, dim: int) -> NDArray[np.float32]:
+    """Vectors (n, dim) from an Arrow table or batch."""
     import numpy as np
     import pyarrow as pa
 
-    column = found["vector"]
+    column = table["vector"]
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]
     return np.concatenate([np.empty(0, np.float32), *flat]).reshape(-1, dim)

@@ -1,6 +1,6 @@
-"""Part: some rows of an index in the form in which they are searched, in memory or in files that are read in place.
+"""Segment: rows of an index in the form in which they are searched, in memory or memory-mapped.
 
-A part never changes: new rows make another part, and rows that are gone are masked out beside it.
+A segment never changes. New rows make another segment; deleted rows are masked out beside it.
 """
 
 from __future__ import annotations
@@ -16,183 +16,201 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal.index.storage import codes
-from multimodal.index.storage import columns as records
-from multimodal.index.storage.codes import Basis
-from multimodal.index.storage.columns import Records
+from multimodal.index.storage.codes import Projection
+from multimodal.index.storage.columns import Columns, ColumnWriter
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ABOUT, RECORDS = "about.json", "records.arrow"
-KINDS = {
-    "numbers": "uint64", "kinds": "uint8", "vectors": "float32", "coarse": "uint64", "fine": "uint64"
-}  # a file each  # fmt: skip
-SCORED_ROWS = 4096  # gathered at a time: 8 MiB at 512 numbers a row
+SUMMARY_FILE, COLUMNS_FILE = "about.json", "records.arrow"
+# Attribute of a segment -> (file name, dtype). The file names are those of the first format.
+ARRAYS = {
+    "row_ids": ("numbers.bin", "uint64"), "modality_ids": ("kinds.bin", "uint8"), "vectors": ("vectors.bin", "float32"),
+    "coarse_codes": ("coarse.bin", "uint64"), "fine_codes": ("fine.bin", "uint64"),
+}  # fmt: skip
+SCORED_ROWS = 4096  # rows gathered at a time: 8 MiB at 512 dimensions
 
 
-class Batch(NamedTuple):
-    """Some rows of a version, as they come. records: an Arrow batch with their columns."""
+class RowBatch(NamedTuple):
+    """Consecutive rows of a snapshot: row_ids (n,), modality_ids (n,), unit vectors (n, dim), other columns (Arrow)."""
 
-    numbers: NDArray[np.uint64]
-    kinds: NDArray[np.uint8]
+    row_ids: NDArray[np.uint64]
+    modality_ids: NDArray[np.uint8]
     vectors: NDArray[np.float32]
-    records: Any
+    columns: Any
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """numbers: (n,) those of the rows in a version. kinds: (n,) each row's modality, as a number. vectors: (n, dim),
-    unit rows. records: all else. coarse: (blocks, COARSE_WORDS, BLOCK) and fine (n, words): the sketches; None in a
-    part so small that it is compared row by row. folder: where it lies, if it does.
+class Segment:
+    """Rows and their search structures.
+
+    row_ids: (n,) LanceDB's number of each row. modality_ids: (n,) index of each row's modality in the index metadata.
+    vectors: (n, dim) unit rows. columns: everything else of a row. coarse_codes: (blocks, COARSE_WORDS, BLOCK) and
+    fine_codes: (n, words), or None in a segment small enough to be compared row by row. folder: where the segment is
+    stored, or None if it is in memory.
     """
 
-    numbers: NDArray[np.uint64]
-    kinds: NDArray[np.uint8]
+    row_ids: NDArray[np.uint64]
+    modality_ids: NDArray[np.uint8]
     vectors: NDArray[np.float32]
-    records: Records
-    coarse: NDArray[np.uint64] | None = None
-    fine: NDArray[np.uint64] | None = None
+    columns: Columns
+    coarse_codes: NDArray[np.uint64] | None = None
+    fine_codes: NDArray[np.uint64] | None = None
     folder: Path | None = None
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.row_ids)
 
     @classmethod
-    def empty(cls, dim: int) -> Part:
-        """Small: in memory and without sketches."""
+    def empty(cls, dim: int) -> Segment:
+        """An empty segment in memory, without codes."""
         import numpy as np
 
-        return cls(np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty((0, dim), np.float32), Records([]))
+        return cls(np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty((0, dim), np.float32), Columns([]))
 
-    def with_more(self, batches: Iterable[Batch]) -> Part:
-        """A small part with some rows after its own."""
+    def append(self, batches: Iterable[RowBatch]) -> Segment:
+        """A new segment without codes: the rows of this one, then those of the batches."""
         import numpy as np
 
         more = list(batches)
-        numbers, kinds, vectors = (
-            np.concatenate(column)
-            for column in zip(
-                (self.numbers, self.kinds, self.vectors), *(one[:3] for one in more), strict=True
+        row_ids, modality_ids, vectors = (
+            np.concatenate(arrays)
+            for arrays in zip(
+                (self.row_ids, self.modality_ids, self.vectors), *(batch[:3] for batch in more), strict=True
             )
         )
-        return Part(numbers, kinds, vectors, Records([*self.records.batches, *(one.records for one in more)]))
+        columns = Columns([*self.columns.batches, *(batch.columns for batch in more)])
+        return Segment(row_ids, modality_ids, vectors, columns)
 
     @classmethod
-    def large(cls, batches: Iterable[Batch], basis: Basis, folder: Path | None = None) -> Part:
-        """With sketches; in a folder that is there and empty, or in memory.
+    def build(
+        cls, batches: Iterable[RowBatch], projection: Projection, folder: Path | None = None
+    ) -> Segment:
+        """A segment with codes, written to an existing empty folder, or in memory without one.
 
-        Memory holds one batch beside that. Raises OSError if it cannot be written.
+        At most one batch is held in memory beside the result. Raises OSError if the folder cannot be written.
         """
         import numpy as np
 
-        n = 0
+        n_rows = 0
         with contextlib.ExitStack() as stack:
-            into = {name: stack.enter_context(_sink(folder, f"{name}.bin")) for name in KINDS}
-            told = stack.enter_context(_sink(folder, RECORDS))
-            blocks, writer = codes.Blocks(), records.Writer(told)
+            sinks = {name: stack.enter_context(_sink(folder, file)) for name, (file, _) in ARRAYS.items()}
+            column_sink = stack.enter_context(_sink(folder, COLUMNS_FILE))
+            blocks, writer = codes.BlockBuilder(), ColumnWriter(column_sink)
             for batch in batches:
-                n += len(batch.numbers)
-                coarse, fine = np.split(basis.bits_of_many(batch.vectors), [codes.COARSE_WORDS], axis=1)
-                written = {
-                    "numbers": batch.numbers,
-                    "kinds": batch.kinds,
+                n_rows += len(batch.row_ids)
+                encoded = projection.encode_fast(batch.vectors)
+                coarse, fine = np.split(encoded, [codes.COARSE_WORDS], axis=1)
+                arrays = {
+                    "row_ids": batch.row_ids,
+                    "modality_ids": batch.modality_ids,
                     "vectors": batch.vectors,
-                    "fine": fine,
+                    "fine_codes": fine,
                 }
-                for name, array in written.items():
-                    into[name].write(np.ascontiguousarray(array).data)
+                for name, array in arrays.items():
+                    sinks[name].write(np.ascontiguousarray(array).data)
                 for block in blocks.add(coarse):
-                    into["coarse"].write(block.data)
-                writer.write(batch.records)
-            for block in blocks.rest():
-                into["coarse"].write(block.data)
+                    sinks["coarse_codes"].write(block.data)
+                writer.write(batch.columns)
+            for block in blocks.finish():
+                sinks["coarse_codes"].write(block.data)
             writer.close()
             if folder is None:
-                buffers = {name: sink.getbuffer() for name, sink in into.items()}
-                return cls._over(buffers, Records.of(told.getvalue()), len(basis.mean))
-            for sink in (*into.values(), told):
+                buffers = {name: sink.getbuffer() for name, sink in sinks.items()}
+                return cls._over(buffers, Columns.from_buffer(column_sink.getvalue()), len(projection.mean))
+            for sink in (*sinks.values(), column_sink):
                 sink.flush()
                 os.fsync(sink.fileno())
-        (folder / ABOUT).write_text(json.dumps({"n": n, "dim": len(basis.mean)}))
+        (folder / SUMMARY_FILE).write_text(json.dumps({"n": n_rows, "dim": len(projection.mean)}))
         return cls.read(folder)
 
     @classmethod
-    def read(cls, folder: Path) -> Part:
-        """What `large` wrote; read in place, so that it takes no memory of its own. Raises OSError, ValueError."""
+    def read(cls, folder: Path) -> Segment:
+        """Maps what `build` wrote, without loading it into memory. Raises OSError, ValueError."""
         import numpy as np
 
-        about = json.loads((folder / ABOUT).read_text())
-        # "c": nothing is ever written, but torch wants arrays that could be.
-        files = {name: np.memmap(folder / f"{name}.bin", kind, "c") for name, kind in KINDS.items()}
-        found = replace(cls._over(files, Records.read(folder / RECORDS), about["dim"]), folder=folder)
-        columns = (found.numbers, found.kinds, found.vectors, found.fine, found.records)
-        lengths = [-1 if column is None else len(column) for column in (*columns, found.coarse)]
-        if lengths != [about["n"]] * len(columns) + [codes.n_blocks(about["n"])]:
-            raise ValueError(f"{folder} is not whole")
-        return found
+        summary = json.loads((folder / SUMMARY_FILE).read_text())
+        # "c": nothing is ever written, but torch requires writable arrays.
+        files = {name: np.memmap(folder / file, dtype, "c") for name, (file, dtype) in ARRAYS.items()}
+        segment = replace(
+            cls._over(files, Columns.read(folder / COLUMNS_FILE), summary["dim"]), folder=folder
+        )
+        per_row = (
+            segment.row_ids,
+            segment.modality_ids,
+            segment.vectors,
+            segment.fine_codes,
+            segment.columns,
+        )
+        lengths = [-1 if array is None else len(array) for array in (*per_row, segment.coarse_codes)]
+        if lengths != [summary["n"]] * len(per_row) + [codes.n_blocks(summary["n"])]:
+            raise ValueError(f"the segment in {folder} is incomplete")
+        return segment
 
     @classmethod
-    def _over(cls, buffers: Mapping[str, Any], told: Records, dim: int) -> Part:
+    def _over(cls, buffers: Mapping[str, Any], columns: Columns, dim: int) -> Segment:
         import numpy as np
 
-        flat = {name: np.frombuffer(buffers[name], kind) for name, kind in KINDS.items()}
-        return cls(flat["numbers"], flat["kinds"], flat["vectors"].reshape(-1, dim), told,
-                   flat["coarse"].reshape(-1, codes.COARSE_WORDS, codes.BLOCK),
-                   flat["fine"].reshape(-1, codes.BITS // 64 - codes.COARSE_WORDS))  # fmt: skip
+        flat = {name: np.frombuffer(buffers[name], dtype) for name, (_, dtype) in ARRAYS.items()}
+        return cls(flat["row_ids"], flat["modality_ids"], flat["vectors"].reshape(-1, dim), columns,
+                   flat["coarse_codes"].reshape(-1, codes.COARSE_WORDS, codes.BLOCK),
+                   flat["fine_codes"].reshape(-1, codes.BITS // 64 - codes.COARSE_WORDS))  # fmt: skip
 
     def scores(
-        self, queries: NDArray[np.float32], places: NDArray[np.intp] | None = None
+        self, queries: NDArray[np.float32], positions: NDArray[np.intp] | None = None
     ) -> NDArray[np.float32]:
-        """Cosines (n, m) of all rows, or of those at some places, with unit queries (m, dim)."""
+        """Cosines (n, m) of all rows, or of those at some positions (n,), with unit queries (m, dim)."""
         import numpy as np
 
-        if places is None:
+        if positions is None:
             return np.asarray(self.vectors @ queries.T, np.float32)
-        out = np.empty((len(places), len(queries)), np.float32)
-        for start in range(0, len(places), SCORED_ROWS):
-            some = slice(start, start + SCORED_ROWS)
-            np.matmul(self.vectors[places[some]], queries.T, out=out[some])
+        out = np.empty((len(positions), len(queries)), np.float32)
+        for start in range(0, len(positions), SCORED_ROWS):
+            chunk = slice(start, start + SCORED_ROWS)
+            np.matmul(self.vectors[positions[chunk]], queries.T, out=out[chunk])
         return out
 
-    def find(self, numbers: NDArray[np.uint64]) -> NDArray[np.intp]:
-        """At which places rows with these numbers stand, (m,); -1 for those that are elsewhere."""
+    def positions_of(self, row_ids: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """Positions (m,) of rows in this segment; -1 for rows of other segments."""
         import numpy as np
 
         if not len(self):
-            return np.full(len(numbers), -1, np.intp)
-        at = np.searchsorted(self.numbers, numbers, sorter=None if self._is_in_order else self.in_order)
+            return np.full(len(row_ids), -1, np.intp)
+        at = np.searchsorted(self.row_ids, row_ids, sorter=None if self._is_sorted else self.sorted_positions)
         at = np.minimum(at, len(self) - 1)
-        places = at if self._is_in_order else self.in_order[at]
-        return np.where(self.numbers[places] == numbers, places, -1)
+        positions = at if self._is_sorted else self.sorted_positions[at]
+        return np.where(self.row_ids[positions] == row_ids, positions, -1)
 
     @functools.cached_property
-    def _is_in_order(self) -> bool:
-        return bool((self.numbers[1:] > self.numbers[:-1]).all())
+    def _is_sorted(self) -> bool:
+        return bool((self.row_ids[1:] > self.row_ids[:-1]).all())
 
     @functools.cached_property
-    def in_order(self) -> NDArray[np.intp]:
-        """The places of rows by their numbers, (n,): as they stand, mostly."""
+    def sorted_positions(self) -> NDArray[np.intp]:
+        """Positions (n,) in the order of row ids; mostly that is the stored order."""
         import numpy as np
 
-        return np.arange(len(self)) if self._is_in_order else np.argsort(self.numbers)
+        return np.arange(len(self)) if self._is_sorted else np.argsort(self.row_ids)
 
-    def only(self, mask: NDArray[np.bool_]) -> Part:
-        """The rows of a small part that a mask (n,) keeps."""
-        return Part(self.numbers[mask], self.kinds[mask], self.vectors[mask], self.records.only(mask))
+    def filter(self, mask: NDArray[np.bool_]) -> Segment:
+        """A segment without codes, of the rows that a mask (n,) selects."""
+        return Segment(
+            self.row_ids[mask], self.modality_ids[mask], self.vectors[mask], self.columns.filter(mask)
+        )
 
-    def mask(self, numbers: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Which rows have one of these numbers, (n,)."""
+    def mask(self, row_ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which rows (n,) have one of these row ids (m,)."""
         import numpy as np
 
-        if not len(numbers):
+        if not len(row_ids):
             return np.zeros(len(self), bool)
-        wanted = np.sort(numbers)
-        found = np.searchsorted(wanted, self.numbers)
-        found[found == len(wanted)] = 0
-        return np.asarray(wanted[found] == self.numbers)
+        wanted = np.sort(row_ids)
+        at = np.searchsorted(wanted, self.row_ids)
+        at[at == len(wanted)] = 0
+        return np.asarray(wanted[at] == self.row_ids)
 
 
 def _sink(folder: Path | None, name: str) -> Any:
-    """Something to write to, in memory or in a folder."""
+    """A writable binary file in the folder, or a memory buffer without one."""
     return contextlib.nullcontext(io.BytesIO()) if folder is None else (folder / name).open("xb")

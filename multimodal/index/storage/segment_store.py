@@ -1,12 +1,12 @@
-"""What a search reads, kept beside the index: derived from its rows, made when first needed, of no use on its own.
+"""Segments kept beside the index for searching: derived from its rows, built on first need, safe to delete.
 
-    INDEX/search/state.json     which of the others count, replaced at one stroke
-    INDEX/search/part-*/        a part
-    INDEX/search/basis-*/       what the sketches of all parts are taken by
+    INDEX/search/state.json     the manifest: which of the folders below are valid; replaced atomically
+    INDEX/search/part-*/        a segment
+    INDEX/search/basis-*/       the projection of the binary codes of all segments
 
-Few rows (TAIL_ROWS) are read into memory by each process; more of them become a part in files, which all processes
-share. One process makes a part, and others that need it wait. Where nothing can be written it stays in memory. A
-process that is killed leaves at most a folder that no state names, and the next one removes it.
+Up to `SearchConfig.max_memory_rows` rows are read into memory by each process. More rows become a segment in files,
+which all processes share. One process builds a segment while others that need it wait. Where nothing can be written,
+segments stay in memory. A killed process leaves at most a folder that no manifest names, which the next one removes.
 """
 
 from __future__ import annotations
@@ -22,245 +22,268 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimodal.core.errors import IndexStateError
-from multimodal.index.storage.codes import Basis
-from multimodal.index.storage.segment import Part
-from multimodal.index.storage.snapshot import Newest, Version
+from multimodal.index.config import DEFAULT, SearchConfig
+from multimodal.index.storage.codes import Projection
+from multimodal.index.storage.segment import Segment
+from multimodal.index.storage.snapshot import LatestVersion, Snapshot
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FOLDER, STATE, LOCK = "search", "state.json", "lock"
-FORMAT = 3  # what has another one is made anew
-TAIL_ROWS = 20_000  # compared row by row in 1 ms, at 512 numbers a row
-MAX_PARTS = 32
-GONE_SHARE = 0.25  # so much of what is in files may be rows that are gone
-DRIFT = 4  # so many times the rows of which the mean was taken, before it is taken again
-MEAN_ROWS = 4096  # from all over the index, of which the mean is taken
-CHECKED = (
-    8  # rows from all over, and as many of the newest, by which it is seen whether all this is of that index
-)
-ROUNDED = 1e-5  # how far a vector that was made of length one may differ from itself
+FOLDER, MANIFEST_FILE, LOCK_FILE = "search", "state.json", "lock"
+SEGMENT_PREFIX, PROJECTION_PREFIX = "part-", "basis-"
+FORMAT = 3  # segments of any other format are rebuilt
+VERIFIED_ROWS = 8  # rows from all over, and as many of the newest, that are compared with the table
+VECTOR_TOLERANCE = 1e-5  # largest difference of a vector from itself after normalisation
 
 
 @dataclass(frozen=True, eq=False)
-class Filed:
-    """The parts in files, or, where these cannot be, in memory. names: of the folders, that of the basis first.
-    mean_of: how many rows there were when the mean was taken."""
+class Manifest:
+    """The segments in files, or in memory where files cannot be written.
 
-    basis: Basis | None = None
-    parts: tuple[Part, ...] = ()
-    names: tuple[str, ...] = ()
-    mean_of: int = 0
+    folder_names: of the projection, then of each segment. mean_rows: rows in the index when the mean was computed.
+    """
 
-    @property
-    def n(self) -> int:
-        return sum(map(len, self.parts))
+    projection: Projection | None = None
+    segments: tuple[Segment, ...] = ()
+    folder_names: tuple[str, ...] = ()
+    mean_rows: int = 0
 
     @property
-    def last(self) -> int:
-        """The highest number in any part; -1 if there is none."""
-        return max((int(part.numbers.max()) for part in self.parts), default=-1)
+    def n_rows(self) -> int:
+        return sum(map(len, self.segments))
+
+    @property
+    def last_row_id(self) -> int:
+        """The highest row id of any segment; -1 if there is none."""
+        return max((int(segment.row_ids.max()) for segment in self.segments), default=-1)
 
 
 @dataclass(frozen=True, eq=False)
-class Snapshot:
-    """All rows of one version. live: for each part, which of its rows this version has; None for all."""
+class SegmentedSnapshot:
+    """All rows of one snapshot in segments.
 
-    version: Version
-    filed: Filed
-    tail: Part
+    tail: rows in memory, newer than the manifest's segments. live: for each segment, a mask (n,) of the rows that the
+    snapshot still has; None if it has all of them.
+    """
+
+    snapshot: Snapshot
+    manifest: Manifest
+    tail: Segment
     live: tuple[NDArray[np.bool_] | None, ...]
 
     @property
-    def parts(self) -> tuple[Part, ...]:
-        return (*self.filed.parts, self.tail)
+    def segments(self) -> tuple[Segment, ...]:
+        return (*self.manifest.segments, self.tail)
 
     @property
-    def n(self) -> int:
-        both = zip(self.parts, self.live, strict=True)
-        return sum(len(part) if mask is None else int(mask.sum()) for part, mask in both)
+    def n_rows(self) -> int:
+        pairs = zip(self.segments, self.live, strict=True)
+        return sum(len(segment) if mask is None else int(mask.sum()) for segment, mask in pairs)
 
 
-class Cache:
-    """Makes snapshots of an index."""
+class SegmentStore:
+    """Builds and loads the segments of an index."""
 
-    def __init__(self, index: Path, newest: Newest) -> None:
+    def __init__(self, index: Path, latest: LatestVersion, config: SearchConfig = DEFAULT) -> None:
         self.folder = index / FOLDER
-        self.newest = newest
+        self.latest = latest
+        self.config = config
 
-    def snapshot(self, before: Snapshot | None = None) -> Snapshot:
-        """Of the newest version; `before` itself if that is it."""
-        if before is not None and before.version.number == self.newest.number:
-            return before
-        version = self.newest.version()
+    def load(self, previous: SegmentedSnapshot | None = None) -> SegmentedSnapshot:
+        """The latest version in segments; `previous` itself if it is still the latest."""
+        if previous is not None and previous.snapshot.version == self.latest.version:
+            return previous
+        snapshot = self.latest.snapshot()
+        manifest = self._read() if previous is None else previous.manifest
         return (
-            caught_up(version, self._read() if before is None else before.filed, before)
-            or caught_up(version, self._read())  # another process may have done it
-            or self.renewed()
+            catch_up(snapshot, manifest, self.config, previous)
+            or catch_up(snapshot, self._read(), self.config)  # another process may have built them
+            or self.rebuild()
         )
 
     def prepare(self) -> None:
-        """Does in files what the next snapshot would have to do, if they can be written."""
-        if self.newest.version().count() > TAIL_ROWS:
+        """Builds in files what the next `load` would have to build, if they can be written."""
+        if self.latest.snapshot().count() > self.config.max_memory_rows:
             with contextlib.suppress(OSError), self._locked():
-                self._filed(self.folder, self._read())
+                self._build(self.folder, self._read())
 
-    def renewed(self) -> Snapshot:
-        """With all rows but a few in files."""
+    def rebuild(self) -> SegmentedSnapshot:
+        """The latest version, with all but its newest rows in segment files."""
         try:
             with self._locked():
-                return self._filed(self.folder, self._read())
-        except OSError:  # no place, or no right to write: every process for itself, as long as it lives
-            return self._filed(None, Filed())
+                return self._build(self.folder, self._read())
+        except OSError:  # no space or no permission: each process keeps its own segments in memory
+            return self._build(None, Manifest())
 
-    def _filed(self, folder: Path | None, filed: Filed) -> Snapshot:
-        version = self.newest.version()
-        found = caught_up(version, filed)
-        if found is None and can_grow(version, filed):
-            found = caught_up(version, _grown(version, filed, folder))
-        if found is None and version.count() <= TAIL_ROWS:
-            found = caught_up(version, _published(Filed(), folder))
-        if found is None:
-            found = caught_up(version, _grown(version, _begun(version, folder), folder))
-        if found is None:
+    def _build(self, folder: Path | None, manifest: Manifest) -> SegmentedSnapshot:
+        snapshot, config = self.latest.snapshot(), self.config
+        segmented = catch_up(snapshot, manifest, config)
+        if segmented is None and can_grow(snapshot, manifest, config):
+            segmented = catch_up(snapshot, _grow(snapshot, manifest, folder), config)
+        if segmented is None and snapshot.count() <= config.max_memory_rows:
+            segmented = catch_up(snapshot, _publish(Manifest(), folder), config)
+        if segmented is None:
+            fresh = _new_manifest(snapshot, folder, config.projection_rows)
+            segmented = catch_up(snapshot, _grow(snapshot, fresh, folder), config)
+        if segmented is None:
             raise IndexStateError(
-                f"the rows of the index at {str(self.folder.parent)!r} do not add up: it is damaged; restore it from a "
-                "copy, or make it anew"
+                f"the rows of the index at {str(self.folder.parent)!r} are inconsistent: the index is damaged; restore "
+                "it from a copy, or create it anew"
             )
-        return found
+        return segmented
 
-    def _read(self) -> Filed:
-        """What the state names; nothing if there is no state, or what it names cannot be read."""
-        for _ in range(3):  # another process may just be removing what an older state named
+    def _read(self) -> Manifest:
+        """The manifest in files; an empty one if there is none, or if what it names cannot be read."""
+        for _ in range(3):  # another process may be removing the folders of an older manifest
             try:
-                state = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+                state = json.loads((self.folder / MANIFEST_FILE).read_text(encoding="utf-8"))
                 if state["format"] != FORMAT or not state["names"]:
                     break
                 first, *others = state["names"]
-                basis = Basis.read(self.folder / first)
-                parts = tuple(Part.read(self.folder / name) for name in others)
-                return Filed(basis, parts, tuple(state["names"]), state["mean_of"])
+                projection = Projection.read(self.folder / first)
+                segments = tuple(Segment.read(self.folder / name) for name in others)
+                return Manifest(projection, segments, tuple(state["names"]), state["mean_of"])
             except (OSError, EOFError, ValueError, KeyError, TypeError):
                 continue
-        return Filed()
+        return Manifest()
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """One process at a time; the lock goes with the process, however it ends. Raises OSError."""
+        """One process at a time; the lock ends with the process. Raises OSError."""
         import fcntl
 
         self.folder.mkdir(exist_ok=True)
-        with (self.folder / LOCK).open("a") as file:
+        with (self.folder / LOCK_FILE).open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 
-def _begun(version: Version, folder: Path | None) -> Filed:
-    """A new basis, and no part yet."""
-    basis, mean_of = Basis.around(version.mean(MEAN_ROWS)), version.count()
+def _new_manifest(snapshot: Snapshot, folder: Path | None, sample_rows: int) -> Manifest:
+    """A new projection, and no segment yet."""
+    projection, mean_rows = Projection.around(snapshot.mean_vector(sample_rows)), snapshot.count()
     if folder is None:
-        return Filed(basis, mean_of=mean_of)
-    with _new(folder, "basis-") as made:
-        basis.write(made)
-    return Filed(basis, names=(made.name,), mean_of=mean_of)
+        return Manifest(projection, mean_rows=mean_rows)
+    with _new_folder(folder, PROJECTION_PREFIX) as path:
+        projection.write(path)
+    return Manifest(projection, folder_names=(path.name,), mean_rows=mean_rows)
 
 
-def _grown(version: Version, filed: Filed, folder: Path | None) -> Filed:
-    """With one more part, of all rows after those in files."""
-    basis, rows = filed.basis, version.batches(after=filed.last)
-    if basis is None:
-        raise ValueError("a part needs a basis")
+def _grow(snapshot: Snapshot, manifest: Manifest, folder: Path | None) -> Manifest:
+    """Adds one segment of all rows after those in the manifest's segments."""
+    projection, batches = manifest.projection, snapshot.batches(after=manifest.last_row_id)
+    if projection is None:
+        raise ValueError("a segment needs a projection")
     if folder is None:
-        return replace(filed, parts=(*filed.parts, Part.large(rows, basis)))
-    with _new(folder, "part-") as made:
-        part = Part.large(rows, basis, made)
-    return _published(replace(filed, parts=(*filed.parts, part), names=(*filed.names, made.name)), folder)
+        return replace(manifest, segments=(*manifest.segments, Segment.build(batches, projection)))
+    with _new_folder(folder, SEGMENT_PREFIX) as path:
+        segment = Segment.build(batches, projection, path)
+    grown = replace(
+        manifest,
+        segments=(*manifest.segments, segment),
+        folder_names=(*manifest.folder_names, path.name),
+    )
+    return _publish(grown, folder)
 
 
-def _published(filed: Filed, folder: Path | None) -> Filed:
-    """Makes these the parts that count, and removes all others."""
+def _publish(manifest: Manifest, folder: Path | None) -> Manifest:
+    """Makes a manifest the valid one, and removes all folders that it does not name."""
     if folder is None:
-        return filed
-    state = {"format": FORMAT, "names": filed.names, "mean_of": filed.mean_of}
-    new = folder / f"{STATE}.new"
+        return manifest
+    state = {"format": FORMAT, "names": manifest.folder_names, "mean_of": manifest.mean_rows}
+    new = folder / f"{MANIFEST_FILE}.new"
     with new.open("w", encoding="utf-8") as file:
         json.dump(state, file)
         file.flush()
         os.fsync(file.fileno())
-    new.replace(folder / STATE)
-    for one in folder.iterdir():
-        if one.is_dir() and one.name not in filed.names:
-            shutil.rmtree(one, ignore_errors=True)  # whoever still reads it keeps it until then
-    return filed
+    new.replace(folder / MANIFEST_FILE)
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in manifest.folder_names:
+            shutil.rmtree(path, ignore_errors=True)  # processes that still map its files keep them
+    return manifest
 
 
 @contextlib.contextmanager
-def _new(folder: Path, prefix: str) -> Iterator[Path]:
-    """A new folder, which goes again if the block fails."""
-    made = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
+def _new_folder(folder: Path, prefix: str) -> Iterator[Path]:
+    """A new folder, which is removed if the block raises."""
+    path = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     try:
-        made.chmod(0o755)  # for readers who are someone else
-        yield made
+        path.chmod(0o755)  # other users may read the index
+        yield path
     except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
         raise
 
 
-def caught_up(version: Version, filed: Filed, before: Snapshot | None = None) -> Snapshot | None:
-    """A snapshot of a version on top of what is in files; None if too much has changed since that was written.
+def catch_up(
+    snapshot: Snapshot,
+    manifest: Manifest,
+    config: SearchConfig = DEFAULT,
+    previous: SegmentedSnapshot | None = None,
+) -> SegmentedSnapshot | None:
+    """A snapshot on top of existing segments; None if too much has changed since they were written.
 
-    before: an earlier one on top of the same files, whose rows in memory are not read again.
+    previous: an earlier snapshot on top of the same segments, whose rows in memory are not read again.
     """
-    known = before if before is not None and before.filed is filed else None
-    tail = Part.empty(version.about.dim) if known is None else known.tail
-    last = max(filed.last, int(tail.numbers.max()) if len(tail) else -1)
-    fresh = version.numbers(after=last)
-    if len(tail) + len(fresh) > TAIL_ROWS:
+    base = previous if previous is not None and previous.manifest is manifest else None
+    tail = Segment.empty(snapshot.index_metadata.dim) if base is None else base.tail
+    last = max(manifest.last_row_id, int(tail.row_ids.max()) if len(tail) else -1)
+    new_row_ids = snapshot.row_ids(after=last)
+    if len(tail) + len(new_row_ids) > config.max_memory_rows:
         return None
-    masks = (None,) * len(filed.parts) if known is None else known.live[:-1]
-    if len(fresh):
-        tail = tail.with_more(version.batches(after=last))
-    found, total = Snapshot(version, filed, tail, (*masks, None)), version.count()
-    if found.n != total:
-        numbers = version.numbers()
-        tail = tail.only(tail.mask(numbers))
-        masks = tuple(_unless_all(part.mask(numbers)) for part in filed.parts)
-        found = Snapshot(version, filed, tail, (*masks, None))
-        gone = filed.n - (found.n - len(tail))
-        if found.n != total or gone > GONE_SHARE * filed.n:
+    masks = (None,) * len(manifest.segments) if base is None else base.live[:-1]
+    if len(new_row_ids):
+        tail = tail.append(snapshot.batches(after=last))
+    segmented, total = SegmentedSnapshot(snapshot, manifest, tail, (*masks, None)), snapshot.count()
+    if segmented.n_rows != total:
+        row_ids = snapshot.row_ids()
+        tail = tail.filter(tail.mask(row_ids))
+        masks = tuple(_none_if_all(segment.mask(row_ids)) for segment in manifest.segments)
+        segmented = SegmentedSnapshot(snapshot, manifest, tail, (*masks, None))
+        stale = manifest.n_rows - (segmented.n_rows - len(tail))
+        if segmented.n_rows != total or stale > config.max_stale_share * manifest.n_rows:
             return None
-    return found if _agrees(found) else None
+    return segmented if _matches_table(segmented) else None
 
 
-def _agrees(snapshot: Snapshot) -> bool:
-    """Whether the parts are of this very index, and not of one that lay here before and numbered its rows alike.
+def _matches_table(segmented: SegmentedSnapshot) -> bool:
+    """Whether the segments belong to this index, and not to an earlier one at the same path with the same row ids.
 
-    That could only be known for certain by reading all of it. Rows that were written since differ in the newest ones.
+    Only reading all rows could prove it. Rows written since the earlier index differ among the newest ones.
     """
     import numpy as np
 
-    numbers, vectors = [np.empty(0, np.uint64)], [np.empty((0, snapshot.version.about.dim), np.float32)]
-    for part, mask in zip(snapshot.parts, snapshot.live, strict=True):
-        places = part.in_order if mask is None else part.in_order[mask[part.in_order]]
-        n = -(-CHECKED // len(snapshot.parts))
-        chosen = np.concatenate([places[:: max(1, len(places) // n)], places[-n:]])
-        numbers.append(part.numbers[chosen])
-        vectors.append(part.vectors[chosen])
-    there = snapshot.version.vectors(np.unique(np.concatenate(numbers)).tolist())
-    pairs = zip(np.concatenate(numbers).tolist(), np.concatenate(vectors), strict=True)
-    return all(one in there and np.abs(there[one] - vector).max() < ROUNDED for one, vector in pairs)
+    dim = segmented.snapshot.index_metadata.dim
+    row_ids, vectors = [np.empty(0, np.uint64)], [np.empty((0, dim), np.float32)]
+    for segment, mask in zip(segmented.segments, segmented.live, strict=True):
+        positions = segment.sorted_positions
+        if mask is not None:
+            positions = positions[mask[positions]]
+        n = -(-VERIFIED_ROWS // len(segmented.segments))
+        chosen = np.concatenate([positions[:: max(1, len(positions) // n)], positions[-n:]])
+        row_ids.append(segment.row_ids[chosen])
+        vectors.append(segment.vectors[chosen])
+    stored = segmented.snapshot.vectors(np.unique(np.concatenate(row_ids)).tolist())
+    pairs = zip(np.concatenate(row_ids).tolist(), np.concatenate(vectors), strict=True)
+    return all(
+        row_id in stored and np.abs(stored[row_id] - vector).max() < VECTOR_TOLERANCE
+        for row_id, vector in pairs
+    )
 
 
-def can_grow(version: Version, filed: Filed) -> bool:
-    """Whether one more part makes files good again, or all must be written anew."""
-    if not 0 < len(filed.parts) < MAX_PARTS or version.count() > DRIFT * filed.mean_of:
+def can_grow(snapshot: Snapshot, manifest: Manifest, config: SearchConfig = DEFAULT) -> bool:
+    """Whether one more segment suffices; otherwise all segments must be rebuilt."""
+    if not 0 < len(manifest.segments) < config.max_segments:
         return False
-    numbers = version.numbers()
-    kept = sum(int(part.mask(numbers).sum()) for part in filed.parts)
-    fresh = int((numbers > filed.last).sum())
-    return kept >= (1 - GONE_SHARE) * filed.n and kept + fresh == len(numbers) and fresh > 0
+    if snapshot.count() > config.projection_growth * manifest.mean_rows:
+        return False
+    row_ids = snapshot.row_ids()
+    kept = sum(int(segment.mask(row_ids).sum()) for segment in manifest.segments)
+    fresh = int((row_ids > manifest.last_row_id).sum())
+    enough = kept >= (1 - config.max_stale_share) * manifest.n_rows
+    return enough and kept + fresh == len(row_ids) and fresh > 0
 
 
-def _unless_all(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+def _none_if_all(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     return None if mask.all() else mask

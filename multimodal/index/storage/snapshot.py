@@ -1,8 +1,7 @@
-"""One version of an index, which stays as it is while others write: what a search reads. Beside store.py the only
-module that knows LanceDB.
+"""Snapshot: one committed version of the table, unaffected by later writes. Every search reads a snapshot.
 
-A version knows its rows by numbers that LanceDB gives: a row that is added or replaced gets a new one, and merging
-files gives new ones to all rows in them. A number is never given twice.
+This module and table.py are the only ones that use LanceDB. LanceDB numbers rows: an added or replaced row gets a new
+row id, and compaction renumbers the rows of the merged files. A row id is never reused.
 """
 
 from __future__ import annotations
@@ -13,159 +12,154 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multimodal.index.storage import columns as records
-from multimodal.index.storage import schema as layout
+from multimodal.index.storage import schema
+from multimodal.index.storage.columns import COLUMN_NAMES, select_columns
 from multimodal.index.storage.filters import is_in
-from multimodal.index.storage.schema import About
-from multimodal.index.storage.segment import Batch
-from multimodal.index.storage.table import IDS_A_STATEMENT, TABLE, connect
+from multimodal.index.storage.schema import IndexMetadata
+from multimodal.index.storage.segment import RowBatch
+from multimodal.index.storage.table import IDS_PER_STATEMENT, TABLE_NAME, connect
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ROW = "_rowid"
+ROW_ID = "_rowid"
 BATCH_ROWS = 8192
-OF_LENGTH_ONE = 1e-6  # as near as float32 comes to it
-PROBES, REFINED = (
-    200,
-    50,
-)  # with these it found all ten nearest of a million vectors in clusters; with 100 and 20, 96 %
+UNIT_LENGTH_TOLERANCE = 1e-6  # float32 precision of a unit vector's length
+# With these, LanceDB's index found all ten nearest of a million clustered vectors; with 100 and 20, 96 %.
+PROBES, REFINE_FACTOR = 200, 50
 
 
-class Newest:
-    """Where an index lies, and which version of it is the newest one."""
+class LatestVersion:
+    """Where an index is, and which version of it is the latest."""
 
-    def __init__(self, path: Path, about: About) -> None:
-        self.path, self.about = path, about
-        self._table = connect(path).open_table(TABLE)
-        self._known: tuple[object, int] = (
-            None,
-            0,
-        )  # what the folder of versions held, and the newest one then
+    def __init__(self, path: Path, index_metadata: IndexMetadata) -> None:
+        self.path, self.index_metadata = path, index_metadata
+        self._table = connect(path).open_table(TABLE_NAME)
+        self._cached: tuple[object, int] = (None, 0)  # state of the versions folder, and the latest version then
 
     @property
-    def number(self) -> int:
-        """Of the newest version; what others have written since is seen.
+    def version(self) -> int:
+        """The number of the latest version, including writes by other processes.
 
-        Each version is a file. LanceDB is asked only if others are there than last time, since to ask it takes longer
-        than to search a few thousand rows.
+        Each version is a file. LanceDB is queried only if the folder of versions changed, because the query takes
+        longer than searching a few thousand rows.
         """
-        held = self._held()
-        before, number = self._known
-        if held is None or held != before:
-            number = int(self._table.version)
-            self._known = held, number  # listed first: what is written meanwhile is seen next time
-        return number
+        state = self._folder_state()
+        cached_state, version = self._cached
+        if state is None or state != cached_state:
+            version = int(self._table.version)
+            # The folder was listed before the version was read, so a write in between is seen next time.
+            self._cached = state, version
+        return version
 
-    def _held(self) -> object:
-        """What lies in the folder of versions; None if it cannot be read."""
-        folder = self.path / f"{TABLE}.lance" / "_versions"
+    def _folder_state(self) -> object:
+        """The state of the folder of versions; None if it cannot be read."""
+        folder = self.path / f"{TABLE_NAME}.lance" / "_versions"
         try:
-            state = folder.stat()
-            return state.st_ino, state.st_mtime_ns, sorted(one.name for one in os.scandir(folder))
+            stat = folder.stat()
+            return stat.st_ino, stat.st_mtime_ns, sorted(entry.name for entry in os.scandir(folder))
         except OSError:
             return None
 
-    def version(self) -> Version:
-        """The newest version, held fast."""
-        table = connect(self.path).open_table(TABLE)
-        number = int(table.version)
-        table.checkout(number)
-        return Version(number, table, self.about)
+    def snapshot(self) -> Snapshot:
+        """A snapshot of the latest version."""
+        table = connect(self.path).open_table(TABLE_NAME)
+        version = int(table.version)
+        table.checkout(version)
+        return Snapshot(version, table, self.index_metadata)
 
 
-class Version:
-    """See the module."""
+class Snapshot:
+    """One version of the table, read-only. See the module."""
 
-    def __init__(self, number: int, table: Any, about: About) -> None:
-        self.number, self.about = number, about
+    def __init__(self, version: int, table: Any, index_metadata: IndexMetadata) -> None:
+        self.version, self.index_metadata = version, index_metadata
         self._table = table
         self._names = set(table.schema.names)
 
     def count(self) -> int:
         return int(self._table.count_rows())
 
-    def numbers(self, condition: str | None = None, *, after: int = -1) -> NDArray[np.uint64]:
-        """Of the rows that meet a condition, or that were written after the row `after`; in no order."""
-        query = self._query(["modality"], condition, after)  # with no column at all, LanceDB reads every one
-        return _numbers(query.to_arrow())
+    def row_ids(self, condition: str | None = None, *, after: int = -1) -> NDArray[np.uint64]:
+        """Ids (n,) of the rows that meet a condition, or were written after row `after`; unordered."""
+        query = self._query(["modality"], condition, after)  # without any column, LanceDB reads all of them
+        return _row_ids(query.to_arrow())
 
-    def batches(self, *, after: int = -1) -> Iterator[Batch]:
-        """Every row, or those written after another; vectors are made of length one."""
+    def batches(self, *, after: int = -1) -> Iterator[RowBatch]:
+        """All rows, or those written after another one, with normalised vectors."""
         import numpy as np
 
-        kinds = {name: place for place, name in enumerate(self.about.modalities)}
-        names = [name for name in (*records.COLUMNS, "modality", "vector") if name in self._names]
+        modality_ids = {name: number for number, name in enumerate(self.index_metadata.modalities)}
+        names = [name for name in (*COLUMN_NAMES, "modality", "vector") if name in self._names]
         for batch in self._query(names, None, after).to_batches(batch_size=BATCH_ROWS):
-            modalities = [kinds[name] for name in batch["modality"].to_pylist()]
-            vectors = _of_length_one(layout.read_vectors(batch, self.about.dim))
-            yield Batch(_numbers(batch), np.array(modalities, np.uint8), vectors, records.columns(batch))
+            modalities = [modality_ids[name] for name in batch["modality"].to_pylist()]
+            vectors = _normalised(schema.read_vectors(batch, self.index_metadata.dim))
+            yield RowBatch(_row_ids(batch), np.array(modalities, np.uint8), vectors, select_columns(batch))
 
-    def vectors(self, numbers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
-        """Of rows by number, of length one; those that this version does not have are left out."""
-        found = self._table.take_row_ids(list(numbers)).select(["vector"]).with_row_id().to_arrow()
-        vectors = _of_length_one(layout.read_vectors(found, self.about.dim))
-        return dict(zip(_numbers(found).tolist(), vectors, strict=True))
+    def vectors(self, row_ids: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+        """Unit vectors (dim,) by row id; rows that this version lacks are left out."""
+        table = self._table.take_row_ids(list(row_ids)).select(["vector"]).with_row_id().to_arrow()
+        vectors = _normalised(schema.read_vectors(table, self.index_metadata.dim))
+        return dict(zip(_row_ids(table).tolist(), vectors, strict=True))
 
-    def mean(self, n: int) -> NDArray[np.float32]:
-        """Of about n vectors from all over, (dim,)."""
+    def mean_vector(self, n_rows: int) -> NDArray[np.float32]:
+        """The mean (dim,) of about n_rows vectors from the whole table."""
         import numpy as np
 
-        numbers = self.numbers()
-        chosen = numbers[:: max(1, len(numbers) // n)].tolist()
-        found = self._table.take_row_ids(chosen).select(["vector"]).to_arrow()
-        return np.asarray(
-            layout.read_vectors(found, self.about.dim).mean(axis=0, dtype=np.float64), np.float32
-        )
+        row_ids = self.row_ids()
+        chosen = row_ids[:: max(1, len(row_ids) // n_rows)].tolist()
+        table = self._table.take_row_ids(chosen).select(["vector"]).to_arrow()
+        vectors = schema.read_vectors(table, self.index_metadata.dim)
+        return np.asarray(vectors.mean(axis=0, dtype=np.float64), np.float32)
 
     @functools.cached_property
-    def is_approximate(self) -> bool:
-        """Whether LanceDB has an index of its own over the vectors."""
-        return any(one.columns == ["vector"] for one in self._table.list_indices())
+    def has_vector_index(self) -> bool:
+        """Whether LanceDB has an approximate index over the vectors."""
+        return any(index.columns == ["vector"] for index in self._table.list_indices())
 
-    def approximately(
+    def approximate_nearest(
         self, vector: NDArray[np.float32], n: int
     ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
-        """The n rows that LanceDB's index finds nearest to a unit vector (dim,) -> (numbers, cosines)."""
+        """Row ids (n,) and cosines (n,) of the rows that LanceDB's index ranks nearest to a unit vector (dim,)."""
         import numpy as np
 
         query = self._table.search(vector, vector_column_name="vector").distance_type("cosine").limit(n)
-        query = query.nprobes(PROBES).refine_factor(REFINED).select(["_distance"]).with_row_id(True)
-        found = query.to_arrow()
-        return _numbers(found), 1 - found["_distance"].to_numpy().astype(np.float32)
+        query = query.nprobes(PROBES).refine_factor(REFINE_FACTOR).select(["_distance"]).with_row_id(True)
+        table = query.to_arrow()
+        return _row_ids(table), 1 - table["_distance"].to_numpy().astype(np.float32)
 
-    def known(self, ids: Sequence[str]) -> dict[str, list[int]]:
-        """The numbers of the row with each id, or of the parts of the thing with that id; the others are left out."""
-        found: dict[str, list[int]] = {}
-        for start in range(0, len(ids), IDS_A_STATEMENT):
-            part = ids[start : start + IDS_A_STATEMENT]
+    def row_ids_of(self, ids: Sequence[str]) -> dict[str, list[int]]:
+        """Row ids of the row, or of the chunks of the document, with each id; unknown ids are left out."""
+        by_id: dict[str, list[int]] = {}
+        for start in range(0, len(ids), IDS_PER_STATEMENT):
+            some_ids = ids[start : start + IDS_PER_STATEMENT]
             for name in ("source", "id") if "source" in self._names else ("id",):
-                table = self._query([name], is_in(name, part, "ids")).to_arrow()
-                here: dict[str, list[int]] = {}
-                for id_, number in zip(table[name].to_pylist(), _numbers(table).tolist(), strict=True):
-                    here.setdefault(id_, []).append(number)
-                found |= here  # a row's own id goes before that of a thing it is a part of
-        return found
+                table = self._query([name], is_in(name, some_ids, "ids")).to_arrow()
+                matches: dict[str, list[int]] = {}
+                for id_, row_id in zip(table[name].to_pylist(), _row_ids(table).tolist(), strict=True):
+                    matches.setdefault(id_, []).append(row_id)
+                by_id |= matches  # a row's own id takes precedence over the id of its document
+        return by_id
 
     def _query(self, columns: list[str], condition: str | None = None, after: int = -1) -> Any:
-        parts = ([] if condition is None else [f"({condition})"]) + (
-            [] if after < 0 else [f"{ROW} > {after}"]
+        conditions = ([] if condition is None else [f"({condition})"]) + (
+            [] if after < 0 else [f"{ROW_ID} > {after}"]
         )
         query = self._table.search().select(columns).with_row_id(True)
-        return query.where(" AND ".join(parts)) if parts else query
+        return query.where(" AND ".join(conditions)) if conditions else query
 
 
-def _numbers(found: Any) -> NDArray[np.uint64]:
+def _row_ids(table: Any) -> NDArray[np.uint64]:
     import numpy as np
 
-    return np.asarray(found[ROW].to_numpy(), np.uint64)
+    return np.asarray(table[ROW_ID].to_numpy(), np.uint64)
 
 
-def _of_length_one(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """All are, if this package wrote them, and stay as they are stored; and a row that is all zero cannot be."""
+def _normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit vectors (n, dim). Vectors of unit length stay bit for bit; all-zero rows stay zero."""
     import numpy as np
 
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    as_they_are = (np.abs(lengths - 1) < OF_LENGTH_ONE) | (lengths == 0)
-    return np.asarray(vectors / np.where(as_they_are, 1, lengths), np.float32)
+    unchanged = (np.abs(lengths - 1) < UNIT_LENGTH_TOLERANCE) | (lengths == 0)
+    return np.asarray(vectors / np.where(unchanged, 1, lengths), np.float32)

@@ -1,7 +1,7 @@
-"""Rows and vectors on disk, in LanceDB. With version.py the only module that knows it: all else sees plain values.
+"""ItemTable: rows and vectors on disk, in LanceDB. This module and snapshot.py are the only ones that use LanceDB.
 
-One table, `items`. What the index is (its space, the version of this layout) lies in the schema of the table, so it
-is there exactly if the table is.
+An index is one table, `items`. The index metadata (its space, the format) is part of the table's schema, so it exists
+exactly if the table exists.
 """
 
 from __future__ import annotations
@@ -13,128 +13,138 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal.core.errors import IndexStateError
-from multimodal.index.storage import schema as layout
+from multimodal.index.config import DEFAULT
+from multimodal.index.storage import schema
 from multimodal.index.storage.filters import begins_with, is_in
-from multimodal.index.storage.schema import ORIGIN, SHOWN, About, Origin, Row, read_about, schema
+from multimodal.index.storage.schema import PROVENANCE_COLUMNS, ROW_COLUMNS, IndexMetadata, Provenance, Row
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TABLE = "items"
-IDS_A_STATEMENT = 1000
-MAX_SMALL_FILES = 64
+TABLE_NAME = "items"
+IDS_PER_STATEMENT = 1000
 METADATA_CACHE_BYTES = 8 << 20
-KEEP_OLD_VERSIONS = timedelta(hours=1)  # what was replaced stays that long, for searches that began before
+KEEP_OLD_VERSIONS = timedelta(hours=1)  # replaced files stay this long for searches that began before
 
 
-class Known(NamedTuple):
-    """What the index holds of one thing: its first row, where it came from, and how many rows it has."""
+class IndexedDocument(NamedTuple):
+    """What the index holds of a document: its first row, its provenance, and its number of rows."""
 
     row: Row
-    origin: Origin
+    provenance: Provenance
     n_rows: int
 
 
-class Store:
+class ItemTable:
     """An open table. Each call sees what other processes have written before it."""
 
-    def __init__(self, path: Path, table: Any, about: About) -> None:
+    def __init__(
+        self,
+        path: Path,
+        table: Any,
+        index_metadata: IndexMetadata,
+        max_small_fragments: int = DEFAULT.max_small_fragments,
+    ) -> None:
         self.path = path
-        self.about = about
+        self.index_metadata = index_metadata
         self._table = table
-        self._see_columns()
+        self._max_small_fragments = max_small_fragments
+        self._read_columns()
 
-    def _see_columns(self) -> None:
+    def _read_columns(self) -> None:
         names = set(self._table.schema.names)
-        self._shown = [name for name in SHOWN if name in names]
-        self._complete = names.issuperset(ORIGIN)
+        self._row_columns = [name for name in ROW_COLUMNS if name in names]
+        self._is_upgraded = names.issuperset(PROVENANCE_COLUMNS)
 
     @classmethod
-    def create(cls, path: Path, about: About) -> Store:
-        """A new, empty store: all or nothing. Raises IndexStateError if anything is there already."""
+    def create(
+        cls,
+        path: Path,
+        index_metadata: IndexMetadata,
+        max_small_fragments: int = DEFAULT.max_small_fragments,
+    ) -> ItemTable:
+        """A new, empty table, created atomically. Raises IndexStateError if the path is in use."""
         _refuse_existing(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Beside the target, so that the final rename stays on one file system and is atomic.
             with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
                 new = Path(scratch) / "new"
-                connect(new).create_table(TABLE, schema=schema(about))
+                connect(new).create_table(TABLE_NAME, schema=schema.table_schema(index_metadata))
                 new.replace(path)
         except OSError as error:
             _refuse_existing(path)  # another process was quicker
-            raise IndexStateError(f"cannot make an index at {str(path)!r}: {error.strerror or error}; "
-                                  "choose a folder that can be written")  from error  # fmt: skip
-        return cls.open(path)
+            raise IndexStateError(f"cannot create an index at {str(path)!r}: {error.strerror or error}; "
+                                  "choose a writable folder")  from error  # fmt: skip
+        return cls.open(path, max_small_fragments)
 
     @classmethod
-    def open(cls, path: Path) -> Store:
-        """Raises IndexStateError if no index is there, or it cannot be read."""
-        if not is_store(path):
-            found = "there is no such folder" if not path.exists() else "what is there is no index"
+    def open(cls, path: Path, max_small_fragments: int = DEFAULT.max_small_fragments) -> ItemTable:
+        """Raises IndexStateError if there is no index at the path, or it cannot be read."""
+        if not is_index(path):
+            reason = "the folder does not exist" if not path.exists() else "the path holds no index"
             raise IndexStateError(
-                f"no index at {str(path)!r}: {found}; make one with Index.create({str(path)!r}, space)"
+                f"no index at {str(path)!r}: {reason}; create one with Index.create({str(path)!r}, space)"
             )
         try:
-            table = connect(path).open_table(TABLE)
+            table = connect(path).open_table(TABLE_NAME)
             metadata = table.schema.metadata or {}
         except (OSError, ValueError, RuntimeError) as error:
             raise IndexStateError(f"the index at {str(path)!r} is damaged or incomplete ({error}); restore it from a "
-                                  "copy, or delete it and make it anew with Index.create")  from error  # fmt: skip
-        return cls(path, table, read_about(path, metadata))
+                                  "copy, or delete it and create it anew with Index.create")  from error  # fmt: skip
+        return cls(path, table, schema.read_index_metadata(path, metadata), max_small_fragments)
 
-    def complete(self) -> None:
-        """Adds the columns that an index of an earlier version lacks; before anything is written."""
-        if self._complete:
+    def upgrade(self) -> None:
+        """Adds the columns that an index of an earlier version lacks. Must be called before any write."""
+        if self._is_upgraded:
             return
-        names = set(self._table.schema.names)  # another process may have done it since
+        names = set(self._table.schema.names)  # another process may have added them since
         if "source" not in names:
             self._table.add_columns({"source": "id"})
-        missing = [one for one in layout.added_later() if one.name not in names]
+        missing = [column for column in schema.later_columns() if column.name not in names]
         if missing:
             self._table.add_columns(missing)
-        self._see_columns()
+        self._read_columns()
 
     def upsert(
         self,
         rows: Sequence[Row],
-        origins: Sequence[Origin],
+        provenances: Sequence[Provenance],
         vectors: NDArray[np.float32],
         *,
         replacing: Sequence[str] = (),
     ) -> None:
-        """Writes rows and their vectors (n, dim) in one transaction; what has the id of one gives way to it.
+        """Writes rows and their vectors (n, dim) in one transaction; existing rows with the same ids are replaced.
 
-        Ids must differ from each other. replacing: of these sources, whatever rows are not among the new ones go, in
-        the same transaction.
+        Ids must be unique. replacing: documents whose rows that are not among the new ones are deleted in the same
+        transaction.
         """
         operation = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
         if replacing:
             operation = operation.when_not_matched_by_source_delete(is_in("source", replacing, "replacing"))
-        operation.execute(layout.to_arrow(rows, origins, vectors, self.about))
+        operation.execute(schema.to_arrow(rows, provenances, vectors, self.index_metadata))
 
-    def tidy(self) -> None:
-        """Merges the many small files that many small writes leave, once there are enough to slow a search down."""
-        if self._table.stats()["fragment_stats"]["num_small_fragments"] <= MAX_SMALL_FILES:
+    def compact(self) -> None:
+        """Merges the small files of many small writes, once there are enough of them to slow searches down."""
+        if self._table.stats()["fragment_stats"]["num_small_fragments"] <= self._max_small_fragments:
             return
         try:
             self._table.optimize(cleanup_older_than=KEEP_OLD_VERSIONS)
         except RuntimeError as error:
-            if "conflict" not in str(
-                error
-            ):  # someone wrote meanwhile: nothing is lost, and the next one tidies
+            # Another process wrote meanwhile: nothing is lost, and the next write compacts.
+            if "conflict" not in str(error):
                 raise
 
     def optimize(self, *, approximate: bool) -> None:
-        """Merges small files and, if asked, builds LanceDB's own index over the vectors, or brings it up to date; else
-        such an index is dropped.
+        """Merges small files. With `approximate`, builds or updates LanceDB's vector index; otherwise drops it.
 
-        Raises IndexStateError if it cannot be built.
+        Raises IndexStateError if the vector index cannot be built.
         """
         from lancedb.index import IvfRq
 
         self._table.optimize(cleanup_older_than=KEEP_OLD_VERSIONS)
-        built = [one.name for one in self._table.list_indices() if one.columns == ["vector"]]
+        built = [index.name for index in self._table.list_indices() if index.columns == ["vector"]]
         if not approximate:
             for name in built:
                 self._table.drop_index(name)
@@ -147,91 +157,90 @@ class Store:
                 ) from error
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Removes rows by their id, or by that of the thing they are a part of -> how many there were."""
-        return sum(
-            int(
-                self._table.delete(
-                    " OR ".join(is_in(name, part, "ids") for name in ("id", "source"))
-                ).num_deleted_rows
-            )
-            for part in _parts(ids)
-        )
+        """Deletes rows by their id or by that of their document; returns the number of deleted rows."""
+        deleted = 0
+        for some_ids in _batched_ids(ids):
+            condition = " OR ".join(is_in(name, some_ids, "ids") for name in ("id", "source"))
+            deleted += int(self._table.delete(condition).num_deleted_rows)
+        return deleted
 
-    def known(self, sources: Sequence[str]) -> dict[str, Known]:
-        """What the index holds of these things, by id; those it does not hold are left out."""
-        found: dict[str, Known] = {}
-        if not self._complete:  # an index of an earlier version knows nothing of what its rows were made of
-            return found
-        for part in _parts(sources):
-            for row, origin in self.origins(is_in("source", part, "sources")):
-                before = found.get(origin.source, Known(row, origin, 0))
-                found[origin.source] = before._replace(n_rows=before.n_rows + 1)
-        return found
+    def documents(self, sources: Sequence[str]) -> dict[str, IndexedDocument]:
+        """What the index holds of these documents, by id; unknown ones are left out."""
+        documents: dict[str, IndexedDocument] = {}
+        if not self._is_upgraded:  # an index of an earlier version has no provenance
+            return documents
+        for some_ids in _batched_ids(sources):
+            for row, provenance in self.provenances(is_in("source", some_ids, "sources")):
+                document = documents.get(provenance.source, IndexedDocument(row, provenance, 0))
+                documents[provenance.source] = document._replace(n_rows=document.n_rows + 1)
+        return documents
 
-    def origins(self, condition: str | None = None) -> Iterator[tuple[Row, Origin]]:
-        """Every row that meets the condition, with where it came from; without its text, which may be long."""
-        names = [name for name in SHOWN if name != "text"]
-        query = self._table.search().select([*names, *ORIGIN])
+    def provenances(self, condition: str | None = None) -> Iterator[tuple[Row, Provenance]]:
+        """Rows that meet a condition, with their provenance; without their text, which may be long."""
+        names = [name for name in ROW_COLUMNS if name != "text"]
+        query = self._table.search().select([*names, *PROVENANCE_COLUMNS])
         for batch in (query if condition is None else query.where(condition)).to_batches():
-            yield from zip(layout.read_rows(batch), layout.read_origins(batch), strict=True)
+            yield from zip(schema.read_rows(batch), schema.read_provenances(batch), strict=True)
 
-    def files_below(self, folder: str) -> Iterator[tuple[Row, Origin]]:
-        """Every row of a file below a folder (given with its last separator), by the path it had."""
-        return self.origins(
+    def files_below(self, folder: str) -> Iterator[tuple[Row, Provenance]]:
+        """Rows of files below a folder (given with its trailing separator), by the path they had."""
+        return self.provenances(
             f"container IS NULL AND (mtime_ns IS NOT NULL OR content IS NULL) AND {begins_with('source', folder)}"
         )
 
-    def whole(self, condition: str) -> tuple[list[Row], list[Origin], NDArray[np.float32]]:
-        """All there is of the rows that meet a condition, at once -> (rows, origins, vectors (n, dim))."""
-        found = self._table.search().select([*SHOWN, *ORIGIN, "vector"]).where(condition).to_arrow()
-        found = found.combine_chunks()
-        return layout.read_rows(found), layout.read_origins(found), layout.read_vectors(found, self.about.dim)
+    def fetch_rows(self, condition: str) -> tuple[list[Row], list[Provenance], NDArray[np.float32]]:
+        """Rows that meet a condition, complete and at once: (rows, provenances, vectors (n, dim))."""
+        table = self._table.search().select([*ROW_COLUMNS, *PROVENANCE_COLUMNS, "vector"]).where(condition)
+        table = table.to_arrow().combine_chunks()
+        vectors = schema.read_vectors(table, self.index_metadata.dim)
+        return schema.read_rows(table), schema.read_provenances(table), vectors
 
     def count(self, condition: str | None = None) -> int:
-        """How many rows there are, or meet a condition."""
+        """The number of rows, or of those that meet a condition."""
         return int(self._table.count_rows(condition))
 
     def rows(
         self, condition: str | None = None, *, vectors: bool = False
     ) -> Iterator[tuple[Row, NDArray[np.float32] | None]]:
-        """Every row that meets the condition, batch by batch, with its vector (dim,) if asked."""
-        query = self._table.search().select(self._shown + ["vector"] * vectors)
+        """Rows that meet a condition, read batch by batch, with their vectors (dim,) if requested."""
+        query = self._table.search().select(self._row_columns + ["vector"] * vectors)
         if condition is not None:
             query = query.where(condition)
         for batch in query.to_batches():
-            matrix = layout.read_vectors(batch, self.about.dim) if vectors else None
-            for position, row in enumerate(layout.read_rows(batch)):
+            matrix = schema.read_vectors(batch, self.index_metadata.dim) if vectors else None
+            for position, row in enumerate(schema.read_rows(batch)):
                 yield row, None if matrix is None else matrix[position]
 
 
-def is_store(path: Path) -> bool:
-    """Whether an index lies at a path."""
-    return (path / f"{TABLE}.lance").is_dir()
+def is_index(path: Path) -> bool:
+    """Whether there is an index at a path."""
+    return (path / f"{TABLE_NAME}.lance").is_dir()
 
 
 def _refuse_existing(path: Path) -> None:
-    above = next(one for one in path.parents if one.exists())
-    if not above.is_dir():
-        raise IndexStateError(f"cannot make an index at {str(path)!r}: {str(above)!r} is a file, not a folder; "
+    ancestor = next(parent for parent in path.parents if parent.exists())
+    if not ancestor.is_dir():
+        raise IndexStateError(f"cannot create an index at {str(path)!r}: {str(ancestor)!r} is a file, not a folder; "
                               "choose another path")  # fmt: skip
-    if is_store(path):
+    if is_index(path):
         raise IndexStateError(f"there is an index at {str(path)!r} already: open it with Index.open({str(path)!r}), "
-                              "or delete the folder to begin anew")  # fmt: skip
+                              "or delete the folder to start anew")  # fmt: skip
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         what = "a folder that is not empty" if path.is_dir() else "a file"
         raise IndexStateError(
-            f"cannot make an index at {str(path)!r}: {what} is there; choose a new or empty folder"
+            f"cannot create an index at {str(path)!r}: the path is {what}; choose a new or empty folder"
         )
 
 
 def connect(path: Path) -> Any:
+    """A LanceDB connection that sees the writes of other processes."""
     import lancedb
 
-    # Every version of the list of files is kept in that cache, and a long job makes thousands of them.
+    # The cache keeps the file list of every version, and a long job makes thousands of versions.
     session = lancedb.Session(metadata_cache_size_bytes=METADATA_CACHE_BYTES)
-    # 0: look for what other processes wrote at every read, instead of never.
+    # 0: check for writes by other processes at every read, instead of never.
     return lancedb.connect(path, read_consistency_interval=timedelta(0), session=session)
 
 
-def _parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (values[start : start + IDS_A_STATEMENT] for start in range(0, len(values), IDS_A_STATEMENT))
+def _batched_ids(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + IDS_PER_STATEMENT] for start in range(0, len(ids), IDS_PER_STATEMENT))
