@@ -141,14 +141,14 @@ def filled(where: Path, rows: NDArray[np.float32]) -> Index:
     """An index of given vectors, written as a job writes what it has encoded, in larger chunks."""
     from benchmarks.harness.vector_space import given_space
     from multimodal.index.index import Index
-    from multimodal.index.storage.schema import Origin, Row
+    from multimodal.index.storage.schema import Provenance, Row
 
     index = Index.create(where, given_space(rows.shape[1]))
     for start in range(0, len(rows), WRITTEN_AT_ONCE):
         part = np.ascontiguousarray(rows[start : start + WRITTEN_AT_ONCE])
         ids = [str(number) for number in range(start, start + len(part))]
         index._store.upsert(
-            [Row(one, None, "text", None, {}) for one in ids], [Origin(one) for one in ids], part
+            [Row(one, None, "text", None, {}) for one in ids], [Provenance(one) for one in ids], part
         )
     index.optimize(approximate=False)
     return index

@@ -24,8 +24,8 @@ from multimodal.index.search.searcher import Searcher
 from multimodal.index.storage.failures import Ledger
 from multimodal.index.storage.filters import condition
 from multimodal.index.storage.lock import writing
-from multimodal.index.storage.schema import About
-from multimodal.index.storage.table import Store, is_store
+from multimodal.index.storage.schema import IndexMetadata
+from multimodal.index.storage.table import ItemTable, is_index
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -43,7 +43,7 @@ class Index:
     Several processes may read and write one index; each call sees what was written before it.
     """
 
-    def __init__(self, store: Store, space: Space) -> None:
+    def __init__(self, store: ItemTable, space: Space) -> None:
         self._store = store
         self._space = space
         self._own = own_part(store, space)  # what encodes what is added
@@ -58,7 +58,7 @@ class Index:
         Raises IndexStateError if something is there already.
         """
         loaded = as_space(space)
-        about = About(
+        about = IndexMetadata(
             space=loaded.name,
             address=loaded.address or loaded.name,
             fingerprint=loaded.fingerprint,
@@ -66,7 +66,7 @@ class Index:
             modalities=tuple(map(str, loaded.modalities)),
             options=loaded.options,
         )
-        return cls(Store.create(folder_of(path), about), loaded)
+        return cls(ItemTable.create(folder_of(path), about), loaded)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], space: Space | str | os.PathLike[str] | None = None) -> Self:
@@ -76,14 +76,14 @@ class Index:
         Raises IndexStateError if there is no index, if its space cannot be loaded by name, or if `space` is
         another one.
         """
-        store = Store.open(folder_of(path))
+        store = ItemTable.open(folder_of(path))
         loaded = load_again(store) if space is None else as_space(space)
         return cls(store, loaded)
 
     @staticmethod
     def exists(path: str | os.PathLike[str]) -> bool:
         """Whether there is an index in a folder."""
-        return is_store(folder_of(path))
+        return is_index(folder_of(path))
 
     @property
     def path(self) -> Path:
@@ -96,7 +96,7 @@ class Index:
     @property
     def fingerprint(self) -> str:
         """Of the space whose vectors these are."""
-        return self._store.about.fingerprint
+        return self._store.index_metadata.fingerprint
 
     def add(
         self,
@@ -314,7 +314,7 @@ class Index:
         sound or text removes all its parts. Waits for another writer."""
         known = check_ids(ids)
         with writing(self.path):
-            self._store.complete()
+            self._store.upgrade()
             return self._store.delete(known)
 
     def __len__(self) -> int:
@@ -325,10 +325,10 @@ class Index:
         return True
 
     def __repr__(self) -> str:
-        return f"Index({str(self.path)!r}, {len(self):,} items, space={self._store.about.space!r})"
+        return f"Index({str(self.path)!r}, {len(self):,} items, space={self._store.index_metadata.space!r})"
 
     def _repr_html_(self) -> str:
-        about = self._store.about
+        about = self._store.index_metadata
         counts = "".join(
             f"<tr><td>{html.escape(one)}</td><td>{self._store.count(condition(self._space, one)):,}</td></tr>"
             for one in about.modalities

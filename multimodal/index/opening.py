@@ -9,7 +9,7 @@ from pathlib import Path
 from multimodal.core.catalog import load
 from multimodal.core.errors import IndexStateError, InvalidInput, UnknownModel
 from multimodal.core.space import Space
-from multimodal.index.storage.table import Store
+from multimodal.index.storage.table import ItemTable
 
 FINGERPRINT_SHOWN = 12
 
@@ -21,8 +21,8 @@ def folder_of(path: str | os.PathLike[str]) -> Path:
     return Path(given).expanduser().absolute()
 
 
-def load_again(store: Store) -> Space:
-    about = store.about
+def load_again(store: ItemTable) -> Space:
+    about = store.index_metadata
     try:
         return load(about.address, **about.options)
     except UnknownModel as error:
@@ -32,13 +32,13 @@ def load_again(store: Store) -> Space:
         ) from error
 
 
-def own_part(store: Store, space: Space) -> Space:
+def own_part(store: ItemTable, space: Space) -> Space:
     """The part of a space that the index was made with: all of it or, of one with more modalities (as a bridge brings),
     those of the index. More is added to it with this part alone; anything the space encodes may search it.
 
     Raises IndexStateError if the index was made with another space.
     """
-    about = store.about
+    about = store.index_metadata
     if set(about.modalities) <= set(map(str, space.modalities)):
         part = space.select(*about.modalities)
         if part.fingerprint == about.fingerprint:

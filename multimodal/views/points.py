@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.errors import InvalidInput
 from multimodal.index import Index
 from multimodal.index.storage.schema import Row
-from multimodal.index.storage.table import Store
+from multimodal.index.storage.table import ItemTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ def read_points(index: Index | str | os.PathLike[str], limit: int) -> Points:
     import numpy as np
 
     path = index.path if isinstance(index, Index) else Path(index).expanduser().absolute()
-    store = Store.open(path)
+    store = ItemTable.open(path)
     total = store.count()
     if total < FEWEST:
         holds = "is empty" if total == 0 else "holds one item"
@@ -54,7 +54,7 @@ def read_points(index: Index | str | os.PathLike[str], limit: int) -> Points:
     wanted = set(np.linspace(0, total - 1, limit).round().astype(int).tolist()) if total > limit else None
     found = [pair for place, pair in enumerate(store.rows(vectors=True)) if wanted is None or place in wanted]
     vectors = np.stack([np.asarray(vector, np.float32) for _, vector in found])
-    return Points(path, store.about.space, tuple(row for row, _ in found), vectors, total)
+    return Points(path, store.index_metadata.space, tuple(row for row, _ in found), vectors, total)
 
 
 def label(row: Row) -> str:

@@ -156,9 +156,9 @@ def test_an_index_of_a_later_version_is_refused(
     from multimodal.index.storage import schema
     from multimodal.index.storage import table as store
 
-    about = schema.About("plain", "plain", space.fingerprint, 4, ("text",), format=99)
-    monkeypatch.setattr(store, "read_about", lambda path, metadata: about)
-    store.Store.create(tmp_path / "late", about)
+    about = schema.IndexMetadata("plain", "plain", space.fingerprint, 4, ("text",), format=99)
+    monkeypatch.setattr(store, "read_index_metadata", lambda path, metadata: about)
+    store.ItemTable.create(tmp_path / "late", about)
     monkeypatch.undo()
     with pytest.raises(
         IndexStateError, match="has format 99, this version reads up to 1: upgrade multimodal"

@@ -113,10 +113,10 @@ def test_how_a_model_runs_is_not_kept_and_code_is_not_trusted_again(models: Mode
 
 
 def test_an_index_of_before_there_were_options_is_read(tmp_path: Path) -> None:
-    from multimodal.index.storage.schema import read_about
+    from multimodal.index.storage.schema import read_index_metadata
 
     old = b'{"space": "starter", "address": "starter", "fingerprint": "f", "dim": 2, "format": 1, "modalities": []}'
-    assert read_about(tmp_path, {b"multimodal.index": old}).options == {}
+    assert read_index_metadata(tmp_path, {b"multimodal.index": old}).options == {}
 
 
 def test_the_commit_that_was_taken_is_known_shown_and_saved(

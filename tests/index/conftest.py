@@ -17,7 +17,7 @@ import soundfile
 import multimodal.encoders
 from multimodal.core.space import Space
 from multimodal.index import Index
-from multimodal.index.storage.schema import Origin, Row
+from multimodal.index.storage.schema import Provenance, Row
 
 FAMILIES = Path(__file__).parent / "families"
 NAME = "multimodal.encoders.plain"
@@ -62,7 +62,7 @@ def fill(
         strict=True,
     )
     rows = [Row(*values) for values in columns]
-    index._store.upsert(rows, [Origin(row.id) for row in rows], vectors.astype(np.float32))
+    index._store.upsert(rows, [Provenance(row.id) for row in rows], vectors.astype(np.float32))
 
 
 def clusters(n: int, dim: int, seed: int = 0, centres: int = 50, spread: float = 0.6) -> np.ndarray:

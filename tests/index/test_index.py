@@ -17,7 +17,7 @@ from multimodal.core.errors import IndexStateError
 from multimodal.core.space import Space
 from multimodal.index import Index
 from multimodal.index.storage import table
-from multimodal.index.storage.table import Store
+from multimodal.index.storage.table import ItemTable
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -220,6 +220,6 @@ def test_it_shows_itself(index: Index) -> None:
 
 
 def test_what_the_index_is_lies_in_the_table_itself(index: Index) -> None:
-    about = Store.open(index.path).about
+    about = ItemTable.open(index.path).about
     assert (about.space, about.dim, about.modalities) == ("plain", 4, ("text", "image", "audio"))
     assert about.fingerprint == index.space.fingerprint

@@ -158,11 +158,11 @@ def _space(index: Path, name: str | None, how: dict[str, Any]) -> Space | str | 
     if not how:
         return name
     from multimodal.core.catalog import load
-    from multimodal.index.storage.table import Store
+    from multimodal.index.storage.table import ItemTable
 
     if name:
         return load(name, **how)
-    about = Store.open(index.expanduser().absolute()).about
+    about = ItemTable.open(index.expanduser().absolute()).index_metadata
     return load(about.address, **(about.options | how))
 
 

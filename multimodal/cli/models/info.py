@@ -167,16 +167,16 @@ def _encoder_facts(encoder: Any) -> dict[str, Any]:
 def index_facts(path: Path) -> dict[str, Any]:
     """What an index holds and with which space, read from it alone: no model is loaded."""
     from multimodal.index.storage.filters import is_in
-    from multimodal.index.storage.table import Store
+    from multimodal.index.storage.table import ItemTable
 
-    store = Store.open(path.expanduser().absolute())
-    counts = {name: store.count(is_in("modality", [name], "modality")) for name in store.about.modalities}
+    store = ItemTable.open(path.expanduser().absolute())
+    counts = {name: store.count(is_in("modality", [name], "modality")) for name in store.index_metadata.modalities}
     return {
         "index": str(store.path),
-        "space": store.about.space,
-        "address": store.about.address,
-        "fingerprint": store.about.fingerprint,
-        "dim": store.about.dim,
+        "space": store.index_metadata.space,
+        "address": store.index_metadata.address,
+        "fingerprint": store.index_metadata.fingerprint,
+        "dim": store.index_metadata.dim,
         "items": store.count(),
         "counts": counts,
         "bytes": sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),

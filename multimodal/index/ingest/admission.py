@@ -15,7 +15,7 @@ from multimodal.index.ingest.lookup import LARGEST, Block, Blocks, Looked
 from multimodal.index.ingest.sources.record import Source, WasRead
 from multimodal.index.ingest.workers import Workers
 from multimodal.index.storage.failures import FailureRecord
-from multimodal.index.storage.table import Known
+from multimodal.index.storage.table import IndexedDocument
 
 OPENED_TOGETHER = 8
 AHEAD = 128  # parts that wait for the model, for each picture in a batch: more than are sorted together
@@ -26,12 +26,12 @@ class Twins:
     """Content that the index has, or will have, under another name. vanished: of files that are gone; a file with the
     same content takes the place of each. owners: the id of each content, if duplicates are left out, or None."""
 
-    def __init__(self, vanished: dict[str, list[Known]], owners: dict[str, str] | None) -> None:
+    def __init__(self, vanished: dict[str, list[IndexedDocument]], owners: dict[str, str] | None) -> None:
         self.vanished, self.owners = vanished, owners
         self.wanted = bool(vanished) or owners is not None
-        self.taken: list[Known] = []  # files that are gone, and whose place another one took
+        self.taken: list[IndexedDocument] = []  # files that are gone, and whose place another one took
 
-    def of(self, thing: Thing) -> Known | str | None:
+    def of(self, thing: Thing) -> IndexedDocument | str | None:
         """A file that is gone, the id that has the content already, or None; then the content is this thing's."""
         content = thing.content or ""
         if gone := self.vanished.get(content):
@@ -160,9 +160,9 @@ class Intake:
             and not thing.waiting
             and (twin := self.twins.of(thing)) is not None
         ):
-            if isinstance(twin, Known):
+            if isinstance(twin, IndexedDocument):
                 thing.known = twin
-                self.outlet.rename(twin.origin.source, thing, "moved")
+                self.outlet.rename(twin.provenance.source, thing, "moved")
             else:
                 self.outlet.end(thing, "duplicates")
         else:

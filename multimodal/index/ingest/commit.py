@@ -10,7 +10,7 @@ from multimodal.index.ingest.sources.record import Entry
 from multimodal.index.ingest.workers import Workers
 from multimodal.index.ingest.writer import Chunk, Written, give_back_memory, revise, unwritable, write
 from multimodal.index.storage.failures import FailureRecord
-from multimodal.index.storage.table import Store
+from multimodal.index.storage.table import ItemTable
 
 REVISED_TOGETHER = 256
 TIDY_EVERY = 128  # writes: each leaves a small file, and lists all of them
@@ -20,7 +20,7 @@ LANDED = 4096  # more than are looked at, and not opened yet, at any time
 class Outlet:
     """Belongs to the loop; only the writing itself is done in `writer`, a thread."""
 
-    def __init__(self, store: Store, tally: Tally, writer: Workers) -> None:
+    def __init__(self, store: ItemTable, tally: Tally, writer: Workers) -> None:
         self.store, self.tally, self.writer = store, tally, writer
         self.chunk = Chunk()  # finished, and not written yet
         self.stale: list[tuple[str, Thing, str]] = []  # whose rows only need another name, state or metadata
@@ -45,7 +45,7 @@ class Outlet:
         """The index has a thing that began with this content. What else is new of it is written down later."""
         known = thing.known
         renewed = known is None or thing.metadata != known.row.metadata
-        if not renewed and known is not None and thing.origin[-2:] == known.origin[-2:]:
+        if not renewed and known is not None and thing.provenance[-2:] == known.provenance[-2:]:
             self.end(thing, "unchanged")
         else:
             self.rename(thing.id, thing, "updated" if renewed else "unchanged")
@@ -92,7 +92,7 @@ class Outlet:
     def _written(self, written: Written) -> None:
         self.n_writes += 1
         if self.n_writes % TIDY_EVERY == 0:
-            self.writer.submit(self.store.tidy, lambda _: None)
+            self.writer.submit(self.store.compact, lambda _: None)
         self.writer.submit(give_back_memory, lambda _: None)
         for thing in written.things:
             self._land(thing)

@@ -24,8 +24,8 @@ from multimodal.index.ingest.sources.folders import absolute, check_unicode, sho
 from multimodal.index.ingest.sources.record import Blob, Entry
 from multimodal.index.results import Metadata
 from multimodal.index.storage.failures import FailureRecord
-from multimodal.index.storage.schema import Origin, Row
-from multimodal.index.storage.table import Known
+from multimodal.index.storage.schema import Provenance, Row
+from multimodal.index.storage.table import IndexedDocument
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +51,7 @@ class Thing:
     state: State | None = None
     item: Item | None = None
     content: str | None = None
-    known: Known | None = None
+    known: IndexedDocument | None = None
     rows: list[Row] = field(default_factory=list)
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
     waiting: int = 0
@@ -66,19 +66,19 @@ class Thing:
         return {} if self.known is None else self.known.row.metadata
 
     @property
-    def origin(self) -> Origin:
-        return Origin(self.id, self.entry.container, self.content, *(self.state or (None, None)))
+    def provenance(self) -> Provenance:
+        return Provenance(self.id, self.entry.container, self.content, *(self.state or (None, None)))
 
     @property
     def has_same_state(self) -> bool:
         """Whether the index has it with the same size and time."""
-        return self.known is not None and self.state is not None and self.state == self.known.origin[-2:]
+        return self.known is not None and self.state is not None and self.state == self.known.provenance[-2:]
 
     @property
     def has_same_content(self) -> bool:
         """Whether the index has it with the same content."""
         return (
-            self.known is not None and self.content is not None and self.content == self.known.origin.content
+            self.known is not None and self.content is not None and self.content == self.known.provenance.content
         )
 
     @property

@@ -28,7 +28,7 @@ from multimodal.index.ingest.sources.record import Blob, Entry, WasRead
 from multimodal.index.ingest.sources.resolve import Given
 from multimodal.index.results import Estimate
 from multimodal.index.storage.failures import FailureRecord, Ledger
-from multimodal.index.storage.table import Known, Store
+from multimodal.index.storage.table import IndexedDocument, ItemTable
 
 SAMPLED = 48  # of each kind
 BY_BYTES = ("audio", "video", "text")  # what takes longer the larger it is; a picture is one picture
@@ -56,14 +56,14 @@ class _Nowhere:
 
     path = Path()
 
-    def known(self, sources: Sequence[str]) -> dict[str, Known]:
+    def documents(self, sources: Sequence[str]) -> dict[str, IndexedDocument]:
         return {}
 
     def upsert(self, *arguments: Any, **options: Any) -> None: ...
 
 
 def estimate(
-    store: Store | None, space: Space, source: object, columns: Mapping[str, str] | None, options: Options
+    store: ItemTable | None, space: Space, source: object, columns: Mapping[str, str] | None, options: Options
 ) -> Estimate:
     """See Index.estimate. store: None for an index that is not there yet."""
     given = Given(None, columns, None if store is None else store.path)

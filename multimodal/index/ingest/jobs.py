@@ -25,7 +25,7 @@ from multimodal.index.results import IngestReport, Metadata, Progress
 from multimodal.index.storage.failures import FailureRecord, Ledger
 from multimodal.index.storage.filters import check_metadata, whole_number
 from multimodal.index.storage.lock import writing
-from multimodal.index.storage.table import Store
+from multimodal.index.storage.table import ItemTable
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class How:
 
 
 def add(
-    store: Store,
+    store: ItemTable,
     space: Space,
     source: object,
     how: How,
@@ -66,7 +66,7 @@ def add(
     return tally.report()
 
 
-def retry_failed(store: Store, space: Space, how: How) -> IngestReport:
+def retry_failed(store: ItemTable, space: Space, how: How) -> IngestReport:
     """See Index.retry_failed."""
     with begun(store, how, lambda: len(Ledger(store.path))) as tally:
         Job(_failed_entries(list(tally.ledger), store.path), store, space, tally, how.options).run()
@@ -79,16 +79,16 @@ def checked(metadata: Mapping[str, Any] | None) -> Metadata | None:
 
 
 @contextlib.contextmanager
-def begun(store: Store, how: How, length: Callable[[], int | None]) -> Iterator[Tally]:
+def begun(store: ItemTable, how: How, length: Callable[[], int | None]) -> Iterator[Tally]:
     """Holds the lock, and ends what every job ends with. length: counts what there is to do, in a thread."""
     with writing(store.path, how.wait):
-        store.complete()
+        store.upgrade()
         tally = Tally(Ledger(store.path), how.progress)
         if how.progress is not None:
             _count(tally, length)
         yield tally
         _settle_folders(tally.ledger)
-        store.tidy()
+        store.compact()
         tally.ledger.write()
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from multimodal.index.ingest.document import Thing, look
 from multimodal.index.ingest.sources.record import Blob, Entry, Source, WasRead
 from multimodal.index.storage.failures import FailureRecord
-from multimodal.index.storage.table import Store
+from multimodal.index.storage.table import ItemTable
 
 LARGEST, FIRST = 1024, 64  # entries asked about together; few at first, so that work begins at once
 BLOCK_BYTES = 32 << 20  # of things that are in memory
@@ -30,7 +30,7 @@ class Block(NamedTuple):
 class Blocks:
     """Draws entries from a source, as many at a time as are worth one question to the index."""
 
-    def __init__(self, entries: Iterator[Source], store: Store) -> None:
+    def __init__(self, entries: Iterator[Source], store: ItemTable) -> None:
         self._entries, self._store = entries, store
         self._size = FIRST
 
@@ -53,7 +53,7 @@ class Blocks:
     def look(self, drawn: list[Source]) -> list[Looked]:
         """Each entry as a thing, with what the index has of it."""
         things = [one if isinstance(one, FailureRecord | WasRead) else look(one) for one in drawn]
-        known = self._store.known([one.id for one in things if isinstance(one, Thing)])
+        known = self._store.documents([one.id for one in things if isinstance(one, Thing)])
         for one in things:
             if isinstance(one, Thing):
                 one.known = known.get(one.id)

@@ -25,7 +25,7 @@ from multimodal.index.ingest.lookup import Blocks
 from multimodal.index.ingest.progress import Tally
 from multimodal.index.ingest.sources.record import Source
 from multimodal.index.ingest.workers import Inbox, Workers, settle
-from multimodal.index.storage.table import Known, Store
+from multimodal.index.storage.table import IndexedDocument, ItemTable
 
 DECODED_BYTES = 2 * BATCH_BYTES  # in all batches that are being prepared
 WRITES_AHEAD = 2
@@ -40,14 +40,14 @@ class Options:
     batch_size: int = 32
     threads: int | None = None
     dedupe: bool = False
-    vanished: dict[str, list[Known]] = field(default_factory=dict)
+    vanished: dict[str, list[IndexedDocument]] = field(default_factory=dict)
 
 
 class Job:
     """Takes entries into a store. The caller holds the lock of the index."""
 
     def __init__(
-        self, entries: Iterator[Source], store: Store, space: Space, tally: Tally, options: Options
+        self, entries: Iterator[Source], store: ItemTable, space: Space, tally: Tally, options: Options
     ) -> None:
         self.space, self.tally = space, tally
         self.inbox: Inbox = Inbox()
@@ -143,8 +143,8 @@ class Job:
         self.outlet.write_ledger()
 
 
-def _owners(store: Store) -> dict[str, str]:
-    return {origin.content: origin.source for _, origin in store.origins() if origin.content}
+def _owners(store: ItemTable) -> dict[str, str]:
+    return {origin.content: origin.source for _, origin in store.provenances() if origin.content}
 
 
 def _cores() -> int:

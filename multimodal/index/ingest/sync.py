@@ -20,13 +20,13 @@ from multimodal.index.ingest.sources.resolve import Given
 from multimodal.index.results import IngestReport
 from multimodal.index.storage.failures import Ledger
 from multimodal.index.storage.filters import is_in
-from multimodal.index.storage.table import Known, Store
+from multimodal.index.storage.table import IndexedDocument, ItemTable
 
 PathLike = str | os.PathLike[str]
 
 
 def sync(
-    store: Store,
+    store: ItemTable,
     space: Space,
     source: PathLike | Sequence[PathLike],
     how: How,
@@ -40,7 +40,7 @@ def sync(
     folders = [root for root in roots if root.is_dir()]
     containers = [root for root in roots if not root.is_dir()]
     with begun(store, how, lambda: resolve.length(roots, given)) as tally:
-        gone = {known.origin.source: known for folder in folders for known in _gone(store, folder)}
+        gone = {known.provenance.source: known for folder in folders for known in _gone(store, folder)}
         walked = _Walked(resolve.entries(roots, None, given))
         job = Job(walked, store, space, tally, replace(how.options, vanished=_by_content(gone.values())))
         job.outlet.seen = set() if containers else None
@@ -50,7 +50,7 @@ def sync(
                 f"{', '.join(map(str, folders))}: holds no file at all, and the index has {len(gone):,} from there; "
                 "nothing was deleted: is a disk not mounted? If it is meant, delete them with Index.delete"
             )
-        moved = {known.origin.source for known in job.intake.twins.taken}
+        moved = {known.provenance.source for known in job.intake.twins.taken}
         _delete(store, tally, [source for source in gone if source not in moved])
         for container in containers:
             _delete(store, tally, _left_over(store, tally, str(container), job.outlet.seen or set()))
@@ -87,12 +87,12 @@ class _Walked(Iterator[Source]):
         return entry
 
 
-def _gone(store: Store, folder: Path) -> Iterator[Known]:
+def _gone(store: ItemTable, folder: Path) -> Iterator[IndexedDocument]:
     """What the index has of files below a folder that are not there any more. What cannot be looked at is not gone."""
     last = None
     for row, origin in store.files_below(f"{folder}{os.sep}".replace(os.sep * 2, os.sep)):
         if origin.source != last and _is_gone(origin.source):
-            yield Known(row, origin, 1)
+            yield IndexedDocument(row, origin, 1)
         last = origin.source
 
 
@@ -106,23 +106,23 @@ def _is_gone(path: str) -> bool:
     return False
 
 
-def _by_content(gone: Iterable[Known]) -> dict[str, list[Known]]:
-    found: dict[str, list[Known]] = {}
+def _by_content(gone: Iterable[IndexedDocument]) -> dict[str, list[IndexedDocument]]:
+    found: dict[str, list[IndexedDocument]] = {}
     for known in gone:
-        if known.origin.content is not None:
-            found.setdefault(known.origin.content, []).append(known)
+        if known.provenance.content is not None:
+            found.setdefault(known.provenance.content, []).append(known)
     return found
 
 
-def _left_over(store: Store, tally: Tally, container: str, seen: set[str]) -> list[str]:
+def _left_over(store: ItemTable, tally: Tally, container: str, seen: set[str]) -> list[str]:
     """What the index has from a table or archive and is not in it any more; nothing if that could not be read whole."""
     if container in tally.ledger:
         return []
-    rows = store.origins(is_in("container", [container], "container"))
+    rows = store.provenances(is_in("container", [container], "container"))
     return sorted({origin.source for _, origin in rows} - seen)
 
 
-def _delete(store: Store, tally: Tally, ids: Sequence[str]) -> None:
+def _delete(store: ItemTable, tally: Tally, ids: Sequence[str]) -> None:
     if ids:
         store.delete(ids)
     for one in ids:

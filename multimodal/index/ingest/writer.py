@@ -12,7 +12,7 @@ from multimodal.index.ingest.document import Thing
 from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.filters import is_in
 from multimodal.index.storage.schema import Row
-from multimodal.index.storage.table import Store
+from multimodal.index.storage.table import ItemTable
 
 if TYPE_CHECKING:
     pass
@@ -58,7 +58,7 @@ class Written(NamedTuple):
     failed: list[tuple[Thing, FailureRecord]]
 
 
-def write(store: Store, things: list[Thing]) -> Written:
+def write(store: ItemTable, things: list[Thing]) -> Written:
     """Writes finished things in one transaction.
 
     Should one of them be impossible to store, it is found and left out. Raises IndexStateError if nothing can be
@@ -77,11 +77,11 @@ def write(store: Store, things: list[Thing]) -> Written:
     return Written(things, [])
 
 
-def _write(store: Store, things: list[Thing]) -> None:
+def _write(store: ItemTable, things: list[Thing]) -> None:
     import numpy as np
 
     rows = [row._replace(metadata=thing.metadata) for thing in things for row in thing.rows]
-    origins = [thing.origin for thing in things for _ in thing.rows]
+    origins = [thing.provenance for thing in things for _ in thing.rows]
     vectors = np.stack([vector for thing in things for vector in thing.vectors])
     replacing = [
         one.id for one in things if one.known is not None and (one.known.n_rows > 1 or len(one.rows) > 1)
@@ -89,17 +89,17 @@ def _write(store: Store, things: list[Thing]) -> None:
     store.upsert(rows, origins, vectors, replacing=replacing)
 
 
-def revise(store: Store, things: list[tuple[str, Thing]]) -> None:
+def revise(store: ItemTable, things: list[tuple[str, Thing]]) -> None:
     """Gives rows that are there another name, state or metadata, and leaves their vectors: [(the id the thing has in
     the index, what it is now)]. One transaction. Raises IndexStateError if nothing can be written."""
     now = dict(things)
     try:
-        rows, origins, vectors = store.whole(is_in("source", list(now), "things"))
+        rows, origins, vectors = store.fetch_rows(is_in("source", list(now), "things"))
         new_rows, new_origins = [], []
         for row, origin in zip(rows, origins, strict=True):
             thing = now[origin.source]
             new_rows.append(_renamed(row, origin.source, thing))
-            new_origins.append(thing.origin._replace(content=thing.content or origin.content))
+            new_origins.append(thing.provenance._replace(content=thing.content or origin.content))
         if new_rows:
             moved = [id_ for old, thing in things if old != thing.id for id_ in (old, thing.id)]
             store.upsert(new_rows, new_origins, vectors, replacing=moved)
@@ -121,7 +121,7 @@ def give_back_memory() -> None:
         trim(0)
 
 
-def unwritable(store: Store, error: Exception) -> IndexStateError:
+def unwritable(store: ItemTable, error: Exception) -> IndexStateError:
     return IndexStateError(
         f"cannot write to the index at {str(store.path)!r} ({error}); what was written before is kept: make room or "
         "mend the folder, then do the same again to go on"

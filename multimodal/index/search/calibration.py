@@ -1,8 +1,8 @@
-"""The nearest rows of several modalities -> one order by probability. See calibration.py for what that is.
+"""Calibrated search: one order by probability over several modalities. score_calibration.py defines the probability.
 
-Each modality is searched on its own, so that none can crowd out another, and all rows are put in order by probability.
-Within a modality that is the order by cosine. A filter changes which rows are found, not what a cosine is worth: that
-is told by the whole index.
+Each modality is searched on its own, so that none can crowd out another, and all rows are ordered by probability.
+Within a modality that is the order by cosine. A filter changes which rows match, not their probabilities: those are
+computed from the whole index.
 """
 
 from __future__ import annotations
@@ -11,113 +11,116 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from multimodal.index.search.query import UNKNOWN, Kinds
-from multimodal.index.search.ranking import Found
-from multimodal.index.search.reference_sample import Background, Backgrounds, rows_of
-from multimodal.index.search.score_calibration import LEAST, TOP, Scale, probability
-from multimodal.index.search.view import Filter, View
+from multimodal.index.search.query import UNKNOWN, ModalityWeights
+from multimodal.index.search.ranking import ScoredRow
+from multimodal.index.search.reference_sample import ReferenceSample, ReferenceSampleStore, row_counts
+from multimodal.index.search.score_calibration import MIN_ROWS, TOP_ROWS, ModalityCalibration, probability
+from multimodal.index.search.view import Filter, RankedRows, SnapshotView
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Answer = tuple[list[Found], str]  # rows, and the method; as of View.nearest
-
 
 @dataclass(frozen=True, eq=False)
-class Ways:
-    """How one query reads the cosines of each modality."""
+class QueryCalibration:
+    """How the cosines of one query are converted to probabilities, by modality of the row."""
 
-    scales: Mapping[str, Scale]
+    by_modality: Mapping[str, ModalityCalibration]
 
-    def told(self, found: Sequence[Found]) -> list[Found]:
+    def with_probabilities(self, rows: Sequence[ScoredRow]) -> list[ScoredRow]:
         """The same rows in the same order, with their probabilities."""
-        known = {one.id: one.probability for one in self.ordered(found)}
-        return [one._replace(probability=known[one.id]) for one in found]
+        probabilities = {row.id: row.probability for row in self.ordered(rows)}
+        return [row._replace(probability=probabilities[row.id]) for row in rows]
 
-    def ordered(self, found: Sequence[Found]) -> list[Found]:
-        """The most probable first; equal ones by cosine, then by id."""
-        ranked = []
-        for name in {one.stored.row.modality for one in found}:
-            own = [one for one in found if one.stored.row.modality == name]
-            own.sort(key=lambda one: (-(one.cosine or 0.0), one.id))
-            logits = self.scales[name].logits([one.cosine or 0.0 for one in own])
-            ranked += [
-                (-logit, -(one.cosine or 0.0), one.id, one._replace(probability=probability(logit)))
-                for logit, one in zip(logits, own, strict=True)
-            ]
-        return [one for *_, one in sorted(ranked, key=lambda each: each[:3])]
+    def ordered(self, rows: Sequence[ScoredRow]) -> list[ScoredRow]:
+        """Rows with their probabilities, most probable first; equal ones by cosine, then by id."""
+        keyed = []
+        for name in {row.stored.row.modality for row in rows}:
+            own = [row for row in rows if row.stored.row.modality == name]
+            own.sort(key=lambda row: (-(row.cosine or 0.0), row.id))
+            logits = self.by_modality[name].logits([row.cosine or 0.0 for row in own])
+            for logit, row in zip(logits, own, strict=True):
+                key = (-logit, -(row.cosine or 0.0), row.id)
+                keyed.append((key, row._replace(probability=probability(logit))))
+        return [row for _, row in sorted(keyed, key=lambda pair: pair[0])]
 
 
-def too_small(view: View, only: Filter) -> str | None:
-    """Why the hits of a search cannot be calibrated; None if they can, or if there are no rows at all."""
-    counts = rows_of(view)
-    few = {name: counts[name] for name in _names(counts, only) if counts[name] < LEAST}
-    if not few:
+def too_small(view: SnapshotView, row_filter: Filter) -> str | None:
+    """Why a search cannot be calibrated; None if it can, or if there are no rows at all."""
+    counts = row_counts(view)
+    small = {name: counts[name] for name in _searched(counts, row_filter) if counts[name] < MIN_ROWS}
+    if not small:
         return None
-    name, n = min(few.items(), key=lambda each: each[1])
-    return f"{n} {name} row{'s are' if n > 1 else ' is'} too few for statistics ({LEAST} are needed)"
+    name, n = min(small.items(), key=lambda item: item[1])
+    return f"{n} {name} row{'s are' if n > 1 else ' is'} too few for statistics ({MIN_ROWS} are needed)"
 
 
-def is_mixed(view: View, only: Filter) -> bool:
-    """Whether a search is over several modalities that have rows."""
-    return len(_names(rows_of(view), only)) > 1
+def is_mixed(view: SnapshotView, row_filter: Filter) -> bool:
+    """Whether a search covers several modalities that have rows."""
+    return len(_searched(row_counts(view), row_filter)) > 1
 
 
 def nearest(
-    view: View,
-    kept: Backgrounds,
+    view: SnapshotView,
+    samples: ReferenceSampleStore,
     vectors: NDArray[np.float32],
-    kinds: Sequence[Kinds],
+    weights: Sequence[ModalityWeights],
     n: int,
-    only: Filter,
+    row_filter: Filter,
     *,
     exact: bool = False,
-) -> tuple[list[Answer], list[Ways]]:
-    """The n most probable rows for each of the unit queries (m, dim), and how each query reads its cosines.
+) -> tuple[list[RankedRows], list[QueryCalibration]]:
+    """The n most probable rows for each of the unit queries (m, dim), and the calibration of each query.
 
-    kinds: of each query. Only where `too_small` is None.
+    weights: the modalities of each query. Only valid where `too_small` is None.
     """
-    counts = rows_of(view)
-    names = _names(counts, only)
+    counts = row_counts(view)
+    names = _searched(counts, row_filter)
     if not names:
-        return view.nearest(vectors, n, only, exact=exact), [Ways({})] * len(vectors)
-    background, mean_rows = kept.of(view), sum(counts.values()) / len(counts)
-    found: list[list[Answer]] = []
-    scales: list[dict[str, Scale]] = [{} for _ in vectors]
+        return view.nearest(vectors, n, row_filter, exact=exact), [QueryCalibration({})] * len(vectors)
+    sample, mean_rows = samples.get(view), sum(counts.values()) / len(counts)
+    by_modality: list[list[RankedRows]] = []
+    calibrations: list[dict[str, ModalityCalibration]] = [{} for _ in vectors]
     for name in names:
-        own = only if len(counts) == 1 else replace(only, modalities=(name,))
-        answers = view.nearest(vectors, max(n, TOP), own, exact=exact)
-        tops = answers
-        if only.condition is not None or only.ids is not None:
-            tops = view.nearest(vectors, TOP, Filter((name,), without=only.without), exact=exact)
-        for query, kind, (top, _), known in zip(vectors, kinds, tops, scales, strict=True):
+        own = row_filter if len(counts) == 1 else replace(row_filter, modalities=(name,))
+        answers = view.nearest(vectors, max(n, TOP_ROWS), own, exact=exact)
+        unfiltered = answers
+        if row_filter.condition is not None or row_filter.ids is not None:
+            without_filter = Filter((name,), exclude=row_filter.exclude)
+            unfiltered = view.nearest(vectors, TOP_ROWS, without_filter, exact=exact)
+        for query, weight, (top, _), calibration in zip(
+            vectors, weights, unfiltered, calibrations, strict=True
+        ):
             if top:
-                cosines = [one.cosine or 0.0 for one in top[:TOP]]
-                sampled, alike = (
-                    _sampled(background, name, query),
-                    kind.get(name, 0.0) + kind.get(UNKNOWN, 0.0),
-                )
-                known[name] = Scale.of(sampled, cosines, counts[name], mean_rows, alike)
-        found.append(answers)
-    ways = list(map(Ways, scales))
-    merged = [_merged(answers, way, n) for answers, way in zip(zip(*found, strict=True), ways, strict=True)]
-    return merged, ways
+                cosines = [row.cosine or 0.0 for row in top[:TOP_ROWS]]
+                same = weight.get(name, 0.0) + weight.get(UNKNOWN, 0.0)
+                sampled = _sample_cosines(sample, name, query)
+                calibration[name] = ModalityCalibration.fit(sampled, cosines, counts[name], mean_rows, same)
+        by_modality.append(answers)
+    queries = list(map(QueryCalibration, calibrations))
+    merged = [
+        _merge(answers, calibration, n)
+        for answers, calibration in zip(zip(*by_modality, strict=True), queries, strict=True)
+    ]
+    return merged, queries
 
 
-def _names(counts: Mapping[str, int], only: Filter) -> list[str]:
-    """The modalities that are searched and have rows."""
-    return [name for name in counts if only.modalities is None or name in only.modalities]
+def _searched(counts: Mapping[str, int], row_filter: Filter) -> list[str]:
+    """The modalities that a filter allows and that have rows."""
+    return [name for name in counts if row_filter.modalities is None or name in row_filter.modalities]
 
 
-def _sampled(background: Background, name: str, query: NDArray[np.float32]) -> NDArray[np.float32]:
+def _sample_cosines(
+    sample: ReferenceSample, name: str, query: NDArray[np.float32]
+) -> NDArray[np.float32]:
     import numpy as np
 
-    return np.asarray(background.vectors[name] @ query, np.float32)
+    return np.asarray(sample.vectors[name] @ query, np.float32)
 
 
-def _merged(answers: Sequence[Answer], way: Ways, n: int) -> Answer:
-    """One order out of those of several modalities; its method is the least exact of theirs."""
+def _merge(answers: Sequence[RankedRows], calibration: QueryCalibration, n: int) -> RankedRows:
+    """One order from those of several modalities; its method is the least exact of theirs."""
     methods = [method for _, method in answers]
-    rows = [one for found, _ in answers for one in found]
-    return way.ordered(rows)[:n], next((one for one in methods if one != "exact"), "exact")
+    rows = [row for ranked, _ in answers for row in ranked]
+    return calibration.ordered(rows)[:n], next((method for method in methods if method != "exact"), "exact")

@@ -1,12 +1,12 @@
-"""What may be asked -> unit vectors: one thing, a vector, or several things with weights.
+"""Queries: what can be searched for, and its unit vector.
 
-    "a beach"                                              a text; anything else that the space encodes
+    "a beach"                                              a text, or anything else that the space encodes
     vector                                                 (dim,), of floats
-    [("a beach", 1.0), (photo, 0.5), ("people", -0.7)]     one query of parts: the direction of their weighted sum
+    [("a beach", 1.0), (photo, 0.5), ("people", -0.7)]     one weighted query: the direction of the weighted sum
     ["a beach", photo, vector, Query([...])]               four queries
 
-The weighted sum of unit vectors, scaled to length one, is the mean direction of directional statistics (Mardia & Jupp,
-"Directional Statistics", 9.2.1). A negative weight turns away from a thing: it lowers what resembles it.
+The normalised weighted sum of unit vectors is the mean direction of directional statistics (Mardia & Jupp,
+"Directional Statistics", 9.2.1). A negative weight penalises similarity to its part.
 """
 
 from __future__ import annotations
@@ -25,21 +25,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# How much of a query is of each modality: shares that add up to one, or nothing if it only turns away. A vector is of
-# an unknown one, which is read as if it were the modality of whatever it finds: the least is claimed so.
-Kinds = Mapping[str, float]
+# Shares of a query by modality, summing to 1; empty if all weights are negative. A plain vector has the modality
+# UNKNOWN, which calibration reads as the modality of each hit: the more cautious of its two cases.
+ModalityWeights = Mapping[str, float]
 UNKNOWN = "unknown"
 
-LEAST_LENGTH = 1e-3  # of the sum, as a share of the sum of the weights: below it the direction is noise
-SHOWN_CHARS = 40
+MIN_LENGTH = 1e-3  # of the sum, relative to the sum of absolute weights: below it the direction is noise
+MAX_SHOWN_CHARS = 40
 
 
 @dataclass(frozen=True, init=False, eq=False)
 class Query:
-    """Parts with weights: `Query([("a beach", 1.0), (photo, 0.5), ("people", -0.7)])`.
+    """A weighted query: `Query([("a beach", 1.0), (photo, 0.5), ("people", -0.7)])`.
 
-    A part is anything that can be searched with, or a vector (dim,) of floats. Raises InvalidInput unless there is at
-    least one part, and each weight is a finite number other than 0.
+    Args:
+        parts: (part, weight) pairs. A part is anything that can be searched with, or a float vector (dim,).
+
+    Raises:
+        InvalidInput: There is no part, or a weight is 0 or not finite.
     """
 
     parts: tuple[tuple[Any, float], ...]
@@ -47,43 +50,44 @@ class Query:
     def __init__(self, parts: Sequence[tuple[Any, float]]) -> None:
         if not isinstance(parts, list | tuple) or not parts or not all(map(_is_pair, parts)):
             raise InvalidInput(
-                "a Query takes a list of (thing, weight) pairs, such as [('a beach', 1.0), ('people', -0.5)], "
+                "a Query takes a list of (part, weight) pairs, such as [('a beach', 1.0), ('people', -0.5)], "
                 f"got {parts!r:.80}"
             )
-        for thing, weight in parts:
+        for part, weight in parts:
             if not math.isfinite(weight) or weight == 0:
                 raise InvalidInput(
-                    f"the weight of {shown(thing)} is {weight}; it must be a finite number other than 0: leave out "
-                    "what should not count"
+                    f"the weight of {describe(part)} is {weight}; it must be a finite number other than 0: leave out "
+                    "parts that should not count"
                 )
-        object.__setattr__(self, "parts", tuple((thing, float(weight)) for thing, weight in parts))
+        object.__setattr__(self, "parts", tuple((part, float(weight)) for part, weight in parts))
 
     @property
-    def words(self) -> str | None:
-        """The text of a query that is nothing but one text."""
-        thing = self.parts[0][0]
-        if len(self.parts) > 1 or self.parts[0][1] < 0:
+    def text(self) -> str | None:
+        """The text of a query that consists of a single text."""
+        part, weight = self.parts[0]
+        if len(self.parts) > 1 or weight < 0:
             return None
-        return thing if isinstance(thing, str) else thing.source if isinstance(thing, Text) else None
+        return part if isinstance(part, str) else part.source if isinstance(part, Text) else None
 
 
-def as_queries(value: object, dim: int) -> tuple[list[Query], bool]:
-    """What was asked -> (queries, whether it was one alone). See the module. Raises InvalidInput."""
+def parse_queries(value: object, dim: int) -> tuple[list[Query], bool]:
+    """The queries in an argument of `Index.search`, and whether it was a single one. Raises InvalidInput."""
     if isinstance(value, Query):
         return [value], True
     if _is_vector(value):
-        unit_rows(value, dim)  # raises, and tells which row is bad
-        return [Query([(row, 1.0)]) for row in ([value] if value.ndim == 1 else value)], value.ndim == 1
+        unit_rows(value, dim)  # raises with the number of the invalid row
+        vectors = [value] if value.ndim == 1 else value
+        return [Query([(vector, 1.0)]) for vector in vectors], value.ndim == 1
     if not isinstance(value, list | tuple):
         return [Query([(value, 1.0)])], True
     if not value:
         raise InvalidInput("the list of queries is empty; give at least one")
     if all(map(_is_pair, value)):
         return [Query(value)], True
-    return [_one(position, each, dim) for position, each in enumerate(value)], False
+    return [_query_in_list(position, element, dim) for position, element in enumerate(value)], False
 
 
-def _one(position: int, value: Any, dim: int) -> Query:
+def _query_in_list(position: int, value: Any, dim: int) -> Query:
     if isinstance(value, Query):
         return value
     if _is_vector(value) and value.ndim != 1:
@@ -94,44 +98,44 @@ def _one(position: int, value: Any, dim: int) -> Query:
     return Query(value if pairs else [(value, 1.0)])
 
 
-def vectors_of(space: Space, queries: Sequence[Query]) -> NDArray[np.float32]:
-    """Unit vectors (n, dim), all things encoded together. Raises what encoding raises, and InvalidInput."""
+def encode_queries(space: Space, queries: Sequence[Query]) -> NDArray[np.float32]:
+    """Unit vectors (n, dim); the parts of all queries are encoded together. Raises what encoding raises, InvalidInput."""
     import numpy as np
 
-    things = [thing for query in queries for thing, _ in query.parts]
-    rows = np.empty((len(things), space.dim), np.float32)
+    parts = [part for query in queries for part, _ in query.parts]
+    vectors = np.empty((len(parts), space.dim), np.float32)
     items = []
-    for position, thing in enumerate(things):
-        if _is_vector(thing):
-            rows[position] = unit_rows(thing, space.dim)[0]
+    for position, part in enumerate(parts):
+        if _is_vector(part):
+            vectors[position] = unit_rows(part, space.dim)[0]
         else:
-            items.append((position, as_item(thing)))
+            items.append((position, as_item(part)))
     if items:
-        rows[[position for position, _ in items]] = space.query_space.encode([item for _, item in items])
+        encoded = space.query_space.encode([item for _, item in items])
+        vectors[[position for position, _ in items]] = encoded
     ends = np.cumsum([len(query.parts) for query in queries]).tolist()
-    return np.stack(
-        [_mean(query, rows[end - len(query.parts) : end]) for query, end in zip(queries, ends, strict=True)]
-    )
+    return np.stack([
+        _weighted_direction(query, vectors[end - len(query.parts) : end])
+        for query, end in zip(queries, ends, strict=True)
+    ])
 
 
-def kinds_of(parts: Sequence[tuple[Any, float]]) -> list[tuple[str, float]]:
+def part_modalities(parts: Sequence[tuple[Any, float]]) -> list[tuple[str, float]]:
     """The modality of each part, with its weight."""
-    return [
-        (UNKNOWN if _is_vector(thing) else str(as_item(thing).modality), weight) for thing, weight in parts
-    ]
+    return [(UNKNOWN if _is_vector(part) else str(as_item(part).modality), weight) for part, weight in parts]
 
 
-def shares(kinds: Sequence[tuple[str, float]]) -> Kinds:
-    """By the weights of what is sought; what a query turns away from makes it resemble nothing."""
-    total = sum(max(0.0, weight) for _, weight in kinds)
-    found: dict[str, float] = {}
-    for kind, weight in kinds:
+def modality_weights(weighted: Sequence[tuple[str, float]]) -> ModalityWeights:
+    """Shares of the positive weights by modality; parts with negative weights do not count."""
+    total = sum(max(0.0, weight) for _, weight in weighted)
+    weights: dict[str, float] = {}
+    for modality, weight in weighted:
         if weight > 0:
-            found[kind] = found.get(kind, 0.0) + weight / total
-    return found
+            weights[modality] = weights.get(modality, 0.0) + weight / total
+    return weights
 
 
-def _mean(query: Query, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _weighted_direction(query: Query, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     import numpy as np
 
     weights = np.array([weight for _, weight in query.parts])
@@ -139,20 +143,18 @@ def _mean(query: Query, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         return vectors[0] if weights[0] > 0 else -vectors[0]
     total = (weights[:, None] * vectors.astype(np.float64)).sum(axis=0)
     length = float(np.linalg.norm(total))
-    if length < LEAST_LENGTH * float(np.abs(weights).sum()):
-        told = ", ".join(f"{shown(thing)} {weight:+g}" for thing, weight in query.parts)
-        raise InvalidInput(
-            f"the parts of the query cancel out ({told}): nothing is left to search for; change a weight"
-        )
+    if length < MIN_LENGTH * float(np.abs(weights).sum()):
+        listed = ", ".join(f"{describe(part)} {weight:+g}" for part, weight in query.parts)
+        raise InvalidInput(f"the parts of the query cancel out ({listed}); change a weight")
     return np.asarray(total / length, np.float32)
 
 
-def shown(thing: object) -> str:
-    """A thing in a message."""
-    if _is_vector(thing):
-        return f"a vector of shape {thing.shape}"
-    text = repr(thing.source) if isinstance(thing, Text) else repr(thing)
-    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "…"
+def describe(part: object) -> str:
+    """A query part, shortened for a message."""
+    if _is_vector(part):
+        return f"a vector of shape {part.shape}"
+    text = repr(part.source) if isinstance(part, Text) else repr(part)
+    return text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 1] + "…"
 
 
 def _is_pair(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Candidates -> an order: by cosine, by words, or by both; without what looks the same; ties by id."""
+"""Ranking of candidate rows: by cosine, by keywords or by both; deduplication and grouping. Ties are broken by id."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.core.modality import Modality
-from multimodal.index.results import Hit, Hits
+from multimodal.index.results import Hit
 from multimodal.index.storage.schema import Row
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-DECIMALS = 9  # float32 vectors carry seven: what differs beyond is rounding, and must decide no order
-SAME = 0.999  # the cosine from which two things look alike
-RANK_OFFSET = 60  # of reciprocal rank fusion (Cormack et al. 2009): how little the first places differ
+DECIMALS = 9  # float32 vectors carry seven: differences beyond are rounding, and must not decide an order
+DUPLICATE_COSINE = 0.999  # cosine from which two items are duplicates
+RANK_OFFSET = 60  # of reciprocal rank fusion (Cormack et al. 2009): how little the first ranks differ
 
 
-class Stored(NamedTuple):
-    """A row as it is answered, with its vector (dim,) and the hash of the content it is a part of, if known."""
+class StoredRow(NamedTuple):
+    """A row with its vector (dim,), and the hash of the content it belongs to, or None if unknown."""
 
     row: Row
     vector: NDArray[np.float32]
     content: str | None
 
 
-class Found(NamedTuple):
-    """A row with its cosine, its score by words, or both; and how likely it is what was meant, if that was told."""
+class ScoredRow(NamedTuple):
+    """A row with its cosine, its BM25 score, or both; and its calibrated probability, if there is one."""
 
-    stored: Stored
+    stored: StoredRow
     cosine: float | None = None
-    by_words: float | None = None
+    text_score: float | None = None
     probability: float | None = None
 
     @property
@@ -40,83 +40,85 @@ class Found(NamedTuple):
 
     def hit(self) -> Hit:
         row = self.stored.row
-        place = (row.start_s, row.end_s, row.start_char, row.end_char)
-        score = self.cosine if self.cosine is not None else self.by_words
-        return Hit(row.id, row.uri, score or 0.0, Modality(row.modality), dict(row.metadata), row.text, *place,
-                   text_score=self.by_words, probability=self.probability)  # fmt: skip
+        location = (row.start_s, row.end_s, row.start_char, row.end_char)
+        score = self.cosine if self.cosine is not None else self.text_score
+        return Hit(row.id, row.uri, score or 0.0, Modality(row.modality), dict(row.metadata), row.text, *location,
+                   text_score=self.text_score, probability=self.probability)  # fmt: skip
 
 
-def by_cosine(rows: Sequence[Stored], cosines: Sequence[float]) -> list[Found]:
-    """The highest first."""
-    return sorted(map(Found, rows, cosines), key=lambda one: (-(one.cosine or 0.0), one.id))
+def by_cosine(rows: Sequence[StoredRow], cosines: Sequence[float]) -> list[ScoredRow]:
+    """Rows with their cosines, highest first."""
+    return sorted(map(ScoredRow, rows, cosines), key=lambda row: (-(row.cosine or 0.0), row.id))
 
 
-def fused(first: Sequence[Found], second: Sequence[Found], query: NDArray[np.float32]) -> list[Found]:
-    """Reciprocal rank fusion: a row counts 1 / (60 + its place) for each order it is in; every row gets its cosine.
+def reciprocal_rank_fusion(
+    first: Sequence[ScoredRow], second: Sequence[ScoredRow], query: NDArray[np.float32]
+) -> list[ScoredRow]:
+    """One order from two: a row scores 1 / (60 + rank) for each order it is in. Every row gets its cosine.
 
-    Places are all it takes from either, so cosines and BM25 need not be comparable.
+    Only ranks are used, so cosines and BM25 scores need not be comparable.
     """
     import numpy as np
 
-    merged: dict[str, Found] = {}
+    merged: dict[str, ScoredRow] = {}
     weights: dict[str, float] = {}
     for order in (first, second):
-        for place, one in enumerate(order, 1):
-            weights[one.id] = weights.get(one.id, 0.0) + 1 / (RANK_OFFSET + place)
-            known = merged.get(one.id, one)
-            merged[one.id] = Found(
-                one.stored, *(b if a is None else a for a, b in zip(known[1:], one[1:], strict=True))
-            )
-    bare = [one for one in merged.values() if one.cosine is None]
-    if bare:
-        found = cosines(query, np.stack([one.stored.vector for one in bare])).tolist()
-        merged |= {one.id: one._replace(cosine=cosine) for one, cosine in zip(bare, found, strict=True)}
-    return sorted(merged.values(), key=lambda one: (-weights[one.id], -(one.cosine or 0.0), one.id))
+        for rank, row in enumerate(order, 1):
+            weights[row.id] = weights.get(row.id, 0.0) + 1 / (RANK_OFFSET + rank)
+            known = merged.get(row.id, row)
+            scores = (b if a is None else a for a, b in zip(known[1:], row[1:], strict=True))
+            merged[row.id] = ScoredRow(row.stored, *scores)
+    without = [row for row in merged.values() if row.cosine is None]
+    if without:
+        missing = cosines(query, np.stack([row.stored.vector for row in without])).tolist()
+        merged |= {
+            row.id: row._replace(cosine=cosine) for row, cosine in zip(without, missing, strict=True)
+        }
+    return sorted(merged.values(), key=lambda row: (-weights[row.id], -(row.cosine or 0.0), row.id))
 
 
-def distinct(found: Sequence[Found]) -> list[Found]:
-    """The first of those that have the same content, or vectors with a cosine of at least SAME."""
+def deduplicate(rows: Sequence[ScoredRow]) -> list[ScoredRow]:
+    """The first of rows with the same content, or with vectors of a cosine of at least DUPLICATE_COSINE."""
     import numpy as np
 
-    kept: list[Found] = []
+    kept: list[ScoredRow] = []
     contents: set[str] = set()
-    vectors = np.empty((len(found), len(found[0].stored.vector) if found else 0), np.float32)
-    for one in found:
-        content, vector = one.stored.content, one.stored.vector
-        if content in contents or (vectors[: len(kept)] @ vector >= SAME).any():
+    vectors = np.empty((len(rows), len(rows[0].stored.vector) if rows else 0), np.float32)
+    for row in rows:
+        content, vector = row.stored.content, row.stored.vector
+        if content in contents or (vectors[: len(kept)] @ vector >= DUPLICATE_COSINE).any():
             continue
         vectors[len(kept)] = vector
-        kept.append(one)
+        kept.append(row)
         if content is not None:
             contents.add(content)
     return kept
 
 
-def grouped(found: Sequence[Found], by: str | None) -> list[Found]:
-    """The first row of each group: of one long thing, or of those with one value of a metadata key. What lacks the key
-    is a group of its own."""
-    kept: dict[tuple[str, object], Found] = {}
-    for one in found:
-        row = one.stored.row
-        value = None if by is None else row.metadata.get(by)
-        is_part = row.start_s is not None or row.start_char is not None
-        whole = row.id.rpartition("#")[0] if is_part else row.id
-        key = ("thing", whole) if value is None else (type(value).__name__, value)
-        kept.setdefault(key, one)
+def first_of_groups(rows: Sequence[ScoredRow], key: str | None) -> list[ScoredRow]:
+    """The first row of each document (key=None), or of each value of a metadata key.
+
+    A row whose metadata lacks the key is grouped by its document.
+    """
+    kept: dict[tuple[str, object], ScoredRow] = {}
+    for scored in rows:
+        row = scored.stored.row
+        value = None if key is None else row.metadata.get(key)
+        is_chunk = row.start_s is not None or row.start_char is not None
+        document = row.id.rpartition("#")[0] if is_chunk else row.id
+        group = ("document", document) if value is None else (f"metadata {type(value).__name__}", value)
+        kept.setdefault(group, scored)
     return list(kept.values())
 
 
 def cosines(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """With each of some vectors (n, dim), in double precision; row by row, so that a row's score does not depend on
-    where it stands."""
+    """Cosines (n,) of a query (dim,) with vectors (n, dim), in double precision.
+
+    Computed row by row, so that a row's score does not depend on its position in the matrix.
+    """
     import numpy as np
 
-    wide, one = vectors.astype(np.float64), query.astype(np.float64)
-    dots = (wide * one).sum(axis=1)
-    norms = np.sqrt((wide * wide).sum(axis=1)) * np.sqrt((one * one).sum())
+    wide, wide_query = vectors.astype(np.float64), query.astype(np.float64)
+    dots = (wide * wide_query).sum(axis=1)
+    norms = np.sqrt((wide * wide).sum(axis=1)) * np.sqrt((wide_query * wide_query).sum())
     return np.asarray(np.round(np.clip(dots / norms, -1.0, 1.0), DECIMALS))
-
-
-def page(found: Sequence[Found], offset: int, k: int, method: str) -> Hits:
-    """k hits from a place on."""
-    return Hits([one.hit() for one in found[offset : offset + k]], method)

@@ -1,7 +1,7 @@
-"""Background: some rows of each modality of an index, against which the cosines of a query are read.
+"""Reference sample: rows of each modality of an index, against which the cosines of a query are calibrated.
 
-Kept with the index, as INDEX/background.npz: made when it is first needed, and anew when a modality has
-doubled or halved. Whoever cannot write there keeps it in memory.
+Stored as INDEX/background.npz: drawn when first needed, and again when the size of a modality has doubled or halved.
+Processes that cannot write there keep it in memory.
 """
 
 from __future__ import annotations
@@ -16,117 +16,118 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from multimodal.index.search.vector_search import Pool
-from multimodal.index.search.view import Filter, View
+from multimodal.index.search.vector_search import Candidates
+from multimodal.index.search.view import Filter, SnapshotView
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FILE, ABOUT = "background.npz", "about"
-FORMAT = 1  # what has another one is made anew
-SAMPLED = 1024  # rows of a modality
-GROWN = 2  # so many times more, or fewer, rows, and they are sampled anew
+FILE, HEADER = "background.npz", "about"
+FORMAT = 1  # a sample of any other format is drawn again
+ROWS_PER_MODALITY = 1024
+GROWTH = 2  # factor of a modality's size from which it is sampled again
 SEED = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Background:
-    """vectors: of each modality (n, dim) float32. counts: how many rows it had when these were sampled."""
+class ReferenceSample:
+    """vectors: by modality, (n, dim) float32. counts: rows of each modality when the sample was drawn."""
 
     counts: Mapping[str, int]
     vectors: Mapping[str, NDArray[np.float32]]
 
     def fits(self, counts: Mapping[str, int]) -> bool:
-        """Whether each modality has about as many rows as it had."""
+        """Whether each modality still has about as many rows."""
         return all(
-            self.counts.get(name, 0) < GROWN * max(1, n) and n < GROWN * max(1, self.counts.get(name, 0))
+            self.counts.get(name, 0) < GROWTH * max(1, n) and n < GROWTH * max(1, self.counts.get(name, 0))
             for name, n in counts.items()
         )
 
 
-class Backgrounds:
-    """Keeps the background of one index. May be used by several threads."""
+class ReferenceSampleStore:
+    """Loads, draws and stores the reference sample of an index. May be used by several threads."""
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self._path = folder / FILE
         self._fingerprint = fingerprint
-        self._known: Background | None = None
+        self._sample: ReferenceSample | None = None
         self._lock = threading.Lock()
 
-    def of(self, view: View) -> Background:
-        """That of a version of the index, or of one nearly like it."""
-        counts = rows_of(view)
+    def get(self, view: SnapshotView) -> ReferenceSample:
+        """A sample of this snapshot, or of an earlier one of about the same size."""
+        counts = row_counts(view)
         with self._lock:
-            if self._known is None or not self._known.fits(counts):
-                kept = self._read()
-                if kept is None or not kept.fits(counts):
-                    kept = sample(view, counts)
-                    self._write(kept)
-                self._known = kept
-            return self._known
+            if self._sample is None or not self._sample.fits(counts):
+                sample = self._read()
+                if sample is None or not sample.fits(counts):
+                    sample = draw_sample(view, counts)
+                    self._write(sample)
+                self._sample = sample
+            return self._sample
 
-    def _read(self) -> Background | None:
+    def _read(self) -> ReferenceSample | None:
         import zipfile
 
         import numpy as np
 
         try:
             with self._path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                about = json.loads(str(file[ABOUT]))
-                if about["format"] != FORMAT or about["fingerprint"] != self._fingerprint:
+                header = json.loads(str(file[HEADER]))
+                if header["format"] != FORMAT or header["fingerprint"] != self._fingerprint:
                     return None
-                vectors = {name: file[name].astype(np.float32) for name in about["counts"]}
-                return Background(about["counts"], vectors)
+                vectors = {name: file[name].astype(np.float32) for name in header["counts"]}
+                return ReferenceSample(header["counts"], vectors)
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-            return None  # not there, or damaged: it is made anew
+            return None  # missing or damaged: it is drawn again
 
-    def _write(self, background: Background) -> None:
+    def _write(self, sample: ReferenceSample) -> None:
         import numpy as np
 
-        about = {"format": FORMAT, "fingerprint": self._fingerprint, "counts": dict(background.counts)}
-        arrays = {name: rows.astype(np.float16) for name, rows in background.vectors.items()}
-        with contextlib.suppress(OSError):  # no place, or no right to write: it is in memory
-            number, name = tempfile.mkstemp(prefix=FILE, suffix=".new", dir=self._path.parent)
+        header = {"format": FORMAT, "fingerprint": self._fingerprint, "counts": dict(sample.counts)}
+        arrays = {name: vectors.astype(np.float16) for name, vectors in sample.vectors.items()}
+        with contextlib.suppress(OSError):  # no space or no permission: the sample stays in memory
+            descriptor, name = tempfile.mkstemp(prefix=FILE, suffix=".new", dir=self._path.parent)
             new = Path(name)
             try:
-                with os.fdopen(number, "wb") as file:
-                    np.savez(file, allow_pickle=False, **{ABOUT: np.array(json.dumps(about))}, **arrays)
-                new.chmod(0o644)  # for readers who are someone else
+                with os.fdopen(descriptor, "wb") as file:
+                    np.savez(file, allow_pickle=False, **{HEADER: np.array(json.dumps(header))}, **arrays)
+                new.chmod(0o644)  # other users may read the index
                 new.replace(self._path)
             finally:
                 new.unlink(missing_ok=True)
 
 
-def rows_of(view: View) -> dict[str, int]:
-    """How many rows of each modality there are, without those that have none."""
+def row_counts(view: SnapshotView) -> dict[str, int]:
+    """Rows of each modality that has any."""
     counts = {
-        name: sum(pool.n for pool in view.pools(Filter((name,)))) for name in view.version.about.modalities
+        name: sum(rows.n_rows for rows in view.candidates(Filter((name,))))
+        for name in view.snapshot.index_metadata.modalities
     }
     return {name: n for name, n in counts.items() if n}
 
 
-def sample(view: View, counts: Mapping[str, int]) -> Background:
-    """SAMPLED rows of each modality at most, from all over; the same ones of the same version."""
+def draw_sample(view: SnapshotView, counts: Mapping[str, int]) -> ReferenceSample:
+    """Up to ROWS_PER_MODALITY random rows of each modality; the same ones for the same snapshot."""
     import numpy as np
 
     rng = np.random.default_rng(SEED)
-    found = {}
+    vectors = {}
     for name, n in counts.items():
-        chosen = np.sort(rng.choice(n, min(n, SAMPLED), replace=False))
-        rows = np.concatenate(_taken(view.pools(Filter((name,))), chosen))
-        found[name] = rows.astype(np.float16).astype(np.float32)  # the same numbers as will be read again
-    return Background(dict(counts), found)
+        chosen = np.sort(rng.choice(n, min(n, ROWS_PER_MODALITY), replace=False))
+        rows = np.concatenate(_vectors_at(view.candidates(Filter((name,))), chosen))
+        vectors[name] = rows.astype(np.float16).astype(np.float32)  # the same numbers as will be read again
+    return ReferenceSample(dict(counts), vectors)
 
 
-def _taken(pools: list[Pool], chosen: NDArray[np.int64]) -> list[NDArray[np.float32]]:
-    """The vectors of rows, counted through all pools."""
+def _vectors_at(candidates: list[Candidates], chosen: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+    """Vectors of rows that are numbered through all candidates."""
     import numpy as np
 
-    found, first = [], 0
-    for pool in pools:
-        here = chosen[(chosen >= first) & (chosen < first + pool.n)] - first
-        places = here if pool.places is None else pool.places[here]
-        found.append(np.asarray(pool.part.vectors[places], np.float32))
-        first += pool.n
-    return found
+    vectors, first = [], 0
+    for rows in candidates:
+        here = chosen[(chosen >= first) & (chosen < first + rows.n_rows)] - first
+        positions = here if rows.positions is None else rows.positions[here]
+        vectors.append(np.asarray(rows.segment.vectors[positions], np.float32))
+        first += rows.n_rows
+    return vectors

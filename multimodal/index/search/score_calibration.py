@@ -1,27 +1,26 @@
-"""Cosines of one query -> how likely each hit is what was meant, comparable from one modality to another.
+"""Cosines of one query -> the probability that each hit is relevant, comparable across modalities.
 
-A shared space is not evenly filled: a spoken query is nearer to all speech than to any picture, so plain cosine ranks
-by modality first. Here a cosine is read against the other rows of its own modality. With t = TILT / (the standard
-deviation of the query's cosines with that modality), a row of cosine s stands out by
+Modalities occupy different regions of a shared space: a spoken query is nearer to all speech than to any image, so
+plain cosine ranks by modality first. Here a cosine is compared with the other rows of its own modality. With
+t = INVERSE_TEMPERATURE / (the standard deviation of the query's cosines with that modality), a row of cosine s has
 
     v = t s - log mean exp(t s')      over all other rows s' of the modality
-    p = 1 / (1 + exp(-(slope v + level - log rows)))      rows: of the index, for each modality, on average
+    p = 1 / (1 + exp(-(slope v + intercept - log rows)))      rows: of the index, per modality, on average
 
-The mean is that of a softmax at a temperature taken from the query's own cosines, so it does not matter at which one a
-space was trained. It is not summed over the whole index: the TOP nearest rows are known exactly from the search, and a
-few sampled rows stand for all below them; 100 sampled rows come within 0.2 nDCG of 2,000. Within a modality p rises
-with the cosine, whatever the numbers are, so its order stays that of cosine.
+The mean is that of a softmax whose temperature comes from the query's own cosines, so the temperature at which a space
+was trained does not matter. It is not summed over the whole index: the TOP_ROWS nearest rows are known exactly from the
+search, and a few sampled rows stand for all others; 100 sampled rows come within 0.2 nDCG of 2,000. Within a modality p
+is a monotonic function of the cosine for any slope and intercept, so the order stays that of cosine.
 
-Slope and level are ALIKE for what a query finds in its own modality and ACROSS for what it finds in others: clips that
-mean different things still sound alike, and pictures look alike, so a row must stand out further there (of absent
-things, one query in twenty finds v = 6.6 among its own and 5.2 among others). A query of several parts lies between, by
-their weights; a vector, of which it is not known what it is, is read as ALIKE.
+Slope and intercept are SAME_MODALITY for rows of the query's own modality and CROSS_MODALITY for others. Audio clips
+with different meanings still sound alike, and images look alike, so the bar is higher within a modality (of absent
+concepts, one query in twenty reaches v = 6.6 within its own modality and 5.2 across). A weighted query is interpolated
+by its weights. A plain vector has no known modality, and uses SAME_MODALITY everywhere.
 
-Why this one. nDCG@10 in percent, the mean of text, image and speech queries, in three galleries: even (a text, a
-picture and a clip of each thing), gaps (half of the things lack a modality), uneven (1,427 texts, 357 pictures, 179
-clips). On the starter, and on a small space that was trained apart for minutes (recipes/bridge, "trained into one": 128
-numbers, another seed, scale 20 instead of 26; it finds a third as much, and plain cosine gives a spoken query only
-speech).
+Comparison with alternatives. nDCG@10 in percent, the mean of text, image and speech queries, in three galleries: even
+(a text, an image and a clip of each concept), gaps (half of the concepts lack a modality), uneven (1,427 texts, 357
+images, 179 clips). On the starter, and on a small space trained separately for minutes (recipes/bridge: 128 dimensions,
+another seed, scale 20 instead of 26; it retrieves a third as much, and plain cosine gives a spoken query only speech).
 
                           starter              small
                         even  gaps  uneven   even  gaps  uneven
@@ -33,33 +32,32 @@ speech).
     z, each query       67.2  67.9  72.7     21.6  22.6  23.7
     exponential tail    68.2  68.2  72.3     20.6  22.0  24.7
     empirical tail      67.0  59.7  71.3     22.0  20.4  25.3
-    this                69.6  69.5  73.2     21.1  22.5  23.8
-    (the most)          74.5  76.2  76.3     29.9  31.9  29.7
+    this method         69.6  69.5  73.2     21.1  22.5  23.8
+    (upper bound)       74.5  76.2  76.3     29.9  31.9  29.7
 
-The last line is what the best of all orders would reach that leaves each modality's own as it is. Reciprocal rank gives
-each modality the same share whatever it holds: best where that is true, below plain cosine where it is not, and the
-best in a space so poor that places tell more than distances; it has no probability. No way is best in both spaces. On
-an earlier speech tower: TILT 1.5 ranks 0.3 better in the starter's even gallery, but its shares of the top ten reach 50
-%. A term for the place within a modality gains 0.8 in the small space's even gallery, and loses 0.3 in uneven ones.
-Boosted trees, taught by labels on all of the above and on how well the first hits of the modalities agree, ranked no
-more than 1 better on the starter, and not in every gallery. benchmarks/fairness.py measures it all again, in this and
-any other space.
+The upper bound is the best order that keeps each modality's own order. Reciprocal rank gives each modality the same
+share of the results: best where the shares are equal, below plain cosine where they are not, and best in a space so
+weak that ranks carry more information than distances; it has no probability. No method is best in both spaces. On an
+earlier speech tower, INVERSE_TEMPERATURE = 1.5 ranked 0.3 better in the starter's even gallery, but one modality then
+took up to 50 % of the top ten. A term for the rank within a modality gains 0.8 in the small space's even gallery, and
+loses 0.3 in uneven ones. Boosted trees, trained with labels on all of the above and on how well the first hits of the
+modalities agree, ranked at most 1 better on the starter, and not in every gallery. benchmarks/fairness.py repeats the
+measurements, in these and other spaces.
 
-What p means. The constants were fitted on the starter, on half of the concepts and on kinds of queries that are not in
-the table (recipes/starter/figures/calibrate.py), for "the same concept". On the other half the expected
-calibration error is
-0.03 to 0.05 in these galleries, and 0.02 to 0.05 in those of the small space. No labels of an index enter, so elsewhere
-p is a claim about how far a row stands out: about right where a query has one match, or none, in a modality. Where it
-has many (a hundred cats among a thousand pictures), each of them stands out less, and p is too low: the order still
-holds, min_probability does not.
+Meaning of p. The constants were fitted on the starter, on half of the concepts and on kinds of queries that are not in
+the table (recipes/starter/figures/calibrate.py), for the event "same concept". On the other half the expected
+calibration error is 0.03 to 0.05 in these galleries, and 0.02 to 0.05 in those of the small space. No labels of an
+index are used, so elsewhere p states how far a row stands out: about right where a query has one match, or none, in a
+modality. Where it has many (a hundred cats among a thousand images), each of them stands out less, and p is too low:
+the order still holds, a min_probability threshold does not.
 
-Which min_probability. 0.87, chosen on one half of the concepts. On the other, of 214 things that are not in the
-starter's index, nor anything like them, 2 % of text, 1 % of picture and 5 % of speech queries find anything, and of
-those that are there 92, 82 and 96 % are found; much the same in an index of 40 things and of 1,000. Where things alike
-are in the index (a grinning cat when a sad one is asked for), 10 to 13 % find those at 0.87 and 4 to 6 % at 0.95, at 71
-to 83 % found. Queries far from what the space was trained on are rejected with what is absent: 36 to 39 % of names by
-other synthesisers pass 0.87, 10 % of another artist's drawings, 19 % of keywords that were held out; and of the small
-space nothing does. There, look at a few answers and choose a lower one.
+Choosing min_probability. 0.87 was chosen on one half of the concepts. On the other half, of 214 concepts that are not
+in the starter's index, nor anything similar, 2 % of text, 1 % of image and 5 % of speech queries return anything; of
+concepts that are in the index, 92, 82 and 96 % are found; results are similar in an index of 40 concepts and of 1,000.
+Where similar concepts are in the index (a grinning cat when a sad one is requested), 10 to 13 % return those at 0.87
+and 4 to 6 % at 0.95, with 71 to 83 % found. Queries far from the training data are rejected like absent concepts: 36 to
+39 % of names spoken by other synthesisers pass 0.87, 10 % of another artist's drawings, 19 % of held-out keywords; in
+the small space none pass. There, inspect some results and choose a lower threshold.
 """
 
 from __future__ import annotations
@@ -73,65 +71,80 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TILT = 1.25
-# (slope, level) of what a query finds in its own modality, and in others.
-ALIKE, ACROSS = (1.45, -1.5), (1.9, -2.75)
-TOP = 32  # of each modality, rows whose cosines are known
-LEAST = 10  # rows of a modality; a standard deviation of fewer is a guess
-LEAST_SPREAD = 1e-4  # of cosines, below which all rows are alike, and nothing stands out
-SURE = 1e-5  # cosines that differ by less may be the same, computed in another way
-DECIMALS = 4  # of logits and probabilities: what differs beyond is rounding
-NOTHING = 1e-12  # as a share of the best row: what the others add up to at least
+INVERSE_TEMPERATURE = 1.25  # in units of 1 / (standard deviation of the cosines)
+# (slope, intercept) for rows of the query's own modality, and of others.
+SAME_MODALITY, CROSS_MODALITY = (1.45, -1.5), (1.9, -2.75)
+TOP_ROWS = 32  # nearest rows of each modality whose cosines are known exactly
+MIN_ROWS = 10  # of a modality; a standard deviation of fewer is unreliable
+MIN_DEVIATION = 1e-4  # of cosines, below which all rows are alike and none stands out
+COSINE_TOLERANCE = 1e-5  # cosines closer than this may be the same, computed in another way
+DECIMALS = 4  # of logits and probabilities: differences beyond are rounding
+MIN_OTHERS = 1e-12  # least sum of the other rows, relative to the best row
 
 
 @dataclass(frozen=True)
-class Scale:
-    """How the cosines of one query with one modality are read.
+class ModalityCalibration:
+    """How the cosines of one query with the rows of one modality are converted to logits.
 
-    tilt: t above. best: the highest cosine. total: the sum of exp(t (s - best)) over all `rows` of the modality.
-    slope: what v is multiplied by; level: what is added then.
+    inverse_temperature: t in the module's formula. best: the highest cosine. total: the sum of exp(t (s - best)) over
+    all `n_rows` rows of the modality. slope, intercept: of the logit as a function of v.
     """
 
-    tilt: float
+    inverse_temperature: float
     best: float
     total: float
-    rows: int
+    n_rows: int
     slope: float
-    level: float
+    intercept: float
 
     @classmethod
-    def of(
+    def fit(
         cls,
         sampled: NDArray[np.floating],
         top: Sequence[float],
-        rows: int,
+        n_rows: int,
         mean_rows: float,
-        alike: float = 1.0,
-    ) -> Scale:
-        """sampled: cosines of the query with some rows of the modality, from all over. top: those of its nearest rows,
-        the highest first. rows: of the modality; mean_rows: of all modalities, on average. alike: how much of the
-        query is of this modality, 0 to 1."""
+        same_modality: float = 1.0,
+    ) -> ModalityCalibration:
+        """Calibrates one query against one modality.
+
+        Args:
+            sampled: Cosines (m,) of the query with random rows of the modality.
+            top: Cosines of its nearest rows, highest first.
+            n_rows: Rows of the modality.
+            mean_rows: Mean number of rows per modality.
+            same_modality: Share of the query that is of this modality, 0 to 1.
+        """
         import numpy as np
 
-        known, some = np.asarray(top, np.float64), np.asarray(sampled, np.float64)
-        tilt = TILT / max(float(some.std()), LEAST_SPREAD)
+        known, sample = np.asarray(top, np.float64), np.asarray(sampled, np.float64)
+        inverse_temperature = INVERSE_TEMPERATURE / max(float(sample.std()), MIN_DEVIATION)
         best, last = float(known[0]), float(known[-1])
-        below = some[some < last - SURE]
-        rest = float(np.exp(tilt * (below - best)).mean()) if len(below) else math.exp(tilt * (last - best))
-        total = float(np.exp(tilt * (known - best)).sum()) + max(0, rows - len(known)) * rest
-        slope, level = (alike * own + (1 - alike) * other for own, other in zip(ALIKE, ACROSS, strict=True))
-        return cls(tilt, best, total, max(2, rows), slope, level - math.log(mean_rows))
+        below = sample[sample < last - COSINE_TOLERANCE]
+        rest = (
+            float(np.exp(inverse_temperature * (below - best)).mean())
+            if len(below)
+            else math.exp(inverse_temperature * (last - best))
+        )
+        exact = float(np.exp(inverse_temperature * (known - best)).sum())
+        total = exact + max(0, n_rows - len(known)) * rest
+        slope, intercept = (
+            same_modality * same + (1 - same_modality) * cross
+            for same, cross in zip(SAME_MODALITY, CROSS_MODALITY, strict=True)
+        )
+        return cls(inverse_temperature, best, total, max(2, n_rows), slope, intercept - math.log(mean_rows))
 
     def logits(self, cosines: Sequence[float]) -> list[float]:
-        """log(p / (1 - p)) of cosines that fall, or stay the same; so do these."""
-        found: list[float] = []
+        """log(p / (1 - p)) of cosines in falling order; the logits fall, or stay equal, too."""
+        logits: list[float] = []
         for cosine in cosines:
-            above = self.tilt * (cosine - self.best)
-            others = max(self.total - math.exp(min(above, 0.0)), NOTHING)
-            logit = round(self.slope * (above - math.log(others / (self.rows - 1))) + self.level, DECIMALS)
-            # Rounding in exp and log must not turn two rows around.
-            found.append(min(logit, found[-1]) if found else logit)
-        return found
+            above = self.inverse_temperature * (cosine - self.best)
+            others = max(self.total - math.exp(min(above, 0.0)), MIN_OTHERS)
+            v = above - math.log(others / (self.n_rows - 1))
+            logit = round(self.slope * v + self.intercept, DECIMALS)
+            # Rounding in exp and log must not swap two rows.
+            logits.append(min(logit, logits[-1]) if logits else logit)
+        return logits
 
 
 def probability(logit: float) -> float:

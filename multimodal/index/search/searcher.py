@@ -1,18 +1,19 @@
-"""Queries -> hits: what every search of an index goes through.
+"""Searcher: answers the queries of one index.
 
-`Hits.method` tells how sure an answer is:
+`Hits.method` states how complete an answer is:
 
     exact        no other row is nearer
-    sketch       nearly: of the nearest, half a percent at most is expected to be missing (see scan.py)
-    approximate  LanceDB's own index chose the candidates; only after optimize(approximate=True), and without filter
-                 or calibration over several modalities, for which each is searched on its own
-    text         by words: every row that holds one of them was considered
-    hybrid       by both, joined by rank, from the first FUSED places of each
+    quantized    binary codes chose the candidates; about half a percent of the nearest rows may be missing
+                 (vector_search.py)
+    approximate  LanceDB's vector index chose the candidates; only after optimize(approximate=True), and without a
+                 filter or calibration over several modalities, which search each modality on its own
+    text         keywords: every row that contains one of the terms was considered
+    hybrid       vectors and keywords, joined by rank, from the first `fusion_depth` rows of each
 
-Over several modalities, vectors are put in order by probability (calibrated.py), or else by cosine.
+Over several modalities, vectors are ordered by probability (calibration.py), or otherwise by cosine.
 
-Filters come first: if k rows meet them, k are found. Ties are broken by id, so that an answer depends neither on
-chance nor on how the rows lie on disk.
+Filters apply first: if k rows match, k are found. Ties are broken by id, so that an answer depends neither on chance
+nor on the order of rows on disk.
 """
 
 from __future__ import annotations
@@ -23,142 +24,161 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from multimodal.core.errors import InvalidInput
+from multimodal.index.config import DEFAULT, SearchConfig
 from multimodal.index.results import Hits
 from multimodal.index.search import calibration, ranking
-from multimodal.index.search.calibration import Answer, Ways
-from multimodal.index.search.inverted_index import Lexicon
-from multimodal.index.search.query import Kinds
-from multimodal.index.search.ranking import Found
-from multimodal.index.search.reference_sample import Backgrounds
-from multimodal.index.search.view import Filter, View
-from multimodal.index.storage.segment_store import Cache
-from multimodal.index.storage.snapshot import Newest
-from multimodal.index.storage.table import Store
+from multimodal.index.search.calibration import QueryCalibration
+from multimodal.index.search.inverted_index import InvertedIndexCache
+from multimodal.index.search.query import ModalityWeights
+from multimodal.index.search.ranking import ScoredRow
+from multimodal.index.search.reference_sample import ReferenceSampleStore
+from multimodal.index.search.view import Filter, RankedRows, SnapshotView
+from multimodal.index.storage.segment_store import SegmentStore
+from multimodal.index.storage.snapshot import LatestVersion
+from multimodal.index.storage.table import ItemTable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# n rows -> so many nearest ones of each query, and how each reads its cosines
-Near = Callable[[int], tuple[list[Answer], Sequence["Ways | None"]]]
-FUSED = 128  # and at least twice the places asked for
+# n -> the n best rows of each query, and its calibration, or None without one
+FindNearest = Callable[[int], tuple[list[RankedRows], Sequence["QueryCalibration | None"]]]
+METHOD_TEXT, METHOD_HYBRID = "text", "hybrid"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What goes for all queries of one search. k hits from the place `offset` on; distinct: without what looks the
-    same as a better hit. calibrated: by probability rather than cosine; least: without what is less probable than
-    that. grouped: the best of each long thing, or of each value of the metadata key `group`."""
+class SearchPlan:
+    """Validated options that all queries of one search share; `group_key` is None to group by document."""
 
     k: int
-    only: Filter
+    row_filter: Filter
     offset: int = 0
     exact: bool = False
-    distinct: bool = False
+    deduplicate: bool = False
     calibrated: bool = True
-    least: float | None = None
+    min_probability: float | None = None
     grouped: bool = False
-    group: str | None = None
+    group_key: str | None = None
 
     @property
-    def n(self) -> int:
-        """Places asked for, from the first on."""
+    def depth(self) -> int:
+        """Rows needed to fill the requested page."""
         return self.offset + self.k
 
-    def thinned(self, found: Sequence[Found]) -> list[Found]:
-        """Without what is the same as a better one."""
-        kept = ranking.distinct(found) if self.distinct else list(found)
-        return ranking.grouped(kept, self.group) if self.grouped else kept
+    def reduce(self, rows: Sequence[ScoredRow]) -> list[ScoredRow]:
+        """Deduplicates and groups rows as requested."""
+        kept = ranking.deduplicate(rows) if self.deduplicate else list(rows)
+        return ranking.first_of_groups(kept, self.group_key) if self.grouped else kept
 
-    def page(self, found: Sequence[Found], method: str, note: str) -> Hits:
-        """The hits that are wanted, out of all that were found."""
-        kept = [one for one in found if self.least is None or (one.probability or 0.0) >= self.least]
-        return Hits([one.hit() for one in kept[self.offset : self.n]], method, note)
+    def page(self, rows: Sequence[ScoredRow], method: str, note: str) -> Hits:
+        """The requested page of hits."""
+        least = self.min_probability
+        kept = [row for row in rows if least is None or (row.probability or 0.0) >= least]
+        return Hits([row.hit() for row in kept[self.offset : self.depth]], method, note)
 
 
 class Searcher:
-    """Searches one index, and keeps what it has read of it. May be used by several threads."""
+    """Searches one index and caches what it has read. May be used by several threads."""
 
-    def __init__(self, store: Store) -> None:
-        self._path = store.path
-        self._cache = Cache(store.path, Newest(store.path, store.about))
-        self._backgrounds = Backgrounds(store.path, store.about.fingerprint)
-        self._lexicon = Lexicon()
-        self._view: View | None = None
+    def __init__(self, table: ItemTable, config: SearchConfig = DEFAULT) -> None:
+        self._config = config
+        self._segments = SegmentStore(table.path, LatestVersion(table.path, table.index_metadata), config)
+        self._samples = ReferenceSampleStore(table.path, table.index_metadata.fingerprint)
+        self._inverted_indexes = InvertedIndexCache()
+        self._view: SnapshotView | None = None
         self._lock = threading.Lock()
 
-    def view(self) -> View:
-        """What is in the index now. Raises IndexStateError."""
+    def view(self) -> SnapshotView:
+        """The current content of the index. Raises IndexStateError."""
         with self._lock:
-            before = None if self._view is None else self._view.snapshot
-            snapshot = self._cache.snapshot(before)
-            if self._view is None or snapshot is not before:
-                self._view = View(snapshot, self._lexicon)
+            previous = None if self._view is None else self._view.segmented
+            segmented = self._segments.load(previous)
+            if self._view is None or segmented is not previous:
+                self._view = SnapshotView(segmented, self._inverted_indexes, self._config)
             return self._view
 
     def prepare(self) -> None:
-        """Does, in files, what the next search would have to do first."""
-        self._cache.prepare()
+        """Builds segment files that the next search would have to build first."""
+        self._segments.prepare()
 
-    def by_vector(self, vectors: NDArray[np.float32], kinds: Sequence[Kinds], wanted: Wanted) -> list[Hits]:
-        """The hits of each of the unit queries (m, dim), of these kinds."""
-        view = self.view()
-        near = self._near(view, vectors, kinds, wanted)
-        return _paged(lambda n: near(n)[0], wanted, _note(view, wanted))
-
-    def by_words(self, texts: Sequence[str], wanted: Wanted) -> list[Hits]:
-        """The hits of each of some texts."""
-        view = self.view()
-        return _paged(lambda n: [(view.with_words(one, n, wanted.only), "text") for one in texts], wanted)
-
-    def by_both(
-        self, vectors: NDArray[np.float32], kinds: Sequence[Kinds], texts: Sequence[str], wanted: Wanted
+    def vector_search(
+        self, vectors: NDArray[np.float32], weights: Sequence[ModalityWeights], plan: SearchPlan
     ) -> list[Hits]:
-        """The hits of each query and the text that goes with it."""
+        """Hits for each of the unit queries (m, dim), with the modalities of each query."""
         view = self.view()
-        near = self._near(view, vectors, kinds, wanted)
+        find_nearest = self._find_nearest(view, vectors, weights, plan)
+        return _fill_page(lambda n: find_nearest(n)[0], plan, _note(view, plan))
 
-        def find(n: int) -> list[Answer]:
-            depth = max(FUSED, 2 * n)
-            answers, ways = near(depth)
-            found = []
-            for vector, text, (close, _), way in zip(vectors, texts, answers, ways, strict=True):
-                both = ranking.fused(close, view.with_words(text, depth, wanted.only), vector)
-                found.append((both if way is None else way.told(both), "hybrid"))
-            return found
+    def text_search(self, texts: Sequence[str], plan: SearchPlan) -> list[Hits]:
+        """Hits for each keyword query."""
+        view = self.view()
+        return _fill_page(
+            lambda n: [(view.text_search(text, n, plan.row_filter), METHOD_TEXT) for text in texts], plan
+        )
 
-        return _paged(find, wanted, _note(view, wanted))
+    def hybrid_search(
+        self,
+        vectors: NDArray[np.float32],
+        weights: Sequence[ModalityWeights],
+        texts: Sequence[str],
+        plan: SearchPlan,
+    ) -> list[Hits]:
+        """Hits for each vector and its keyword query."""
+        view = self.view()
+        find_nearest = self._find_nearest(view, vectors, weights, plan)
 
-    def _near(self, view: View, vectors: NDArray[np.float32], kinds: Sequence[Kinds], wanted: Wanted) -> Near:
-        if wanted.calibrated and calibration.too_small(view, wanted.only) is None:
+        def find(n: int) -> list[RankedRows]:
+            depth = max(self._config.fusion_depth, 2 * n)
+            answers, calibrations = find_nearest(depth)
+            fused = []
+            for vector, text, (near, _), query in zip(vectors, texts, answers, calibrations, strict=True):
+                by_text = view.text_search(text, depth, plan.row_filter)
+                rows = ranking.reciprocal_rank_fusion(near, by_text, vector)
+                fused.append((rows if query is None else query.with_probabilities(rows), METHOD_HYBRID))
+            return fused
+
+        return _fill_page(find, plan, _note(view, plan))
+
+    def _find_nearest(
+        self,
+        view: SnapshotView,
+        vectors: NDArray[np.float32],
+        weights: Sequence[ModalityWeights],
+        plan: SearchPlan,
+    ) -> FindNearest:
+        if plan.calibrated and calibration.too_small(view, plan.row_filter) is None:
             return lambda n: calibration.nearest(
-                view, self._backgrounds, vectors, kinds, n, wanted.only, exact=wanted.exact
+                view, self._samples, vectors, weights, n, plan.row_filter, exact=plan.exact
             )
-        return lambda n: (view.nearest(vectors, n, wanted.only, exact=wanted.exact), [None] * len(vectors))
+        return lambda n: (
+            view.nearest(vectors, n, plan.row_filter, exact=plan.exact),
+            [None] * len(vectors),
+        )
 
 
-def _note(view: View, wanted: Wanted) -> str:
-    """Why hits are not calibrated, though they were to be. Raises InvalidInput if they must be."""
-    reason = calibration.too_small(view, wanted.only) if wanted.calibrated else None
+def _note(view: SnapshotView, plan: SearchPlan) -> str:
+    """Why hits are not calibrated although that was requested. Raises InvalidInput if min_probability needs it."""
+    reason = calibration.too_small(view, plan.row_filter) if plan.calibrated else None
     if reason is None:
         return ""
-    if wanted.least is not None:
+    if plan.min_probability is not None:
         raise InvalidInput(
-            f"min_probability={wanted.least:g} cannot be judged: {reason}; leave it out, or add more"
+            f"min_probability={plan.min_probability:g} cannot be applied: {reason}; leave it out, or add more items"
         )
-    if not calibration.is_mixed(view, wanted.only):
-        return ""  # of one modality, the order by cosine is right
+    if not calibration.is_mixed(view, plan.row_filter):
+        return ""  # within one modality, the order by cosine is right
     return f"not calibrated, ordered by cosine: {reason}"
 
 
-def _paged(find: Callable[[int], list[Answer]], wanted: Wanted, note: str = "") -> list[Hits]:
-    """The page that is wanted, of each query; where some are left out, more are looked for until there are enough."""
-    n = wanted.n
+def _fill_page(find: Callable[[int], list[RankedRows]], plan: SearchPlan, note: str = "") -> list[Hits]:
+    """The requested page of each query; searches deeper while deduplication and grouping leave too few rows."""
+    n = plan.depth
     while True:
         answers = find(n)
-        kept = [(wanted.thinned(found), method) for found, method in answers]
+        reduced = [(plan.reduce(rows), method) for rows, method in answers]
         if all(
-            len(few) >= wanted.n or len(found) < n for (few, _), (found, _) in zip(kept, answers, strict=True)
+            len(kept) >= plan.depth or len(rows) < n
+            for (kept, _), (rows, _) in zip(reduced, answers, strict=True)
         ):
-            return [wanted.page(found, method, note) for found, method in kept]
+            return [plan.page(rows, method, note) for rows, method in reduced]
         n *= 4

@@ -1,157 +1,213 @@
-"""One version of an index, ready to be searched: which rows a filter leaves, and the nearest of them.
+"""SnapshotView: filtering and searching one snapshot of an index.
 
-What scan.py proposes is compared again in double precision.
+Candidates that vector_search.py returns are scored again in double precision.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from multimodal.index.config import DEFAULT, SearchConfig
 from multimodal.index.search import ranking, vector_search
-from multimodal.index.search.inverted_index import Lexicon, fitting
-from multimodal.index.search.ranking import Found, Stored
-from multimodal.index.search.vector_search import Near, Pool
-from multimodal.index.search.words import Sought
-from multimodal.index.storage.segment import Part
-from multimodal.index.storage.segment_store import Snapshot
+from multimodal.index.search.inverted_index import InvertedIndexCache, TextQuery, matching_rows
+from multimodal.index.search.ranking import ScoredRow, StoredRow
+from multimodal.index.search.vector_search import Candidates, NearestRows
+from multimodal.index.storage.segment import Segment
+from multimodal.index.storage.segment_store import SegmentedSnapshot
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FILTERS_KEPT = 8
 APPROXIMATE = "approximate"
-WORD_DECIMALS = 5  # BM25 is added up in single precision
+TEXT_SCORE_DECIMALS = 5  # BM25 is summed in single precision
+PHRASE_CHECK_ROWS = 256  # rows read at a time to check phrases
+
+RankedRows = tuple[list[ScoredRow], str]  # rows, best first, and the method that found them
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Only rows of these modalities, that meet a condition on metadata, and that are, or are a part of, one of the
-    things `ids`; and none of the things `without`."""
+    """Which rows a search considers.
+
+    modalities: only these. condition: an SQL condition on the metadata. ids: only these items, or chunks of these
+    documents. exclude: none of these items or chunks of these documents.
+    """
 
     modalities: tuple[str, ...] | None = None
     condition: str | None = None
     ids: tuple[str, ...] | None = None
-    without: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
 
-class View:
-    """May be used by several threads."""
+class SnapshotView:
+    """A searchable snapshot. May be used by several threads."""
 
-    def __init__(self, snapshot: Snapshot, lexicon: Lexicon) -> None:
-        self.snapshot, self._lexicon = snapshot, lexicon
-        self.version = snapshot.version
-        self._pools: dict[Filter, list[Pool]] = {}
+    def __init__(
+        self,
+        segmented: SegmentedSnapshot,
+        inverted_indexes: InvertedIndexCache,
+        config: SearchConfig = DEFAULT,
+    ) -> None:
+        self.segmented, self._inverted_indexes, self._config = segmented, inverted_indexes, config
+        self.snapshot = segmented.snapshot
+        self._candidates: dict[Filter, list[Candidates]] = {}
         self._lock = threading.Lock()
 
-    def pools(self, only: Filter) -> list[Pool]:
-        """The rows that count, of each part."""
+    def candidates(self, row_filter: Filter) -> list[Candidates]:
+        """The rows of each segment that a filter selects."""
         with self._lock:
-            if only not in self._pools:
-                if len(self._pools) == FILTERS_KEPT:
-                    self._pools.clear()
-                self._pools[only] = list(map(Pool, self.snapshot.parts, self._masks(only)))
-            return self._pools[only]
+            if row_filter not in self._candidates:
+                if len(self._candidates) >= self._config.cached_filters:
+                    self._candidates.clear()
+                pairs = zip(self.segmented.segments, self._masks(row_filter), strict=True)
+                self._candidates[row_filter] = [Candidates(segment, mask) for segment, mask in pairs]
+            return self._candidates[row_filter]
 
-    def _masks(self, only: Filter) -> list[NDArray[np.bool_] | None]:
+    def _masks(self, row_filter: Filter) -> list[NDArray[np.bool_] | None]:
         import numpy as np
 
-        masks, parts = list(self.snapshot.live), self.snapshot.parts
-        if only.modalities is not None:
-            kinds = [self.version.about.modalities.index(name) for name in only.modalities]
-            masks = [_both(mask, np.isin(part.kinds, kinds)) for mask, part in zip(masks, parts, strict=True)]
-        for numbers in self._numbers(only):
-            masks = [_both(mask, part.mask(numbers)) for mask, part in zip(masks, parts, strict=True)]
-        if only.without:
-            numbers = self._with_ids(only.without)
-            masks = [_both(mask, ~part.mask(numbers)) for mask, part in zip(masks, parts, strict=True)]
+        masks, segments = list(self.segmented.live), self.segmented.segments
+        if row_filter.modalities is not None:
+            names = self.snapshot.index_metadata.modalities
+            wanted = [names.index(name) for name in row_filter.modalities]
+            masks = [
+                _and(mask, np.isin(segment.modality_ids, wanted))
+                for mask, segment in zip(masks, segments, strict=True)
+            ]
+        for row_ids in self._selected_row_ids(row_filter):
+            masks = [
+                _and(mask, segment.mask(row_ids)) for mask, segment in zip(masks, segments, strict=True)
+            ]
+        if row_filter.exclude:
+            row_ids = self._row_ids_of(row_filter.exclude)
+            masks = [
+                _and(mask, ~segment.mask(row_ids)) for mask, segment in zip(masks, segments, strict=True)
+            ]
         return masks
 
-    def _numbers(self, only: Filter) -> Iterator[NDArray[np.uint64]]:
-        if only.condition is not None:
-            yield self.version.numbers(only.condition)
-        if only.ids is not None:
-            yield self._with_ids(only.ids)
+    def _selected_row_ids(self, row_filter: Filter) -> Iterator[NDArray[np.uint64]]:
+        if row_filter.condition is not None:
+            yield self.snapshot.row_ids(row_filter.condition)
+        if row_filter.ids is not None:
+            yield self._row_ids_of(row_filter.ids)
 
-    def _with_ids(self, ids: Sequence[str]) -> NDArray[np.uint64]:
+    def _row_ids_of(self, ids: Sequence[str]) -> NDArray[np.uint64]:
         import numpy as np
 
-        return np.array([number for some in self.version.known(ids).values() for number in some], np.uint64)
+        by_id = self.snapshot.row_ids_of(ids)
+        return np.array([row_id for row_ids in by_id.values() for row_id in row_ids], np.uint64)
 
     def nearest(
-        self, vectors: NDArray[np.float32], n: int, only: Filter, *, exact: bool = False
-    ) -> list[tuple[list[Found], str]]:
-        """The n rows nearest to each of the unit queries (m, dim), the nearest first, and the method."""
-        pools = self.pools(only)
-        n = max(1, min(n, sum(one.n for one in pools)))
-        if not exact and only == Filter() and self.version.is_approximate:
-            found = [Near(*self.version.approximately(query, n), APPROXIMATE) for query in vectors]
+        self, vectors: NDArray[np.float32], n: int, row_filter: Filter, *, exact: bool = False
+    ) -> list[RankedRows]:
+        """The n nearest rows for each of the unit queries (m, dim), nearest first, and the method."""
+        candidates = self.candidates(row_filter)
+        n = max(1, min(n, sum(rows.n_rows for rows in candidates)))
+        if not exact and row_filter == Filter() and self.snapshot.has_vector_index:
+            answers = [
+                NearestRows(*self.snapshot.approximate_nearest(query, n), APPROXIMATE) for query in vectors
+            ]
         else:
-            found = list(vector_search.nearest(pools, self.snapshot.filed.basis, vectors, n, exact=exact))
-        pairs = zip(vectors, found, strict=True)
-        return [(self._ranked(query, near.numbers, n), near.method) for query, near in pairs]
+            projection = self.segmented.manifest.projection
+            answers = list(
+                vector_search.nearest(candidates, projection, vectors, n, exact=exact, config=self._config)
+            )
+        pairs = zip(vectors, answers, strict=True)
+        return [(self._rank(query, answer.row_ids, n), answer.method) for query, answer in pairs]
 
-    def _ranked(self, query: NDArray[np.float32], numbers: NDArray[np.uint64], n: int) -> list[Found]:
+    def _rank(self, query: NDArray[np.float32], row_ids: NDArray[np.uint64], n: int) -> list[ScoredRow]:
         import numpy as np
 
-        cosines = ranking.cosines(query, self._vectors(numbers))
-        if len(numbers) > n:  # only rows that are answered are read, and those that may take their places
+        cosines = ranking.cosines(query, self._vectors(row_ids))
+        if len(row_ids) > n:  # only the n nearest and those equal to the last are read
             first = cosines >= np.partition(cosines, -n)[-n]
-            numbers, cosines = numbers[first], cosines[first]
-        stored = self.take(numbers)
-        return ranking.by_cosine([stored[number] for number in numbers.tolist()], cosines.tolist())[:n]
+            row_ids, cosines = row_ids[first], cosines[first]
+        stored = self.fetch(row_ids)
+        return ranking.by_cosine([stored[row_id] for row_id in row_ids.tolist()], cosines.tolist())[:n]
 
-    def with_words(self, text: str, n: int, only: Filter) -> list[Found]:
-        """The n rows that fit the words of a text best, the best first; fewer if fewer hold any.
+    def text_search(self, text: str, n: int, row_filter: Filter) -> list[ScoredRow]:
+        """The n rows that match a keyword query best, best first; fewer if fewer match.
 
-        Raises InvalidInput if the text holds no word.
+        Raises InvalidInput if the text contains no term.
         """
-        pools, sought = self.pools(only), Sought.of(text)
-        found = fitting(pools, [self._lexicon.words(pool.part) for pool in pools], sought, n, self)
-        stored = self.take([number for number, _ in found])
-        return [Found(stored[number], None, round(score, WORD_DECIMALS)) for number, score in found]
+        candidates, query = self.candidates(row_filter), TextQuery.parse(text)
+        indexes = [self._inverted_indexes.get(rows.segment) for rows in candidates]
+        matches: Iterable[tuple[int, float]] = matching_rows(candidates, indexes, query)
+        if query.phrases:
+            matches = self._with_phrases(matches, query)
+        first = list(_first_with_ties(matches, n))
+        ids = self.ids([row_id for row_id, _ in first]) if len(first) > 1 else {}
+        best = sorted(first, key=lambda match: (-match[1], ids.get(match[0], "")))[:n]
+        stored = self.fetch([row_id for row_id, _ in best])
+        return [ScoredRow(stored[row_id], None, round(score, TEXT_SCORE_DECIMALS)) for row_id, score in best]
 
-    def prepare_words(self) -> None:
-        """Does what the first search by words would have to do."""
-        for part in self.snapshot.parts:
-            self._lexicon.words(part)
+    def _with_phrases(
+        self, matches: Iterable[tuple[int, float]], query: TextQuery
+    ) -> Iterator[tuple[int, float]]:
+        """The matches whose rows contain the phrases; rows are read only as far as they are consumed."""
+        remaining = iter(matches)
+        while batch := list(itertools.islice(remaining, PHRASE_CHECK_ROWS)):
+            stored = self.fetch([row_id for row_id, _ in batch])
+            yield from (match for match in batch if query.phrases_match(stored[match[0]].row))
 
-    def take(self, numbers: NDArray[np.uint64] | Sequence[int]) -> dict[int, Stored]:
-        """Rows of this version by number."""
-        names, found = self.version.about.modalities, {}
-        for part, place, number in self._found(numbers):
-            row, content = part.records.row(place, names[part.kinds[place]])
-            found[number] = Stored(row, part.vectors[place], content)
-        return found
+    def prepare_text_search(self) -> None:
+        """Builds the inverted indexes that the first keyword search would have to build."""
+        for segment in self.segmented.segments:
+            self._inverted_indexes.get(segment)
 
-    def ids(self, numbers: Sequence[int]) -> dict[int, str]:
-        """Those of rows of this version by number."""
-        return {number: part.records.id(place) for part, place, number in self._found(numbers)}
+    def fetch(self, row_ids: NDArray[np.uint64] | Sequence[int]) -> dict[int, StoredRow]:
+        """Rows of this snapshot by row id."""
+        names, rows = self.snapshot.index_metadata.modalities, {}
+        for segment, position, row_id in self._locate(row_ids):
+            row, content = segment.columns.row(position, names[segment.modality_ids[position]])
+            rows[row_id] = StoredRow(row, segment.vectors[position], content)
+        return rows
 
-    def _vectors(self, numbers: NDArray[np.uint64]) -> NDArray[np.float32]:
-        """Of rows of this version by number, (n, dim)."""
+    def ids(self, row_ids: Sequence[int]) -> dict[int, str]:
+        """Item ids of rows of this snapshot, by row id."""
+        return {
+            row_id: segment.columns.id(position) for segment, position, row_id in self._locate(row_ids)
+        }
+
+    def _vectors(self, row_ids: NDArray[np.uint64]) -> NDArray[np.float32]:
+        """Vectors (n, dim) of rows of this snapshot."""
         import numpy as np
 
-        found = np.empty((len(numbers), self.version.about.dim), np.float32)
-        for part in self.snapshot.parts:
-            places = part.find(numbers)
-            found[places >= 0] = part.vectors[places[places >= 0]]
-        return found
+        vectors = np.empty((len(row_ids), self.snapshot.index_metadata.dim), np.float32)
+        for segment in self.segmented.segments:
+            positions = segment.positions_of(row_ids)
+            vectors[positions >= 0] = segment.vectors[positions[positions >= 0]]
+        return vectors
 
-    def _found(self, numbers: NDArray[np.uint64] | Sequence[int]) -> Iterator[tuple[Part, int, int]]:
-        """In which part and at which place each of some rows stands, in no order."""
+    def _locate(
+        self, row_ids: NDArray[np.uint64] | Sequence[int]
+    ) -> Iterator[tuple[Segment, int, int]]:
+        """(segment, position in it, row id) of rows, unordered."""
         import numpy as np
 
-        wanted = np.asarray(numbers, np.uint64)
-        for part in self.snapshot.parts:
-            places = part.find(wanted)
-            here = places >= 0
-            for place, number in zip(places[here].tolist(), wanted[here].tolist(), strict=True):
-                yield part, place, number
+        wanted = np.asarray(row_ids, np.uint64)
+        for segment in self.segmented.segments:
+            positions = segment.positions_of(wanted)
+            here = positions >= 0
+            for position, row_id in zip(positions[here].tolist(), wanted[here].tolist(), strict=True):
+                yield segment, position, row_id
 
 
-def _both(a: NDArray[np.bool_] | None, b: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return b if a is None else a & b
+def _first_with_ties(matches: Iterable[tuple[int, float]], n: int) -> Iterator[tuple[int, float]]:
+    """The first n of (row id, score) in falling order, and those with the same score as the n-th."""
+    last = None
+    for rank, match in enumerate(matches, 1):
+        if last is not None and match[1] < last:
+            return
+        yield match
+        if rank == n:
+            last = match[1]
+
+
+def _and(mask: NDArray[np.bool_] | None, other: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return other if mask is None else mask & other

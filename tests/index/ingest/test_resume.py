@@ -43,7 +43,7 @@ def test_a_job_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_pat
     assert kills == 6 and said[0].startswith("undisturbed: 130 added, 20 failed")
 
 
-STORE, LEDGER = "multimodal.index.storage.table:Store", "multimodal.index.storage.failures:Ledger"
+STORE, LEDGER = "multimodal.index.storage.table:ItemTable", "multimodal.index.storage.failures:Ledger"
 
 
 def test_a_job_that_dies_between_any_two_steps_ends_as_if_it_had_not(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_what_only_has_another_time_is_not_encoded_and_its_time_is_kept(
     for path in folder.iterdir():
         os.utime(path, (1, 1))
     assert index.add(folder) == IngestReport(0, 0, unchanged=3)
-    origins = [origin for _, origin in index._store.origins()]
+    origins = [origin for _, origin in index._store.provenances()]
     assert {origin.mtime_ns for origin in origins} == {1_000_000_000} and all(one.content for one in origins)
     assert n_encoded(space) == before
 

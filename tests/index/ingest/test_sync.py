@@ -15,7 +15,7 @@ import soundfile
 from multimodal.core.errors import IndexStateError
 from multimodal.core.space import Space
 from multimodal.index import Index, IngestReport
-from multimodal.index.storage.table import Store
+from multimodal.index.storage.table import ItemTable
 
 Write = Callable[..., Path]
 
@@ -214,7 +214,7 @@ def test_a_sync_that_was_stopped_goes_on(index: Index, folder: Path, monkeypatch
     index.sync(folder)
     (folder / "deep").rename(folder / "deeper")
     (folder / "book.txt").unlink()
-    monkeypatch.setattr(Store, "delete", lambda self, ids: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(ItemTable, "delete", lambda self, ids: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         index.sync(folder)
     monkeypatch.undo()

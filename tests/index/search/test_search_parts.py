@@ -18,7 +18,7 @@ from multimodal.index import Index
 from multimodal.index.search import vector_search
 from multimodal.index.search.query import Query, vectors_of
 from multimodal.index.storage import segment_store
-from multimodal.index.storage.schema import Origin, Row
+from multimodal.index.storage.schema import Provenance, Row
 from tests.index.conftest import clusters, fill
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -149,7 +149,7 @@ def test_near_an_item_is_a_search_with_its_vector_without_the_item(corners: Inde
 def test_near_a_long_thing_is_near_the_mean_of_its_parts_and_leaves_all_out(corners: Index) -> None:
     rows = [Row(f"long#t={t}-{t + 10}", "/long.wav", "audio", None, {}, float(t), t + 10.0) for t in (0, 10)]
     vectors_ = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], np.float32)
-    corners._store.upsert(rows, [Origin("long"), Origin("long")], vectors_)
+    corners._store.upsert(rows, [Provenance("long"), Provenance("long")], vectors_)
     assert ids(corners.search(near="long", k=2)) == ["d", "a"]
     assert set(ids(corners.search(near="long", k=99))) == set("abcdef")
     part = corners.search(near="long#t=0-10", k=99)  # a part is an item too
@@ -218,7 +218,7 @@ def test_distinct_goes_by_content_where_vectors_differ(index: Index) -> None:
     rows = [Row(name, None, "text", None, {}) for name in ("a#1", "a#2", "b", "c")]
     contents = ["same", "same", "other", None]
     origins = [
-        Origin(row.id.partition("#")[0], content=content) for row, content in zip(rows, contents, strict=True)
+        Provenance(row.id.partition("#")[0], content=content) for row, content in zip(rows, contents, strict=True)
     ]
     index._store.upsert(rows, origins, np.eye(4, dtype=np.float32))
     assert ids(index.search(np.array([4.0, 3, 2, 1]), k=4)) == ["a#1", "a#2", "b", "c"]

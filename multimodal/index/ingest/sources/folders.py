@@ -13,7 +13,7 @@ from pathlib import Path
 from multimodal.core.errors import InvalidInput, MediaNotFound
 from multimodal.index.ingest.video import without_subtitles
 from multimodal.index.storage.failures import FailureRecord
-from multimodal.index.storage.table import is_store
+from multimodal.index.storage.table import is_index
 
 
 def files_in(folder: str | os.PathLike[str], *, skip: Path | None = None) -> list[Path]:
@@ -53,7 +53,7 @@ def walk(folder: Path, skip: Path | None = None) -> Iterator[Path | FailureRecor
             continue
         seen.add(real)
         try:
-            if not is_store(real):
+            if not is_index(real):
                 open_folders.append(_list(real))
         except OSError as error:
             reason = f"{shown(real)}: cannot be listed ({error.strerror}); check its permissions"
