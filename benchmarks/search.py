@@ -142,13 +142,14 @@ def filled(where: Path, rows: NDArray[np.float32]) -> Index:
     from benchmarks.harness.vector_space import given_space
     from multimodal.index.index import Index
     from multimodal.index.storage.schema import Provenance, Row
+    from multimodal.index.storage.table import ItemTable
 
     index = Index.create(where, given_space(rows.shape[1]))
     for start in range(0, len(rows), WRITTEN_AT_ONCE):
         part = np.ascontiguousarray(rows[start : start + WRITTEN_AT_ONCE])
         ids = [str(number) for number in range(start, start + len(part))]
-        index._store.upsert(
-            [Row(one, None, "text", None, {}) for one in ids], [Provenance(one) for one in ids], part
+        ItemTable.open(index.path).upsert(
+            [Row(id_, None, "text", None, {}) for id_ in ids], list(map(Provenance, ids)), part
         )
     index.optimize(approximate=False)
     return index

@@ -1,16 +1,14 @@
-"""Retrieval: things of any modality that fit a query of any modality."""
+"""Retrieval: items of any modality that match a query of any modality."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from multimodal.core.errors import InvalidInput
 from multimodal.core.pipeline import Pipeline
 from multimodal.core.space import Space
-from multimodal.index import Hits, Index
-from multimodal.index.search.request import Mode
+from multimodal.index import Hits, Index, SearchOptions
 
 
 class RetrievalPipeline(Pipeline):
@@ -21,7 +19,7 @@ class RetrievalPipeline(Pipeline):
     def __init__(self, index: Index) -> None:
         if not isinstance(index, Index):
             raise InvalidInput(
-                f"RetrievalPipeline searches an Index, got {type(index).__name__}: make one with "
+                f"RetrievalPipeline searches an Index, got {type(index).__name__}: create one with "
                 "Index.create(path, space), or open one with RetrievalPipeline.from_pretrained(path)"
             )
         self.index = index
@@ -34,31 +32,38 @@ class RetrievalPipeline(Pipeline):
         space: Space | str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> Self:
-        """The pipeline on an index: the folder it is in, or the Index itself. space: as for Index.open."""
+        """Opens a pipeline on an index.
+
+        Args:
+            model: The folder of an index, or an Index.
+            space: As for Index.open; ignored if `model` is an Index.
+            **options: None are known; others raise a TypeError.
+
+        Raises:
+            IndexStateError: There is no index in the folder, or it belongs to another space.
+            InvalidInput: `model` is something else, such as a Space.
+        """
         if isinstance(model, str | os.PathLike):
             return cls(Index.open(model, space), **options)
-        return cls(model, **options)  # type: ignore[arg-type]  # a Space is refused there, with the cure
+        return cls(model, **options)  # type: ignore[arg-type]  # __init__ rejects a Space
 
     def __call__(
-        self,
-        inputs: Any = None,
-        *,
-        k: int = 10,
-        text: str | None = None,
-        mode: Mode | None = None,
-        near: Sequence[str] | str | None = None,
-        modality: str | Iterable[str] | None = None,
-        where: Mapping[str, Any] | None = None,
-        ids: Sequence[str] | str | None = None,
-        offset: int = 0,
-        exact: bool = False,
-        distinct: bool = False,
-        calibrated: bool = True,
-        min_probability: float | None = None,
-        group: bool | str = False,
+        self, inputs: Any = None, *, k: int = 10, **options: Unpack[SearchOptions]
     ) -> Hits | list[Hits]:
-        """The hits for a query, best first; a list of queries gives a list of them. See Index.search."""
-        return self.index.search(
-            inputs, k, text=text, mode=mode, near=near, modality=modality, where=where, ids=ids, offset=offset,
-            exact=exact, distinct=distinct, calibrated=calibrated, min_probability=min_probability, group=group,
-        )  # type: ignore[no-any-return, call-overload, unused-ignore]  # fmt: skip
+        """Searches the index.
+
+        Args:
+            inputs: A query, as for Index.search: anything the space encodes, a float vector (dim,), a weighted query,
+                or a list of these.
+            k: Number of hits.
+            **options: See multimodal.index.SearchOptions.
+
+        Returns:
+            Hits, best first; for a list of queries, a list of Hits.
+
+        Raises:
+            InvalidInput: An argument is invalid, or arguments do not go together.
+            TypeError: An option is unknown.
+        """
+        hits: Hits | list[Hits] = self.index.search(inputs, k, **options)
+        return hits

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multimodal.index.search.score_calibration import TOP, Scale
+from multimodal.index.search.score_calibration import TOP_ROWS, ModalityCalibration
 from recipes.starter.figures.galleries import Gallery, Queries
 
 GAIN = 1 / np.log2(np.arange(2, 12))
@@ -68,7 +68,7 @@ OURS = "multimodal"
 
 
 def scored(way: str, queries: Queries, gallery: Gallery, seed: int = 0) -> Floats:
-    """(queries, items): what the items are put in order by; -inf for what cannot be among the first TOP."""
+    """(queries, items): what the items are put in order by; -inf for what cannot be among the first TOP_ROWS."""
     rng, mean = np.random.default_rng(seed), len(gallery.kinds) / len(np.unique(gallery.kinds))
     found = np.full((len(queries.vectors), len(gallery.kinds)), -np.inf)
     for kind in np.unique(gallery.kinds):
@@ -78,11 +78,12 @@ def scored(way: str, queries: Queries, gallery: Gallery, seed: int = 0) -> Float
         if way != OURS:
             found[:, own] = WAYS[way](cosines, sampled)
             continue
-        top = np.argsort(-cosines, 1)[:, :TOP]
+        top = np.argsort(-cosines, 1)[:, :TOP_ROWS]
         for row, places in enumerate(top):
             known = cosines[row, places]
-            scale = Scale.of(sampled[row], known.tolist(), len(own), mean, float(kind == queries.kind))
-            found[row, own[places]] = scale.logits(known.tolist())
+            same_modality = float(kind == queries.kind)
+            calibration = ModalityCalibration.fit(sampled[row], known.tolist(), len(own), mean, same_modality)
+            found[row, own[places]] = calibration.logits(known.tolist())
     return found
 
 

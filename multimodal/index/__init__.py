@@ -10,11 +10,28 @@
 import warnings
 from typing import Any
 
+from multimodal.index.config import SearchConfig
 from multimodal.index.index import Index
 from multimodal.index.ingest.sources.folders import files_in
-from multimodal.index.results import Estimate, Failure, Hit, Hits, IngestReport, Progress
+from multimodal.index.results import Estimate, Failure, Failures, Hit, Hits, IngestReport, Progress, Rows
+from multimodal.index.search.query import Query
+from multimodal.index.search.request import SearchOptions
 
-__all__ = ["Estimate", "Failure", "Hit", "Hits", "Index", "IngestReport", "Progress", "files_in"]
+__all__ = [
+    "Estimate",
+    "Failure",
+    "Failures",
+    "Hit",
+    "Hits",
+    "Index",
+    "IngestReport",
+    "Progress",
+    "Query",
+    "Rows",
+    "SearchConfig",
+    "SearchOptions",
+    "files_in",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -34,7 +34,7 @@ def report_html(report: IngestReport) -> str:
 
 def _row(hit: Hit) -> str:
     metadata = ", ".join(f"{key}: {value}" for key, value in hit.metadata.items())
-    where = " · ".join(filter(None, (hit.uri, hit.place)))
+    where = " · ".join(filter(None, (hit.uri, hit.location)))
     cells = [f"{hit.score:.3f}", str(hit.modality), None, where, metadata]
     return (
         "<tr>"

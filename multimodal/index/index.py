@@ -1,4 +1,4 @@
-"""Index: vectors on disk that can be searched by anything the space encodes."""
+"""Index: items of any modality on disk, searchable by anything that its space encodes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import html
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
+from multimodal.core.catalog import load
+from multimodal.core.errors import IndexStateError, InvalidInput, UnknownModel
 from multimodal.core.items import Item
 from multimodal.core.pipeline import as_space
 from multimodal.core.space import Space
+from multimodal.index.config import DEFAULT, SearchConfig
 from multimodal.index.ingest import estimate as estimating
 from multimodal.index.ingest import jobs
 from multimodal.index.ingest import sync as syncing
 from multimodal.index.ingest.jobs import How
 from multimodal.index.ingest.sources.resolve import check_ids
-from multimodal.index.opening import folder_of, load_again, own_part
-from multimodal.index.results import Estimate, Failure, Hits, IngestReport, Progress
+from multimodal.index.results import Estimate, Failures, Hits, IngestReport, Progress, Rows
 from multimodal.index.search.query import Query
-from multimodal.index.search.request import Mode, ask
+from multimodal.index.search.request import SearchOptions, check_options, run_search
 from multimodal.index.search.searcher import Searcher
 from multimodal.index.storage.failures import Ledger
 from multimodal.index.storage.filters import condition
@@ -31,34 +33,50 @@ if TYPE_CHECKING:
     import PIL.Image
     from numpy.typing import NDArray
 
-    OneQuery = str | Path | Item | PIL.Image.Image | Mapping[str, Any]
+    SingleQuery = str | Path | Item | PIL.Image.Image | Mapping[str, Any]
 
-MANY_ITEMS = 10_000_000  # of which sketches take 640 MB and some 30 ms on one core
+APPROXIMATE_ITEMS = (
+    10_000_000  # above it, LanceDB's index is faster than binary codes: 640 MB, about 30 ms per core
+)
+SHOWN_FINGERPRINT_CHARS = 12
 
 
 class Index:
-    """Items of any modality on disk, and a search over them. Make one with Index.create or Index.open.
+    """Items of any modality on disk, and search over them. Use Index.create or Index.open to get one.
 
-    It belongs to one space, known by its fingerprint: vectors of another one cannot be compared, and are refused.
-    Several processes may read and write one index; each call sees what was written before it.
+    An index belongs to one space, identified by its fingerprint: vectors of different spaces cannot be compared, and
+    are refused. Several processes may read and write one index; each call sees everything written before it.
+
+    An index is pickled as its path and the address of its space, and opened again when it is unpickled.
     """
 
-    def __init__(self, store: ItemTable, space: Space) -> None:
-        self._store = store
+    def __init__(self, table: ItemTable, space: Space, search_config: SearchConfig = DEFAULT) -> None:
+        self._table = table
         self._space = space
-        self._own = own_part(store, space)  # what encodes what is added
-        self._searcher = Searcher(store)
+        self._own = _matching_space(table, space)  # encodes what is added
+        self._search_config = search_config
+        self._searcher = Searcher(table, search_config)
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], space: Space | str | os.PathLike[str]) -> Self:
-        """A new, empty index in a new or empty folder.
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        space: Space | str | os.PathLike[str],
+        *,
+        search_config: SearchConfig = DEFAULT,
+    ) -> Self:
+        """Creates an empty index.
 
-        space: a Space, or what `load` takes. Where it was loaded from is kept, so that Index.open(path) can load it
-        again.
-        Raises IndexStateError if something is there already.
+        Args:
+            path: A new or empty folder.
+            space: A Space, or an argument of `load`. Its address is stored, so that Index.open(path) can load it again.
+            search_config: Tuning constants of search.
+
+        Raises:
+            IndexStateError: The path is in use, or cannot be written.
         """
         loaded = as_space(space)
-        about = IndexMetadata(
+        index_metadata = IndexMetadata(
             space=loaded.name,
             address=loaded.address or loaded.name,
             fingerprint=loaded.fingerprint,
@@ -66,37 +84,51 @@ class Index:
             modalities=tuple(map(str, loaded.modalities)),
             options=loaded.options,
         )
-        return cls(ItemTable.create(folder_of(path), about), loaded)
+        table = ItemTable.create(_folder(path), index_metadata, search_config.max_small_fragments)
+        return cls(table, loaded, search_config)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], space: Space | str | os.PathLike[str] | None = None) -> Self:
-        """The index in a folder, with the space that made it (default: loaded by the name that the index keeps, with
-        the options it was loaded with), or one that has that and more modalities, which may search but not be added.
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        space: Space | str | os.PathLike[str] | None = None,
+        *,
+        search_config: SearchConfig = DEFAULT,
+    ) -> Self:
+        """Opens an existing index.
 
-        Raises IndexStateError if there is no index, if its space cannot be loaded by name, or if `space` is
-        another one.
+        Args:
+            path: The folder of the index.
+            space: The space that created the index, or one that contains it and has more modalities, all of which can
+                then be searched with. Default: the space is loaded from the address and options stored in the index.
+            search_config: Tuning constants of search.
+
+        Raises:
+            IndexStateError: There is no index, its space cannot be loaded, or `space` is a different one.
         """
-        store = ItemTable.open(folder_of(path))
-        loaded = load_again(store) if space is None else as_space(space)
-        return cls(store, loaded)
+        table = ItemTable.open(_folder(path), search_config.max_small_fragments)
+        loaded = _load_space(table) if space is None else as_space(space)
+        return cls(table, loaded, search_config)
 
     @staticmethod
     def exists(path: str | os.PathLike[str]) -> bool:
         """Whether there is an index in a folder."""
-        return is_index(folder_of(path))
+        return is_index(_folder(path))
 
     @property
     def path(self) -> Path:
-        return self._store.path
+        """The folder of the index, absolute."""
+        return self._table.path
 
     @property
     def space(self) -> Space:
+        """The space that encodes queries and items."""
         return self._space
 
     @property
     def fingerprint(self) -> str:
-        """Of the space whose vectors these are."""
-        return self._store.index_metadata.fingerprint
+        """The fingerprint of the space whose vectors the index holds."""
+        return self._table.index_metadata.fingerprint
 
     def add(
         self,
@@ -113,34 +145,41 @@ class Index:
     ) -> IngestReport:
         """Adds a folder, a file, an item, or an iterable of items and (item, metadata) pairs.
 
-        A str or Path alone is a folder (taken recursively, in order of name, hidden files left out), a file, or a
-        pattern such as "photos/**/*.jpg"; files are told by their content, .txt and .md are texts. A table (.csv, .tsv,
-        .jsonl, .parquet) given by its name is a list of paths or texts with metadata, a tar archive holds what
-        WebDataset puts in one, and anything with `features` is a Hugging Face data set. In a list, a str is a text and
-        a Path any of these, as everywhere.
+        A str or Path alone is a folder (recursive, in order of name, without hidden files), a file, or a pattern such
+        as "photos/**/*.jpg". Files are recognised by content; .txt and .md are texts. A table (.csv, .tsv, .jsonl,
+        .parquet) given by name lists paths or texts with metadata, a tar archive is read as WebDataset, and an object
+        with `features` as a Hugging Face dataset. In a list, a str is a text and a Path any of these, as everywhere.
 
-        A long sound becomes a row for each window (hits have start_s and end_s), a long text file a row for each chunk
-        (start_char, end_char). What the index has already is not encoded again: files of the same size and time, and
-        anything of the same content. So a job that was stopped, at any moment and by whatever, goes on when it is begun
-        again.
+        Long audio becomes one row per window (hits have start_s and end_s), a long text file one row per chunk
+        (start_char, end_char). Files of unchanged size and time, and items of unchanged content, are not encoded again.
+        Interrupted jobs therefore resume on the next call. Documents that cannot be read or encoded are skipped, and
+        listed in the report and in `failures`.
 
-        ids: one for each thing. By default the absolute path of a file, an item's own `uri`, or else a hash of its
-        content; what has an id the index knows takes its place. Windows and chunks add "#t=0-10" or "#chunk=3".
-        metadata: for all; a pair's own goes before it. Keys are str, values str, int, float, bool or None. Without any,
-        what is known keeps its own.
-        columns: of a table or data set, {"path": …, "text": …, "id": …}, where their names do not tell.
-        dedupe: leave out what the index has under another id.
-        batch_size: pictures in a batch; of sound and text as much as costs the same. threads: that read and decode, as
-        many as there are cores by default.
-        wait: seconds to wait for another writer; without limit by default.
-        progress: called with a Progress, ten times a second at most.
+        Args:
+            source: See above.
+            ids: One id for each document. Default: the absolute path of a file, an item's own `uri`, or a hash of its
+                content. A document with a known id replaces the old one. Windows and chunks append "#t=0-10" or
+                "#chunk=3".
+            metadata: For all documents; a pair's own metadata takes precedence. Keys are str; values are str, int,
+                float, bool or None. Default: known documents keep their metadata.
+            columns: Of a table or dataset, {"path": …, "text": …, "id": …}, where the names are not recognised.
+            dedupe: Skip documents whose content the index has under another id.
+            batch_size: Images per batch; audio and text batches have the same cost.
+            threads: Threads that read and decode. Default: the number of cores.
+            wait: Seconds to wait for another writer. Default: no limit.
+            progress: Called with a Progress, at most ten times a second.
 
-        What cannot be read or encoded is left out and listed, in the report and in `failures`. Raises MediaNotFound for
-        a path that does not exist, InvalidInput for an empty list and for ids, metadata or columns that cannot be used,
-        IndexBusy if the wait is over, IndexStateError if the index cannot be written; what was written before is kept.
+        Returns:
+            The counts of documents by outcome, and the failures.
+
+        Raises:
+            MediaNotFound: A path does not exist.
+            InvalidInput: The list is empty, or ids, metadata or columns are invalid.
+            IndexBusy: Another writer was active for longer than `wait`.
+            IndexStateError: The index cannot be written; what was written before is kept.
         """
         how = How(dedupe, batch_size, threads, wait, progress)
-        report = jobs.add(self._store, self._own, source, how, ids=ids, metadata=metadata, columns=columns)
+        report = jobs.add(self._table, self._own, source, how, ids=ids, metadata=metadata, columns=columns)
         self._searcher.prepare()
         return report
 
@@ -156,19 +195,36 @@ class Index:
         wait: float | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> IngestReport:
-        """Makes the index equal to a folder, or several: adds what is new, renews what changed (by size and time, then
-        by content), gives a file that was moved its new path without encoding it again, and deletes what is gone.
+        """Makes the index equal to one or several folders.
 
-        A table or archive is synced with its rows or members in the same way. Rows from elsewhere are left alone, and
-        so is whatever cannot be looked at, such as below a folder without permission; a file that is there but cannot
-        be read any more keeps the row it had. What a link leads to outside of the folder is added and renewed, never
-        deleted. Options as in `add`.
+        New files are added, changed ones (by size and time, then by content) updated, moved ones get their new path
+        without being encoded again, and files that no longer exist are deleted. A table or archive is synchronised with
+        its rows or members in the same way. Rows from elsewhere are not touched, nor are files that cannot be examined,
+        such as those in a folder without permission; an existing file that has become unreadable keeps its row. Files
+        outside the folder that a link leads to are added and updated, never deleted.
 
-        Raises MediaNotFound for a path that does not exist, InvalidInput for a single file, IndexStateError if the
-        folder is empty while the index has files from there (a disk that is not mounted looks the same).
+        Args:
+            source: Folders, tables or archives.
+            metadata: As in `add`.
+            columns: As in `add`.
+            dedupe: As in `add`.
+            batch_size: As in `add`.
+            threads: As in `add`.
+            wait: As in `add`.
+            progress: As in `add`.
+
+        Returns:
+            The counts of documents by outcome, and the failures.
+
+        Raises:
+            MediaNotFound: A path does not exist.
+            InvalidInput: The source is a single file.
+            IndexBusy: Another writer was active for longer than `wait`.
+            IndexStateError: The folder is empty although the index has files from it, as if a disk is not mounted; or
+                the index cannot be written.
         """
         how = How(dedupe, batch_size, threads, wait, progress)
-        report = syncing.sync(self._store, self._own, source, how, metadata=metadata, columns=columns)
+        report = syncing.sync(self._table, self._own, source, how, metadata=metadata, columns=columns)
         self._searcher.prepare()
         return report
 
@@ -180,21 +236,35 @@ class Index:
         batch_size: int = 32,
         threads: int | None = None,
     ) -> Estimate:
-        """What `add(source)` would have to do, and about how long that would take. Nothing is written.
+        """What `add(source)` would have to do, and about how long that would take. Writes nothing.
 
-        The kinds of files are told by their names where these tell; the time is measured on some of them. A source that
-        can be gone through once only (an iterator) is used up. Options and errors as in `add`.
+        Media types are recognised by file name where possible; the time is measured on a sample. An iterator is
+        consumed.
+
+        Args:
+            source: As in `add`.
+            columns: As in `add`.
+            batch_size: As in `add`.
+            threads: As in `add`.
+
+        Returns:
+            Document counts by modality, bytes, and estimated seconds.
+
+        Raises:
+            MediaNotFound: A path does not exist.
+            InvalidInput: As in `add`.
         """
         how = How(False, batch_size, threads)
-        return estimating.estimate(self._store, self._own, source, columns, how.options)
+        return estimating.estimate(self._table, self._own, source, columns, how.options)
 
-    def failures(self) -> tuple[Failure, ...]:
-        """The ledger: what could not be added so far, with stage and reason, in the order of names.
+    def failures(self) -> Failures:
+        """Documents that could not be added, with stage and reason, in the order of their names.
 
-        It lasts from run to run. A thing leaves it when it is added after all, or when `sync` finds it gone. What was
-        given in memory is in the report of its `add` alone, since it cannot be found again.
+        Failures persist between runs. A document leaves the list when it is added after all, or when `sync` finds that
+        it no longer exists. Items given in memory are only listed in the report of their `add`, since they cannot be
+        read again.
         """
-        return Ledger(self.path).failures()
+        return Failures(Ledger(self.path).failures())
 
     def retry_failed(
         self,
@@ -204,83 +274,73 @@ class Index:
         wait: float | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> IngestReport:
-        """Tries again everything that is in `failures`, with the ids and metadata it was given with, and nothing else.
-        Options and errors as in `add`."""
+        """Adds everything in `failures` again, with its original ids and metadata.
+
+        Args:
+            batch_size: As in `add`.
+            threads: As in `add`.
+            wait: As in `add`.
+            progress: As in `add`.
+
+        Returns:
+            The counts of documents by outcome, and the failures.
+
+        Raises:
+            IndexBusy: Another writer was active for longer than `wait`.
+            IndexStateError: The index cannot be written.
+        """
         how = How(False, batch_size, threads, wait, progress)
-        report = jobs.retry_failed(self._store, self._own, how)
+        report = jobs.retry_failed(self._table, self._own, how)
         self._searcher.prepare()
         return report
 
     @overload
-    def search(self, query: OneQuery | Query | None = None, k: int = 10, *, text: str | None = None,
-               mode: Mode | None = None, near: Sequence[str] | str | None = None,
-               modality: str | Iterable[str] | None = None, where: Mapping[str, Any] | None = None,
-               ids: Sequence[str] | str | None = None, offset: int = 0, exact: bool = False,
-               distinct: bool = False, calibrated: bool = True, min_probability: float | None = None,
-               group: bool | str = False) -> Hits: ...  # fmt: skip
+    def search(
+        self, query: SingleQuery | Query | None = None, k: int = 10, **options: Unpack[SearchOptions]
+    ) -> Hits: ...
 
     @overload
-    def search(self, query: list[Any] | tuple[Any, ...] | NDArray[Any], k: int = 10, *, text: str | None = None,
-               mode: Mode | None = None, near: Sequence[str] | str | None = None,
-               modality: str | Iterable[str] | None = None, where: Mapping[str, Any] | None = None,
-               ids: Sequence[str] | str | None = None, offset: int = 0, exact: bool = False,
-               distinct: bool = False, calibrated: bool = True, min_probability: float | None = None,
-               group: bool | str = False) -> Any: ...  # fmt: skip
-
     def search(
         self,
-        query: object = None,
+        query: list[Any] | tuple[Any, ...] | NDArray[Any],
         k: int = 10,
-        *,
-        text: str | None = None,
-        mode: Mode | None = None,
-        near: Sequence[str] | str | None = None,
-        modality: str | Iterable[str] | None = None,
-        where: Mapping[str, Any] | None = None,
-        ids: Sequence[str] | str | None = None,
-        offset: int = 0,
-        exact: bool = False,
-        distinct: bool = False,
-        calibrated: bool = True,
-        min_probability: float | None = None,
-        group: bool | str = False,
-    ) -> Hits | list[Hits]:
-        """The k items that fit a query best, the best first, equal ones by id; a list of queries gives a list.
+        **options: Unpack[SearchOptions],
+    ) -> Any: ...
 
-        query: anything the space encodes (a str is text), a float vector (dim,), a list of these, or a float array
-        (n, dim). A list of (thing, weight) pairs is one query of several parts, and so is a Query: [("beach", 1.0),
-        (photo, 0.5), ("people", -0.7)].
-        near: the id of an item, or several, to search with; these are left out of the hits. A query beside it is one
-        more part.
-        text: words to find in texts, captions and other metadata, and file names; "words in quotes" as they stand.
-        With a query or near the two orders are joined by rank (mode="hybrid"), without it is by words alone
-        (mode="text"). With a mode and no text, a query that is text gives the words.
+    def search(self, query: object = None, k: int = 10, **options: Any) -> Hits | list[Hits]:
+        """Finds the k items that match a query best.
 
-        modality: only these, "image" or ["image", "audio"]. where: only items whose metadata match, such as
-        {"album": "x", "place": ["y", "z"], "year": {">=": 2000, "<": 2010}}. ids: only these. Filters come first: if
-        k items match, k are found.
-        offset: leave out so many of the first hits, for the pages of a long answer. distinct: of hits with the same
-        content, or vectors that are nearly the same (cosine 0.999), only the best. group: only the best part of each
-        long thing (True), or the best of those with one value of a metadata key (group="film": of its pictures, sounds
-        and texts).
+        Over several modalities hits are ordered by `hit.probability`, since cosines of different modalities are not
+        comparable; within one modality that is the order by cosine. With fewer than 10 rows of a modality, hits are
+        ordered by cosine, and `hits.note` states it. multimodal/index/search/score_calibration.py explains how far to
+        trust probabilities; for the starter, min_probability=0.87 rejects most queries without a match.
 
-        hit.score is the cosine. Over several modalities hits are ordered by hit.probability, since cosines of one do
-        not compare with those of another; within one, the order is that of cosine. calibrated=False: by cosine alone.
-        min_probability: only hits as probable as that, so perhaps none (starter: 0.87). With fewer than 10 rows
-        of a modality hits are ordered by cosine, and `hits.note` says so.
-        multimodal/index/search/score_calibration.py tells how far
-        to trust these.
+        Up to about 20,000 items every vector is compared. Above, binary codes of the vectors select candidates, and at
+        most half a percent of the nearest items is expected to be missing; exact=True compares all of them, which takes
+        up to twenty times as long. `hits.method` states which it was.
 
-        Below some 20,000 items every vector is compared. Above, candidates are chosen by sketches of the vectors, and
-        at most half a percent of the nearest is expected to be missing; exact=True compares all, which takes up to
-        twenty times as long. `hits.method` tells which it was.
-        Raises InvalidInput, UnsupportedModality, MediaError.
+        Args:
+            query: Anything the space encodes (a str is text), a float vector (dim,), a list of these, or a float array
+                (n, dim). A list of (part, weight) pairs, or a Query, is one weighted query:
+                [("beach", 1.0), (photo, 0.5), ("people", -0.7)].
+            k: Number of hits.
+            **options: See SearchOptions.
+
+        Returns:
+            Hits, best first, equal ones by id; for a list of queries, a list of Hits.
+
+        Raises:
+            InvalidInput: An argument is invalid, or arguments do not go together.
+            UnsupportedModality: The space does not encode the query's modality.
+            MediaError: The query's file cannot be read.
+            TypeError: An option is unknown.
         """
-        return ask(
-            self._searcher, self._space, query, k, text=text, mode=mode, modality=modality, where=where, offset=offset,
-            near=None if near is None else check_ids(near), ids=None if ids is None else check_ids(ids), exact=exact,
-            distinct=distinct, calibrated=calibrated, min_probability=min_probability, group=group,
-        )  # fmt: skip
+        checked = check_options(options, "search")
+        if (similar_to := checked.get("similar_to")) is not None:
+            checked["similar_to"] = check_ids(similar_to)
+        if (ids := checked.get("ids")) is not None:
+            checked["ids"] = check_ids(ids)
+        return run_search(self._searcher, self._space, query, k, checked)
 
     def rows(
         self,
@@ -288,50 +348,135 @@ class Index:
         modality: str | Iterable[str] | None = None,
         where: Mapping[str, Any] | None = None,
         vectors: bool = False,
-    ) -> Iterator[dict[str, Any]]:
-        """What is stored, one dict after another: id, uri, modality, text, metadata and, if asked, vector (dim,).
+    ) -> Rows:
+        """Stored items, in the order of the files on disk.
 
-        The order is that of the files on disk. modality, where: as in `search`.
+        Args:
+            modality: As in `search`.
+            where: As in `search`.
+            vectors: Include the vectors.
+
+        Returns:
+            An iterable of dicts with id, uri, modality, text, metadata, start_s, end_s, start_char, end_char and, if
+            requested, vector (dim,) float32. It reads the table anew each time it is iterated.
+
+        Raises:
+            InvalidInput: `modality` or `where` is invalid.
         """
-        only = condition(self._space, modality, where)
-        for row, vector in self._store.rows(only, vectors=vectors):
-            yield row._asdict() if vector is None else row._asdict() | {"vector": vector}
+        sql = condition(self._space, modality, where)
+        table = self._table
+
+        def read() -> Iterator[dict[str, Any]]:
+            for row, vector in table.rows(sql, vectors=vectors):
+                yield row._asdict() if vector is None else row._asdict() | {"vector": vector}
+
+        return Rows(read, lambda: table.count(sql), table.index_metadata.dim if vectors else None)
 
     def optimize(self, *, approximate: bool | None = None, wait: float | None = None) -> None:
-        """Merges small files, and prepares all that searches would otherwise prepare when they first need it.
+        """Merges small files, and builds everything that searches would otherwise build on first need.
 
-        approximate: build LanceDB's own index over the vectors, or bring it up to date, and from then on let it answer
-        searches without a filter (exact=True goes past it); False drops it. By default it is built for more than ten
-        million items, where it is faster. wait: as in `add`. Raises IndexBusy, IndexStateError.
+        Args:
+            approximate: True builds or updates LanceDB's vector index, which then answers searches without a filter
+                (exact=True bypasses it); False drops it. Default: build it for more than ten million items, where it is
+                faster.
+            wait: As in `add`.
+
+        Raises:
+            IndexBusy: Another writer was active for longer than `wait`.
+            IndexStateError: The vector index cannot be built.
         """
         with writing(self.path, wait):
-            self._store.optimize(approximate=len(self) > MANY_ITEMS if approximate is None else approximate)
+            self._table.optimize(
+                approximate=len(self) > APPROXIMATE_ITEMS if approximate is None else approximate
+            )
         self._searcher.prepare()
-        self._searcher.view().prepare_words()
+        self._searcher.view().prepare_text_search()
 
     def delete(self, ids: Sequence[str] | str) -> int:
-        """Removes one id or several -> how many rows there were. An id that is not there is no error; that of a long
-        sound or text removes all its parts. Waits for another writer."""
-        known = check_ids(ids)
+        """Deletes items. Waits for another writer.
+
+        Args:
+            ids: Ids of items, or of documents, which deletes all their chunks. Unknown ids are ignored.
+
+        Returns:
+            The number of deleted rows.
+        """
+        checked = check_ids(ids)
         with writing(self.path):
-            self._store.upgrade()
-            return self._store.delete(known)
+            self._table.upgrade()
+            return self._table.delete(checked)
 
     def __len__(self) -> int:
-        return self._store.count()
+        return self._table.count()
 
     def __bool__(self) -> bool:
-        """True even if it is empty: an index is a thing, not only what is in it."""
+        """True even if the index is empty."""
         return True
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The address may load a larger space than the index's own, such as the one it was opened with.
+        loaded = self._space.address
+        space = None if loaded is None else (loaded, self._space.options)
+        return _reopen, (self.path, space, self._search_config)
+
     def __repr__(self) -> str:
-        return f"Index({str(self.path)!r}, {len(self):,} items, space={self._store.index_metadata.space!r})"
+        return f"Index({str(self.path)!r}, {len(self):,} items, space={self._table.index_metadata.space!r})"
 
     def _repr_html_(self) -> str:
-        about = self._store.index_metadata
+        index_metadata = self._table.index_metadata
         counts = "".join(
-            f"<tr><td>{html.escape(one)}</td><td>{self._store.count(condition(self._space, one)):,}</td></tr>"
-            for one in about.modalities
+            f"<tr><td>{html.escape(name)}</td><td>{self._table.count(condition(self._space, name)):,}</td></tr>"
+            for name in index_metadata.modalities
         )
-        title = f"<b>Index {html.escape(str(self.path))}</b><p>space {html.escape(about.space)}</p>"
+        title = f"<b>Index {html.escape(str(self.path))}</b><p>space {html.escape(index_metadata.space)}</p>"
         return f"{title}<table>{counts}</table>"
+
+
+def _reopen(path: Path, space: tuple[str, dict[str, Any]] | None, search_config: SearchConfig) -> Index:
+    """Opens an unpickled index. space: the address and options of its space; None for those stored in the index."""
+    loaded = None if space is None else load(space[0], **space[1])
+    return Index.open(path, loaded, search_config=search_config)
+
+
+def _folder(path: str | os.PathLike[str]) -> Path:
+    given: object = os.fspath(path)  # a PathLike may hold bytes
+    if not isinstance(given, str) or not given.strip() or "\0" in given:
+        raise InvalidInput(f"the path of an index must be a folder such as 'memories.lance', got {path!r}")
+    return Path(given).expanduser().absolute()
+
+
+def _load_space(table: ItemTable) -> Space:
+    index_metadata = table.index_metadata
+    try:
+        return load(index_metadata.address, **index_metadata.options)
+    except UnknownModel as error:
+        raise IndexStateError(
+            f"the index at {str(table.path)!r} was created with the space {index_metadata.space!r}, which cannot be "
+            f"loaded as {index_metadata.address!r} ({error}); pass it: Index.open({str(table.path)!r}, space)"
+        ) from error
+
+
+def _matching_space(table: ItemTable, space: Space) -> Space:
+    """The part of a space that the index was created with.
+
+    That is all of it, or of a space with more modalities (such as a bridged one) those of the index. Items are added
+    with this part; anything the whole space encodes may be searched with. Raises IndexStateError if the index was
+    created with another space.
+    """
+    index_metadata = table.index_metadata
+    if set(index_metadata.modalities) <= set(map(str, space.modalities)):
+        part = space.select(*index_metadata.modalities)
+        if part.fingerprint == index_metadata.fingerprint:
+            return space if len(part.encoders) == len(space.encoders) else part
+    created = _describe(
+        index_metadata.space, index_metadata.dim, index_metadata.modalities, index_metadata.fingerprint
+    )
+    given = _describe(space.name, space.dim, space.modalities, space.fingerprint)
+    raise IndexStateError(
+        f"the index at {str(table.path)!r} was created with the space {created}, and is opened with {given}: their "
+        "vectors cannot be compared; open it with the first, or create a new index from the same files with the second"
+    )
+
+
+def _describe(name: str, dim: int, modalities: Iterable[str], fingerprint: str) -> str:
+    return f"{name!r} ({' + '.join(modalities)}, dim {dim}, fingerprint {fingerprint[:SHOWN_FINGERPRINT_CHARS]}…)"

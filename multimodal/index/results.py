@@ -1,13 +1,21 @@
-"""What an index answers: hits, and the report of what was added. Frozen; JSON by `.to_dict()`; shown in notebooks."""
+"""Results of an index: hits, rows, failures and reports. Immutable, JSON-serialisable, shown in notebooks."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from multimodal.core.errors import MissingExtra
 from multimodal.core.modality import Modality
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
 
 SNIPPET_CHARS = 120
 
@@ -17,16 +25,22 @@ Metadata = dict[str, Scalar]
 
 @dataclass(frozen=True)
 class Hit:
-    """One thing found.
+    """One search result.
 
-    score: cosine of query and item, -1 to 1; of a search by words alone, where no vectors are compared, that of the
-    words. text_score: how well its words fit (BM25, above 0), if words were searched for and it has any of them.
-    uri: the absolute path of a file, or what the item was given, or None. text: the words themselves, of a text; None
-    for anything else. start_s, end_s: of a long sound, the part of it that was found, in seconds. start_char,
-    end_char: of a long text file, the part that `text` is, in characters.
-    probability: how likely it is what was meant, 0 to 1, as multimodal/index/search/score_calibration.py
-    explains; None if that was
-    not asked, or cannot be told.
+    Attributes:
+        id: Id of the item in the index.
+        uri: Absolute path of a file, or the uri given with the item, or None.
+        score: Cosine of query and item, -1 to 1; in a keyword search, which compares no vectors, the BM25 score.
+        modality: Modality of the item.
+        metadata: Metadata of the item.
+        text: The text itself, for texts; None for other modalities.
+        start_s: Start of the matching window of long audio or video, in seconds.
+        end_s: End of that window, in seconds.
+        start_char: Start of the chunk `text` in a long text file, in characters.
+        end_char: End of that chunk, in characters.
+        text_score: BM25 score above 0, if the search had keywords and the item contains any of them.
+        probability: Calibrated probability that the item is relevant, 0 to 1, as
+            multimodal/index/search/score_calibration.py defines it; None if the search was not calibrated.
     """
 
     id: str
@@ -44,18 +58,24 @@ class Hit:
 
     @property
     def snippet(self) -> str:
-        """The start of the text on one line; the uri, or else the id, of anything without text."""
+        """The start of the text on one line; the uri, or otherwise the id, of items without text."""
         if self.text is None:
             return self.uri or self.id
         line = " ".join(self.text[: 2 * SNIPPET_CHARS].split())
         return line if len(line) <= SNIPPET_CHARS else line[: SNIPPET_CHARS - 1] + "…"
 
     @property
-    def place(self) -> str:
-        """Which part of a longer thing was found, such as "8 to 18 s" or "characters 300 to 590"; "" if it is whole."""
+    def location(self) -> str:
+        """The chunk of a longer document, such as "8 to 18 s" or "characters 300 to 590"; "" for a whole document."""
         if self.start_s is not None and self.end_s is not None:
             return f"{self.start_s:g} to {self.end_s:g} s"
         return "" if self.start_char is None else f"characters {self.start_char:,} to {self.end_char:,}"
+
+    @property
+    def place(self) -> str:
+        """Deprecated name of `location`."""
+        warnings.warn("Hit.place is deprecated; use Hit.location", DeprecationWarning, stacklevel=2)
+        return self.location
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -66,18 +86,35 @@ class Hit:
 
 
 class Hits(list[Hit]):
-    """The hits of one query, best first: a list that shows itself in a notebook.
+    """The hits of one query, best first: a list that is shown as a table in a notebook.
 
-    method: how they were found: "exact", "sketch", "text" or "hybrid", as multimodal/index/search/searcher.py
-    explains; "" for
-    a list made by hand. note: why they are ordered by cosine and have no probability, though these were asked for; ""
-    if they were not, or all is well.
+    Attributes:
+        method: How the hits were found: "exact", "quantized", "approximate", "text" or "hybrid", as
+            multimodal/index/search/searcher.py defines them; "" for a list made by hand.
+        note: Why the hits are ordered by cosine and have no probability although the search was to be calibrated; ""
+            otherwise.
     """
 
     def __init__(self, hits: Iterable[Hit] = (), method: str = "", note: str = "") -> None:
         super().__init__(hits)
         self.method = method
         self.note = note
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON: method, note and a list of hits."""
+        return {"method": self.method, "note": self.note, "hits": [hit.to_dict() for hit in self]}
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A data frame with one row per hit and the fields of Hit as columns.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        return _data_frame([hit.to_dict() for hit in self], list(Hit.__dataclass_fields__))
+
+    def to_arrow(self) -> pyarrow.Table:
+        """A table with one row per hit and the fields of Hit as columns; metadata is a JSON string."""
+        return _arrow_table([hit.to_dict() for hit in self], _HIT_TYPES)
 
     def _repr_html_(self) -> str:
         from multimodal.index import html
@@ -87,11 +124,13 @@ class Hits(list[Hit]):
 
 @dataclass(frozen=True)
 class Failure:
-    """Something that could not be added.
+    """A document that could not be added.
 
-    stage: where it failed. "walk": a folder that cannot be listed. "read": finding it and telling what it is. "decode":
-    its pixels, sound or words. "encode": the model. "write": the index. reason: what was wrong and the cure. uri: the
-    path, or the item's uri, or its place in what was given, as "item 7".
+    Attributes:
+        uri: The path, the uri of the item, or its position in the source, as in "item 7".
+        stage: Where it failed. "walk": a folder cannot be listed. "read": the file cannot be opened or recognised.
+            "decode": its content is damaged. "encode": the model failed. "write": the index cannot be written.
+        reason: What is wrong, and the cure.
     """
 
     uri: str
@@ -103,15 +142,136 @@ class Failure:
         return asdict(self)
 
 
+class Failures(tuple[Failure, ...]):
+    """Failures in the order of their names: a tuple that converts to other formats."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON: a list of failures."""
+        return {"failures": [failure.to_dict() for failure in self]}
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A data frame with one row per failure: uri, stage, reason.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        return _data_frame([failure.to_dict() for failure in self], list(_FAILURE_TYPES))
+
+    def to_arrow(self) -> pyarrow.Table:
+        """A table with one row per failure: uri, stage, reason."""
+        return _arrow_table([failure.to_dict() for failure in self], _FAILURE_TYPES)
+
+
+class Rows:
+    """The stored items of an index. Reads the index each time it is iterated, counted or converted.
+
+    Iterating yields one dict per item; `len(rows)` counts them without reading them; `rows[3]` and `rows[:10]` read up
+    to the requested position.
+    """
+
+    def __init__(
+        self, read: Callable[[], Iterator[dict[str, Any]]], count: Callable[[], int], dim: int | None = None
+    ) -> None:
+        self._read = read
+        self._count = count
+        self._dim = dim  # of the vectors; None without vectors
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self._read()
+
+    def __len__(self) -> int:
+        return self._count()
+
+    def __getitem__(self, position: int | slice) -> Any:
+        """The row at a position, or the list of rows of a slice."""
+        if isinstance(position, slice):
+            start, stop, step = position.indices(len(self))
+            if step > 0:
+                return list(itertools.islice(self, start, stop, step))
+            return list(self)[position]
+        n_rows = len(self)
+        if not -n_rows <= position < n_rows:
+            raise IndexError(f"row {position} of {n_rows}")
+        return next(itertools.islice(self, position % n_rows, None))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON: a list of rows, with vectors as lists of floats."""
+        return {"rows": [self._plain(row) for row in self]}
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A data frame with one row per item and the keys of a row as columns.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        return _data_frame(list(self), list(self._types()))
+
+    def to_arrow(self) -> pyarrow.Table:
+        """A table with one row per item; metadata is a JSON string, vectors are fixed-size lists of float32."""
+        return _arrow_table([self._plain(row) for row in self], self._types())
+
+    def _types(self) -> dict[str, str]:
+        return _ROW_TYPES | ({} if self._dim is None else {"vector": f"float32[{self._dim}]"})
+
+    @staticmethod
+    def _plain(row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"vector": row["vector"].tolist()} if "vector" in row else row
+
+    def __repr__(self) -> str:
+        return f"Rows({len(self):,} items)"
+
+
+_ROW_TYPES = {
+    "id": "string", "uri": "string", "modality": "string", "text": "string", "metadata": "json",
+    "start_s": "float64", "end_s": "float64", "start_char": "int64", "end_char": "int64",
+}  # fmt: skip
+_HIT_TYPES = {
+    "id": "string", "uri": "string", "score": "float64", "modality": "string", "metadata": "json", "text": "string",
+    "start_s": "float64", "end_s": "float64", "start_char": "int64", "end_char": "int64", "text_score": "float64",
+    "probability": "float64",
+}  # fmt: skip
+_FAILURE_TYPES = {"uri": "string", "stage": "string", "reason": "string"}
+
+
+def _data_frame(records: Sequence[dict[str, Any]], columns: list[str]) -> pandas.DataFrame:
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingExtra("to_pandas()", package="pandas", extra="pandas") from error
+    return pandas.DataFrame(list(records), columns=columns)
+
+
+def _arrow_table(records: Sequence[dict[str, Any]], types: dict[str, str]) -> pyarrow.Table:
+    """A table from plain records. types: column -> "json", "float32[n]" or the name of an Arrow type."""
+    import pyarrow as pa
+
+    arrays = {}
+    for name, type_name in types.items():
+        values = [record[name] for record in records]
+        if type_name == "json":
+            values = [json.dumps(value, ensure_ascii=False) for value in values]
+        if type_name.startswith("float32["):
+            arrow_type = pa.list_(pa.float32(), int(type_name[8:-1]))
+        else:
+            arrow_type = pa.type_for_alias("string" if type_name == "json" else type_name)
+        arrays[name] = pa.array(values, arrow_type)
+    return pa.table(arrays)
+
+
 @dataclass(frozen=True)
 class IngestReport:
-    """What became of everything given to `Index.add` or found by `Index.sync`: each thing is counted once.
+    """Documents of an `Index.add` or `Index.sync` by outcome. Each document counts once, however many rows it has.
 
-    added: things the index did not have. updated: things it had, whose content or metadata are now new. failed: what
-    could not be read or encoded. unchanged: things it had as they are, which were not encoded again. moved: files
-    known under another path, which were not encoded again. deleted: files that are gone, and left the index.
-    duplicates: things left out because the index has the same content under another name (if asked for).
-    A long sound or text is one thing, however many rows it has.
+    Attributes:
+        added: Documents that the index did not have.
+        updated: Documents whose content or metadata changed.
+        failed: Documents that could not be read or encoded.
+        unchanged: Documents that the index had already; they were not encoded again.
+        moved: Files known under another path; they were not encoded again.
+        deleted: Documents that no longer exist, and were deleted from the index.
+        duplicates: Documents that were skipped because the index has the same content under another id.
     """
 
     added: int
@@ -139,11 +299,15 @@ class IngestReport:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What `Index.add` would have to do, of what it would be given.
+    """What `Index.add` would have to do.
 
-    counts: things that are new or changed, by modality. n_bytes: of their files, or in memory. unchanged: things the
-    index has already. failed: what is none of these: folders that cannot be listed, files of no known kind. seconds:
-    about how long it would take, measured on `sampled` of the things.
+    Attributes:
+        counts: New or changed documents by modality.
+        n_bytes: Total size of these documents, in bytes.
+        unchanged: Documents that the index has already.
+        failed: Folders that cannot be listed, and files of unknown type.
+        seconds: Estimated duration, in seconds.
+        sampled: Documents on which the duration was measured.
     """
 
     counts: dict[str, int] = field(hash=False)
@@ -160,11 +324,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an add or a sync has come.
+    """Progress of an `Index.add` or `Index.sync`.
 
-    done: things dealt with, however they ended; failed is a part of it. step: how many of them since the last call.
-    total: of how many, or None while that is not known. seconds: since it began. rate: things a second, over the last
-    seconds. eta_s: seconds to go at that rate, or None while that is not known.
+    Attributes:
+        done: Documents finished, failed ones included.
+        step: Documents finished since the last call.
+        total: Documents in the source, or None while that is unknown.
+        failed: Documents that failed.
+        seconds: Seconds since the start.
+        rate: Documents per second, over the last seconds.
     """
 
     done: int
@@ -176,6 +344,7 @@ class Progress:
 
     @property
     def eta_s(self) -> float | None:
+        """Estimated seconds remaining; None while that is unknown."""
         if self.total is None or self.rate <= 0:
             return None
         return max(0, self.total - self.done) / self.rate
@@ -186,10 +355,10 @@ class Progress:
 
 
 def by_name(failures: Iterable[Failure]) -> tuple[Failure, ...]:
-    """In the order of their names, "item 7" before "item 31": threads end in any order."""
+    """Failures in natural order of their uris, "item 7" before "item 31"; threads finish in any order."""
 
-    def key(one: Failure) -> list[tuple[int, str]]:
-        parts = re.split(r"([0-9]+)", one.uri)
+    def key(failure: Failure) -> list[tuple[int, str]]:
+        parts = re.split(r"([0-9]+)", failure.uri)
         return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
     return tuple(sorted(failures, key=key))

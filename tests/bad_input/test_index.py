@@ -157,7 +157,7 @@ def test_an_index_of_a_later_version_is_refused(
     from multimodal.index.storage import table as store
 
     about = schema.IndexMetadata("plain", "plain", space.fingerprint, 4, ("text",), format=99)
-    monkeypatch.setattr(store, "read_index_metadata", lambda path, metadata: about)
+    monkeypatch.setattr(schema, "read_index_metadata", lambda path, metadata: about)
     store.ItemTable.create(tmp_path / "late", about)
     monkeypatch.undo()
     with pytest.raises(

@@ -18,6 +18,7 @@ import multimodal.encoders
 from multimodal.core.space import Space
 from multimodal.index import Index
 from multimodal.index.storage.schema import Provenance, Row
+from multimodal.index.storage.table import ItemTable
 
 FAMILIES = Path(__file__).parent / "families"
 NAME = "multimodal.encoders.plain"
@@ -62,7 +63,7 @@ def fill(
         strict=True,
     )
     rows = [Row(*values) for values in columns]
-    index._store.upsert(rows, [Provenance(row.id) for row in rows], vectors.astype(np.float32))
+    ItemTable.open(index.path).upsert(rows, [Provenance(row.id) for row in rows], vectors.astype(np.float32))
 
 
 def clusters(n: int, dim: int, seed: int = 0, centres: int = 50, spread: float = 0.6) -> np.ndarray:

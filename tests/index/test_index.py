@@ -10,13 +10,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import lancedb
 import pytest
 
 import multimodal
 from multimodal.core.errors import IndexStateError
 from multimodal.core.space import Space
-from multimodal.index import Index
-from multimodal.index.storage import table
+from multimodal.index import Index, SearchConfig
 from multimodal.index.storage.table import ItemTable
 
 HERE = Path(__file__).parent
@@ -105,10 +105,10 @@ def test_create_makes_the_folders_above_and_takes_an_empty_one(space: Space, tmp
 def test_a_creation_that_fails_leaves_nothing(
     space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def schema(about: Any) -> Any:
+    def table_schema(index_metadata: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("multimodal.index.storage.table.schema", schema)
+    monkeypatch.setattr("multimodal.index.storage.schema.table_schema", table_schema)
     with pytest.raises(KeyboardInterrupt):
         Index.create(tmp_path / "i", space)
     assert list(tmp_path.iterdir()) == []
@@ -186,11 +186,11 @@ def test_two_handles_write_at_once_and_lose_nothing(index: Index, space: Space, 
     assert texts == sorted([f"{n} 1 0 0" for n in (*range(100, 108), *range(200, 208))] + ["shared"])
 
 
-def test_many_small_adds_do_not_leave_as_many_files(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "MAX_SMALL_FILES", 8)
+def test_many_small_adds_do_not_leave_as_many_files(space: Space, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "i", space, search_config=SearchConfig(max_small_fragments=8))
     for n in range(30):
         index.add([f"{n} 1 0 0"], ids=f"{n}")
-    assert index._store._table.stats()["fragment_stats"]["num_fragments"] <= 9
+    assert lancedb.connect(index.path).open_table("items").stats()["fragment_stats"]["num_fragments"] <= 9
     assert sorted(row["id"] for row in index.rows()) == sorted(f"{n}" for n in range(30))
     assert index.add(["1 0 0 0"], ids="3").updated == 1 and index.search("1 0 0 0", k=1)[0].id == "3"
 
@@ -199,13 +199,13 @@ def test_many_small_adds_do_not_leave_as_many_files(index: Index, monkeypatch: p
     ("reason", "raises"), [("Retryable commit conflict for version 3", False), ("disk", True)]
 )
 def test_tidying_gives_way_to_another_writer(
-    index: Index, monkeypatch: pytest.MonkeyPatch, reason: str, raises: bool
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str, raises: bool
 ) -> None:
-    def optimize(**options: Any) -> None:
+    def optimize(table: Any, **options: Any) -> None:
         raise RuntimeError(reason)
 
-    monkeypatch.setattr(table, "MAX_SMALL_FILES", 0)
-    monkeypatch.setattr(index._store._table, "optimize", optimize)
+    index = Index.create(tmp_path / "i", space, search_config=SearchConfig(max_small_fragments=0))
+    monkeypatch.setattr(lancedb.table.LanceTable, "optimize", optimize)
     with pytest.raises(RuntimeError, match="disk") if raises else contextlib.nullcontext():
         assert index.add(["a"]).added == 1
     assert len(index) == 1
@@ -220,6 +220,6 @@ def test_it_shows_itself(index: Index) -> None:
 
 
 def test_what_the_index_is_lies_in_the_table_itself(index: Index) -> None:
-    about = ItemTable.open(index.path).about
+    about = ItemTable.open(index.path).index_metadata
     assert (about.space, about.dim, about.modalities) == ("plain", 4, ("text", "image", "audio"))
     assert about.fingerprint == index.space.fingerprint

@@ -68,7 +68,7 @@ def test_a_notebook_shows_the_picture_small_and_the_sound_playable(
     soundfile.write(tmp_path / "long.wav", np.full(8000 * 20, 0.25), 8000)
     index.add([tmp_path / "big.png", tmp_path / "long.wav", "a word"])
     hits = index.search("1 1 1 1")
-    assert sorted((hit.start_s, hit.end_s, hit.place) for hit in hits if hit.modality == "audio") == [
+    assert sorted((hit.start_s, hit.end_s, hit.location) for hit in hits if hit.modality == "audio") == [
         (0, 10, "0 to 10 s"), (8, 18, "8 to 18 s"), (10, 20, "10 to 20 s"),
     ]  # fmt: skip
     page = hits._repr_html_()
@@ -85,7 +85,7 @@ def test_a_notebook_shows_the_picture_small_and_the_sound_playable(
     samples, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(after.partition('"')[0])))
     assert samples[0] == pytest.approx(0.25, abs=1e-3)
     assert len(samples) == min(registry.PLAYER_SECONDS, 20 - hits[0].start_s) * rate_hz
-    assert f"long.wav · {hits[0].place}</td>" in page
+    assert f"long.wav · {hits[0].location}</td>" in page
     assert "<td>a word</td>" in page
     assert page.count("<tr>") == 6
 

@@ -64,9 +64,9 @@ def test_a_folder_without_index_is_refused_with_the_cure(tmp_path: Path) -> None
 def test_whatever_an_index_can_be_asked_the_pipeline_passes_on(index: Index) -> None:
     find = RetrievalPipeline(index)
     assert find(text="blue") == index.search(text="blue")
-    assert find(near="red text", k=2, offset=1) == index.search(near="red text", k=2, offset=1)
+    assert find(similar_to="red text", k=2, offset=1) == index.search(similar_to="red text", k=2, offset=1)
     assert find("red", ids=["blue text"], exact=True) == index.search("red", ids=["blue text"], exact=True)
-    assert find([("red", 1.0), ("blue", -0.5)], distinct=True) == index.search(
-        [("red", 1.0), ("blue", -0.5)], distinct=True
+    assert find([("red", 1.0), ("blue", -0.5)], deduplicate=True) == index.search(
+        [("red", 1.0), ("blue", -0.5)], deduplicate=True
     )
     assert find("red", mode="hybrid") == index.search("red", mode="hybrid")

@@ -127,9 +127,9 @@ def search(
     began = time.perf_counter()
     with console.working("searching", quiet=json):
         hits = opened.search(
-            wanted.query, k, near=wanted.near or None, text=wanted.text, modality=modality or None,
-            where=conditions or None, offset=offset, distinct=distinct, exact=exact, calibrated=not uncalibrated,
-            min_probability=min_probability, group=group_by or group,
+            wanted.query, k, similar_to=wanted.near or None, text=wanted.text, modality=modality or None,
+            where=conditions or None, offset=offset, deduplicate=distinct, exact=exact, calibrated=not uncalibrated,
+            min_probability=min_probability, group_by=group_by or group,
         )  # fmt: skip
     seconds = time.perf_counter() - began
     if json:
@@ -221,7 +221,7 @@ def _show(hits: Hits, offset: int, least: float | None) -> None:
     table = console.make_table("", "score", *extra, "kind", "what", right=("score", *extra))
     most = max(hit.score for hit in hits) if hits.method == "text" else 1.0  # BM25 has no upper end
     for row, hit in enumerate(hits):
-        place = " · ".join(filter(None, [console.verbatim(_relative(hit.uri or hit.id)), hit.place]))
+        place = " · ".join(filter(None, [console.verbatim(_relative(hit.uri or hit.id)), hit.location]))
         what = f"{console.verbatim(hit.snippet)}\n[dim]{place}[/]" if hit.text else place
         bar = f"[green]{console.bar(hit.score / most)}[/]"
         more = [column[row] for column in extra.values()]

@@ -170,7 +170,9 @@ def index_facts(path: Path) -> dict[str, Any]:
     from multimodal.index.storage.table import ItemTable
 
     store = ItemTable.open(path.expanduser().absolute())
-    counts = {name: store.count(is_in("modality", [name], "modality")) for name in store.index_metadata.modalities}
+    counts = {
+        name: store.count(is_in("modality", [name], "modality")) for name in store.index_metadata.modalities
+    }
     return {
         "index": str(store.path),
         "space": store.index_metadata.space,

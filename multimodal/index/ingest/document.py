@@ -78,7 +78,9 @@ class Thing:
     def has_same_content(self) -> bool:
         """Whether the index has it with the same content."""
         return (
-            self.known is not None and self.content is not None and self.content == self.known.provenance.content
+            self.known is not None
+            and self.content is not None
+            and self.content == self.known.provenance.content
         )
 
     @property

@@ -111,9 +111,7 @@ def _searched(counts: Mapping[str, int], row_filter: Filter) -> list[str]:
     return [name for name in counts if row_filter.modalities is None or name in row_filter.modalities]
 
 
-def _sample_cosines(
-    sample: ReferenceSample, name: str, query: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _sample_cosines(sample: ReferenceSample, name: str, query: NDArray[np.float32]) -> NDArray[np.float32]:
     import numpy as np
 
     return np.asarray(sample.vectors[name] @ query, np.float32)

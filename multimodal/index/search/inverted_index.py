@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-K1, B = 1.2, 0.75  # BM25 term saturation and length normalisation: the usual values (Robertson & Zaragoza 2009, 3.3)
+K1, B = (
+    1.2,
+    0.75,
+)  # BM25 term saturation and length normalisation: the usual values (Robertson & Zaragoza 2009, 3.3)
 UNSPACED_SCRIPT = r"([\p{Han}\p{Hiragana}\p{Katakana}])"
 SEPARATOR = r"[^\p{L}\p{N}]+"
 FOLDER = "words"  # inside the folder of a segment
@@ -68,7 +71,7 @@ def terms_in(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class TextQuery:
-    """A keyword query. terms: unique terms, any of which may match. phrases: double-quoted terms that must be adjacent."""
+    """A keyword query. terms: unique, any of them may match. phrases: double-quoted terms, which must be adjacent."""
 
     terms: tuple[str, ...]
     phrases: tuple[tuple[str, ...], ...] = ()
@@ -186,7 +189,9 @@ def _count_terms(texts: Sequence[str], term_ids: dict[str, int]) -> tuple[Any, A
     vocabulary = tokens.dictionary.to_pylist()
     n_terms = max(1, len(vocabulary))
     pairs, counts = np.unique(owners * n_terms + tokens.indices.to_numpy(), return_counts=True)
-    ids = np.array([term_ids.setdefault(term, len(term_ids)) if term else -1 for term in vocabulary], np.int32)
+    ids = np.array(
+        [term_ids.setdefault(term, len(term_ids)) if term else -1 for term in vocabulary], np.int32
+    )
     terms = ids[pairs % n_terms] if vocabulary else np.empty(0, np.int32)
     kept = terms >= 0
     return (pairs // n_terms)[kept], terms[kept], counts[kept].astype(np.int32)

@@ -99,7 +99,7 @@ def _query_in_list(position: int, value: Any, dim: int) -> Query:
 
 
 def encode_queries(space: Space, queries: Sequence[Query]) -> NDArray[np.float32]:
-    """Unit vectors (n, dim); the parts of all queries are encoded together. Raises what encoding raises, InvalidInput."""
+    """Unit vectors (n, dim); the parts of all queries are encoded together. Raises InvalidInput, and like encoding."""
     import numpy as np
 
     parts = [part for query in queries for part, _ in query.parts]
@@ -114,10 +114,12 @@ def encode_queries(space: Space, queries: Sequence[Query]) -> NDArray[np.float32
         encoded = space.query_space.encode([item for _, item in items])
         vectors[[position for position, _ in items]] = encoded
     ends = np.cumsum([len(query.parts) for query in queries]).tolist()
-    return np.stack([
-        _weighted_direction(query, vectors[end - len(query.parts) : end])
-        for query, end in zip(queries, ends, strict=True)
-    ])
+    return np.stack(
+        [
+            _weighted_direction(query, vectors[end - len(query.parts) : end])
+            for query, end in zip(queries, ends, strict=True)
+        ]
+    )
 
 
 def part_modalities(parts: Sequence[tuple[Any, float]]) -> list[tuple[str, float]]:

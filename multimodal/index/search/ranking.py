@@ -71,9 +71,7 @@ def reciprocal_rank_fusion(
     without = [row for row in merged.values() if row.cosine is None]
     if without:
         missing = cosines(query, np.stack([row.stored.vector for row in without])).tolist()
-        merged |= {
-            row.id: row._replace(cosine=cosine) for row, cosine in zip(without, missing, strict=True)
-        }
+        merged |= {row.id: row._replace(cosine=cosine) for row, cosine in zip(without, missing, strict=True)}
     return sorted(merged.values(), key=lambda row: (-weights[row.id], -(row.cosine or 0.0), row.id))
 
 

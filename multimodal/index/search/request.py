@@ -89,7 +89,9 @@ def check_options(options: Mapping[str, Any], caller: str) -> SearchOptions:
         if current in options and current != name:
             raise TypeError(f"{caller}() got both {name!r} and {current!r}, its new name; leave out {name!r}")
         if current != name:
-            warnings.warn(f"{caller}({name}=…) is deprecated; use {current}=", DeprecationWarning, stacklevel=3)
+            warnings.warn(
+                f"{caller}({name}=…) is deprecated; use {current}=", DeprecationWarning, stacklevel=3
+            )
         checked[current] = value
     return cast("SearchOptions", checked)
 
@@ -192,9 +194,13 @@ def _min_probability(value: object, calibrated: bool, mode: Mode) -> float | Non
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise InvalidInput(f"min_probability must be a number from 0 to 1, got {value!r}")
     if not calibrated:
-        raise InvalidInput("min_probability needs calibrated hits, but calibrated=False; leave out one of them")
+        raise InvalidInput(
+            "min_probability needs calibrated hits, but calibrated=False; leave out one of them"
+        )
     if mode == "text":
-        raise InvalidInput("min_probability needs vectors, but mode='text' searches keywords only; leave it out")
+        raise InvalidInput(
+            "min_probability needs vectors, but mode='text' searches keywords only; leave it out"
+        )
     return float(value)
 
 
@@ -203,9 +209,7 @@ def _group_key(group_by: object) -> str | None:
     if isinstance(group_by, bool):
         return None
     if not isinstance(group_by, str) or not group_by:
-        raise InvalidInput(
-            f"group_by must be True, False or a metadata key such as 'film', got {group_by!r}"
-        )
+        raise InvalidInput(f"group_by must be True, False or a metadata key such as 'film', got {group_by!r}")
     return group_by
 
 

@@ -37,7 +37,9 @@ SELECTED_FACTOR = 4  # this multiple is selected at first, because most searches
 FINE_CANDIDATES = 4000  # candidates, or 16 per result, from which filtering by fine codes is faster
 MAX_COMPARED_SHARE = 8  # once one row in 8 would be compared, comparing all of them in order is no slower
 MAX_COARSE_SHARE = 3  # once the coarse codes leave one row in 3, they are of no use
-FILTERED_SHARE = 64  # if a filter leaves one row in 64 or fewer, comparing them all is faster than comparing codes
+FILTERED_SHARE = (
+    64  # if a filter leaves one row in 64 or fewer, comparing them all is faster than comparing codes
+)
 MATRIX_QUERIES = 8  # queries from which a matrix product over `matrix_elements` is no slower
 DISTRIBUTION_ROWS = 32768  # rows from which the distribution of distances is estimated
 SUM_ERROR = 1e-5  # error of a float32 dot product of some thousand dimensions

@@ -80,9 +80,7 @@ class SnapshotView:
                 for mask, segment in zip(masks, segments, strict=True)
             ]
         for row_ids in self._selected_row_ids(row_filter):
-            masks = [
-                _and(mask, segment.mask(row_ids)) for mask, segment in zip(masks, segments, strict=True)
-            ]
+            masks = [_and(mask, segment.mask(row_ids)) for mask, segment in zip(masks, segments, strict=True)]
         if row_filter.exclude:
             row_ids = self._row_ids_of(row_filter.exclude)
             masks = [
@@ -170,9 +168,7 @@ class SnapshotView:
 
     def ids(self, row_ids: Sequence[int]) -> dict[int, str]:
         """Item ids of rows of this snapshot, by row id."""
-        return {
-            row_id: segment.columns.id(position) for segment, position, row_id in self._locate(row_ids)
-        }
+        return {row_id: segment.columns.id(position) for segment, position, row_id in self._locate(row_ids)}
 
     def _vectors(self, row_ids: NDArray[np.uint64]) -> NDArray[np.float32]:
         """Vectors (n, dim) of rows of this snapshot."""
@@ -184,9 +180,7 @@ class SnapshotView:
             vectors[positions >= 0] = segment.vectors[positions[positions >= 0]]
         return vectors
 
-    def _locate(
-        self, row_ids: NDArray[np.uint64] | Sequence[int]
-    ) -> Iterator[tuple[Segment, int, int]]:
+    def _locate(self, row_ids: NDArray[np.uint64] | Sequence[int]) -> Iterator[tuple[Segment, int, int]]:
         """(segment, position in it, row id) of rows, unordered."""
         import numpy as np
 

@@ -136,9 +136,7 @@ class BlockBuilder:
             self._filled = 0
 
 
-def coarse_distances(
-    blocks: NDArray[np.uint64], query: NDArray[np.uint64], out: NDArray[np.uint8]
-) -> None:
+def coarse_distances(blocks: NDArray[np.uint64], query: NDArray[np.uint64], out: NDArray[np.uint8]) -> None:
     """Hamming distances of coarse codes: blocks (b, COARSE_WORDS, BLOCK), query (COARSE_WORDS,) -> out (b, BLOCK).
 
     A distance of 256 wraps to 0: the row then becomes a candidate, and the exact comparison rejects it.

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-COLUMN_NAMES = [*(name for name in ROW_COLUMNS if name != "modality"), "content"]  # a segment has modality ids
+COLUMN_NAMES = [
+    *(name for name in ROW_COLUMNS if name != "modality"),
+    "content",
+]  # a segment has modality ids
 
 
 def column_schema() -> Any:
@@ -67,7 +70,8 @@ class Columns:
 
         file = pa.ipc.open_file(written)
         if file.schema != column_schema():
-            raise ValueError(f"records have the columns {', '.join(file.schema.names)}")
+            names, expected = ", ".join(file.schema.names), ", ".join(COLUMN_NAMES)
+            raise ValueError(f"a columns file has the columns {names}, expected {expected}")
         return cls([file.get_batch(number) for number in range(file.num_record_batches)])
 
     def row(self, position: int, modality: str) -> tuple[Row, str | None]:
@@ -95,9 +99,9 @@ class Columns:
         import pyarrow as pa
 
         masks = np.split(mask, self._ends[:-1])
-        return Columns([
-            batch.filter(pa.array(selected)) for batch, selected in zip(self.batches, masks, strict=False)
-        ])
+        return Columns(
+            [batch.filter(pa.array(selected)) for batch, selected in zip(self.batches, masks, strict=False)]
+        )
 
 
 class ColumnWriter:

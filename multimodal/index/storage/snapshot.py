@@ -36,7 +36,10 @@ class LatestVersion:
     def __init__(self, path: Path, index_metadata: IndexMetadata) -> None:
         self.path, self.index_metadata = path, index_metadata
         self._table = connect(path).open_table(TABLE_NAME)
-        self._cached: tuple[object, int] = (None, 0)  # state of the versions folder, and the latest version then
+        self._cached: tuple[object, int] = (
+            None,
+            0,
+        )  # state of the versions folder, and the latest version then
 
     @property
     def version(self) -> int:

@@ -1,4 +1,4 @@
-"""ALIKE and ACROSS of multimodal/index/search/score_calibration.py, and calibration.png.
+"""SAME_MODALITY and CROSS_MODALITY of multimodal/index/search/score_calibration.py, and calibration.png.
 
     python -m recipes.starter.figures.calibrate --work WORK
 
@@ -43,7 +43,7 @@ def examples(world: World, *, alike: bool) -> Examples:
     """Of what queries find in their own modality, or else in others. Each kind of query counts the same."""
     found = []
     several = galleries(world)
-    slope, level = score_calibration.ALIKE if alike else score_calibration.ACROSS
+    slope, level = score_calibration.SAME_MODALITY if alike else score_calibration.CROSS_MODALITY
     for title in FITTED_ON:
         gallery = several[title]
         offset = np.log(len(gallery.kinds) / 3)
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("assets/starter"), help="the starter")
     asked = parser.parse_args()
     world = gather(asked.folder, asked.work)
-    for name, alike in (("ALIKE", True), ("ACROSS", False)):
+    for name, alike in (("SAME_MODALITY", True), ("CROSS_MODALITY", False)):
         slope, level = fitted(examples(world, alike=alike))
         print(f"{name} = ({slope:.2f}, {level:.2f}), and now it is {getattr(score_calibration, name)}")
     draw(world, asked.folder / "calibration.png")

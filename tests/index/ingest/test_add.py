@@ -14,6 +14,7 @@ from multimodal.core.items import Audio, Image, Text
 from multimodal.core.space import Space
 from multimodal.index import Failure, Index, IngestReport, Progress, files_in
 from multimodal.index.ingest import admission, hashing, lookup, progress, writer
+from multimodal.index.storage.table import ItemTable
 
 Write = Callable[..., Path]
 
@@ -178,18 +179,18 @@ def test_a_text_file_is_read_in_utf8_or_with_its_byte_order_mark(
 ) -> None:
     (tmp_path / "t.txt").write_bytes(content)
     assert index.add(tmp_path / "t.txt").added == 1
-    assert next(index.rows())["text"] == "a ☃ b"
+    assert index.rows()[0]["text"] == "a ☃ b"
 
 
 def test_text_that_begins_like_a_sound_is_still_text(index: Index, tmp_path: Path) -> None:
     (tmp_path / "t.md").write_text("MAC addresses, and all that\n\tindented\n", encoding="utf-8")
     assert index.add(tmp_path / "t.md").added == 1
-    assert next(index.rows())["modality"] == "text"
+    assert index.rows()[0]["modality"] == "text"
 
 
 def test_a_picture_called_txt_is_a_picture(index: Index, tmp_path: Path, picture: Write) -> None:
     assert index.add(picture(tmp_path / "p.txt")).added == 1
-    assert next(index.rows())["modality"] == "image"
+    assert index.rows()[0]["modality"] == "image"
 
 
 NO_TEXT = "is called a text, but is not one in UTF-8 (nor a picture or a sound); save it as UTF-8"
@@ -219,8 +220,8 @@ def test_in_a_list_a_str_is_text_even_if_a_file_has_that_name(
     picture(tmp_path / "apple.png")
     monkeypatch.chdir(tmp_path)
     index.add(["apple.png"])
-    assert next(index.rows()) == {
-        "id": next(index.rows())["id"], "uri": None, "modality": "text", "text": "apple.png", "metadata": {},
+    assert index.rows()[0] == {
+        "id": index.rows()[0]["id"], "uri": None, "modality": "text", "text": "apple.png", "metadata": {},
         "start_s": None, "end_s": None, "start_char": None, "end_char": None,
     }  # fmt: skip
 
@@ -384,12 +385,12 @@ def test_an_interrupted_add_keeps_what_is_finished_and_goes_on(
 def test_long_texts_fill_a_chunk_too(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "CHUNK_CHARS", 100)
     written: list[int] = []
-    upsert = index._store.upsert
+    upsert = ItemTable.upsert
 
-    def counted(rows: Any, *rest: Any, **options: Any) -> None:
+    def counted(table: ItemTable, rows: Any, *rest: Any, **options: Any) -> None:
         written.append(len(rows))
-        upsert(rows, *rest, **options)
+        upsert(table, rows, *rest, **options)
 
-    monkeypatch.setattr(index._store, "upsert", counted)
+    monkeypatch.setattr(ItemTable, "upsert", counted)
     index.add([f"a {n} " + "a " * 30 for n in range(6)], batch_size=1)
     assert written == [2, 2, 2]

@@ -26,6 +26,7 @@ from multimodal.index.ingest import admission, batching, lookup, progress, sched
 from multimodal.index.ingest.batching import Batcher, cost
 from multimodal.index.ingest.chunk import Part
 from multimodal.index.storage.schema import Row
+from multimodal.index.storage.table import ItemTable
 
 Write = Callable[..., Path]
 WAIT_S = 20.0  # for what takes milliseconds, on a machine that is busy
@@ -361,14 +362,14 @@ def test_a_window_that_cannot_be_encoded_fails_its_whole_file(
 
 
 def test_what_cannot_be_stored_is_found_and_left_out(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    upsert = index._store.upsert
+    upsert = ItemTable.upsert
 
-    def picky(rows: Sequence[Row], *rest: Any, **options: Any) -> None:
+    def picky(table: ItemTable, rows: Sequence[Row], *rest: Any, **options: Any) -> None:
         if any(row.text == "b" for row in rows):
             raise ValueError("not this one")
-        upsert(rows, *rest, **options)
+        upsert(table, rows, *rest, **options)
 
-    monkeypatch.setattr(index._store, "upsert", picky)
+    monkeypatch.setattr(ItemTable, "upsert", picky)
     report = index.add(["a", ("b", {"n": 1}), "c"])
     assert {row["text"] for row in index.rows()} == {"a", "c"} and report.added == 2
     assert [(one.uri, one.stage, one.reason) for one in report.failed] == [
@@ -380,15 +381,16 @@ def test_an_index_that_cannot_be_written_ends_the_job_and_says_how_to_go_on(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "CHUNK_ROWS", 8)
-    upsert, written = index._store.upsert, []
+    written: list[int] = []
+    upsert = ItemTable.upsert
 
-    def full(rows: Sequence[Row], *rest: Any, **options: Any) -> None:
+    def full(table: ItemTable, rows: Sequence[Row], *rest: Any, **options: Any) -> None:
         if len(written) == 2:
             raise OSError(28, "No space left on device")
         written.append(len(rows))
-        upsert(rows, *rest, **options)
+        upsert(table, rows, *rest, **options)
 
-    monkeypatch.setattr(index._store, "upsert", full)
+    monkeypatch.setattr(ItemTable, "upsert", full)
     texts = [f"{n} 1 0 0" for n in range(100)]
     with pytest.raises(IndexStateError) as caught:
         index.add(texts, batch_size=1)

@@ -68,9 +68,9 @@ def test_it_is_found_by_any_of_them_and_grouped_it_is_one_hit(
     index.add([film, "zebra"])
     best = index.search(query, 1)[0]
     assert (best.uri, best.modality) == (str(film), modality)
-    grouped = index.search(query, 9, group=True)
+    grouped = index.search(query, 9, group_by=True)
     assert [hit.uri for hit in grouped] == [str(film), None]
-    assert grouped[0] == best and best.place
+    assert grouped[0] == best and best.location
 
 
 def test_a_frame_stands_for_its_seconds_and_is_shown(index: Index, film: Path) -> None:

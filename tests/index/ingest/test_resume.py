@@ -24,6 +24,7 @@ from multimodal.index import Index, IngestReport
 from multimodal.index.ingest import progress, writer
 from multimodal.index.storage import failures, lock
 from multimodal.index.storage.failures import FailureRecord, Ledger
+from multimodal.index.storage.table import ItemTable
 from tests.index.ingest import faults
 
 Write = Callable[..., Path]
@@ -97,7 +98,7 @@ def test_what_only_has_another_time_is_not_encoded_and_its_time_is_kept(
     for path in folder.iterdir():
         os.utime(path, (1, 1))
     assert index.add(folder) == IngestReport(0, 0, unchanged=3)
-    origins = [origin for _, origin in index._store.provenances()]
+    origins = [origin for _, origin in ItemTable.open(index.path).provenances()]
     assert {origin.mtime_ns for origin in origins} == {1_000_000_000} and all(one.content for one in origins)
     assert n_encoded(space) == before
 
@@ -437,16 +438,17 @@ def test_an_index_of_the_first_layout_is_read_as_it_is_and_completed_by_the_next
     made.add(folder)
     made.add(["c"], ids="1")
     first = ["id", "uri", "modality", "text", "metadata", "vector"]
-    rows = made._store._table.search().to_arrow().select(first)
+    table = lancedb.connect(made.path).open_table("items")
+    rows = table.search().to_arrow().select(first)
     path = tmp_path / "old.lance"
-    schema = made._store._table.schema
+    schema = table.schema
     fields = pa.schema([schema.field(name) for name in first], metadata=schema.metadata)
     lancedb.connect(path).create_table("items", data=rows.cast(fields), schema=fields)
 
     old = Index.open(path, space)
     assert len(old) == 4 and old.search("c", k=1)[0].id == "1" and old.failures() == ()
     assert {row["id"] for row in old.rows()} == {row["id"] for row in made.rows()}
-    assert next(old.rows())["start_s"] is None
+    assert old.rows()[0]["start_s"] is None
     assert old.estimate(folder).counts == {"audio": 1, "image": 1, "text": 1}  # it cannot know
     watching = Index.open(path, space)
     assert old.add(folder) == IngestReport(0, 3)  # encoded once more, and known from then on

@@ -206,7 +206,7 @@ def test_a_long_sound_is_found_where_it_is(index: Index, space: Space, tmp_path:
             row["vector"], space.encode({"array": window, "sampling_rate": rate}), atol=1e-6
         )
     hit = index.search(Audio({"array": np.full(80, 0.9, np.float32), "sampling_rate": rate}), k=1)[0]
-    assert hit.place in ("24 to 34 s", "32 to 42 s") or hit.start_s is not None
+    assert hit.location in ("24 to 34 s", "32 to 42 s") or hit.start_s is not None
     assert hit.to_dict()["start_s"] == hit.start_s
 
 
@@ -266,7 +266,7 @@ def test_a_long_text_file_is_found_where_it_is(index: Index, tmp_path: Path) -> 
         assert BOOK[row["start_char"] : row["end_char"]] == row["text"] and len(row["text"]) <= 300
         assert row["text"][-1] in ".!"  # no sentence is cut
     hit = index.search(rows[4]["text"], k=1)[0]
-    assert hit.uri == str(path) and hit.place == f"characters {hit.start_char:,} to {hit.end_char:,}"
+    assert hit.uri == str(path) and hit.location == f"characters {hit.start_char:,} to {hit.end_char:,}"
 
 
 def test_a_text_given_by_itself_is_not_cut(index: Index) -> None:

@@ -16,8 +16,15 @@ from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.items import Audio, Image
 from multimodal.core.space import Space
 from multimodal.index import Hits, Index
-from multimodal.index.search.query import UNKNOWN, kinds_of, shares
-from multimodal.index.search.score_calibration import ACROSS, ALIKE, TILT, TOP, Scale, probability
+from multimodal.index.search.query import UNKNOWN, modality_weights, part_modalities
+from multimodal.index.search.score_calibration import (
+    CROSS_MODALITY,
+    INVERSE_TEMPERATURE,
+    SAME_MODALITY,
+    TOP_ROWS,
+    ModalityCalibration,
+    probability,
+)
 from multimodal.pipelines.retrieval import RetrievalPipeline
 
 N = 40  # of each modality
@@ -56,12 +63,14 @@ queries = st.lists(st.floats(-2, 2, width=16), min_size=4, max_size=4).filter(
 
 @pytest.mark.parametrize("alike", [0.0, 0.25, 1.0])
 def test_a_scale_is_the_formula_of_its_module(alike: float) -> None:
-    slope, level = (alike * own + (1 - alike) * other for own, other in zip(ALIKE, ACROSS, strict=True))
+    slope, level = (
+        alike * own + (1 - alike) * other for own, other in zip(SAME_MODALITY, CROSS_MODALITY, strict=True)
+    )
     rng = np.random.default_rng(1)
     cosines = np.sort(rng.normal(0.1, 0.1, 500))[::-1]
-    scale = Scale.of(cosines, cosines[:TOP].tolist(), 500, 200.0, alike)
+    scale = ModalityCalibration.fit(cosines, cosines[:TOP_ROWS].tolist(), 500, 200.0, alike)
     told = scale.logits(cosines[:5].tolist())
-    tilt = TILT / cosines.std()
+    tilt = INVERSE_TEMPERATURE / cosines.std()
     for place in range(5):
         others = np.delete(cosines, place)
         outstanding = tilt * cosines[place] - math.log(np.exp(tilt * others).mean())
@@ -72,9 +81,9 @@ def test_a_scale_is_the_formula_of_its_module(alike: float) -> None:
 def test_a_few_sampled_rows_tell_nearly_what_all_rows_tell() -> None:
     rng = np.random.default_rng(2)
     cosines = np.sort(rng.normal(0.1, 0.1, 20_000))[::-1]
-    top = cosines[:TOP].tolist()
-    exact = Scale.of(cosines, top, 20_000, 20_000.0).logits(top)
-    some = Scale.of(rng.choice(cosines, 1000), top, 20_000, 20_000.0).logits(top)
+    top = cosines[:TOP_ROWS].tolist()
+    exact = ModalityCalibration.fit(cosines, top, 20_000, 20_000.0).logits(top)
+    some = ModalityCalibration.fit(rng.choice(cosines, 1000), top, 20_000, 20_000.0).logits(top)
     assert np.abs(np.subtract(exact, some)).max() < 0.5
 
 
@@ -85,7 +94,7 @@ def test_a_few_sampled_rows_tell_nearly_what_all_rows_tell() -> None:
 )
 def test_logits_never_rise_where_cosines_fall(cosines: list[float], scale: float, shift: float) -> None:
     ordered = sorted(cosines, reverse=True)
-    told = Scale.of(np.array(cosines), ordered[:TOP], len(cosines), 10.0).logits(ordered)
+    told = ModalityCalibration.fit(np.array(cosines), ordered[:TOP_ROWS], len(cosines), 10.0).logits(ordered)
     assert all(math.isfinite(one) for one in told)
     assert told == sorted(told, reverse=True)
 
@@ -94,19 +103,30 @@ def test_another_temperature_or_another_offset_of_the_cosines_changes_nothing() 
     """What a space trained at four times the temperature, with a gap of 0.3, would give."""
     cosines = np.sort(np.random.default_rng(3).normal(0.0, 0.2, 300).clip(-1, 1))[::-1]
     moved = 0.3 + cosines / 4
-    first = Scale.of(cosines, cosines[:TOP].tolist(), 300, 300.0).logits(cosines[:9].tolist())
-    second = Scale.of(moved, moved[:TOP].tolist(), 300, 300.0).logits(moved[:9].tolist())
+    first = ModalityCalibration.fit(cosines, cosines[:TOP_ROWS].tolist(), 300, 300.0).logits(
+        cosines[:9].tolist()
+    )
+    second = ModalityCalibration.fit(moved, moved[:TOP_ROWS].tolist(), 300, 300.0).logits(moved[:9].tolist())
     assert first == pytest.approx(second, abs=2e-3)
 
 
 def test_rows_that_are_all_alike_do_not_stand_out() -> None:
     same = [0.5] * 100
-    assert max(map(probability, Scale.of(np.array(same), same[:TOP], 100, 100.0).logits(same))) < 0.01
+    assert (
+        max(
+            map(
+                probability, ModalityCalibration.fit(np.array(same), same[:TOP_ROWS], 100, 100.0).logits(same)
+            )
+        )
+        < 0.01
+    )
 
 
 def test_a_row_that_stands_out_is_certain_and_probabilities_stay_within_bounds() -> None:
     cosines = [0.9] + [0.1 + 0.001 * (row % 10) for row in range(99)]
-    told = Scale.of(np.array(cosines[1:]), sorted(cosines, reverse=True)[:TOP], 100, 100.0).logits([0.9, 0.1])
+    told = ModalityCalibration.fit(
+        np.array(cosines[1:]), sorted(cosines, reverse=True)[:TOP_ROWS], 100, 100.0
+    ).logits([0.9, 0.1])
     assert probability(told[0]) > 0.99 and probability(told[1]) < 0.01
     assert probability(1e4) == 1.0 and probability(-1e4) == 0.0
 
@@ -115,8 +135,12 @@ def test_what_stands_out_far_among_its_own_kind_says_less_than_among_others() ->
     """A clip sounds like other clips, and a drawing looks like others, whatever they are about."""
     cosines = [0.6] + [0.1 + 0.01 * (row % 10) for row in range(99)]
     own, other = (
-        Scale.of(
-            np.array(cosines), cosines[:1] + sorted(cosines[1:], reverse=True)[: TOP - 1], 100, 100.0, alike
+        ModalityCalibration.fit(
+            np.array(cosines),
+            cosines[:1] + sorted(cosines[1:], reverse=True)[: TOP_ROWS - 1],
+            100,
+            100.0,
+            alike,
         )
         for alike in (1.0, 0.0)
     )
@@ -169,19 +193,19 @@ def test_a_hit_is_worth_the_same_whatever_else_is_asked(filled: Index) -> None:
 def test_one_modality_is_ordered_as_before_and_searched_once(
     filled: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from multimodal.index.search.view import View
+    from multimodal.index.search.view import SnapshotView
 
     searched: list[int] = []
-    nearest = View.nearest
+    nearest = SnapshotView.nearest
 
-    def counted(view: View, vectors: Any, n: int, *rest: Any, **options: Any) -> Any:
+    def counted(view: SnapshotView, vectors: Any, n: int, *rest: Any, **options: Any) -> Any:
         searched.append(n)
         return nearest(view, vectors, n, *rest, **options)
 
-    monkeypatch.setattr(View, "nearest", counted)
+    monkeypatch.setattr(SnapshotView, "nearest", counted)
     hits = filled.search("1 0 0 1", 5, modality="audio")
     assert ids(hits) == ids(filled.search("1 0 0 1", 5, modality="audio", calibrated=False))
-    assert searched == [TOP, 5] and hits.note == ""
+    assert searched == [TOP_ROWS, 5] and hits.note == ""
 
 
 def test_without_calibration_hits_are_ordered_by_cosine_and_have_no_probability(filled: Index) -> None:
@@ -205,7 +229,7 @@ def test_composed_and_near_queries_are_calibrated_too(filled: Index) -> None:
     red = Image(np.full((2, 2, 3), (200, 0, 0), np.uint8))
     hits = filled.search([("1 0 0 1", 1.0), (red, 0.5), ("0 1 0 0", -0.3)], 9)
     assert all(hit.probability is not None for hit in hits)
-    near = filled.search(near="picture 3", k=9)
+    near = filled.search(similar_to="picture 3", k=9)
     assert "picture 3" not in ids(near) and all(hit.probability is not None for hit in near)
 
 
@@ -219,7 +243,7 @@ def test_a_query_is_read_by_its_own_modality(filled: Index) -> None:
 
     by_text, by_vector = told(text["text"]), told(vector)
     assert told([(text["text"], 2.0)]) == by_text
-    near = told(None, near=[text["id"]])  # itself left out, so that other texts stand out more
+    near = told(None, similar_to=[text["id"]])  # itself left out, so that other texts stand out more
     assert {one for one in near.items() if one[1][0] != "text"} == {
         one for one in by_text.items() if one[1][0] != "text"
     }
@@ -231,8 +255,8 @@ def test_a_query_is_read_by_its_own_modality(filled: Index) -> None:
 def test_the_kind_of_a_query_is_shared_out_by_the_weights_of_what_it_seeks() -> None:
     red = Image(np.full((2, 2, 3), 9, np.uint8))
     parts = [("a", 1.0), (red, 2.0), (np.ones(4), 1.0), ("b", -5.0)]
-    assert shares(kinds_of(parts)) == {"text": 0.25, "image": 0.5, UNKNOWN: 0.25}
-    assert shares(kinds_of([("b", -1.0)])) == {}
+    assert modality_weights(part_modalities(parts)) == {"text": 0.25, "image": 0.5, UNKNOWN: 0.25}
+    assert modality_weights(part_modalities([("b", -1.0)])) == {}
 
 
 def test_several_parts_of_one_thing_are_one_hit_when_grouped(index: Index) -> None:
@@ -240,17 +264,17 @@ def test_several_parts_of_one_thing_are_one_hit_when_grouped(index: Index) -> No
         [(text, {"film": film}) for film, text in (("a", "3 4 0 0"), ("b", "0 0 3 4"), ("a", "4 3 0 0"))]
     )
     index.add([(Image(np.full((2, 2, 3), (255, 9, 9), np.uint8), uri="frame"), {"film": "b"}), "0 1 0 3"])
-    hits = index.search("3 4 0 0", group="film")
+    hits = index.search("3 4 0 0", group_by="film")
     assert [hit.metadata.get("film") for hit in hits] == ["a", "b", None]
     assert hits[0].text == "3 4 0 0"
-    assert len(index.search("3 4 0 0", 2, group="film")) == 2
+    assert len(index.search("3 4 0 0", 2, group_by="film")) == 2
 
 
 def test_the_best_part_stands_for_a_long_text(index: Index, tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_text(("apple apple banana. " * 30 + "\n\n") * 40)
     index.add([tmp_path / "long.txt", "cherry"])
     assert len(index.search("apple", 100)) > 2
-    hits = index.search("apple", 100, group=True)
+    hits = index.search("apple", 100, group_by=True)
     assert len(hits) == 2
     assert hits[0] == index.search("apple", 1)[0]
 
@@ -330,13 +354,13 @@ def test_an_empty_index_has_no_hits_and_nothing_to_say(index: Index) -> None:
     ({"min_probability": "high"}, "min_probability must be a number from 0 to 1, got 'high'"),
     ({"min_probability": float("nan")}, "min_probability must be a number from 0 to 1, got nan"),
     ({"min_probability": 0.5, "calibrated": False},
-     "min_probability needs calibrated hits, but calibrated=False was given; leave out one"),
+     "min_probability needs calibrated hits, but calibrated=False; leave out one of them"),
     ({"min_probability": 0.5, "mode": "text"},
-     "min_probability needs vectors, but mode='text' looks at words only; leave it out"),
-    ({"group": ""}, "group must be True, False or a metadata key such as 'film', got ''"),
-    ({"group": 3}, "group must be True, False or a metadata key such as 'film', got 3"),
-    ({"min_probability": 0.5}, "min_probability=0.5 cannot be judged: 2 text rows are too few for statistics "
-     "(10 are needed); leave it out, or add more"),
+     "min_probability needs vectors, but mode='text' searches keywords only; leave it out"),
+    ({"group_by": ""}, "group_by must be True, False or a metadata key such as 'film', got ''"),
+    ({"group_by": 3}, "group_by must be True, False or a metadata key such as 'film', got 3"),
+    ({"min_probability": 0.5}, "min_probability=0.5 cannot be applied: 2 text rows are too few for statistics "
+     "(10 are needed); leave it out, or add more items"),
 ])  # fmt: skip
 def test_what_cannot_be_asked_is_refused(index: Index, options: dict[str, Any], told: str) -> None:
     index.add(["1 0 0 1", "0 1 0 1"])

@@ -16,7 +16,7 @@ from multimodal.core.items import Audio, Image
 from multimodal.core.modality import Modality
 from multimodal.core.vectors import unit_rows
 from multimodal.index import Hits, Index
-from multimodal.index.storage.columns import Records
+from multimodal.index.storage.columns import Columns
 
 ODD_TEXTS = ["x", "X", "", " ", "o'clock", "''", "' OR true --", '"', "\\", "\\'", "%", "_", "é☃😀", "e\u0301",
              "a\nb\t", "\0", "true", "null", "1", "1.0", "$", "{}", "x;--", "\u2028", "NULL", "2021-03-04",
@@ -293,12 +293,12 @@ def test_a_search_reads_only_rows_that_may_be_among_its_hits(
     filled: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    row = Records.row
+    row = Columns.row
 
-    def counted(records: Records, place: int, modality: str) -> Any:
-        read.append(place)
-        return row(records, place, modality)
+    def counted(columns: Columns, position: int, modality: str) -> Any:
+        read.append(position)
+        return row(columns, position, modality)
 
-    monkeypatch.setattr(Records, "row", counted)
+    monkeypatch.setattr(Columns, "row", counted)
     filled.search(np.array([0.3, 0.7, 0.11, -0.5]), k=2, calibrated=False)
     assert 2 <= len(read) <= 3  # the grid has three of each vector

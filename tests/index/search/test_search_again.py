@@ -8,6 +8,8 @@ import pytest
 
 from multimodal.core.space import Space
 from multimodal.index import Index
+from multimodal.index.storage.snapshot import LatestVersion
+from multimodal.index.storage.table import ItemTable
 from tests.index.conftest import clusters, fill
 
 DIM = 64
@@ -42,13 +44,13 @@ def test_what_another_handle_writes_is_seen_at_once(index: Index, wide: Space) -
 def test_lancedb_is_asked_for_the_version_only_if_its_files_changed(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    newest = index._searcher._cache.newest
-    number = newest.number
-    monkeypatch.setattr(newest, "_table", None)
-    assert newest.number == number
+    latest = LatestVersion(index.path, ItemTable.open(index.path).index_metadata)
+    version = latest.version
+    monkeypatch.setattr(latest, "_table", None)
+    assert latest.version == version
     (index.path / "items.lance" / "_versions" / "new").touch()
     with pytest.raises(AttributeError):
-        _ = newest.number
+        _ = latest.version
 
 
 def test_an_index_made_anew_at_the_same_place_is_not_taken_for_the_old_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,18 @@ import multimodal as mm
 from multimodal.core.errors import IndexStateError, InvalidInput
 from multimodal.core.items import Text
 from multimodal.core.space import Space
-from multimodal.index import Index
-from multimodal.index.search import vector_search
-from multimodal.index.search.query import Query, vectors_of
-from multimodal.index.storage import segment_store
+from multimodal.index import Index, Query, SearchConfig
+from multimodal.index.search.query import encode_queries
 from multimodal.index.storage.schema import Provenance, Row
+from multimodal.index.storage.table import ItemTable
 from tests.index.conftest import clusters, fill
 
 ROOT = Path(__file__).resolve().parents[3]
 DIM = 64
 
 
-@pytest.fixture(autouse=True)
-def few_rows_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a few thousand are searched by sketches, and not row by row."""
-    monkeypatch.setattr(vector_search, "FIRST_CANDIDATES", 150)
-    monkeypatch.setattr(vector_search, "FEW_ROWS", 150)
+# A few thousand rows are searched by binary codes, and not row by row.
+CONFIG = SearchConfig(max_memory_rows=500, first_candidates=150, min_code_rows=150)
 
 
 def ids(hits: Any) -> list[str]:
@@ -94,7 +91,7 @@ def test_the_order_and_the_scale_of_weights_do_not_matter(parts: list[tuple[list
     if np.linalg.norm(total) < 0.05 * sum(abs(weight) for _, weight in given_):
         return
     for form in (given_, given_[::-1], [(vector, 10 * weight) for vector, weight in given_]):
-        (found,) = vectors_of(_Sized(), [Query(form)])  # type: ignore[arg-type]
+        (found,) = encode_queries(_Sized(), [Query(form)])  # type: ignore[arg-type]
         assert found == pytest.approx(total / np.linalg.norm(total), abs=2e-5)
 
 
@@ -106,16 +103,16 @@ class _Sized:
 
 @pytest.mark.parametrize(("query", "message"), [
     ([("1 0 0 0", 1.0), ("1 0 0 0", -1.0)],
-     "the parts of the query cancel out ('1 0 0 0' +1, '1 0 0 0' -1): nothing is left to search for; change a weight"),
+     "the parts of the query cancel out ('1 0 0 0' +1, '1 0 0 0' -1); change a weight"),
     ([("1 0 0 0", 1), (np.array([-2.0, 0, 0, 0]), 1)],
-     "the parts of the query cancel out ('1 0 0 0' +1, a vector of shape (4,) +1): nothing is left to search for; "
-     "change a weight"),
+     "the parts of the query cancel out ('1 0 0 0' +1, a vector of shape (4,) +1); change a weight"),
     ([("a", 0.0)],
-     "the weight of 'a' is 0.0; it must be a finite number other than 0: leave out what should not count"),
+     "the weight of 'a' is 0.0; it must be a finite number other than 0: leave out parts that should not count"),
     ([("a", float("nan")), ("b", 1)],
-     "the weight of 'a' is nan; it must be a finite number other than 0: leave out what should not count"),
+     "the weight of 'a' is nan; it must be a finite number other than 0: leave out parts that should not count"),
     ([("a" * 99, float("inf"))],
-     f"the weight of '{'a' * 38}… is inf; it must be a finite number other than 0: leave out what should not count"),
+     f"the weight of '{'a' * 38}… is inf; it must be a finite number other than 0: leave out parts that should not "
+     "count"),
 ])  # fmt: skip
 def test_parts_that_cannot_be_are_refused(corners: Index, query: Any, message: str) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -126,7 +123,7 @@ def test_parts_that_cannot_be_are_refused(corners: Index, query: Any, message: s
 @pytest.mark.parametrize("parts", [[], "beach", [("a", 1), "b"], [("a", True)], [("a",)]])
 def test_a_query_of_something_else_is_refused(parts: Any) -> None:
     with pytest.raises(
-        InvalidInput, match=r"^a Query takes a list of \(thing, weight\) pairs, such as \[\('a beach', 1"
+        InvalidInput, match=r"^a Query takes a list of \(part, weight\) pairs, such as \[\('a beach', 1"
     ):
         Query(parts)
 
@@ -135,39 +132,41 @@ def test_a_query_of_something_else_is_refused(parts: Any) -> None:
 
 
 def test_near_an_item_is_a_search_with_its_vector_without_the_item(corners: Index) -> None:
-    assert ids(corners.search(near="a", k=9)) == [i for i in ids(corners.search("1 0 0 0", k=9)) if i != "a"]
-    assert ids(corners.search(near=["a", "b"], k=9)) == [
+    assert ids(corners.search(similar_to="a", k=9)) == [
+        i for i in ids(corners.search("1 0 0 0", k=9)) if i != "a"
+    ]
+    assert ids(corners.search(similar_to=["a", "b"], k=9)) == [
         i for i in ids(corners.search([("1 0 0 0", 1), ("0 1 0 0", 1)], k=9)) if i not in "ab"
     ]
-    more = corners.search("0 0 1 0", near="a", k=9)
+    more = corners.search("0 0 1 0", similar_to="a", k=9)
     assert ids(more) == [i for i in ids(corners.search([("1 0 0 0", 1), ("0 0 1 0", 1)], k=9)) if i != "a"]
-    assert ids(corners.search(near="a", k=1, offset=1)) == ids(corners.search(near="a", k=2))[1:]
-    assert ids(corners.search(near="a", text="1 nothing", k=9))  # words count beside it
-    assert "a" not in ids(corners.search(near="a", text="1", k=9))
+    assert ids(corners.search(similar_to="a", k=1, offset=1)) == ids(corners.search(similar_to="a", k=2))[1:]
+    assert ids(corners.search(similar_to="a", text="1 nothing", k=9))  # words count beside it
+    assert "a" not in ids(corners.search(similar_to="a", text="1", k=9))
 
 
 def test_near_a_long_thing_is_near_the_mean_of_its_parts_and_leaves_all_out(corners: Index) -> None:
     rows = [Row(f"long#t={t}-{t + 10}", "/long.wav", "audio", None, {}, float(t), t + 10.0) for t in (0, 10)]
     vectors_ = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], np.float32)
-    corners._store.upsert(rows, [Provenance("long"), Provenance("long")], vectors_)
-    assert ids(corners.search(near="long", k=2)) == ["d", "a"]
-    assert set(ids(corners.search(near="long", k=99))) == set("abcdef")
-    part = corners.search(near="long#t=0-10", k=99)  # a part is an item too
+    ItemTable.open(corners.path).upsert(rows, [Provenance("long"), Provenance("long")], vectors_)
+    assert ids(corners.search(similar_to="long", k=2)) == ["d", "a"]
+    assert set(ids(corners.search(similar_to="long", k=99))) == set("abcdef")
+    part = corners.search(similar_to="long#t=0-10", k=99)  # a part is an item too
     assert "long#t=10-20" in ids(part) and "long#t=0-10" not in ids(part) and ids(part)[0] == "a"
     (hit,) = corners.search(np.array([0, 1.0, 0, 0]), k=1, modality="audio")
     assert (hit.start_s, hit.end_s) == (10.0, 20.0)
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"near": "nobody"}, "no item of the index has the id 'nobody'; index.rows() lists them"),
-    ({"near": []}, "the list of ids is empty; give at least one"),
-    ({"near": [3]}, "an id must be a str with at least one character, got 3; a number as str(number)"),
-    ({"query": ["a", "b"], "near": "a"},
-     "near= goes with one query or none, and 2 were given; search one by one"),
+    ({"similar_to": "nobody"}, "no item of the index has the id 'nobody'; index.rows() lists all items"),
+    ({"similar_to": []}, "the list of ids is empty; give at least one"),
+    ({"similar_to": [3]}, "an id must be a str with at least one character, got 3; a number as str(number)"),
+    ({"query": ["a", "b"], "similar_to": "a"},
+     "similar_to= goes with one query or none, and 2 were given; search one at a time"),
     ({"query": "a", "offset": -1}, "offset must be a whole number of at least 0, got -1"),
     ({"query": "a", "offset": 1.5}, "offset must be a whole number of at least 0, got 1.5"),
     ({"query": "a", "ids": []}, "the list of ids is empty; give at least one"),
-    ({}, "there is nothing to search for; give a query, text= or near="),
+    ({}, "there is nothing to search for; give a query, text= or similar_to="),
 ])  # fmt: skip
 def test_what_does_not_go_together_is_refused(corners: Index, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -194,23 +193,20 @@ def test_pages_are_the_long_answer_cut_up(many: Index, seed: int, size: int) -> 
 @pytest.fixture(scope="module")
 def many(wide: Space, tmp_path_factory: pytest.TempPathFactory) -> Index:
     """5,000 rows found by sketches; each vector twice, so that ties are everywhere."""
-    index = Index.create(tmp_path_factory.mktemp("many") / "i", wide)
+    index = Index.create(tmp_path_factory.mktemp("many") / "i", wide, search_config=CONFIG)
     half = clusters(2500, DIM)
     fill(index, np.concatenate([half, half]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segment_store, "TAIL_ROWS", 500)
-        index.search(half[0])
     return index
 
 
 def test_distinct_leaves_out_what_looks_the_same(many: Index) -> None:
     query = clusters(1, DIM, seed=3)[0]
     both = many.search(query, 20)
-    one = many.search(query, 10, distinct=True)
+    one = many.search(query, 10, deduplicate=True)
     assert ids(one) == ids(both)[::2]
     assert [hit.score for hit in one] == [hit.score for hit in both][::2]
-    assert ids(many.search(query, 4, offset=6, distinct=True)) == ids(one)[6:]
-    assert len(many.search(query, 5000, distinct=True)) == 2500
+    assert ids(many.search(query, 4, offset=6, deduplicate=True)) == ids(one)[6:]
+    assert len(many.search(query, 5000, deduplicate=True)) == 2500
 
 
 def test_distinct_goes_by_content_where_vectors_differ(index: Index) -> None:
@@ -218,16 +214,17 @@ def test_distinct_goes_by_content_where_vectors_differ(index: Index) -> None:
     rows = [Row(name, None, "text", None, {}) for name in ("a#1", "a#2", "b", "c")]
     contents = ["same", "same", "other", None]
     origins = [
-        Provenance(row.id.partition("#")[0], content=content) for row, content in zip(rows, contents, strict=True)
+        Provenance(row.id.partition("#")[0], content=content)
+        for row, content in zip(rows, contents, strict=True)
     ]
-    index._store.upsert(rows, origins, np.eye(4, dtype=np.float32))
+    ItemTable.open(index.path).upsert(rows, origins, np.eye(4, dtype=np.float32))
     assert ids(index.search(np.array([4.0, 3, 2, 1]), k=4)) == ["a#1", "a#2", "b", "c"]
-    assert ids(index.search(np.array([4.0, 3, 2, 1]), k=4, distinct=True)) == ["a#1", "b", "c"]
+    assert ids(index.search(np.array([4.0, 3, 2, 1]), k=4, deduplicate=True)) == ["a#1", "b", "c"]
 
 
 def test_hits_tell_how_they_were_found(many: Index, corners: Index) -> None:
     query = clusters(1, DIM, seed=3)[0]
-    assert many.search(query).method == "sketch" and many.search(query, exact=True).method == "exact"
+    assert many.search(query).method == "quantized" and many.search(query, exact=True).method == "exact"
     assert corners.search("1 0 0 0").method == "exact"
     assert many.search(query, ids=["000001", "000002"]).method == "exact"  # so few are compared one by one
 
@@ -265,10 +262,8 @@ def test_a_space_that_lancedb_cannot_index_is_told(corners: Index) -> None:
 # --- real vectors ---------------------------------------------------------------------------------
 
 
-def test_sketches_find_99_of_100_among_the_starters_own_vectors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Texts and pictures of a shipped model, asked across modalities: the hard case, since cosines lie close."""
+def test_sketches_find_99_of_100_among_the_starters_own_vectors(tmp_path: Path) -> None:
+    """Texts and images of a shipped model, asked across modalities: the hard case, since cosines lie close."""
     space = mm.load("starter")
     colours = [
         "red",
@@ -288,14 +283,13 @@ def test_sketches_find_99_of_100_among_the_starters_own_vectors(
     texts += [f"a {thing} with a {other}" for thing in things for other in things[::3]]
     pictures = [mm.Image(path) for path in sorted((ROOT / "assets/gallery/pictures").iterdir())]
     rows, queries = space.encode(texts, batch_size=256), space.encode(pictures, batch_size=64)
-    monkeypatch.setattr(segment_store, "TAIL_ROWS", 500)
-    index = Index.create(tmp_path / "i", space)
+    config = dataclasses.replace(CONFIG, matrix_elements=0)
+    index = Index.create(tmp_path / "i", space, search_config=config)
     fill(index, rows)
-    monkeypatch.setattr(vector_search, "MATRIX_NUMBERS", 0)
     for some in (queries, rows[:: len(rows) // 60]):
         near = index.search(some, 10, calibrated=False)
         exact = index.search(some, 10, exact=True, calibrated=False)
-        assert "sketch" in {hits.method for hits in near}
+        assert "quantized" in {hits.method for hits in near}
         assert (
             np.mean([len(set(ids(a)) & set(ids(b))) / 10 for a, b in zip(near, exact, strict=True)]) >= 0.99
         )

@@ -1,4 +1,4 @@
-"""Sketches, parts and the scan over them, without an index: against brute force."""
+"""Binary codes, segments and the search over them, without an index, against brute force."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.index.search import vector_search
-from multimodal.index.search.vector_search import Near, Pool, nearest
-from multimodal.index.storage import codes, columns
-from multimodal.index.storage.codes import BITS, BLOCK, COARSE_WORDS, Basis, Blocks
-from multimodal.index.storage.segment import Batch, Part
+from multimodal.index.config import SearchConfig
+from multimodal.index.search.vector_search import Candidates, NearestRows, nearest
+from multimodal.index.storage import codes
+from multimodal.index.storage.codes import BITS, BLOCK, COARSE_WORDS, BlockBuilder, Projection
+from multimodal.index.storage.columns import select_columns
+from multimodal.index.storage.segment import RowBatch, Segment
 from tests.index.conftest import clusters
 
 DIM = 64
@@ -23,51 +24,52 @@ DIM = 64
 
 def batches(vectors: np.ndarray, size: int = 3000):  # type: ignore[no-untyped-def]
     for start in range(0, len(vectors), size):
-        part = vectors[start : start + size]
-        yield some(start, part)
+        yield row_batch(start, vectors[start : start + size])
 
 
-def some(first: int, vectors: np.ndarray) -> Batch:
-    """Rows with numbers from `first` on, each named by its number."""
-    numbers = np.arange(first, first + len(vectors), dtype=np.uint64)
-    told = pa.table({"id": numbers.astype(str), "metadata": ["{}"] * len(vectors)}).to_batches()
-    return Batch(numbers, np.zeros(len(vectors), np.uint8), vectors, columns.columns(told[0]))
+def row_batch(first: int, vectors: np.ndarray) -> RowBatch:
+    """Rows with row ids from `first` on; each row's id is its row id."""
+    row_ids = np.arange(first, first + len(vectors), dtype=np.uint64)
+    table = pa.table({"id": row_ids.astype(str), "metadata": ["{}"] * len(vectors)})
+    columns = select_columns(table.to_batches()[0])
+    return RowBatch(row_ids, np.zeros(len(vectors), np.uint8), vectors, columns)
 
 
-def sketched(vectors: np.ndarray, folder: Path | None = None) -> tuple[Part, Basis]:
-    basis = Basis.around(vectors.mean(axis=0))
-    return Part.large(batches(vectors), basis, folder), basis
+def coded(vectors: np.ndarray, folder: Path | None = None) -> tuple[Segment, Projection]:
+    """A segment with codes."""
+    projection = Projection.around(vectors.mean(axis=0))
+    return Segment.build(batches(vectors), projection, folder), projection
 
 
-def recall(near: Near, scores: np.ndarray, k: int) -> float:
-    """The share of the k truly nearest that are among the k best of what was found."""
+def recall(near: NearestRows, scores: np.ndarray, k: int) -> float:
+    """The share of the k truly nearest that are among the k best of the result."""
     true = np.sort(scores)[-k]
-    found = np.sort(scores[near.numbers.astype(int)])[-k:]
-    return float((found >= true).mean())
+    best = np.sort(scores[near.row_ids.astype(int)])[-k:]
+    return float((best >= true).mean())
 
 
-# --- sketches -------------------------------------------------------------------------------------
+# --- codes -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, BLOCK - 1, BLOCK, 2 * BLOCK + 5])
 def test_distances_count_the_bits_that_differ(n: int) -> None:
     rng = np.random.default_rng(n)
     bits = rng.integers(0, 2**64, (n, COARSE_WORDS), dtype=np.uint64)
-    blocks = Blocks()
+    blocks = BlockBuilder()
     made = [block.copy() for start in range(0, n, 5000) for block in blocks.add(bits[start : start + 5000])]
-    made += [block.copy() for block in blocks.rest()]
+    made += [block.copy() for block in blocks.finish()]
     expected = np.bitwise_count(bits ^ bits[0]).sum(axis=1)
     out = np.empty((len(made), BLOCK), np.uint8)
-    codes.distances(np.array(made), bits[0], out)
+    codes.coarse_distances(np.array(made), bits[0], out)
     assert out.reshape(-1)[:n].tolist() == expected.tolist()
-    assert codes.more_distances(bits, bits[0]).tolist() == expected.tolist()
+    assert codes.fine_distances(bits, bits[0]).tolist() == expected.tolist()
 
 
 def test_angles_are_those_seen_from_the_mean() -> None:
     rng = np.random.default_rng(0)
     rows, query = clusters(200, DIM), clusters(1, DIM, seed=1)[0]
     mean = (0.3 * rng.standard_normal(DIM)).astype(np.float32)
-    found = Basis.around(mean).angles(query, rows @ query, rows @ mean)
+    found = Projection.around(mean).angles(query, rows @ query, rows @ mean)
     moved, one = (rows - mean).astype(np.float64), (query - mean).astype(np.float64)
     cosines = moved @ one / np.linalg.norm(moved, axis=1) / np.linalg.norm(one)
     assert found == pytest.approx(np.arccos(cosines) / np.pi, abs=1e-5)
@@ -79,15 +81,15 @@ def test_how_many_bits_differ_is_told_for_any_angle_and_any_kind_of_vectors() ->
     for spread in (1.0, 1 / np.arange(1, 129)):  # all directions alike, and a few that count for most
         rows = rng.standard_normal((4000, 128)) * spread
         rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-        basis = Basis.around(rows.mean(axis=0))
-        bits = basis.bits(rows)[:, :COARSE_WORDS]
+        projection = Projection.around(rows.mean(axis=0))
+        bits = projection.encode(rows)[:, :COARSE_WORDS]
         first, second = rng.integers(0, 4000, (2, 3000))
         differing = np.bitwise_count(bits[first] ^ bits[second]).sum(axis=1)
         angles = np.array([
-            basis.angles(rows[a], rows[b : b + 1] @ rows[a], rows[b : b + 1] @ basis.mean)[0]
+            projection.angles(rows[a], rows[b : b + 1] @ rows[a], rows[b : b + 1] @ projection.mean)[0]
             for a, b in zip(first, second, strict=True)
         ])  # fmt: skip
-        foretold = np.array([codes.beyond(d, angles.tolist(), 256) for d in range(257)])
+        foretold = np.array([codes.tail_probabilities(d, angles.tolist(), 256) for d in range(257)])
         for share in (0.5, 0.1, 0.02):
             limit = (foretold > share).sum(axis=0)  # the least distance that so few go beyond
             assert share / 10 <= (differing > limit).mean() <= share + 0.02
@@ -99,16 +101,16 @@ def test_the_share_of_differing_bits_is_the_angle_seen_from_the_mean() -> None:
     first, second = np.eye(256, dtype=np.float32)[:2]
     for degrees in (0, 30, 60, 90, 180):
         turned = np.cos(np.radians(degrees)) * first + np.sin(np.radians(degrees)) * second
-        pair = Basis.around(mean).bits(np.stack([mean + first, mean + turned.astype(np.float32)]))
+        pair = Projection.around(mean).encode(np.stack([mean + first, mean + turned.astype(np.float32)]))
         differing = int(np.bitwise_count(pair[0] ^ pair[1]).sum())
         assert differing / BITS == pytest.approx(degrees / 180, abs=0.08)
 
 
 def test_a_basis_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    basis = Basis.around(np.arange(5, dtype=np.float32))
-    basis.write(tmp_path)
-    again = Basis.read(tmp_path)
-    assert (again.mean == basis.mean).all() and (again.planes == basis.planes).all()
+    projection = Projection.around(np.arange(5, dtype=np.float32))
+    projection.write(tmp_path)
+    again = Projection.read(tmp_path)
+    assert (again.mean == projection.mean).all() and (again.planes == projection.planes).all()
     assert again.planes.shape == (5, BITS)
 
 
@@ -117,35 +119,35 @@ def test_a_basis_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_part_in_files_is_the_part_in_memory(tmp_path: Path) -> None:
     vectors = clusters(20_000, DIM)
-    inside, _ = sketched(vectors)
-    (tmp_path / "part").mkdir()
-    filed, _ = sketched(vectors, tmp_path / "part")
-    for part in (filed, Part.read(tmp_path / "part")):
-        for name in ("numbers", "kinds", "vectors", "coarse", "fine"):
-            assert (getattr(part, name) == getattr(inside, name)).all(), name
-        assert [row.id for rows in part.records.rows() for row in rows] == list(map(str, range(20_000)))
+    inside, _ = coded(vectors)
+    (tmp_path / "segment").mkdir()
+    filed, _ = coded(vectors, tmp_path / "segment")
+    for segment in (filed, Segment.read(tmp_path / "segment")):
+        for name in ("row_ids", "modality_ids", "vectors", "coarse_codes", "fine_codes"):
+            assert (getattr(segment, name) == getattr(inside, name)).all(), name
+        assert [row.id for rows in segment.columns.rows() for row in rows] == list(map(str, range(20_000)))
     assert (inside.vectors == vectors).all()
 
 
 def test_a_part_that_is_not_whole_is_refused(tmp_path: Path) -> None:
-    sketched(clusters(3000, DIM), tmp_path)
+    coded(clusters(3000, DIM), tmp_path)
     with (tmp_path / "vectors.bin").open("r+b") as file:
         file.truncate(1000 * DIM * 4)
-    with pytest.raises(ValueError, match=r"is not whole$"):
-        Part.read(tmp_path)
+    with pytest.raises(ValueError, match=r"is incomplete$"):
+        Segment.read(tmp_path)
 
 
 def test_the_scores_of_a_part_are_cosines_wherever_its_rows_stand() -> None:
     vectors = clusters(5000, DIM)
     queries = clusters(3, DIM, seed=1)
-    part, _ = sketched(vectors)
-    small = Part.empty(DIM).with_more(batches(vectors))
+    segment, _ = coded(vectors)
+    small = Segment.empty(DIM).append(batches(vectors))
     places = np.array([4999, 0, 17])
-    assert part.scores(queries) == pytest.approx(vectors @ queries.T, abs=1e-6)
-    for one in (part, small):
+    assert segment.scores(queries) == pytest.approx(vectors @ queries.T, abs=1e-6)
+    for one in (segment, small):
         assert one.scores(queries, places) == pytest.approx(vectors[places] @ queries.T, abs=1e-6)
     many = np.random.default_rng(0).integers(0, 5000, 10_000)
-    assert part.scores(queries, many) == pytest.approx(vectors[many] @ queries.T, abs=1e-6)
+    assert segment.scores(queries, many) == pytest.approx(vectors[many] @ queries.T, abs=1e-6)
 
 
 @given(st.lists(st.integers(0, 10**12), unique=True, max_size=40), st.lists(st.integers(0, 10**12), max_size=20),
@@ -154,11 +156,11 @@ def test_rows_are_found_by_number_in_whatever_order_they_stand(
     numbers: list[int], others: list[int], ordered: bool
 ) -> None:
     numbers = sorted(numbers) if ordered else numbers
-    part = replace(Part.empty(DIM), numbers=np.array(numbers, np.uint64))
+    segment = replace(Segment.empty(DIM), row_ids=np.array(numbers, np.uint64))
     wanted = [*others, *numbers[::3]]
     expected = [numbers.index(one) if one in numbers else -1 for one in wanted]
-    assert part.find(np.array(wanted, np.uint64)).tolist() == expected
-    assert part.numbers[part.in_order].tolist() == sorted(numbers)
+    assert segment.positions_of(np.array(wanted, np.uint64)).tolist() == expected
+    assert segment.row_ids[segment.sorted_positions].tolist() == sorted(numbers)
 
 
 # --- scanning -------------------------------------------------------------------------------------
@@ -173,16 +175,16 @@ def test_an_exact_scan_leaves_out_no_row_that_may_be_among_the_k_nearest(
     vectors = clusters(3000, DIM, seed)
     if repeated:
         vectors[1000:2000] = vectors[5]
-    part, basis = sketched(vectors[:2500])
-    tail = Part.empty(DIM).with_more([some(2500, vectors[2500:])])
+    segment, projection = coded(vectors[:2500])
+    tail = Segment.empty(DIM).append([row_batch(2500, vectors[2500:])])
     mask = np.random.default_rng(seed).random(3000) < kept
     queries = np.concatenate([clusters(2, DIM, seed + 1), vectors[5:6]])
-    pools = [Pool(part, mask[:2500]), Pool(tail, mask[2500:])]
-    for query, near in zip(queries, nearest(pools, basis, queries, k, exact=True), strict=True):
+    candidates = [Candidates(segment, mask[:2500]), Candidates(tail, mask[2500:])]
+    for query, near in zip(queries, nearest(candidates, projection, queries, k, exact=True), strict=True):
         scores = np.where(mask, vectors @ query, -np.inf)
         least = np.sort(scores)[-min(k, int(mask.sum()))] if mask.any() else np.inf
         must = set(np.flatnonzero(scores >= least - 1e-6).tolist()) if mask.any() else set()
-        found = near.numbers.astype(int).tolist()
+        found = near.row_ids.astype(int).tolist()
         assert near.method == "exact"
         assert must <= set(found) <= set(np.flatnonzero(mask).tolist()) and len(found) == len(set(found))
         assert near.scores == pytest.approx(scores[found], abs=1e-5)
@@ -192,15 +194,15 @@ def test_an_exact_scan_leaves_out_no_row_that_may_be_among_the_k_nearest(
 @pytest.mark.parametrize("filtered", [False, True])
 def test_sketches_find_at_least_99_of_100_among_clusters(k: int, filtered: bool) -> None:
     vectors = clusters(40_000, DIM, spread=0.8)
-    part, basis = sketched(vectors)
+    segment, projection = coded(vectors)
     mask = np.random.default_rng(3).random(len(vectors)) < 0.5 if filtered else None
     queries = clusters(60, DIM, seed=7, spread=0.8)
-    found = [next(nearest([Pool(part, mask)], basis, query[None], k)) for query in queries]
+    found = [next(nearest([Candidates(segment, mask)], projection, query[None], k)) for query in queries]
     scores = queries @ vectors.T
     if mask is not None:
         scores[:, ~mask] = -1
-        assert all(mask[near.numbers.astype(int)].all() for near in found)
-    assert {near.method for near in found} & {"sketch"}, "nothing was left to sketches"
+        assert all(mask[near.row_ids.astype(int)].all() for near in found)
+    assert {near.method for near in found} & {"quantized"}, "nothing was left to sketches"
     assert np.mean([recall(near, row, k) for near, row in zip(found, scores, strict=True)]) >= 0.99
 
 
@@ -208,53 +210,55 @@ def test_vectors_without_any_nearness_are_compared_one_by_one() -> None:
     """Of random directions in 512 dimensions no sketch tells the nearest: to be sure, all must be compared."""
     rows = np.random.default_rng(0).standard_normal((15_000, 512)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    part, basis = sketched(rows[5:])
-    near = next(nearest([Pool(part)], basis, rows[:1], 10))
+    segment, projection = coded(rows[5:])
+    near = next(nearest([Candidates(segment)], projection, rows[:1], 10))
     assert recall(near, rows[5:] @ rows[0], 10) == 1 and near.method == "exact"
 
 
 def test_what_is_opposite_to_everything_is_still_answered() -> None:
     vectors = clusters(30_000, DIM, spread=0.1, centres=1)
-    part, basis = sketched(vectors)
+    segment, projection = coded(vectors)
     query = -vectors.mean(axis=0) / np.linalg.norm(vectors.mean(axis=0))
-    near = next(nearest([Pool(part)], basis, query[None], 10))
+    near = next(nearest([Candidates(segment)], projection, query[None], 10))
     assert recall(near, vectors @ query, 10) >= 0.9
 
 
 def test_one_vector_many_times_is_found_as_many_times() -> None:
     vectors = clusters(30_000, DIM)
     vectors[::2] = vectors[0]
-    part, basis = sketched(vectors)
-    near = next(nearest([Pool(part)], basis, vectors[:1], 10))
-    assert len(near.numbers) == 15_000
+    segment, projection = coded(vectors)
+    near = next(nearest([Candidates(segment)], projection, vectors[:1], 10))
+    assert len(near.row_ids) == 15_000
 
 
 def test_few_rows_left_by_a_filter_are_compared_without_sketches(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = clusters(30_000, DIM)
-    part, basis = sketched(vectors)
+    segment, projection = coded(vectors)
     mask = np.zeros(len(vectors), bool)
     mask[[7, 70, 20_000]] = True
-    monkeypatch.setattr(codes, "distances", None)
-    near = next(nearest([Pool(part, mask)], basis, vectors[:1], 10))
-    assert near.numbers.tolist() == [7, 70, 20_000] and near.method == "exact"
+    monkeypatch.setattr(codes, "coarse_distances", None)
+    near = next(nearest([Candidates(segment, mask)], projection, vectors[:1], 10))
+    assert near.row_ids.tolist() == [7, 70, 20_000] and near.method == "exact"
 
 
-def test_many_queries_at_once_are_answered_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_queries_at_once_are_answered_as_each_alone() -> None:
     vectors, queries = clusters(30_000, DIM), clusters(20, DIM, seed=1)
-    part, basis = sketched(vectors)
-    monkeypatch.setattr(
-        vector_search, "SCORES_AT_ONCE", 7 * len(vectors)
-    )  # so that they are taken in three goes
-    together = list(nearest([Pool(part)], basis, queries, 5, exact=True))
+    segment, projection = coded(vectors)
+    in_three_steps = SearchConfig(max_scores=7 * len(vectors))
+    candidates = [Candidates(segment)]
+    together = list(nearest(candidates, projection, queries, 5, exact=True, config=in_three_steps))
     for query, near in zip(queries, together, strict=True):
-        alone = next(nearest([Pool(part)], basis, query[None], 5, exact=True))
-        assert sorted(alone.numbers) == sorted(near.numbers)
-    monkeypatch.setattr(vector_search, "MATRIX_NUMBERS", 0)  # by sketches, although they are many
-    for query, near in zip(queries, nearest([Pool(part)], basis, queries, 5), strict=True):
-        assert sorted(next(nearest([Pool(part)], basis, query[None], 5)).numbers) == sorted(near.numbers)
+        alone = next(nearest(candidates, projection, query[None], 5, exact=True))
+        assert sorted(alone.row_ids) == sorted(near.row_ids)
+    by_codes = SearchConfig(matrix_elements=0)  # although there are many queries
+    for query, near in zip(
+        queries, nearest(candidates, projection, queries, 5, config=by_codes), strict=True
+    ):
+        alone = next(nearest(candidates, projection, query[None], 5))
+        assert sorted(alone.row_ids) == sorted(near.row_ids)
 
 
 def test_nothing_to_search_in_finds_nothing() -> None:
-    empty = Part.empty(DIM)
-    near = next(nearest([Pool(empty)], None, clusters(1, DIM), 5))
-    assert len(near.numbers) == len(near.scores) == 0
+    empty = Segment.empty(DIM)
+    near = next(nearest([Candidates(empty)], None, clusters(1, DIM), 5))
+    assert len(near.row_ids) == len(near.scores) == 0

@@ -21,27 +21,24 @@ from hypothesis import strategies as st
 
 from multimodal.core.errors import IndexStateError
 from multimodal.core.space import Space
-from multimodal.index import Index
-from multimodal.index.search import vector_search
+from multimodal.index import Index, SearchConfig
 from multimodal.index.storage import segment_store
-from multimodal.index.storage.segment import Part
-from multimodal.index.storage.segment_store import STATE
+from multimodal.index.storage.segment import Segment
+from multimodal.index.storage.segment_store import MANIFEST_FILE, SegmentStore
+from multimodal.index.storage.snapshot import LatestVersion
+from multimodal.index.storage.table import ItemTable
 from tests.index.conftest import clusters, fill
 
 DIM = 64
 HERE = Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def few_rows_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segment_store, "TAIL_ROWS", 500)
-    monkeypatch.setattr(vector_search, "FIRST_CANDIDATES", 150)
-    monkeypatch.setattr(vector_search, "FEW_ROWS", 150)
+CONFIG = SearchConfig(max_memory_rows=500, first_candidates=150, min_code_rows=150)  # a few rows are many
 
 
 @pytest.fixture
 def wide_index(wide: Space, tmp_path: Path) -> Index:
-    return Index.create(tmp_path / "i", wide)
+    return Index.create(tmp_path / "i", wide, search_config=CONFIG)
 
 
 def parts(index: Index) -> list[str]:
@@ -49,8 +46,15 @@ def parts(index: Index) -> list[str]:
 
 
 def numbers(index: Index) -> list[int]:
-    """How many rows are in each part, that in memory last."""
-    return [len(part) for part in index._searcher.view().snapshot.parts]
+    """Rows of each segment, the one in memory last."""
+    table = ItemTable.open(index.path)
+    segmented = SegmentStore(index.path, LatestVersion(index.path, table.index_metadata), CONFIG).load()
+    return [len(segment) for segment in segmented.segments]
+
+
+def named(vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """Vectors by the ids that `fill` gives them."""
+    return {f"{position:06}": vector for position, vector in enumerate(vectors)}
 
 
 def nearest(vectors: dict[str, np.ndarray], query: np.ndarray, k: int) -> list[str]:
@@ -106,7 +110,7 @@ def test_what_is_kept_grows_with_the_index_part_by_part(wide_index: Index) -> No
 
 def test_rows_that_are_deleted_or_replaced_are_not_found_as_they_were(wide_index: Index) -> None:
     vectors = clusters(3000, DIM)
-    rows = {f"{place:06}": vector for place, vector in enumerate(vectors)}
+    rows = named(vectors)
     fill(wide_index, vectors)
     agree(wide_index, rows)
     gone = [f"{place:06}" for place in range(0, 600, 2)]
@@ -161,7 +165,7 @@ def test_vectors_that_are_not_of_length_one_are_searched_by_direction(wide_index
     """As an index might hold that something else wrote."""
     vectors = clusters(3000, DIM)
     fill(wide_index, vectors * np.linspace(0.1, 9, 3000)[:, None])
-    agree(wide_index, {f"{place:06}": vector for place, vector in enumerate(vectors)})
+    agree(wide_index, named(vectors))
 
 
 def test_another_handle_reads_what_was_kept_and_makes_nothing_again(
@@ -170,8 +174,8 @@ def test_another_handle_reads_what_was_kept_and_makes_nothing_again(
     vectors = clusters(3000, DIM)
     fill(wide_index, vectors)
     first = wide_index.search(vectors[:9])
-    monkeypatch.setattr(Part, "large", None)
-    other = Index.open(wide_index.path, wide)
+    monkeypatch.setattr(Segment, "build", None)
+    other = Index.open(wide_index.path, wide, search_config=CONFIG)
     assert other.search(vectors[:9]) == first
     fill(wide_index, clusters(20, DIM, seed=3), [f"new {n}" for n in range(20)])
     assert other.search(clusters(20, DIM, seed=3)[7], 1, calibrated=False)[0].id == "new 7"
@@ -182,7 +186,7 @@ def test_adding_prepares_what_searches_need(wide_index: Index, monkeypatch: pyte
     fill(wide_index, vectors)
     wide_index.add(["one more"])
     assert len(parts(wide_index)) == 1
-    monkeypatch.setattr(Part, "large", None)
+    monkeypatch.setattr(Segment, "build", None)
     assert wide_index.search("one more", 1, calibrated=False)[0].text == "one more"
 
 
@@ -194,7 +198,7 @@ def test_what_belongs_to_other_rows_is_found_out_and_made_anew(
 ) -> None:
     """Such as a copy of the kept files that was put beside another table: the same numbers, other vectors."""
     fill(wide_index, clusters(3000, DIM, seed=1))
-    other = Index.create(tmp_path / "other", wide)
+    other = Index.create(tmp_path / "other", wide, search_config=CONFIG)
     vectors = clusters(3000, DIM, seed=2)
     fill(other, vectors)
     wide_index.search(vectors[0])
@@ -202,7 +206,10 @@ def test_what_belongs_to_other_rows_is_found_out_and_made_anew(
     shutil.rmtree(other.path / segment_store.FOLDER)
     shutil.copytree(wide_index.path / segment_store.FOLDER, other.path / segment_store.FOLDER)
     before = parts(other)
-    agree(Index.open(other.path, wide), {f"{place:06}": vector for place, vector in enumerate(vectors)})
+    agree(
+        Index.open(other.path, wide, search_config=CONFIG),
+        named(vectors),
+    )
     assert parts(other) != before
 
 
@@ -218,21 +225,23 @@ def test_an_index_that_was_put_back_and_written_to_is_not_answered_from_what_cam
     shutil.rmtree(wide_index.path / "items.lance")
     shutil.move(tmp_path / "copy", wide_index.path / "items.lance")
     names = [f"other {place:04}" for place in range(599)]
-    fill(Index.open(wide_index.path, wide), others, names)
+    fill(Index.open(wide_index.path, wide, search_config=CONFIG), others, names)
     rows = dict(zip([f"{place:06}" for place in range(3000)], vectors, strict=True))
-    agree(Index.open(wide_index.path, wide), rows | dict(zip(names, others, strict=True)))
+    agree(
+        Index.open(wide_index.path, wide, search_config=CONFIG), rows | dict(zip(names, others, strict=True))
+    )
 
 
 def test_an_index_that_never_fits_what_is_read_of_it_is_told(
     wide_index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(wide_index, clusters(10, DIM))
-    monkeypatch.setattr("multimodal.index.storage.snapshot.Version.vectors", lambda version, numbers: {})
+    monkeypatch.setattr("multimodal.index.storage.snapshot.Snapshot.vectors", lambda snapshot, row_ids: {})
     with pytest.raises(IndexStateError) as caught:
         wide_index.search(clusters(1, DIM)[0], 3, calibrated=False)
     assert str(caught.value) == (
-        f"the rows of the index at '{wide_index.path}' do not add up: it is damaged; restore it from a copy, or make "
-        "it anew"
+        f"the rows of the index at '{wide_index.path}' are inconsistent: the index is damaged; restore it "
+        "from a copy, or create it anew"
     )
 
 
@@ -247,9 +256,11 @@ def test_kept_files_that_are_damaged_are_made_anew(wide_index: Index, wide: Spac
     (part,) = folder.glob("part-*")
     (basis,) = folder.glob("basis-*")
     if damage == "state is cut":
-        (folder / STATE).write_text((folder / STATE).read_text()[:20])
+        (folder / MANIFEST_FILE).write_text((folder / MANIFEST_FILE).read_text()[:20])
     elif damage == "state is of another format":
-        (folder / STATE).write_text(json.dumps(json.loads((folder / STATE).read_text()) | {"format": 99}))
+        (folder / MANIFEST_FILE).write_text(
+            json.dumps(json.loads((folder / MANIFEST_FILE).read_text()) | {"format": 99})
+        )
     elif damage == "a part is cut":
         os.truncate(part / "coarse.bin", 4096)
     elif damage == "a part is gone":
@@ -262,7 +273,10 @@ def test_kept_files_that_are_damaged_are_made_anew(wide_index: Index, wide: Spac
         (part / "records.arrow").unlink()
     else:
         (part / "numbers.bin").unlink()
-    agree(Index.open(wide_index.path, wide), {f"{place:06}": vector for place, vector in enumerate(vectors)})
+    agree(
+        Index.open(wide_index.path, wide, search_config=CONFIG),
+        named(vectors),
+    )
     assert len(parts(wide_index)) == 1
     assert damage.startswith("state") or parts(wide_index) != [part.name]
 
@@ -272,7 +286,7 @@ def test_where_nothing_can_be_kept_searches_still_work(wide_index: Index) -> Non
     vectors = clusters(3000, DIM)
     fill(wide_index, vectors)
     (wide_index.path / segment_store.FOLDER).write_text("in the way")
-    rows = {f"{place:06}": vector for place, vector in enumerate(vectors)}
+    rows = named(vectors)
     agree(wide_index, rows)
     fill(wide_index, clusters(700, DIM, seed=4), [f"new {place:04}" for place in range(700)])
     agree(wide_index, rows | {f"new {place:04}": v for place, v in enumerate(clusters(700, DIM, seed=4))})
@@ -293,9 +307,9 @@ def test_a_disk_that_fills_up_while_a_part_is_written_leaves_nothing_half(
         real(file)
 
     monkeypatch.setattr(os, "fsync", full)
-    rows = {f"{place:06}": vector for place, vector in enumerate(vectors)}
+    rows = named(vectors)
     agree(wide_index, rows)
-    assert parts(wide_index) == [] and not (wide_index.path / segment_store.FOLDER / STATE).exists()
+    assert parts(wide_index) == [] and not (wide_index.path / segment_store.FOLDER / MANIFEST_FILE).exists()
 
 
 # --- several processes ----------------------------------------------------------------------------
@@ -306,11 +320,9 @@ import multimodal.encoders
 multimodal.encoders.__path__.append({str(HERE / "families")!r})
 from multimodal.encoders.wide import load
 from multimodal.index import Index
-from multimodal.index.search import vector_search
-from multimodal.index.storage import segment_store
+from multimodal.index import SearchConfig
 from tests.index.conftest import clusters, fill
-segment_store.TAIL_ROWS = 500
-index = Index.open(sys.argv[1], load())
+index = Index.open(sys.argv[1], load(), search_config=SearchConfig(max_memory_rows=500))
 """
 
 
@@ -359,12 +371,11 @@ def test_a_process_that_is_killed_while_it_makes_a_part_is_no_harm(wide_index: I
     vectors = clusters(3000, DIM)
     fill(wide_index, vectors)
     slow = """
-from multimodal.index.storage.codes import Basis
-real = Basis.bits_of_many
-def waits(basis, vectors):
+from multimodal.index.storage.codes import Projection
+def waits(projection, vectors):
     print("at it", flush=True)
     time.sleep(60)
-Basis.bits_of_many = waits
+Projection.encode_fast = waits
 index.search(clusters(1, 64)[0])
 """
     process = start(slow, wide_index)
@@ -378,7 +389,7 @@ index.search(clusters(1, 64)[0])
     process.communicate()
     waiting.join(30)
     assert done[0][0].id == "000003"
-    agree(wide_index, {f"{place:06}": vector for place, vector in enumerate(vectors)})
+    agree(wide_index, named(vectors))
     assert len(parts(wide_index)) == 1
 
 
@@ -437,9 +448,7 @@ class Albums:
 
 @pytest.fixture(scope="module")
 def albums(wide: Space, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Albums]:
-    with pytest.MonkeyPatch.context() as patch:  # before the fixture of each test
-        patch.setattr(segment_store, "TAIL_ROWS", 500)
-        yield Albums(Index.create(tmp_path_factory.mktemp("albums") / "i", wide))
+    yield Albums(Index.create(tmp_path_factory.mktemp("albums") / "i", wide, search_config=CONFIG))
 
 
 @given(query=st.integers(0, 10**6), k=st.sampled_from([1, 7, 60, 5000]), offset=st.sampled_from([0, 3, 50]),

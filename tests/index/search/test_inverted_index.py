@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 
 from multimodal.core.errors import InvalidInput
 from multimodal.core.space import Space
-from multimodal.index import Index
-from multimodal.index.search.inverted_index import Lexicon
-from multimodal.index.search.words import Sought, Words, holding_all, scores, text_of, words_in
-from multimodal.index.storage import segment_store
+from multimodal.index import Index, SearchConfig
+from multimodal.index.search.inverted_index import InvertedIndex, TextQuery, bm25, searchable_text, terms_in
 from multimodal.index.storage.schema import Row
 from tests.index.conftest import clusters, fill
 
@@ -24,7 +22,7 @@ DIM = 64
 VOCABULARY = ["red", "apple", "dog", "beach", "über", "東", "2024", "a", "rain", "img"]
 
 
-def bm25(texts: list[list[str]], query: list[str]) -> list[float]:
+def definition(texts: list[list[str]], query: list[str]) -> list[float]:
     """The definition, with k1 = 1.2 and b = 0.75."""
     mean = max(1.0, sum(map(len, texts)) / max(1, len(texts)))
     found = []
@@ -50,7 +48,7 @@ def bm25(texts: list[list[str]], query: list[str]) -> list[float]:
         ("Café ÜBER naïve", ["cafe", "uber", "naive"]),
         ("東京タワーの夜景2024", ["東", "京", "タ", "ワ", "ー", "の", "夜", "景", "2024"]),
         ("Привет, МИР", ["привет", "мир"]),
-        ("한국어 텍스트", words_in("한국어 텍스트")),
+        ("한국어 텍스트", terms_in("한국어 텍스트")),
         ("ﬁne ①", ["fine", "1"]),
         ("  … ☃ \n", []),
         ("", []),
@@ -58,7 +56,7 @@ def bm25(texts: list[list[str]], query: list[str]) -> list[float]:
     ],
 )
 def test_words_are_letters_and_digits_without_case_and_accents(text: str, words: list[str]) -> None:
-    assert words_in(text) == words
+    assert terms_in(text) == words
 
 
 def test_the_words_of_a_row_are_those_of_its_text_its_name_and_its_metadata() -> None:
@@ -69,8 +67,8 @@ def test_the_words_of_a_row_are_those_of_its_text_its_name_and_its_metadata() ->
         None,
         {"caption": "a dog", "n": 3, "ok": True, "no": None},
     )
-    assert words_in(text_of(row)) == ["img", "7", "rome", "2019", "a", "dog"]
-    assert words_in(text_of(Row("i", None, "text", "two words", {}))) == ["two", "words"]
+    assert terms_in(searchable_text(row)) == ["img", "7", "rome", "2019", "a", "dog"]
+    assert terms_in(searchable_text(Row("i", None, "text", "two words", {}))) == ["two", "words"]
 
 
 texts_of_words = st.lists(st.lists(st.sampled_from(VOCABULARY), max_size=8), max_size=30)
@@ -83,39 +81,38 @@ texts_of_words = st.lists(st.lists(st.sampled_from(VOCABULARY), max_size=8), max
 def test_scores_are_bm25_over_all_parts_together(
     texts: list[list[str]], query: list[str], cut: int, size: int
 ) -> None:
-    def words(some: list[list[str]]) -> Words:
-        places = np.arange(len(some))
+    def inverted(some: list[list[str]]) -> InvertedIndex:
+        positions = np.arange(len(some))
         cuts = range(0, len(some), size)
-        return Words.of(
-            ((places[at : at + size], [" ".join(t) for t in some[at : at + size]]) for at in cuts), len(some)
-        )
+        batches = ((positions[at : at + size], [" ".join(t) for t in some[at : at + size]]) for at in cuts)
+        return InvertedIndex.build(batches, len(some))
 
-    parts = [words(texts[:cut]), words(texts[cut:])]
-    normal = [words_in(" ".join(text)) for text in texts]
-    sought = Sought.of(" ".join(query)).words
-    found = np.concatenate(scores(parts, sought))
-    assert found == pytest.approx(bm25(normal, list(sought)), abs=1e-4)
-    held = np.concatenate([holding_all(part, sought) for part in parts])
-    assert held.tolist() == [set(sought) <= set(text) for text in normal]
+    indexes = [inverted(texts[:cut]), inverted(texts[cut:])]
+    normal = [terms_in(" ".join(text)) for text in texts]
+    terms = TextQuery.parse(" ".join(query)).terms
+    scores = np.concatenate(bm25(indexes, terms))
+    assert scores == pytest.approx(definition(normal, list(terms)), abs=1e-4)
+    contained = np.concatenate([index.contains_all(terms) for index in indexes])
+    assert contained.tolist() == [set(terms) <= set(text) for text in normal]
 
 
 def test_words_come_back_as_they_were_written(tmp_path: Path) -> None:
-    made = Words.of([(np.array([2, 0]), ["red apple", "red"])], 4)
+    made = InvertedIndex.build([(np.array([2, 0]), ["red apple", "red"])], 4)
     made.write(tmp_path)
-    again = Words.read(tmp_path)
-    assert [again.having(word) for word in ("apple", "red", "blue")] == [
+    again = InvertedIndex.read(tmp_path)
+    assert [again.postings(word) for word in ("apple", "red", "blue")] == [
         slice(0, 1),
         slice(1, 3),
         slice(0, 0),
     ]
     assert again.lengths.tolist() == [1, 0, 2, 0]
-    assert sorted(again.places[again.having("red")].tolist()) == [0, 2]
+    assert sorted(again.positions[again.postings("red")].tolist()) == [0, 2]
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("", "there is no word to look for in ''; give at least one letter or digit"),
-    ("?!", "there is no word to look for in '?!'; give at least one letter or digit"),
-    (3, "the words to look for must be a str, got int"),
+    ("", "text='' contains no search term; give at least one letter or digit"),
+    ("?!", "text='?!' contains no search term; give at least one letter or digit"),
+    (3, "text must be a str, got int"),
 ])  # fmt: skip
 def test_a_text_without_words_is_refused(index: Index, text: Any, message: str) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -213,11 +210,13 @@ def test_a_row_found_by_words_alone_has_its_cosine_too(wide: Space, tmp_path: Pa
     assert index.search(query, 2, text="special")[0].id in ("000000", hit.id)
 
 
+FEW_IN_MEMORY = SearchConfig(max_memory_rows=500)
+
+
 def test_words_follow_the_rows_in_files_and_in_memory(
     wide: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segment_store, "TAIL_ROWS", 500)
-    index = Index.create(tmp_path / "i", wide)
+    index = Index.create(tmp_path / "i", wide, search_config=FEW_IN_MEMORY)
     fill(
         index,
         clusters(1200, DIM),
@@ -233,18 +232,16 @@ def test_words_follow_the_rows_in_files_and_in_memory(
     assert ids(index.search(text="201")) == [] and ids(index.search(text="changed")) == ["000201"]
     assert ids(index.search(text='"number 777"')) == ["000777"]
     (words,) = index.path.glob("search/part-*/words")
-    monkeypatch.setattr(Words, "of", None)
-    other = Index.open(index.path, wide)
-    part = other._searcher.view().snapshot.parts[0]
-    assert Lexicon().words(part).lengths.tolist()[:2] == [3, 3]
-    assert (words / "places.npy").exists()
+    assert InvertedIndex.read(words).lengths.tolist()[:2] == [3, 3]
+    index.optimize()  # the changed rows move into files, so that no inverted index is built in memory
+    monkeypatch.setattr(InvertedIndex, "build", None)
+    other = Index.open(index.path, wide, search_config=FEW_IN_MEMORY)
+    monkeypatch.undo()
+    assert ids(other.search(text='"number 777"')) == ["000777"]
 
 
-def test_words_whose_files_are_damaged_are_made_anew(
-    wide: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(segment_store, "TAIL_ROWS", 500)
-    index = Index.create(tmp_path / "i", wide)
+def test_words_whose_files_are_damaged_are_made_anew(wide: Space, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "i", wide, search_config=FEW_IN_MEMORY)
     fill(index, clusters(800, DIM), texts=[f"number {n}" for n in range(800)])
     assert ids(index.search(text="777")) == ["000777"]
     (words,) = index.path.glob("search/part-*/words")
@@ -253,17 +250,17 @@ def test_words_whose_files_are_damaged_are_made_anew(
 
 
 @pytest.mark.parametrize(("query", "options", "message"), [
-    (None, {}, "there is nothing to search for; give a query, text= or near="),
+    (None, {}, "there is nothing to search for; give a query, text= or similar_to="),
     ("a", {"mode": "words"}, "mode must be one of 'vector', 'text', 'hybrid', got 'words'"),
     ("a", {"mode": "vector", "text": "b"},
-     "mode='vector' looks at no words, but text= is given; leave out one of them"),
+     "mode='vector' ignores keywords, but text= is given; leave out one of them"),
     ("a", {"mode": "text", "text": "b"},
-     "mode='text' looks at words only, but there is a query beside text=; leave out one of them"),
-    (None, {"mode": "hybrid", "text": "b"}, "mode='hybrid' needs a query, or near=, beside text="),
+     "mode='text' searches keywords only, but a query is given beside text=; leave out one of them"),
+    (None, {"mode": "hybrid", "text": "b"}, "mode='hybrid' needs a query, or similar_to=, beside text="),
     (np.ones(4), {"mode": "text"},
-     "a search by words needs words, and the query is no single text; give them as text="),
+     "a keyword search needs text, but the query is not a single text; give text="),
     ([("a", 1.0), ("b", 1.0)], {"mode": "hybrid"},
-     "a search by words needs words, and the query is no single text; give them as text="),
+     "a keyword search needs text, but the query is not a single text; give text="),
 ])  # fmt: skip
 def test_modes_and_words_that_do_not_go_together_are_refused(
     notes: Index, query: Any, options: dict[str, Any], message: str
