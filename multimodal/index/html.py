@@ -23,10 +23,11 @@ def hits_html(hits: Sequence[Hit]) -> str:
 
 
 def report_html(report: IngestReport) -> str:
-    """The counts, and a table of what failed."""
+    """The counts, and a table of the failures."""
     rows = "".join(
-        f"<tr><td>{html.escape(one.uri)}</td><td>{html.escape(one.stage)}</td><td>{html.escape(one.reason)}</td></tr>"
-        for one in report.failed
+        f"<tr><td>{html.escape(failure.uri)}</td><td>{html.escape(failure.stage)}</td>"
+        f"<td>{html.escape(failure.reason)}</td></tr>"
+        for failure in report.failed
     )
     head = "<tr><th>failed</th><th>stage</th><th>reason</th></tr>"
     return f"<p>{html.escape(str(report))}</p>" + (f"<table>{head}{rows}</table>" if rows else "")
@@ -34,13 +35,10 @@ def report_html(report: IngestReport) -> str:
 
 def _row(hit: Hit) -> str:
     metadata = ", ".join(f"{key}: {value}" for key, value in hit.metadata.items())
-    where = " · ".join(filter(None, (hit.uri, hit.location)))
-    cells = [f"{hit.score:.3f}", str(hit.modality), None, where, metadata]
-    return (
-        "<tr>"
-        + "".join(f"<td>{_content(hit) if c is None else html.escape(c)}</td>" for c in cells)
-        + "</tr>"
-    )
+    location = " · ".join(filter(None, (hit.uri, hit.location)))
+    before, after = (f"{hit.score:.3f}", str(hit.modality)), (location, metadata)
+    cells = [*map(html.escape, before), _content(hit), *map(html.escape, after)]
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _content(hit: Hit) -> str:

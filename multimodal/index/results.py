@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from multimodal.core.deprecation import deprecated_property
 from multimodal.core.errors import MissingExtra
 from multimodal.core.modality import Modality
 
@@ -71,11 +71,7 @@ class Hit:
             return f"{self.start_s:g} to {self.end_s:g} s"
         return "" if self.start_char is None else f"characters {self.start_char:,} to {self.end_char:,}"
 
-    @property
-    def place(self) -> str:
-        """Deprecated name of `location`."""
-        warnings.warn("Hit.place is deprecated; use Hit.location", DeprecationWarning, stacklevel=2)
-        return self.location
+    place = deprecated_property("Hit.place", "Hit.location")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

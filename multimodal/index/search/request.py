@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
+from multimodal.core.deprecation import warn_deprecated
 from multimodal.core.errors import InvalidInput
 from multimodal.core.space import Space
 from multimodal.index.results import Hits
@@ -89,9 +89,7 @@ def check_options(options: Mapping[str, Any], caller: str) -> SearchOptions:
         if current in options and current != name:
             raise TypeError(f"{caller}() got both {name!r} and {current!r}, its new name; leave out {name!r}")
         if current != name:
-            warnings.warn(
-                f"{caller}({name}=…) is deprecated; use {current}=", DeprecationWarning, stacklevel=3
-            )
+            warn_deprecated(f"{caller}({name}=…)", f"{current}=", stacklevel=4)
         checked[current] = value
     return cast("SearchOptions", checked)
 
