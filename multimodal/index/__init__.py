@@ -12,6 +12,7 @@ from typing import Any
 
 from multimodal.index.config import SearchConfig
 from multimodal.index.index import Index
+from multimodal.index.ingest.config import IngestConfig
 from multimodal.index.ingest.sources.folders import files_in
 from multimodal.index.results import Estimate, Failure, Failures, Hit, Hits, IngestReport, Progress, Rows
 from multimodal.index.search.query import Query
@@ -24,6 +25,7 @@ __all__ = [
     "Hit",
     "Hits",
     "Index",
+    "IngestConfig",
     "IngestReport",
     "Progress",
     "Query",

@@ -17,7 +17,7 @@ from multimodal.index.config import DEFAULT, SearchConfig
 from multimodal.index.ingest import estimate as estimating
 from multimodal.index.ingest import jobs
 from multimodal.index.ingest import sync as syncing
-from multimodal.index.ingest.jobs import How
+from multimodal.index.ingest.config import DEFAULT_CONFIG, IngestConfig, JobOptions
 from multimodal.index.ingest.sources.resolve import check_ids
 from multimodal.index.results import Estimate, Failures, Hits, IngestReport, Progress, Rows
 from multimodal.index.search.query import Query
@@ -142,6 +142,7 @@ class Index:
         threads: int | None = None,
         wait: float | None = None,
         progress: Callable[[Progress], None] | None = None,
+        config: IngestConfig = DEFAULT_CONFIG,
     ) -> IngestReport:
         """Adds a folder, a file, an item, or an iterable of items and (item, metadata) pairs.
 
@@ -168,6 +169,7 @@ class Index:
             threads: Threads that read and decode. Default: the number of cores.
             wait: Seconds to wait for another writer. Default: no limit.
             progress: Called with a Progress, at most ten times a second.
+            config: Memory bounds and intervals of the job.
 
         Returns:
             The counts of documents by outcome, and the failures.
@@ -178,8 +180,10 @@ class Index:
             IndexBusy: Another writer was active for longer than `wait`.
             IndexStateError: The index cannot be written; what was written before is kept.
         """
-        how = How(dedupe, batch_size, threads, wait, progress)
-        report = jobs.add(self._table, self._own, source, how, ids=ids, metadata=metadata, columns=columns)
+        options = JobOptions(dedupe, batch_size, threads, wait, progress, config)
+        report = jobs.add(
+            self._table, self._own, source, options, ids=ids, metadata=metadata, columns=columns
+        )
         self._searcher.prepare()
         return report
 
@@ -194,6 +198,7 @@ class Index:
         threads: int | None = None,
         wait: float | None = None,
         progress: Callable[[Progress], None] | None = None,
+        config: IngestConfig = DEFAULT_CONFIG,
     ) -> IngestReport:
         """Makes the index equal to one or several folders.
 
@@ -212,6 +217,7 @@ class Index:
             threads: As in `add`.
             wait: As in `add`.
             progress: As in `add`.
+            config: As in `add`.
 
         Returns:
             The counts of documents by outcome, and the failures.
@@ -223,8 +229,8 @@ class Index:
             IndexStateError: The folder is empty although the index has files from it, as if a disk is not mounted; or
                 the index cannot be written.
         """
-        how = How(dedupe, batch_size, threads, wait, progress)
-        report = syncing.sync(self._table, self._own, source, how, metadata=metadata, columns=columns)
+        options = JobOptions(dedupe, batch_size, threads, wait, progress, config)
+        report = syncing.sync(self._table, self._own, source, options, metadata=metadata, columns=columns)
         self._searcher.prepare()
         return report
 
@@ -235,6 +241,7 @@ class Index:
         columns: Mapping[str, str] | None = None,
         batch_size: int = 32,
         threads: int | None = None,
+        config: IngestConfig = DEFAULT_CONFIG,
     ) -> Estimate:
         """What `add(source)` would have to do, and about how long that would take. Writes nothing.
 
@@ -246,6 +253,7 @@ class Index:
             columns: As in `add`.
             batch_size: As in `add`.
             threads: As in `add`.
+            config: As in `add`.
 
         Returns:
             Document counts by modality, bytes, and estimated seconds.
@@ -254,8 +262,8 @@ class Index:
             MediaNotFound: A path does not exist.
             InvalidInput: As in `add`.
         """
-        how = How(False, batch_size, threads)
-        return estimating.estimate(self._table, self._own, source, columns, how.options)
+        options = JobOptions(False, batch_size, threads, config=config)
+        return estimating.estimate(self._table, self._own, source, columns, options)
 
     def failures(self) -> Failures:
         """Documents that could not be added, with stage and reason, in the order of their names.
@@ -273,24 +281,26 @@ class Index:
         threads: int | None = None,
         wait: float | None = None,
         progress: Callable[[Progress], None] | None = None,
+        config: IngestConfig = DEFAULT_CONFIG,
     ) -> IngestReport:
-        """Adds everything in `failures` again, with its original ids and metadata.
+        """Adds again what is in `failures`, with the ids and metadata it was given with, and nothing else.
 
         Args:
             batch_size: As in `add`.
             threads: As in `add`.
             wait: As in `add`.
             progress: As in `add`.
+            config: As in `add`.
 
         Returns:
-            The counts of documents by outcome, and the failures.
+            The counts of documents by outcome, and the failures that remain.
 
         Raises:
             IndexBusy: Another writer was active for longer than `wait`.
-            IndexStateError: The index cannot be written.
+            IndexStateError: The index cannot be written; what was written before is kept.
         """
-        how = How(False, batch_size, threads, wait, progress)
-        report = jobs.retry_failed(self._table, self._own, how)
+        options = JobOptions(False, batch_size, threads, wait, progress, config)
+        report = jobs.retry_failed(self._table, self._own, options)
         self._searcher.prepare()
         return report
 

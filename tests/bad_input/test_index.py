@@ -170,16 +170,16 @@ def test_an_index_of_a_later_version_is_refused(
 
 
 @pytest.mark.parametrize(("source", "options", "message"), [
-    ([], {}, "the list of things to add is empty; give at least one"),
+    ([], {}, "the list of items to add is empty; give at least one"),
     (5, {}, "cannot tell whether a value of type int is text, image, audio or video: pass a str "
             "(text), a pathlib.Path, a PIL image or {'array': ..., 'sampling_rate': ...}, or make it explicit with "
             "Text(), Image(), Audio() or Video()"),
-    (["a", "b"], {"ids": ["x"]}, "1 ids given for 2 things; give one for each"),
-    (iter(["a", "b"]), {"ids": ["x"]}, "1 ids given for more things than that; give one for each"),
-    (iter(["a"]), {"ids": ["x", "y"]}, "2 ids given for 1 things; give one for each"),
-    (["a", "b"], {"ids": ["x", "x"]}, "the id 'x' is given twice; each thing needs its own"),
-    (["a"], {"ids": [""]}, "an id must be a str with at least one character, got ''; a number as str(number)"),
-    (["a"], {"ids": [7]}, "an id must be a str with at least one character, got 7; a number as str(number)"),
+    (["a", "b"], {"ids": ["x"]}, "1 ids given for 2 items; give one for each"),
+    (iter(["a", "b"]), {"ids": ["x"]}, "1 ids given for more items than that; give one for each"),
+    (iter(["a"]), {"ids": ["x", "y"]}, "2 ids given for 1 items; give one for each"),
+    (["a", "b"], {"ids": ["x", "x"]}, "the id 'x' is given twice; each item needs its own"),
+    (["a"], {"ids": [""]}, "an id must be a str with at least one character, got ''; pass a number as str(number)"),
+    (["a"], {"ids": [7]}, "an id must be a str with at least one character, got 7; pass a number as str(number)"),
     (["a"], {"ids": []}, "the list of ids is empty; give at least one"),
     (["a"], {"metadata": "x"}, "metadata must be a mapping such as {'album': 'x'}, got str"),
     (["a"], {"metadata": {"": 1}}, "a metadata key must be a str with at least one character, got ''"),
@@ -219,7 +219,7 @@ def test_a_path_that_is_not_there_raises(index: Index, tmp_path: Path) -> None:
     with pytest.raises(MediaNotFound) as caught:
         index.add(str(tmp_path / "none"))
     assert str(caught.value) == (
-        f"{tmp_path}/none: no such folder or file; check the path (to add a text, give it in a list: "
+        f"{tmp_path}/none: no such folder or file; check the path (to add a text, put it in a list: "
         f"['{tmp_path}/none'])"
     )
 
@@ -233,21 +233,22 @@ def test_ids_for_a_folder_are_refused(index: Index, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         index.add(tmp_path, ids=["x"])
     assert (
-        str(caught.value) == f"'{tmp_path}' is a folder, whose files are known by their paths: leave out ids"
+        str(caught.value)
+        == f"'{tmp_path}' is a folder, and files are identified by their paths: leave out ids"
     )
 
 
 def test_a_sync_of_what_is_no_folder_is_refused_and_changes_nothing(index: Index, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"x")
-    for source, kind, told in (
+    for source, kind, message in (
         (tmp_path / "none", MediaNotFound, f"{tmp_path}/none: no such folder; check the path (nothing was changed)"),
         ([], InvalidInput, "the list of folders is empty; give at least one"),
         (tmp_path / "x.png", InvalidInput,
-         f"{tmp_path}/x.png: sync takes folders, tables and archives, this is a file; add it with Index.add"),
+         f"{tmp_path}/x.png: sync takes folders, tables and archives, got a file; add it with Index.add"),
     ):  # fmt: skip
         with pytest.raises(kind) as caught:
             index.sync(source)  # type: ignore[arg-type]
-        assert str(caught.value) == told
+        assert str(caught.value) == message
     assert len(index) == 2
 
 
@@ -354,8 +355,8 @@ def test_a_modality_that_the_space_lacks_is_refused(index: Index, plain: ModuleT
 
 @pytest.mark.parametrize(("ids", "message"), [
     ([], "the list of ids is empty; give at least one"),
-    ("", "an id must be a str with at least one character, got ''; a number as str(number)"),
-    ([3], "an id must be a str with at least one character, got 3; a number as str(number)"),
+    ("", "an id must be a str with at least one character, got ''; pass a number as str(number)"),
+    ([3], "an id must be a str with at least one character, got 3; pass a number as str(number)"),
 ])  # fmt: skip
 def test_ids_that_cannot_be_are_not_deleted(index: Index, ids: Any, message: str) -> None:
     with pytest.raises(InvalidInput) as caught:

@@ -158,14 +158,14 @@ def _columns(pairs: list[str] | None) -> dict[str, str] | None:
 
 def _found(paths: list[str]) -> list[Path]:
     """The paths as they are, and what patterns match. Raises MediaNotFound before anything is done."""
-    from multimodal.index.ingest.sources.folders import matches
+    from multimodal.index.ingest.sources.folders import expand_pattern
 
     found: list[Path] = []
     for one in paths:
         path = Path(one).expanduser()
         if path.exists() or path.is_symlink():
             found.append(path)
-        elif some := matches(str(path)):
+        elif some := expand_pattern(str(path)):
             found += some
         else:
             raise MediaNotFound(f"{path}: no such folder or file; check the path (nothing was indexed)")
@@ -223,15 +223,17 @@ def _dry_run(
     json: bool,
 ) -> None:
     from multimodal.core.catalog import load as load_space
+    from multimodal.index.ingest.config import JobOptions
     from multimodal.index.ingest.estimate import estimate
-    from multimodal.index.ingest.scheduler import Options
 
     with console.working("looking at the files and measuring some", quiet=json):
         if _exists(into):
             found = open_or_create(into, space, load).estimate(paths, columns=columns, **how)
         else:
             new = load_space(space or DEFAULT_SPACE, **load)
-            found = estimate(None, new, paths, columns, Options(how["batch_size"], how["threads"]))
+            found = estimate(
+                None, new, paths, columns, JobOptions(batch_size=how["batch_size"], threads=how["threads"])
+            )
     if json:
         console.print_json({"index": str(into)} | found.to_dict())
     else:

@@ -1,4 +1,5 @@
-"""From the source to batches: what is new is opened, in threads, and cut into parts; what is known ends here."""
+"""Admits documents from the source: opens those that are new and splits them into batches of chunks; those that the
+index has already are finished here."""
 
 from __future__ import annotations
 
@@ -8,183 +9,197 @@ from functools import partial
 
 from multimodal.core.space import Space
 from multimodal.index.ingest.batching import Batcher
-from multimodal.index.ingest.chunk import Part
-from multimodal.index.ingest.commit import Outlet
-from multimodal.index.ingest.document import Opened, Thing, draw, open_thing
-from multimodal.index.ingest.lookup import LARGEST, Block, Blocks, Looked
-from multimodal.index.ingest.sources.record import Source, WasRead
+from multimodal.index.ingest.commit import Committer
+from multimodal.index.ingest.config import IngestConfig
+from multimodal.index.ingest.document import Chunk, Document, OpenedDocument
+from multimodal.index.ingest.lookup import Lookup, LookupBatch, LookupResult
+from multimodal.index.ingest.reading import next_chunks, open_document
+from multimodal.index.ingest.sources.record import ContainerRead, SourceOutput
 from multimodal.index.ingest.workers import Workers
 from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.table import IndexedDocument
 
-OPENED_TOGETHER = 8
-AHEAD = 128  # parts that wait for the model, for each picture in a batch: more than are sorted together
-HELD_BYTES = 256 << 20  # in memory for them
+Opening = tuple[Document, OpenedDocument | FailureRecord]
 
 
-class Twins:
-    """Content that the index has, or will have, under another name. vanished: of files that are gone; a file with the
-    same content takes the place of each. owners: the id of each content, if duplicates are left out, or None."""
+class Deduplicator:
+    """Finds content that the index has, or will have, under another id.
+
+    vanished: documents whose file is gone, by content hash; a file with the same content takes over their rows.
+    owners: the id of each content, if duplicates are left out; otherwise None.
+    """
 
     def __init__(self, vanished: dict[str, list[IndexedDocument]], owners: dict[str, str] | None) -> None:
         self.vanished, self.owners = vanished, owners
-        self.wanted = bool(vanished) or owners is not None
-        self.taken: list[IndexedDocument] = []  # files that are gone, and whose place another one took
+        self.is_active = bool(vanished) or owners is not None
+        self.moved: list[IndexedDocument] = []  # vanished documents whose rows another file took over
 
-    def of(self, thing: Thing) -> IndexedDocument | str | None:
-        """A file that is gone, the id that has the content already, or None; then the content is this thing's."""
-        content = thing.content or ""
-        if gone := self.vanished.get(content):
-            self.taken.append(gone.pop(0))
-            return self.taken[-1]
+    def match(self, document: Document) -> IndexedDocument | str | None:
+        """A vanished document, or the id that owns the content. None makes the document the owner of its content."""
+        content = document.content_hash or ""
+        if vanished := self.vanished.get(content):
+            self.moved.append(vanished.pop(0))
+            return self.moved[-1]
         if self.owners is None:
             return None
-        owner = self.owners.setdefault(content, thing.id)
-        return None if owner == thing.id else owner
+        owner = self.owners.setdefault(content, document.id)
+        return None if owner == document.id else owner
 
-    def forget(self, thing: Thing) -> None:
-        """A thing failed: its content is nobody's."""
-        if self.owners is not None and self.owners.get(thing.content or "") == thing.id:
-            del self.owners[thing.content or ""]
+    def forget(self, document: Document) -> None:
+        """A document failed: it no longer owns its content."""
+        if self.owners is not None and self.owners.get(document.content_hash or "") == document.id:
+            del self.owners[document.content_hash or ""]
 
 
-class Intake:
-    """Belongs to the loop; `walker` (one thread) draws from the source, `workers` open."""
+class Admission:
+    """Belongs to the job's loop. `source_worker` (one thread) reads the source, `workers` open documents."""
 
     def __init__(
         self,
-        blocks: Blocks,
+        lookup: Lookup,
         space: Space,
-        outlet: Outlet,
-        walker: Workers,
+        committer: Committer,
+        source_worker: Workers,
         workers: Workers,
-        twins: Twins,
-        size: int,
+        deduplicator: Deduplicator,
+        batch_size: int,
+        config: IngestConfig,
     ) -> None:
-        self.blocks, self.space, self.outlet, self.twins = blocks, space, outlet, twins
-        self.walker, self.workers = walker, workers
-        self.ended = False  # whether the source has no more
-        self.todo: deque[Looked] = deque()  # looked at
-        self.opening: dict[
-            str, tuple[Thing, Opened | FailureRecord] | None
-        ] = {}  # by id, in the order of the source
-        self.streams: deque[Opened] = deque()  # things of which more parts can be drawn
-        self.batchers = {modality: Batcher(modality, size) for modality in space.modalities}
-        self.batches: deque[list[Part]] = deque()  # full, and not being prepared yet
-        self.ahead = AHEAD * size
-        self.n_parts = self.n_held = 0  # drawn, and not encoded yet
+        self.lookup, self.space, self.committer, self.deduplicator = lookup, space, committer, deduplicator
+        self.source_worker, self.workers, self.config = source_worker, workers, config
+        self.has_ended = False  # whether the source has no more records
+        self.queue: deque[LookupResult] = deque()  # looked up, not opened yet
+        self.opening: dict[str, Opening | None] = {}  # by id, in the order of the source
+        self.streams: deque[OpenedDocument] = deque()  # documents with more chunks to read
+        self.batchers = {
+            modality: Batcher(modality, batch_size, config.batch_bytes) for modality in space.modalities
+        }
+        self.batches: deque[list[Chunk]] = deque()  # full, and not being prepared yet
+        self.max_chunks = config.chunks_ahead * batch_size
+        self.n_chunks = self.n_held_bytes = 0  # read, and not encoded yet
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is on its way here."""
+        """Whether no document is waiting or being looked up here."""
         waiting = (
-            self.todo or self.opening or self.streams or self.batches or any(map(len, self.batchers.values()))
+            self.queue
+            or self.opening
+            or self.streams
+            or self.batches
+            or any(map(len, self.batchers.values()))
         )
-        return not waiting and not self.walker.busy
+        return not waiting and not self.source_worker.busy
 
     @property
     def has_room(self) -> bool:
-        return self.n_parts + len(self.opening) < self.ahead and self.n_held < HELD_BYTES
+        return (
+            self.n_chunks + len(self.opening) < self.max_chunks and self.n_held_bytes < self.config.held_bytes
+        )
 
     def fill(self) -> None:
-        """Gives the threads what there is for them to do."""
-        while self.todo and self.has_room and not self.workers.is_crowded:
-            self.open_some()
+        """Gives the threads as much work as there is room for."""
+        while self.queue and self.has_room and not self.workers.is_crowded:
+            self.open_next()
         while self.streams and self.has_room and not self.workers.is_crowded:
-            opened = self.streams.popleft()
-            if opened.more is not None and not opened.thing.over:
+            document, _, stream = self.streams.popleft()
+            if stream is not None and not document.failed:
                 self.workers.submit(
-                    partial(draw, opened.thing, opened.more), partial(self.accept, opened.thing)
+                    partial(next_chunks, document, stream, self.config), partial(self.accept, document)
                 )
-        crowded = len(self.todo) >= LARGEST or len(self.outlet.again) >= LARGEST
-        if not self.ended and not self.walker.busy and not crowded:
-            self.walker.submit(self.blocks.next, self.take)
+        limit = self.config.lookup_max
+        is_crowded = len(self.queue) >= limit or len(self.committer.deferred) >= limit
+        if not self.has_ended and not self.source_worker.busy and not is_crowded:
+            self.source_worker.submit(self.lookup.next, self.enqueue)
 
     def flush(self) -> None:
-        """Everything that is drawn becomes batches, full or not."""
-        for one in self.batchers.values():
-            self.batches.extend(one.flush())
+        """Makes batches of all chunks that wait, full or not."""
+        for batcher in self.batchers.values():
+            self.batches.extend(batcher.flush())
 
-    def take_again(self) -> None:
-        """What had to wait comes once more, looked at anew."""
-        again: list[Source] = [*self.outlet.again]
-        self.outlet.again = []
-        self.outlet.landed.clear()
-        self.walker.submit(lambda: Block(self.blocks.look(again), self.ended), self.take)
+    def retry_deferred(self) -> None:
+        """Looks deferred records up again, and admits them."""
+        deferred: list[SourceOutput] = [*self.committer.deferred]
+        self.committer.deferred = []
+        self.committer.recent.clear()
+        self.source_worker.submit(
+            lambda: LookupBatch(self.lookup.stat(deferred), self.has_ended), self.enqueue
+        )
 
-    def take(self, block: Block) -> None:
-        if block.error is not None:
-            raise block.error
-        self.ended = block.last
-        self.todo.extend(block.things)
+    def enqueue(self, batch: LookupBatch) -> None:
+        if batch.error is not None:
+            raise batch.error
+        self.has_ended = batch.is_last
+        self.queue.extend(batch.results)
 
-    def open_some(self) -> None:
-        some: list[Thing] = []
-        while self.todo and len(some) < OPENED_TOGETHER:
-            thing = self.todo.popleft()
-            if isinstance(thing, FailureRecord):
-                self.outlet.tally.fail(thing)
-            elif isinstance(thing, WasRead):
-                self.outlet.tally.ledger.settle(thing.container)
-            elif self.outlet.begin(thing):
-                if thing.has_same_state or thing.has_same_content:
-                    self.outlet.keep(thing)
+    def open_next(self) -> None:
+        """Submits the next new documents to be opened, and finishes those that the index has on the way."""
+        documents: list[Document] = []
+        while self.queue and len(documents) < self.config.open_batch:
+            result = self.queue.popleft()
+            if isinstance(result, FailureRecord):
+                self.committer.progress.fail(result)
+            elif isinstance(result, ContainerRead):
+                self.committer.progress.ledger.settle(result.container)
+            elif self.committer.begin(result):
+                if result.has_same_state or result.has_same_content:
+                    self.committer.mark_unchanged(result)
                 else:
-                    some.append(thing)
-        if some:
-            self.opening |= dict.fromkeys(thing.id for thing in some)
-            self.workers.submit(partial(_open, some, self.space, self.twins.wanted), self.take_opened)
+                    documents.append(result)
+        if documents:
+            self.opening |= dict.fromkeys(document.id for document in documents)
+            work = partial(_open, documents, self.space, self.config, self.deduplicator.is_active)
+            self.workers.submit(work, self.accept_opened)
 
-    def take_opened(self, some: Sequence[tuple[Thing, Opened | FailureRecord]]) -> None:
-        if not self.twins.wanted:
-            for thing, found in some:
-                del self.opening[thing.id]
-                self.accept(thing, found)
+    def accept_opened(self, results: Sequence[Opening]) -> None:
+        if not self.deduplicator.is_active:
+            for document, opened in results:
+                del self.opening[document.id]
+                self.accept(document, opened)
             return
         # Which of two files with one content is the first must not depend on the threads.
-        self.opening |= {thing.id: (thing, found) for thing, found in some}
+        self.opening |= {document.id: (document, opened) for document, opened in results}
         while self.opening and (first := next(iter(self.opening.values()))) is not None:
             del self.opening[first[0].id]
             self.accept(*first)
 
-    def accept(self, thing: Thing, found: Opened | FailureRecord) -> None:
-        """A thing is open: its parts, if it has any that are new, go on their way."""
-        if isinstance(found, FailureRecord):
-            self.twins.forget(thing)
-            self.outlet.fail(thing, found)
-        elif found.parts is None:
-            self.outlet.keep(thing)
+    def accept(self, document: Document, opened: OpenedDocument | FailureRecord) -> None:
+        """Takes in an opened document: its chunks if it is new, otherwise its outcome."""
+        if isinstance(opened, FailureRecord):
+            self.deduplicator.forget(document)
+            self.committer.fail(document, opened)
+        elif opened.chunks is None:
+            self.committer.mark_unchanged(document)
         elif (
-            not found.parts
-            and self.twins.wanted
-            and not thing.waiting
-            and (twin := self.twins.of(thing)) is not None
+            not opened.chunks
+            and self.deduplicator.is_active
+            and not document.pending
+            and (same := self.deduplicator.match(document)) is not None
         ):
-            if isinstance(twin, IndexedDocument):
-                thing.known = twin
-                self.outlet.rename(twin.provenance.source, thing, "moved")
+            if isinstance(same, IndexedDocument):
+                document.stored = same
+                self.committer.revise(same.provenance.source, document, "moved")
             else:
-                self.outlet.end(thing, "duplicates")
+                self.committer.finish(document, "duplicates")
         else:
-            self.take_parts(found)
+            self.accept_chunks(opened)
 
-    def take_parts(self, opened: Opened) -> None:
-        thing = opened.thing
-        thing.drawn = opened.more is None
-        if opened.more is not None:
+    def accept_chunks(self, opened: OpenedDocument) -> None:
+        document = opened.document
+        document.is_read = opened.stream is None
+        if opened.stream is not None:
             self.streams.append(opened)
-        for part in opened.parts or ():
-            thing.waiting += 1
-            self.n_parts += 1
-            self.n_held += part.held
-            self.batches.extend(self.batchers[part.item.modality].push(part))
+        for chunk in opened.chunks or ():
+            document.pending += 1
+            self.n_chunks += 1
+            self.n_held_bytes += chunk.held_bytes
+            self.batches.extend(self.batchers[chunk.item.modality].push(chunk))
 
-    def land(self, part: Part) -> None:
-        """A part is encoded, or never will be."""
-        part.thing.waiting -= 1
-        self.n_parts -= 1
-        self.n_held -= part.held
+    def release(self, chunk: Chunk) -> None:
+        """A chunk is encoded, or failed."""
+        chunk.document.pending -= 1
+        self.n_chunks -= 1
+        self.n_held_bytes -= chunk.held_bytes
 
 
-def _open(things: Sequence[Thing], space: Space, wait: bool) -> list[tuple[Thing, Opened | FailureRecord]]:
-    return [(thing, open_thing(thing, space, wait=wait)) for thing in things]
+def _open(documents: Sequence[Document], space: Space, config: IngestConfig, defer: bool) -> list[Opening]:
+    return [(document, open_document(document, space, config, defer=defer)) for document in documents]

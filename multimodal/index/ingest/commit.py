@@ -1,122 +1,265 @@
-"""How things end: written, kept as they are, given another name, left out, or failed; each of them once."""
+"""Commits each document's outcome exactly once: stored, unchanged, moved, duplicate or failed.
+
+Finished documents are written in commits. A commit is one transaction and holds all rows of each of its documents:
+whenever a job is stopped, each document is in the index as a whole or not at all.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import time
 from functools import partial
+from typing import NamedTuple
 
-from multimodal.index.ingest.document import Thing
-from multimodal.index.ingest.progress import Tally
-from multimodal.index.ingest.sources.record import Entry
+from multimodal.core.errors import IndexStateError
+from multimodal.index.ingest.config import IngestConfig
+from multimodal.index.ingest.document import Document
+from multimodal.index.ingest.progress import JobProgress
+from multimodal.index.ingest.sources.record import SourceRecord
 from multimodal.index.ingest.workers import Workers
-from multimodal.index.ingest.writer import Chunk, Written, give_back_memory, revise, unwritable, write
 from multimodal.index.storage.failures import FailureRecord
+from multimodal.index.storage.filters import is_in
+from multimodal.index.storage.schema import Row
 from multimodal.index.storage.table import ItemTable
 
-REVISED_TOGETHER = 256
-TIDY_EVERY = 128  # writes: each leaves a small file, and lists all of them
-LANDED = 4096  # more than are looked at, and not opened yet, at any time
+REVISIONS_PER_COMMIT = 256
+COMPACT_EVERY = 128  # commits: each adds a small file, and lists all of them
+MAX_RECENT = 4096  # more than are looked up and not opened yet at any time
 
 
-class Outlet:
-    """Belongs to the loop; only the writing itself is done in `writer`, a thread."""
+class Committer:
+    """Decides the outcome of each document. Belongs to the job's loop; only the writing itself runs in `writer`, a
+    thread.
 
-    def __init__(self, store: ItemTable, tally: Tally, writer: Workers) -> None:
-        self.store, self.tally, self.writer = store, tally, writer
-        self.chunk = Chunk()  # finished, and not written yet
-        self.stale: list[tuple[str, Thing, str]] = []  # whose rows only need another name, state or metadata
-        self.flying: set[str] = set()  # ids of all that has begun and not ended
-        self.landed: dict[str, None] = {}  # ids that ended lately, in order: what was known of them is old
-        self.again: list[Entry] = []  # that came while their id was flying, or changed while they were read
-        self.changed: set[str] = set()  # ids that did so once
-        self.n_writes = 0
-        self.seen: set[str] | None = None  # every id that came, for who asks
+    Attributes:
+        in_flight: Ids of the documents that have begun and have no outcome yet.
+        recent: Ids written lately, oldest first. What was looked up of them before is out of date.
+        deferred: Records that came while their id was in flight, or whose file changed while it was read.
+        seen_ids: Every id that came, if the caller sets it to a set.
+    """
 
-    def begin(self, thing: Thing) -> bool:
-        """Whether a thing may go on its way now. If one of its id is on the way, it must wait until that has ended."""
-        if self.seen is not None:
-            self.seen.add(thing.id)
-        if thing.id in self.flying or thing.id in self.landed:
-            self.again.append(thing.entry)
+    def __init__(
+        self, table: ItemTable, progress: JobProgress, writer: Workers, config: IngestConfig
+    ) -> None:
+        self.table, self.progress, self.writer = table, progress, writer
+        self.pending = PendingCommit(config)
+        self.revisions: list[Revision] = []
+        self.in_flight: set[str] = set()
+        self.recent: dict[str, None] = {}
+        self.deferred: list[SourceRecord] = []
+        self.retried: set[str] = set()  # ids whose file changed once while it was read
+        self.n_commits = 0
+        self.seen_ids: set[str] | None = None
+
+    def begin(self, document: Document) -> bool:
+        """Whether a document may go on now. If one with its id is in flight, it is deferred until that has ended."""
+        if self.seen_ids is not None:
+            self.seen_ids.add(document.id)
+        if document.id in self.in_flight or document.id in self.recent:
+            self.deferred.append(document.record)
             return False
-        self.flying.add(thing.id)
+        self.in_flight.add(document.id)
         return True
 
-    def keep(self, thing: Thing) -> None:
-        """The index has a thing that began with this content. What else is new of it is written down later."""
-        known = thing.known
-        renewed = known is None or thing.metadata != known.row.metadata
-        if not renewed and known is not None and thing.provenance[-2:] == known.provenance[-2:]:
-            self.end(thing, "unchanged")
+    def mark_unchanged(self, document: Document) -> None:
+        """The index has a document with this content. Its state and metadata are updated later, if they are new."""
+        stored = document.stored
+        has_new_metadata = stored is None or document.metadata != stored.row.metadata
+        if not has_new_metadata and stored is not None and document.provenance[-2:] == stored.provenance[-2:]:
+            self.finish(document, "unchanged")
         else:
-            self.rename(thing.id, thing, "updated" if renewed else "unchanged")
+            self.revise(document.id, document, "updated" if has_new_metadata else "unchanged")
 
-    def rename(self, old: str, thing: Thing, how: str) -> None:
-        """The rows that the index has as `old` are those of a thing that began. It ends when that is written down."""
-        self.stale.append((old, thing, how))
+    def revise(self, stored_id: str, document: Document, outcome: str) -> None:
+        """The rows stored under `stored_id` are those of a document. It is finished when the revision is written."""
+        self.revisions.append(Revision(stored_id, document, outcome))
 
-    def end(self, thing: Thing, how: str) -> None:
-        """A thing that began ended, and nothing is to be written."""
-        self.flying.remove(thing.id)
-        self.tally.end(thing.id, how)
-        self.tally.advance()
+    def finish(self, document: Document, outcome: str) -> None:
+        """A document has an outcome, and nothing is to be written."""
+        self.in_flight.remove(document.id)
+        self.progress.count(document.id, outcome)
+        self.progress.advance()
 
-    def fail(self, thing: Thing, failed: FailureRecord) -> None:
-        """A thing that began is out. If its file is not what it was, it gets a second chance with what it is then."""
-        if thing.over:
+    def fail(self, document: Document, failure: FailureRecord) -> None:
+        """A document failed. If its file changed since it was looked up, it is tried once more as it is then."""
+        if document.failed:
             return
-        thing.over = True
-        thing.rows, thing.vectors = [], []
-        self.flying.remove(thing.id)
-        if thing.has_moved_on and thing.id not in self.changed:
-            self.changed.add(thing.id)
-            self.again.append(thing.entry)
+        document.failed = True
+        document.rows, document.vectors = [], []
+        self.in_flight.remove(document.id)
+        if document.has_changed_on_disk and document.id not in self.retried:
+            self.retried.add(document.id)
+            self.deferred.append(document.record)
         else:
-            self.tally.fail(failed)
+            self.progress.fail(failure)
 
-    def finish(self, thing: Thing) -> None:
-        """All rows of a thing are there."""
-        self.chunk.push(thing)
-        self.tally.advance()
-        if self.chunk.is_full:
-            self.write()
+    def push(self, document: Document) -> None:
+        """All rows of a document are encoded, and can be written."""
+        self.pending.push(document)
+        self.progress.advance()
+        if self.pending.is_full:
+            self.commit()
 
-    def write(self, *, all_of_it: bool = True) -> None:
-        """Has what is finished written."""
-        if (all_of_it or self.chunk.is_full) and (things := self.chunk.take()):
-            self.writer.submit(partial(write, self.store, things), self._written)
-        if self.stale and (all_of_it or len(self.stale) >= REVISED_TOGETHER):
-            stale, self.stale = self.stale, []
-            work = partial(revise, self.store, [(old, thing) for old, thing, _ in stale])
-            self.writer.submit(work, lambda _: self._revised(stale))
+    def commit(self, *, everything: bool = True) -> None:
+        """Submits what is finished to the writer; with everything=False only what fills a commit."""
+        if (everything or self.pending.is_full) and (documents := self.pending.take()):
+            self.writer.submit(partial(write, self.table, documents), self._written)
+        if self.revisions and (everything or len(self.revisions) >= REVISIONS_PER_COMMIT):
+            revisions, self.revisions = self.revisions, []
+            self.writer.submit(
+                partial(write_revisions, self.table, revisions), lambda _: self._revised(revisions)
+            )
 
-    def _written(self, written: Written) -> None:
-        self.n_writes += 1
-        if self.n_writes % TIDY_EVERY == 0:
-            self.writer.submit(self.store.compact, lambda _: None)
-        self.writer.submit(give_back_memory, lambda _: None)
-        for thing in written.things:
-            self._land(thing)
-            self.tally.end(thing.id, "added" if thing.known is None else "updated")
-        for thing, failed in written.failed:
-            self.fail(thing, failed)
-        self.write_ledger()
+    def _written(self, result: CommitResult) -> None:
+        self.n_commits += 1
+        if self.n_commits % COMPACT_EVERY == 0:
+            self.writer.submit(self.table.compact, lambda _: None)
+        self.writer.submit(release_memory, lambda _: None)
+        for document in result.written:
+            self._release(document)
+            self.progress.count(document.id, "added" if document.stored is None else "updated")
+        for document, failure in result.failed:
+            self.fail(document, failure)
+        self.write_failures()
 
-    def _revised(self, stale: list[tuple[str, Thing, str]]) -> None:
-        for _, thing, how in stale:
-            self._land(thing)
-            self.tally.end(thing.id, how)
-            self.tally.advance()
-        self.write_ledger()
+    def _revised(self, revisions: list[Revision]) -> None:
+        for _, document, outcome in revisions:
+            self._release(document)
+            self.progress.count(document.id, outcome)
+            self.progress.advance()
+        self.write_failures()
 
-    def _land(self, thing: Thing) -> None:
-        self.flying.remove(thing.id)
-        self.landed[thing.id] = None
-        if len(self.landed) > LANDED:
-            del self.landed[next(iter(self.landed))]
+    def _release(self, document: Document) -> None:
+        self.in_flight.remove(document.id)
+        self.recent[document.id] = None
+        if len(self.recent) > MAX_RECENT:
+            del self.recent[next(iter(self.recent))]
 
-    def write_ledger(self) -> None:
-        """Raises IndexStateError if it cannot be written."""
+    def write_failures(self) -> None:
+        """Raises IndexStateError if the failures cannot be written."""
         try:
-            self.tally.ledger.write()
+            self.progress.ledger.write()
         except OSError as error:
-            raise unwritable(self.store, error) from error
+            raise _cannot_write(self.table, error) from error
+
+
+class PendingCommit:
+    """The finished documents of the next commit."""
+
+    def __init__(self, config: IngestConfig) -> None:
+        self._config = config
+        self._documents: list[Document] = []
+        self._rows = self._chars = 0
+        self._start = 0.0
+
+    def push(self, document: Document) -> None:
+        if not self._documents:
+            self._start = time.monotonic()
+        self._documents.append(document)
+        self._rows += len(document.rows)
+        self._chars += sum(len(row.text or "") for row in document.rows)
+
+    @property
+    def is_full(self) -> bool:
+        if not self._documents:
+            return False
+        config = self._config
+        is_late = time.monotonic() - self._start >= config.commit_interval_s
+        return is_late or self._rows >= config.commit_rows or self._chars >= config.commit_chars
+
+    def take(self) -> list[Document]:
+        """Removes and returns the documents."""
+        documents, self._documents = self._documents, []
+        self._rows = self._chars = 0
+        return documents
+
+
+class CommitResult(NamedTuple):
+    """The documents that are in the index now, and those that could not be stored."""
+
+    written: list[Document]
+    failed: list[tuple[Document, FailureRecord]]
+
+
+class Revision(NamedTuple):
+    """A document whose rows are stored under `stored_id`, and need only another id, state or metadata."""
+
+    stored_id: str
+    document: Document
+    outcome: str
+
+
+def write(table: ItemTable, documents: list[Document]) -> CommitResult:
+    """Writes documents in one transaction.
+
+    A document that cannot be stored is isolated by halving, and the others are written.
+    Raises IndexStateError if nothing can be written: the disk is full, or the folder is gone.
+    """
+    try:
+        _upsert(table, documents)
+    except (TypeError, ValueError) as error:  # before anything reached the disk
+        if len(documents) == 1:
+            return CommitResult([], [(documents[0], documents[0].failure("write", error))])
+        middle = len(documents) // 2
+        first, second = write(table, documents[:middle]), write(table, documents[middle:])
+        return CommitResult(first.written + second.written, first.failed + second.failed)
+    except (OSError, RuntimeError) as error:
+        raise _cannot_write(table, error) from error
+    return CommitResult(documents, [])
+
+
+def _upsert(table: ItemTable, documents: list[Document]) -> None:
+    import numpy as np
+
+    rows = [row._replace(metadata=document.metadata) for document in documents for row in document.rows]
+    provenances = [document.provenance for document in documents for _ in document.rows]
+    vectors = np.stack([vector for document in documents for vector in document.vectors])
+    replacing = [
+        document.id
+        for document in documents
+        if document.stored is not None and (document.stored.n_rows > 1 or len(document.rows) > 1)
+    ]
+    table.upsert(rows, provenances, vectors, replacing=replacing)
+
+
+def write_revisions(table: ItemTable, revisions: list[Revision]) -> None:
+    """Gives stored rows another id, state or metadata, and keeps their vectors. One transaction.
+
+    Raises IndexStateError if nothing can be written.
+    """
+    document_of = {revision.stored_id: revision.document for revision in revisions}
+    try:
+        rows, provenances, vectors = table.fetch_rows(is_in("source", list(document_of), "documents"))
+        new_rows, new_provenances = [], []
+        for row, provenance in zip(rows, provenances, strict=True):
+            document = document_of[provenance.source]
+            new_rows.append(_revised_row(row, provenance.source, document))
+            new_provenances.append(
+                document.provenance._replace(content=document.content_hash or provenance.content)
+            )
+        if new_rows:
+            moved = [
+                id_ for old, document, _ in revisions if old != document.id for id_ in (old, document.id)
+            ]
+            table.upsert(new_rows, new_provenances, vectors, replacing=moved)
+    except (OSError, RuntimeError) as error:
+        raise _cannot_write(table, error) from error
+
+
+def _revised_row(row: Row, stored_id: str, document: Document) -> Row:
+    id_ = document.id + row.id.removeprefix(stored_id)
+    return row._replace(id=id_, uri=document.uri, metadata=document.metadata)
+
+
+def release_memory() -> None:
+    """Returns freed memory to the system: LanceDB reads in many threads, and glibc keeps for each what it freed."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _cannot_write(table: ItemTable, error: Exception) -> IndexStateError:
+    return IndexStateError(
+        f"cannot write to the index at {str(table.path)!r} ({error}); earlier commits are kept: free space or repair "
+        "the folder, then repeat the call to resume"
+    )

@@ -1,6 +1,7 @@
-"""A batch of parts -> what the model takes; one that cannot be prepared is found and left out.
+"""Prepares and encodes a batch of chunks; chunks that fail are isolated and the others go on.
 
-Runs in threads. The model itself runs in the loop, and comes here too when a batch breaks it.
+`prepare` runs in worker threads. `forward` runs in the job's loop, and prepares the halves of a batch that broke the
+model again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.core.encoder import Encoder
-from multimodal.index.ingest.chunk import Part
+from multimodal.index.ingest.document import Chunk
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,84 +20,86 @@ if TYPE_CHECKING:
     from multimodal.core.encoder import Batch
 
 
-class Broken(NamedTuple):
-    """A part that failed, where, and why."""
+class FailedChunk(NamedTuple):
+    """A chunk that failed, with the stage and the error."""
 
-    part: Part
+    chunk: Chunk
     stage: str
     error: Exception
 
 
 class Prepared(NamedTuple):
-    """Parts with the tensors of all of them, and those that were left out."""
+    """Tensors with the chunks they hold, and the chunks that could not be prepared."""
 
-    batches: list[tuple[Batch, list[Part]]]
-    broken: list[Broken]
+    batches: list[tuple[Batch, list[Chunk]]]
+    failed: list[FailedChunk]
 
 
-def prepare(encoder: Encoder, parts: list[Part]) -> Prepared:
-    """Every Exception of one part is kept, also of a codec that raises no MultimodalError: a job of hours must not end
-    by one file. What the message of an error names is tried alone first; else the batch is halved until the bad one is
-    alone, so that the good ones keep the speed of a batch."""
-    if not parts:
+def prepare(encoder: Encoder, chunks: list[Chunk]) -> Prepared:
+    """Prepares a batch, without the chunks that cannot be prepared.
+
+    Catches every Exception, also those of codecs that raise no MultimodalError: one file must not end a job of hours.
+    The chunk whose file the error names is tried alone first; otherwise the batch is halved until the bad chunk is
+    alone, so that the good ones keep the speed of a batch.
+    """
+    if not chunks:
         return Prepared([], [])
     try:
-        batch = encoder.prepare([part.item for part in parts])
+        batch = encoder.prepare([chunk.item for chunk in chunks])
     except Exception as error:
-        if len(parts) == 1:
-            return Prepared([], [Broken(parts[0], "decode", error)])
-        return _joined(*(prepare(encoder, some) for some in _split(parts, str(error))))
-    changes = [(part, _changed(part)) for part in parts]
-    broken = [Broken(part, "read", change) for part, change in changes if change is not None]
-    if not broken:
-        return Prepared([(batch, parts)], [])
-    left_out = {id(one.part) for one in broken}
-    rest = prepare(encoder, [part for part in parts if id(part) not in left_out])
-    return Prepared(rest.batches, rest.broken + broken)
+        if len(chunks) == 1:
+            return Prepared([], [FailedChunk(chunks[0], "decode", error)])
+        first, second = (prepare(encoder, half) for half in _split(chunks, str(error)))
+        return Prepared(first.batches + second.batches, first.failed + second.failed)
+    changes = [(chunk, _change_on_disk(chunk)) for chunk in chunks]
+    changed = [FailedChunk(chunk, "read", error) for chunk, error in changes if error is not None]
+    if not changed:
+        return Prepared([(batch, chunks)], [])
+    excluded = {id(failure.chunk) for failure in changed}
+    rest = prepare(encoder, [chunk for chunk in chunks if id(chunk) not in excluded])
+    return Prepared(rest.batches, rest.failed + changed)
 
 
-def _changed(part: Part) -> Exception | None:
-    if not isinstance(part.item.source, Path):
-        return None  # what is in memory is what its hash was taken of
+def _change_on_disk(chunk: Chunk) -> Exception | None:
+    if not isinstance(chunk.item.source, Path):
+        return None  # what was hashed is what is in memory
     try:
-        part.thing.check_state()
+        chunk.document.check_state()
     except Exception as error:
         return error
     return None
 
 
-def _split(parts: list[Part], said: str) -> Sequence[list[Part]]:
-    for place, part in enumerate(parts):
-        if part.thing.path is not None and said.startswith(f"{part.thing.path}: "):
-            return [part], parts[:place] + parts[place + 1 :]
-    middle = len(parts) // 2
-    return parts[:middle], parts[middle:]
-
-
-def _joined(*some: Prepared) -> Prepared:
-    return Prepared([b for one in some for b in one.batches], [b for one in some for b in one.broken])
+def _split(chunks: list[Chunk], message: str) -> Sequence[list[Chunk]]:
+    for position, chunk in enumerate(chunks):
+        if chunk.document.path is not None and message.startswith(f"{chunk.document.path}: "):
+            return [chunk], chunks[:position] + chunks[position + 1 :]
+    middle = len(chunks) // 2
+    return chunks[:middle], chunks[middle:]
 
 
 def forward(
-    encoder: Encoder, batch: Batch, parts: list[Part]
-) -> tuple[list[tuple[Part, NDArray[np.float32]]], list[Broken]]:
-    """What was prepared -> each part with its vector, and those that have none. A batch that breaks the model (one of
-    its vectors is not finite, it is too large for the device) is halved, as in `prepare`."""
+    encoder: Encoder, batch: Batch, chunks: list[Chunk]
+) -> tuple[list[tuple[Chunk, NDArray[np.float32]]], list[FailedChunk]]:
+    """Encodes a prepared batch -> each chunk with its vector (dim,), and the chunks that failed.
+
+    A batch that breaks the model (a vector is not finite, the device runs out of memory) is halved, as in `prepare`.
+    """
     try:
-        vectors = encoder.encode_prepared(batch, [part.item for part in parts])
-        return list(zip(parts, vectors, strict=True)), []
+        vectors = encoder.encode_prepared(batch, [chunk.item for chunk in chunks])
+        return list(zip(chunks, vectors, strict=True)), []
     except Exception as error:
-        if len(parts) == 1:
-            return [], [Broken(parts[0], "encode", error)]
+        if len(chunks) == 1:
+            return [], [FailedChunk(chunks[0], "encode", error)]
     del batch
-    middle = len(parts) // 2
-    good: list[tuple[Part, NDArray[np.float32]]] = []
-    broken: list[Broken] = []
-    for some in (parts[:middle], parts[middle:]):
-        again = prepare(encoder, some)
-        broken += again.broken
-        for one, of_parts in again.batches:
-            more, bad = forward(encoder, one, of_parts)
-            good += more
-            broken += bad
-    return good, broken
+    middle = len(chunks) // 2
+    encoded: list[tuple[Chunk, NDArray[np.float32]]] = []
+    failed: list[FailedChunk] = []
+    for half in (chunks[:middle], chunks[middle:]):
+        prepared = prepare(encoder, half)
+        failed += prepared.failed
+        for smaller, in_batch in prepared.batches:
+            more, more_failed = forward(encoder, smaller, in_batch)
+            encoded += more
+            failed += more_failed
+    return encoded, failed

@@ -1,7 +1,7 @@
-"""What an add would do, without doing it: how many things of each kind, how many bytes, and about how long.
+"""Estimates an add without doing it: documents of each modality, bytes, and time.
 
-Kinds are told by the names of files where these tell anything, so that no file need be opened; the time is measured on
-some of them, taken evenly from all, which go through the very stages they would go through, but for the writing.
+The media type comes from the file name where possible, so that no file need be opened. The time is measured on an even
+sample of the documents, which go through the same stages as in a job, without the writing.
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import MultimodalError
-from multimodal.core.media import sniff
+from multimodal.core.media import registry
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
-from multimodal.index.ingest.document import Thing
+from multimodal.index.ingest.config import JobOptions
+from multimodal.index.ingest.document import Document
 from multimodal.index.ingest.hashing import TEXT_SUFFIXES
-from multimodal.index.ingest.lookup import Blocks, memory
-from multimodal.index.ingest.progress import Tally
-from multimodal.index.ingest.scheduler import Job, Options
+from multimodal.index.ingest.lookup import Lookup, memory_size
+from multimodal.index.ingest.progress import JobProgress
+from multimodal.index.ingest.scheduler import Job
 from multimodal.index.ingest.sources import resolve
-from multimodal.index.ingest.sources.record import Blob, Entry, WasRead
-from multimodal.index.ingest.sources.resolve import Given
+from multimodal.index.ingest.sources.record import Blob, ContainerRead, SourceOptions, SourceRecord
 from multimodal.index.results import Estimate
 from multimodal.index.storage.failures import FailureRecord, Ledger
 from multimodal.index.storage.table import IndexedDocument, ItemTable
 
-SAMPLED = 48  # of each kind
-BY_BYTES = ("audio", "video", "text")  # what takes longer the larger it is; a picture is one picture
+SAMPLE_SIZE = 48  # documents of each modality
+TIMED_BY_BYTES = ("audio", "video", "text")  # an image takes the same time whatever its size
 
 
-class _Kind:
-    """The things of one kind: how many, how large, and a few of them, each as likely as any other."""
+class _Sample:
+    """Counts the documents of one modality, and keeps a uniform sample of them (reservoir sampling)."""
 
     def __init__(self) -> None:
         self.count = self.n_bytes = 0
-        self.sample: list[tuple[Entry, int]] = []
-        self._chance = random.Random(0)  # the same things each time
+        self.documents: list[tuple[SourceRecord, int]] = []
+        self._random = random.Random(0)  # the same sample each time
 
-    def push(self, entry: Entry, n_bytes: int) -> None:
+    def push(self, record: SourceRecord, n_bytes: int) -> None:
         self.count += 1
         self.n_bytes += n_bytes
-        if len(self.sample) < SAMPLED:
-            self.sample.append((entry, n_bytes))
-        elif (place := self._chance.randrange(self.count)) < SAMPLED:
-            self.sample[place] = (entry, n_bytes)
+        if len(self.documents) < SAMPLE_SIZE:
+            self.documents.append((record, n_bytes))
+        elif (position := self._random.randrange(self.count)) < SAMPLE_SIZE:
+            self.documents[position] = (record, n_bytes)
 
 
-class _Nowhere:
-    """Stands for a store that has nothing and keeps nothing."""
+class _NullTable:
+    """A store that holds nothing and writes nothing."""
 
     path = Path()
 
@@ -63,73 +63,80 @@ class _Nowhere:
 
 
 def estimate(
-    store: ItemTable | None, space: Space, source: object, columns: Mapping[str, str] | None, options: Options
+    table: ItemTable | None,
+    space: Space,
+    source: object,
+    columns: Mapping[str, str] | None,
+    options: JobOptions,
 ) -> Estimate:
-    """See Index.estimate. store: None for an index that is not there yet."""
-    given = Given(None, columns, None if store is None else store.path)
-    entries = resolve.entries(source, None, given)
-    kinds: dict[str, _Kind] = {}
+    """See Index.estimate. table: None for an index that does not exist yet."""
+    source_options = SourceOptions(None, columns, None if table is None else table.path)
+    records = resolve.records(source, None, source_options)
+    samples: dict[str, _Sample] = {}
     unchanged = failed = 0
-    for thing in _looked(Blocks(entries, store or _Nowhere())):  # type: ignore[arg-type]
-        if isinstance(thing, FailureRecord):
+    lookup = Lookup(records, table or _NullTable(), options.config)  # type: ignore[arg-type]
+    for document in _documents(lookup):
+        if isinstance(document, FailureRecord):
             failed += 1
-        elif thing.has_same_state or thing.has_same_content:
+        elif document.has_same_state or document.has_same_content:
             unchanged += 1
-        elif (kind := _kind(thing)) not in space.modalities:
+        elif (modality := _modality(document)) not in space.modalities:
             failed += 1
         else:
-            size = thing.state[0] if thing.path is not None and thing.state else memory(thing.entry.value)
-            kinds.setdefault(kind, _Kind()).push(thing.entry, size)
-    seconds = sum(_seconds(kind, found, space, options) for kind, found in kinds.items())
+            on_disk = document.path is not None and document.state
+            n_bytes = on_disk[0] if on_disk else memory_size(document.record.value)
+            samples.setdefault(modality, _Sample()).push(document.record, n_bytes)
     return Estimate(
-        {kind: kinds[kind].count for kind in sorted(kinds)},
-        sum(found.n_bytes for found in kinds.values()),
-        unchanged,
-        failed,
-        seconds,
-        sum(len(found.sample) for found in kinds.values()),
+        counts={modality: samples[modality].count for modality in sorted(samples)},
+        n_bytes=sum(sample.n_bytes for sample in samples.values()),
+        unchanged=unchanged,
+        failed=failed,
+        seconds=sum(_seconds(modality, sample, space, options) for modality, sample in samples.items()),
+        sampled=sum(len(sample.documents) for sample in samples.values()),
     )
 
 
-def _looked(blocks: Blocks) -> Iterator[Thing | FailureRecord]:
+def _documents(lookup: Lookup) -> Iterator[Document | FailureRecord]:
     while True:
-        block = blocks.next()
-        if block.error is not None:
-            raise block.error
-        yield from (one for one in block.things if not isinstance(one, WasRead))
-        if block.last:
+        batch = lookup.next()
+        if batch.error is not None:
+            raise batch.error
+        yield from (result for result in batch.results if not isinstance(result, ContainerRead))
+        if batch.is_last:
             return
 
 
-def _kind(thing: Thing) -> str:
-    """The modality of a thing, by its name if that tells; "" if nothing here can tell."""
-    if thing.item is not None:
-        return str(thing.item.modality)
-    name = Path(thing.uri or "")
+def _modality(document: Document) -> str:
+    """The modality of a document, by its name if that has a known suffix; "" if it has none."""
+    if document.item is not None:
+        return str(document.item.modality)
+    name = Path(document.uri or "")
     if name.suffix.lower() in TEXT_SUFFIXES:
         return str(Modality.TEXT)
     guessed = (mimetypes.guess_type(name.name)[0] or "").partition("/")[0]
     if guessed in ("image", "audio", "video"):
         return guessed
-    value = thing.entry.value
+    value = document.record.value
     try:
-        return str(sniff.sniff(value.data if isinstance(value, Blob) else thing.path or b""))
+        source = value.data if isinstance(value, Blob) else document.path or b""
+        return str(registry.identify(source).modality)
     except (MultimodalError, OSError):
         return ""
 
 
-def _seconds(kind: str, found: _Kind, space: Space, options: Options) -> float:
-    """How long all of one kind would take, by what a sample took."""
-    entries = [entry for entry, _ in found.sample]
-    _run(entries[:2], space, options)  # the first things pay for what is loaded once
-    took = _run(entries, space, options)
-    if kind in BY_BYTES and (n_bytes := sum(size for _, size in found.sample)):
-        return took * found.n_bytes / n_bytes
-    return took * found.count / len(entries)
+def _seconds(modality: str, sample: _Sample, space: Space, options: JobOptions) -> float:
+    """Extrapolates the time of the sample to all documents of a modality."""
+    records = [record for record, _ in sample.documents]
+    _time_job(records[:2], space, options)  # warm-up: what is loaded once is not extrapolated
+    seconds = _time_job(records, space, options)
+    if modality in TIMED_BY_BYTES and (n_bytes := sum(size for _, size in sample.documents)):
+        return seconds * sample.n_bytes / n_bytes
+    return seconds * sample.count / len(records)
 
 
-def _run(entries: list[Entry], space: Space, options: Options) -> float:
+def _time_job(records: list[SourceRecord], space: Space, options: JobOptions) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        Job(iter(entries), _Nowhere(), space, Tally(Ledger(Path(folder))), options).run()  # type: ignore[arg-type]
-        return time.perf_counter() - began
+        start = time.perf_counter()
+        progress = JobProgress(Ledger(Path(folder)))
+        Job(iter(records), _NullTable(), space, progress, options).run()  # type: ignore[arg-type]
+        return time.perf_counter() - start

@@ -1,100 +1,79 @@
-"""What is in a file or an item: a hash of it, and the words of a text file."""
+"""Content of files and items: the text of a text file, and hashes by which unchanged content is recognised."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from multimodal.core.errors import MediaError, MediaUnsupported
-from multimodal.core.items import Audio, Image, Item, Text, Video, as_item
-from multimodal.core.media import sniff
+from multimodal.core.items import Item, Text, as_item
+from multimodal.core.media import registry, sniff
 
 TEXT_SUFFIXES = (".txt", ".md")
-MAX_TEXT_BYTES = (
-    8 << 20
-)  # 8 MiB: eight thick books; its chunks are written in one piece, so they must fit in memory
-ID_HEX_DIGITS = 32  # 128 bits of a sha256: two contents with one id will not be met
-LINE_BREAKS = "\t\n\r\f"
-BLOCK_BYTES = 1 << 20
+HASH_HEX_DIGITS = 32  # 128 bits of a sha256, enough that no two contents collide
+TEXT_CONTROLS = "\t\n\r\f"  # the control characters that a text file may hold
+READ_BYTES = 1 << 20
 
 
-def file_item(path: Path) -> Item:
-    """What a file is, told by its content; one called .txt or .md is a text if it holds words.
+def file_item(path: Path, max_text_bytes: int) -> Item:
+    """The item in a file, by its content. A file called .txt or .md is a text if it decodes as one.
 
     Raises MediaError, InvalidInput, MissingExtra.
     """
-    return _text_or_media(path) if path.suffix.lower() in TEXT_SUFFIXES else as_item(path)
+    return _text_or_media(path, max_text_bytes) if path.suffix.lower() in TEXT_SUFFIXES else as_item(path)
 
 
-def _text_or_media(path: Path) -> Item:
+def _text_or_media(path: Path, max_bytes: int) -> Item:
     with sniff.open_source(path) as (file, name):
-        content = file.read(MAX_TEXT_BYTES + 1)
-    text = _decode(content)
+        content = file.read(max_bytes + 1)
+    text = _decode(content, is_complete=len(content) <= max_bytes)
     if text is None:
         try:
             return as_item(path)
         except MediaUnsupported as error:
             raise MediaUnsupported(
-                f"{name}: is called a text, but is not one in UTF-8 (nor a picture or a sound); save it as UTF-8"
+                f"{name}: not valid UTF-8 text, nor image, audio or video; save it as UTF-8"
             ) from error
-    if len(content) > MAX_TEXT_BYTES:
+    if len(content) > max_bytes:
         raise MediaError(
-            f"{name}: holds more than {MAX_TEXT_BYTES:,} bytes of text, too much for one file; split it into parts"
+            f"{name}: text larger than {max_bytes:,} bytes; split it into several files, or raise max_text_bytes"
         )
     item = Text(text, uri=str(path))
-    item.load()  # an empty text is refused here
+    item.load()  # raises for an empty text
     return item
 
 
-def _decode(content: bytes) -> str | None:
-    """UTF-8, or UTF-16 with its byte order mark; None if it is neither, or holds control characters."""
+def _decode(content: bytes, *, is_complete: bool) -> str | None:
+    """UTF-8, or UTF-16 with a byte order mark; None if it is neither, or holds control characters."""
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    for end in range(len(content), len(content) - 4, -1):  # the limit may have cut the last character in two
+    for end in range(len(content), len(content) - 4, -1):  # the limit may have split the last character
         try:
             text = content[:end].decode(encoding)
         except UnicodeDecodeError:
-            if len(content) <= MAX_TEXT_BYTES:
+            if is_complete:
                 return None
             continue
-        return None if any(char < " " and char not in LINE_BREAKS for char in text) else text
+        return None if any(char < " " and char not in TEXT_CONTROLS for char in text) else text
     return None
 
 
-def file_hash(path: Path) -> str:
-    """A hash of the bytes of a file, block by block. Raises OSError."""
+def hash_file(path: Path) -> str:
+    """Hashes the bytes of a file, block by block. Raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
-        while block := file.read(BLOCK_BYTES):
+        while block := file.read(READ_BYTES):
             digest.update(block)
-    return digest.hexdigest()[:ID_HEX_DIGITS]
+    return digest.hexdigest()[:HASH_HEX_DIGITS]
 
 
-def content_hash(item: Item) -> str:
-    """A hash that depends on nothing but the content: of a file and of its bytes the same, of arrays and PIL images
-    that of what they load as. Raises what `item.load()` raises."""
+def hash_item(item: Item) -> str:
+    """Hashes the content of an item: the same for a file and for its bytes; decoded content for arrays and PIL images.
+
+    Raises what `item.load()` raises.
+    """
     if not isinstance(item, Text) and isinstance(item.source, Path):
-        return file_hash(item.source)
+        return hash_file(item.source)
     digest = hashlib.sha256()
-    for part in _content(item):
-        digest.update(part)
-    return digest.hexdigest()[:ID_HEX_DIGITS]
-
-
-def _content(item: Item) -> Iterator[bytes]:
-    if isinstance(item, Text):
-        yield item.load().encode()
-    elif isinstance(item.source, bytes):
-        yield item.source
-    elif isinstance(item, Image):
-        pixels = item.load()
-        yield repr(pixels.shape).encode()
-        yield pixels.tobytes()
-    elif isinstance(item, Audio):
-        waveform = item.load()
-        yield repr(waveform.rate_hz).encode()
-        yield waveform.samples.tobytes()
-    elif isinstance(item, Video):
-        clip = item.load()
-        yield repr((clip.frames.shape, item.fps)).encode()
-        yield clip.frames.tobytes()
+    for block in registry.type_of(item).content(item):
+        digest.update(block)
+    return digest.hexdigest()[:HASH_HEX_DIGITS]

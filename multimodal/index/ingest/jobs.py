@@ -1,7 +1,7 @@
-"""The jobs that change an index: add, sync, try again what failed.
+"""The jobs that change an index: add, and retry what failed. See sync.py for the third.
 
-Each holds the lock of the index and keeps its ledger, and can be stopped at any moment and begun again: what is in the
-index stays, and is not encoded again.
+Each job holds the lock of the index and stores its failures. It can be stopped at any moment: what is committed stays,
+and is not encoded again by the next call.
 """
 
 from __future__ import annotations
@@ -10,134 +10,126 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from multimodal.core.space import Space
-from multimodal.index.ingest.progress import Tally
-from multimodal.index.ingest.scheduler import Job, Options
+from multimodal.index.ingest.config import JobOptions
+from multimodal.index.ingest.progress import JobProgress
+from multimodal.index.ingest.scheduler import Job
 from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.folders import absolute
-from multimodal.index.ingest.sources.record import Entry, Source, WasRead
-from multimodal.index.ingest.sources.resolve import Given
-from multimodal.index.results import IngestReport, Metadata, Progress
+from multimodal.index.ingest.sources.record import ContainerRead, SourceOptions, SourceOutput, SourceRecord
+from multimodal.index.results import IngestReport, Metadata
 from multimodal.index.storage.failures import FailureRecord, Ledger
-from multimodal.index.storage.filters import check_metadata, whole_number
+from multimodal.index.storage.filters import check_metadata
 from multimodal.index.storage.lock import writing
 from multimodal.index.storage.table import ItemTable
 
 
-@dataclass(frozen=True)
-class How:
-    """What Index.add, sync and retry_failed have in common; see Index.add."""
-
-    dedupe: bool = False
-    batch_size: int = 32
-    threads: int | None = None
-    wait: float | None = None
-    progress: Callable[[Progress], None] | None = None
-
-    def __post_init__(self) -> None:
-        whole_number(self.batch_size, "batch_size")
-        if self.threads is not None:
-            whole_number(self.threads, "threads")
-
-    @property
-    def options(self) -> Options:
-        return Options(self.batch_size, self.threads, self.dedupe)
-
-
 def add(
-    store: ItemTable,
+    table: ItemTable,
     space: Space,
     source: object,
-    how: How,
+    options: JobOptions,
     *,
     ids: Sequence[str] | str | None = None,
     metadata: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> IngestReport:
     """See Index.add."""
-    given = Given(checked(metadata), columns, store.path)
-    found = resolve.entries(source, ids, given)
-    with begun(store, how, lambda: resolve.length(source, given)) as tally:
-        Job(found, store, space, tally, how.options).run()
-    return tally.report()
+    source_options = SourceOptions(checked_metadata(metadata), columns, table.path)
+    records = resolve.records(source, ids, source_options)
+    with job_context(table, options, lambda: resolve.length(source, source_options)) as progress:
+        Job(records, table, space, progress, options).run()
+    return progress.report()
 
 
-def retry_failed(store: ItemTable, space: Space, how: How) -> IngestReport:
+def retry_failed(table: ItemTable, space: Space, options: JobOptions) -> IngestReport:
     """See Index.retry_failed."""
-    with begun(store, how, lambda: len(Ledger(store.path))) as tally:
-        Job(_failed_entries(list(tally.ledger), store.path), store, space, tally, how.options).run()
-    return tally.report()
+    with job_context(table, options, lambda: len(Ledger(table.path))) as progress:
+        records = _failed_records(list(progress.ledger), table.path)
+        Job(records, table, space, progress, options).run()
+    return progress.report()
 
 
-def checked(metadata: Mapping[str, Any] | None) -> Metadata | None:
-    """Metadata for all, or None where what is known stays as it is."""
+def checked_metadata(metadata: Mapping[str, Any] | None) -> Metadata | None:
+    """Metadata for all documents; None leaves stored metadata as it is. Raises InvalidInput."""
     return None if metadata is None else check_metadata(metadata)
 
 
 @contextlib.contextmanager
-def begun(store: ItemTable, how: How, length: Callable[[], int | None]) -> Iterator[Tally]:
-    """Holds the lock, and ends what every job ends with. length: counts what there is to do, in a thread."""
-    with writing(store.path, how.wait):
-        store.upgrade()
-        tally = Tally(Ledger(store.path), how.progress)
-        if how.progress is not None:
-            _count(tally, length)
-        yield tally
-        _settle_folders(tally.ledger)
-        store.compact()
-        tally.ledger.write()
+def job_context(
+    table: ItemTable, options: JobOptions, length: Callable[[], int | None]
+) -> Iterator[JobProgress]:
+    """Holds the lock during a job, and afterwards compacts the table and stores the failures.
+
+    length: counts the documents to come; called in a thread, if progress is reported.
+    """
+    with writing(table.path, options.wait):
+        table.upgrade()
+        progress = JobProgress(Ledger(table.path), options.progress, options.config.progress_interval_s)
+        if options.progress is not None:
+            _count_in_thread(progress, length)
+        yield progress
+        _resolve_folder_failures(progress.ledger)
+        table.compact()
+        progress.ledger.write()
 
 
-def _count(tally: Tally, length: Callable[[], int | None]) -> None:
+def _count_in_thread(progress: JobProgress, length: Callable[[], int | None]) -> None:
     def count() -> None:
-        with contextlib.suppress(OSError, ValueError):  # the job itself tells what is wrong
-            tally.total = length()
+        with contextlib.suppress(OSError, ValueError):  # the job itself reports what is wrong
+            progress.total = length()
 
     threading.Thread(target=count, name="multimodal-count", daemon=True).start()
 
 
-def _settle_folders(ledger: Ledger) -> None:
-    """A folder that could not be listed once, and can be now, is no failure any more."""
-    for failed in ledger:
-        if failed.stage == "walk" and failed.path is not None:
-            with contextlib.suppress(OSError), os.scandir(failed.path):
-                ledger.settle(failed.key)
+def _resolve_folder_failures(ledger: Ledger) -> None:
+    """Resolves the failures of folders that can be listed again."""
+    for failure in ledger:
+        if failure.stage == "walk" and failure.path is not None:
+            with contextlib.suppress(OSError), os.scandir(failure.path):
+                ledger.settle(failure.key)
 
 
-def _failed_entries(failures: Sequence[FailureRecord], skip: Path) -> Iterator[Source]:
-    """What is in the ledger, as it was given: files by their path, the rest from the table or archive it is in."""
+def _failed_records(failures: Sequence[FailureRecord], skip: Path) -> Iterator[SourceOutput]:
+    """The records of failures as they were given: files by their path, the rest from its table or archive."""
     files = (
-        Entry(Path(one.path), one.uri, one.id, one.metadata)
-        for one in failures
-        if one.path and not one.container
+        SourceRecord(Path(failure.path), failure.uri, failure.id, failure.metadata)
+        for failure in failures
+        if failure.path and not failure.container
     )
-    yield from resolve.expanded(files, Given(skip=skip))
-    inside: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, FailureRecord]] = {}
-    for one in failures:
-        if one.container is not None:
-            columns = tuple((one.columns or {}).items())
-            inside.setdefault((one.container, columns), {})[one.key] = one
-    for (container, columns), wanted in inside.items():
-        given = Given(None, dict(columns) or None, skip)
-        whole = wanted.get(container)  # it broke off, or could not be read at all
-        for entry in resolve.inside(Path(container), None if whole is None else whole.metadata, given):
-            if isinstance(entry, WasRead):
-                yield entry
-            elif isinstance(entry, FailureRecord):
-                if whole or entry.key in wanted:
-                    yield entry
-            elif (known := wanted.get(_key(entry))) is not None:
-                yield entry._replace(metadata=known.metadata)
-            elif whole is not None:
-                yield entry
+    yield from resolve.expand(files, SourceOptions(skip=skip))
+    containers: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, FailureRecord]] = {}
+    for failure in failures:
+        if failure.container is not None:
+            columns = tuple((failure.columns or {}).items())
+            containers.setdefault((failure.container, columns), {})[failure.key] = failure
+    for (container, columns), wanted in containers.items():
+        options = SourceOptions(None, dict(columns) or None, skip)
+        yield from _failed_members(container, wanted, options)
 
 
-def _key(entry: Entry) -> str:
-    value = entry.value
-    return entry.id or (
-        str(absolute(value)) if isinstance(value, Path) else getattr(value, "uri", None) or entry.name
+def _failed_members(
+    container: str, wanted: Mapping[str, FailureRecord], options: SourceOptions
+) -> Iterator[SourceOutput]:
+    """The members of a table or archive that failed; all of them if it could not be read to its end."""
+    whole = wanted.get(container)
+    for record in resolve.members(Path(container), None if whole is None else whole.metadata, options):
+        if isinstance(record, ContainerRead):
+            yield record
+        elif isinstance(record, FailureRecord):
+            if whole or record.key in wanted:
+                yield record
+        elif (failure := wanted.get(_key(record))) is not None:
+            yield record._replace(metadata=failure.metadata)
+        elif whole is not None:
+            yield record
+
+
+def _key(record: SourceRecord) -> str:
+    value = record.value
+    return record.id or (
+        str(absolute(value)) if isinstance(value, Path) else getattr(value, "uri", None) or record.name
     )

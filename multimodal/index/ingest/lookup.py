@@ -1,4 +1,4 @@
-"""Entries -> blocks of things that were looked at, with what the index has of each. Runs in a thread of its own."""
+"""Looks source records up in the index, many at a time. Runs in a thread of its own."""
 
 from __future__ import annotations
 
@@ -6,61 +6,60 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from multimodal.index.ingest.document import Thing, look
-from multimodal.index.ingest.sources.record import Blob, Entry, Source, WasRead
+from multimodal.index.ingest.config import IngestConfig
+from multimodal.index.ingest.document import Document, stat_document
+from multimodal.index.ingest.sources.record import Blob, ContainerRead, SourceOutput, SourceRecord
 from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.table import ItemTable
 
-LARGEST, FIRST = 1024, 64  # entries asked about together; few at first, so that work begins at once
-BLOCK_BYTES = 32 << 20  # of things that are in memory
-BLOCK_S = 0.5  # to wait for a slow source before what came so far is taken up
+LookupResult = Document | FailureRecord | ContainerRead
 
 
-Looked = Thing | FailureRecord | WasRead
+class LookupBatch(NamedTuple):
+    """Results in the order of the source; whether the source has ended; what it raised, if it did."""
 
-
-class Block(NamedTuple):
-    """What came, in the order of the source; whether that has ended; what it raised, if it did."""
-
-    things: list[Looked]
-    last: bool
+    results: list[LookupResult]
+    is_last: bool
     error: BaseException | None = None
 
 
-class Blocks:
-    """Draws entries from a source, as many at a time as are worth one question to the index."""
+class Lookup:
+    """Reads records from a source, as many at a time as are worth one query of the index."""
 
-    def __init__(self, entries: Iterator[Source], store: ItemTable) -> None:
-        self._entries, self._store = entries, store
-        self._size = FIRST
+    def __init__(self, records: Iterator[SourceOutput], table: ItemTable, config: IngestConfig) -> None:
+        self._records, self._table, self._config = records, table, config
+        self._size = config.lookup_first
 
-    def next(self) -> Block:
-        """The next block. What the source raises ends it, and the entries just before are dropped with it."""
-        drawn: list[Source] = []
-        n_bytes, began = 0, time.monotonic()
+    def next(self) -> LookupBatch:
+        """The next batch. An error of the source ends it, and drops the records just before."""
+        config = self._config
+        records: list[SourceOutput] = []
+        n_bytes, start = 0, time.monotonic()
         try:
-            for entry in self._entries:
-                drawn.append(entry)
-                n_bytes += memory(entry.value) if isinstance(entry, Entry) else 0
-                late = time.monotonic() - began >= BLOCK_S
-                if len(drawn) >= self._size or n_bytes >= BLOCK_BYTES or late:
-                    self._size = min(2 * self._size, LARGEST)
-                    return Block(self.look(drawn), last=False)
+            for record in self._records:
+                records.append(record)
+                n_bytes += memory_size(record.value) if isinstance(record, SourceRecord) else 0
+                is_late = time.monotonic() - start >= config.lookup_wait_s
+                if len(records) >= self._size or n_bytes >= config.lookup_bytes or is_late:
+                    self._size = min(2 * self._size, config.lookup_max)
+                    return LookupBatch(self.stat(records), is_last=False)
         except BaseException as error:
-            return Block([], last=True, error=error)
-        return Block(self.look(drawn), last=True)
+            return LookupBatch([], is_last=True, error=error)
+        return LookupBatch(self.stat(records), is_last=True)
 
-    def look(self, drawn: list[Source]) -> list[Looked]:
-        """Each entry as a thing, with what the index has of it."""
-        things = [one if isinstance(one, FailureRecord | WasRead) else look(one) for one in drawn]
-        known = self._store.documents([one.id for one in things if isinstance(one, Thing)])
-        for one in things:
-            if isinstance(one, Thing):
-                one.known = known.get(one.id)
-        return things
+    def stat(self, records: list[SourceOutput]) -> list[LookupResult]:
+        """Each record as a document, with what the index holds of it."""
+        results = [
+            stat_document(record) if isinstance(record, SourceRecord) else record for record in records
+        ]
+        documents = [result for result in results if isinstance(result, Document)]
+        stored = self._table.documents([document.id for document in documents])
+        for document in documents:
+            document.stored = stored.get(document.id)
+        return results
 
 
-def memory(value: object) -> int:
+def memory_size(value: object) -> int:
     """About how many bytes of memory a value keeps; a file keeps none."""
     source = getattr(value, "source", value)
     if isinstance(source, dict):

@@ -1,153 +1,162 @@
-"""One job: entries -> rows, through stages that run at the same time.
+"""Runs one job: source records to stored rows, in stages that overlap.
 
-A thread draws entries from the source and asks the index what it has of them (blocks.py). Others open files, decode and
-prepare (things.py, prepare.py). This loop, in the thread of the caller, runs the model on whatever batch is ready
-first, so a slow file holds up nobody but itself, and hands finished things to a thread that writes (writer.py). The
-loop alone decides and counts (intake.py, outlet.py). What lies between two stages is bounded, in number and in bytes,
-so memory does not grow with the files.
+One thread reads the source and looks records up in the index (lookup.py). Others open files, decode and prepare
+(reading.py, encode.py). This loop, in the caller's thread, runs the model on whatever batch is ready first, so a slow
+file delays only itself, and hands finished documents to a thread that writes (commit.py). The loop alone decides and
+counts (admission.py, commit.py). What waits between two stages is bounded in number and bytes, so memory does not grow
+with the source.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import IndexStateError
 from multimodal.core.space import Space
-from multimodal.index.ingest.admission import Intake, Twins
-from multimodal.index.ingest.batching import BATCH_BYTES
-from multimodal.index.ingest.commit import Outlet
-from multimodal.index.ingest.encode import Broken, Prepared, forward, prepare
-from multimodal.index.ingest.lookup import Blocks
-from multimodal.index.ingest.progress import Tally
-from multimodal.index.ingest.sources.record import Source
-from multimodal.index.ingest.workers import Inbox, Workers, settle
+from multimodal.index.ingest.admission import Admission, Deduplicator
+from multimodal.index.ingest.commit import Committer
+from multimodal.index.ingest.config import JobOptions
+from multimodal.index.ingest.encode import FailedChunk, Prepared, forward, prepare
+from multimodal.index.ingest.lookup import Lookup
+from multimodal.index.ingest.progress import JobProgress
+from multimodal.index.ingest.sources.record import SourceOutput
+from multimodal.index.ingest.workers import Inbox, Workers, resolve
 from multimodal.index.storage.table import IndexedDocument, ItemTable
 
-DECODED_BYTES = 2 * BATCH_BYTES  # in all batches that are being prepared
-WRITES_AHEAD = 2
+MAX_COMMITS_WAITING = 2
 MAX_THREADS = 16
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a job runs. threads: that decode; None for as many as there are cores. dedupe: leave out what the index has
-    under another name. vanished: files that are gone, by content; one of the same content takes the place of each."""
-
-    batch_size: int = 32
-    threads: int | None = None
-    dedupe: bool = False
-    vanished: dict[str, list[IndexedDocument]] = field(default_factory=dict)
-
-
 class Job:
-    """Takes entries into a store. The caller holds the lock of the index."""
+    """Ingests records into a table. The caller holds the lock of the index.
+
+    vanished: documents whose file is gone, by content hash; a file with the same content takes over their rows.
+    """
 
     def __init__(
-        self, entries: Iterator[Source], store: ItemTable, space: Space, tally: Tally, options: Options
+        self,
+        records: Iterator[SourceOutput],
+        table: ItemTable,
+        space: Space,
+        progress: JobProgress,
+        options: JobOptions,
+        vanished: Mapping[str, list[IndexedDocument]] | None = None,
     ) -> None:
-        self.space, self.tally = space, tally
+        self.space, self.progress, self.config = space, progress, options.config
         self.inbox: Inbox = Inbox()
-        self.walker = Workers(1, self.inbox, "walk")
-        self.workers = Workers(options.threads or min(MAX_THREADS, _cores()), self.inbox, "prepare")
+        self.source_worker = Workers(1, self.inbox, "source")
+        self.workers = Workers(options.threads or min(MAX_THREADS, _n_cores()), self.inbox, "prepare")
         self.writer = Workers(1, self.inbox, "write")
-        self.outlet = Outlet(store, tally, self.writer)
-        owners = _owners(store) if options.dedupe else None
-        self.intake = Intake(Blocks(entries, store), space, self.outlet, self.walker, self.workers,
-                             Twins(options.vanished, owners), options.batch_size)  # fmt: skip
-        self.n_preparing = self.n_decoding = 0  # batches, and the bytes they decode to
+        self.committer = Committer(table, progress, self.writer, self.config)
+        self.deduplicator = Deduplicator(dict(vanished or {}), _owners(table) if options.dedupe else None)
+        self.admission = Admission(
+            Lookup(records, table, self.config),
+            space,
+            self.committer,
+            self.source_worker,
+            self.workers,
+            self.deduplicator,
+            options.batch_size,
+            self.config,
+        )
+        self.n_preparing = self.n_decoded_bytes = 0  # batches in preparation, and the bytes they decode to
 
     def run(self) -> None:
-        """Everything, to the end. What the source raises ends the job, as do Ctrl-C and an index that cannot be
-        written; what is finished by then is kept."""
+        """Runs to the end. An error of the source ends the job, as do Ctrl-C and an index that cannot be written; what
+        is finished by then is kept."""
         try:
             while self.fill():
-                settle(self.inbox.get())
-            self.outlet.write_ledger()
-            self.tally.tell()
+                resolve(self.inbox.get())
+            self.committer.write_failures()
+            self.progress.notify()
         except IndexStateError:  # nothing more can be written
             raise
         except BaseException:
             self.abandon()
             raise
         finally:
-            for workers in (self.walker, self.workers, self.writer):
+            for workers in (self.source_worker, self.workers, self.writer):
                 workers.stop()
             self.writer.join()  # while the index is still locked
 
     def fill(self) -> bool:
-        """Gives every thread what there is for it to do -> whether anything is under way."""
-        if self.writer.busy <= WRITES_AHEAD:
+        """Gives every thread the work there is -> whether any is running."""
+        if self.writer.busy <= MAX_COMMITS_WAITING:
             self.prepare()
-            self.intake.fill()
-            if not self.workers.busy:  # nothing more comes for now: what there is must do for a batch
-                self.intake.flush()
+            self.admission.fill()
+            if not self.workers.busy:  # nothing more comes for now: encode the batches that are not full
+                self.admission.flush()
                 self.prepare()
-        over = self.intake.is_empty and not self.workers.busy
-        self.outlet.write(all_of_it=over)
-        if over and self.outlet.again and not self.writer.busy:
-            self.intake.take_again()
-        return bool(self.walker.busy or self.workers.busy or self.writer.busy)
+        is_idle = self.admission.is_empty and not self.workers.busy
+        self.committer.commit(everything=is_idle)
+        if is_idle and self.committer.deferred and not self.writer.busy:
+            self.admission.retry_deferred()
+        return bool(self.source_worker.busy or self.workers.busy or self.writer.busy)
 
     def prepare(self) -> None:
-        batches = self.intake.batches
+        """Submits batches for preparation, as long as they fit in memory."""
+        batches = self.admission.batches
         while batches and self.n_preparing <= self.workers.n + 1:
-            n_bytes = sum(part.decoded for part in batches[0])
-            if self.n_decoding and self.n_decoding + n_bytes > DECODED_BYTES:
+            n_bytes = sum(chunk.decoded_bytes for chunk in batches[0])
+            if self.n_decoded_bytes and self.n_decoded_bytes + n_bytes > self.config.decoded_bytes:
                 return
-            self.n_decoding += n_bytes
+            self.n_decoded_bytes += n_bytes
             self.n_preparing += 1
-            parts = batches.popleft()
-            encoder = self.space.encoder_for(parts[0].item.modality)
-            self.workers.submit(partial(prepare, encoder, parts), partial(self.encode, encoder, n_bytes))
+            chunks = batches.popleft()
+            encoder = self.space.encoder_for(chunks[0].item.modality)
+            self.workers.submit(partial(prepare, encoder, chunks), partial(self.encode, encoder, n_bytes))
 
     def encode(self, encoder: Encoder, n_bytes: int, prepared: Prepared) -> None:
-        """Runs the model. Meanwhile the threads go on with what they were given."""
-        self.n_decoding -= n_bytes
+        """Runs the model, while the threads go on with their work."""
+        self.n_decoded_bytes -= n_bytes
         self.n_preparing -= 1
-        self.drop(prepared.broken)
-        for batch, parts in prepared.batches:
-            good, broken = forward(encoder, batch, parts)
-            self.drop(broken)
-            for part, vector in good:
-                self.intake.land(part)
-                thing = part.thing
-                if not thing.over:
-                    thing.rows.append(part.row)
-                    thing.vectors.append(vector)
-                    if thing.drawn and not thing.waiting:
-                        self.outlet.finish(thing)
+        self.fail(prepared.failed)
+        for batch, chunks in prepared.batches:
+            encoded, failed = forward(encoder, batch, chunks)
+            self.fail(failed)
+            for chunk, vector in encoded:
+                self.admission.release(chunk)
+                document = chunk.document
+                if not document.failed:
+                    document.rows.append(chunk.row)
+                    document.vectors.append(vector)
+                    if document.is_read and not document.pending:
+                        self.committer.push(document)
 
-    def drop(self, broken: list[Broken]) -> None:
-        for part, stage, error in broken:
-            self.intake.land(part)
-            self.intake.twins.forget(part.thing)
-            failed = part.thing.failed(stage, error)
-            if part.row.start_s is not None:
-                failed = replace(failed, reason=f"{failed.reason} (from second {part.row.start_s:g})")
-            self.outlet.fail(part.thing, failed)
+    def fail(self, chunks: list[FailedChunk]) -> None:
+        """Fails the documents of chunks that could not be encoded."""
+        for chunk, stage, error in chunks:
+            self.admission.release(chunk)
+            self.deduplicator.forget(chunk.document)
+            failure = chunk.document.failure(stage, error)
+            if chunk.row.start_s is not None:
+                failure = replace(failure, reason=f"{failure.reason} (at {chunk.row.start_s:g} s)")
+            self.committer.fail(chunk.document, failure)
 
     def abandon(self) -> None:
-        """Something ended the job early: what is finished is written still."""
-        self.walker.stop()
+        """Ends the job early, and writes what is finished."""
+        self.source_worker.stop()
         self.workers.stop()
-        self.outlet.write()
+        self.committer.commit()
         self.writer.join()
         while not self.inbox.empty():
             done = self.inbox.get()
             if done.by is self.writer:
-                settle(done)
-        self.outlet.write_ledger()
+                resolve(done)
+        self.committer.write_failures()
 
 
-def _owners(store: ItemTable) -> dict[str, str]:
-    return {origin.content: origin.source for _, origin in store.provenances() if origin.content}
+def _owners(table: ItemTable) -> dict[str, str]:
+    return {
+        provenance.content: provenance.source for _, provenance in table.provenances() if provenance.content
+    }
 
 
-def _cores() -> int:
-    """Those this process may use, where the system tells."""
-    ours = getattr(os, "sched_getaffinity", None)
-    return len(ours(0)) if ours is not None else os.cpu_count() or 1
+def _n_cores() -> int:
+    """Cores that this process may use, where the system tells."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

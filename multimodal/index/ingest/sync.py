@@ -1,22 +1,23 @@
-"""Makes an index equal to a folder, a table or an archive: what is new or changed comes in, what is gone goes out, and
-a file that was only moved or renamed keeps its vectors."""
+"""Makes an index equal to folders, tables or archives: adds what is new, updates what changed, deletes what is gone.
+
+A file that was only moved or renamed keeps its vectors.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import IndexStateError, InvalidInput, MediaNotFound
 from multimodal.core.space import Space
-from multimodal.index.ingest.jobs import How, begun, checked
-from multimodal.index.ingest.progress import Tally
+from multimodal.index.ingest.config import JobOptions
+from multimodal.index.ingest.jobs import checked_metadata, job_context
+from multimodal.index.ingest.progress import JobProgress
 from multimodal.index.ingest.scheduler import Job
 from multimodal.index.ingest.sources import resolve
-from multimodal.index.ingest.sources.record import Source
-from multimodal.index.ingest.sources.resolve import Given
+from multimodal.index.ingest.sources.record import SourceOptions, SourceOutput
 from multimodal.index.results import IngestReport
 from multimodal.index.storage.failures import Ledger
 from multimodal.index.storage.filters import is_in
@@ -26,74 +27,77 @@ PathLike = str | os.PathLike[str]
 
 
 def sync(
-    store: ItemTable,
+    table: ItemTable,
     space: Space,
     source: PathLike | Sequence[PathLike],
-    how: How,
+    options: JobOptions,
     *,
     metadata: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> IngestReport:
     """See Index.sync."""
-    given = Given(checked(metadata), columns, store.path)
-    roots = _roots(source)
+    source_options = SourceOptions(checked_metadata(metadata), columns, table.path)
+    roots = _check_roots(source)
     folders = [root for root in roots if root.is_dir()]
     containers = [root for root in roots if not root.is_dir()]
-    with begun(store, how, lambda: resolve.length(roots, given)) as tally:
-        gone = {known.provenance.source: known for folder in folders for known in _gone(store, folder)}
-        walked = _Walked(resolve.entries(roots, None, given))
-        job = Job(walked, store, space, tally, replace(how.options, vanished=_by_content(gone.values())))
-        job.outlet.seen = set() if containers else None
+    with job_context(table, options, lambda: resolve.length(roots, source_options)) as progress:
+        vanished = {
+            indexed.provenance.source: indexed for folder in folders for indexed in _vanished(table, folder)
+        }
+        records = _CheckedRecords(resolve.records(roots, None, source_options))
+        job = Job(records, table, space, progress, options, _by_content(vanished.values()))
+        job.committer.seen_ids = set() if containers else None
         job.run()
-        if gone and not walked.any:
+        if vanished and not records.any:
             raise IndexStateError(
-                f"{', '.join(map(str, folders))}: holds no file at all, and the index has {len(gone):,} from there; "
-                "nothing was deleted: is a disk not mounted? If it is meant, delete them with Index.delete"
+                f"{', '.join(map(str, folders))}: no file found, but the index holds {len(vanished):,} from there; "
+                "nothing was deleted. Is a disk not mounted? To remove them on purpose, call Index.delete"
             )
-        moved = {known.provenance.source for known in job.intake.twins.taken}
-        _delete(store, tally, [source for source in gone if source not in moved])
+        moved = {indexed.provenance.source for indexed in job.deduplicator.moved}
+        _delete(table, progress, [id_ for id_ in vanished if id_ not in moved])
         for container in containers:
-            _delete(store, tally, _left_over(store, tally, str(container), job.outlet.seen or set()))
-        _forget(tally.ledger, folders)
-    return tally.report()
+            seen_ids = job.committer.seen_ids or set()
+            _delete(table, progress, _removed_members(table, progress, str(container), seen_ids))
+        _resolve_vanished_failures(progress.ledger, folders)
+    return progress.report()
 
 
-def _roots(source: PathLike | Sequence[PathLike]) -> list[Path]:
-    given = [source] if isinstance(source, str | os.PathLike) else list(source)
-    if not given:
+def _check_roots(source: PathLike | Sequence[PathLike]) -> list[Path]:
+    paths = [source] if isinstance(source, str | os.PathLike) else list(source)
+    if not paths:
         raise InvalidInput("the list of folders is empty; give at least one")
     roots = []
-    for one in given:
-        path = Path(one).expanduser()
+    for given in paths:
+        path = Path(given).expanduser()
         if not path.exists():
             raise MediaNotFound(f"{path}: no such folder; check the path (nothing was changed)")
-        if not resolve.is_many(path):
+        if not resolve.is_container(path):
             raise InvalidInput(
-                f"{path}: sync takes folders, tables and archives, this is a file; add it with Index.add"
+                f"{path}: sync takes folders, tables and archives, got a file; add it with Index.add"
             )
         roots.append(path.resolve())
     return roots
 
 
-class _Walked(Iterator[Source]):
-    """Entries, and whether there were any."""
+class _CheckedRecords(Iterator[SourceOutput]):
+    """Records, and whether there were any."""
 
-    def __init__(self, entries: Iterator[Source]) -> None:
-        self.entries, self.any = entries, False
+    def __init__(self, records: Iterator[SourceOutput]) -> None:
+        self.records, self.any = records, False
 
-    def __next__(self) -> Source:
-        entry = next(self.entries)
+    def __next__(self) -> SourceOutput:
+        record = next(self.records)
         self.any = True
-        return entry
+        return record
 
 
-def _gone(store: ItemTable, folder: Path) -> Iterator[IndexedDocument]:
-    """What the index has of files below a folder that are not there any more. What cannot be looked at is not gone."""
-    last = None
-    for row, origin in store.files_below(f"{folder}{os.sep}".replace(os.sep * 2, os.sep)):
-        if origin.source != last and _is_gone(origin.source):
-            yield IndexedDocument(row, origin, 1)
-        last = origin.source
+def _vanished(table: ItemTable, folder: Path) -> Iterator[IndexedDocument]:
+    """What the index holds of files below a folder that no longer exist. A file that cannot be looked up still does."""
+    previous = None
+    for row, provenance in table.files_below(f"{folder}{os.sep}".replace(os.sep * 2, os.sep)):
+        if provenance.source != previous and _is_gone(provenance.source):
+            yield IndexedDocument(row, provenance, 1)
+        previous = provenance.source
 
 
 def _is_gone(path: str) -> bool:
@@ -106,32 +110,39 @@ def _is_gone(path: str) -> bool:
     return False
 
 
-def _by_content(gone: Iterable[IndexedDocument]) -> dict[str, list[IndexedDocument]]:
-    found: dict[str, list[IndexedDocument]] = {}
-    for known in gone:
-        if known.provenance.content is not None:
-            found.setdefault(known.provenance.content, []).append(known)
-    return found
+def _by_content(vanished: Iterable[IndexedDocument]) -> dict[str, list[IndexedDocument]]:
+    by_content: dict[str, list[IndexedDocument]] = {}
+    for indexed in vanished:
+        if indexed.provenance.content is not None:
+            by_content.setdefault(indexed.provenance.content, []).append(indexed)
+    return by_content
 
 
-def _left_over(store: ItemTable, tally: Tally, container: str, seen: set[str]) -> list[str]:
-    """What the index has from a table or archive and is not in it any more; nothing if that could not be read whole."""
-    if container in tally.ledger:
+def _removed_members(
+    table: ItemTable, progress: JobProgress, container: str, seen_ids: set[str]
+) -> list[str]:
+    """Ids that the index holds of a table or archive and that are no longer in it; none if it was not read to its
+    end."""
+    if container in progress.ledger:
         return []
-    rows = store.provenances(is_in("container", [container], "container"))
-    return sorted({origin.source for _, origin in rows} - seen)
+    rows = table.provenances(is_in("container", [container], "container"))
+    return sorted({provenance.source for _, provenance in rows} - seen_ids)
 
 
-def _delete(store: ItemTable, tally: Tally, ids: Sequence[str]) -> None:
+def _delete(table: ItemTable, progress: JobProgress, ids: Sequence[str]) -> None:
     if ids:
-        store.delete(ids)
-    for one in ids:
-        tally.end(one, "deleted")
+        table.delete(ids)
+    for id_ in ids:
+        progress.count(id_, "deleted")
 
 
-def _forget(ledger: Ledger, folders: Sequence[Path]) -> None:
-    """What failed below a folder and is not there any more is no failure any more."""
-    for failed in ledger:
-        path = failed.path
-        if path is not None and any(Path(path).is_relative_to(one) for one in folders) and _is_gone(path):
-            ledger.settle(failed.key)
+def _resolve_vanished_failures(ledger: Ledger, folders: Sequence[Path]) -> None:
+    """Resolves the failures of files below the folders that no longer exist."""
+    for failure in ledger:
+        path = failure.path
+        if (
+            path is not None
+            and any(Path(path).is_relative_to(folder) for folder in folders)
+            and _is_gone(path)
+        ):
+            ledger.settle(failure.key)

@@ -1,7 +1,7 @@
-"""A film -> what of it a space takes: all of it are rows of one thing, which is found by any of them.
+"""What a space encodes of a video: all of it are rows of one document, which any of them finds.
 
-By the space's own encoder of videos, or else as frames, one every FRAME_S; and its sound in windows, and the words of
-the subtitles that lie beside it under its name (film.mp4, film.srt).
+A space with an encoder of videos takes the whole video; otherwise one frame every FRAME_S seconds is encoded as an
+image. The audio track is split into windows, and subtitles are read from a file beside the video (talk.mp4, talk.srt).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.core.errors import MediaCorrupt, UnsupportedModality
-from multimodal.core.items import Image, Video
+from multimodal.core.items import Video
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 
@@ -23,129 +23,120 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FRAME_S = 2.0
-FILMS = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".mkv",
-    ".webm",
-    ".avi",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".flv",
-    ".ogv",
-    ".wmv",
-    ".3gp",
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg"),
+    *(".mpeg", ".ts", ".flv", ".ogv", ".wmv", ".3gp"),
 )
-SUBTITLES = (".srt", ".vtt")
-MOST_BYTES = 8 << 20  # of subtitles; three hours of talk are 0.2 MB
+SUBTITLE_SUFFIXES = (".srt", ".vtt")
+MAX_SUBTITLE_BYTES = 8 << 20  # three hours of speech are 0.2 MB
 TIMES = re.compile(r"^\s*([\d:]+[.,]\d{3})\s+-->\s+([\d:]+[.,]\d{3})", re.MULTILINE)
 TAG = re.compile(r"<[^>\n]*>|\{\\[^}\n]*\}")
 
 
-class Said(NamedTuple):
-    """Words, and from when to when they are shown, in seconds."""
+class Cue(NamedTuple):
+    """The text of a subtitle, and the seconds between which it is shown."""
 
-    words: str
+    text: str
     start_s: float
     end_s: float
 
 
 def check(space: Space) -> None:
-    """Raises UnsupportedModality if a space takes nothing of a film, whatever is in it."""
+    """Raises UnsupportedModality if a space can encode no part of any video."""
     if not {Modality.IMAGE, Modality.AUDIO} & set(space.modalities):
         space.encoder_for(Modality.VIDEO)
 
 
-def nothing_to_take(name: str, space: Space) -> UnsupportedModality:
+def nothing_to_encode(name: str, space: Space) -> UnsupportedModality:
     return UnsupportedModality(
-        f"{name}: has no sound, and of a video {space.name!r} takes nothing else; use a space with image or video"
+        f"{name}: has no audio track, the only part of a video that the space {space.name!r} encodes; use a space "
+        "with image or video"
     )
 
 
 def frames(item: Video) -> Iterator[tuple[NDArray[np.uint8], float, float]]:
-    """One frame (h, w, 3) after another, with the seconds that it stands for. Raises what `item.load` raises."""
+    """Yields frames (h, w, 3), each with the start and end in seconds of what it stands for.
+
+    Raises what `item.load` raises.
+    """
     from multimodal.core.media import video
 
     if isinstance(item.source, Path | bytes):
         yield from video.sample_video(item.source, FRAME_S)
         return
     clip = item.load(fps=1 / FRAME_S)
-    share = clip.seconds / len(clip)
-    for place, pixels in enumerate(clip.frames):
-        yield pixels, place * share, (place + 1) * share
+    frame_s = clip.seconds / len(clip)
+    for number, pixels in enumerate(clip.frames):
+        yield pixels, number * frame_s, (number + 1) * frame_s
 
 
-def picture_of(path: Path, start_s: float | None, end_s: float | None) -> Image:
-    """What a row of a file with the modality image stands for: the file, or the frame of a film between two times.
-    Raises what `Video.load` raises."""
-    from multimodal.core.media import video
-
-    if start_s is None or end_s is None:
-        return Image(path)
-    return Image(video.frame_of(path, (start_s + end_s) / 2), uri=str(path))
-
-
-def beside(path: Path) -> list[Path]:
-    """The subtitles of a file, if it is a film by its name and has any."""
-    if path.suffix.lower() not in FILMS:
+def subtitles_of(path: Path) -> list[Path]:
+    """The subtitle files of a video, by their names; none for other files."""
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
         return []
-    return [one for one in (path.with_suffix(suffix) for suffix in SUBTITLES) if one.is_file()]
+    candidates = [path.with_suffix(suffix) for suffix in SUBTITLE_SUFFIXES]
+    return [candidate for candidate in candidates if candidate.is_file()]
 
 
 def without_subtitles(names: Iterable[str]) -> list[str]:
-    """File names without those of subtitles that belong to a film among them."""
-    some = list(names)
-    films = {Path(name).stem for name in some if name.lower().endswith(FILMS)}
-    return [name for name in some if not (name.lower().endswith(SUBTITLES) and Path(name).stem in films)]
+    """File names without those of subtitles that belong to a video among them."""
+    listed = list(names)
+    videos = {Path(name).stem for name in listed if name.lower().endswith(VIDEO_SUFFIXES)}
+    return [
+        name
+        for name in listed
+        if not (name.lower().endswith(SUBTITLE_SUFFIXES) and Path(name).stem in videos)
+    ]
 
 
-def content(path: Path, of_film: str) -> str:
-    """A hash of a film and its subtitles; that of the film if it has none. Raises OSError."""
-    digest = hashlib.sha256(of_film.encode())
-    found = beside(path)
-    for one in found:
-        digest.update(one.read_bytes())
-    return digest.hexdigest()[: len(of_film)] if found else of_film
+def hash_with_subtitles(path: Path, file_hash: str) -> str:
+    """The hash of a video and its subtitles; `file_hash`, the hash of the file, if it has none. Raises OSError."""
+    digest = hashlib.sha256(file_hash.encode())
+    subtitles = subtitles_of(path)
+    for file in subtitles:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[: len(file_hash)] if subtitles else file_hash
 
 
-def said(path: Path, size: int) -> Iterator[Said]:
-    """The words of the subtitles beside a film, joined up to about `size` characters. Raises MediaCorrupt."""
-    for one in beside(path)[:1]:
-        held: Said | None = None
-        for cue in _cues(one):
-            if held is not None and len(held.words) + len(cue.words) < size:
-                held = Said(f"{held.words} {cue.words}", held.start_s, max(held.end_s, cue.end_s))
+def subtitle_passages(path: Path, size: int) -> Iterator[Cue]:
+    """The subtitles of a video, joined to passages of up to about `size` characters. Raises MediaCorrupt."""
+    for file in subtitles_of(path)[:1]:
+        passage: Cue | None = None
+        for cue in _cues(file):
+            if passage is not None and len(passage.text) + len(cue.text) < size:
+                end_s = max(passage.end_s, cue.end_s)
+                passage = Cue(f"{passage.text} {cue.text}", passage.start_s, end_s)
                 continue
-            if held is not None:
-                yield held
-            held = cue
-        if held is not None:
-            yield held
+            if passage is not None:
+                yield passage
+            passage = cue
+        if passage is not None:
+            yield passage
 
 
-def _cues(path: Path) -> Iterator[Said]:
-    """SubRip and WebVTT: times on a line, words below them, and an empty line."""
+def _cues(path: Path) -> Iterator[Cue]:
+    """SubRip and WebVTT: a line with times, lines of text, and an empty line."""
     with path.open("rb") as file:
-        raw = file.read(MOST_BYTES + 1)
-    if len(raw) > MOST_BYTES:
-        raise MediaCorrupt(f"{path}: holds more than {MOST_BYTES:,} bytes, too much for subtitles; rename it")
+        raw = file.read(MAX_SUBTITLE_BYTES + 1)
+    if len(raw) > MAX_SUBTITLE_BYTES:
+        raise MediaCorrupt(
+            f"{path}: larger than {MAX_SUBTITLE_BYTES:,} bytes, too much for subtitles; rename it"
+        )
     try:
-        text = raw.decode("utf-8-sig").replace("\r\n", "\n")
+        content = raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise MediaCorrupt(f"{path}: subtitles that are not UTF-8 ({error}); save them as UTF-8") from error
-    for block in re.split(r"\n\s*\n", text):
+        raise MediaCorrupt(f"{path}: subtitles are not valid UTF-8 ({error}); save them as UTF-8") from error
+    for block in re.split(r"\n\s*\n", content):
         times = TIMES.search(block)
-        words = "" if times is None else block[times.end() :].partition("\n")[2]
-        words = " ".join(html.unescape(TAG.sub("", words)).split())
-        if times is not None and words:
-            yield Said(words, _seconds(times[1]), _seconds(times[2]))
+        text = "" if times is None else block[times.end() :].partition("\n")[2]
+        text = " ".join(html.unescape(TAG.sub("", text)).split())
+        if times is not None and text:
+            yield Cue(text, _seconds(times[1]), _seconds(times[2]))
 
 
-def _seconds(written: str) -> float:
-    """Of "01:02:03,456", "02:03.456"."""
+def _seconds(time: str) -> float:
+    """Seconds of "01:02:03,456" or "02:03.456"."""
     total = 0.0
-    for part in written.replace(",", ".").split(":"):
-        total = 60 * total + float(part)
+    for field in time.replace(",", ".").split(":"):
+        total = 60 * total + float(field)
     return round(total, 3)

@@ -1,5 +1,6 @@
-"""Threads that do work for one loop: what is done comes back to it through one queue, to be taken up in order of
-completion. The loop alone keeps the books, so nothing there needs a lock.
+"""Worker threads of one event loop: results return through one queue, in order of completion.
+
+The loop alone changes the state of the job, so that state needs no lock.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 
 class Done(NamedTuple):
-    """Work that is done: by whom, what to call with its result, in the loop; or what it raised."""
+    """The result of a task, or the error it raised. `then` is called with the result, in the loop."""
 
     by: Workers
     then: Callable[[Any], None]
@@ -24,15 +25,15 @@ Inbox = queue.SimpleQueue[Done]
 
 
 class Workers:
-    """n threads. They are daemons: one that hangs in a broken file does not keep a process from ending.
+    """n daemon threads: one that hangs in a broken file does not keep the process from ending.
 
-    Limits on media (`multimodal.limits`) hold in them as they did where the workers were made.
+    Limits on media (`multimodal.limits`) apply in them as where the workers were created.
     """
 
     def __init__(self, n: int, inbox: Inbox, name: str) -> None:
         self.inbox = inbox
         self.n = n
-        self.busy = 0  # given and not yet taken up again by the loop
+        self.busy = 0  # tasks submitted and not yet resolved by the loop
         self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None]] | None] = (
             queue.SimpleQueue()
         )
@@ -46,11 +47,11 @@ class Workers:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether every thread has enough to do until the loop looks again."""
+        """Whether every thread has enough tasks until the loop runs again."""
         return self.busy > 2 * self.n
 
     def submit(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Has `work()` done in a thread, and `then(result)` called by `settle` in the loop."""
+        """Runs `work()` in a thread, and lets `resolve` call `then(result)` in the loop."""
         self.busy += 1
 
         def finish(result: Any) -> None:
@@ -60,20 +61,20 @@ class Workers:
         self._tasks.put((work, finish))
 
     def stop(self) -> None:
-        """What has not begun is dropped; what runs may end, and nobody waits for it."""
+        """Drops tasks that have not begun, and does not wait for those that run."""
         self._stopped = True
         for _ in self._threads:
             self._tasks.put(None)
 
     def join(self) -> None:
-        """Waits until everything that was given, and is not dropped, is done. Nothing more can be given."""
+        """Waits until every task that is not dropped is done. No more tasks can be submitted."""
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
-        context = self._context.copy()  # one cannot be entered by two threads
+        context = self._context.copy()  # a context cannot be entered by two threads
         while (task := self._tasks.get()) is not None and not self._stopped:
             work, then = task
             try:
@@ -81,11 +82,11 @@ class Workers:
             except BaseException as error:
                 done = Done(self, then, None, error)
             self.inbox.put(done)
-            del task, work, then, done  # else the last batch stays in memory until the next
+            del task, work, then, done  # otherwise the last batch stays in memory until the next
 
 
-def settle(done: Done) -> None:
-    """In the loop: takes up what a worker did. Raises what it raised."""
+def resolve(done: Done) -> None:
+    """Called in the loop: hands on the result of a task, or raises its error."""
     if done.error is not None:
         raise done.error
     done.then(done.result)

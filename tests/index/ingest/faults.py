@@ -32,7 +32,7 @@ import soundfile
 HERE = Path(__file__).parents[1]  # tests/index
 ROOT = HERE.parents[1]
 SLOWNESS_S = 0.004  # a file, so that there is something to interrupt
-CHUNK_ROWS = 12
+COMMIT_ROWS = 12
 
 Process = Any
 
@@ -143,21 +143,20 @@ def open_index(path: Path) -> Any:
 
 
 def index_all(
-    path: Path, folder: Path, slowness_s: float, chunk_rows: int, crash: Crash | None, told: Connection
+    path: Path, folder: Path, slowness_s: float, commit_rows: int, crash: Crash | None, told: Connection
 ) -> None:
     """What the process does; it says when it begins, and what it reports in the end."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    from multimodal.index.ingest import writer
+    from multimodal.index import IngestConfig
 
     index = open_index(path)
-    writer.CHUNK_ROWS = chunk_rows
     for encoder in index.space.encoders.values():
         _slow_down(encoder, slowness_s)
     if crash is not None:
         _arm(crash)
     told.send("begins")
     began = time.monotonic()
-    report = index.add(folder, threads=2, batch_size=8)
+    report = index.add(folder, threads=2, batch_size=8, config=IngestConfig(commit_rows=commit_rows))
     told.send((report.to_dict(), time.monotonic() - began))
 
 
@@ -195,8 +194,8 @@ def _arm(crash: Crash) -> None:
 class Runner:
     """Starts processes that index one folder. They are forked from one that has imported what is slow to import."""
 
-    def __init__(self, folder: Path, slowness_s: float = SLOWNESS_S, chunk_rows: int = CHUNK_ROWS) -> None:
-        self.folder, self.slowness_s, self.chunk_rows = folder, slowness_s, chunk_rows
+    def __init__(self, folder: Path, slowness_s: float = SLOWNESS_S, commit_rows: int = COMMIT_ROWS) -> None:
+        self.folder, self.slowness_s, self.commit_rows = folder, slowness_s, commit_rows
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["numpy", "torch", "PIL.Image", "soundfile", "pyarrow"])
 
@@ -204,7 +203,7 @@ class Runner:
     def begun(self, index: Path, crash: Crash | None = None) -> Iterator[tuple[Process, Connection]]:
         """A process whose job has just begun, and what it tells."""
         ours, theirs = self.context.Pipe(duplex=False)
-        arguments = (index, self.folder, self.slowness_s, self.chunk_rows, crash, theirs)
+        arguments = (index, self.folder, self.slowness_s, self.commit_rows, crash, theirs)
         process = self.context.Process(target=index_all, args=arguments)
         process.start()
         theirs.close()

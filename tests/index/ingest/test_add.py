@@ -12,8 +12,7 @@ import pytest
 from multimodal.core.errors import EncoderError
 from multimodal.core.items import Audio, Image, Text
 from multimodal.core.space import Space
-from multimodal.index import Failure, Index, IngestReport, Progress, files_in
-from multimodal.index.ingest import admission, hashing, lookup, progress, writer
+from multimodal.index import Failure, Index, IngestConfig, IngestReport, Progress, files_in
 from multimodal.index.storage.table import ItemTable
 
 Write = Callable[..., Path]
@@ -157,7 +156,7 @@ def test_a_file_name_that_is_no_unicode_is_a_failure_that_can_be_printed(
     (odd,) = report.failed
     odd.uri.encode()
     assert odd.uri == f"{root}/caf\ufffd.png"
-    assert "holds bytes that are not valid UTF-8, so it cannot be stored; rename it" in odd.reason
+    assert "is not valid UTF-8, so it cannot be stored; rename it" in odd.reason
 
 
 def test_a_named_pipe_is_a_failure_and_does_not_block(index: Index, tmp_path: Path) -> None:
@@ -193,15 +192,17 @@ def test_a_picture_called_txt_is_a_picture(index: Index, tmp_path: Path, picture
     assert index.rows()[0]["modality"] == "image"
 
 
-NO_TEXT = "is called a text, but is not one in UTF-8 (nor a picture or a sound); save it as UTF-8"
+NO_TEXT = "not valid UTF-8 text, nor image, audio or video; save it as UTF-8"
+MAX_TEXT_BYTES = IngestConfig().max_text_bytes
+TOO_LARGE = "text larger than 8,388,608 bytes; split it into several files"
 
 
 @pytest.mark.parametrize(("content", "reason"), [
     ("café".encode("latin-1"), NO_TEXT),
     (b"a\0b", NO_TEXT),
     (b" \n", "the text is empty (' \\n'); there is nothing to encode"),
-    (b"a " * (hashing.MAX_TEXT_BYTES // 2 + 1), "holds more than 8,388,608 bytes of text"),
-    (b"a" + "é".encode() * (hashing.MAX_TEXT_BYTES // 2), "holds more than 8,388,608 bytes of text"),
+    (b"a " * (MAX_TEXT_BYTES // 2 + 1), TOO_LARGE),
+    (b"a" + "é".encode() * (MAX_TEXT_BYTES // 2), TOO_LARGE),
 ])  # fmt: skip
 def test_a_text_file_that_is_none_is_a_failure(
     index: Index, tmp_path: Path, content: bytes, reason: str
@@ -282,24 +283,20 @@ def test_ids_and_uris_of_the_caller_are_kept(index: Index) -> None:
     assert by_id(index)["mine"]["uri"] == "book:1"
 
 
-def test_an_iterator_is_drawn_no_further_than_needed(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "CHUNK_ROWS", 16)
-    monkeypatch.setattr(admission, "AHEAD", 8)
-    monkeypatch.setattr(admission, "LARGEST", 32)
-    monkeypatch.setattr(lookup, "LARGEST", 32)
-    monkeypatch.setattr(lookup, "FIRST", 32)
+def test_an_iterator_is_read_no_further_than_needed(index: Index) -> None:
+    config = IngestConfig(commit_rows=16, chunks_ahead=8, lookup_max=32, lookup_first=32)
     ahead = []
 
-    def things() -> Iterator[str]:
+    def texts() -> Iterator[str]:
         for n in range(1000):
             if n % 50 == 0:
                 ahead.append(n - len(index))
             yield f"{n} 1 0 0"
 
-    assert index.add(things(), batch_size=8).added == 1000
-    waiting = 64 + 8  # opened, by as many as are opened together
-    blocks_of = 3 * 32  # being drawn, looked at, and waiting to be opened
-    assert 0 < max(ahead) <= waiting + blocks_of + 4 * (16 + 8 * 8)  # and on their way to the disk
+    assert index.add(texts(), batch_size=8, config=config).added == 1000
+    opened = 64 + 8  # chunks that wait for the model, and documents opened by one thread
+    looked_up = 3 * 32  # being read, being looked up, and waiting to be opened
+    assert 0 < max(ahead) <= opened + looked_up + 4 * (16 + 8 * 8)  # the last term: being written
 
 
 # --- one bad thing never ends the job -------------------------------------------------------------
@@ -363,11 +360,8 @@ def test_progress_tells_the_time_to_go() -> None:
     assert Progress(0, 0, 100, 0, 0.0, 0.0).eta_s is None
 
 
-def test_an_interrupted_add_keeps_what_is_finished_and_goes_on(
-    index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer, "CHUNK_ROWS", 10)
-    monkeypatch.setattr(progress, "TELL_EVERY_S", 0.0)
+def test_an_interrupted_add_keeps_what_is_finished_and_resumes(index: Index) -> None:
+    config = IngestConfig(commit_rows=10, progress_interval_s=0)
 
     def stop(state: Progress) -> None:
         if state.done > 25:
@@ -375,15 +369,14 @@ def test_an_interrupted_add_keeps_what_is_finished_and_goes_on(
 
     texts = [f"{n} 1 0 0" for n in range(40)]
     with pytest.raises(KeyboardInterrupt):
-        index.add(texts, batch_size=1, progress=stop)
+        index.add(texts, batch_size=1, progress=stop, config=config)
     kept = [row["text"] for row in index.rows()]
     assert len(kept) == len(set(kept)) >= 25 and set(kept) < set(texts)
     assert index.add(texts) == IngestReport(40 - len(kept), 0, unchanged=len(kept))
     assert sorted(row["text"] for row in index.rows()) == sorted(texts)
 
 
-def test_long_texts_fill_a_chunk_too(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "CHUNK_CHARS", 100)
+def test_long_texts_fill_a_commit_too(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
     upsert = ItemTable.upsert
 
@@ -392,5 +385,6 @@ def test_long_texts_fill_a_chunk_too(index: Index, monkeypatch: pytest.MonkeyPat
         upsert(table, rows, *rest, **options)
 
     monkeypatch.setattr(ItemTable, "upsert", counted)
-    index.add([f"a {n} " + "a " * 30 for n in range(6)], batch_size=1)
+    texts = [f"a {n} " + "a " * 30 for n in range(6)]
+    index.add(texts, batch_size=1, config=IngestConfig(commit_chars=100))
     assert written == [2, 2, 2]

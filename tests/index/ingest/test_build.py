@@ -21,10 +21,12 @@ from multimodal.core.errors import IndexStateError
 from multimodal.core.items import Audio, Image, Item, Text
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
-from multimodal.index import Index, Progress
-from multimodal.index.ingest import admission, batching, lookup, progress, scheduler, writer
+from multimodal.index import Index, IngestConfig, Progress
+from multimodal.index.ingest import batching
+from multimodal.index.ingest.admission import Admission
 from multimodal.index.ingest.batching import Batcher, cost
-from multimodal.index.ingest.chunk import Part
+from multimodal.index.ingest.document import Chunk
+from multimodal.index.ingest.progress import JobProgress
 from multimodal.index.storage.schema import Row
 from multimodal.index.storage.table import ItemTable
 
@@ -110,10 +112,7 @@ def test_the_model_runs_in_the_thread_of_the_caller_alone(index: Index, space: S
     assert threads == {threading.get_ident()}
 
 
-def test_a_slow_file_holds_up_nobody_else(
-    index: Index, space: Space, pictures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress, "TELL_EVERY_S", 0.0)
+def test_a_slow_file_delays_no_other_file(index: Index, space: Space, pictures: Path) -> None:
     rest_is_done = threading.Event()
 
     def prepare(really: Callable[..., Any], items: Sequence[Item]) -> Any:
@@ -126,17 +125,16 @@ def test_a_slow_file_holds_up_nobody_else(
             rest_is_done.set()
 
     prepared_by(space, Modality.IMAGE, prepare)
-    report = index.add(pictures, batch_size=1, threads=2, progress=watch)
+    report = index.add(
+        pictures, batch_size=1, threads=2, progress=watch, config=IngestConfig(progress_interval_s=0)
+    )
     assert (report.added, report.failed) == (40, ())
 
 
-def test_a_slow_source_does_not_keep_what_came_before_waiting(
-    index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lookup, "BLOCK_S", 0.05)
-    monkeypatch.setattr(writer, "CHUNK_ROWS", 1)
+def test_a_slow_source_does_not_delay_what_came_before(index: Index) -> None:
+    config = IngestConfig(lookup_wait_s=0.05, commit_rows=1)
 
-    def things() -> Iterator[str]:
+    def texts() -> Iterator[str]:
         yield "a"
         end = time.monotonic() + WAIT_S
         time.sleep(0.1)
@@ -145,7 +143,7 @@ def test_a_slow_source_does_not_keep_what_came_before_waiting(
             time.sleep(0.01)
         yield "c" if len(index) == 2 else "too late"
 
-    assert index.add(things()).added == 3
+    assert index.add(texts(), config=config).added == 3
     assert {row["text"] for row in index.rows()} == {"a", "b", "c"}
 
 
@@ -160,12 +158,11 @@ def test_limits_hold_in_the_threads_too(index: Index, pictures: Path) -> None:
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])
-def test_no_more_is_decoded_at_once_than_may_be(
-    index: Index, space: Space, pictures: Path, monkeypatch: pytest.MonkeyPatch, in_flight: int
+def test_no_more_bytes_are_decoded_at_once_than_configured(
+    index: Index, space: Space, pictures: Path, in_flight: int
 ) -> None:
-    one = 3 * 8 * 10  # bytes of the largest picture
-    monkeypatch.setattr(batching, "BATCH_BYTES", 2 * one)
-    monkeypatch.setattr(scheduler, "DECODED_BYTES", 2 * in_flight * one)
+    largest_bytes, smallest_bytes = 3 * 8 * 10, 3 * 8 * 8  # of an image
+    config = IngestConfig(batch_bytes=2 * largest_bytes, decoded_bytes=2 * in_flight * largest_bytes)
     lock, now, most, largest = threading.Lock(), 0, 0, 0
 
     def prepare(really: Callable[..., Any], items: Sequence[Item]) -> Any:
@@ -179,25 +176,19 @@ def test_no_more_is_decoded_at_once_than_may_be(
         return really(items)
 
     prepared_by(space, Modality.IMAGE, prepare)
-    assert index.add(pictures, threads=8).added == 40
-    smallest = 3 * 8 * 8
-    assert largest <= 2 * one // smallest
-    assert most <= 2 * in_flight * one // smallest
+    assert index.add(pictures, threads=8, config=config).added == 40
+    assert largest <= config.batch_bytes // smallest_bytes
+    assert most <= config.decoded_bytes // smallest_bytes
     assert most > 1
 
 
-def test_a_picture_larger_than_all_that_may_be_decoded_comes_alone(
-    index: Index, pictures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batching, "BATCH_BYTES", 10)
-    monkeypatch.setattr(scheduler, "DECODED_BYTES", 10)
-    assert index.add(pictures).added == 40
+def test_an_image_larger_than_the_bound_is_a_batch_of_its_own(index: Index, pictures: Path) -> None:
+    assert index.add(pictures, config=IngestConfig(batch_bytes=10, decoded_bytes=10)).added == 40
 
 
-def test_things_in_memory_are_not_piled_up(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_in_memory_do_not_accumulate(index: Index) -> None:
     n_bytes = 3 * 100 * 100
-    monkeypatch.setattr(admission, "HELD_BYTES", 10 * n_bytes)
-    monkeypatch.setattr(lookup, "BLOCK_BYTES", 10 * n_bytes)
+    config = IngestConfig(held_bytes=10 * n_bytes, lookup_bytes=10 * n_bytes)
     alive, most, lock = 0, 0, threading.Lock()
 
     class Counted(np.ndarray[Any, Any]):
@@ -206,7 +197,7 @@ def test_things_in_memory_are_not_piled_up(index: Index, monkeypatch: pytest.Mon
             with lock:
                 alive -= 1
 
-    def things() -> Iterator[Image]:
+    def images() -> Iterator[Image]:
         nonlocal alive, most
         for n in range(300):
             array = np.full((100, 100, 3), n % 256, np.uint8).view(Counted)
@@ -217,99 +208,102 @@ def test_things_in_memory_are_not_piled_up(index: Index, monkeypatch: pytest.Mon
             yield Image(array)
             del array
 
-    assert index.add(things(), batch_size=4, threads=2).added == 300
-    # held for the model, in the block being drawn, in the one that waits, and opened together with the last
-    assert most <= 10 + 2 * 10 + 2 * (admission.OPENED_TOGETHER * 5) + 8
+    assert index.add(images(), batch_size=4, threads=2, config=config).added == 300
+    # held for the model, in the lookup being read, in the one that waits, and opened together with the last
+    assert most <= 10 + 2 * 10 + 2 * (config.open_batch * 5) + 8
 
 
-def test_a_long_sound_is_never_in_memory_as_a_whole(
+def test_long_audio_is_never_in_memory_as_a_whole(
     index: Index, space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from multimodal.index.ingest import document
-
     soundfile.write(
         tmp_path / "long.wav", np.full(8000 * 600, 0.25, np.float32), 8000
     )  # ten minutes, 75 windows
     window = 8000 * 10 * 4
-    monkeypatch.setattr(document, "DRAWN_BYTES", 4 * window)
-    monkeypatch.setattr(admission, "HELD_BYTES", 8 * window)
+    config = IngestConfig(stream_bytes=4 * window, held_bytes=8 * window)
     most, seen = 0, 0
-    take_parts = admission.Intake.take_parts
+    accept_chunks = Admission.accept_chunks
 
-    def watched(self: admission.Intake, opened: Any) -> None:
+    def watched(self: Admission, opened: Any) -> None:
         nonlocal most
-        take_parts(self, opened)
-        most = max(most, self.n_held)
+        accept_chunks(self, opened)
+        most = max(most, self.n_held_bytes)
 
     def prepare(really: Callable[..., Any], items: Sequence[Item]) -> Any:
         nonlocal seen
         seen += len(items)
         return really(items)
 
-    monkeypatch.setattr(admission.Intake, "take_parts", watched)
+    monkeypatch.setattr(Admission, "accept_chunks", watched)
     prepared_by(space, Modality.AUDIO, prepare)
-    assert index.add(tmp_path / "long.wav", batch_size=2, threads=2).added == 1
+    assert index.add(tmp_path / "long.wav", batch_size=2, threads=2, config=config).added == 1
     assert len(index) == seen == 75
     assert most <= (8 + 4) * window
 
 
 # --- batches of one cost ----------------------------------------------------------------------------
 
+MAX_BYTES = IngestConfig().batch_bytes
 LENGTHS = st.lists(st.floats(0.01, 5000.0), min_size=1, max_size=400)
 
 
-def part(modality: Modality, length: float, decoded: int = 0) -> Part:
+def chunk(modality: Modality, length: float, decoded_bytes: int = 0) -> Chunk:
     item: Item = {
         Modality.TEXT: Text("x"), Modality.IMAGE: Image(b"x"), Modality.AUDIO: Audio(b"x"),
     }[modality]  # fmt: skip
-    return Part(None, item, Row("", None, "", None, {}), length, 0, decoded)  # type: ignore[arg-type]
+    return Chunk(None, item, Row("", None, "", None, {}), length, 0, decoded_bytes)  # type: ignore[arg-type]
 
 
 @given(LENGTHS, st.sampled_from([Modality.TEXT, Modality.IMAGE, Modality.AUDIO]), st.integers(1, 40))
-def test_every_part_is_in_one_batch_and_no_batch_costs_too_much(
+def test_every_chunk_is_in_one_batch_and_no_batch_costs_too_much(
     lengths: list[float], modality: Modality, size: int
 ) -> None:
-    batcher = Batcher(modality, size)
-    parts = [part(modality, length) for length in lengths]
-    made = [batch for one in parts for batch in batcher.push(one)] + batcher.flush()
-    assert sorted(map(id, parts)) == sorted(id(one) for batch in made for one in batch)
-    for batch in made:
+    batcher = Batcher(modality, size, MAX_BYTES)
+    chunks = [chunk(modality, length) for length in lengths]
+    batches = [batch for pushed in chunks for batch in batcher.push(pushed)] + batcher.flush()
+    assert sorted(map(id, chunks)) == sorted(id(batched) for batch in batches for batched in batch)
+    for batch in batches:
         assert len(batch) == 1 or len(batch) * max(map(cost, batch)) <= size + 1e-9
     assert len(batcher) == 0 and batcher.flush() == []
 
 
-def test_a_picture_waits_for_a_full_batch_and_no_longer() -> None:
-    batcher = Batcher(Modality.IMAGE, 4)
-    made = [batcher.push(part(Modality.IMAGE, 1.0)) for _ in range(8)]
-    assert [len(one) for one in made] == [0, 0, 0, 1, 0, 0, 0, 1]
+def test_an_image_waits_for_a_full_batch_and_no_longer() -> None:
+    batcher = Batcher(Modality.IMAGE, 4, MAX_BYTES)
+    complete = [batcher.push(chunk(Modality.IMAGE, 1.0)) for _ in range(8)]
+    assert [len(batches) for batches in complete] == [0, 0, 0, 1, 0, 0, 0, 1]
 
 
-def test_short_texts_come_in_large_batches_and_long_ones_in_small_ones() -> None:
-    batcher = Batcher(Modality.TEXT, 32)
-    made = [batch for n in range(2000) for batch in batcher.push(part(Modality.TEXT, 20 if n % 10 else 2000))]
-    sizes = {len(batch) for batch in made}
+def test_short_texts_form_large_batches_and_long_ones_small_ones() -> None:
+    batcher = Batcher(Modality.TEXT, 32, MAX_BYTES)
+    chunks = [chunk(Modality.TEXT, 20 if n % 10 else 2000) for n in range(2000)]
+    sizes = {len(batch) for pushed in chunks for batch in batcher.push(pushed)}
     assert max(sizes) == 256 and min(sizes) == 4
 
 
 @pytest.mark.parametrize(("modality", "most"), [(Modality.TEXT, 1.2), (Modality.AUDIO, 1.35)])
 def test_little_of_a_batch_is_padding(modality: Modality, most: float) -> None:
     rng = np.random.default_rng(0)
-    unit = batching.LENGTH_OF_ONE[modality]
-    batcher = Batcher(modality, 32)
-    parts = [part(modality, length) for length in rng.lognormal(np.log(unit / 2), 1.0, 3000)]
-    made = [batch for one in parts for batch in batcher.push(one)] + batcher.flush()
-    padded = sum(len(batch) * max(one.length for one in batch) for batch in made)
-    assert padded / sum(one.length for one in parts) < most
-    in_order = [parts[start : start + 32] for start in range(0, len(parts), 32)]
-    assert sum(len(batch) * max(one.length for one in batch) for batch in in_order) > 3 * padded
+    unit = batching.LENGTH_OF_IMAGE[modality]
+    batcher = Batcher(modality, 32, MAX_BYTES)
+    chunks = [chunk(modality, length) for length in rng.lognormal(np.log(unit / 2), 1.0, 3000)]
+    batches = [batch for pushed in chunks for batch in batcher.push(pushed)] + batcher.flush()
+    padded = sum(len(batch) * max(batched.length for batched in batch) for batch in batches)
+    assert padded / sum(pushed.length for pushed in chunks) < most
+    in_order = [chunks[start : start + 32] for start in range(0, len(chunks), 32)]
+    assert sum(len(batch) * max(batched.length for batched in batch) for batch in in_order) > 3 * padded
 
 
-def test_a_batch_decodes_to_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "BATCH_BYTES", 100)
-    batcher = Batcher(Modality.IMAGE, 32)
-    sizes = [30, 30, 30, 30, 250, 10, 90, 10]
-    made = [b for n in sizes for b in batcher.push(part(Modality.IMAGE, 1.0, n))] + batcher.flush()
-    assert [[one.decoded for one in batch] for batch in made] == [[30, 30, 30], [30], [250], [10, 90], [10]]
+def test_a_batch_decodes_to_no_more_bytes_than_its_bound() -> None:
+    batcher = Batcher(Modality.IMAGE, 32, 100)
+    chunks = [chunk(Modality.IMAGE, 1.0, n) for n in (30, 30, 30, 30, 250, 10, 90, 10)]
+    batches = [batch for pushed in chunks for batch in batcher.push(pushed)] + batcher.flush()
+    assert [[batched.decoded_bytes for batched in batch] for batch in batches] == [
+        [30, 30, 30],
+        [30],
+        [250],
+        [10, 90],
+        [10],
+    ]
 
 
 # --- what cannot be prepared or encoded -------------------------------------------------------------
@@ -356,8 +350,8 @@ def test_a_window_that_cannot_be_encoded_fails_its_whole_file(
     (failed,) = report.failed
     assert (failed.uri, failed.stage) == (str(tmp_path / "long.wav"), "decode")
     assert failed.reason in (
-        "ValueError: too loud (from second 16)",
-        "ValueError: too loud (from second 12.8)",
+        "ValueError: too loud (at 16 s)",
+        "ValueError: too loud (at 12.8 s)",
     )
 
 
@@ -380,7 +374,7 @@ def test_what_cannot_be_stored_is_found_and_left_out(index: Index, monkeypatch: 
 def test_an_index_that_cannot_be_written_ends_the_job_and_says_how_to_go_on(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "CHUNK_ROWS", 8)
+    config = IngestConfig(commit_rows=8)
     written: list[int] = []
     upsert = ItemTable.upsert
 
@@ -393,10 +387,10 @@ def test_an_index_that_cannot_be_written_ends_the_job_and_says_how_to_go_on(
     monkeypatch.setattr(ItemTable, "upsert", full)
     texts = [f"{n} 1 0 0" for n in range(100)]
     with pytest.raises(IndexStateError) as caught:
-        index.add(texts, batch_size=1)
+        index.add(texts, batch_size=1, config=config)
     assert str(caught.value) == (
-        f"cannot write to the index at {str(index.path)!r} ([Errno 28] No space left on device); what was written "
-        "before is kept: make room or mend the folder, then do the same again to go on"
+        f"cannot write to the index at {str(index.path)!r} ([Errno 28] No space left on device); earlier commits are "
+        "kept: free space or repair the folder, then repeat the call to resume"
     )
     assert len(index) == sum(written) > 0
     monkeypatch.undo()
@@ -404,14 +398,10 @@ def test_an_index_that_cannot_be_written_ends_the_job_and_says_how_to_go_on(
     assert (report.added, report.unchanged) == (100 - sum(written), sum(written))
 
 
-def test_what_the_source_raises_ends_the_job_and_keeps_what_was_written(
-    index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lookup, "FIRST", 8)
-    monkeypatch.setattr(lookup, "LARGEST", 8)
-    monkeypatch.setattr(writer, "CHUNK_ROWS", 4)
+def test_an_error_of_the_source_ends_the_job_and_keeps_what_was_written(index: Index) -> None:
+    config = IngestConfig(lookup_first=8, lookup_max=8, commit_rows=4)
 
-    def things() -> Iterator[str]:
+    def texts() -> Iterator[str]:
         for n in range(32):
             yield f"{n} 1 0 0"
         end = time.monotonic() + WAIT_S
@@ -420,7 +410,7 @@ def test_what_the_source_raises_ends_the_job_and_keeps_what_was_written(
         raise RuntimeError("the source broke")
 
     with pytest.raises(RuntimeError, match="the source broke"):
-        index.add(things(), batch_size=1)
+        index.add(texts(), batch_size=1, config=config)
     assert len(index) >= 24
 
 
@@ -432,12 +422,12 @@ def test_a_rate_is_that_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch, tmp
 
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    told: list[Progress] = []
-    books = progress.Tally(Ledger(tmp_path), told.append)
-    books.total = 1000
+    reports: list[Progress] = []
+    job = JobProgress(Ledger(tmp_path), reports.append)
+    job.total = 1000
     for second in range(1, 61):
         now = float(second)
-        books.advance(20 if second <= 30 else 2)
-    assert told[29].rate == pytest.approx(20) and told[-1].rate == pytest.approx(2)
-    assert told[-1].done == 660 and told[-1].eta_s == pytest.approx(340 / 2)
-    assert sum(one.step for one in told) == 660
+        job.advance(20 if second <= 30 else 2)
+    assert reports[29].rate == pytest.approx(20) and reports[-1].rate == pytest.approx(2)
+    assert reports[-1].done == 660 and reports[-1].eta_s == pytest.approx(340 / 2)
+    assert sum(report.step for report in reports) == 660

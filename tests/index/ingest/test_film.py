@@ -14,7 +14,7 @@ from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.index import Index
 from multimodal.index.ingest.sources.folders import files_in
-from multimodal.index.ingest.video import FRAME_S, Said, beside, said, without_subtitles
+from multimodal.index.ingest.video import FRAME_S, Cue, subtitle_passages, subtitles_of, without_subtitles
 from tests.core.media.clips import clip, drawn, number
 
 pytest.importorskip("av")
@@ -136,7 +136,8 @@ def test_a_silent_film_and_a_space_that_only_hears(plain: ModuleType, tmp_path: 
     path.write_bytes(clip())
     index = Index.create(tmp_path / "i.lance", some(plain, Modality.AUDIO))
     assert index.add(path).failed[0].reason == (
-        f"{path}: has no sound, and of a video 'some' takes nothing else; use a space with image or video"
+        f"{path}: has no audio track, the only part of a video that the space 'some' encodes; use a space with image "
+        "or video"
     )
 
 
@@ -151,7 +152,7 @@ def test_a_space_of_words_refuses_films(plain: ModuleType, film: Path, tmp_path:
 def test_subtitles_beside_a_film_are_a_part_of_it_and_others_are_files(film: Path) -> None:
     (film.parent / "alone.srt").write_text(SRT)
     assert [path.name for path in files_in(film.parent)] == ["alone.srt", "film.mp4"]
-    assert beside(film) == [film.with_suffix(".srt")] and beside(film.with_suffix(".png")) == []
+    assert subtitles_of(film) == [film.with_suffix(".srt")] and subtitles_of(film.with_suffix(".png")) == []
     assert without_subtitles(["a.vtt", "A.MKV", "A.vtt"]) == ["a.vtt", "A.MKV"]
 
 
@@ -161,16 +162,19 @@ def test_subtitles_are_joined_up_to_a_size(film: Path) -> None:
         "WEBVTT - a title\r\n\r\nNOTE nothing\r\n\r\n00:01.000 --> 00:02.000 align:start\r\n<v Ann>one two\r\n\r\n"
         "b\r\n01:00:03.500 --> 01:00:04.000\r\nthree\r\n\r\n01:00:05.000 --> 01:00:06.000\r\n{\\an8}four five six\r\n"
     )  # fmt: skip
-    assert list(said(film, 14)) == [Said("one two three", 1.0, 3604.0), Said("four five six", 3605.0, 3606.0)]
-    assert len(list(said(film, 5))) == 3
-    assert list(said(film, 500)) == [Said("one two three four five six", 1.0, 3606.0)]
+    assert list(subtitle_passages(film, 14)) == [
+        Cue("one two three", 1.0, 3604.0),
+        Cue("four five six", 3605.0, 3606.0),
+    ]
+    assert len(list(subtitle_passages(film, 5))) == 3
+    assert list(subtitle_passages(film, 500)) == [Cue("one two three four five six", 1.0, 3606.0)]
 
 
-@pytest.mark.parametrize(("content", "told"), [
-    (b"1\n00:00:00,000 --> 00:00:01,000\n\xff\xfe", "subtitles that are not UTF-8 ("),
-    (b" " * ((8 << 20) + 1), "holds more than 8,388,608 bytes, too much for subtitles; rename it"),
+@pytest.mark.parametrize(("content", "message"), [
+    (b"1\n00:00:00,000 --> 00:00:01,000\n\xff\xfe", "subtitles are not valid UTF-8 ("),
+    (b" " * ((8 << 20) + 1), "larger than 8,388,608 bytes, too much for subtitles; rename it"),
 ], ids=["no UTF-8", "too large"])  # fmt: skip
-def test_subtitles_that_cannot_be_read_are_told(index: Index, film: Path, content: bytes, told: str) -> None:
+def test_unreadable_subtitles_are_a_failure(index: Index, film: Path, content: bytes, message: str) -> None:
     film.with_suffix(".srt").write_bytes(content)
     reason = index.add(film).failed[0].reason
-    assert reason.startswith(f"{film.with_suffix('.srt')}: {told}")
+    assert reason.startswith(f"{film.with_suffix('.srt')}: {message}")

@@ -20,8 +20,7 @@ import pytest
 from multimodal.core.errors import IndexBusy, IndexStateError
 from multimodal.core.items import Image, Text
 from multimodal.core.space import Space
-from multimodal.index import Index, IngestReport
-from multimodal.index.ingest import progress, writer
+from multimodal.index import Index, IngestConfig, IngestReport
 from multimodal.index.storage import failures, lock
 from multimodal.index.storage.failures import FailureRecord, Ledger
 from multimodal.index.storage.table import ItemTable
@@ -59,7 +58,7 @@ def test_a_job_that_dies_between_any_two_steps_ends_as_if_it_had_not(tmp_path: P
         faults.Crash(
             STORE, "upsert", 1, after=True
         ),  # how many are left to write depends on the machine's pace
-        faults.Crash(STORE, "tidy", 1, after=False),  # all is written, nothing is tidied
+        faults.Crash(STORE, "compact", 1, after=False),  # all is written, nothing is compacted
     ]
     for step in steps:
         assert runner.crashed(tmp_path / "killed.lance", step), step
@@ -377,10 +376,10 @@ def test_a_lock_whose_process_was_killed_locks_nothing(index: Index) -> None:
         assert index.add(["a"], wait=0).added == 1
 
 
-def test_adding_from_inside_what_is_added_is_refused(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "TELL_EVERY_S", 0.0)
+def test_adding_from_the_progress_function_is_refused(index: Index) -> None:
+    config = IngestConfig(progress_interval_s=0)
     with pytest.raises(IndexStateError) as caught:
-        index.add(["a"], progress=lambda state: index.add(["b"]) and None)
+        index.add(["a"], progress=lambda state: index.add(["b"]) and None, config=config)
     assert str(caught.value) == (
         f"the index at {str(index.path)!r} is being written by this very thread, so waiting would never end; add from "
         "one place at a time, not from inside what is being added"
@@ -399,23 +398,20 @@ def mounted(path: Path, megabytes: int) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def test_a_full_disk_ends_the_job_and_more_room_lets_it_go_on(
-    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_ends_the_job_and_more_space_lets_it_resume(space: Space, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     if not mounted(disk, 16):
         pytest.skip("only root may mount a small disk; test_build.py fills one in another way")
     try:
-        monkeypatch.setattr(writer, "CHUNK_ROWS", 64)
         texts = [f"{n} 1 0 0" for n in range(2000)]
         index = Index.create(disk / "i.lance", space)
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(shutil.disk_usage(disk).free - 300_000))
         with pytest.raises(IndexStateError) as caught:
-            index.add(texts)
+            index.add(texts, config=IngestConfig(commit_rows=64))
         assert re.fullmatch(
-            r"cannot write to the index at .*No space left on device.*; what was written before is kept: make room or "
-            "mend the folder, then do the same again to go on",
+            r"cannot write to the index at .*No space left on device.*; earlier commits are kept: free space or "
+            "repair the folder, then repeat the call to resume",
             str(caught.value),
         )
         kept = len(index)

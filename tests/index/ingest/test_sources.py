@@ -29,11 +29,10 @@ from multimodal.core.modality import Waveform
 from multimodal.core.space import Space
 from multimodal.index import Index, IngestReport
 from multimodal.index.ingest import chunking
-from multimodal.index.ingest.document import look
+from multimodal.index.ingest.document import stat_document
 from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.folders import walk
-from multimodal.index.ingest.sources.record import Entry
-from multimodal.index.ingest.sources.resolve import Given
+from multimodal.index.ingest.sources.record import SourceOptions, SourceRecord
 
 Write = Callable[..., Path]
 
@@ -51,7 +50,7 @@ def metadata(index: Index) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
-    root = tmp_path / "things"
+    root = tmp_path / "files"
     picture(root / "a.png", (255, 0, 0))
     picture(root / "deep" / "b.png", (0, 255, 0))
     picture(root / ".hidden" / "c.png", (0, 0, 255))
@@ -77,7 +76,7 @@ def test_a_pattern_that_matches_nothing_is_a_mistake(index: Index, folder: Path)
     with pytest.raises(MediaNotFound) as caught:
         index.add(str(folder / "*.jpg"))
     assert str(caught.value) == (
-        f"{folder}/*.jpg: nothing matches this pattern; check the path (to add a text, give it in a list: "
+        f"{folder}/*.jpg: nothing matches this pattern; check the path (to add a text, put it in a list: "
         f"['{folder}/*.jpg'])"
     )
 
@@ -150,14 +149,16 @@ def test_a_folder_without_permission_is_one_failure_for_who_has_none(picture: Wr
         (root / "closed").chmod(0)
         try:
             found = _as_nobody(lambda: [str(getattr(one, "reason", one)) for one in walk(root)])
-            named = _as_nobody(lambda: [one.name for one in resolve.entries(str(inside), None, Given())])  # type: ignore[union-attr]
-            looked = _as_nobody(lambda: [type(look(Entry(inside, "y"))).__name__])
+            named = _as_nobody(
+                lambda: [record.name for record in resolve.records(str(inside), None, SourceOptions())]
+            )  # type: ignore[union-attr]
+            looked = _as_nobody(lambda: [type(stat_document(SourceRecord(inside, "y"))).__name__])
         finally:
             (root / "closed").chmod(0o755)
     assert found == [
         f"{root}/closed: cannot be listed (Permission denied); check its permissions", f"{root}/open/x.png"
     ]  # fmt: skip
-    assert named == [str(inside)] and looked == ["Thing"]  # what is wrong with it is told when it is opened
+    assert named == [str(inside)] and looked == ["Document"]  # what is wrong is reported when it is opened
 
 
 def _as_nobody(work: Callable[[], list[str]]) -> list[str]:
@@ -269,7 +270,7 @@ def test_a_long_text_file_is_found_where_it_is(index: Index, tmp_path: Path) -> 
     assert hit.uri == str(path) and hit.location == f"characters {hit.start_char:,} to {hit.end_char:,}"
 
 
-def test_a_text_given_by_itself_is_not_cut(index: Index) -> None:
+def test_a_text_given_by_itself_is_not_split(index: Index) -> None:
     index.add([BOOK, Text(BOOK, uri="book:1")])
     assert {row["text"] for row in index.rows()} == {BOOK} and len(index) == 2
 
@@ -277,7 +278,7 @@ def test_a_text_given_by_itself_is_not_cut(index: Index) -> None:
 @given(st.text(alphabet="ab .\n。!\t", max_size=300), st.integers(1, 40))
 def test_chunks_hold_every_character_once_and_none_is_too_long(text: str, size: int) -> None:
     last = 0
-    for start, end in chunking.chunks(text, size):
+    for start, end in chunking.passages(text, size):
         assert last <= start < end <= start + size and not text[last:start].strip()
         last = end
     assert not text[last:].strip()
@@ -333,16 +334,16 @@ def test_columns_say_what_their_names_do_not(index: Index, folder: Path) -> None
     with pytest.raises(InvalidInput) as caught:
         index.add(path)
     assert str(caught.value) == (
-        f"{path}: which column holds the files or the texts cannot be told; it has 'where', 'number', 'title': say it "
+        f"{path}: no column is known to hold files or texts; it has 'where', 'number', 'title': name it "
         "with columns={'path': ...} or columns={'text': ...}"
     )
-    for columns, told in (
+    for columns, message in (
         ({"file": "where"}, "columns must say which is the 'path' or 'text' or 'id', got 'file'"),
         ({"path": "none"}, f"{path}: has no column 'none' for 'path'; it has 'where', 'number', 'title'"),
     ):
         with pytest.raises(InvalidInput) as caught:
             index.add(path, columns=columns)
-        assert str(caught.value) == told
+        assert str(caught.value) == message
     assert len(index) == 0
     assert index.add(path, columns={"path": "where", "id": "number"}).added == 2
     assert {id_: row["metadata"] for id_, row in by_id(index).items()} == {
@@ -355,7 +356,7 @@ def test_columns_say_what_their_names_do_not(index: Index, folder: Path) -> None
     }  # fmt: skip
 
 
-def test_a_long_text_in_a_table_is_cut(index: Index, tmp_path: Path) -> None:
+def test_a_long_text_in_a_table_is_split(index: Index, tmp_path: Path) -> None:
     path = table(tmp_path, "jsonl", [{"text": BOOK, "year": 1}, {"text": "short", "year": 2}])
     assert index.add(path) == IngestReport(2, 0)
     rows = by_id(index)
@@ -372,9 +373,9 @@ def test_a_bad_row_is_one_failure_and_can_be_tried_again(index: Index, folder: P
     report = index.add(path)
     assert report.added == 2
     assert {one.uri: one.reason for one in report.failed} == {
-        f"{path}#row=2": f"{path}#row=2: the path is empty; nothing is there to index",
+        f"{path}#row=2": f"{path}#row=2: the path is empty; there is nothing to index",
         str(folder / "none.png"): f"{folder}/none.png: no such file; check the path",
-        f"{path}#row=4": f"{path}#row=4: 'https://example.org/x.png' is an address, not a file here; download it first",
+        f"{path}#row=4": f"{path}#row=4: 'https://example.org/x.png' is a URL, not a local file; download it first",
     }  # fmt: skip
     (folder / "none.png").write_bytes((folder / "a.png").read_bytes())
     retried = index.retry_failed()
@@ -382,7 +383,7 @@ def test_a_bad_row_is_one_failure_and_can_be_tried_again(index: Index, folder: P
     assert metadata(index)["none.png"] == {"year": 1}
 
 
-@pytest.mark.parametrize(("name", "content", "told"), [
+@pytest.mark.parametrize(("name", "content", "reason"), [
     ("x.csv", b"path,a\nx.png,\xff\xfe\n", "cannot be read as a table ('utf-8' codec can't decode byte 0xff"),
     ("x.csv", b"path,a\n", "has no rows; there is nothing to index"),
     ("x.csv", b"", "has no rows; there is nothing to index"),
@@ -390,15 +391,15 @@ def test_a_bad_row_is_one_failure_and_can_be_tried_again(index: Index, folder: P
     ("x.jsonl", b"{\n", "cannot be read as a table (Expecting property name"),
     ("x.parquet", b"PAR1 not really", "cannot be read as a table (Parquet magic bytes not found"),
 ])  # fmt: skip
-def test_a_table_that_is_none_is_a_failure(
-    index: Index, tmp_path: Path, name: str, content: bytes, told: str
+def test_an_unreadable_table_is_a_failure(
+    index: Index, tmp_path: Path, name: str, content: bytes, reason: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
     (failed,) = index.add(tmp_path / name).failed
-    assert failed.stage == "read" and failed.reason.startswith(f"{tmp_path}/{name}: {told}"), failed.reason
+    assert failed.stage == "read" and failed.reason.startswith(f"{tmp_path}/{name}: {reason}"), failed.reason
 
 
-def test_a_table_that_breaks_off_gives_what_came_before(index: Index, folder: Path) -> None:
+def test_a_truncated_table_yields_the_rows_before(index: Index, folder: Path) -> None:
     path = folder / "list.jsonl"
     path.write_text('{"path": "a.png"}\n{"path": "deep/b.png"}\n{"pa', encoding="utf-8")
     report = index.add(path)
@@ -511,7 +512,7 @@ def test_an_archive_that_breaks_off_gives_what_came_before_it(
     assert report.added == int(keep * 40)
     (failed,) = report.failed
     assert failed.uri == str(path)
-    assert failed.reason.startswith(f"{path}: cannot be read on after ")
+    assert failed.reason.startswith(f"{path}: cannot be read beyond ")
     assert failed.reason.endswith("copy or download the archive again")
     path.write_bytes(whole)
     again = index.retry_failed()
@@ -521,7 +522,7 @@ def test_an_archive_that_breaks_off_gives_what_came_before_it(
 def test_what_is_called_an_archive_and_is_none_is_a_failure(index: Index, tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_text("not at all", encoding="utf-8")
     (failed,) = index.add(tmp_path / "x.tar").failed
-    assert failed.reason.startswith(f"{tmp_path}/x.tar: cannot be read on after 0 members (")
+    assert failed.reason.startswith(f"{tmp_path}/x.tar: cannot be read beyond 0 members (")
 
 
 def test_in_a_folder_tables_and_archives_are_not_opened(index: Index, folder: Path) -> None:
@@ -602,7 +603,7 @@ def test_sounds_come_as_arrays_as_decoders_or_as_bytes(index: Index, tmp_path: P
         assert report.failed == () and len(index) == 2  # the first two are the same
     bad = index.add(Rows([{"audio": None}, rows[0]], {"audio": Sound_()}))
     assert (bad.unchanged, [(one.uri, one.reason) for one in bad.failed]) == (
-        1, [("row 0", "row 0: the path is empty; nothing is there to index")],
+        1, [("row 0", "row 0: the path is empty; there is nothing to index")],
     )  # fmt: skip
 
 
@@ -614,19 +615,19 @@ def test_a_data_set_without_media_gives_its_texts(index: Index) -> None:
     assert {row["metadata"]["n"] for row in index.rows()} == {1, 2} and len(index) > 9
 
 
-def test_what_is_no_one_data_set_is_a_mistake(index: Index) -> None:
+def test_a_mapping_of_splits_is_refused(index: Index) -> None:
     one = Rows([{"x": 1}], {"x": None})
-    for source, options, told in (
+    for source, options, message in (
         ({"train": one, "test": one}, {},
-         "a data set with the splits train, test was given; give one, such as dataset['train']"),
+         "got a data set with the splits train, test; pass one of them, such as dataset['train']"),
         (Rows([], {}), {}, "the data set has no rows; there is nothing to index"),
         (one, {"ids": ["a"]}, "ids are given for a data set: name the column that holds them, columns={'id': ...}"),
-        (one, {}, "the data set: which column holds the files or the texts cannot be told; it has 'x': say it with "
+        (one, {}, "the data set: no column is known to hold files or texts; it has 'x': name it with "
                   "columns={'path': ...} or columns={'text': ...}"),
     ):  # fmt: skip
         with pytest.raises(InvalidInput) as caught:
             index.add(source, **options)  # type: ignore[arg-type]
-        assert str(caught.value) == told
+        assert str(caught.value) == message
 
 
 @pytest.mark.filterwarnings("default")
@@ -645,6 +646,6 @@ def test_the_library_itself_gives_such_data_sets(index: Index) -> None:
         ("cat", "a"), ("cat", "c"), ("dog", "b"), ("dog", "d"),
     ]  # fmt: skip
     assert index.add(made.to_iterable_dataset()) == IngestReport(0, 0, unchanged=4)
-    with pytest.raises(InvalidInput, match="with the splits train was given"):
+    with pytest.raises(InvalidInput, match="got a data set with the splits train"):
         index.add(datasets.DatasetDict({"train": made}))
     assert index.add(made.remove_columns(["image", "label"])) == IngestReport(4, 0)

@@ -204,8 +204,8 @@ def test_an_empty_folder_deletes_nothing_since_a_disk_may_be_missing(index: Inde
     with pytest.raises(IndexStateError) as caught:
         index.sync(folder)
     assert str(caught.value) == (
-        f"{folder}: holds no file at all, and the index has 6 from there; nothing was deleted: is a disk not mounted? "
-        "If it is meant, delete them with Index.delete"
+        f"{folder}: no file found, but the index holds 6 from there; nothing was deleted. Is a disk not mounted? "
+        "To remove them on purpose, call Index.delete"
     )
     assert len(names(index)) == 6
 

@@ -1,7 +1,8 @@
-"""Tar archives, as WebDataset has them: members of one key are one sample, read one after another and never unpacked.
+"""Tar archives in the layout of WebDataset, read member by member and never unpacked.
 
-`a/0001.jpg`, `a/0001.txt` and `a/0001.json` share the key `a/0001`. Each picture, sound and video of a sample is one
-thing; its texts and the values of its JSON are metadata of these. In a sample without any of them each text is a thing.
+Members with one key form a sample: `a/0001.jpg`, `a/0001.txt` and `a/0001.json` share the key `a/0001`. Each image,
+audio and video of a sample is a document; its texts and the values of its JSON are their metadata. In a sample without
+media each text is a document.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from multimodal.core.errors import MediaError
 from multimodal.core.items import Text
 from multimodal.core.limits import get_limits
 from multimodal.core.media import sniff
-from multimodal.index.ingest.sources.folders import shown
-from multimodal.index.ingest.sources.record import Blob, Entry, about
+from multimodal.index.ingest.sources.folders import printable
+from multimodal.index.ingest.sources.record import Blob, FileState, SourceRecord, row_metadata
 from multimodal.index.results import Metadata
 from multimodal.index.storage.failures import FailureRecord
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
-TEXTS = ("txt", "text", "caption", "cls")
+READ_ERRORS = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
+TEXT_TYPES = ("txt", "text", "caption", "cls")
 JSON = "json"
-KEY = "key"  # the metadata that holds the key of a sample
+KEY = "key"  # the metadata key that holds the key of the sample
 
 Sample = dict[str, Blob | FailureRecord]  # by what follows the key: "jpg", "seg.png"
 
@@ -38,25 +39,27 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES) and path.is_file()
 
 
-def entries(path: Path, metadata: Metadata | None) -> Iterator[Entry | FailureRecord]:
-    """What is in an archive, sample by sample. An archive that breaks off gives what came before, and a failure."""
+def records(path: Path, metadata: Metadata | None) -> Iterator[SourceRecord | FailureRecord]:
+    """Yields the documents of an archive. A truncated archive yields what came before, and a failure."""
     n_members = 0
     try:
         status = path.stat()
-        file = (status.st_size, status.st_mtime_ns)
+        state = (status.st_size, status.st_mtime_ns)
         for key, sample in _samples(path):
             n_members += len(sample)
-            yield from _things(path, key, sample, metadata, file)
-    except BROKEN as error:
+            yield from _documents(path, key, sample, metadata, state)
+    except READ_ERRORS as error:
         reason = (
-            f"{shown(path)}: cannot be read on after {n_members:,} members ({str(error) or type(error).__name__}); "
+            f"{printable(path)}: cannot be read beyond {n_members:,} members ({str(error) or type(error).__name__}); "
             "copy or download the archive again"
         )
-        yield FailureRecord(str(path), shown(path), "read", reason, None, str(path), None, None, metadata)
+        yield FailureRecord(
+            str(path), printable(path), "read", reason, container=str(path), metadata=metadata
+        )
 
 
 class _Member(tarfile.TarInfo):
-    """A header. `tarfile` takes whatever it cannot read for the end of the archive; here only the end is the end."""
+    """A header. `tarfile` takes an unreadable header for the end of the archive; here it is an error."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
@@ -69,16 +72,16 @@ class _Member(tarfile.TarInfo):
 
 
 def _samples(path: Path) -> Iterator[tuple[str, Sample]]:
-    """(key, what has it). If the archive breaks off, the last sample is what there is of it."""
+    """Yields (key, members). If the archive is truncated, the last sample holds the members before that."""
     key, sample = "", Sample()
     try:
-        for of_key, kind, member in _members(path):
-            if of_key != key and sample:
+        for member_key, suffix, member in _members(path):
+            if member_key != key and sample:
                 yield key, sample
                 sample = Sample()
-            key = of_key
-            sample[kind] = member
-    except BROKEN:
+            key = member_key
+            sample[suffix] = member
+    except READ_ERRORS:
         if sample:
             yield key, sample
         raise
@@ -89,67 +92,62 @@ def _samples(path: Path) -> Iterator[tuple[str, Sample]]:
 def _members(path: Path) -> Iterator[tuple[str, str, Blob | FailureRecord]]:
     with tarfile.open(path, "r|*", tarinfo=_Member) as tar:
         for member in tar:
-            tar.members = []  # type: ignore[attr-defined]  # else every header ever read is kept
+            tar.members = []  # type: ignore[attr-defined]  # otherwise every header is kept in memory
             folder, slash, name = member.name.rpartition("/")
-            stem, _, kind = name.partition(".")
-            if member.isfile() and stem:  # hidden files have none
-                yield folder + slash + stem, kind.lower(), _read(path, tar, member)
+            stem, _, suffix = name.partition(".")
+            if member.isfile() and stem:  # hidden files have no stem
+                yield folder + slash + stem, suffix.lower(), _read(path, tar, member)
 
 
 def _read(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> Blob | FailureRecord:
     uri = f"{path}#{member.name}"
     try:
-        get_limits().check_bytes(member.size, shown(uri))
+        get_limits().check_bytes(member.size, printable(uri))
     except MediaError as error:
-        return FailureRecord(uri, shown(uri), "read", str(error), None, str(path))
+        return FailureRecord(uri, printable(uri), "read", str(error), None, str(path))
     content = tar.extractfile(member)
     return Blob(b"" if content is None else content.read(), uri)
 
 
-def _things(
-    path: Path, key: str, sample: Sample, metadata: Metadata | None, file: tuple[int, int]
-) -> Iterator[Entry | FailureRecord]:
-    texts, media_of, values = {}, {}, {}
-    for kind, member in sample.items():
+def _documents(
+    path: Path, key: str, sample: Sample, metadata: Metadata | None, state: FileState
+) -> Iterator[SourceRecord | FailureRecord]:
+    texts, media, values = {}, {}, {}
+    for suffix, member in sample.items():
         if isinstance(member, FailureRecord):
             yield member
-        elif kind in TEXTS:
-            texts[kind] = member
-        elif kind == JSON:
-            values = _values(member)
-        elif _is_media(kind, member):
-            media_of[kind] = member
-    words = {kind: member.data.decode("utf-8", errors="replace").strip() for kind, member in texts.items()}
-    shared = (metadata or {}) | {KEY: key} | about(values, [])
-    if media_of:
-        shared |= about({("caption" if kind != "cls" else kind): text for kind, text in words.items()}, [])
-        for member in media_of.values():
-            yield Entry(member, shown(member.uri), None, shared, str(path), None, file)
+        elif suffix in TEXT_TYPES:
+            texts[suffix] = member
+        elif suffix == JSON:
+            values = _json_values(member)
+        elif _is_media(suffix, member):
+            media[suffix] = member
+    decoded = {
+        suffix: member.data.decode("utf-8", errors="replace").strip() for suffix, member in texts.items()
+    }
+    shared = (metadata or {}) | {KEY: key} | row_metadata(values, [])
+    if media:
+        captions = {("caption" if suffix != "cls" else suffix): text for suffix, text in decoded.items()}
+        shared |= row_metadata(captions, [])
+        for member in media.values():
+            yield SourceRecord(member, printable(member.uri), None, shared, str(path), None, state)
         return
-    for kind, member in texts.items():
-        yield Entry(
-            Text(words[kind], uri=member.uri),
-            shown(member.uri),
-            None,
-            shared,
-            str(path),
-            None,
-            file,
-            cut=True,
-        )
+    for suffix, member in texts.items():
+        text = Text(decoded[suffix], uri=member.uri)
+        yield SourceRecord(text, printable(member.uri), None, shared, str(path), None, state, split_text=True)
 
 
-def _values(member: Blob) -> dict[str, Any]:
+def _json_values(member: Blob) -> dict[str, Any]:
     try:
-        found = json.loads(member.data)
-    except ValueError:  # broken notes beside a picture do not make the picture worse
+        values = json.loads(member.data)
+    except ValueError:  # broken metadata must not cost the sample its media
         return {}
-    return {str(name): value for name, value in found.items()} if isinstance(found, dict) else {}
+    return {str(name): value for name, value in values.items()} if isinstance(values, dict) else {}
 
 
-def _is_media(kind: str, member: Blob) -> bool:
-    """By its name, so that a broken picture is a failure; or by its content, whatever it is called."""
-    guessed = mimetypes.guess_type(f"x.{kind}")[0] or ""
+def _is_media(suffix: str, member: Blob) -> bool:
+    """By the name, so that a broken image is a failure; otherwise by the content."""
+    guessed = mimetypes.guess_type(f"x.{suffix}")[0] or ""
     if guessed.startswith(("image/", "audio/", "video/")):
         return True
     try:

@@ -1,7 +1,7 @@
-"""Folders and patterns -> files, one after another, whatever the folders hold.
+"""Lists the files of folders and patterns, one after another.
 
-A million files pass through here, so a folder is listed once, without a look at each file, and nothing is kept but the
-names in the folders that are open and the folders that were seen.
+Made for a million files: a folder is listed once, without a stat of each file, and only the names in the open folders
+and the folders that were visited are held.
 """
 
 from __future__ import annotations
@@ -17,74 +17,83 @@ from multimodal.index.storage.table import is_index
 
 
 def files_in(folder: str | os.PathLike[str], *, skip: Path | None = None) -> list[Path]:
-    """The files that adding a folder would look at: recursive, sorted, none hidden, absolute paths.
+    """Lists the files that `Index.add` would read from a folder.
 
-    Raises MediaNotFound if it is no folder.
+    Args:
+        folder: The folder; its subfolders are listed too.
+        skip: A folder to leave out.
+
+    Returns:
+        Absolute paths in order of name, without hidden files.
+
+    Raises:
+        MediaNotFound: `folder` is not a folder.
     """
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise MediaNotFound(f"{path}: no such folder; check the path")
-    return [one for one in walk(path, skip) if isinstance(one, Path)]
+    return [file for file in walk(path, skip) if isinstance(file, Path)]
 
 
 def walk(folder: Path, skip: Path | None = None) -> Iterator[Path | FailureRecord]:
-    """Files below a folder, in order of name; a folder that cannot be listed is a failure.
+    """Yields the files below a folder in order of name, and a failure for each folder that cannot be listed.
 
-    Links to folders are followed to where they lead, and each folder is taken once, so that no loop is endless and no
-    file has two paths. Hidden files, other indexes and the folder `skip` are left out, and so are subtitles beside
-    their film, which are a part of it.
+    Links to folders are resolved, and each folder is visited once, so that a loop ends and a file has one path. Hidden
+    files, other indexes and the folder `skip` are left out, and so are subtitles beside their video, which belong to
+    the video's document.
     """
-    seen: set[Path] = set() if skip is None else {skip.resolve()}
+    visited: set[Path] = set() if skip is None else {skip.resolve()}
     root = folder.resolve()
     name = root.name or "."  # of the root of the file system
-    open_folders = [_Listing(root.parent, [name], {name: False})]  # a stack, so that no depth is too deep
-    while open_folders:
-        here = open_folders[-1]
-        if not here.names:
-            open_folders.pop()
+    stack = [_Listing(root.parent, [name], {name: False})]  # no recursion, so that no folder is too deep
+    while stack:
+        listing = stack[-1]
+        if not listing.names:
+            stack.pop()
             continue
-        name = here.names.pop()
-        child = here.folder / name
-        if name not in here.folders:
+        name = listing.names.pop()
+        child = listing.folder / name
+        if name not in listing.is_link:
             yield child
             continue
-        real = child.resolve() if here.folders[name] else child
-        if real in seen:
+        real = child.resolve() if listing.is_link[name] else child
+        if real in visited:
             continue
-        seen.add(real)
+        visited.add(real)
         try:
             if not is_index(real):
-                open_folders.append(_list(real))
+                stack.append(_list(real))
         except OSError as error:
-            reason = f"{shown(real)}: cannot be listed ({error.strerror}); check its permissions"
-            yield FailureRecord(str(real), shown(real), "walk", reason, path=str(real))
+            reason = f"{printable(real)}: cannot be listed ({error.strerror}); check its permissions"
+            yield FailureRecord(str(real), printable(real), "walk", reason, path=str(real))
 
 
 def count_files(folder: Path, skip: Path | None = None) -> int:
-    """How many things `walk` gives."""
+    """How many files and failures `walk` yields."""
     return sum(1 for _ in walk(folder, skip))
 
 
-def matches(pattern: str) -> list[Path] | None:
-    """What matches a pattern such as `photos/**/*.jpg`, sorted, none hidden; None if it is no pattern."""
+def expand_pattern(pattern: str) -> list[Path] | None:
+    """What matches a pattern such as `photos/**/*.jpg`, sorted, without hidden files; None if it is no pattern."""
     parts = Path(pattern).parts
-    first = next((at for at, part in enumerate(parts) if set(part) & set("*?[")), None)
+    first = next((position for position, part in enumerate(parts) if set(part) & set("*?[")), None)
     if first is None:
         return None
     root = Path(*parts[:first])
-    found = root.glob("/".join(parts[first:]))
     return sorted(
-        one for one in found if not any(part.startswith(".") for part in one.relative_to(root).parts)
+        path
+        for path in root.glob("/".join(parts[first:]))
+        if not any(part.startswith(".") for part in path.relative_to(root).parts)
     )
 
 
 def absolute(path: Path) -> Path:
-    """From the root, without links on the way; a last link stays, since it is the name the file is known by."""
+    """An absolute path with the links of its folder resolved. A link at its end stays: it is the name of the file."""
     return path.parent.resolve() / path.name
 
 
-def is_there(path: Path) -> bool:
-    """Whether something is at a path, be it a link that leads nowhere, or hidden by a folder without permission."""
+def exists(path: Path) -> bool:
+    """Whether a path exists, also as a broken link, or in a folder without permission."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -100,39 +109,39 @@ def check_unicode(text: str, what: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InvalidInput(
-            f"{what} {shown(text)} holds bytes that are not valid UTF-8, so it cannot be stored; rename it"
+            f"{what} {printable(text)} is not valid UTF-8, so it cannot be stored; rename it"
         ) from error
 
 
-def shown(path: object) -> str:
+def printable(path: object) -> str:
     """A path or text as valid Unicode, for messages: names on disk may hold any bytes."""
     return os.fsencode(str(path)).decode("utf-8", errors="replace")
 
 
 class _Listing:
-    """A folder that is being walked: the names still to come, the last one first, and which of them are folders (or
-    links to folders: True)."""
+    """A folder that is being walked. names: those still to come, last first. is_link: for each subfolder, whether it is
+    a link."""
 
-    def __init__(self, folder: Path, names: list[str], folders: dict[str, bool]) -> None:
-        self.folder, self.names, self.folders = folder, names, folders
+    def __init__(self, folder: Path, names: list[str], is_link: dict[str, bool]) -> None:
+        self.folder, self.names, self.is_link = folder, names, is_link
 
 
 def _list(folder: Path) -> _Listing:
     """What a folder holds, without hidden files. Raises OSError."""
-    names, folders = [], {}
-    with os.scandir(folder) as found:
-        for one in found:
-            if one.name.startswith("."):
+    names, is_link = [], {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
                 continue
-            names.append(one.name)
-            if _is_folder(one):
-                folders[one.name] = one.is_symlink()
+            names.append(entry.name)
+            if _is_folder(entry):
+                is_link[entry.name] = entry.is_symlink()
     names = sorted(without_subtitles(names), reverse=True)
-    return _Listing(folder, names, folders)
+    return _Listing(folder, names, is_link)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself: no folder, and what it is shows when it is read
+    except OSError:  # a link to itself: not a folder, and reported when it is read
         return False

@@ -1,10 +1,11 @@
-"""Entry: one thing to add, not looked at yet; and what tables, archives and data sets share in making entries."""
+"""SourceRecord: one document of a source, not looked up yet; and what tables, archives and data sets share."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,36 +15,39 @@ from multimodal.index.results import Metadata, Scalar
 from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.filters import MAX_INT, check_metadata
 
-ROLES = ("path", "text", "id")  # what a column of a table may be; every other one is metadata
+ROLES = ("path", "text", "id")  # what a column of a table may be; every other column is metadata
 PATH_NAMES = (
-    *(
-        "path",
-        "file_name",
-        "filename",
-        "file",
-        "filepath",
-        "file_path",
-        "image_path",
-        "audio_path",
-        "video_path",
-    ),
-    *("image", "audio", "video"),
+    *("path", "file_name", "filename", "file", "filepath", "file_path"),
+    *("image_path", "audio_path", "video_path", "image", "audio", "video"),
 )
 TEXT_NAMES = ("text", "caption", "sentence", "content", "transcript")
 
+FileState = tuple[int, int]  # size in bytes, mtime_ns
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Options for all records of a source. metadata: None leaves stored metadata as it is. columns: the roles of the
+    columns of tables. skip: a folder to leave out, the index itself."""
+
+    metadata: Metadata | None = None
+    columns: Mapping[str, str] | None = None
+    skip: Path | None = None
+
 
 class Blob(NamedTuple):
-    """The bytes of a file that is no file on this machine: a member of an archive, a cell of a table."""
+    """The bytes of a file that is not on disk by itself: a member of an archive, a cell of a table."""
 
     data: bytes
     uri: str
 
 
-class Entry(NamedTuple):
-    """One thing to add. name: how a failure calls it. metadata: None leaves what is known as it is.
+class SourceRecord(NamedTuple):
+    """One document to add.
 
-    container: the archive or table it comes from, `columns` as given with that, and file: size and mtime_ns of it if
-    what is in it cannot change without it. cut: whether a text is cut into chunks; one given by itself is not.
+    name: how a failure names it. metadata: None leaves stored metadata as it is. container: the archive or table it
+    comes from, with the `columns` given for that. file_state: that of the container, if its members cannot change
+    without it. split_text: whether a long text is split into passages; a text that is given by itself is not.
     """
 
     value: object
@@ -52,53 +56,53 @@ class Entry(NamedTuple):
     metadata: Metadata | None = None
     container: str | None = None
     columns: dict[str, str] | None = None
-    file: tuple[int, int] | None = None
-    cut: bool = False
+    file_state: FileState | None = None
+    split_text: bool = False
 
 
-class WasRead(NamedTuple):
-    """A table or archive was read to its end: if that failed before, it does not any more."""
+class ContainerRead(NamedTuple):
+    """A table or archive was read to its end. If that failed before, the failure is resolved."""
 
     container: str
 
 
-Source = Entry | FailureRecord | WasRead  # what a source gives, one after another
+SourceOutput = SourceRecord | FailureRecord | ContainerRead  # what iterating a source yields
 
 
-def roles(names: Sequence[str], given: Mapping[str, str] | None, where: str) -> dict[str, str]:
-    """Which column is the path (or the media themselves), which the text, which the id: {role: column}.
+def column_roles(names: Sequence[str], given: Mapping[str, str] | None, where: str) -> dict[str, str]:
+    """Which column holds the path (or the media themselves), the text, and the id: {role: column}.
 
-    Without a word from the caller the path is told by its name, and where there is none the text.
-    Raises InvalidInput for a role or column that is not there, or a table in which neither can be told.
+    What is not given is found by the names of the columns: the path first, and without one the text.
+    Raises InvalidInput for an unknown role or column, or if neither path nor text is found.
     """
-    known = ", ".join(map(repr, names))
+    available = ", ".join(map(repr, names))
     for role, column in (given or {}).items():
         if role not in ROLES:
             raise InvalidInput(f"columns must say which is the {' or '.join(map(repr, ROLES))}, got {role!r}")
         if column not in names:
-            raise InvalidInput(f"{where}: has no column {column!r} for {role!r}; it has {known}")
-    found = dict(given or {})
-    spelt = {name.lower(): name for name in reversed(names)}
-    for role, likely in (("path", PATH_NAMES), ("text", TEXT_NAMES)):
-        best = next((spelt[name] for name in likely if name in spelt), None)
-        if best is not None and not {"path", "text"} & found.keys():
-            found[role] = best
-    if not {"path", "text"} & found.keys():
+            raise InvalidInput(f"{where}: has no column {column!r} for {role!r}; it has {available}")
+    roles = dict(given or {})
+    spelling = {name.lower(): name for name in reversed(names)}
+    for role, common_names in (("path", PATH_NAMES), ("text", TEXT_NAMES)):
+        column_ = next((spelling[name] for name in common_names if name in spelling), None)
+        if column_ is not None and not {"path", "text"} & roles.keys():
+            roles[role] = column_
+    if not {"path", "text"} & roles.keys():
         raise InvalidInput(
-            f"{where}: which column holds the files or the texts cannot be told; it has {known}: say it with "
+            f"{where}: no column is known to hold files or texts; it has {available}: name it with "
             "columns={'path': ...} or columns={'text': ...}"
         )
-    return found
+    return roles
 
 
-def about(row: Mapping[str, Any], without: Sequence[str]) -> Metadata:
-    """The cells of a row as metadata; what is empty or has no name is left out."""
-    cells = {name: _plain(value) for name, value in row.items() if name and name not in without}
+def row_metadata(row: Mapping[str, Any], without: Sequence[str]) -> Metadata:
+    """The cells of a row as metadata, without the columns `without` and those that are empty or have no name."""
+    cells = {name: _scalar(value) for name, value in row.items() if name and name not in without}
     return check_metadata({name: value for name, value in cells.items() if value is not None})
 
 
-def _plain(value: object) -> Scalar:
-    """A cell as metadata can hold it: dates as ISO 8601, lists and the like as JSON, huge numbers as text."""
+def _scalar(value: object) -> Scalar:
+    """A cell as metadata: dates as ISO 8601, lists and mappings as JSON, integers beyond 2**53 as text."""
     import numpy as np
 
     plain = value.item() if isinstance(value, np.generic) else value
@@ -113,20 +117,20 @@ def _plain(value: object) -> Scalar:
     return json.dumps(plain, ensure_ascii=False, default=str)
 
 
-def media(value: object, uri: str, folder: Path) -> object:
-    """What a path column holds: the path of a file, beside the table if it does not say where; or its bytes, or
-    {"bytes", "path"} as Hugging Face writes them; or media as they are.
+def media_value(value: object, uri: str, folder: Path) -> object:
+    """The media in a cell: the path of a file, relative to the table; its bytes; {"bytes", "path"} as Hugging Face
+    writes them; or media as they are.
 
-    Raises InvalidInput for nothing, or an address on the web.
+    Raises InvalidInput for an empty cell, or a URL.
     """
     if isinstance(value, Mapping) and set(value) == {"bytes", "path"}:
         value = value["path"] if value["bytes"] is None else value["bytes"]
     if isinstance(value, bytes) and value:
         return Blob(value, uri)
     if value is None or value in ("", b""):
-        raise InvalidInput("the path is empty; nothing is there to index")
+        raise InvalidInput("the path is empty; there is nothing to index")
     if not isinstance(value, str):
         return value
     if "://" in value:
-        raise InvalidInput(f"{value!r} is an address, not a file here; download it first")
+        raise InvalidInput(f"{value!r} is a URL, not a local file; download it first")
     return folder / Path(value).expanduser()
