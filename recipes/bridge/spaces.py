@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import multimodal.encoders
 from multimodal.core.encoder import Encoder
+from multimodal.core.families import register_family
 from multimodal.core.modality import Modality
 from multimodal.core.space import LogitScale, Space
 from multimodal.encoders.starter.networks import MAX_TOKENS
@@ -19,7 +20,7 @@ from recipes.bridge import data, towers
 from recipes.starter.towers.train_speech import letters_loss
 from recipes.starter.towers.training import Training
 
-FAMILY = str(Path(__file__).parent / "family")
+FAMILY = "recipes.bridge.family.small"
 LETTERS = 0.5  # weight
 EASY_SHARE = 0.2  # of the time, from clips as recorded to all variations
 
@@ -56,12 +57,9 @@ class Steps(Training):
 
 
 def family() -> object:
-    """The module `multimodal.encoders.small`, found as if it lay in encoders/."""
-    import importlib
-
-    if FAMILY not in multimodal.encoders.__path__:
-        multimodal.encoders.__path__.append(FAMILY)
-    return importlib.import_module("multimodal.encoders.small")
+    """The module of the recipe's encoder family, registered as `small`."""
+    register_family("small", FAMILY)
+    return importlib.import_module(FAMILY)
 
 
 class Room:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import random
-import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-import multimodal.encoders
 from multimodal.adapt.bridging import mlp
 from multimodal.core.space import Space
+from tests import plugins
 
-FAMILIES = Path(__file__).parent / "families"
-NAME = "multimodal.encoders.apart"
 SYLLABLES = [first + last for first in "bdfgklmn" for last in ("ab", "el", "in", "or", "um")]
 
 
@@ -32,11 +27,8 @@ def sentences(n: int, words: int = 3, seed: int = 0) -> list[str]:
 @pytest.fixture(scope="module")
 def apart() -> Iterator[ModuleType]:
     """The family `apart`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multimodal.encoders, "__path__", [*multimodal.encoders.__path__, str(FAMILIES)])
-        yield importlib.import_module(NAME)
-        del sys.modules[NAME]
-        del multimodal.encoders.apart  # type: ignore[attr-defined]
+    with plugins.family("apart") as module:
+        yield module
 
 
 @pytest.fixture

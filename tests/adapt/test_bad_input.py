@@ -225,7 +225,8 @@ def test_an_encoder_within_whose_family_is_gone(ears: Space, eyes: Space, tmp_pa
     (tmp_path / "j" / "config.json").write_text(json.dumps(config))
     with refuses(
         CorruptSpace,
-        "the saved encoder needs the encoder family 'gone', which this version does not have: upgrade multimodal",
+        "the saved encoder needs the encoder family 'gone', which is not installed: upgrade multimodal, "
+        "install the package that provides it, or call multimodal.register_family first",
     ):
         mm.load(tmp_path / "j")
 
@@ -234,14 +235,14 @@ def test_an_encoder_from_outside_the_room_cannot_be_bridged(
     apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path
 ) -> None:
     class Stranger(apart.EarsAudio):  # type: ignore[name-defined, misc]
-        family = None
+        pass
 
     class Onlooker(apart.EyesImage):  # type: ignore[name-defined, misc]
-        family = None
+        pass
 
     cure = (
-        "it is defined in 'tests.adapt.test_bad_input', and only a module of multimodal.encoders can rebuild an "
-        "encoder; move it to encoders/<family>.py"
+        "its module 'tests.adapt.test_bad_input' belongs to no encoder family; register it with "
+        "multimodal.register_family(name, module)"
     )
     hears = Space([ears.encoders[mm.Modality.TEXT], Stranger()], name="mine")
     with refuses(InvalidInput, f"cannot bridge Stranger: {cure}"):

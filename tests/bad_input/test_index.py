@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -18,22 +16,16 @@ import numpy as np
 import PIL.Image
 import pytest
 
-import multimodal.encoders
 from multimodal.core.errors import IndexStateError, InvalidInput, MediaNotFound, UnsupportedModality
 from multimodal.core.space import Space
 from multimodal.index import Index, files_in
-
-FAMILIES = Path(__file__).parent.parent / "index" / "families"
-NAME = "multimodal.encoders.plain"
+from tests import plugins
 
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multimodal.encoders, "__path__", [*multimodal.encoders.__path__, str(FAMILIES)])
-        yield importlib.import_module(NAME)
-        del sys.modules[NAME]
-        del multimodal.encoders.plain  # type: ignore[attr-defined]
+    with plugins.family("plain") as module:
+        yield module
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ import soundfile
 from PIL import Image
 from typer.testing import CliRunner
 
-import multimodal.encoders
 from multimodal.cli.main import app
+from tests import plugins
 
-FAMILIES = Path(__file__).parents[1] / "core" / "families"
 RED, GREEN, BLUE = (220, 30, 30), (30, 200, 40), (20, 40, 210)
 
 
@@ -51,14 +49,9 @@ def cli() -> Cli:
 
 @pytest.fixture(autouse=True, scope="module")
 def toy() -> Iterator[None]:
-    """Makes `toy` a family, as if its file lay in encoders/."""
-    room = multimodal.encoders
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "__path__", [*room.__path__, str(FAMILIES)])
+    """Registers the family `toy`."""
+    with plugins.family("toy"):
         yield
-    if "multimodal.encoders.toy" in sys.modules:
-        del sys.modules["multimodal.encoders.toy"]
-        del room.toy
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import torch
 import multimodal
 from multimodal.cli.models import environment
 from multimodal.cli.models.environment import Finding
+from tests import plugins
 from tests.cli.conftest import Cli
 
 
@@ -19,7 +20,7 @@ from tests.cli.conftest import Cli
 def family() -> ModuleType:
     """The module of the toy family."""
     multimodal.load("toy")
-    return sys.modules["multimodal.encoders.toy"]
+    return sys.modules[plugins.TOY]
 
 
 # --- a model --------------------------------------------------------------------------------------

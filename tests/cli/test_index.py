@@ -15,7 +15,8 @@ import pytest
 from multimodal.cli.indexes import index_output
 from multimodal.index import Index, Progress
 from multimodal.index.storage import lock
-from tests.cli.conftest import FAMILIES, Cli
+from tests import plugins
+from tests.cli.conftest import Cli
 
 
 def test_index_reports_what_it_did_and_what_the_index_holds(cli: Cli, media: Path, tmp_path: Path) -> None:
@@ -172,9 +173,9 @@ def test_ctrl_c_says_how_to_go_on(media: Path, tmp_path: Path) -> None:
     for number in range(300):
         (media / f"{number}.txt").write_text(f"word {number}", encoding="utf-8")
     code = (
-        "import sys, time, multimodal.encoders\n"
-        f"multimodal.encoders.__path__.append({str(FAMILIES)!r})\n"
-        "from multimodal.encoders import toy\n"
+        "import sys, time\n"
+        f"{plugins.registration('toy')}"
+        f"import {plugins.TOY}\n"
         "from multimodal.core.encoder import Encoder\n"
         "import functools\n"
         "from multimodal.index import Index, IngestConfig\n"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -14,34 +12,25 @@ import PIL.Image
 import pytest
 import soundfile
 
-import multimodal.encoders
 from multimodal.core.space import Space
 from multimodal.index import Index
 from multimodal.index.storage.schema import Provenance, Row
 from multimodal.index.storage.table import ItemTable
-
-FAMILIES = Path(__file__).parent / "families"
-NAME = "multimodal.encoders.plain"
+from tests import plugins
 
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[ModuleType]:
-    """The family `plain`, found by `load` as if it lay in encoders/."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multimodal.encoders, "__path__", [*multimodal.encoders.__path__, str(FAMILIES)])
-        yield importlib.import_module(NAME)
-        del sys.modules[NAME]
-        del multimodal.encoders.plain  # type: ignore[attr-defined]
+    """The family `plain`."""
+    with plugins.family("plain") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")
 def wide() -> Iterator[Space]:
-    """A space of 64 numbers a vector, the family `wide`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multimodal.encoders, "__path__", [*multimodal.encoders.__path__, str(FAMILIES)])
-        yield importlib.import_module("multimodal.encoders.wide").load()
-        del sys.modules["multimodal.encoders.wide"]
-        del multimodal.encoders.wide  # type: ignore[attr-defined]
+    """A space of the family `wide`, with vectors of 64 numbers."""
+    with plugins.family("wide") as module:
+        yield module.load()
 
 
 def fill(

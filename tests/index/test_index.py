@@ -18,6 +18,7 @@ from multimodal.core.errors import IndexStateError
 from multimodal.core.space import Space
 from multimodal.index import Index, SearchConfig
 from multimodal.index.storage.table import ItemTable
+from tests import plugins
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -25,7 +26,7 @@ ROOT = HERE.parent.parent
 
 def python(code: str, *arguments: str) -> str:
     """What a new process prints that knows the family `plain`."""
-    begin = f"import multimodal.encoders\nmultimodal.encoders.__path__.append({str(HERE / 'families')!r})\n"
+    begin = plugins.registration("plain")
     command = [sys.executable, "-W", "error", "-c", begin + code, *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 import torch
 
 import multimodal as mm
-import multimodal.encoders
 from multimodal.adapt import bridge
+from multimodal.core.families import unregister_family
 from multimodal.core.space import Space
 from recipes.bridge import data, measure, spaces, towers
 from recipes.starter.data.concepts import Concept
@@ -22,9 +23,11 @@ WORDS = ["[UNK]", *sorted({word for name in NAMES for word in name.split()})]
 
 
 @pytest.fixture(autouse=True)
-def guest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recipe's family is a guest among the families for the length of a test."""
-    monkeypatch.setattr(multimodal.encoders, "__path__", [*multimodal.encoders.__path__, spaces.FAMILY])
+def small_family() -> Iterator[None]:
+    """The recipe's family is registered for the length of a test."""
+    spaces.family()
+    yield
+    unregister_family("small")
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,27 +12,22 @@ import PIL.Image
 import pytest
 import soundfile
 
-import multimodal.encoders
 from multimodal.core.space import Space
 from multimodal.index import Index
+from tests import plugins
 
 # Before anything imports numba: UMAP's code is the same when interpreted, and of so few points done before it would be
 # compiled.
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
-FAMILIES = Path(__file__).parents[1] / "core" / "families"
-NAME = "multimodal.encoders.toy"
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (20, 40, 210), "grey": (128, 128, 128)}
 
 
 @pytest.fixture(scope="module")
 def toy() -> Iterator[ModuleType]:
     """The family `toy`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multimodal.encoders, "__path__", [*multimodal.encoders.__path__, str(FAMILIES)])
-        yield importlib.import_module(NAME)
-        del sys.modules[NAME]
-        del multimodal.encoders.toy  # type: ignore[attr-defined]
+    with plugins.family("toy") as module:
+        yield module
 
 
 @pytest.fixture

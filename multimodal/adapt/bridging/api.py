@@ -226,8 +226,8 @@ def _check_families(encoders: Sequence[Encoder]) -> None:
     for encoder in encoders:
         if encoder.family is None:
             raise InvalidInput(
-                f"cannot bridge {type(encoder).__name__}: it is defined in {type(encoder).__module__!r}, and only a "
-                f"module that multimodal.register_family knows can rebuild an encoder"
+                f"cannot bridge {type(encoder).__name__}: its module {type(encoder).__module__!r} belongs to no "
+                "encoder family; register it with multimodal.register_family(name, module)"
             )
 
 

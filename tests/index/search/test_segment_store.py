@@ -27,6 +27,7 @@ from multimodal.index.storage.segment import Segment
 from multimodal.index.storage.segment_store import MANIFEST_FILE, SegmentStore
 from multimodal.index.storage.snapshot import LatestVersion
 from multimodal.index.storage.table import ItemTable
+from tests import plugins
 from tests.index.conftest import clusters, fill
 
 DIM = 64
@@ -316,9 +317,8 @@ def test_a_disk_that_fills_up_while_a_part_is_written_leaves_nothing_half(
 
 BEGIN = f"""
 import sys, time, numpy as np
-import multimodal.encoders
-multimodal.encoders.__path__.append({str(HERE / "families")!r})
-from multimodal.encoders.wide import load
+{plugins.registration("wide")}
+from {plugins.WIDE} import load
 from multimodal.index import Index
 from multimodal.index import SearchConfig
 from tests.index.conftest import clusters, fill
