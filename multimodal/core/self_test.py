@@ -105,10 +105,12 @@ class SelfTestReport:
 
     @property
     def ok(self) -> bool:
+        """Whether every check passed."""
         return all(check.ok for check in self.checks)
 
     @property
     def failed(self) -> tuple[Check, ...]:
+        """The checks that did not pass, in order."""
         return tuple(check for check in self.checks if not check.ok)
 
     def to_dict(self) -> dict[str, Any]:
