@@ -19,7 +19,7 @@ from multimodal.core.card import Card
 from multimodal.core.errors import InvalidInput, UnknownModel
 from multimodal.core.families import families as families
 from multimodal.core.families import family_module
-from multimodal.core.hub import revisions
+from multimodal.core.hub.revisions import collect_revisions
 from multimodal.core.serialization import is_space
 from multimodal.core.space import Space
 
@@ -61,7 +61,7 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
         options.pop("offline", None)  # a family that never fetches anything need not define the option
     if "engine" not in parameters and (engine := options.pop("engine", "torch")) != "torch":
         raise InvalidInput(f"{name!r} runs by torch alone, got engine={engine!r}: leave it out")
-    with revisions.commits() as commits:
+    with collect_revisions() as commits:
         space: Space = load_family(rest, **options)
     space.revisions |= commits
     space.address = space.address or _absolute(family, rest)

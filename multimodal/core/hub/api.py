@@ -1,15 +1,14 @@
-"""Getting weights, and trusting them: files of a model hub, files at plain URLs, and the tensors inside.
+"""Downloading and verifying weights: files of a model hub, files at plain URLs, and the tensors inside.
 
-A file is fetched once and then taken from the cache, which is huggingface_hub's own. What is asked of the network:
+A file is downloaded once and then read from the cache, which is huggingface_hub's own. Network requests:
 
-    revision=<commit>           nothing for a file in the cache
-    revision=<branch or tag>    one small request: where does it point now? If that cannot be answered, the copy in the
-                                cache is used, with a warning
-    offline=True, or HF_HUB_OFFLINE=1 in the environment: nothing at all
+    revision=<commit>           none for a file in the cache
+    revision=<branch or tag>    one small request for its commit; if it fails, the cached copy is used, with a warning
+    offline=True, or HF_HUB_OFFLINE=1 in the environment: none
 
-HF_ENDPOINT names a private mirror, HF_TOKEN who you are. A file fetched here is compared with the digest its hub
-announced before anything reads it. Errors are `UnknownModel` for what is not there and `DownloadError` for the rest;
-after each of them the cache is as it was, and the next call tries again.
+HF_ENDPOINT is the URL of a mirror, HF_TOKEN your access token. A downloaded file is verified against the digest of the
+hub before it is read. Errors are `UnknownModel` for what does not exist and `DownloadError` otherwise; after an error
+the cache is unchanged, and the next call tries again.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from urllib.parse import urlsplit
 from multimodal.core.errors import DownloadError, InvalidInput, MissingExtra, MultimodalError, UnknownModel
 from multimodal.core.hub import cache as cache
 from multimodal.core.hub import fetch as fetch
-from multimodal.core.hub import revisions as record
 from multimodal.core.hub.cache import Address, is_offline
 from multimodal.core.hub.errors import is_gone
+from multimodal.core.hub.revisions import record_revision
 from multimodal.core.hub.tensors import load_tensors
 from multimodal.core.hub.url import url
 
@@ -37,36 +36,46 @@ __all__ = ["file", "is_offline", "listing", "load_tensors", "snapshot", "url"]
 def file(
     repo: str, name: str, *, revision: str | None = None, offline: bool = False, extra: str = "hf"
 ) -> Path:
-    """One file of a repository of the hub, from the cache or fetched into it.
+    """One file of a repository, from the cache or downloaded into it.
 
-    repo: "owner/name". name: as in the repository, "folder/file.txt". revision: a branch, tag or commit; "main" if
-    None. extra: which extra brings huggingface_hub, for the message if it is missing.
-    Raises UnknownModel if the repository, revision or file does not exist, DownloadError if it cannot be fetched.
+    Args:
+        repo: "owner/name".
+        name: its path in the repository, "folder/file.txt".
+        revision: a branch, tag or commit; by default "main".
+        offline: make no network requests.
+        extra: the extra that installs huggingface_hub, for the message if it is missing.
+
+    Raises:
+        UnknownModel: the repository, revision or file does not exist.
+        DownloadError: it cannot be downloaded, or is not cached while offline.
+        MissingExtra: huggingface_hub is not installed.
     """
-    at = _address(repo, revision, extra)
-    path = _file(at, name, offline)
-    record.note(repo, path.parts[-1 - len(PurePosixPath(name).parts)])  # the snapshot's folder is named by it
+    address = _address(repo, revision, extra)
+    path = _file(address, name, offline)
+    record_revision(
+        repo, path.parts[-1 - len(PurePosixPath(name).parts)]
+    )  # its snapshot folder is named by the commit
     return path
 
 
-def _file(at: Address, name: str, offline: bool) -> Path:
-    known = at.last_commit()
-    found = None if known is None else fetch.checked(at, known, name)
+def _file(address: Address, name: str, offline: bool) -> Path:
+    known = address.last_commit()
+    cached = None if known is None else fetch.verified(address, known, name)
     if is_offline(offline):
-        if found is None:
-            raise _not_here(at, [name])
-        return found
-    if found is not None and at.pinned:
-        return found
+        if cached is None:
+            raise _not_cached(address, [name])
+        return cached
+    if cached is not None and address.pinned:
+        return cached
     try:
-        announced = fetch.head(at, at.revision, name, patient=found is None)
+        announced = fetch.head(address, address.revision, name, retries=cached is None)
     except MultimodalError as error:
-        if found is None or is_gone(error):
+        if cached is None or is_gone(error):
             raise
-        _warn_stale(at, error)
-        return found
-    path = fetch.obtain(at, announced.commit_hash, name, announced)
-    at.remember_commit(announced.commit_hash)
+        _warn_stale(address, error)
+        return cached
+    path = fetch.download(address, announced.commit_hash, name, announced)
+    address.remember_commit(announced.commit_hash)
     return path
 
 
@@ -79,61 +88,75 @@ def snapshot(
     offline: bool = False,
     extra: str = "hf",
 ) -> Path:
-    """The folder that holds the files of a revision that match, fetched where they are not in the cache.
+    """The folder of a revision, with every matching file downloaded into it.
 
-    patterns, ignore: as in the shell, but `*` also matches "/", as in huggingface_hub. The folder's name is the commit:
-    to be sure that later calls see the same, give them `revision=folder.name`.
-    Raises UnknownModel if the repository or revision does not exist or no file matches, DownloadError if one cannot be
-    fetched or, offline, is not in the cache.
+    Args:
+        repo, revision, offline, extra: see `file`.
+        patterns: shell patterns of the files to download; `*` also matches "/", as in huggingface_hub.
+        ignore: shell patterns of files to leave out.
+
+    Returns:
+        A folder named by the commit; pass `revision=folder.name` to later calls to read the same one.
+
+    Raises:
+        UnknownModel: the repository or revision does not exist, or no file matches.
+        DownloadError: a file cannot be downloaded, or is not cached while offline.
+        MissingExtra: huggingface_hub is not installed.
     """
     folder = _snapshot(_address(repo, revision, extra), patterns, ignore, offline)
-    record.note(repo, folder.name)
+    record_revision(repo, folder.name)
     return folder
 
 
-def _snapshot(at: Address, patterns: Sequence[str], ignore: Sequence[str], offline: bool) -> Path:
+def _snapshot(address: Address, patterns: Sequence[str], ignore: Sequence[str], offline: bool) -> Path:
     if is_offline(offline):
-        return _offline_snapshot(at, patterns, ignore)
-    present = not _lacking(at, patterns, ignore)
-    if present and at.pinned and (at.listing(at.revision) or set(patterns) <= set(at.present(at.revision))):
-        return at.snapshot(at.revision)
+        return _offline_snapshot(address, patterns, ignore)
+    present = not _lacking(address, patterns, ignore)
+    if (
+        present
+        and address.pinned
+        and (address.listing(address.revision) or set(patterns) <= set(address.present(address.revision)))
+    ):
+        return address.snapshot(address.revision)
     try:
-        commit, names = fetch.commit_and_names(at, patient=not present)
+        commit, names = fetch.commit_and_names(address, retries=not present)
     except MultimodalError as error:
         if is_gone(error) or not present:
             raise
-        _warn_stale(at, error)
-        return _offline_snapshot(at, patterns, ignore)
+        _warn_stale(address, error)
+        return _offline_snapshot(address, patterns, ignore)
     wanted = _matching(names, patterns, ignore)
     if not wanted:
         raise UnknownModel(
-            f"{at} has no file that matches {', '.join(map(repr, patterns))}; it has {', '.join(names) or 'none'}"
+            f"{address} has no file that matches {', '.join(map(repr, patterns))}; it has {', '.join(names) or 'none'}"
         )
     for name in wanted:
-        if fetch.checked(at, commit, name) is None:
-            fetch.obtain(at, commit, name, fetch.head(at, commit, name))
-    at.remember_commit(commit)
-    return at.snapshot(commit)
+        if fetch.verified(address, commit, name) is None:
+            fetch.download(address, commit, name, fetch.head(address, commit, name))
+    address.remember_commit(commit)
+    return address.snapshot(commit)
 
 
 def listing(repo: str, *, revision: str | None = None, offline: bool = False, extra: str = "hf") -> list[str]:
-    """The names of the files of a revision, sorted. Offline, of those in the cache.
+    """The sorted names of the files of a revision; offline, of those in the cache.
 
-    Raises UnknownModel if the repository or revision does not exist, DownloadError if it cannot be asked for.
+    Raises:
+        UnknownModel: the repository or revision does not exist.
+        DownloadError: the list cannot be requested, or nothing is cached while offline.
     """
-    at = _address(repo, revision, extra)
-    known = at.last_commit()
-    present = [] if known is None else at.present(known)
+    address = _address(repo, revision, extra)
+    known = address.last_commit()
+    present = [] if known is None else address.present(known)
     if is_offline(offline):
         if not present:
-            raise _not_here(at, ["any file"])
+            raise _not_cached(address, ["any file"])
         return present
     try:
-        return fetch.commit_and_names(at, patient=not present)[1]
+        return fetch.commit_and_names(address, retries=not present)[1]
     except MultimodalError as error:
         if is_gone(error) or not present:
             raise
-        _warn_stale(at, error, stacklevel=3)
+        _warn_stale(address, error, stacklevel=3)
         return present
 
 
@@ -147,56 +170,60 @@ def _address(repo: str, revision: str | None, extra: str) -> Address:
     endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInput(f"HF_ENDPOINT must be the address of a hub, 'https://…', got {endpoint!r}")
+        raise InvalidInput(f"HF_ENDPOINT must be the URL of a hub, 'https://…', got {endpoint!r}")
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
         raise UnknownModel(
-            f"{repo!r} cannot be a repository: they are named 'owner/name' ({error})"
+            f"{repo!r} is not the name of a repository, which is 'owner/name' ({error})"
         ) from error
     if revision is not None and (not revision or ".." in revision or revision.startswith("/")):
-        raise UnknownModel(f"{revision!r} cannot be a revision of {repo}: give a branch, a tag or a commit")
+        raise UnknownModel(f"{revision!r} is not a revision of {repo}: give a branch, a tag or a commit")
     return Address(repo, revision or constants.DEFAULT_REVISION, endpoint)
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str], ignore: Sequence[str]) -> list[str]:
-    def among(name: str, globs: Sequence[str]) -> bool:
-        return any(fnmatch.fnmatchcase(name, one + "*" if one.endswith("/") else one) for one in globs)
+    def matches(name: str, globs: Sequence[str]) -> bool:
+        return any(fnmatch.fnmatchcase(name, glob + "*" if glob.endswith("/") else glob) for glob in globs)
 
-    return [name for name in names if among(name, patterns) and not among(name, ignore)]
+    return [name for name in names if matches(name, patterns) and not matches(name, ignore)]
 
 
-def _lacking(at: Address, patterns: Sequence[str], ignore: Sequence[str]) -> list[str]:
-    """What the cache lacks of the revision as last seen.
+def _lacking(address: Address, patterns: Sequence[str], ignore: Sequence[str]) -> list[str]:
+    """The matching files of the last fetched commit that are not in the cache.
 
-    Where nobody asked for its list of files (another library fetched it) any match must do: what no pattern needs is
-    not known.
+    Without its list of files (another library downloaded it), any cached match suffices: the others are unknown.
     """
-    commit = at.last_commit()
-    names = None if commit is None else at.listing(commit)
+    commit = address.last_commit()
+    names = None if commit is None else address.listing(commit)
     if commit is None or names is None:
-        present = [] if commit is None else at.present(commit)
+        present = [] if commit is None else address.present(commit)
         return [] if _matching(present, patterns, ignore) else list(patterns)
     wanted = _matching(names, patterns, ignore)
-    return [name for name in wanted if fetch.checked(at, commit, name) is None] if wanted else list(patterns)
-
-
-def _offline_snapshot(at: Address, patterns: Sequence[str], ignore: Sequence[str]) -> Path:
-    commit, lacking = at.last_commit(), _lacking(at, patterns, ignore)
-    if commit is None or lacking:
-        raise _not_here(at, lacking)
-    return at.snapshot(commit)
-
-
-def _not_here(at: Address, names: Sequence[str]) -> DownloadError:
-    return DownloadError(
-        f"offline, and the cache {cache.hub_cache()} lacks {', '.join(names)} of {at.repo} (revision {at.revision!r}): "
-        "load it once with the network (without offline=True and HF_HUB_OFFLINE), or copy that folder from where it was"
+    return (
+        [name for name in wanted if fetch.verified(address, commit, name) is None]
+        if wanted
+        else list(patterns)
     )
 
 
-def _warn_stale(at: Address, error: MultimodalError, stacklevel: int = 4) -> None:
+def _offline_snapshot(address: Address, patterns: Sequence[str], ignore: Sequence[str]) -> Path:
+    commit, lacking = address.last_commit(), _lacking(address, patterns, ignore)
+    if commit is None or lacking:
+        raise _not_cached(address, lacking)
+    return address.snapshot(commit)
+
+
+def _not_cached(address: Address, names: Sequence[str]) -> DownloadError:
+    return DownloadError(
+        f"offline, and the cache {cache.hub_cache()} does not contain {', '.join(names)} of {address.repo} "
+        f"(revision {address.revision!r}): "
+        "load it once online (without offline=True and HF_HUB_OFFLINE), or copy that folder from another machine"
+    )
+
+
+def _warn_stale(address: Address, error: MultimodalError, stacklevel: int = 4) -> None:
     warnings.warn(
-        f"using {at.repo} as it was last fetched, since its revision {at.revision!r} could not be looked up: {error}",
+        f"using the cached {address.repo}, because its revision {address.revision!r} could not be looked up: {error}",
         stacklevel=stacklevel,
     )

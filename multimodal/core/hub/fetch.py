@@ -1,4 +1,4 @@
-"""The requests that bring a repository's files into huggingface_hub's cache, and the check of what came."""
+"""Downloads files of a repository into huggingface_hub's cache and verifies them."""
 
 from __future__ import annotations
 
@@ -11,126 +11,136 @@ from typing import Any
 from multimodal.core.errors import DownloadError, MultimodalError
 from multimodal.core.hub import cache as cache
 from multimodal.core.hub.cache import Address
-from multimodal.core.hub.errors import ask
+from multimodal.core.hub.errors import request
 
-PUBLIC = "https://huggingface.co"
+PUBLIC_HUB = "https://huggingface.co"
 _switching = threading.Lock()
-_plain: list[bool] = []  # what huggingface_hub's switch stood at, for each transfer that turned it
+_saved_switches: list[bool] = []  # huggingface_hub's Xet switch before each transfer that changed it
 
 
-def head(at: Address, revision: str, name: str, *, patient: bool = True) -> Any:
-    """huggingface_hub's HfFileMetadata: commit_hash, etag, size, xet_file_data. patient: see `ask`."""
+def head(address: Address, revision: str, name: str, *, retries: bool = True) -> Any:
+    """huggingface_hub's HfFileMetadata of a file: commit_hash, etag, size, xet_file_data.
+
+    retries: see `request`. Raises UnknownModel, DownloadError.
+    """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
-    cache.inside(name)
-    address = hf_hub_url(at.repo, name, revision=revision, endpoint=at.endpoint)
+    cache.relative_path(name)
+    file_url = hf_hub_url(address.repo, name, revision=revision, endpoint=address.endpoint)
     timeout = constants.HF_HUB_ETAG_TIMEOUT
-    found = ask(
-        lambda: get_hf_file_metadata(address, timeout=timeout, endpoint=at.endpoint),
-        at,
+    metadata = request(
+        lambda: get_hf_file_metadata(file_url, timeout=timeout, endpoint=address.endpoint),
+        address,
         name,
-        patient=patient,
+        retries=retries,
     )
-    if found.commit_hash is None or found.etag is None:
+    if metadata.commit_hash is None or metadata.etag is None:
         raise DownloadError(
-            f"{at.endpoint} answered for {name} of {at.repo} as no model hub does (no commit or no ETag); check "
-            "HF_ENDPOINT, and whether a proxy stands between"
+            f"{address.endpoint} sent no commit or no ETag for {name} of {address.repo}, so it is not a model "
+            "hub; check HF_ENDPOINT, and whether a proxy intercepts requests"
         )
-    return found
+    return metadata
 
 
-def commit_and_names(at: Address, *, patient: bool) -> tuple[str, list[str]]:
-    """The commit a revision is at, and the names of all its files, sorted. A commit is asked for once."""
-    if at.pinned and (names := at.listing(at.revision)) is not None:
-        return at.revision, names
+def commit_and_names(address: Address, *, retries: bool) -> tuple[str, list[str]]:
+    """The commit of a revision and the sorted names of its files. The list of a commit is requested once."""
+    if address.pinned and (names := address.listing(address.revision)) is not None:
+        return address.revision, names
     from huggingface_hub import HfApi, constants
 
     what = "the list of files"
-    api = HfApi(endpoint=at.endpoint)
+    api = HfApi(endpoint=address.endpoint)
     timeout = constants.HF_HUB_ETAG_TIMEOUT
-    info = ask(
-        lambda: api.model_info(at.repo, revision=at.revision, timeout=timeout), at, what, patient=patient
+    info = request(
+        lambda: api.model_info(address.repo, revision=address.revision, timeout=timeout),
+        address,
+        what,
+        retries=retries,
     )
     if not info.sha or info.siblings is None:
         raise DownloadError(
-            f"{at.endpoint} gave no {what} of {at.repo}; check that HF_ENDPOINT is a model hub"
+            f"{address.endpoint} sent no {what} of {address.repo}; check that HF_ENDPOINT is a model hub"
         )
-    names = sorted(one.rfilename for one in info.siblings)
-    at.remember_listing(info.sha, names)
+    names = sorted(sibling.rfilename for sibling in info.siblings)
+    address.remember_listing(info.sha, names)
     return info.sha, names
 
 
-def obtain(at: Address, commit: str, name: str, announced: Any) -> Path:
-    """A file of a commit: fetched by one process while others wait, and compared with its digest."""
+def download(address: Address, commit: str, name: str, announced: Any) -> Path:
+    """Downloads a file of a commit and verifies its digest. One process downloads while others wait."""
     from huggingface_hub.utils import WeakFileLock
 
-    if (found := at.find(commit, name)) is not None:
-        return found
-    lock, unchecked = at.guard(commit, name, "lock"), at.guard(commit, name, "unchecked")
-    ask(lambda: lock.parent.mkdir(parents=True, exist_ok=True), at, name)
+    if (path := address.find(commit, name)) is not None:
+        return path
+    lock, unchecked = address.marker(commit, name, "lock"), address.marker(commit, name, "unchecked")
+    request(lambda: lock.parent.mkdir(parents=True, exist_ok=True), address, name)
     with contextlib.ExitStack() as held:
-        ask(lambda: held.enter_context(WeakFileLock(lock)), at, name)
-        if (found := at.find(commit, name)) is not None:
-            return found
-        cache.require_room(cache.hub_cache(), announced.size or 0, f"{name} of {at.repo}")
-        # The note says what to compare the file with: if this process dies before it did so, the next one does
-        ask(lambda: unchecked.write_text(announced.etag, encoding="utf-8"), at, name)
+        request(lambda: held.enter_context(WeakFileLock(lock)), address, name)
+        if (path := address.find(commit, name)) is not None:
+            return path
+        cache.require_disk_space(cache.hub_cache(), announced.size or 0, f"{name} of {address.repo}")
+        # The marker holds the expected ETag: if this process dies before verifying, the next one verifies
+        request(lambda: unchecked.write_text(announced.etag, encoding="utf-8"), address, name)
         try:
-            path = _download(at, commit, name, announced)
+            path = _download(address, commit, name, announced)
         except MultimodalError:
             unchecked.unlink(missing_ok=True)
             raise
-        _settle(at, path, name, unchecked)
+        _verify(address, path, name, unchecked)
     return path
 
 
-def _download(at: Address, commit: str, name: str, announced: Any) -> Path:
-    """Past Xet at a mirror, which passes on the public hub's offer of it but seldom has the service behind it; and past
-    it where it fails, since some networks let the hub through and not that service."""
+def _download(address: Address, commit: str, name: str, announced: Any) -> Path:
+    """Downloads without Xet from a mirror, which may advertise the service of the public hub without providing it, and
+    where Xet fails, since some networks allow the hub and block that service."""
     from huggingface_hub import hf_hub_download
 
-    options = {"revision": commit, "endpoint": at.endpoint, "cache_dir": cache.hub_cache()}
-    if announced.xet_file_data is not None and at.endpoint == PUBLIC:
-        with contextlib.suppress(
-            RuntimeError, OSError
-        ):  # what goes wrong there; the plain way says it if it lasts
-            return Path(hf_hub_download(at.repo, name, **options))
+    options = {"revision": commit, "endpoint": address.endpoint, "cache_dir": cache.hub_cache()}
+    if announced.xet_file_data is not None and address.endpoint == PUBLIC_HUB:
+        with contextlib.suppress(RuntimeError, OSError):  # the plain download reports an error that persists
+            return Path(hf_hub_download(address.repo, name, **options))
     with _without_xet() if announced.xet_file_data is not None else contextlib.nullcontext():
-        return Path(ask(lambda: hf_hub_download(at.repo, name, **options), at, name))
+        return Path(request(lambda: hf_hub_download(address.repo, name, **options), address, name))
 
 
 @contextlib.contextmanager
 def _without_xet() -> Iterator[None]:
-    """huggingface_hub knows no option for one call, so its own switch is turned, and turned back by the last to leave.
-    Another thread's transfer that begins meanwhile goes the plain way too."""
+    """Disables Xet by huggingface_hub's global switch, since it has no option for one call.
+
+    Transfers that other threads start meanwhile run without Xet too; the last to leave restores the switch.
+    """
     from huggingface_hub import constants
 
     with _switching:
-        _plain.append(constants.HF_HUB_DISABLE_XET)
+        _saved_switches.append(constants.HF_HUB_DISABLE_XET)
         constants.HF_HUB_DISABLE_XET = True
     try:
         yield
     finally:
         with _switching:
-            before = _plain.pop()
+            before = _saved_switches.pop()
             constants.HF_HUB_DISABLE_XET = before
 
 
-def checked(at: Address, commit: str, name: str) -> Path | None:
-    """A file in the cache, compared with its digest if a process died before it could be."""
-    path, unchecked = at.snapshot(commit) / cache.inside(name), at.guard(commit, name, "unchecked")
+def verified(address: Address, commit: str, name: str) -> Path | None:
+    """A file in the cache, or None. Verified first if the process that downloaded it died before it could."""
+    path, unchecked = (
+        address.snapshot(commit) / cache.relative_path(name),
+        address.marker(commit, name, "unchecked"),
+    )
     if path.is_file() and unchecked.is_file():
-        with contextlib.suppress(FileNotFoundError):  # whoever fetched it lives, and has just settled it
-            _settle(at, path, name, unchecked)
-    return at.find(commit, name)
+        with contextlib.suppress(FileNotFoundError):  # the process that downloaded it has just verified it
+            _verify(address, path, name, unchecked)
+    return address.find(commit, name)
 
 
-def _settle(at: Address, path: Path, name: str, unchecked: Path) -> None:
-    if not cache.check(path, unchecked.read_text(encoding="utf-8")):
+def _verify(address: Address, path: Path, name: str, unchecked: Path) -> None:
+    if not cache.matches_etag(path, unchecked.read_text(encoding="utf-8")):
         cache.remove(path)
         unchecked.unlink(missing_ok=True)
         raise DownloadError(
-            f"{name} of {at.repo} is not what {at.endpoint} announced: its digest differs, and it was not kept; try "
-            "again, and if it lasts, tell whoever runs the hub"
+            f"{name} of {address.repo} does not have the digest that {address.endpoint} announced, and was "
+            f"deleted; try "
+            "again, and if it persists, report it to the operator of the hub"
         )
     unchecked.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Where a checkpoint is: a folder of one's own, or a repository of the hub whose files are fetched when needed.
+"""The source of a checkpoint: a local folder, or a repository of the hub whose files are downloaded when needed.
 
-Weights are safetensors where there are any, else the pickled `pytorch_model.bin`, which `core.hub.load_tensors` reads
-without running anything in it. Other formats of the same weights, as lie in many repositories, are never fetched.
+Weights are safetensors if there are any, else the pickled `pytorch_model.bin`, which `hub.tensors.load_tensors` reads
+without executing code. Other formats of the same weights, which many repositories hold, are not downloaded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,15 @@ WEIGHTS = (("model.safetensors", "model-*.safetensors"), ("pytorch_model.bin", "
 
 @dataclass(frozen=True)
 class Source:
-    """name: as it was given to `load`, for messages. folder: one's own, or None for a repository of the hub."""
+    """A checkpoint of transformers.
+
+    Attributes:
+        name: as given to `load`, for messages.
+        folder: a local folder, or None for a repository.
+        repo, revision, offline: of a repository, see `api.snapshot`.
+        with_code: download its Python files too.
+        cards: the known models, for close matches in messages.
+    """
 
     name: str
     folder: Path | None
@@ -44,48 +52,52 @@ class Source:
     cards: Sequence[Card] = ()
 
     def settings(self) -> Path:
-        """A folder with config.json and what the processors and the tokenizer are made of.
+        """The folder with config.json and the files of processors and tokenizer.
 
-        Raises UnknownModel if it does not exist or has no config.json, DownloadError.
+        Raises:
+            UnknownModel: it does not exist or has no config.json.
+            DownloadError: a file cannot be downloaded.
         """
         if self.folder is None:
-            found = self._fetched()
+            folder = self._fetch_settings()
         elif self.folder.is_dir():
-            found = self.folder
+            folder = self.folder
         else:
-            raise UnknownModel(f"{self.name!r} names the folder {str(self.folder)!r}, and there is none")
-        if not (found / CONFIG).is_file():
             raise UnknownModel(
-                f"{self.name!r} has no {CONFIG}, so it is no checkpoint of transformers; give a folder that "
+                f"{self.name!r} names the folder {str(self.folder)!r}, which does not exist; check the path"
+            )
+        if not (folder / CONFIG).is_file():
+            raise UnknownModel(
+                f"{self.name!r} has no {CONFIG}, so it is not a checkpoint of transformers; give a folder that "
                 "save_pretrained() of transformers wrote, or the id of a model"
             )
-        return found
+        return folder
 
     def config(self) -> dict[str, Any]:
-        """What config.json says. Raises CheckpointError if it describes no model of transformers."""
+        """The content of config.json. Raises CheckpointError if it is not that of a model of transformers."""
         path = self.settings() / CONFIG
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            config = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise CheckpointError(f"{path} is not JSON ({error}); fetch or copy it again") from error
-        if isinstance(found, dict) and "format" in found and "encoders" in found:
+        if isinstance(config, dict) and "format" in config and "encoders" in config:
             raise CheckpointError(
                 f"{self.name!r} is a saved space, not a checkpoint of transformers: load it as a folder, without 'hf/'"
             )
-        if not isinstance(found, dict) or not isinstance(found.get("model_type"), str):
+        if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
             raise CheckpointError(
-                f"{path} says no model_type, so it describes no model of transformers; a checkpoint of open_clip is "
+                f"{path} has no model_type, so it is not of a model of transformers; a checkpoint of open_clip is "
                 "'openclip/…', one of sentence-transformers 'st/…'"
             )
-        return found
+        return config
 
     def files(self, names: Sequence[str]) -> dict[str, bytes]:
-        """Those of the named files that are there, by name."""
+        """The content of those named files that exist, by name."""
         folder = self.settings()
         return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """The weights. Raises CheckpointError if there are none, or they are damaged."""
+        """The weights by name. Raises CheckpointError if there are none or they are damaged, DownloadError."""
         folder = self.settings()
         if self.folder is not None:
             chosen = weight_files([path.name for path in folder.iterdir()])
@@ -96,19 +108,19 @@ class Source:
                 hub.snapshot(self.repo, patterns=chosen, **at)
         if not chosen:
             raise CheckpointError(
-                f"{self.name!r} has no weights that can be read: neither {WEIGHTS[0][0]} nor {WEIGHTS[1][0]}, whole or "
-                "in parts"
+                f"{self.name!r} has no weights: neither {WEIGHTS[0][0]} nor {WEIGHTS[1][0]}, whole or in parts; save "
+                "them with save_pretrained()"
             )
         return hub.load_tensors(folder / chosen[0])
 
-    def _fetched(self) -> Path:
+    def _fetch_settings(self) -> Path:
         patterns = (CONFIG, *PROCESSORS, *TOKENIZERS, *(("*.py",) if self.with_code else ()))
         try:
             return hub.snapshot(self.repo, patterns=patterns, revision=self.revision, offline=self.offline)
         except (UnknownModel, DownloadError) as error:
             hint = close_matches(self.name, [card.name for card in self.cards if card.name != self.name])
             if Path(self.repo).is_dir():
-                hint += f"a folder of that name is here: write 'hf/./{self.repo}'. "
+                hint += f"there is a folder of that name: write 'hf/./{self.repo}'. "
             if not hint:
                 raise
             raise type(error)(f"{error}; {hint.strip()}") from error
@@ -117,8 +129,18 @@ class Source:
 def source_of(
     rest: str, *, revision: str | None, offline: bool, with_code: bool, cards: Sequence[Card]
 ) -> Source:
-    """The source that `load("hf/<rest>")` means; `cards` say which revision of it is pinned. Raises
-    UnknownModel if it is no name and no folder."""
+    """The source of `load("hf/<rest>")`.
+
+    Args:
+        rest: the id of a model, or a folder.
+        revision: a branch, tag or commit; by default the one pinned by its card.
+        offline: make no network requests.
+        with_code: download Python files too.
+        cards: the known models.
+
+    Raises:
+        UnknownModel: `rest` is empty.
+    """
     name = f"hf/{rest}"
     if not rest:
         known = ", ".join(repr(card.name) for card in cards[:3])
@@ -132,9 +154,9 @@ def source_of(
 
 
 def weight_files(names: Sequence[str]) -> list[str]:
-    """Of a folder's files, those that hold the weights, the one to open first; [] if there are none.
+    """The files among `names` that hold the weights, the one to open first; [] without any.
 
-    An index names the parts it is kept in; only parts beside it are taken.
+    An index is followed by its parts, in the same folder.
     """
     for whole, parts in WEIGHTS:
         if whole in names:

@@ -1,11 +1,11 @@
-"""The weights in a TorchScript archive, such as OpenAI published CLIP in, without the program that lies beside them.
+"""Reads the weights of a TorchScript archive, such as OpenAI's CLIP, without running the program in it.
 
     <name>/data.pkl                    the module: a pickle of objects whose attributes are modules, tensors and numbers
           /data/0, /data/1, …          the bytes of its tensors
-          /code/__torch__/….py         the program; of it only the lists of each class's parameters and buffers are read
+          /code/__torch__/….py         the program; only each class's lists of parameters and buffers are read
 
-`torch.jit.load` would compile that program. Here the pickle may name nothing but the classes of such modules, which
-become empty ones, and tensors; so nothing it says can run.
+`torch.jit.load` would compile that program. Here the pickle may only name classes of modules, which become empty
+classes, and tensors; so it cannot run code.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CLASS = re.compile(
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is such an archive. A checkpoint is a zip archive too, but has no constants of a program."""
+    """Whether a file is a TorchScript archive. A checkpoint is a zip archive too, but without constants.pkl."""
     import zipfile
 
     try:
@@ -46,14 +46,14 @@ def is_torchscript(path: Path) -> bool:
 
 
 def torchscript_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The parameters and buffers of the module in an archive, by name, as its `state_dict()` would give them.
+    """The parameters and buffers of the module in an archive by name, as its `state_dict()` returns them.
 
-    Raises CheckpointError if it asks for more than modules and tensors; what a damaged one raises passes through.
+    Raises CheckpointError if it holds more than modules and tensors. Errors of a damaged archive pass through.
     """
     import zipfile
 
     with zipfile.ZipFile(path) as archive:
-        root = next(one for one in archive.namelist() if one.endswith("/constants.pkl")).rpartition("/")[0]
+        root = next(name for name in archive.namelist() if name.endswith("/constants.pkl")).rpartition("/")[0]
         if f"{root}/byteorder" in archive.namelist() and archive.read(f"{root}/byteorder") != b"little":
             raise CheckpointError(
                 f"{path} was written on a big-endian machine; save its weights as safetensors there"
@@ -65,13 +65,13 @@ def torchscript_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 class _Module:
-    """What a module of the archive becomes: its attributes. home: the file of the program that defines its class."""
+    """A module of the archive, with its attributes. home: the file of the program that defines its class."""
 
     home: str
 
 
 class _Reader(pickle.Unpickler):
-    """Reads data.pkl, and allows nothing but what such a file is made of."""
+    """Reads data.pkl; refuses any class or function that such a file does not need."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str, path: Path) -> None:
         super().__init__(io.BytesIO(archive.read(f"{root}/data.pkl")))
@@ -92,8 +92,8 @@ class _Reader(pickle.Unpickler):
         if module == "torch.jit._pickle" and name in LISTS:
             return list
         raise CheckpointError(
-            f"{self.path} is refused: it asks for {module}.{name}, and calling that could run code. Ask its publisher "
-            "for safetensors"
+            f"{self.path} is refused: its pickle names {module}.{name}, and calling that could run code. Ask its "
+            "publisher for safetensors"
         )
 
     def persistent_load(self, pid: Any) -> torch.Tensor:
@@ -108,14 +108,12 @@ class _Reader(pickle.Unpickler):
         return self._storages[key]
 
     def declared(self, module: _Module) -> list[str]:
-        """The names of a module's parameters and buffers. Other tensors it keeps are no weights."""
+        """The names of a module's parameters and buffers. Its other tensors are not weights."""
         code = self.archive.read(module.home).decode()
         for name, parameters, buffers in CLASS.findall(code):
             if name == type(module).__name__:
                 return re.findall(r'"([^"]+)"', f"{parameters} {buffers}")
-        raise CheckpointError(
-            f"{self.path} does not say what {type(module).__name__} is made of; fetch it again"
-        )
+        raise CheckpointError(f"{self.path} has no definition of {type(module).__name__}; fetch it again")
 
 
 def _collect(reader: _Reader, module: Any, prefix: str, tensors: dict[str, torch.Tensor]) -> None:

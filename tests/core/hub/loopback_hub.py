@@ -329,7 +329,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback
     hasty = SimpleNamespace(sleep=lambda seconds: None, time=time.time)
     monkeypatch.setattr(file_download, "time", hasty)
     monkeypatch.setattr(_http, "time", hasty)
-    monkeypatch.setattr("multimodal.core.hub.errors.WAITS_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("multimodal.core.hub.errors.RETRY_WAITS_S", (0.0, 0.0, 0.0))
     monkeypatch.setattr("multimodal.core.hub.url.TIMEOUT_S", 0.5)
     huggingface_hub.close_session()
     yield hub

@@ -179,10 +179,7 @@ def test_offline_and_not_in_the_cache_says_which_files_are_missing(
 ) -> None:
     hub.listing(REPO)
     hub.file(REPO, "config.json")
-    cure = (
-        "load it once with the network (without offline=True and HF_HUB_OFFLINE), or copy that folder from where it "
-        "was"
-    )
+    cure = "load it once online (without offline=True and HF_HUB_OFFLINE), or copy that folder from another machine"
     for what, ask in {
         "model.safetensors, text/vocab.txt": lambda: hub.snapshot(REPO, patterns=["*"], offline=True),
         "text/vocab.txt": lambda: hub.file(REPO, "text/vocab.txt", offline=True),
@@ -190,11 +187,11 @@ def test_offline_and_not_in_the_cache_says_which_files_are_missing(
         with pytest.raises(DownloadError) as caught:
             ask()
         assert str(caught.value) == (
-            f"offline, and the cache {tmp_path / 'hub'} lacks {what} of {REPO} (revision 'main'): {cure}"
+            f"offline, and the cache {tmp_path / 'hub'} does not contain {what} of {REPO} (revision 'main'): {cure}"
         )
-    with pytest.raises(DownloadError, match=r"lacks any file of org/other \(revision 'v2'\)"):
+    with pytest.raises(DownloadError, match=r"does not contain any file of org/other \(revision 'v2'\)"):
         hub.listing("org/other", revision="v2", offline=True)
-    with pytest.raises(DownloadError, match=r"lacks \*\.json, \*\.bin of org/other"):
+    with pytest.raises(DownloadError, match=r"does not contain \*\.json, \*\.bin of org/other"):
         hub.snapshot("org/other", patterns=["*.json", "*.bin"], offline=True)
 
 
@@ -218,7 +215,7 @@ def test_without_a_network_the_branch_is_used_as_last_seen_with_a_warning(
     server: LoopbackHub, commit: str
 ) -> None:
     folder = hub.snapshot(REPO, patterns=["*"])
-    expected = r"^using org/tiny as it was last fetched, since its revision 'main' could not be looked up: .* reached"
+    expected = r"^using the cached org/tiny, because its revision 'main' could not be looked up: .* reached"
     with server.down():
         for ask, found in (
             (lambda: hub.file(REPO, "config.json"), folder / "config.json"),
@@ -263,7 +260,7 @@ def test_the_endpoint_is_read_at_each_call_and_a_slash_at_its_end_does_no_harm(
     assert hub.file(REPO, "config.json").read_bytes() == FILES["config.json"]
     monkeypatch.setenv("HF_ENDPOINT", "hub.example")
     with pytest.raises(
-        InvalidInput, match=r"^HF_ENDPOINT must be the address of a hub, 'https://…', got 'hub\.example'$"
+        InvalidInput, match=r"^HF_ENDPOINT must be the URL of a hub, 'https://…', got 'hub\.example'$"
     ):
         hub.file(REPO, "config.json")
 
@@ -302,7 +299,7 @@ def test_the_public_hub_is_read_by_xet_and_the_plain_way_where_that_fails(
         incomplete_path.write_bytes(WEIGHTS)
 
     server.xet = True
-    monkeypatch.setattr("multimodal.core.hub.fetch.PUBLIC", server.url)
+    monkeypatch.setattr("multimodal.core.hub.fetch.PUBLIC_HUB", server.url)
     monkeypatch.setattr(file_download, "xet_get", by_xet)
     monkeypatch.setattr(file_download, "is_xet_available", lambda: not constants.HF_HUB_DISABLE_XET)
     assert hub.file(REPO, "model.safetensors").read_bytes() == WEIGHTS
@@ -368,12 +365,12 @@ def test_a_file_left_unchecked_by_a_process_that_died_is_checked_by_the_next(
     server.fail(server.address_of(WEIGHTS), content=WEIGHTS[::-1], times=1)
     for name in ("model.safetensors", "config.json"):
         with monkeypatch.context() as patch:
-            patch.setattr("multimodal.core.hub.fetch._settle", die)
+            patch.setattr("multimodal.core.hub.fetch._verify", die)
             with pytest.raises(KeyboardInterrupt):
                 hub.file(REPO, name, revision=commit)
     with pytest.raises(DownloadError, match=r"^offline"):
         hub.listing(REPO, revision=commit, offline=True)  # nothing unchecked counts as being there
-    with pytest.raises(DownloadError, match=r"is not what .* announced"):
+    with pytest.raises(DownloadError, match=r"does not have the digest that .* announced"):
         hub.file(REPO, "model.safetensors", revision=commit, offline=True)
     config = hub.file(REPO, "config.json", revision=commit, offline=True)  # which was as announced
     assert config.read_bytes() == FILES["config.json"]

@@ -110,14 +110,16 @@ def test_patterns_that_match_nothing_show_what_there_is(server: LoopbackHub) -> 
 
 @pytest.mark.parametrize("repo", ["", "a b", "a/b/c", "-x", "a--b", "x.git", "../x"])
 def test_what_cannot_be_a_repository_is_refused_unasked(server: LoopbackHub, repo: str) -> None:
-    with pytest.raises(UnknownModel, match=r"cannot be a repository: they are named 'owner/name'"):
+    with pytest.raises(UnknownModel, match=r"is not the name of a repository, which is 'owner/name'"):
         hub.file(repo, "config.json")
     assert server.requests == []
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../../up", "a/../../b", "C:/x", "a\\b"])
 def test_a_file_name_that_would_leave_its_folder_is_refused_unasked(server: LoopbackHub, name: str) -> None:
-    with pytest.raises(InvalidInput, match=r"^a file of a repository is named as 'folder/file\.txt', got "):
+    with pytest.raises(
+        InvalidInput, match=r"^the name of a file in a repository must be like 'folder/file\.txt'"
+    ):
         hub.file(REPO, name)
     assert server.requests == []
 
@@ -126,9 +128,7 @@ def test_a_file_name_that_would_leave_its_folder_is_refused_unasked(server: Loop
 def test_a_revision_that_would_leave_its_folder_is_refused_unasked(
     server: LoopbackHub, revision: str
 ) -> None:
-    with pytest.raises(
-        UnknownModel, match="cannot be a revision of org/tiny: give a branch, a tag or a commit"
-    ):
+    with pytest.raises(UnknownModel, match="is not a revision of org/tiny: give a branch, a tag or a commit"):
         hub.file(REPO, "config.json", revision=revision)
     assert server.requests == []
 
@@ -161,18 +161,16 @@ def test_a_private_repository_says_what_the_token_is_for(
 ) -> None:
     server.private[REPO] = "hf_right"
     start = (
-        f"{server.url} does not give {what} of org/tiny (HTTP 401): it is private, or no repository has that name; "
+        f"{server.url} refused access to {what} of org/tiny (HTTP 401): it is private or does not exist; "
         "check the name, and "
     )
     with pytest.raises(DownloadError) as caught:
         ask()
-    assert str(caught.value) == start + "set HF_TOKEN to a token that may read it"
+    assert str(caught.value) == start + "set HF_TOKEN to a token with access to it"
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(DownloadError) as caught:
         ask()
-    assert str(caught.value) == (
-        start + "the token sent (HF_TOKEN, or 'hf auth login') is not one that may read it"
-    )
+    assert str(caught.value) == (start + "use a token (HF_TOKEN, or 'hf auth login') with access to it")
     monkeypatch.setenv("HF_TOKEN", "hf_right")
     assert ask().exists()
 
@@ -190,7 +188,7 @@ def test_a_busy_hub_is_asked_again_and_then_told_of(
     server.fail(REPO, status=status)
     text = refused(server, tmp_path / "hub", ask, DownloadError)
     assert text == (
-        f"{server.url} cannot give {what} of org/tiny now (HTTP {status}, asked more than once); try again later"
+        f"{server.url} cannot serve {what} of org/tiny now (HTTP {status}, after retries); try again later"
     )
 
 
@@ -201,7 +199,7 @@ def test_a_busy_host_of_large_files_is_asked_again_and_then_told_of(
     assert one_file().read_bytes() == WEIGHTS
     shutil.rmtree(tmp_path / "hub")
     server.fail(SHA256, status=503)
-    assert "cannot give model.safetensors of org/tiny now (HTTP 503, asked more than once)" in refused(
+    assert "cannot serve model.safetensors of org/tiny now (HTTP 503, after retries)" in refused(
         server, tmp_path / "hub", all_files, DownloadError
     )
 
@@ -211,20 +209,20 @@ def test_why_a_request_of_huggingface_hubs_own_failed_is_told(
 ) -> None:
     server.fail(f"/resolve/{commit}/", method="HEAD", status=503)  # ours, for the branch, went well
     text = refused(server, tmp_path / "hub", one_file, DownloadError)
-    assert "cannot give model.safetensors of org/tiny now (HTTP 503, asked more than once)" in text
+    assert "cannot serve model.safetensors of org/tiny now (HTTP 503, after retries)" in text
 
 
 def test_it_gives_up_within_seconds(server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: sum(waited), sleep=waited.append)
     monkeypatch.setattr("multimodal.core.hub.errors.time", clock)
-    monkeypatch.setattr("multimodal.core.hub.errors.WAITS_S", (0.5, 1.0, 2.0))
+    monkeypatch.setattr("multimodal.core.hub.errors.RETRY_WAITS_S", (0.5, 1.0, 2.0))
     server.fail(REPO, status=503)
     with pytest.raises(DownloadError):
         one_file()
     assert waited == [0.5, 1.0, 2.0]
     assert len(server.requests) == 4
-    monkeypatch.setattr("multimodal.core.hub.errors.WAITS_S", (3.0, 6.0, 6.0))
+    monkeypatch.setattr("multimodal.core.hub.errors.RETRY_WAITS_S", (3.0, 6.0, 6.0))
     waited.clear()
     with pytest.raises(DownloadError):
         one_file()
@@ -240,7 +238,7 @@ def test_a_disabled_repository_is_told_as_such(server: LoopbackHub, tmp_path: Pa
 def test_another_refusal_is_shown_as_it_came(server: LoopbackHub, tmp_path: Path) -> None:
     server.fail(REPO, status=451, headers={"X-Error-Message": "Taken down."})
     text = refused(server, tmp_path / "hub", one_file, DownloadError)
-    assert text.startswith(f"{server.url} refused to give model.safetensors of org/tiny (HTTP 451: ")
+    assert text.startswith(f"{server.url} refused to serve model.safetensors of org/tiny (HTTP 451: ")
     assert text.endswith("; check the name and HF_ENDPOINT")
 
 
@@ -252,11 +250,9 @@ def test_a_dead_endpoint_is_named(
         ask()
     text = str(caught.value)
     assert text.startswith(
-        f"{what} of org/tiny could not be fetched: {server.url} cannot be reached or broke off ("
+        f"{what} of org/tiny could not be fetched: {server.url} cannot be reached or closed the connection ("
     )
-    assert text.endswith(
-        "); check the network and HF_ENDPOINT, or use what is in the cache with offline=True"
-    )
+    assert text.endswith("); check the network and HF_ENDPOINT, or use the cache with offline=True")
     assert ask().exists()
 
 
@@ -282,9 +278,9 @@ def test_an_endpoint_that_does_not_answer_in_time_is_named(
 
     for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         monkeypatch.setattr(constants, name, 0.05)
-    monkeypatch.setattr("multimodal.core.hub.errors.PATIENCE_S", -1.0)
+    monkeypatch.setattr("multimodal.core.hub.errors.RETRY_LIMIT_S", -1.0)
     server.fail(path, slow=0.2)
-    with pytest.raises(DownloadError, match=r"cannot be reached or broke off \(.*timed out"):
+    with pytest.raises(DownloadError, match=r"cannot be reached or closed the connection \(.*timed out"):
         one_file()
     server.heal()
     for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
@@ -311,7 +307,7 @@ def test_a_transfer_that_always_breaks_off_is_told_of(
     server.fail(SHA256, cut=0)
     text = refused(server, tmp_path / "hub", ask, DownloadError)
     assert text.startswith(
-        f"model.safetensors of org/tiny could not be fetched: {server.url} cannot be reached or broke off ("
+        f"model.safetensors of org/tiny could not be fetched: {server.url} cannot be reached or closed the connection ("
     )
 
 
@@ -323,11 +319,11 @@ def test_content_of_the_wrong_digest_is_not_kept(
     with pytest.raises(DownloadError) as caught:
         ask()
     assert str(caught.value) == (
-        f"model.safetensors of org/tiny is not what {server.url} announced: its digest differs, and it was not kept; "
-        "try again, and if it lasts, tell whoever runs the hub"
+        f"model.safetensors of org/tiny does not have the digest that {server.url} announced, and was deleted; "
+        "try again, and if it persists, report it to the operator of the hub"
     )
     assert SHA256 not in {path.name for path in (tmp_path / "hub").rglob("*")}
-    with pytest.raises(DownloadError, match=r"^offline, .* lacks model\.safetensors"):
+    with pytest.raises(DownloadError, match=r"^offline, .* does not contain model\.safetensors"):
         hub.file(REPO, "model.safetensors", offline=True)
     server.heal()
     assert ask().exists()
@@ -337,7 +333,9 @@ def test_content_of_the_wrong_digest_is_not_kept(
 
 def test_a_small_file_of_the_wrong_digest_is_not_kept_either(server: LoopbackHub) -> None:
     server.fail("config.json", method="GET", content=b'{"a": 2}')
-    with pytest.raises(DownloadError, match=r"^config\.json of org/tiny is not what .* announced"):
+    with pytest.raises(
+        DownloadError, match=r"^config\.json of org/tiny does not have the digest that .* announced"
+    ):
         hub.file(REPO, "config.json")
     server.heal()
     assert hub.file(REPO, "config.json").read_bytes() == FILES["config.json"]
@@ -376,9 +374,7 @@ def test_a_server_that_is_no_hub_is_told_as_such(server: LoopbackHub, tmp_path: 
         all_files()
     server.heal()
     server.fail("/", without=("X-Repo-Commit",))
-    with pytest.raises(
-        DownloadError, match=r"answered for model\.safetensors of org/tiny as no model hub does"
-    ):
+    with pytest.raises(DownloadError, match=r"sent no commit or no ETag for model\.safetensors of org/tiny"):
         one_file()
     server.heal()
     assert all_files().exists()
@@ -392,8 +388,8 @@ def test_a_full_disk_is_told_before_anything_is_fetched(
     with pytest.raises(DownloadError) as caught:
         hub.file(REPO, "model.safetensors")
     assert str(caught.value) == (
-        f"model.safetensors of org/tiny takes 0.0 MB and only 0.0 MB are free in {tmp_path / 'hub'}; make room, or set "
-        "HF_HOME (MULTIMODAL_CACHE for plain URLs) to a folder on a larger disk"
+        f"model.safetensors of org/tiny needs 0.0 MB and only 0.0 MB are free in {tmp_path / 'hub'}; free some "
+        "space, or set HF_HOME (MULTIMODAL_CACHE for plain URLs) to a folder on a larger disk"
     )
     assert server.fetched(WEIGHTS) == []
 
@@ -411,7 +407,7 @@ def test_a_disk_that_fills_up_on_the_way_is_told(
         with pytest.raises(DownloadError) as caught:
             one_file()
     assert str(caught.value) == (
-        "model.safetensors of org/tiny could not be kept: the disk is full ([Errno 28] No space left on device); make "
+        "model.safetensors of org/tiny could not be saved: the disk is full ([Errno 28] No space left on device); make "
         "room"
     )
     assert leftovers(tmp_path / "hub") == []
@@ -425,7 +421,7 @@ def test_a_cache_that_cannot_be_written_to_is_told(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "taken"))
     for ask in (one_file, all_files):
         with pytest.raises(
-            DownloadError, match=r"could not be kept: the cache cannot be written to \(.*\); set HF_HOME"
+            DownloadError, match=r"could not be saved: the cache is not writable \(.*\); set HF_HOME"
         ):
             ask()
 

@@ -92,7 +92,7 @@ def test_a_checkpoint_that_asks_for_code_is_refused_and_none_runs(tmp_path: Path
     target, path = tmp_path / "it-ran", tmp_path / "evil.bin"
     torch.save({"w": torch.ones(2), "x": Bomb(target)}, path, _use_new_zipfile_serialization=zipped)
     assert refusal(path) == (
-        f"{path} is refused: more than tensors is pickled in it, and reading it could run code. Ask its publisher for "
+        f"{path} is refused: its pickle holds more than tensors, and reading it could run code. Ask its publisher for "
         "safetensors or, if you trust it, convert it once with torch.load(…, weights_only=False) and "
         "safetensors.torch.save_file"
     )
@@ -165,7 +165,7 @@ def test_a_torchscript_archive_that_asks_for_code_is_refused(tmp_path: Path, mod
     call = f"c{module}\n{name}\n(V touch {target}\ntR.".encode()
     rewritten(path, lambda file, content: call if file.endswith("/data.pkl") else content)
     assert refusal(path) == (
-        f"{path} is refused: it asks for {module}.{name}, and calling that could run code. Ask its publisher for "
+        f"{path} is refused: its pickle names {module}.{name}, and calling that could run code. Ask its publisher for "
         "safetensors"
     )
     assert not target.exists()
@@ -177,7 +177,7 @@ def test_a_damaged_torchscript_archive_is_refused(tmp_path: Path) -> None:
         ("/data.pkl", lambda content: b"N.", "is damaged ("),
         ("/data/0", lambda content: content[:1], "is damaged ("),
         ("/data/0", lambda content: None, "is damaged ("),
-        ("/test_hub_tensors.py", lambda content: b"", "does not say what Part is made of; fetch it again"),
+        ("/test_hub_tensors.py", lambda content: b"", "has no definition of Part; fetch it again"),
         (
             "/byteorder",
             lambda content: b"big",
@@ -218,7 +218,8 @@ def test_damage_is_told_with_its_cure(tmp_path: Path) -> None:
     path.write_bytes(b"")
     assert refusal(path) == f"{path} is empty; fetch or copy it again"
     assert (
-        refusal(tmp_path / "no.bin") == f"there are no weights at {tmp_path / 'no.bin'}: the file is missing"
+        refusal(tmp_path / "no.bin")
+        == f"there are no weights at {tmp_path / 'no.bin'}: the file does not exist; check the path"
     )
 
 
@@ -226,12 +227,13 @@ def test_what_is_no_weights_is_told_for_what_it_is(tmp_path: Path) -> None:
     pointer, page, number = tmp_path / "model.safetensors", tmp_path / "model.bin", tmp_path / "number.pt"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 100\n")
     assert refusal(pointer) == (
-        f"{pointer} holds no weights but git's note of where they are: run 'git lfs pull' in its folder"
+        f"{pointer} is a Git LFS pointer without the weights: run 'git lfs pull' in its folder"
     )
     page.write_text("<!DOCTYPE html><html>Not Found</html>")
     assert (
         refusal(page)
-        == f"{page} is neither safetensors nor a PyTorch checkpoint (it begins with b'<!DOCTYP')"
+        == f"{page} is neither safetensors nor a PyTorch checkpoint (it starts with b'<!DOCTYP'); "
+        "fetch or copy it again"
     )
     torch.save(torch.ones(2), number)
     assert (
@@ -239,7 +241,7 @@ def test_what_is_no_weights_is_told_for_what_it_is(tmp_path: Path) -> None:
     )
     with pytest.raises(InvalidInput) as caught:
         hub.load_tensors(tmp_path)
-    assert str(caught.value) == f"load_tensors takes a file of weights, got the folder {tmp_path}"
+    assert str(caught.value) == f"load_tensors takes a weights file, got the folder {tmp_path}"
 
 
 def sharded(folder: Path, weight_map: object, shards: dict[str, dict[str, torch.Tensor]]) -> Path:
@@ -274,12 +276,15 @@ def test_an_index_that_does_not_hold_is_refused(tmp_path: Path) -> None:
     one = {"one.safetensors": {"a": torch.ones(1)}}
     index = sharded(tmp_path, {"a": "one.safetensors", "b": "one.safetensors", "c": "one.safetensors"}, one)
     assert refusal(index) == (
-        f"{index} names 2 tensors that its files lack, the first is 'b'; fetch them again"
+        f"{index} names 2 tensors that are not in its files, the first is 'b'; fetch them again"
     )
     sharded(tmp_path, {"a": "two.safetensors"}, {})
-    assert refusal(index) == f"there are no weights at {tmp_path / 'two.safetensors'}: the file is missing"
+    assert (
+        refusal(index)
+        == f"there are no weights at {tmp_path / 'two.safetensors'}: the file does not exist; check the path"
+    )
     for bad in ({"a": "../outside.safetensors"}, {"a": index.name}, {"a": 3}, ["a"], None):
         sharded(tmp_path, bad, {})
-        assert refusal(index).startswith(f"{index} is no index of weights (")
+        assert refusal(index).startswith(f"{index} is not an index of weights (")
     index.write_text("{")
-    assert refusal(index).startswith(f"{index} is no index of weights (")
+    assert refusal(index).startswith(f"{index} is not an index of weights (")

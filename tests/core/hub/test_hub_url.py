@@ -75,8 +75,8 @@ def test_a_file_of_another_digest_is_not_kept(server: LoopbackHub, address: str,
     with pytest.raises(DownloadError) as caught:
         hub.url(address, sha256=SHA256)
     assert str(caught.value) == (
-        f"{address} has the sha256 {found}, expected {SHA256}: it was not kept; try again, and if it lasts, the file "
-        "was changed by its publisher or on the way"
+        f"{address} has the sha256 {found}, expected {SHA256}, and was deleted; try again, and if it "
+        "persists, the file was changed by its publisher or in transit"
     )
     assert leftovers(tmp_path) == []
     with pytest.raises(DownloadError, match=r"^offline"):
@@ -105,8 +105,8 @@ def test_the_next_call_goes_on_where_the_last_one_broke_off(
     with pytest.raises(DownloadError) as caught:
         hub.url(address)
     assert str(caught.value) == (
-        f"{address} could not be fetched: its host cannot be reached or broke off (2,000 of 5,120 bytes came); check "
-        "the network and try again"
+        f"{address} could not be fetched: its host cannot be reached or closed the connection (2,000 of 5,120 bytes "
+        "arrived); check the network and try again"
     )
     server.heal()
     server.requests.clear()
@@ -178,12 +178,12 @@ def test_a_busy_host_is_asked_again_and_then_told_of(server: LoopbackHub, addres
 def test_what_is_not_there_or_not_allowed_is_told_at_once(server: LoopbackHub, address: str) -> None:
     with pytest.raises(UnknownModel) as missing:
         hub.url(server.url + "/plain/other.pt")
-    assert str(missing.value) == f"nothing is at {server.url}/plain/other.pt (HTTP 404); check the address"
+    assert str(missing.value) == f"there is no file at {server.url}/plain/other.pt (HTTP 404); check the URL"
     server.fail("/plain/", status=403)
     with pytest.raises(DownloadError) as caught:
         hub.url(address)
     assert str(caught.value) == (
-        f"{address} could not be fetched (HTTP 403); check the address, and whether you may read it"
+        f"{address} could not be fetched (HTTP 403); check the URL, and whether you have access to it"
     )
     assert len(server.requests) == 2
 
@@ -191,12 +191,15 @@ def test_what_is_not_there_or_not_allowed_is_told_at_once(server: LoopbackHub, a
 def test_a_dead_host_and_a_slow_one_are_told_of(
     server: LoopbackHub, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with server.down(), pytest.raises(DownloadError, match=r"cannot be reached or broke off \(.*refused"):
+    with (
+        server.down(),
+        pytest.raises(DownloadError, match=r"cannot be reached or closed the connection \(.*refused"),
+    ):
         hub.url(address)
     monkeypatch.setattr("multimodal.core.hub.url.TIMEOUT_S", 0.05)
-    monkeypatch.setattr("multimodal.core.hub.errors.PATIENCE_S", -1.0)
+    monkeypatch.setattr("multimodal.core.hub.errors.RETRY_LIMIT_S", -1.0)
     server.fail("/plain/", slow=0.2)
-    with pytest.raises(DownloadError, match=r"cannot be reached or broke off \(.*timed out"):
+    with pytest.raises(DownloadError, match=r"cannot be reached or closed the connection \(.*timed out"):
         hub.url(address)
     server.heal()
     monkeypatch.setattr("multimodal.core.hub.url.TIMEOUT_S", 5.0)
@@ -222,7 +225,7 @@ def test_offline_asks_nobody(
 def test_other_addresses_are_refused(bad: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         hub.url(bad)
-    assert str(caught.value) == f"a file is fetched from an address as 'https://host/file', got {bad!r}"
+    assert str(caught.value) == f"url must be like 'https://host/file', got {bad!r}"
 
 
 @pytest.mark.parametrize("bad", ["", "abc", "g" * 64, "A" * 64, "0" * 65])
@@ -261,12 +264,12 @@ def test_a_full_disk_is_told(address: str, tmp_path: Path, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
         with pytest.raises(
-            DownloadError, match=r"takes 0\.0 MB and only 0\.0 MB are free in .*; make room, or set"
+            DownloadError, match=r"needs 0\.0 MB and only 0\.0 MB are free in .*; free some space, or set"
         ):
             hub.url(address)
     with monkeypatch.context() as patch:
         patch.setattr("multimodal.core.hub.url._copy", full)
-        with pytest.raises(DownloadError, match=r"could not be kept: the disk is full \(.*\); make room$"):
+        with pytest.raises(DownloadError, match=r"could not be saved: the disk is full \(.*\); make room$"):
             hub.url(address)
     assert hub.url(address).read_bytes() == CONTENT
 
@@ -277,7 +280,7 @@ def test_a_cache_that_cannot_be_written_to_is_told(
     (tmp_path / "taken").write_text("a file, where a folder should be")
     monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "taken"))
     with pytest.raises(
-        DownloadError, match=r"cannot be written to \(.*\); set MULTIMODAL_CACHE to a folder of"
+        DownloadError, match=r"is not writable \(.*\); set MULTIMODAL_CACHE to a folder you can"
     ):
         hub.url(address)
 

@@ -73,7 +73,7 @@ def test_a_pickle_that_holds_code_is_refused_and_not_run(folder, tmp_path):
     torch.save({"a": Trap()}, folder / "pytorch_model.bin")
     with pytest.raises(
         CheckpointError,
-        match=r"pytorch_model\.bin is refused: more than tensors is pickled in it, and reading it could run code\.",
+        match=r"pytorch_model\.bin is refused: its pickle holds more than tensors, and reading it could run code\.",
     ):
         loaded(folder)
     assert not trace.exists()

@@ -82,7 +82,7 @@ def test_a_tag_may_be_a_plain_address_with_its_digest(tags, weights, server: Loo
         if right:
             assert load(f"{tags}:openai").modalities == ("text", "image")
         else:
-            with pytest.raises(DownloadError, match=r"expected 0{64}: it was not kept"):
+            with pytest.raises(DownloadError, match=r"expected 0{64}, and was deleted"):
                 load(f"{tags}:openai")
 
 

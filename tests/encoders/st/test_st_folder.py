@@ -140,7 +140,7 @@ def test_a_pickle_that_holds_code_is_refused_and_not_run(copy, tmp_path):
     (folder / "model.safetensors").unlink()
     torch.save({"a": Trap()}, folder / "pytorch_model.bin")
     with pytest.raises(
-        CheckpointError, match=r"pytorch_model\.bin is refused: more than tensors is pickled in it"
+        CheckpointError, match=r"pytorch_model\.bin is refused: its pickle holds more than tensors"
     ):
         load(folder)
     assert not trace.exists()
