@@ -1,8 +1,8 @@
-"""An encoder of one space with a projector behind it, so that its vectors lie in another: what `adapt.bridge` makes.
+"""Encoders made by `adapt.bridge`: an encoder of one space followed by a projector into another.
 
-After C-MCR (Wang et al. 2023, arXiv:2305.14381) and Ex-MCR (Zhang et al. 2024, arXiv:2310.08884), which leave both
-models as they are and learn a small projector between their spaces. A bridge has no name of its own: it is saved as a
-space, and its folder is what `load` takes.
+As in C-MCR (Wang et al. 2023, arXiv:2305.14381) and Ex-MCR (Zhang et al. 2024, arXiv:2310.08884), both models stay
+unchanged and a small projector between their spaces is learned. Bridges have no names; they are saved as spaces and
+loaded from their folder.
 """
 
 from __future__ import annotations
@@ -26,41 +26,42 @@ INNER, PROJECTOR = "encoder.", "projector."
 
 
 def load(rest: str = "", **options: object) -> NoReturn:
-    """Raises UnknownModel: bridges are made, and loaded from where they were saved."""
+    """Always raises UnknownModel: bridges are loaded from the folder they were saved in."""
     name = f"bridged/{rest}" if rest else "bridged"
     raise UnknownModel(
-        f"{name!r} is no model: a bridge is made from two spaces with multimodal.adapt.bridge(a, b, corpus=…, "
-        "out='my-bridge') and loaded by its folder, load('./my-bridge')"
+        f"{name!r} is not a model: create a bridge of two spaces with multimodal.adapt.bridge(a, b, corpus=…, "
+        "out='my-bridge') and load it from its folder, load('./my-bridge')"
     )
 
 
 def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
-    """The encoder inside is rebuilt by its own family, the projector beside it from its weights."""
+    """Rebuilds the inner encoder by its own family, and the projector from its weights."""
     from multimodal.core import serialization
     from multimodal.core.projector import Projector
 
-    parts: dict[str, dict[str, torch.Tensor]] = {INNER: {}, PROJECTOR: {}}
+    tensors: dict[str, dict[str, torch.Tensor]] = {INNER: {}, PROJECTOR: {}}
     for name, tensor in saved.tensors.items():
         prefix, dot, rest = name.partition(".")
-        parts[prefix + dot][rest] = tensor
+        tensors[prefix + dot][rest] = tensor
     config = saved.config
-    projector = Projector.from_saved(config["projector"], parts[PROJECTOR])
-    within = EncoderState(saved.modality, config["encoder"]["config"], parts[INNER], saved.files)
-    inner = serialization.rebuild(config["encoder"]["family"], within, runtime)
+    projector = Projector.from_saved(config["projector"], tensors[PROJECTOR])
+    inner_state = EncoderState(saved.modality, config["encoder"]["config"], tensors[INNER], saved.files)
+    inner = serialization.rebuild(config["encoder"]["family"], inner_state, runtime)
     return BridgedEncoder(inner, projector)
 
 
 class BridgedEncoder(Encoder):
-    """Another encoder's vectors, projected. Runs where, and as, that encoder runs; the projector in float32.
+    """An encoder followed by a projector, with the inner encoder's device and precision; the projector runs in float32.
 
-    Raises SpaceMismatch if the projector takes vectors of another size.
+    Raises:
+        SpaceMismatch: If the projector's input size is not that of the encoder's vectors.
     """
 
     def __init__(self, inner: Encoder, projector: Projector) -> None:
         if inner.dim != projector.into:
             raise SpaceMismatch(
-                f"the projector takes vectors of {projector.into} numbers, and {type(inner).__name__} "
-                f"({inner.modality}) gives {inner.dim}; it was made for another encoder"
+                f"the projector takes vectors of {projector.into} dimensions, but {type(inner).__name__} "
+                f"({inner.modality}) returns {inner.dim}; it was made for another encoder"
             )
         self.inner, self.projector = inner, projector
         self.modality, self.dim = inner.modality, projector.out
@@ -69,9 +70,9 @@ class BridgedEncoder(Encoder):
 
     @property
     def query_encoder(self) -> Encoder:
-        """What searches, where the encoder inside tells it from what is found: projected as that is."""
-        asking = self.inner.query_encoder
-        return self if asking is self.inner else BridgedEncoder(asking, self.projector)
+        """The inner encoder's query encoder with the same projector; this encoder if it has none of its own."""
+        queries = self.inner.query_encoder
+        return self if queries is self.inner else BridgedEncoder(queries, self.projector)
 
     def prepare(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
         return self.inner.prepare(items)
@@ -84,8 +85,8 @@ class BridgedEncoder(Encoder):
         return projected
 
     def config(self) -> dict[str, Any]:
-        inside = {"family": self.inner.family, "config": self.inner.config()}
-        return {"encoder": inside, "projector": self.projector.config()}
+        inner = {"family": self.inner.family, "config": self.inner.config()}
+        return {"encoder": inner, "projector": self.projector.config()}
 
     def state_dict(self) -> Mapping[str, torch.Tensor]:
         own = {PROJECTOR + name: tensor for name, tensor in self.projector.state_dict().items()}

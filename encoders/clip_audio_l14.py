@@ -1,8 +1,8 @@
-"""`load("clip-audio-l14")`: texts, pictures and sounds in one space of openly licensed weights, in one word.
+"""`load("clip-audio-l14")`: text, image and audio in one space, with openly licensed weights.
 
-It is `load("openclip/ViT-L-14:datacomp_xl_s13b_b90k") | load("languagebind/audio-ft")`. LanguageBind trained its audio
-tower toward the frozen text tower of that CLIP, so sounds lie where texts about them lie, and near pictures of what
-makes them. Texts and pictures keep CLIP's own scale, sounds and texts LanguageBind's.
+A preset for `load("openclip/ViT-L-14:datacomp_xl_s13b_b90k") | load("languagebind/audio-ft")`. LanguageBind trained its
+audio tower to match the frozen text tower of that CLIP. Text and image use the logit scale of CLIP, audio and text that
+of LanguageBind.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from multimodal.core.errors import UnknownModel
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 
-EYES, EARS = "openclip/ViT-L-14:datacomp_xl_s13b_b90k", "languagebind/audio-ft"
+CLIP_MODEL, AUDIO_MODEL = "openclip/ViT-L-14:datacomp_xl_s13b_b90k", "languagebind/audio-ft"
 CARDS = (
     Card(
         name="clip-audio-l14",
@@ -25,7 +25,7 @@ CARDS = (
         licence="MIT",
         source="laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K and LanguageBind/LanguageBind_Audio_FT",
         size_mb=3_423,
-        description=f"{EYES} and {EARS} as one space",
+        description=f"{CLIP_MODEL} and {AUDIO_MODEL} as one space",
         figure="ImageNet 79.2, ESC-50 94.0",
     ),
 )
@@ -39,18 +39,32 @@ def load(
     decode: Decode = "exact",
     offline: bool = False,
 ) -> Space:
-    """The three-modal space. There is only one, so `rest` must be empty; the options go to both models.
+    """Loads both models and joins them.
 
-    Raises UnknownModel, and what loading either raises: DownloadError, CheckpointError, MissingExtra, InvalidInput.
+    Args:
+        rest: Must be empty; there is only one variant.
+        device: "auto", "cpu", "cuda", … See `core.backends.runtime.Runtime`, also for the next two.
+        precision: "float32", "bfloat16" or "auto".
+        decode: "exact", or "fast" for reduced-size JPEG decoding.
+        offline: Use only files that are in the cache.
+
+    Returns:
+        A space of text, image and audio with 768 dimensions.
+
+    Raises:
+        UnknownModel: If `rest` is not empty.
+        DownloadError: If a file cannot be downloaded.
+        CheckpointError: If a checkpoint is damaged.
+        MissingExtra: If a required package is not installed.
     """
     if rest:
         raise UnknownModel(
             f"got 'clip-audio-l14/{rest}', but there is only one clip-audio-l14: use load('clip-audio-l14')"
         )
-    how: dict[str, Any] = {
+    options: dict[str, Any] = {
         "device": device, "precision": precision, "decode": decode, "offline": offline,
     }  # fmt: skip
-    both = catalog.load(EYES, **how) | catalog.load(EARS, **how)
+    joined = catalog.load(CLIP_MODEL, **options) | catalog.load(AUDIO_MODEL, **options)
     return Space(
-        both.encoders, both.logit_scales, name="clip-audio-l14", card=CARDS[0], revisions=both.revisions
+        joined.encoders, joined.logit_scales, name="clip-audio-l14", card=CARDS[0], revisions=joined.revisions
     )

@@ -245,7 +245,28 @@ def test_a_family_is_cheap_to_look_at(family: str, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     cards, *loaded = result.stdout.split()
     assert int(cards) > 0 or family == "bridged"  # which is made from others, and has no name to list
-    assert {"transformers", "open_clip", "diffusers"} & set(loaded) == set()
+    assert {"torch", "transformers", "open_clip", "sentence_transformers", "diffusers"} & set(loaded) == set()
+
+
+def test_listing_the_cards_of_all_families_imports_no_model_library(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = """
+import json, sys, time
+start = time.perf_counter()
+import multimodal
+cards = len(multimodal.cards())
+print(json.dumps([time.perf_counter() - start, cards, sorted({name.partition(".")[0] for name in sys.modules})]))
+"""
+    result = run(code, tmp_path)
+    assert result.returncode == 0, result.stderr
+    seconds, cards, loaded = json.loads(result.stdout)
+    assert cards > 50
+    assert {"torch", "numpy", "transformers", "open_clip", "sentence_transformers", "diffusers"} & set(
+        loaded
+    ) == set()
+    with capsys.disabled():
+        print(f"\n  multimodal.cards(): {cards} cards in {seconds * 1000:.0f} ms")
 
 
 def test_the_public_names_are_those_of_the_stub() -> None:

@@ -50,7 +50,7 @@ def load(
     Args:
         rest: The id of a repository of the Hub, or a folder.
         device: "auto", "cpu", "cuda", … See `core.backends.runtime.Runtime`, also for the next three.
-        precision: "float32", "bfloat16", "float16" or "auto".
+        precision: "float32", "bfloat16" or "auto".
         decode: "exact", or "fast" for reduced-size JPEG decoding.
         engine: "torch" or "openvino".
         offline: Use only files that are in the cache.

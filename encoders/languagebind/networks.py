@@ -1,7 +1,7 @@
-"""LanguageBind's audio tower in torch: a CLIP vision transformer that looks at log-mels as if they were pictures.
+"""LanguageBind's audio tower: a CLIP vision transformer applied to log-mels as images.
 
-From Zhu et al. 2023 (arXiv 2310.01852) and Radford et al. 2021 (arXiv 2103.00020). Modules bear the names upstream's
-checkpoints use, so that their tensors load as they are.
+Zhu et al. 2023 (arXiv 2310.01852) and Radford et al. 2021 (arXiv 2103.00020). Modules have the names of upstream's
+checkpoints, so that tensors load unchanged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multimodal.encoders.languagebind.checkpoint import Sizes
+from multimodal.encoders.languagebind.checkpoint import TowerConfig
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gel
 
 
 class SelfAttention(nn.Module):
-    """(n, tokens, width) -> the same shape; every token sees every other."""
+    """Multi-head self-attention, (n, tokens, width) -> (n, tokens, width)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -34,15 +34,17 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (
-            part(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for part in (self.q_proj, self.k_proj, self.v_proj)
+            projection(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 class OneFrameAttention(nn.Module):
-    """Attention over the frames of a video, of which a sound has one: a softmax over one weight is 1, so what is left
-    of it are the value and output projections. (n, tokens, width) -> the same shape."""
+    """Temporal attention over a single frame, (n, tokens, width) -> (n, tokens, width).
+
+    A softmax over one weight is 1, so only the value and output projections remain.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -53,7 +55,9 @@ class OneFrameAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    def __init__(self, sizes: Sizes) -> None:
+    """Two-layer MLP, (n, tokens, width) -> (n, tokens, width)."""
+
+    def __init__(self, sizes: TowerConfig) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[sizes.activation]
         self.fc1 = nn.Linear(sizes.width, sizes.mlp_width)
@@ -64,9 +68,9 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    """(n, tokens, width) -> the same shape. The temporal parts come first, where the checkpoint has them."""
+    """Transformer layer, (n, tokens, width) -> (n, tokens, width); temporal modules come first, if there are any."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: TowerConfig) -> None:
         super().__init__()
         norm = partial(nn.LayerNorm, sizes.width, eps=sizes.epsilon)
         self.self_attn = SelfAttention(sizes.width, sizes.heads)
@@ -87,22 +91,24 @@ class Layer(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Pictures (n, 3, mels, frames) -> tokens (n, 1 + patches, width): a class token, then the patches row by row."""
+    """Log-mels (n, 3, mels, frames) -> tokens (n, 1 + patches, width): class token, then patches in row-major order."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: TowerConfig) -> None:
         super().__init__()
         self.class_embedding = nn.Parameter(torch.empty(sizes.width))
         self.patch_embedding = nn.Conv2d(3, sizes.width, sizes.patch, stride=sizes.patch, bias=False)
         self.position_embedding = nn.Embedding(1 + sizes.grid[0] * sizes.grid[1], sizes.width)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        patches = self.patch_embedding(pictures).flatten(2).transpose(1, 2)
+    def forward(self, mels: Tensor) -> Tensor:
+        patches = self.patch_embedding(mels).flatten(2).transpose(1, 2)
         first = self.class_embedding.expand(len(patches), 1, -1)
         return torch.cat([first, patches], dim=1) + self.position_embedding.weight
 
 
-class Encoder(nn.Module):
-    def __init__(self, sizes: Sizes) -> None:
+class TransformerEncoder(nn.Module):
+    """A stack of layers, (n, tokens, width) -> (n, tokens, width)."""
+
+    def __init__(self, sizes: TowerConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Layer(sizes) for _ in range(sizes.layers))
 
@@ -113,29 +119,29 @@ class Encoder(nn.Module):
 
 
 class VisionModel(nn.Module):
-    """Pictures (n, 3, mels, frames) -> (n, width), the class token after the last layer, normed."""
+    """Log-mels (n, 3, mels, frames) -> (n, width): the normalised class token of the last layer."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: TowerConfig) -> None:
         super().__init__()
         self.embeddings = Embeddings(sizes)
         self.pre_layrnorm = nn.LayerNorm(
             sizes.width, eps=sizes.epsilon
         )  # upstream's spelling, from transformers
-        self.encoder = Encoder(sizes)
+        self.encoder = TransformerEncoder(sizes)
         self.post_layernorm = nn.LayerNorm(sizes.width, eps=sizes.epsilon)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        tokens = self.encoder(self.pre_layrnorm(self.embeddings(pictures)))
+    def forward(self, mels: Tensor) -> Tensor:
+        tokens = self.encoder(self.pre_layrnorm(self.embeddings(mels)))
         return self.post_layernorm(tokens[:, 0])
 
 
 class AudioTower(nn.Module):
-    """Normed log-mels as pictures (n, 3, mels, frames) -> vectors (n, dim), of any length."""
+    """Scaled log-mels (n, 3, mels, frames) -> vectors (n, dim), not normalised."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: TowerConfig) -> None:
         super().__init__()
         self.vision_model = VisionModel(sizes)
         self.visual_projection = nn.Linear(sizes.width, sizes.dim, bias=False)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.visual_projection(self.vision_model(pictures))
+    def forward(self, mels: Tensor) -> Tensor:
+        return self.visual_projection(self.vision_model(mels))

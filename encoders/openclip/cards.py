@@ -1,9 +1,8 @@
-"""Well-known checkpoints of open_clip: what they are, under what licence, and how well they do.
+"""Cards of well-known checkpoints of open_clip.
 
-Figures are top-1 accuracy of zero-shot classification on ImageNet: open_clip's own measurements (its README and
-docs/openclip_results.csv) or, for SigLIP 2, MobileCLIP and PE-Core, those of their makers. Sizes are those of the
-weights in float32. A revision is what several public projects that pin the repository agree on; where there were none
-such, the name stands for the newest, and `space.revisions` says which that was.
+Figures are zero-shot top-1 accuracy on ImageNet, from open_clip (its README and docs/openclip_results.csv) or, for
+SigLIP 2, MobileCLIP and PE-Core, from their publishers. Sizes are those of the weights in float32. A pinned revision
+is one that several public projects agree on; without one, the newest is loaded and `space.revisions` records it.
 """
 
 from __future__ import annotations
@@ -44,13 +43,13 @@ CARDS = (
     _card("RN50:openai", 1024, 408, "MIT", "timm/resnet50_clip.openai", 59.8, "OpenAI's CLIP with a ResNet"),
     _card(
         "ViT-B-32:openai", 512, 605, "MIT", "timm/vit_base_patch32_clip_224.openai", 63.2,
-        "OpenAI's CLIP, the quickest", revision="a6f597a30f7b82c51704746581f9a4e41421e878",
+        "OpenAI's CLIP, the fastest", revision="a6f597a30f7b82c51704746581f9a4e41421e878",
     ),
     _card("ViT-B-16:openai", 512, 598, "MIT", "timm/vit_base_patch16_clip_224.openai", 68.3, "OpenAI's CLIP"),
     _card("ViT-L-14:openai", 768, 1710, "MIT", "timm/vit_large_patch14_clip_224.openai", 75.5, "OpenAI's CLIP"),
     _card(
         "ViT-L-14-336:openai", 768, 1712, "MIT", "timm/vit_large_patch14_clip_336.openai", 76.6,
-        "OpenAI's CLIP on pictures of 336 pixels",
+        "OpenAI's CLIP at 336 pixels",
     ),
     _card(
         "ViT-B-32:laion2b_s34b_b79k", 512, 605, "MIT", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", 66.6,
@@ -71,7 +70,7 @@ CARDS = (
     ),
     _card(
         "ViT-B-32-256:datacomp_s34b_b86k", 512, 605, "MIT", "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K", 72.8,
-        "DataComp-1B, as quick as it is small",
+        "DataComp-1B, small and fast",
     ),
     _card(
         "ViT-B-16:datacomp_xl_s13b_b90k", 512, 598, "MIT", "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", 73.5,
@@ -79,7 +78,7 @@ CARDS = (
     ),
     _card(
         "ViT-L-14:datacomp_xl_s13b_b90k", 768, 1710, "MIT", "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", 79.2,
-        "DataComp-1B; LanguageBind's audio was trained into its space",
+        "DataComp-1B; LanguageBind's audio encoder shares its space",
         revision="84c9828e63dc9a9351d1fe637c346d4c1c4db341",
     ),
     _card(
@@ -101,11 +100,11 @@ CARDS = (
     ),
     _card(
         "ViT-B-16-SigLIP2-256:webli", 768, 1501, "Apache-2.0", "timm/ViT-B-16-SigLIP2-256", 79.1,
-        "Google's SigLIP 2, in many languages",
+        "Google's SigLIP 2, multilingual",
     ),
     _card(
         "ViT-SO400M-16-SigLIP2-384:webli", 1152, 4544, "Apache-2.0", "timm/ViT-SO400M-16-SigLIP2-384", 84.1,
-        "Google's SigLIP 2, in many languages",
+        "Google's SigLIP 2, multilingual",
     ),
     _card(
         "MobileCLIP-S1:datacompdr", 512, 340, APPLE, "apple/MobileCLIP-S1-OpenCLIP", 72.6, "for phones",
@@ -129,20 +128,20 @@ CARDS = (
     ),
     _card(
         "EVA02-L-14-336:merged2b_s6b_b61k", 768, 1712, "MIT",
-        "timm/eva02_large_patch14_clip_336.merged2b_s6b_b61k", 80.4, "EVA-02-CLIP on pictures of 336 pixels",
+        "timm/eva02_large_patch14_clip_336.merged2b_s6b_b61k", 80.4, "EVA-02-CLIP at 336 pixels",
     ),
     _card("PE-Core-B-16:meta", 1024, 1791, "Apache-2.0", "timm/PE-Core-B-16", 78.4, "Meta's Perception Encoder"),
     _card(
         "PE-Core-L-14-336:meta", 1024, 2685, "Apache-2.0", "timm/PE-Core-L-14-336", 83.5,
-        "Meta's Perception Encoder on pictures of 336 pixels",
+        "Meta's Perception Encoder at 336 pixels",
     ),
     _card(
         "PE-Core-bigG-14-448:meta", 1280, 9677, "Apache-2.0", "timm/PE-Core-bigG-14-448", 85.4,
-        "Meta's Perception Encoder, the best of these on ImageNet",
+        "Meta's Perception Encoder, the highest ImageNet accuracy here",
     ),
     _card(
         "coca_ViT-L-14:laion2b_s13b_b90k", 768, 2554, "MIT", "laion/CoCa-ViT-L-14-laion2B-s13B-b90k", 75.6,
-        "CoCa; its captioner is not used here",
+        "CoCa; its caption decoder is not loaded",
     ),
     _card(
         "xlm-roberta-base-ViT-B-32:laion5b_s13b_b90k", 512, 1464, "MIT",

@@ -1,4 +1,4 @@
-"""Items as sentence-transformers takes them, in groups that may go through a model together."""
+"""Converts items to inputs of sentence-transformers, in groups that share a forward pass."""
 
 from __future__ import annotations
 
@@ -15,79 +15,90 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
-CHARACTERS = 4  # of a word piece, about
-MANY = 1_000_000  # word pieces: so many are said where there is no limit
-MAX_FRAMES = 64  # of a video; among them the model's own processor may choose again
+CHARACTERS_PER_TOKEN = 4  # approximately
+UNBOUNDED = 1_000_000  # tokens; models without a limit report more
+MAX_FRAMES = 64  # per video; the model's own processor may sample from these
 
 
 def groups(
     model: SentenceTransformer, items: Sequence[Item], *, fast: bool, name: str
 ) -> tuple[list[list[Any]], list[int]]:
-    """Items of one modality -> inputs of `model.preprocess` in groups, and the position of the item each is of.
+    """Converts items of one modality to inputs of `model.preprocess`.
 
-    Texts and pictures go together. Sounds and videos go alone: some models' poolings count the padding that company
-    brings. A sound longer than the extractor takes is cut into equal windows that cover it, where it would take a piece
-    at random.
+    Text and image items form one group. Audio and video items form one group each, because the pooling of some models
+    includes padding. Audio beyond the extractor's limit is split into windows that cover it; the extractor would crop
+    it at random.
+
+    Returns:
+        The groups, and for each input the position of its item.
     """
     owners = list(range(len(items)))
     if isinstance(items[0], Text):
         return [[_text(model, str(item.load())) for item in items]], owners
     if isinstance(items[0], Image):
         side = shortest_side(model) if fast else None
-        return [[_picture(item, side) for item in items if isinstance(item, Image)]], owners
+        return [[_to_pil(item, side) for item in items if isinstance(item, Image)]], owners
     if isinstance(items[0], Audio):
         rate_hz, limit = sampling_rate(model, name), window_samples(model)
-        cut = [
-            (owner, part)
+        segments = [
+            (owner, window)
             for owner, item in enumerate(items)
             if isinstance(item, Audio)
-            for part in parts(item.load(rate_hz=rate_hz).samples, limit)
+            for window in audio_windows(item.load(rate_hz=rate_hz).samples, limit)
         ]
-        return [[{"array": part, "sampling_rate": rate_hz}] for _, part in cut], [owner for owner, _ in cut]
+        inputs = [[{"array": window, "sampling_rate": rate_hz}] for _, window in segments]
+        return inputs, [owner for owner, _ in segments]
     return [[_video(item)] for item in items if isinstance(item, Video)], owners
 
 
-def parts(samples: NDArray[np.float32], limit: int | None) -> list[NDArray[np.float32]]:
-    """A sound in windows of `limit` samples; the whole where there is no limit."""
+def audio_windows(samples: NDArray[np.float32], limit: int | None) -> list[NDArray[np.float32]]:
+    """Splits a waveform (n,) into windows of `limit` samples; one window if there is no limit."""
     return [samples[start:stop] for start, stop in windows(len(samples), limit or len(samples))]
 
 
-def takes(model: SentenceTransformer, modality: Modality) -> float | None:
-    """How much of a sound (seconds) or a text (about characters) is read; what is beyond is cut off or averaged."""
+def max_input(model: SentenceTransformer, modality: Modality) -> float | None:
+    """Audio in seconds, or text in (approximate) characters, that is encoded without truncation or averaging."""
     if modality is Modality.AUDIO:
-        found = extractor(model)
-        limit, rate_hz = window_samples(model) or getattr(found, "n_samples", None), found.sampling_rate
+        audio_extractor = extractor(model)
+        limit = window_samples(model) or getattr(audio_extractor, "n_samples", None)
+        rate_hz = audio_extractor.sampling_rate
         return None if limit is None else limit / rate_hz
-    pieces = getattr(part_for(model, modality), "max_seq_length", None) if modality is Modality.TEXT else None
-    return None if pieces is None or pieces > MANY else CHARACTERS * pieces
+    tokens = (
+        getattr(module_for(model, modality), "max_seq_length", None) if modality is Modality.TEXT else None
+    )
+    return None if tokens is None or tokens > UNBOUNDED else CHARACTERS_PER_TOKEN * tokens
 
 
 def window_samples(model: SentenceTransformer) -> int | None:
-    """The longest sound that is not cut at random: CLAP's extractor takes a random piece of a longer one."""
-    found = extractor(model)
-    return getattr(found, "nb_max_samples", None) if getattr(found, "truncation", "") else None
+    """The longest waveform that is not cropped at random, as CLAP's extractor does, in samples; None if unlimited."""
+    audio_extractor = extractor(model)
+    return (
+        getattr(audio_extractor, "nb_max_samples", None)
+        if getattr(audio_extractor, "truncation", "")
+        else None
+    )
 
 
 def shortest_side(model: SentenceTransformer) -> int | None:
-    """Pixels to which pictures are shrunk, if the processor has one size for all; None otherwise."""
-    processor = getattr(part_for(model, Modality.IMAGE), "processor", None)
+    """The size in pixels to which the processor resizes images, if it is the same for all; else None."""
+    processor = getattr(module_for(model, Modality.IMAGE), "processor", None)
     size = getattr(getattr(processor, "image_processor", processor), "size", None)
-    given = {
+    sides = {
         key: size[key]
         for key in ("shortest_edge", "longest_edge", "height", "width")
         if size and size.get(key)
     }
-    if given.keys() in ({"shortest_edge"}, {"height", "width"}):
-        return max(given.values())
+    if sides.keys() in ({"shortest_edge"}, {"height", "width"}):
+        return max(sides.values())
     return None
 
 
 def _text(model: SentenceTransformer, text: str) -> Any:
-    """Where a model takes media, a str that reads like the address of a picture would be fetched or opened as one."""
+    """Models for media would download or open a plain str that looks like the address of an image."""
     return text if list(model.modalities) == ["text"] else {"text": text}
 
 
-def _picture(item: Image, side: int | None) -> Any:
+def _to_pil(item: Image, side: int | None) -> Any:
     import PIL.Image
 
     return PIL.Image.fromarray(item.load() if side is None else item.load(min_side=side))
@@ -95,11 +106,11 @@ def _picture(item: Image, side: int | None) -> Any:
 
 def _video(item: Video) -> dict[str, Any]:
     frames = item.load(max_frames=MAX_FRAMES)
-    return moving(frames.frames, frames.seconds)
+    return video_input(frames.frames, frames.seconds)
 
 
-def part_for(model: SentenceTransformer, modality: Modality) -> Any:
-    """The module that reads a modality: of a router's, the first whose own modalities hold it."""
+def module_for(model: SentenceTransformer, modality: Modality) -> Any:
+    """The module that processes a modality: the first of a router's that supports it."""
     first = model[0]
     for route in getattr(first, "sub_modules", {}).values():
         if str(modality) in getattr(route[0], "modalities", ["text"]):
@@ -108,7 +119,7 @@ def part_for(model: SentenceTransformer, modality: Modality) -> Any:
 
 
 def sample(model: SentenceTransformer, modality: Modality, name: str) -> Any:
-    """Something small to encode."""
+    """A small input of a modality, to test a model with."""
     import numpy as np
     import PIL.Image
 
@@ -120,25 +131,25 @@ def sample(model: SentenceTransformer, modality: Modality, name: str) -> Any:
     if modality is Modality.AUDIO:
         rate_hz = sampling_rate(model, name)
         return {"array": noise.standard_normal(rate_hz).astype(np.float32), "sampling_rate": rate_hz}
-    return moving(noise.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8), 2.0)
+    return video_input(noise.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8), 2.0)
 
 
-def moving(frames: Any, seconds: float) -> dict[str, Any]:
-    """Frames (t, h, w, 3) uint8 -> a video as upstream takes it."""
+def video_input(frames: Any, seconds: float) -> dict[str, Any]:
+    """Frames (t, h, w, 3) uint8 -> a video input of upstream."""
     n = len(frames)
     times = {"fps": n / seconds, "duration": seconds, "total_num_frames": n, "frames_indices": list(range(n))}
     return {"video": {"array": frames, "video_metadata": times}}
 
 
 def sampling_rate(model: SentenceTransformer, name: str) -> int:
-    """Hz, that of the feature extractor. Raises CheckpointError if there is none."""
+    """The feature extractor's sampling rate in Hz. Raises CheckpointError if it has none."""
     rate_hz = getattr(extractor(model), "sampling_rate", None)
     if not isinstance(rate_hz, int) or rate_hz < 1:
-        raise CheckpointError(f"{name!r} takes sounds, but its processor does not say at which sampling rate")
+        raise CheckpointError(f"{name!r} supports audio, but its processor has no sampling_rate")
     return rate_hz
 
 
 def extractor(model: SentenceTransformer) -> Any:
-    """What turns waveforms into features: part of a processor, or all of it."""
-    processor = getattr(part_for(model, Modality.AUDIO), "processor", None)
+    """The feature extractor for waveforms: part of the processor, or all of it."""
+    processor = getattr(module_for(model, Modality.AUDIO), "processor", None)
     return getattr(processor, "feature_extractor", processor)

@@ -42,7 +42,7 @@ def load(
     Args:
         rest: Must be empty; there is only one starter.
         device: "auto", "cpu", "cuda", … See `core.backends.runtime.Runtime`, also for the next two.
-        precision: "float32", "bfloat16", "float16" or "auto".
+        precision: "float32", "bfloat16" or "auto".
         decode: "exact", or "fast" for reduced-size JPEG decoding.
 
     Returns:

@@ -194,7 +194,7 @@ def test_a_projector_of_another_size_than_the_encoders_vectors(apart: ModuleType
 
     with refuses(
         SpaceMismatch,
-        "the projector takes vectors of 32 numbers, and EarsAudio (audio) gives 20; it was made for another encoder",
+        "the projector takes vectors of 32 dimensions, but EarsAudio (audio) returns 20; it was made for another encoder",
     ):
         BridgedEncoder(ears.encoders[mm.Modality.AUDIO], Projector(32, 16))
 
@@ -257,8 +257,8 @@ def test_an_encoder_from_outside_the_room_cannot_be_bridged(
 def test_a_bridge_has_no_name_of_its_own() -> None:
     with refuses(
         mm.MultimodalError,
-        "'bridged/clip-hears' is no model: a bridge is made from two spaces with multimodal.adapt.bridge(a, b, "
-        "corpus=…, out='my-bridge') and loaded by its folder, load('./my-bridge')",
+        "'bridged/clip-hears' is not a model: create a bridge of two spaces with multimodal.adapt.bridge(a, b, "
+        "corpus=…, out='my-bridge') and load it from its folder, load('./my-bridge')",
     ):
         mm.load("bridged/clip-hears")
 

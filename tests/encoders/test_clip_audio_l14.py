@@ -1,4 +1,4 @@
-"""Texts, pictures and sounds in one space: LanguageBind's ears joined to open_clip's eyes."""
+"""Texts, pictures and sounds in one space: LanguageBind's audio encoder joined to open_clip's CLIP."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """name of a real model -> the address of a tiny one of the same architecture."""
     folder = tmp_path_factory.mktemp("clip")
     return {
-        preset.EYES: f"openclip/{eyes(folder / 'eyes')}",
-        preset.EARS: f"languagebind/{GOLDEN / 'tiny-112mel'}",
+        preset.CLIP_MODEL: f"openclip/{eyes(folder / 'eyes')}",
+        preset.AUDIO_MODEL: f"languagebind/{GOLDEN / 'tiny-112mel'}",
     }
 
 
@@ -72,7 +72,7 @@ def tiny(stand_ins, monkeypatch) -> list[tuple[str, dict[str, Any]]]:
         if name not in stand_ins:
             return original(name, **options)
         asked.append((name, options))
-        return original(stand_ins[name], space_id=preset.EYES, **options)
+        return original(stand_ins[name], space_id=preset.CLIP_MODEL, **options)
 
     monkeypatch.setattr(catalog, "load", load)
     return asked
@@ -91,7 +91,10 @@ def test_one_word_gives_texts_pictures_and_sounds(tiny):
     items = ["a bell", picture(), mm.Audio(GOLDEN / "short.flac")]
     vectors = space.encode(items)
     assert vectors.shape == (3, DIM)
-    apart = [catalog.load(name, device="cpu") for name in (preset.EYES, preset.EYES, preset.EARS)]
+    apart = [
+        catalog.load(name, device="cpu")
+        for name in (preset.CLIP_MODEL, preset.CLIP_MODEL, preset.AUDIO_MODEL)
+    ]
     for item, row, one in zip(items, vectors, apart, strict=True):
         assert np.array_equal(row, one.encode(item))
 
@@ -99,14 +102,14 @@ def test_one_word_gives_texts_pictures_and_sounds(tiny):
 def test_options_go_to_both_models(tiny):
     space = catalog.load("clip-audio-l14", device="cpu", precision="bfloat16", decode="fast", offline=True)
     how = {"device": "cpu", "precision": "bfloat16", "decode": "fast", "offline": True}
-    assert tiny == [(preset.EYES, how), (preset.EARS, how)]
+    assert tiny == [(preset.CLIP_MODEL, how), (preset.AUDIO_MODEL, how)]
     kept = [one.dtype for encoder in space.encoders.values() for one in encoder.state_dict().values()]
     assert {one for one in kept if one.is_floating_point} >= {torch.bfloat16}
 
 
 def test_each_pair_has_the_scale_it_was_trained_with(tiny):
     space = catalog.load("clip-audio-l14", device="cpu")
-    seen, heard = (catalog.load(name, device="cpu") for name in (preset.EYES, preset.EARS))
+    seen, heard = (catalog.load(name, device="cpu") for name in (preset.CLIP_MODEL, preset.AUDIO_MODEL))
     assert space.logit_scale_for("audio", "text") == heard.logit_scale_for("audio", "text")
     assert space.logit_scale_for("image", "text") == seen.logit_scale_for("image", "text")
     labels = ["a bell", "a dog", "rain"]
@@ -140,7 +143,7 @@ def test_the_three_modal_space_is_saved_and_loaded_and_joined_again(tiny, tmp_pa
     assert again.fingerprint == space.fingerprint and again.logit_scales == space.logit_scales
     items = ["rain", mm.Audio(GOLDEN / "long.flac")]
     assert np.array_equal(again.encode(items), space.encode(items))
-    rejoined = again.select("text", "image") | catalog.load(preset.EARS, device="cpu")
+    rejoined = again.select("text", "image") | catalog.load(preset.AUDIO_MODEL, device="cpu")
     assert rejoined.fingerprint == space.fingerprint
 
 
@@ -153,20 +156,21 @@ def test_there_is_only_one():
 
 
 def test_vectors_of_other_sizes_are_refused(tiny, tmp_path):
-    other = mm.load(f"openclip/{eyes(tmp_path / 'other', dim=32)}", device="cpu", space_id=preset.EYES)
+    other = mm.load(f"openclip/{eyes(tmp_path / 'other', dim=32)}", device="cpu", space_id=preset.CLIP_MODEL)
     with pytest.raises(
         SpaceMismatch,
         match=r"^these encoders do not share one space, their vectors differ in size: text 32, image 32, audio 24$",
     ):
-        other | catalog.load(preset.EARS, device="cpu")
+        other | catalog.load(preset.AUDIO_MODEL, device="cpu")
 
 
 def test_a_folder_that_names_no_home_is_not_joined(stand_ins):
-    ears = mm.load(stand_ins[preset.EARS], device="cpu")
-    seen = mm.load(stand_ins[preset.EYES], device="cpu", space_id=preset.EYES)
+    ears = mm.load(stand_ins[preset.AUDIO_MODEL], device="cpu")
+    seen = mm.load(stand_ins[preset.CLIP_MODEL], device="cpu", space_id=preset.CLIP_MODEL)
     with pytest.raises(
         SpaceMismatch,
-        match=rf"was trained into '{preset.EYES}'; '{stand_ins[preset.EARS]}' was trained into a space of its own; ",
+        match=rf"was trained into '{preset.CLIP_MODEL}'; '{stand_ins[preset.AUDIO_MODEL]}' was trained into a space of "
+        "its own; ",
     ):
         seen | ears
 
@@ -198,9 +202,9 @@ def test_the_card_is_the_sum_of_the_models_cards():
     from multimodal.encoders.languagebind import CARDS as ears
 
     (card,) = preset.CARDS
-    heard = next(one for one in ears if one.name == preset.EARS)
+    heard = next(one for one in ears if one.name == preset.AUDIO_MODEL)
     assert card.dim == heard.dim and heard.source in card.source and heard.figure in card.figure
-    seen = next((one for one in mm.cards() if one.name == preset.EYES), None)
+    seen = next((one for one in mm.cards() if one.name == preset.CLIP_MODEL), None)
     if seen is not None:
         assert card.size_mb == pytest.approx(seen.size_mb + heard.size_mb, rel=0.02)
         assert seen.licence == card.licence == heard.licence
@@ -210,13 +214,15 @@ def test_the_real_models_name_each_other():
     from multimodal.encoders.languagebind import HOME
     from multimodal.encoders.openclip import names as names
 
-    assert HOME == preset.EYES == names.canonical(names.parse(preset.EYES.removeprefix("openclip/")))
+    assert (
+        HOME == preset.CLIP_MODEL == names.canonical(names.parse(preset.CLIP_MODEL.removeprefix("openclip/")))
+    )
 
 
 def test_ears_trained_for_another_are_refused(stand_ins, tmp_path):
     shutil.copytree(GOLDEN / "tiny-112mel", tmp_path / "ears")
     ears = mm.load(f"languagebind/{tmp_path / 'ears'}", device="cpu", space_id="openclip/another")
-    seen = mm.load(stand_ins[preset.EYES], device="cpu", space_id=preset.EYES)
+    seen = mm.load(stand_ins[preset.CLIP_MODEL], device="cpu", space_id=preset.CLIP_MODEL)
     with pytest.raises(
         SpaceMismatch, match=r"was trained into 'openclip/another'; join spaces that name the same one$"
     ):

@@ -26,7 +26,7 @@ from multimodal.pipelines.captioning.options import (
 if TYPE_CHECKING:
     import torch
 
-    from multimodal.encoders.openclip.checkpoint import Checkpoint
+    from multimodal.encoders.openclip.checkpoint import OpenClipCheckpoint
 
 DEFAULT_TOKENS, DEFAULT_BEAMS = 30, 4
 CACHES = ("attn_mask", "text.attn_mask")  # what old files keep that is no weight
@@ -38,10 +38,10 @@ def load_backend(
     """The captioner `openclip/<rest>`. Raises CheckpointError for a model that is no CoCa, and what `load` raises."""
     if importlib.util.find_spec("open_clip") is None:
         raise MissingExtra(f"captioning with 'openclip/{rest}'", package="open_clip_torch", extra="openclip")
-    from multimodal.encoders.openclip.checkpoint import Said, resolve
+    from multimodal.encoders.openclip.checkpoint import Overrides, resolve
     from multimodal.encoders.openclip.names import parse
 
-    checkpoint = resolve(parse(rest), Said(), revision=revision, offline=offline)
+    checkpoint = resolve(parse(rest), Overrides(), revision=revision, offline=offline)
     name = f"openclip/{rest}"
     if "multimodal_cfg" not in checkpoint.model:
         raise CheckpointError(
@@ -61,15 +61,15 @@ class CocaCaptioningBackend(CaptioningBackend):
 
     modalities = (Modality.IMAGE,)
 
-    def __init__(self, name: str, checkpoint: Checkpoint, runtime: Runtime) -> None:
+    def __init__(self, name: str, checkpoint: OpenClipCheckpoint, runtime: Runtime) -> None:
         from open_clip.tokenizer import SimpleTokenizer
 
-        from multimodal.encoders.openclip.networks import size_of
+        from multimodal.encoders.openclip.networks import image_size
         from multimodal.encoders.openclip.preprocessing import transform
 
         self.name = name
         self.net = _filled(name, checkpoint).to(runtime.torch_device, runtime.dtype)
-        self.transform = transform(checkpoint.preprocess, size_of(self.net.visual))
+        self.transform = transform(checkpoint.preprocess, image_size(self.net.visual))
         self.tokenizer = SimpleTokenizer(
             context_length=checkpoint.model["text_cfg"].get("context_length", 77)
         )
@@ -114,7 +114,7 @@ class CocaCaptioningBackend(CaptioningBackend):
         ]
 
 
-def _filled(name: str, checkpoint: Checkpoint) -> Any:
+def _filled(name: str, checkpoint: OpenClipCheckpoint) -> Any:
     from open_clip.coca_model import CoCa
 
     from multimodal.encoders.openclip.tensors import check_fit

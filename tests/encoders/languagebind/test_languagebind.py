@@ -17,15 +17,15 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import InvalidInput, UnknownModel, UnsupportedModality
 from multimodal.core.media.windows import windows
 from multimodal.encoders import languagebind
-from multimodal.encoders.languagebind import checkpoint as checkpoint
-from multimodal.encoders.languagebind import preprocessing as sound
+from multimodal.encoders.languagebind import checkpoint, preprocessing
+from multimodal.encoders.languagebind.encoders import LanguageBindAudio
 from tests.core.hub.loopback_hub import LoopbackHub, server
 from tests.encoders.promise import assert_kept, fast_bfloat16
 
 __all__ = ["fast_bfloat16", "server"]  # fixtures
 GOLDEN = Path(__file__).parent / "golden"
 TINY = GOLDEN / "tiny-112mel"
-SAID = json.loads((GOLDEN / "golden.json").read_text())
+GOLDEN_VALUES = json.loads((GOLDEN / "golden.json").read_text())
 RNG = np.random.default_rng(11)
 
 
@@ -57,26 +57,28 @@ def centred(name: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["short", "long"])
 def test_the_log_mels_are_upstreams(space, name):
-    mel = sound.log_mel(centred(name), space.encoders["audio"].sound)
-    assert mel.shape == (SAID[name]["frames"], 112)
-    for row, values in SAID[name]["fbank_rows"].items():
+    mel = preprocessing.log_mel(centred(name), space.encoders["audio"].sound)
+    assert mel.shape == (GOLDEN_VALUES[name]["frames"], 112)
+    for row, values in GOLDEN_VALUES[name]["fbank_rows"].items():
         assert np.abs(mel[int(row), :8].numpy() - values).max() <= 1e-4
 
 
 def test_a_short_clip_gets_upstreams_vector(space):
-    assert np.abs(space.encode(clip("short")) - unit(SAID["short"]["embed"])).max() <= 1e-6
+    assert np.abs(space.encode(clip("short")) - unit(GOLDEN_VALUES["short"]["embed"])).max() <= 1e-6
 
 
 def test_upstreams_three_windows_on_three_channels_give_upstreams_vector(space):
     """For a long clip the port puts no three windows into one picture; its tower, given them, agrees."""
     encoder = space.encoders["audio"]
-    mel = sound.log_mel(centred("long"), encoder.sound)
+    mel = preprocessing.log_mel(centred("long"), encoder.sound)
     starts = [part[0] for part in np.array_split(np.arange(len(mel) - 1036 + 1), 3)]
     assert starts == [0, 488, 976]
-    three = torch.stack([sound.picture(mel[start : start + 1036], encoder.sound) for start in starts])
+    three = torch.stack(
+        [preprocessing.fit_window(mel[start : start + 1036], encoder.sound) for start in starts]
+    )
     pooled = encoder.net.vision_model(three[None])
-    assert np.abs(pooled[0].numpy() - SAID["long"]["pooled"]).max() <= 1e-5
-    assert np.abs(encoder.net(three[None])[0].numpy() - SAID["long"]["embed"]).max() <= 1e-5
+    assert np.abs(pooled[0].numpy() - GOLDEN_VALUES["long"]["pooled"]).max() <= 1e-5
+    assert np.abs(encoder.net(three[None])[0].numpy() - GOLDEN_VALUES["long"]["embed"]).max() <= 1e-5
 
 
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
@@ -94,7 +96,7 @@ def test_the_tower_is_transformers_clip_vision_model(activation):
     ).eval()  # fmt: skip
     for weight in upstream.parameters():
         torch.nn.init.normal_(weight, std=0.2)
-    tower = AudioTower(checkpoint.Sizes(48, 3, 6, 80, 14, (4, 4), 20, activation, 1e-5)).eval()
+    tower = AudioTower(checkpoint.TowerConfig(48, 3, 6, 80, 14, (4, 4), 20, activation, 1e-5)).eval()
     weights = {name: one for name, one in upstream.state_dict().items() if not name.endswith("position_ids")}
     tower.load_state_dict(weights)
     pixels = torch.randn(2, 3, 56, 56)
@@ -119,19 +121,19 @@ def test_position_embeddings_of_another_grid_are_resized_as_open_clip_does_it():
 
 
 def test_a_window_alone_gives_the_log_mels_it_has_in_the_whole_clip(space):
-    how = space.encoders["audio"].sound
-    mel = sound.log_mel(centred("long"), how)
-    cut = sound.pictures(clip("long").load().samples, how)
-    spans = windows(len(mel), how.frames)
+    settings = space.encoders["audio"].sound
+    mel = preprocessing.log_mel(centred("long"), settings)
+    mels = preprocessing.mel_windows(clip("long").load().samples, settings)
+    spans = windows(len(mel), settings.frames)
     assert spans == [(0, 1036), (731, 1767), (1462, 2498)]
-    for one, (start, stop) in zip(cut, spans, strict=True):
-        assert torch.allclose(one, sound.picture(mel[start:stop], how), atol=1e-5)
+    for window, (start, stop) in zip(mels, spans, strict=True):
+        assert torch.allclose(window, preprocessing.fit_window(mel[start:stop], settings), atol=1e-5)
 
 
 def test_a_long_clips_vector_is_the_mean_of_its_windows_unit_vectors(space):
     encoder = space.encoders["audio"]
-    cut = torch.stack(sound.pictures(clip("long").load().samples, encoder.sound))
-    each = unit(encoder.net(cut[:, None].expand(-1, 3, -1, -1)).numpy())
+    mels = torch.stack(preprocessing.mel_windows(clip("long").load().samples, encoder.sound))
+    each = unit(encoder.net(mels[:, None].expand(-1, 3, -1, -1)).numpy())
     assert np.abs(space.encode(clip("long")) - unit(each.mean(0))).max() <= 1e-6
 
 
@@ -144,7 +146,7 @@ def test_two_calls_and_any_company_give_the_same_vector(space):
 
 def test_more_windows_than_fit_at_once_change_nothing(space, monkeypatch):
     whole = space.encode([clip("long"), clip("short")])
-    monkeypatch.setattr(languagebind, "WINDOWS_AT_ONCE", 1)
+    monkeypatch.setattr("multimodal.encoders.languagebind.encoders.MAX_ROWS", 1)
     assert np.abs(space.encode([clip("long"), clip("short")]) - whole).max() <= 1e-6
 
 
@@ -169,12 +171,12 @@ def test_silence_has_a_vector(space):
     ("samples", "text"),
     [(np.empty(0, np.float32), "the waveform is empty"), (np.full(9, np.nan), "the waveform holds NaN")],
 )
-def test_what_is_no_sound_is_refused_by_the_item(space, samples, text):
+def test_invalid_audio_is_refused_by_the_item(space, samples, text):
     with pytest.raises(InvalidInput, match=text):
         space.encode(mm.Audio({"array": samples, "sampling_rate": 16_000}))
 
 
-def test_text_is_refused_by_a_space_that_only_hears(space):
+def test_text_is_refused_by_a_space_of_audio_only(space):
     with pytest.raises(
         UnsupportedModality,
         match=rf"^text given to a space with audio: 'languagebind/{TINY}' cannot encode it; load a space that encodes",
@@ -213,8 +215,8 @@ def test_bfloat16_weights_change_a_vector_little_and_the_fingerprint_not_at_all(
 
 def test_preprocessing_is_part_of_the_fingerprint(space):
     encoder = space.encoders["audio"]
-    other = sound.Sound(**{**encoder.sound.to_dict(), "mean": 0.0})
-    louder = languagebind.LanguageBindAudio(encoder.sizes, other, encoder.state_dict(), Runtime())
+    other = preprocessing.MelSettings(**{**encoder.sound.to_dict(), "mean": 0.0})
+    louder = LanguageBindAudio(encoder.sizes, other, encoder.state_dict(), Runtime())
     assert louder.fingerprint != encoder.fingerprint
 
 
@@ -290,9 +292,9 @@ def test_a_folder_belongs_to_a_space_only_if_the_user_says_so(tmp_path, monkeypa
     shutil.copytree(TINY, tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     assert mm.load("languagebind/./mine", device="cpu").encoders["audio"].space_id is None
-    told = mm.load("languagebind/./mine", device="cpu", space_id="openclip/mine")
-    assert told.encoders["audio"].space_id == "openclip/mine"
-    told.save_pretrained(tmp_path / "saved")
+    loaded = mm.load("languagebind/./mine", device="cpu", space_id="openclip/mine")
+    assert loaded.encoders["audio"].space_id == "openclip/mine"
+    loaded.save_pretrained(tmp_path / "saved")
     assert mm.load("./saved", device="cpu").encoders["audio"].space_id == "openclip/mine"
 
 
@@ -301,14 +303,14 @@ def test_a_folder_belongs_to_a_space_only_if_the_user_says_so(tmp_path, monkeypa
     [
         (
             "languagebind/vidoe",
-            "^no model is called 'languagebind/vidoe'; did you mean 'languagebind/audio' or "
-            "'languagebind/audio-ft'[?] known are languagebind/audio-ft, languagebind/audio, and folders as "
+            "^there is no model 'languagebind/vidoe'; did you mean 'languagebind/audio' or "
+            "'languagebind/audio-ft'[?] available are languagebind/audio-ft, languagebind/audio, and folders as "
             "'languagebind/./folder'$",
         ),
-        ("languagebind", "^no model is called 'languagebind/'; "),
+        ("languagebind", "^there is no model 'languagebind/'; "),
         (
             "languagebind/./nowhere",
-            "^'languagebind/./nowhere' names the folder './nowhere', and there is none$",
+            "^'languagebind/./nowhere' names the folder './nowhere', which does not exist$",
         ),
     ],
 )

@@ -155,17 +155,17 @@ def test_another_kind_of_model_is_refused(folder, text):
         ({"drop": ("vision_config",)}, "has no 'vision_config', which describes the audio tower$"),
         (
             {"drop": ("projection_dim", "hidden_size"), "num_mel_bins": 0},
-            "does not give hidden_size, num_mel_bins, and there is no default to take$",
+            "does not define hidden_size, num_mel_bins, which have no default$",
         ),
-        ({"hidden_act": "relu"}, r"asks for the activation 'relu', known are gelu, quick_gelu$"),
+        ({"hidden_act": "relu"}, r"has the activation 'relu', expected one of gelu, quick_gelu$"),
         (
             {"add_time_attn": True, "num_frames": 8},
-            "asks for attention over 8 frames; a sound is one frame, so num_frames must be 1$",
+            "has temporal attention over 8 frames; audio is one frame, so num_frames must be 1$",
         ),
     ],
     ids=["no vision_config", "sizes missing", "activation", "frames"],
 )
-def test_a_configuration_that_says_too_little_or_the_unknown_is_refused(folder, changes, text):
+def test_an_incomplete_or_unsupported_configuration_is_refused(folder, changes, text):
     change_config(folder, **changes)
     with pytest.raises(CheckpointError, match=rf"config\.json {text}"):
         loaded(folder)
@@ -214,8 +214,8 @@ def test_positions_of_a_grid_that_is_not_square_are_not_guessed_at(folder):
 @pytest.mark.parametrize(
     ("halves", "text"),
     [
-        ({"A": (2, 32)}, "is incomplete: it takes lora_A, lora_B and the weight$"),
-        ({"A": (2, 16), "B": (32, 2)}, r"changes \(32, 16\), but its weight is \(32, 32\)$"),
+        ({"A": (2, 32)}, "is incomplete: it needs lora_A, lora_B and the weight$"),
+        ({"A": (2, 16), "B": (32, 2)}, r"has shape \(32, 16\), but its weight has \(32, 32\)$"),
     ],
 )
 def test_an_adapter_that_does_not_fit_is_refused(folder, halves, text):

@@ -54,12 +54,12 @@ def in_half(tensors: dict[str, torch.Tensor], path: Path) -> None:
 )
 def test_a_file_of_weights_is_loaded_as_upstream_does(architecture, weights, tmp_path, name, save):
     save(load_file(weights), tmp_path / name)
-    said = {f"image_{key}": value for key, value in SQUASHED.items()}
-    said |= {"force_custom_text": save is custom_text}  # upstream must be told the class
-    expected = by_hand(architecture, pretrained=str(tmp_path / name), **said)
+    settings = {f"image_{key}": value for key, value in SQUASHED.items()}
+    settings |= {"force_custom_text": save is custom_text}  # upstream must be told the class
+    expected = by_hand(architecture, pretrained=str(tmp_path / name), **settings)
     space = load(f"{architecture}:{tmp_path / name}", preprocess=SQUASHED, quick_gelu=False)
     assert parity(space, expected) <= 1e-5
-    assert {one.space_id for one in space.encoders.values()} == {None}
+    assert {encoder.space_id for encoder in space.encoders.values()} == {None}
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
@@ -73,7 +73,7 @@ def test_a_torchscript_archive_as_openai_publishes_is_loaded(architecture, weigh
     assert parity(space, by_hand(f"{architecture}-quickgelu", pretrained=str(weights))) <= 1e-5
 
 
-def test_a_file_is_found_from_where_one_stands(architecture, weights, monkeypatch):
+def test_a_relative_file_is_found(architecture, weights, monkeypatch):
     monkeypatch.chdir(weights.parent)
     spaces = [
         load(f"{architecture}:{name}", preprocess=SAID, quick_gelu=False)
@@ -82,28 +82,30 @@ def test_a_file_is_found_from_where_one_stands(architecture, weights, monkeypatc
     assert spaces[0].fingerprint == spaces[1].fingerprint
 
 
-def test_a_file_that_does_not_say_how_pictures_were_prepared_is_refused(tags, weights):
+def test_a_file_without_preprocessing_settings_is_refused(tags, weights):
     text = (
-        f"{weights} holds weights alone, and nothing says how its pictures were prepared (mean, std, interpolation, "
-        "resize_mode): pass preprocess={'mean': …, 'std': …, 'interpolation': …, 'resize_mode': …} as it was trained, "
+        f"{weights} has weights only, without settings of image preprocessing (mean, std, interpolation, "
+        "resize_mode): pass preprocess={'mean': …, 'std': …, 'interpolation': …, 'resize_mode': …} as in training, "
         "or like= the tag it is a copy of (openai, laion)"
     )
     with pytest.raises(CheckpointError, match=f"^{re.escape(text)}$"):
         load(f"{tags}:{weights}", quick_gelu=False)
-    with pytest.raises(CheckpointError, match=re.escape("were prepared (interpolation, resize_mode): pass")):
+    with pytest.raises(
+        CheckpointError, match=re.escape("image preprocessing (interpolation, resize_mode): pass")
+    ):
         load(f"{tags}:{weights}", quick_gelu=False, preprocess=OPENAI)
 
 
-def test_a_file_that_does_not_say_its_activation_is_refused_where_both_exist(tags, weights):
+def test_a_file_without_an_activation_is_refused_where_both_exist(tags, weights):
     text = (
-        f"{weights} may have been trained with QuickGELU (as OpenAI's weights) or without (as LAION's), and {tags} is "
-        "loaded with either: pass quick_gelu=True or quick_gelu=False, or like= the tag it is a copy of (openai, laion)"
+        f"{weights} may have been trained with QuickGELU (as OpenAI's weights) or without (as LAION's), and {tags} "
+        "exists with both: pass quick_gelu=True or quick_gelu=False, or like= the tag it is a copy of (openai, laion)"
     )
     with pytest.raises(CheckpointError, match=f"^{re.escape(text)}$"):
         load(f"{tags}:{weights}", preprocess=SAID)
 
 
-def test_the_activation_matters_and_can_be_said_in_three_ways(tags, weights):
+def test_the_activation_matters_and_can_be_given_in_three_ways(tags, weights):
     quick = by_hand(f"{tags}-quickgelu", pretrained=str(weights))
     plain = by_hand(tags, pretrained=str(weights))
     assert np.abs(quick[0] - plain[0]).max() > 1e-3  # it matters
@@ -114,10 +116,10 @@ def test_the_activation_matters_and_can_be_said_in_three_ways(tags, weights):
 
 
 def test_like_brings_the_preprocessing_of_a_tag(tags, weights):
-    said = {f"image_{key}": value for key, value in SQUASHED.items()}
+    settings = {f"image_{key}": value for key, value in SQUASHED.items()}
     space = load(f"{tags}:{weights}", like="laion", space_id="openclip/mine")
-    assert parity(space, by_hand(tags, pretrained=str(weights), **said)) <= 1e-5
-    assert {one.space_id for one in space.encoders.values()} == {"openclip/mine"}
+    assert parity(space, by_hand(tags, pretrained=str(weights), **settings)) <= 1e-5
+    assert {encoder.space_id for encoder in space.encoders.values()} == {"openclip/mine"}
 
 
 CONTRADICTIONS = {
@@ -139,16 +141,16 @@ def test_options_that_contradict_each_other_are_refused(tags, weights, text):
 def test_like_must_be_a_tag(tags, weights):
     text = (
         "like='laoin': narrow-ViT-B-32 has no pretrained tag 'laoin'; did you mean 'laion'? its tags: openai, laion; "
-        "write for example 'openclip/narrow-ViT-B-32:openai', or a file of weights"
+        "write for example 'openclip/narrow-ViT-B-32:openai', or a weights file"
     )
     with pytest.raises(UnknownModel, match=f"^{re.escape(text)}$"):
         load(f"{tags}:{weights}", like="laoin")
 
 
 PREPROCESS_FAULTS = {
-    "preprocess= has 'interpolate'; did you mean 'interpolation'? it takes mean, std, interpolation, resize_mode, "
+    "preprocess= has 'interpolate'; did you mean 'interpolation'? expected mean, std, interpolation, resize_mode, "
     "fill_color": {"interpolate": "bicubic"},
-    "preprocess= has 'size'; it takes mean, std, interpolation, resize_mode, fill_color": {"size": 224},
+    "preprocess= has 'size'; expected mean, std, interpolation, resize_mode, fill_color": {"size": 224},
     "preprocess= has interpolation 'lanczos', expected one of 'bicubic', 'bilinear', 'random'":
         {"interpolation": "lanczos"},
     "preprocess= has resize_mode 'crop', expected one of 'shortest', 'longest', 'squash'": {"resize_mode": "crop"},
@@ -161,6 +163,6 @@ PREPROCESS_FAULTS = {
 
 
 @pytest.mark.parametrize("text", PREPROCESS_FAULTS)
-def test_a_preprocessing_that_cannot_be_is_refused(architecture, weights, text):
+def test_invalid_preprocessing_is_refused(architecture, weights, text):
     with pytest.raises(InvalidInput, match=f"^{re.escape(text)}$"):
         load(f"{architecture}:{weights}", preprocess=SAID | PREPROCESS_FAULTS[text], quick_gelu=False)

@@ -1,4 +1,4 @@
-"""Folders with an open_clip_config.json: what it says is used, what it lacks is asked for, what is broken is told."""
+"""Folders with an open_clip_config.json: settings are used, missing ones required, faults refused with a cure."""
 
 import re
 import shutil
@@ -39,20 +39,20 @@ def test_a_folder_needs_no_prefix_if_it_looks_like_one(published: Published, tmp
     assert load("./folder").fingerprint == published("ViT-B-32").space.fingerprint
 
 
-def test_what_old_folders_do_not_say_is_what_open_clip_did_then(published: Published, tmp_path):
+def test_missing_settings_of_old_folders_default_to_open_clips_of_that_time(published: Published, tmp_path):
     folder = copy_of(published("ViT-B-32"), tmp_path)
     edit(folder, preprocess_cfg=SAID)
-    told = load(f"local-dir:{folder}").fingerprint
+    fingerprint = load(f"local-dir:{folder}").fingerprint
     edit(folder, preprocess_cfg=OPENAI)
-    assert load(f"local-dir:{folder}").fingerprint == told
+    assert load(f"local-dir:{folder}").fingerprint == fingerprint
 
 
-def test_a_folder_may_be_told_what_it_does_not_say(published: Published, tmp_path):
+def test_options_complete_a_folder_without_preprocessing(published: Published, tmp_path):
     folder = copy_of(published("ViT-B-32"), tmp_path)
     edit(folder, preprocess_cfg={})
     text = (
-        f"{folder}/open_clip_config.json does not say how pictures are prepared (mean, std): pass "
-        "preprocess={'mean': …, 'std': …, 'interpolation': …, 'resize_mode': …} as it was trained"
+        f"{folder}/open_clip_config.json does not define image preprocessing (mean, std): pass "
+        "preprocess={'mean': …, 'std': …, 'interpolation': …, 'resize_mode': …} as in training"
     )
     with pytest.raises(CheckpointError, match=f"^{re.escape(text)}$"):
         load(f"local-dir:{folder}")
@@ -75,8 +75,8 @@ def test_a_text_tower_may_lie_beside_its_checkpoint(published: Published, tmp_pa
 def no_config(folder: Path) -> str:
     (folder / "open_clip_config.json").unlink()
     return (
-        f"{folder} has no open_clip_config.json, which says what its weights are; weights of an architecture that "
-        "open_clip knows are written 'openclip/ViT-B-32:/path/to/weights.safetensors'"
+        f"{folder} has no open_clip_config.json, which describes its weights; weights of an architecture of "
+        "open_clip are written 'openclip/ViT-B-32:/path/to/weights.safetensors'"
     )
 
 
@@ -84,15 +84,15 @@ def no_json(folder: Path) -> str:
     (folder / "open_clip_config.json").write_text("{")
     return (
         f"{folder}/open_clip_config.json is not valid JSON (Expecting property name enclosed in double quotes: line 1 "
-        "column 2 (char 1)); fetch or copy it again"
+        "column 2 (char 1)); download or copy it again"
     )
 
 
 def no_model(folder: Path) -> str:
     edit(folder, model_cfg={"embed_dim": 3})
     return (
-        f"{folder}/open_clip_config.json describes no model: expected 'model_cfg' with embed_dim, vision_cfg and "
-        "text_cfg"
+        f"{folder}/open_clip_config.json does not describe a model: expected 'model_cfg' with embed_dim, vision_cfg "
+        "and text_cfg"
     )
 
 
@@ -128,7 +128,7 @@ def unknown_setting(folder: Path) -> str:
 def misfit(folder: Path, *faults: str) -> str:
     return (
         f"the weights of local-dir:{folder} do not fit its architecture: {'; '.join(faults)}. Name the architecture "
-        "they were trained in"
+        "they were trained with"
     )
 
 
@@ -142,7 +142,7 @@ def wrong_shapes(folder: Path) -> str:
         folder,
         "visual.proj: expected (64, 32), got (64, 9)",
         "visual.ln_pre.bias: missing, expected (64,)",
-        "visual.extra: not a part of the model",
+        "visual.extra: unexpected",
     )
 
 
@@ -174,21 +174,19 @@ def no_scale(folder: Path) -> str:
 def something_else(folder: Path) -> str:
     file = folder / "open_clip_model.safetensors"
     save_file(load_file(file) | {"decoder.weight": torch.zeros(3)}, file)
-    return misfit(folder, "decoder.weight: not a part of the model")
+    return misfit(folder, "decoder.weight: unexpected")
 
 
 def a_number(folder: Path) -> str:
     (folder / "open_clip_model.safetensors").unlink()
     torch.save({"step": 3}, folder / "model.pth")
-    return (
-        f"{folder}/model.pth holds 'step', which is no tensor; save a model's state_dict() and nothing else"
-    )
+    return f"{folder}/model.pth contains 'step', which is not a tensor; save a model's state_dict() and nothing else"
 
 
 def google(folder: Path) -> str:
     (folder / "open_clip_model.safetensors").rename(folder / "siglip.npz")
     return (
-        f"{folder}/siglip.npz is in big_vision's format, which is not read here; its models are tags, such as "
+        f"{folder}/siglip.npz is in big_vision's format, which is not supported; use a pretrained tag, such as "
         "'openclip/ViT-B-16-SigLIP:webli'"
     )
 
@@ -209,7 +207,7 @@ def google(folder: Path) -> str:
         *(another_size, many_missing, no_scale, something_else, a_number, google),
     ],
 )
-def test_a_folder_that_cannot_be_loaded_is_told_with_the_cure(published: Published, tmp_path, damage):
+def test_a_folder_that_cannot_be_loaded_is_refused_with_the_cure(published: Published, tmp_path, damage):
     folder = copy_of(published("ViT-B-32"), tmp_path)
     text = damage(folder)
     with pytest.raises(CheckpointError, match=f"^{re.escape(text)}$"):
@@ -226,13 +224,14 @@ def test_a_folder_without_its_tokenizer_is_refused(published: Published, tmp_pat
         load(f"local-dir:{folder}")
 
 
-def test_another_models_tokenizer_is_noticed(published: Published, tmp_path):
+def test_the_tokenizer_of_another_model_is_refused(published: Published, tmp_path):
     folder = copy_of(published("ViT-B-16-SigLIP"), tmp_path)
     file = folder / "tokenizer.json"
     file.write_text(file.read_text().replace('"horse": ', '"horse": 4'))
     space = load(f"local-dir:{folder}")
     with pytest.raises(
-        CheckpointError, match=r"gave the token 41\d, and its text tower knows 120: it is not the tokenizer"
+        CheckpointError,
+        match=r"returned the token 41\d, but its text tower has a vocabulary of 120: it is not the tokenizer",
     ):
         space.encode("a horse")
 
@@ -244,7 +243,7 @@ def test_a_folder_that_is_not_there_is_unknown(tmp_path):
 
 def test_like_is_not_for_folders(published: Published):
     text = (
-        "like='openai' names a tag of an architecture, for a file of weights such as "
+        "like='openai' names a tag of an architecture, for a weights file such as "
         "'openclip/ViT-B-32:/path/to/weights.pt'; for a folder or repository pass preprocess="
     )
     with pytest.raises(InvalidInput, match=f"^{re.escape(text)}$"):

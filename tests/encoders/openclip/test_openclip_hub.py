@@ -57,8 +57,8 @@ def test_a_tag_knows_its_activation_and_preprocessing(
 
 def test_a_tag_may_name_its_file_and_safetensors_are_preferred(tags, weights, server: LoopbackHub, tmp_path):
     torch.save(load_file(weights), tmp_path / "pytorch_model.bin")
-    said = {f"image_{key}": value for key, value in SQUASHED.items()}
-    expected = by_hand(tags, pretrained=str(weights), **said)
+    settings = {f"image_{key}": value for key, value in SQUASHED.items()}
+    expected = by_hand(tags, pretrained=str(weights), **settings)
     publish(server, "org/plain", tmp_path, **{"pytorch_model.bin": "pytorch_model.bin"})
     assert parity(load(f"{tags}:laion"), expected) <= 1e-5
     (tmp_path / "broken").write_bytes(b"?")
@@ -89,8 +89,8 @@ def test_a_tag_may_be_a_plain_address_with_its_digest(tags, weights, server: Loo
 @pytest.mark.parametrize("option", [{"quick_gelu": True}, {"preprocess": SAID}, {"like": "openai"}])
 def test_a_tag_is_not_told_what_it_knows(tags, option):
     text = (
-        f"{next(iter(option))} given for {tags}:openai, but a tag brings its own: leave it out, or load a file of "
-        "weights"
+        f"{next(iter(option))} given for {tags}:openai, but a pretrained tag has its own: leave it out, or "
+        "load a weights file"
     )
     with pytest.raises(InvalidInput, match=f"^{re.escape(text)}$"):
         load(f"{tags}:openai", **option)
@@ -116,7 +116,7 @@ def test_a_repository_may_take_tokenizer_and_text_tower_from_others(
     publish(server, "org/model", folder)
     space = load("hf-hub:org/model")
     assert parity(space, (expected.texts, expected.pictures)) <= 1e-5
-    assert {one.space_id for one in space.encoders.values()} == {"openclip/hf-hub:org/model"}
+    assert {encoder.space_id for encoder in space.encoders.values()} == {"openclip/hf-hub:org/model"}
     server.requests.clear()
     assert load("hf-hub:org/model", offline=True).fingerprint == expected.space.fingerprint
     assert server.requests == []
@@ -132,7 +132,7 @@ def test_a_repository_of_a_tag_goes_by_the_tags_name(published: Published, serve
 def test_a_repository_of_something_else_is_refused(server: LoopbackHub):
     server.add("org/bert", {"config.json": b"{}", "model.safetensors": b"?"})
     text = (
-        "org/bert has no open_clip_config.json, so it is no checkpoint of open_clip's; it has config.json, "
+        "org/bert has no open_clip_config.json, so it is not a checkpoint of open_clip; it has config.json, "
         "model.safetensors"
     )
     with pytest.raises(CheckpointError, match=f"^{re.escape(text)}$"):

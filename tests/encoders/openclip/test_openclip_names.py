@@ -11,9 +11,9 @@ import torch
 import multimodal as mm
 from multimodal.core.errors import CheckpointError, InvalidInput, MissingExtra, UnknownModel
 from multimodal.encoders import openclip
-from multimodal.encoders.openclip import names as names
+from multimodal.encoders.openclip import names
 from multimodal.encoders.openclip.networks import image_tower, is_causal, is_masked, text_tower
-from multimodal.encoders.openclip.preprocessing import KEYS, check, settled, transform
+from multimodal.encoders.openclip.preprocessing import KEYS, transform, validate, with_defaults
 from tests.encoders.openclip.openclip_checkpoints import architecture, published
 
 __all__ = ["architecture", "published"]  # fixtures
@@ -50,17 +50,19 @@ def test_every_architecture_is_routed_from_its_configuration():
 
 def test_every_tag_is_found_and_prepared_as_it_says():
     for model, tag in open_clip.list_pretrained():
-        named = names.parse(f"{model}:{tag}")
-        assert isinstance(named, names.Named)
-        check({key: value for key, value in named.published.items() if key in KEYS}, tag, CheckpointError)
-        transform(settled(named.published), (224, 224))
-        home = names.canonical(named)
+        address = names.parse(f"{model}:{tag}")
+        assert isinstance(address, names.PretrainedTag)
+        validate(
+            {key: value for key, value in address.published.items() if key in KEYS}, tag, CheckpointError
+        )
+        transform(with_defaults(address.published), (224, 224))
+        home = names.canonical(address)
         assert names.canonical(names.parse(home.removeprefix("openclip/"))) == home
         assert not home.partition(":")[0].endswith("-quickgelu")
 
 
 def test_architectures_that_were_trained_with_either_activation_are_known():
-    quick = {model for model in MODELS if names.may_be_quick(model)}
+    quick = {model for model in MODELS if names.is_activation_ambiguous(model)}
     assert {"ViT-B-32", "ViT-L-14", "RN50", "ViT-H-14-worldwide"} <= quick
     assert not quick & {
         "ViT-B-32-quickgelu",
@@ -72,33 +74,33 @@ def test_architectures_that_were_trained_with_either_activation_are_known():
 
 
 UNKNOWN = {
-    "": "'openclip/' names no architecture: write for example 'openclip/ViT-B-32:laion2b_s34b_b79k'",
-    "ViT-B-23:openai": "open_clip knows no architecture 'ViT-B-23'; did you mean 'ViT-B-32' or 'ViT-S-32' or "
+    "": "'openclip/' does not name an architecture: write for example 'openclip/ViT-B-32:laion2b_s34b_b79k'",
+    "ViT-B-23:openai": "open_clip has no architecture 'ViT-B-23'; did you mean 'ViT-B-32' or 'ViT-S-32' or "
         "'ViT-M-32'? write for example 'openclip/ViT-B-32:laion2b_s34b_b79k', 'openclip/hf-hub:owner/name' or "
-        "'openclip/local-dir:/path/to/folder'; open_clip.list_models() has all architectures",
-    "laion/CLIP-something-b79K": "open_clip knows no architecture 'laion/CLIP-something-b79K'; a repository of the "
-        "model hub is written 'openclip/hf-hub:laion/CLIP-something-b79K'; write for example "
+        "'openclip/local-dir:/path/to/folder'; open_clip.list_models() lists all architectures",
+    "laion/CLIP-something-b79K": "open_clip has no architecture 'laion/CLIP-something-b79K'; a repository of the "
+        "Hub is written 'openclip/hf-hub:laion/CLIP-something-b79K'; write for example "
         "'openclip/ViT-B-32:laion2b_s34b_b79k', 'openclip/hf-hub:owner/name' or 'openclip/local-dir:/path/to/folder'; "
-        "open_clip.list_models() has all architectures",
-    "ViT-H-14": "'openclip/ViT-H-14' names no weights; its tags: laion2b_s32b_b79k, metaclip_fullcc, "
-        "metaclip_altogether, dfn5b; write for example 'openclip/ViT-H-14:laion2b_s32b_b79k', or a file of weights",
-    "ViT-M-32": "'openclip/ViT-M-32' names no weights; open_clip has no weights for it: give a file, "
+        "open_clip.list_models() lists all architectures",
+    "ViT-H-14": "'openclip/ViT-H-14' does not name weights; its tags: laion2b_s32b_b79k, metaclip_fullcc, "
+        "metaclip_altogether, dfn5b; write for example 'openclip/ViT-H-14:laion2b_s32b_b79k', or a weights file",
+    "ViT-M-32": "'openclip/ViT-M-32' does not name weights; open_clip has no weights for it: give a weights file, "
         "'openclip/ViT-M-32:/path/to/weights.safetensors'",
     "ViT-bigG-14:laion2b_s39b_b160": "ViT-bigG-14 has no pretrained tag 'laion2b_s39b_b160'; did you mean "
         "'laion2b_s39b_b160k'? its tags: laion2b_s39b_b160k, metaclip_fullcc; write for example "
-        "'openclip/ViT-bigG-14:laion2b_s39b_b160k', or a file of weights",
+        "'openclip/ViT-bigG-14:laion2b_s39b_b160k', or a weights file",
     "ViT-L-14-336-quickgelu:x": "ViT-L-14-336-quickgelu has no pretrained tag 'x'; its tags: openai; write for example "
-        "'openclip/ViT-L-14-336-quickgelu:openai', or a file of weights",
+        "'openclip/ViT-L-14-336-quickgelu:openai', or a weights file",
     "ViT-B-32-quickgelu:datacomp_xl_s13b_b90k": "ViT-B-32-quickgelu has no pretrained tag 'datacomp_xl_s13b_b90k'; "
         "those weights were trained without QuickGELU: write 'openclip/ViT-B-32:datacomp_xl_s13b_b90k'; its tags: "
         "openai, laion400m_e31, laion400m_e32, metaclip_400m, metaclip_fullcc; write for example "
-        "'openclip/ViT-B-32-quickgelu:openai', or a file of weights",
-    "ViT-B-32:/no/such/file.pt": "there is no file of weights at /no/such/file.pt",
-    "ViT-B-32:./no-such-file": "there is no file of weights at no-such-file",
-    "ViT-B-32:/": "'openclip/ViT-B-32:/' names a folder where a file of weights is expected: a folder with an "
+        "'openclip/ViT-B-32-quickgelu:openai', or a weights file",
+    "ViT-B-32:/no/such/file.pt": "there is no weights file at /no/such/file.pt",
+    "ViT-B-32:./no-such-file": "there is no weights file at no-such-file",
+    "ViT-B-32:/": "'openclip/ViT-B-32:/' is a folder, expected a weights file: a folder with an "
         "open_clip_config.json is written 'openclip/local-dir:/'",
-    "hf-hub:": "nothing is named: write a repository, 'openclip/hf-hub:owner/name'",
-    "local-dir:": "nothing is named: write a folder, 'openclip/local-dir:/path/to/folder'",
+    "hf-hub:": "the name is empty: write a repository, 'openclip/hf-hub:owner/name'",
+    "local-dir:": "the name is empty: write a folder, 'openclip/local-dir:/path/to/folder'",
 }  # fmt: skip
 
 
@@ -144,10 +146,10 @@ def test_without_transformers_only_what_needs_it_is_refused(published, monkeypat
 
 @pytest.mark.parametrize("name", CARDS)
 def test_a_card_tells_what_open_clip_knows(name):
-    card, named = CARDS[name], names.parse(name)
-    assert names.canonical(named) == card.name
-    assert card.dim == open_clip.get_model_config(named.model)["embed_dim"]
-    assert card.source == named.published["hf_hub"].rstrip("/")
+    card, address = CARDS[name], names.parse(name)
+    assert names.canonical(address) == card.name
+    assert card.dim == open_clip.get_model_config(address.model)["embed_dim"]
+    assert card.source == address.published["hf_hub"].rstrip("/")
     assert card.modalities == ("text", "image")
     assert not card.figure or re.fullmatch(r"ImageNet [5-8]\d\.\d", card.figure)
 

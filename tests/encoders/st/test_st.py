@@ -17,7 +17,7 @@ import torch
 
 import multimodal as mm
 from multimodal.core.errors import InvalidInput, MissingExtra, UnknownModel, UnsupportedModality
-from multimodal.encoders.st import preprocessing as media
+from multimodal.encoders.st import preprocessing
 from tests.core.hub.loopback_hub import LoopbackHub, server
 from tests.encoders.promise import assert_kept, centred_cosine, fast_bfloat16
 from tests.encoders.st.st_models import Models
@@ -135,7 +135,7 @@ def test_a_long_sound_is_cut_into_windows_where_upstream_takes_a_piece_at_random
 @pytest.mark.parametrize("n", [1, 7, 8, 99, 100, 101, 350])
 def test_windows_cover_a_sound(n, limit):
     samples = np.arange(n, dtype=np.float32)
-    cut = media.parts(samples, limit)
+    cut = preprocessing.audio_windows(samples, limit)
     assert len(cut) == -(-n // limit)
     assert set(np.concatenate(cut)) == set(samples)
     assert {len(one) for one in cut} == {min(n, limit)}
@@ -171,7 +171,7 @@ def test_threads_may_prepare_at_once(load):
         assert np.abs(unit(encoder.forward(one).numpy()) - rows).max() <= 1e-5
 
 
-def test_text_is_refused_by_a_model_of_sounds(load, models):
+def test_text_is_refused_by_a_model_of_audio(load, models):
     with pytest.raises(
         UnsupportedModality, match=rf"^text given to a space with audio: 'st/{models('ast')}' cannot"
     ):
@@ -261,19 +261,19 @@ def test_the_prompt_is_part_of_the_fingerprint(load):
         (
             "prompted",
             {"prompt": "quiery"},
-            "has no prompt called 'quiery'; its prompts are: 'query', 'document', 'cluster'; leave prompt out, or give "
+            "has no prompt 'quiery'; its prompts are: 'query', 'document', 'cluster'; leave prompt out, or pass "
             "prompts={'query': …, 'document': …}$",
         ),
         (
             "mean",
             {"prompt": "query"},
-            "tells no queries from documents, so prompt='query' would do nothing; its prompts are: none; leave prompt",
+            "does not distinguish queries from documents, so prompt='query' has no effect; its prompts are: none",
         ),
         (
             "router",
             {},
-            r"has one tower for queries and one for documents: say which with prompt='document' \(queries then search "
-            r"it\) or prompt='query'$",
+            r"has one tower for queries and one for documents: choose one with prompt='document' \(searched by "
+            r"queries\) or prompt='query'$",
         ),
     ],
 )
@@ -284,7 +284,7 @@ def test_a_prompt_the_model_does_not_have_is_refused(name, options, text, load, 
 
 def test_prompts_must_be_texts(load):
     with pytest.raises(
-        InvalidInput, match=r"^prompts must be texts by name, \{'query': 'query: '\}, got \['q'\]$"
+        InvalidInput, match=r"^prompts must map names to texts, such as \{'query': 'query: '\}, got \['q'\]$"
     ):
         load("mean", prompts=["q"])
 
@@ -301,20 +301,21 @@ def test_vectors_can_be_truncated_as_upstream_does_it(load, upstream):
 
 
 @pytest.mark.parametrize("wanted", [0, 33, -1, 8.0, True])
-def test_a_truncation_that_cannot_be_is_refused(wanted, load, models):
+def test_an_impossible_truncation_is_refused(wanted, load, models):
     with pytest.raises(
         InvalidInput,
-        match=rf"^truncate_dim must be a whole number from 1 to 32, which 'st/{models('mean')}' gives, got {wanted!r}$",
+        match=r"^truncate_dim must be an integer from 1 to 32, the dimensions of "
+        rf"'st/{models('mean')}', got {wanted!r}$",
     ):
         load("mean", truncate_dim=wanted)
 
 
-def test_vectors_compared_by_their_lengths_are_refused_unless_the_user_says_so(load, upstream, models):
+def test_vectors_that_are_not_normalised_are_refused_unless_cosines_are_asked_for(load, upstream, models):
     with pytest.raises(
         InvalidInput,
-        match=rf"^'st/{models('dotted')}' compares its vectors by dot, and they are not scaled to length one; a space "
-        r"compares by cosines, so its order of results would differ\. To take the directions of the vectors all the "
-        r"same: similarity='cosine'$",
+        match=rf"^'st/{models('dotted')}' compares its vectors by dot, and they are not normalised; a space compares "
+        r"by cosines, so its ranking would differ\. To use the directions of the vectors anyway, pass "
+        r"similarity='cosine'$",
     ):
         load("dotted")
     expected = upstream("dotted").encode(TEXTS, normalize_embeddings=True)
@@ -371,7 +372,7 @@ def test_bfloat16_weights_change_directions_little_and_the_fingerprint_not_at_al
     exact, fast = load(name), load(name, precision="bfloat16")
     items = TEXTS + (pictures() if "image" in exact.modalities else [])
     assert (exact.encode(items) * fast.encode(items)).sum(1).min() >= 0.999
-    dtypes = {one.dtype for one in fast.encoders["text"].running.model.parameters()}
+    dtypes = {one.dtype for one in fast.encoders["text"].shared.model.parameters()}
     assert dtypes == {torch.bfloat16}
     assert fast.fingerprint == exact.fingerprint
 
@@ -389,7 +390,7 @@ def test_fast_decoding_shrinks_large_jpegs_before_the_processor_does(load, tmp_p
     exact, fast = load("clip").encode(picture), load("clip", decode="fast").encode(picture)
     assert asked == [None, 32]
     assert exact @ fast >= 0.999
-    assert media.shortest_side(load("qwen").encoders["image"].running.model) is None
+    assert preprocessing.shortest_side(load("qwen").encoders["image"].shared.model) is None
 
 
 # --- saving and loading ----------------------------------------------------------------------------
@@ -427,9 +428,9 @@ def test_a_saved_space_keeps_its_prompts_and_router(load, tmp_path):
 def test_the_encoders_of_a_saved_space_share_one_model(load, tmp_path):
     load("clip").save_pretrained(tmp_path / "space")
     again = mm.load(tmp_path / "space", device="cpu")
-    assert again.encoders["text"].running.model is again.encoders["image"].running.model
+    assert again.encoders["text"].shared.model is again.encoders["image"].shared.model
     other = mm.load(tmp_path / "space", device="cpu", precision="bfloat16")
-    assert other.encoders["text"].running.model is not again.encoders["text"].running.model
+    assert other.encoders["text"].shared.model is not again.encoders["text"].shared.model
 
 
 def test_the_files_of_a_saved_space_have_plain_names_and_no_code_or_weights(models, load, tmp_path):
@@ -545,15 +546,15 @@ def test_an_unknown_id_is_answered_with_close_ones(monkeypatch):
             "st",
             r"^'st' needs the id of a model or a folder: 'st/all-MiniLM-L6-v2', 'st/owner/name', 'st/\./folder'",
         ),
-        ("st/./nowhere", r"^'st/\./nowhere' names the folder '\./nowhere', and there is none$"),
+        ("st/./nowhere", r"^'st/\./nowhere' names the folder '\./nowhere', which does not exist$"),
     ],
 )
-def test_a_name_of_nothing_is_refused(name, text):
+def test_an_empty_name_or_missing_folder_is_refused(name, text):
     with pytest.raises(UnknownModel, match=text):
         mm.load(name, device="cpu")
 
 
-def test_a_folder_here_that_was_meant_is_pointed_out(models, monkeypatch, tmp_path):
+def test_a_local_folder_of_that_name_is_suggested(models, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
 
@@ -565,10 +566,10 @@ def test_a_folder_here_that_was_meant_is_pointed_out(models, monkeypatch, tmp_pa
         mm.load("st/mine", device="cpu")
 
 
-def test_a_folder_belongs_to_a_space_only_if_the_user_says_so(load):
+def test_a_folder_belongs_to_a_space_only_if_that_is_given(load):
     assert load("clip").encoders["text"].space_id is None
-    told = load("clip", space_id="my/space")
-    assert {one.space_id for one in told.encoders.values()} == {"my/space"}
+    space = load("clip", space_id="my/space")
+    assert {encoder.space_id for encoder in space.encoders.values()} == {"my/space"}
 
 
 def test_a_missing_extra_is_named_with_the_cure(models, monkeypatch):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import multimodal as mm
 from multimodal.core.errors import CheckpointError, CorruptSpace
-from multimodal.encoders.st import checkpoint as folders
+from multimodal.encoders.st import checkpoint
 from tests.encoders.st.st_models import Models
 
 TEXTS = ["a cat", "what is a rainbow?"]
@@ -99,7 +99,7 @@ def change(path: Path, **tensors: torch.Tensor | None) -> None:
     ],
 )
 def test_what_is_taken_of_a_model(names, settings, weights):
-    assert folders.chosen(names) == (settings, weights)
+    assert checkpoint.select_files(names) == (settings, weights)
 
 
 def test_sharded_weights_are_read_through_their_index(copy, models):
@@ -218,19 +218,19 @@ def test_a_module_of_another_shape_is_refused(copy):
 def test_a_folder_without_configuration_is_refused(tmp_path):
     with pytest.raises(
         CheckpointError,
-        match=rf"^'st/{tmp_path}' has neither modules\.json nor config\.json, so it is no model of "
-        r"sentence-transformers; give a folder that SentenceTransformer\.save\(\) wrote, or the id of a model$",
+        match=rf"^'st/{tmp_path}' has neither modules\.json nor config\.json, so it is not a model of "
+        r"sentence-transformers; pass a folder written by SentenceTransformer\.save\(\), or the id of a model$",
     ):
         load(tmp_path)
 
 
-def test_a_pooling_nobody_stated_is_not_guessed(models):
+def test_an_unstated_pooling_is_not_guessed(models):
     models("mean")
     bare = models.root / "bare-bert"
     with pytest.raises(
         CheckpointError,
-        match=rf"^'st/{bare}' has no modules\.json, so it does not say how its tokens become one vector, and a guess "
-        r"may be far off; if it is their mean, write one with "
+        match=rf"^'st/{bare}' has no modules\.json, so its pooling is unknown and the default may be wrong; "
+        r"if it is mean pooling, write one with "
         rf"SentenceTransformer\('{bare}'\)\.save\(…\) and load that$",
     ):
         load(bare)
@@ -250,28 +250,28 @@ def test_a_model_with_code_of_its_own_is_refused(copy):
     (folder / "custom_pooling.py").write_text("raise SystemExit('this code was run')\n")
     with pytest.raises(
         CheckpointError,
-        match=rf"^'st/{folder}' needs custom_pooling\.Pooling, code that comes with the model or from elsewhere; it is "
-        r"never run\. Only modules of sentence_transformers itself can be used$",
+        match=rf"^'st/{folder}' needs custom_pooling\.Pooling, code that is not part of sentence_transformers; such "
+        r"code is never run\. Use a model with modules of sentence_transformers only$",
     ):
         load(folder)
 
 
-def test_an_adapter_is_no_model(copy):
+def test_an_adapter_is_refused(copy):
     folder = copy("mean")
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     with pytest.raises(
         CheckpointError,
-        match=rf"^'st/{folder}' is an adapter \(adapter_config\.json\), not a whole model; merge it into the model it "
-        r"was made for once \(peft: merge_and_unload\(\)\), and load what SentenceTransformer\.save\(\) writes then$",
+        match=rf"^'st/{folder}' is an adapter \(adapter_config\.json\), not a complete model; merge it into its base "
+        r"model \(peft: merge_and_unload\(\)\), save that with SentenceTransformer\.save\(\) and load the result$",
     ):
         load(folder)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[1]"])
-def test_a_list_of_modules_that_is_none_is_refused(copy, text):
+def test_an_invalid_list_of_modules_is_refused(copy, text):
     folder = copy("mean")
     (folder / "modules.json").write_text(text)
-    error = r"modules\.json is no list of modules|cannot be loaded: "
+    error = r"modules\.json is not a list of modules|cannot be loaded: "
     with pytest.raises(CheckpointError, match=error):
         load(folder)
 
@@ -292,15 +292,15 @@ def test_a_file_that_leads_out_of_its_folder_is_refused(name, tmp_path):
     with pytest.raises(
         CorruptSpace, match=r"^the saved space names the file '.*', which is not inside a model's folder$"
     ):
-        folders.unpack({name: b"{}"}, {}, tmp_path / "inside")
+        checkpoint.unpack({name: b"{}"}, {}, tmp_path / "inside")
     assert not list(tmp_path.rglob("evil.json"))
 
 
 def test_parts_become_the_folder_they_came_from(models, tmp_path):
-    parts = folders.parts_of(models("two_towers"))
+    parts = checkpoint.files_in(models("two_towers"))
     assert all(Path(name).name == name for name in parts.files)
-    folders.unpack(parts.files, parts.tensors(), tmp_path / "again")
-    again = folders.parts_of(tmp_path / "again")
+    checkpoint.unpack(parts.files, parts.tensors(), tmp_path / "again")
+    again = checkpoint.files_in(tmp_path / "again")
     assert again.files == parts.files
     assert again.tensors().keys() == parts.tensors().keys()
     assert all(torch.equal(one, again.tensors()[name]) for name, one in parts.tensors().items())
