@@ -194,7 +194,8 @@ def test_a_projector_of_another_size_than_the_encoders_vectors(apart: ModuleType
 
     with refuses(
         SpaceMismatch,
-        "the projector takes vectors of 32 dimensions, but EarsAudio (audio) returns 20; it was made for another encoder",
+        "the projector takes vectors of 32 dimensions, but EarsAudio (audio) returns 20; it was made for "
+        "another encoder",
     ):
         BridgedEncoder(ears.encoders[mm.Modality.AUDIO], Projector(32, 16))
 
