@@ -7,9 +7,9 @@
 `ingest` and `search` both build on `storage` and do not import each other.
 """
 
-import warnings
 from typing import Any
 
+from multimodal.core.deprecation import warn_deprecated
 from multimodal.index.config import SearchConfig
 from multimodal.index.index import Index
 from multimodal.index.ingest.config import IngestConfig
@@ -38,8 +38,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "AddReport":
-        warnings.warn(
-            "AddReport is now IngestReport; the old name goes in 0.3", DeprecationWarning, stacklevel=2
-        )
+        warn_deprecated("multimodal.index.AddReport", "multimodal.index.IngestReport")
         return IngestReport
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,7 +23,7 @@ from multimodal.index.results import Estimate, Failures, Hits, IngestReport, Pro
 from multimodal.index.search.query import Query
 from multimodal.index.search.request import SearchOptions, check_options, run_search
 from multimodal.index.search.searcher import Searcher
-from multimodal.index.storage.failures import Ledger
+from multimodal.index.storage.failures import FailureLog
 from multimodal.index.storage.filters import condition
 from multimodal.index.storage.lock import writing
 from multimodal.index.storage.schema import IndexMetadata
@@ -272,7 +272,7 @@ class Index:
         it no longer exists. Items given in memory are only listed in the report of their `add`, since they cannot be
         read again.
         """
-        return Failures(Ledger(self.path).failures())
+        return Failures(FailureLog(self.path).failures())
 
     def retry_failed(
         self,

@@ -241,11 +241,11 @@ def _dry_run(
 
 
 def _failures(into: Path, json: bool) -> None:
-    from multimodal.index.storage.failures import Ledger
+    from multimodal.index.storage.failures import FailureLog
 
     if not _exists(into):
         raise IndexStateError(f"no index at {str(into)!r}, so nothing failed there")
-    found = Ledger(into.expanduser().absolute()).failures()
+    found = FailureLog(into.expanduser().absolute()).failures()
     if json:
         failed = [failure.to_dict() | {"reason": in_cli_terms(failure.reason)} for failure in found]
         console.print_json({"index": str(into), "failures": failed})

@@ -1,4 +1,4 @@
-"""What `multimodal index` shows: a bar with rate, time to go and failures; an estimate; the ledger."""
+"""What `multimodal index` shows: a bar with rate, time to go and failures; an estimate; the failures."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def show_estimate(found: Estimate) -> None:
 
 
 def show_failures(found: Sequence[Failure]) -> None:
-    """A table of the ledger."""
+    """A table of failures."""
     if not found:
         console.note("nothing has failed, or it has been added since")
         return

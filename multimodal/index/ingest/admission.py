@@ -139,7 +139,7 @@ class Admission:
             if isinstance(result, FailureRecord):
                 self.committer.progress.fail(result)
             elif isinstance(result, ContainerRead):
-                self.committer.progress.ledger.settle(result.container)
+                self.committer.progress.failure_log.resolve(result.container)
             elif self.committer.begin(result):
                 if result.has_same_state or result.has_same_content:
                     self.committer.mark_unchanged(result)

@@ -138,7 +138,7 @@ class Committer:
     def write_failures(self) -> None:
         """Raises IndexStateError if the failures cannot be written."""
         try:
-            self.progress.ledger.write()
+            self.progress.failure_log.write()
         except OSError as error:
             raise _cannot_write(self.table, error) from error
 

@@ -27,7 +27,7 @@ from multimodal.index.ingest.scheduler import Job
 from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.record import Blob, ContainerRead, SourceOptions, SourceRecord
 from multimodal.index.results import Estimate
-from multimodal.index.storage.failures import FailureRecord, Ledger
+from multimodal.index.storage.failures import FailureLog, FailureRecord
 from multimodal.index.storage.table import IndexedDocument, ItemTable
 
 SAMPLE_SIZE = 48  # documents of each modality
@@ -137,6 +137,6 @@ def _seconds(modality: str, sample: _Sample, space: Space, options: JobOptions) 
 def _time_job(records: list[SourceRecord], space: Space, options: JobOptions) -> float:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        progress = JobProgress(Ledger(Path(folder)))
+        progress = JobProgress(FailureLog(Path(folder)))
         Job(iter(records), _NullTable(), space, progress, options).run()  # type: ignore[arg-type]
         return time.perf_counter() - start

@@ -21,7 +21,7 @@ from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.folders import absolute
 from multimodal.index.ingest.sources.record import ContainerRead, SourceOptions, SourceOutput, SourceRecord
 from multimodal.index.results import IngestReport, Metadata
-from multimodal.index.storage.failures import FailureRecord, Ledger
+from multimodal.index.storage.failures import FailureLog, FailureRecord
 from multimodal.index.storage.filters import check_metadata
 from multimodal.index.storage.lock import writing
 from multimodal.index.storage.table import ItemTable
@@ -47,8 +47,8 @@ def add(
 
 def retry_failed(table: ItemTable, space: Space, options: JobOptions) -> IngestReport:
     """See Index.retry_failed."""
-    with job_context(table, options, lambda: len(Ledger(table.path))) as progress:
-        records = _failed_records(list(progress.ledger), table.path)
+    with job_context(table, options, lambda: len(FailureLog(table.path))) as progress:
+        records = _failed_records(list(progress.failure_log), table.path)
         Job(records, table, space, progress, options).run()
     return progress.report()
 
@@ -68,13 +68,13 @@ def job_context(
     """
     with writing(table.path, options.wait):
         table.upgrade()
-        progress = JobProgress(Ledger(table.path), options.progress, options.config.progress_interval_s)
+        progress = JobProgress(FailureLog(table.path), options.progress, options.config.progress_interval_s)
         if options.progress is not None:
             _count_in_thread(progress, length)
         yield progress
-        _resolve_folder_failures(progress.ledger)
+        _resolve_folder_failures(progress.failure_log)
         table.compact()
-        progress.ledger.write()
+        progress.failure_log.write()
 
 
 def _count_in_thread(progress: JobProgress, length: Callable[[], int | None]) -> None:
@@ -85,12 +85,12 @@ def _count_in_thread(progress: JobProgress, length: Callable[[], int | None]) ->
     threading.Thread(target=count, name="multimodal-count", daemon=True).start()
 
 
-def _resolve_folder_failures(ledger: Ledger) -> None:
+def _resolve_folder_failures(failure_log: FailureLog) -> None:
     """Resolves the failures of folders that can be listed again."""
-    for failure in ledger:
+    for failure in failure_log:
         if failure.stage == "walk" and failure.path is not None:
             with contextlib.suppress(OSError), os.scandir(failure.path):
-                ledger.settle(failure.key)
+                failure_log.resolve(failure.key)
 
 
 def _failed_records(failures: Sequence[FailureRecord], skip: Path) -> Iterator[SourceOutput]:

@@ -6,8 +6,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 
-from multimodal.index.results import IngestReport, Progress, by_name
-from multimodal.index.storage.failures import FailureRecord, Ledger
+from multimodal.index.results import Failures, IngestReport, Progress, by_name
+from multimodal.index.storage.failures import FailureLog, FailureRecord
 
 RATE_WINDOW_S = 15.0
 
@@ -17,9 +17,12 @@ class JobProgress:
     every `interval_s` seconds at most."""
 
     def __init__(
-        self, ledger: Ledger, callback: Callable[[Progress], None] | None = None, interval_s: float = 0.1
+        self,
+        failure_log: FailureLog,
+        callback: Callable[[Progress], None] | None = None,
+        interval_s: float = 0.1,
     ) -> None:
-        self.ledger = ledger
+        self.failure_log = failure_log
         self.total: int | None = None
         self._counts: Counter[str] = Counter()
         self._failed: list[FailureRecord] = []
@@ -32,13 +35,13 @@ class JobProgress:
     def count(self, key: str, outcome: str) -> None:
         """Counts a document that did not fail. outcome: a field of IngestReport."""
         self._counts[outcome] += 1
-        self.ledger.settle(key)
+        self.failure_log.resolve(key)
 
     def fail(self, failure: FailureRecord) -> None:
         """Counts a document that failed. It is stored if it can be tried again: a file, or a member of a container."""
         self._failed.append(failure)
         if failure.path is not None or failure.container is not None:
-            self.ledger.record(failure)
+            self.failure_log.record(failure)
         self.advance()
 
     def advance(self, n: int = 1) -> None:
@@ -66,4 +69,4 @@ class JobProgress:
             name: self._counts[name]
             for name in ("added", "updated", "unchanged", "moved", "deleted", "duplicates")
         }
-        return IngestReport(failed=by_name(record.failure for record in self._failed), **counts)
+        return IngestReport(failed=Failures(by_name(record.failure for record in self._failed)), **counts)

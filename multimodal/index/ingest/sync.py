@@ -19,7 +19,7 @@ from multimodal.index.ingest.scheduler import Job
 from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.record import SourceOptions, SourceOutput
 from multimodal.index.results import IngestReport
-from multimodal.index.storage.failures import Ledger
+from multimodal.index.storage.failures import FailureLog
 from multimodal.index.storage.filters import is_in
 from multimodal.index.storage.table import IndexedDocument, ItemTable
 
@@ -58,7 +58,7 @@ def sync(
         for container in containers:
             seen_ids = job.committer.seen_ids or set()
             _delete(table, progress, _removed_members(table, progress, str(container), seen_ids))
-        _resolve_vanished_failures(progress.ledger, folders)
+        _resolve_vanished_failures(progress.failure_log, folders)
     return progress.report()
 
 
@@ -123,7 +123,7 @@ def _removed_members(
 ) -> list[str]:
     """Ids that the index holds of a table or archive and that are no longer in it; none if it was not read to its
     end."""
-    if container in progress.ledger:
+    if container in progress.failure_log:
         return []
     rows = table.provenances(is_in("container", [container], "container"))
     return sorted({provenance.source for _, provenance in rows} - seen_ids)
@@ -136,13 +136,13 @@ def _delete(table: ItemTable, progress: JobProgress, ids: Sequence[str]) -> None
         progress.count(id_, "deleted")
 
 
-def _resolve_vanished_failures(ledger: Ledger, folders: Sequence[Path]) -> None:
+def _resolve_vanished_failures(failure_log: FailureLog, folders: Sequence[Path]) -> None:
     """Resolves the failures of files below the folders that no longer exist."""
-    for failure in ledger:
+    for failure in failure_log:
         path = failure.path
         if (
             path is not None
             and any(Path(path).is_relative_to(folder) for folder in folders)
             and _is_gone(path)
         ):
-            ledger.settle(failure.key)
+            failure_log.resolve(failure.key)

@@ -16,15 +16,24 @@ from typing import Any
 
 from multimodal.index.results import Failure, Metadata, by_name
 
-LEDGER = "failures.jsonl"
-SPARE_LINES = 100  # lines about resolved failures that are kept before the file is rewritten
+FILE_NAME = "failures.jsonl"
+SPARE_LINES = 100  # lines of resolved failures that the file may hold before it is replaced
 
 
 @dataclass(frozen=True)
 class FailureRecord:
-    """One line. key: the id the thing has, or would have. path: of its file, exactly as the system names it, or None
-    if it is none. container: the archive or table it is in; `columns`, as given with that. The rest is as it was given
-    and as it will be given again."""
+    """The stored record of a failure, from which the document can be added again.
+
+    Attributes:
+        key: The id that the document has, or would have.
+        uri: The name that is shown.
+        stage: Where it failed; see `Failure`.
+        reason: What is wrong, and the cure.
+        path: The path of its file exactly as the system names it; None for what is not a file.
+        container: The table or archive that holds it, with the `columns` given for that.
+        id: The id it was given with.
+        metadata: The metadata it was given with.
+    """
 
     key: str
     uri: str
@@ -38,77 +47,78 @@ class FailureRecord:
 
     @property
     def failure(self) -> Failure:
+        """The failure as it is shown."""
         return Failure(self.uri, self.stage, self.reason)
 
 
-class Ledger:
-    """The failures of one index. Only the writer of the index may change it; anyone may read it."""
+class FailureLog:
+    """The failures of one index. Only the writer of the index may change it; any process may read it."""
 
     def __init__(self, index: Path) -> None:
-        self.path = index / LEDGER
-        self._kept: dict[str, FailureRecord] = {}
+        self.path = index / FILE_NAME
+        self._records: dict[str, FailureRecord] = {}
         self._lines = 0
         for line in self._read():
             self._lines += 1
             if "settled" in line:
-                self._kept.pop(line["settled"], None)
+                self._records.pop(line["settled"], None)
             else:
-                self._kept[line["key"]] = FailureRecord(**line)
-        self._news: dict[str, FailureRecord | None] = {}
+                self._records[line["key"]] = FailureRecord(**line)
+        self._changes: dict[str, FailureRecord | None] = {}  # not written yet; None for a resolved failure
 
     def _read(self) -> Iterator[dict[str, Any]]:
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return
-        for line in lines[:-1]:  # what is behind the last line break was cut short
+        for line in lines[:-1]:  # what follows the last line break is incomplete
             try:
                 yield json.loads(line)
-            except ValueError:  # cut short too, and something was written behind it since
+            except ValueError:  # incomplete too; another line was appended to it since
                 continue
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._records)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._kept
+        return key in self._records
 
     def __iter__(self) -> Iterator[FailureRecord]:
         """In the order in which they first failed."""
-        return iter(list(self._kept.values()))
+        return iter(list(self._records.values()))
 
     def failures(self) -> tuple[Failure, ...]:
-        """What there is, in the order of names."""
-        return by_name(one.failure for one in self._kept.values())
+        """All failures, in natural order of their names."""
+        return by_name(record.failure for record in self._records.values())
 
-    def record(self, failed: FailureRecord) -> None:
-        """Something failed, anew or again."""
-        if self._kept.get(failed.key) != failed:
-            self._kept[failed.key] = self._news[failed.key] = failed
+    def record(self, failure: FailureRecord) -> None:
+        """Adds a failure, or replaces the one with its key."""
+        if self._records.get(failure.key) != failure:
+            self._records[failure.key] = self._changes[failure.key] = failure
 
-    def settle(self, key: str) -> None:
-        """Something is no longer wrong, or no longer there."""
-        if self._kept.pop(key, None) is not None:
-            self._news[key] = None
+    def resolve(self, key: str) -> None:
+        """Removes the failure with a key, if there is one: the document was added, or no longer exists."""
+        if self._records.pop(key, None) is not None:
+            self._changes[key] = None
 
     def write(self) -> None:
-        """Puts what is new on disk. Raises OSError."""
-        news, self._news = self._news, {}
-        if not news:
+        """Writes the changes to disk. Raises OSError."""
+        changes, self._changes = self._changes, {}
+        if not changes:
             return
-        if self._lines + len(news) > 2 * len(self._kept) + SPARE_LINES:
+        if self._lines + len(changes) > 2 * len(self._records) + SPARE_LINES:
             self._replace()
             return
-        torn = self._is_torn()
-        lines = [{"settled": key} if one is None else asdict(one) for key, one in news.items()]
+        is_incomplete = self._ends_incomplete()
+        lines = [{"settled": key} if record is None else asdict(record) for key, record in changes.items()]
         with self.path.open("ab") as file:
-            file.write(b"\n" * torn + b"".join(map(_line, lines)))
+            file.write(b"\n" * is_incomplete + b"".join(map(_line, lines)))
             file.flush()
             os.fsync(file.fileno())
         self._lines += len(lines)
 
-    def _is_torn(self) -> bool:
-        """Whether the last line was cut short, so that what follows must begin on a new one."""
+    def _ends_incomplete(self) -> bool:
+        """Whether the last line is incomplete, so that the next must begin on a new one."""
         try:
             with self.path.open("rb") as file:
                 return (
@@ -122,13 +132,13 @@ class Ledger:
     def _replace(self) -> None:
         new = self.path.with_suffix(".new")
         with new.open("wb") as file:
-            file.writelines(_line(asdict(one)) for one in self._kept.values())
+            file.writelines(_line(asdict(record)) for record in self._records.values())
             file.flush()
             os.fsync(file.fileno())
         new.replace(self.path)
-        self._lines = len(self._kept)
+        self._lines = len(self._records)
 
 
-def _line(value: dict[str, Any]) -> bytes:
-    # In ASCII, so that a path of bytes that are no Unicode comes back as it was.
-    return json.dumps({key: one for key, one in value.items() if one is not None}).encode() + b"\n"
+def _line(fields: dict[str, Any]) -> bytes:
+    # In ASCII, so that a path that is not valid Unicode is read back as it was.
+    return json.dumps({key: value for key, value in fields.items() if value is not None}).encode() + b"\n"

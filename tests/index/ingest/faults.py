@@ -242,14 +242,14 @@ class Runner:
 
 def state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What an index holds, and its ledger, by id. Raises AssertionError if a row is doubled."""
-    from multimodal.index.storage.failures import Ledger
+    from multimodal.index.storage.failures import FailureLog
     from multimodal.index.storage.table import ItemTable
 
     rows, origins, vectors = ItemTable.open(path).fetch_rows("true")
     twice = [id_ for id_, n in Counter(row.id for row in rows).items() if n > 1]
     assert not twice, f"{len(twice)} rows are doubled, such as {twice[0]!r}"
     held = {row.id: (row, origin, vector) for row, origin, vector in zip(rows, origins, vectors, strict=True)}
-    return held, {failed.key: failed for failed in Ledger(path)}
+    return held, {failed.key: failed for failed in FailureLog(path)}
 
 
 def assert_same(one: Path, other: Path) -> int:

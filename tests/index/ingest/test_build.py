@@ -418,12 +418,12 @@ def test_an_error_of_the_source_ends_the_job_and_keeps_what_was_written(index: I
 
 
 def test_a_rate_is_that_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from multimodal.index.storage.failures import Ledger
+    from multimodal.index.storage.failures import FailureLog
 
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     reports: list[Progress] = []
-    job = JobProgress(Ledger(tmp_path), reports.append)
+    job = JobProgress(FailureLog(tmp_path), reports.append)
     job.total = 1000
     for second in range(1, 61):
         now = float(second)

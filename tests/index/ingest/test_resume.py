@@ -22,7 +22,7 @@ from multimodal.core.items import Image, Text
 from multimodal.core.space import Space
 from multimodal.index import Index, IngestConfig, IngestReport
 from multimodal.index.storage import failures, lock
-from multimodal.index.storage.failures import FailureRecord, Ledger
+from multimodal.index.storage.failures import FailureLog, FailureRecord
 from multimodal.index.storage.table import ItemTable
 from tests.index.ingest import faults
 
@@ -43,7 +43,7 @@ def test_a_job_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_pat
     assert kills == 6 and said[0].startswith("undisturbed: 130 added, 20 failed")
 
 
-STORE, LEDGER = "multimodal.index.storage.table:ItemTable", "multimodal.index.storage.failures:Ledger"
+STORE, LEDGER = "multimodal.index.storage.table:ItemTable", "multimodal.index.storage.failures:FailureLog"
 
 
 def test_a_job_that_dies_between_any_two_steps_ends_as_if_it_had_not(tmp_path: Path) -> None:
@@ -280,29 +280,29 @@ def test_a_folder_that_can_be_listed_again_is_no_failure(
 
 def test_half_a_line_at_the_end_of_the_ledger_is_left_out(tmp_path: Path) -> None:
     first, second = (FailureRecord(key, key, "read", "no", path=f"/{key}\udce9") for key in ("a", "b"))
-    books = Ledger(tmp_path)
-    books.record(first)
-    books.write()
-    whole = books.path.read_bytes()
+    log = FailureLog(tmp_path)
+    log.record(first)
+    log.write()
+    whole = log.path.read_bytes()
     for end in range(1, 30):
-        books.path.write_bytes(whole + whole[:end])
-        again = Ledger(tmp_path)
+        log.path.write_bytes(whole + whole[:end])
+        again = FailureLog(tmp_path)
         assert list(again) == [first]
         again.record(second)
         again.write()
-        assert list(Ledger(tmp_path)) == [first, second]
+        assert list(FailureLog(tmp_path)) == [first, second]
 
 
 def test_the_ledger_does_not_grow_with_what_is_settled(tmp_path: Path) -> None:
     for n in range(failures.SPARE_LINES):
-        books = Ledger(tmp_path)
-        books.record(FailureRecord("x", "x", "read", f"{n}"))
-        books.record(FailureRecord(f"y{n}", "y", "read", "no"))
-        books.write()
-        books.settle(f"y{n}")
-        books.write()
-    assert [one.reason for one in Ledger(tmp_path)] == [f"{failures.SPARE_LINES - 1}"]
-    assert len(books.path.read_bytes().splitlines()) <= failures.SPARE_LINES + 5
+        log = FailureLog(tmp_path)
+        log.record(FailureRecord("x", "x", "read", f"{n}"))
+        log.record(FailureRecord(f"y{n}", "y", "read", "no"))
+        log.write()
+        log.resolve(f"y{n}")
+        log.write()
+    assert [one.reason for one in FailureLog(tmp_path)] == [f"{failures.SPARE_LINES - 1}"]
+    assert len(log.path.read_bytes().splitlines()) <= failures.SPARE_LINES + 5
 
 
 # --- one writer at a time ---------------------------------------------------------------------------
