@@ -12,6 +12,7 @@ import base64
 import json
 import logging
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for uri, source in COPIED.items():
         add(uri, without_links((ROOT / source).read_text(encoding="utf-8")))
     card = (CARD / "README.md").read_text(encoding="utf-8")
-    add("model-card.md", without_links(card))
+    add("model-card.md", "---\nhide:\n  - navigation\n---\n\n" + without_links(card))
     for name in images_of(card):
         add(name, (CARD / name).read_bytes())
     for notebook in sorted((ROOT / "docs" / "tutorials").glob("*.ipynb")):
@@ -137,7 +138,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
             is_option = parameter.param_type_name == "option"
             words = [*parameter.opts, *parameter.secondary_opts] if is_option else [_label(parameter)]
             label = ", ".join(f"`{word}`" for word in words)
-            description = _plain(getattr(parameter, "help", None) or "").replace("|", "\\|")
+            description = _plain(getattr(parameter, "help", None) or "")
             yield f"| {label} | {description} |"
         yield ""
     for child, subcommand in subcommands.items():
@@ -146,9 +147,20 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Help text for Markdown: paragraphs stay, and brackets of the console's markup are escaped."""
-    joined = re.sub(r"(?<!\n)\n(?!\n)", " ", text.replace("\b", "").strip())
-    return joined.replace("<", "&lt;").replace("[", "\\[").replace("*", "\\*").replace("\n\n", "\n\n")
+    """Help text as Markdown: without the console's markup, and what is marked with a backspace as it stands."""
+    from rich.text import Text
+
+    paragraphs = []
+    for paragraph in text.strip().split("\n\n"):
+        shown = Text.from_markup(paragraph).plain.strip("\n")  # which drops the backspace
+        if "\b" in paragraph:
+            title, _, lines = shown.partition("\n")
+            examples = textwrap.dedent(lines).rstrip()
+            paragraphs.append(f"{title}\n\n```text\n{examples}\n```")
+        else:
+            joined = " ".join(shown.split())
+            paragraphs.append(re.sub(r"([\[<*_|])", r"\\\1", joined))
+    return "\n\n".join(paragraphs)
 
 
 def _label(argument: Any) -> str:

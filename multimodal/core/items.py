@@ -216,8 +216,7 @@ class Video:
 
     Raises:
         InvalidInput: `source` is of another type, or `fps` is missing, not above 0, or given with a file. Whether it
-        can
-            be decoded shows when it is loaded.
+            can be decoded shows when it is loaded.
     """
 
     modality: ClassVar[Modality] = Modality.VIDEO
