@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 _load, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
 
 # Deprecated public names and what replaces them.
-_RENAMED = {"Check": "SelfTestReport", "Head": "LogitScale"}
+_RENAMED = {"Check": "SelfTestReport", "Head": "LogitScale", "draw_map": "plot_map"}
 
 
 def __getattr__(name: str) -> Any:

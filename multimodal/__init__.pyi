@@ -38,5 +38,5 @@ from .pipelines.generation.pipeline import GenerationPipeline as GenerationPipel
 from .pipelines.retrieval import RetrievalPipeline as RetrievalPipeline
 from .pipelines.transcription.pipeline import Transcription as Transcription
 from .pipelines.transcription.pipeline import TranscriptionPipeline as TranscriptionPipeline
-from .views import draw_map as draw_map
+from .views import plot_map as plot_map
 from .views import similarity_heatmap as similarity_heatmap

@@ -10,7 +10,7 @@ from multimodal import __version__
 from multimodal.cli.console import Commands
 from multimodal.cli.demo.command import demo
 from multimodal.cli.indexes.index import index
-from multimodal.cli.indexes.map import map as draw_map
+from multimodal.cli.indexes.map import map as map_command
 from multimodal.cli.indexes.optimize import optimize
 from multimodal.cli.indexes.search import search
 from multimodal.cli.models.bridge import bridge
@@ -100,7 +100,7 @@ app.command(rich_help_panel="Analyze")(bridge)
 app.command(rich_help_panel="Generate")(caption)
 app.command(rich_help_panel="Generate")(generate)
 app.command(rich_help_panel="Generate")(transcribe)
-app.command("map", rich_help_panel="Explore")(draw_map)
+app.command("map", rich_help_panel="Explore")(map_command)
 app.command(rich_help_panel="Explore")(models)
 app.command(rich_help_panel="Explore")(info)
 app.command(rich_help_panel="Explore")(doctor)

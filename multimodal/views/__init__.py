@@ -1,15 +1,14 @@
-"""A space to look at: maps of an index, and matrices of who is like whom.
+"""Visualisation: maps of an index, and cosine similarity matrices.
 
-map.py       draw_map(index, "map.html"), the public door
-points.py    an index -> vectors and what is known of each
-flat.py      vectors -> two numbers each, by UMAP or PCA
-inlined.py   pictures and sounds -> small data URIs, within a limit
-page.py      the map as one HTML file; page_style.py and page_script.py are in it
-png.py       the map as a picture
-heatmap.py   similarity_heatmap(items, items); heatmap_png.py draws it
+- `map`: plot_map(index, "map.html"), the entry point; `map_page`, `map_style`, `map_script` and `map_controls` make
+  the HTML file, `png` the image
+- `points`: the vectors of an index and what the map shows of each item
+- `projection`: vectors to two dimensions, by UMAP or PCA
+- `embedded_media`: thumbnails and audio as data URIs, within a size limit
+- `heatmap`: similarity_heatmap(items, items)
 """
 
 from multimodal.views.heatmap import Heatmap, similarity_heatmap
-from multimodal.views.map import MapReport, draw_map
+from multimodal.views.map import MapReport, plot_map
 
-__all__ = ["Heatmap", "MapReport", "draw_map", "similarity_heatmap"]
+__all__ = ["Heatmap", "MapReport", "plot_map", "similarity_heatmap"]

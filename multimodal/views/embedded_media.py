@@ -1,4 +1,4 @@
-"""Pictures and sounds as data URIs, small, and all together within a limit."""
+"""Thumbnails and audio excerpts as data URIs, within a total size limit."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from multimodal.core.media.thumbnail import data_uri, encode_image
 from multimodal.core.modality import Modality
 from multimodal.index.storage.schema import Row
 
-SIDE, SMALL_SIDE = 112, 64  # pixels; the second where there are many
+SIDE, SMALL_SIDE = 112, 64  # pixels; the second for more than MANY thumbnails
 MANY = 1500
-SEEN = (Modality.IMAGE, Modality.VIDEO)
+VISIBLE = (Modality.IMAGE, Modality.VIDEO)
 QUALITY = 78
-PICTURES_SHARE = 0.75  # of the limit; the rest is for sounds
-LONGEST_S, RATE_HZ = 6.0, 16_000  # of a sound that is played
+IMAGE_SHARE = 0.75  # of the limit; the rest is for audio
+LONGEST_S, RATE_HZ = 6.0, 16_000  # of an audio excerpt
 
 
 @dataclass
-class Inlined:
-    """Data URIs by the row's number. left_out: readable, but beyond the limit; unreadable: gone or broken since."""
+class EmbeddedMedia:
+    """Data URIs by row number. omitted: readable, but beyond the limit. unreadable: missing or damaged files."""
 
     uris: dict[int, str] = field(default_factory=dict)
-    left_out: int = 0
+    omitted: int = 0
     unreadable: int = 0
 
     @property
@@ -35,17 +35,16 @@ class Inlined:
         return sum(map(len, self.uris.values()))
 
 
-def inline(rows: Sequence[Row], limit: int) -> Inlined:
-    """Pictures and sounds of files that are there, in an order that leaves no part of the index bare, until `limit`
-    bytes of text are used up."""
-    found = Inlined()
-    pictures = [k for k, row in enumerate(rows) if row.modality in SEEN]
-    sounds = [k for k, row in enumerate(rows) if row.modality == Modality.AUDIO]
-    side = SIDE if len(pictures) <= MANY else SMALL_SIDE
-    share = PICTURES_SHARE if sounds else 1.0
-    _fill(found, rows, pictures, int(limit * share), side)
-    _fill(found, rows, sounds, limit - found.n_bytes, side)
-    return found
+def embed(rows: Sequence[Row], limit: int) -> EmbeddedMedia:
+    """Embeds images, videos and audio of existing files, evenly spread over the rows, up to `limit` bytes of text."""
+    media = EmbeddedMedia()
+    images = [k for k, row in enumerate(rows) if row.modality in VISIBLE]
+    audio = [k for k, row in enumerate(rows) if row.modality == Modality.AUDIO]
+    side = SIDE if len(images) <= MANY else SMALL_SIDE
+    share = IMAGE_SHARE if audio else 1.0
+    _fill(media, rows, images, int(limit * share), side)
+    _fill(media, rows, audio, limit - media.n_bytes, side)
+    return media
 
 
 def small_jpeg(item: Item, side: int) -> bytes:
@@ -65,30 +64,30 @@ def short_flac(audio: Audio) -> bytes:
     return file.getvalue()
 
 
-def _fill(found: Inlined, rows: Sequence[Row], wanted: Sequence[int], limit: int, side: int) -> None:
+def _fill(media: EmbeddedMedia, rows: Sequence[Row], numbers: Sequence[int], limit: int, side: int) -> None:
     used = 0
-    for number in _spread(wanted):
+    for number in _spread(numbers):
         row = rows[number]
         path = Path(row.uri) if row.uri and "\0" not in row.uri else None
         if path is None or not path.is_file():
-            found.unreadable += 1
+            media.unreadable += 1
             continue
         if used >= limit:
-            found.left_out += 1
+            media.omitted += 1
             continue
         try:
-            uri = _inlined(row, path, side)
-        except MultimodalError:  # it has changed since it was indexed; the report counts it
-            found.unreadable += 1
+            uri = _data_uri(row, path, side)
+        except MultimodalError:  # the file has changed since it was indexed
+            media.unreadable += 1
             continue
         if used + len(uri) > limit:
-            found.left_out += 1
+            media.omitted += 1
             continue
-        found.uris[number] = uri
+        media.uris[number] = uri
         used += len(uri)
 
 
-def _inlined(row: Row, path: Path, side: int) -> str:
+def _data_uri(row: Row, path: Path, side: int) -> str:
     item = open_excerpt(path, Excerpt(Modality(row.modality), row.start_s, row.end_s))
     if isinstance(item, Audio):
         return data_uri("audio/flac", short_flac(item))
@@ -98,7 +97,7 @@ def _inlined(row: Row, path: Path, side: int) -> str:
 
 
 def _spread(numbers: Sequence[int]) -> list[int]:
-    """All of them, so ordered that any first part is spread over the whole (van der Corput's sequence)."""
+    """Reordered so that any prefix is evenly spread over the whole (van der Corput sequence)."""
     bits = max(1, (len(numbers) - 1).bit_length())
     order = sorted(range(len(numbers)), key=lambda k: int(f"{k:0{bits}b}"[::-1], 2))
     return [numbers[k] for k in order]

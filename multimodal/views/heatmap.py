@@ -1,4 +1,4 @@
-"""similarity_heatmap(items, items): who is like whom, as CLIP's notebooks show it, cosines in a grid."""
+"""similarity_heatmap(items, items): a matrix of cosine similarities, as in CLIP's notebooks."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MOST_CELLS = 10_000
+MAX_CELLS = 10_000
 LABEL_CHARS = 48
 SIDE = 72  # pixels of a thumbnail
-LOW, HIGH = (247, 246, 243), (42, 102, 200)  # colours of the least and the greatest cosine
-DARK = 0.56  # luminance below which white is the better ink
+LOW, HIGH = (247, 246, 243), (42, 102, 200)  # colours of the lowest and the highest cosine
+DARK = 0.56  # luminance below which white text is more legible
 SUFFIXES = (".html", ".png")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One thing on an axis. thumbnail: a small JPEG of a picture or a film, else None."""
+    """The label of a row or column. thumbnail: a small JPEG of an image or a video, otherwise None."""
 
     modality: Modality
     label: str
@@ -39,7 +39,14 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Heatmap:
-    """cosines (n, m) float32: row k is `rows[k]`, column l is `columns[l]`. Shows itself in a notebook."""
+    """A matrix of cosine similarities that is shown as a table in a notebook.
+
+    Attributes:
+        cosines: (n, m) float32.
+        rows: Labels of the n rows.
+        columns: Labels of the m columns.
+        space: Name of the space.
+    """
 
     cosines: NDArray[np.float32]
     rows: tuple[Axis, ...]
@@ -47,7 +54,17 @@ class Heatmap:
     space: str
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes "….html" (with everything inside) or "….png" -> where. Raises InvalidInput for another suffix."""
+        """Writes the heatmap to a file.
+
+        Args:
+            path: A path that ends in .html (self-contained) or .png.
+
+        Returns:
+            The absolute path.
+
+        Raises:
+            InvalidInput: The suffix is another one, or the folder does not exist.
+        """
         target = Path(path).expanduser().absolute()
         suffix = target.suffix.lower()
         if suffix not in SUFFIXES:
@@ -61,7 +78,7 @@ class Heatmap:
         return target
 
     def shade(self, cosine: float) -> tuple[int, int, int]:
-        """The colour of a cell: between LOW and HIGH, over the range of this matrix."""
+        """The colour (red, green, blue) of a cell: from LOW to HIGH over the range of this matrix."""
         low, high = float(self.cosines.min()), float(self.cosines.max())
         share = (cosine - low) / (high - low) if high > low else 0.5
         red, green, blue = (round(a + (b - a) * share) for a, b in zip(LOW, HIGH, strict=True))
@@ -70,7 +87,7 @@ class Heatmap:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         names = {
-            side: [one.label for one in axes]
+            side: [axis.label for axis in axes]
             for side, axes in (("rows", self.rows), ("columns", self.columns))
         }
         return {"space": self.space, **names, "cosines": self.cosines.tolist()}
@@ -80,15 +97,15 @@ class Heatmap:
 
     def _repr_html_(self) -> str:
         head = "".join(
-            f'<th scope="col" style="vertical-align:bottom;text-align:center">{_shown(one, upright=True)}</th>'
-            for one in self.columns
+            f'<th scope="col" style="vertical-align:bottom;text-align:center">{_label_html(axis, upright=True)}</th>'
+            for axis in self.columns
         )
         sideways = '<th scope="row" style="text-align:right;padding-right:8px">'
         body = "".join(
-            f"<tr>{sideways}{_shown(one)}</th>{''.join(map(self._cell, line))}</tr>"
-            for one, line in zip(self.rows, self.cosines.tolist(), strict=True)
+            f"<tr>{sideways}{_label_html(axis)}</th>{''.join(map(self._cell, line))}</tr>"
+            for axis, line in zip(self.rows, self.cosines.tolist(), strict=True)
         )
-        about = f"Cosines in the space {html.escape(self.space)}; the colours span the range of this table."
+        about = f"Cosine similarities in the space {html.escape(self.space)}; the colours span the range of this table."
         below = "caption-side:bottom;text-align:left;font-size:12px;opacity:.75;padding-top:6px"
         return (
             '<div style="overflow-x:auto">'
@@ -98,9 +115,9 @@ class Heatmap:
         )
 
     def _repr_png_(self) -> bytes:
-        from multimodal.views import heatmap_png
+        from multimodal.views import png
 
-        return heatmap_png.draw(self)
+        return png.draw_heatmap(self)
 
     def _cell(self, cosine: float) -> str:
         red, green, blue = self.shade(cosine)
@@ -116,32 +133,41 @@ class Heatmap:
 def similarity_heatmap(
     items_a: object, items_b: object = None, *, space: Space | str | os.PathLike[str] = "starter"
 ) -> Heatmap:
-    """Cosines of every thing in `items_a` (rows) with every thing in `items_b` (columns; by default the same again).
+    """Cosine similarity matrix of two lists of items.
 
-    items: lists of whatever a space encodes, of mixed modalities too: a str is text, a Path is media. space: a Space,
-    or what `load` takes.
-    Raises InvalidInput for an empty list or a grid of more than 10,000 cells, UnsupportedModality, MediaError.
+    Args:
+        items_a: Items of the rows, of any modalities that the space encodes: a str is text, a Path is media.
+        items_b: Items of the columns. Default: `items_a`.
+        space: A Space, or an argument of `load`.
+
+    Returns:
+        A Heatmap, which is shown as a table in a notebook.
+
+    Raises:
+        InvalidInput: A list is empty, or the matrix has more than 10,000 cells.
+        UnsupportedModality: The space does not encode an item's modality.
+        MediaError: A file cannot be read.
     """
-    rows = [as_item(one) for one in one_or_many(items_a)[0]]
-    columns = rows if items_b is None else [as_item(one) for one in one_or_many(items_b)[0]]
-    if len(rows) * len(columns) > MOST_CELLS:
+    rows = [as_item(item) for item in one_or_many(items_a)[0]]
+    columns = rows if items_b is None else [as_item(item) for item in one_or_many(items_b)[0]]
+    if len(rows) * len(columns) > MAX_CELLS:
         raise InvalidInput(
-            f"{len(rows):,} x {len(columns):,} cells are more than a table shows ({MOST_CELLS:,} at most); give fewer "
+            f"{len(rows):,} x {len(columns):,} cells are more than a heatmap shows ({MAX_CELLS:,} at most); give fewer "
             "items, or use space.similarity(a, b) for the numbers alone"
         )
     loaded = as_space(space)
     cosines = loaded.similarity(list(rows), list(columns))
-    shown = tuple(map(_axis, rows))
-    return Heatmap(cosines, shown, shown if items_b is None else tuple(map(_axis, columns)), loaded.name)
+    labels = tuple(map(_axis, rows))
+    return Heatmap(cosines, labels, labels if items_b is None else tuple(map(_axis, columns)), loaded.name)
 
 
 def number(cosine: float) -> str:
-    """Two decimals, and no minus before a nought."""
+    """Two decimals, without a negative zero."""
     return f"{round(cosine, 2) + 0.0:.2f}"
 
 
 def luminance(red: int, green: int, blue: int) -> float:
-    """How light a colour looks, 0 to 1, roughly."""
+    """Approximate perceived lightness of a colour, 0 to 1."""
     return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
 
 
@@ -162,17 +188,19 @@ def _cut(text: str) -> str:
     return text if len(text) <= LABEL_CHARS else text[: LABEL_CHARS - 1] + "…"
 
 
-def _shown(axis: Axis, *, upright: bool = False) -> str:
+def _label_html(axis: Axis, *, upright: bool = False) -> str:
     label = html.escape(axis.label)
     if axis.thumbnail is not None:
         data = base64.b64encode(axis.thumbnail).decode()
         style = f"max-width:{SIDE}px;display:inline-block;border-radius:5px"
         return f'<img alt="{label}" title="{label}" style="{style}" src="data:image/jpeg;base64,{data}">'
-    sign = "♪ " if axis.modality == Modality.AUDIO else ""
-    turned = (
+    icon = "♪ " if axis.modality == Modality.AUDIO else ""
+    rotation = (
         "writing-mode:vertical-rl;transform:rotate(180deg);max-height:190px;margin:0 auto;" if upright else ""
     )
-    return f'<span style="{turned}font-weight:500;display:inline-block;text-align:left">{sign}{label}</span>'
+    return (
+        f'<span style="{rotation}font-weight:500;display:inline-block;text-align:left">{icon}{label}</span>'
+    )
 
 
 def _page(heatmap: Heatmap) -> str:

@@ -1,4 +1,4 @@
-"""draw_map(index, output): an index as a picture to walk about in, or to print."""
+"""plot_map(index, output): a two-dimensional map of an index, as an interactive page or as an image."""
 
 from __future__ import annotations
 
@@ -19,9 +19,20 @@ LIMIT, MAX_BYTES = 20_000, 24_000_000
 
 @dataclass(frozen=True)
 class MapReport:
-    """What was drawn. n_items: points on the map; n_total: items in the index. method: "umap" or "pca". centred:
-    whether each modality's mean was taken away first. n_inlined: pictures and sounds within the page; n_left_out:
-    those beyond its limit; n_missing: those whose files are not there any more. notes: what else should be known."""
+    """What a map shows.
+
+    Attributes:
+        output: The written file.
+        n_items: Points on the map.
+        n_total: Items in the index.
+        method: "umap" or "pca".
+        centred: Whether the mean of each modality was subtracted.
+        n_inlined: Images, videos and audio files embedded in the page.
+        n_left_out: Files that were not embedded because the page reached `max_bytes`.
+        n_missing: Files that do not exist any more, or cannot be read.
+        n_bytes: Size of the written file, in bytes.
+        notes: Remarks, such as why PCA was used.
+    """
 
     output: str
     n_items: int
@@ -39,7 +50,7 @@ class MapReport:
         return asdict(self) | {"notes": list(self.notes)}
 
 
-def draw_map(
+def plot_map(
     index: Index | str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
@@ -49,33 +60,44 @@ def draw_map(
     limit: int = LIMIT,
     max_bytes: int = MAX_BYTES,
 ) -> MapReport:
-    """Draws every item of an index where its vector lies among the others, coloured by modality.
+    """Plots the items of an index on a plane: similar items are close, colours show modalities. Loads no model.
 
-    output: "map.html", one self-contained page to zoom into and search, or "map.png" (needs matplotlib, the extra
-    `map`). method: "umap", "pca", or "auto" (UMAP where installed). centre: take each modality's mean away first;
-    without it the map of most spaces is one island for each modality. limit: of items, evenly chosen where the index
-    holds more. max_bytes: of the pictures and sounds within the page. No model is loaded.
-    Raises InvalidInput for another suffix, an index of no or one item or an output without a folder, IndexStateError,
-    MissingExtra.
+    Args:
+        index: An Index, or its folder.
+        output: "map.html", one self-contained page with zoom and filter, or "map.png" (needs matplotlib, extra `map`).
+        method: "umap", "pca", or "auto": UMAP if it is installed.
+        centre: Subtract the mean of each modality first. Without it, most spaces show one island per modality.
+        seed: Seed of UMAP; the same seed gives the same map.
+        limit: Maximum number of points; a larger index is sampled evenly.
+        max_bytes: Maximum size of the media embedded in the page, in bytes.
+
+    Returns:
+        What the map shows.
+
+    Raises:
+        InvalidInput: The suffix is not .html or .png, the output's folder does not exist, or the index has fewer than
+            two items.
+        IndexStateError: There is no index.
+        MissingExtra: UMAP or matplotlib is needed and not installed.
     """
     target = _checked(output, limit, max_bytes)
     points = read_points(index, limit)
-    kinds = [row.modality for row in points.rows]
-    vectors = projection.centred(points.vectors, kinds) if centre else points.vectors
-    drawn = projection.flatten(vectors, method, seed)
-    notes = _notes(points, drawn)
-    media = embedded_media.Inlined()
+    modalities = [row.modality for row in points.rows]
+    vectors = projection.centred(points.vectors, modalities) if centre else points.vectors
+    plane = projection.project(vectors, method, seed)
+    notes = _notes(points, plane)
+    media = embedded_media.EmbeddedMedia()
     if target.suffix.lower() == ".png":
-        from multimodal.views import map_png
+        from multimodal.views import png
 
-        map_png.save(target, points, drawn, centre)
+        png.save_map(target, points, plane, centre)
     else:
-        media = embedded_media.inline(points.rows, max_bytes)
+        media = embedded_media.embed(points.rows, max_bytes)
         notes += _media_notes(media, max_bytes)
-        how = [*_how(points, drawn, centre), *notes]
-        target.write_text(map_page.page(points, drawn, media.uris, how), encoding="utf-8")
+        explanation = [*_explanation(points, plane, centre), *notes]
+        target.write_text(map_page.page(points, plane, media.uris, explanation), encoding="utf-8")
     return MapReport(
-        str(target), len(points.rows), points.total, drawn.method, centre, len(media.uris), media.left_out,
+        str(target), len(points.rows), points.total, plane.method, centre, len(media.uris), media.omitted,
         media.unreadable, target.stat().st_size, tuple(notes),
     )  # fmt: skip
 
@@ -95,48 +117,51 @@ def _checked(output: str | os.PathLike[str], limit: int, max_bytes: int) -> Path
     return target
 
 
-def _how(points: Points, drawn: projection.Flat, centre: bool) -> list[str]:
-    """What was done, for the reader of the page."""
+def _explanation(points: Points, plane: projection.PlaneProjection, centre: bool) -> list[str]:
+    """Sentences on how the map was made, for its readers."""
     several = len(points.modalities) > 1
-    said = [
-        "Each point is one item; what lies close together was found alike by the model. Its name was not seen."
+    sentences = [
+        "Each point is one item. Items that the model finds similar are close together; their names play no role."
     ]
     if centre and several:
-        said.append(
-            "Before flattening, each kind's mean was taken away: texts, pictures and sounds lie apart in the space "
-            "whatever they mean, and that gap would hide everything else."
+        sentences.append(
+            "The mean of each modality was subtracted first. Texts, images and audio occupy separate regions of the "
+            "space whatever their meaning, and that gap would hide everything else."
         )
     elif several:
-        said.append(
-            "The vectors are as the model made them; that each kind has its own island is the modality gap."
+        sentences.append(
+            "The vectors are unchanged. That each modality forms its own island is the modality gap of the space."
         )
-    if drawn.method == "umap":
-        said.append(
-            "UMAP keeps neighbours together; distances between far groups, and how dense a group is, mean little."
+    if plane.method == "umap":
+        sentences.append(
+            "UMAP keeps neighbours together. Distances between remote groups, and the density of a group, carry little "
+            "information."
         )
     else:
-        kept = "" if drawn.kept is None else f", which keep {drawn.kept:.0%} of the variance"
-        said.append(
-            f"The axes are the two principal components{kept}: what is close here may lie apart in the others."
+        share = plane.explained_variance
+        explained = "" if share is None else f", which explain {share:.0%} of the variance"
+        sentences.append(
+            f"The axes are the first two principal components{explained}. Neighbouring points may be apart in "
+            "the other components."
         )
-    return said
+    return sentences
 
 
-def _notes(points: Points, drawn: projection.Flat) -> list[str]:
-    notes = [] if drawn.why is None else [f"drawn by PCA: {drawn.why}"]
+def _notes(points: Points, plane: projection.PlaneProjection) -> list[str]:
+    notes = [] if plane.fallback_reason is None else [f"PCA is used: {plane.fallback_reason}"]
     if points.total > len(points.rows):
-        notes.append(f"{len(points.rows):,} of {points.total:,} items are shown, evenly chosen")
+        notes.append(f"{len(points.rows):,} of {points.total:,} items are shown, sampled evenly")
     return notes
 
 
-def _media_notes(media: embedded_media.Inlined, max_bytes: int) -> Sequence[str]:
+def _media_notes(media: embedded_media.EmbeddedMedia, max_bytes: int) -> Sequence[str]:
     notes = []
-    if media.left_out:
+    if media.omitted:
         notes.append(
-            f"{media.left_out:,} pictures and sounds are named only: the page holds {max_bytes / 1e6:,.0f} MB of them"
+            f"{media.omitted:,} files are not embedded: the page holds {max_bytes / 1e6:,.0f} MB of media at most"
         )
     if media.unreadable:
         notes.append(
-            f"{media.unreadable:,} pictures and sounds are named only: their files are not there or not readable"
+            f"{media.unreadable:,} files are not embedded: they do not exist any more, or cannot be read"
         )
     return notes

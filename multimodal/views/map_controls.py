@@ -1,4 +1,4 @@
-"""How one walks about in the map: dragging, zooming, hovering, the legend, the filter, and the keyboard."""
+"""Controls of the map: dragging, zooming, hovering, the legend, the filter, and the keyboard."""
 
 CONTROLS = r"""
 const tip = byId("tip"), list = byId("list"), found = byId("found"), search = byId("search"), LISTED = 60;

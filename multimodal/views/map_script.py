@@ -1,8 +1,8 @@
-"""What the map draws, on one canvas, so that ten thousand points are no more than one picture.
+"""Drawing of the map on one canvas, so that ten thousand points are a single element.
 
-The data stand in the page as JSON: lists x, y, kind (a number into `kinds`), rows ({label, text, uri, about}) and thumb
-(a data URI or null), one entry a point. A glyph's shape and its colour both tell its kind. The rest is in
-`page_controls`.
+The data are embedded as JSON: lists x, y, kind (an index into `kinds`), rows ({label, text, uri, about}) and thumb (a
+data URI or null), one entry per point. Shape and colour of a glyph both encode its modality. `map_controls` holds the
+rest of the script.
 """
 
 DRAWING = r"""

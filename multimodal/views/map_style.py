@@ -1,4 +1,4 @@
-"""How the map looks: light and dark, wide and narrow."""
+"""Style sheet of the map: light and dark, wide and narrow."""
 
 STYLE = """
 :root {

@@ -1,4 +1,4 @@
-"""What a map shows: the vectors of an index and what is known of each, read without loading any model."""
+"""The points of a map: vectors and rows of an index, read without loading a model."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FEWEST = 2
+MIN_ITEMS = 2
 LABEL_CHARS, TEXT_CHARS = 80, 400
 
 
 @dataclass(frozen=True)
 class Points:
-    """rows[k] belongs to vectors[k] (n, dim), unit rows. total: how many the index holds."""
+    """Items of an index: rows (n), unit vectors (n, dim), and the total number of items in the index."""
 
     index: Path
     space: str
@@ -33,54 +33,58 @@ class Points:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Those that occur, in the order of the first of each."""
+        """The modalities that occur, in the order of their first item."""
         return tuple(dict.fromkeys(row.modality for row in self.rows))
 
 
 def read_points(index: Index | str | os.PathLike[str], limit: int) -> Points:
-    """At most `limit` items, evenly spread over the index. Raises IndexStateError if there is none, InvalidInput if it
-    holds too little to draw."""
+    """At most `limit` items, evenly spread over the index.
+
+    Raises IndexStateError if there is no index, InvalidInput if it has fewer than two items.
+    """
     import numpy as np
 
     path = index.path if isinstance(index, Index) else Path(index).expanduser().absolute()
-    store = ItemTable.open(path)
-    total = store.count()
-    if total < FEWEST:
+    table = ItemTable.open(path)
+    total = table.count()
+    if total < MIN_ITEMS:
         holds = "is empty" if total == 0 else "holds one item"
         raise InvalidInput(
-            f"the index at {str(path)!r} {holds}, and a map needs at least {FEWEST} items; add some with: multimodal "
-            f"index FOLDER --index {path}"
+            f"the index at {str(path)!r} {holds}, and a map needs at least {MIN_ITEMS} items; add some with: "
+            f"multimodal index FOLDER --index {path}"
         )
     wanted = set(np.linspace(0, total - 1, limit).round().astype(int).tolist()) if total > limit else None
-    found = [pair for place, pair in enumerate(store.rows(vectors=True)) if wanted is None or place in wanted]
-    vectors = np.stack([np.asarray(vector, np.float32) for _, vector in found])
-    return Points(path, store.index_metadata.space, tuple(row for row, _ in found), vectors, total)
+    pairs = [
+        pair for position, pair in enumerate(table.rows(vectors=True)) if wanted is None or position in wanted
+    ]
+    vectors = np.stack([np.asarray(vector, np.float32) for _, vector in pairs])
+    return Points(path, table.index_metadata.space, tuple(row for row, _ in pairs), vectors, total)
 
 
 def label(row: Row) -> str:
-    """A short name: the words of a text, the file name of anything else, and which part of it."""
+    """A short name: the start of a text; otherwise the file name, with the time range of a chunk."""
     if row.text is not None:
         return _cut(" ".join(row.text[: 2 * LABEL_CHARS].split()), LABEL_CHARS)
     name = (row.uri or row.id).rstrip("/").rpartition("/")[2] or row.id
-    part = "" if row.start_s is None or row.end_s is None else f" {row.start_s:.0f}–{row.end_s:.0f} s"
-    return _cut(name, LABEL_CHARS) + part
+    time_range = "" if row.start_s is None or row.end_s is None else f" {row.start_s:.0f}–{row.end_s:.0f} s"
+    return _cut(name, LABEL_CHARS) + time_range
 
 
-def home(rows: Iterable[Row]) -> Path | None:
-    """The folder that all files lie in, so that a map need not tell where on this machine that is."""
+def common_folder(rows: Iterable[Row]) -> Path | None:
+    """The folder that contains all files; maps show paths relative to it, and do not reveal it."""
     paths = [row.uri for row in rows if row.uri is not None and Path(row.uri).is_absolute()]
-    return Path(os.path.commonpath([str(Path(one).parent) for one in paths])) if paths else None
+    return Path(os.path.commonpath([str(Path(path).parent) for path in paths])) if paths else None
 
 
-def told(row: Row, below: Path | None) -> dict[str, Any]:
-    """What the map says of an item besides where it is: plain values, short. Paths are told from `below` on."""
+def describe(row: Row, folder: Path | None) -> dict[str, Any]:
+    """What the map shows of an item: short plain values, with paths relative to `folder`."""
     text = None if row.text is None else _cut(row.text.strip(), TEXT_CHARS)
     about = ", ".join(f"{key}: {value}" for key, value in row.metadata.items())
     uri = row.uri
-    if uri is not None and below is not None and Path(uri).is_relative_to(below):
-        uri = str(Path(uri).relative_to(below))
+    if uri is not None and folder is not None and Path(uri).is_relative_to(folder):
+        uri = str(Path(uri).relative_to(folder))
     return {"label": label(row), "text": text, "uri": uri, "about": _cut(about, TEXT_CHARS) or None}
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _cut(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"

@@ -1,4 +1,4 @@
-"""Vectors -> a place on the plane, by UMAP (McInnes et al. 2018) or by the two largest principal components."""
+"""Projection of vectors to the plane, by UMAP (McInnes et al. 2018) or by the two largest principal components."""
 
 from __future__ import annotations
 
@@ -14,60 +14,63 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Method = Literal["auto", "umap", "pca"]
-FEWEST_FOR_UMAP = 15  # below that its neighbourhoods are the whole of the data
-NEIGHBOURS, LEAST_APART = 15, 0.25
+MIN_UMAP_ITEMS = 15  # below it, every neighbourhood is the whole data set
+NEIGHBOURS, MIN_DISTANCE = 15, 0.25
 MARGIN = 0.5
 
 
 @dataclass(frozen=True)
-class Flat:
-    """places: (n, 2) float64 in 0 to 1, the longer side filled. method: what was used; why: if not what one would
-    expect. kept: of the variance, by PCA."""
+class PlaneProjection:
+    """Positions on the plane.
 
-    places: NDArray[np.float64]
+    positions: (n, 2) float64 in 0 to 1; the longer side fills that range. method: "umap" or "pca". fallback_reason: why
+    "auto" chose PCA. explained_variance: share of the variance that PCA keeps, 0 to 1.
+    """
+
+    positions: NDArray[np.float64]
     method: str
-    why: str | None = None
-    kept: float | None = None
+    fallback_reason: str | None = None
+    explained_variance: float | None = None
 
 
-def flatten(vectors: NDArray[np.float32], method: str, seed: int) -> Flat:
-    """Rows (n, dim) -> Flat. "auto" is UMAP where it is installed and there are enough points, else PCA.
+def project(vectors: NDArray[np.float32], method: str, seed: int) -> PlaneProjection:
+    """Projects vectors (n, dim). "auto" is UMAP if it is installed and there are enough points, otherwise PCA.
 
-    Raises InvalidInput for an unknown method or too few points for UMAP, MissingExtra where UMAP is asked for by name
-    and not installed.
+    Raises InvalidInput for an unknown method or too few points for UMAP, MissingExtra if method="umap" and UMAP is not
+    installed.
     """
     if method not in get_args(Method):
         raise InvalidInput(f"method must be one of {', '.join(map(repr, get_args(Method)))}, got {method!r}")
-    there = importlib.util.find_spec("umap") is not None
-    enough = len(vectors) >= FEWEST_FOR_UMAP
-    if method == "umap" and not there:
+    is_installed = importlib.util.find_spec("umap") is not None
+    enough = len(vectors) >= MIN_UMAP_ITEMS
+    if method == "umap" and not is_installed:
         raise MissingExtra("a map by UMAP", package="umap-learn", extra="map")
     if method == "umap" and not enough:
         raise InvalidInput(
-            f"UMAP needs at least {FEWEST_FOR_UMAP} items, got {len(vectors)}; use method='pca' (--method pca)"
+            f"UMAP needs at least {MIN_UMAP_ITEMS} items, got {len(vectors)}; use method='pca' (--method pca)"
         )
-    if method == "pca" or not (there and enough):
+    if method == "pca" or not (is_installed and enough):
         reasons = {
-            "umap-learn is not installed (pip install 'multimodal[map]')": not there,
+            "umap-learn is not installed (pip install 'multimodal[map]')": not is_installed,
             f"{len(vectors)} items are too few for UMAP": not enough,
         }
         why = next((reason for reason, holds in reasons.items() if holds), None) if method == "auto" else None
-        places, kept = _pca(vectors)
-        return Flat(_fitted(places), "pca", why, kept)
-    return Flat(_fitted(_umap(vectors, seed)), "umap")
+        positions, explained_variance = _pca(vectors)
+        return PlaneProjection(_fit_unit_square(positions), "pca", why, explained_variance)
+    return PlaneProjection(_fit_unit_square(_umap(vectors, seed)), "umap")
 
 
 def centred(vectors: NDArray[np.float32], modalities: Sequence[str]) -> NDArray[np.float32]:
-    """Each modality's own mean taken away: what is left says what a thing means, not which kind it is of.
+    """Unit vectors (n, dim) after subtracting the mean of each modality, which removes the modality gap.
 
-    A modality with a single item keeps its vector, less the mean of all.
+    A modality with a single item has the mean of all items subtracted instead.
     """
     import numpy as np
 
-    kinds, rows = np.array(modalities), vectors.astype(np.float64)
+    names, rows = np.array(modalities), vectors.astype(np.float64)
     moved = rows - rows.mean(axis=0)
-    for kind in dict.fromkeys(modalities):
-        own = kinds == kind
+    for modality in dict.fromkeys(modalities):
+        own = names == modality
         if own.sum() > 1:
             moved[own] = rows[own] - rows[own].mean(axis=0)
     lengths = np.linalg.norm(moved, axis=1, keepdims=True)
@@ -75,8 +78,8 @@ def centred(vectors: NDArray[np.float32], modalities: Sequence[str]) -> NDArray[
 
 
 def _pca(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
-    """(n, 2), and the share of the variance that they keep. The sign of an axis is that of its largest loading, so that
-    the same data give the same picture."""
+    """Positions (n, 2) and their share of the variance. An axis has the sign of its largest loading, so that the result
+    is deterministic."""
     import numpy as np
 
     rows = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
@@ -84,11 +87,11 @@ def _pca(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
     first = axes[:, ::-1][:, :2]
     largest = np.abs(first).argmax(axis=0)
     first = first * np.where(first[largest, [0, 1][: first.shape[1]]] < 0, -1, 1)
-    places = rows @ first
-    if places.shape[1] == 1:
-        places = np.column_stack([places, np.zeros(len(places))])
+    positions = rows @ first
+    if positions.shape[1] == 1:
+        positions = np.column_stack([positions, np.zeros(len(positions))])
     total = float(values.clip(0).sum())
-    return places, float(values.clip(0)[::-1][:2].sum() / total) if total > 0 else 1.0
+    return positions, float(values.clip(0)[::-1][:2].sum() / total) if total > 0 else 1.0
 
 
 def _umap(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
@@ -96,27 +99,27 @@ def _umap(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
 
     import numpy as np
 
-    with warnings.catch_warnings():  # of what it has not (TensorFlow) and what a seed costs (threads)
+    with warnings.catch_warnings():  # umap warns that TensorFlow is missing, and that a seed disables threads
         warnings.simplefilter("ignore")
         import umap
 
         neighbours = min(NEIGHBOURS, len(vectors) - 1)
-        made = umap.UMAP(
+        reducer = umap.UMAP(
             n_neighbors=neighbours,
-            min_dist=LEAST_APART,
+            min_dist=MIN_DISTANCE,
             metric="cosine",
             random_state=seed,
             n_jobs=1,
             init="pca",
         )
-        return np.asarray(made.fit_transform(vectors), dtype=np.float64)
+        return np.asarray(reducer.fit_transform(vectors), dtype=np.float64)
 
 
-def _fitted(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Into the unit square without changing the proportions; what has no extent lies in the middle."""
+def _fit_unit_square(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scales positions (n, 2) to the unit square, keeping proportions; without any extent they are in the middle."""
     import numpy as np
 
-    low, high = places.min(axis=0), places.max(axis=0)
+    low, high = positions.min(axis=0), positions.max(axis=0)
     size = float((high - low).max())
     middle = (low + high) / 2
-    return np.full_like(places, MARGIN) if size <= 0 else (places - middle) / size + MARGIN
+    return np.full_like(positions, MARGIN) if size <= 0 else (positions - middle) / size + MARGIN

@@ -14,7 +14,7 @@ def test_a_page_is_written_and_said_how(cli: Cli, index: Path, tmp_path: Path) -
     assert outcome.code == 0
     size = (tmp_path / "map.html").stat().st_size
     assert outcome.stdout == f"{tmp_path / 'map.html'}: 5 items by PCA, {size / 1e6:.1f} MB\n"
-    assert outcome.stderr == "note: drawn by PCA: 5 items are too few for UMAP\n"
+    assert outcome.stderr == "note: PCA is used: 5 items are too few for UMAP\n"
     assert (tmp_path / "map.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 

@@ -1,4 +1,4 @@
-"""Who is like whom: the numbers are the space's own, and the table holds everything it shows."""
+"""Similarity matrices: the numbers are those of the space, and the table is self-contained."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def pictures(media: Path) -> list[mm.Image]:
 
 
 def test_the_cosines_are_the_spaces_own(space: Space, media: Path) -> None:
-    found = mm.similarity_heatmap(WORDS, pictures(media), space=space)
-    assert np.array_equal(found.cosines, space.similarity(WORDS, pictures(media)))
-    assert [axis.label for axis in found.rows] == ["a red apple", "the <blue> sea", "x" * 47 + "…"]
-    assert [axis.label for axis in found.columns] == ["red.png", "green.png", "blue.png", "grey.png"]
-    assert repr(found) == "Heatmap(3 x 4, space='toy')"
+    heatmap = mm.similarity_heatmap(WORDS, pictures(media), space=space)
+    assert np.array_equal(heatmap.cosines, space.similarity(WORDS, pictures(media)))
+    assert [axis.label for axis in heatmap.rows] == ["a red apple", "the <blue> sea", "x" * 47 + "…"]
+    assert [axis.label for axis in heatmap.columns] == ["red.png", "green.png", "blue.png", "grey.png"]
+    assert repr(heatmap) == "Heatmap(3 x 4, space='toy')"
 
 
 def test_one_list_is_compared_with_itself(space: Space) -> None:
-    found = mm.similarity_heatmap(WORDS, space=space)
-    assert np.allclose(np.diagonal(found.cosines), 1, atol=1e-5)
-    assert found.rows == found.columns
+    heatmap = mm.similarity_heatmap(WORDS, space=space)
+    assert np.allclose(np.diagonal(heatmap.cosines), 1, atol=1e-5)
+    assert heatmap.rows == heatmap.columns
 
 
 def test_a_space_is_loaded_by_name_and_one_thing_needs_no_list(space: Space) -> None:
@@ -44,10 +44,12 @@ def test_a_space_is_loaded_by_name_and_one_thing_needs_no_list(space: Space) -> 
 
 
 def test_the_table_shows_every_number_and_picture(space: Space, media: Path) -> None:
-    found = mm.similarity_heatmap([*WORDS, mm.Audio(media / "sub" / "low.wav")], pictures(media), space=space)
-    shown = found._repr_html_()
+    heatmap = mm.similarity_heatmap(
+        [*WORDS, mm.Audio(media / "sub" / "low.wav")], pictures(media), space=space
+    )
+    shown = heatmap._repr_html_()
     cells = re.findall(r"<td style=[^>]*>(-?\d\.\d\d)</td>", shown)
-    assert cells == [number(cosine) for cosine in found.cosines.reshape(-1).tolist()]
+    assert cells == [number(cosine) for cosine in heatmap.cosines.reshape(-1).tolist()]
     images = [base64.b64decode(one) for one in re.findall(r'src="data:image/jpeg;base64,([^"]+)"', shown)]
     assert [PIL.Image.open(io.BytesIO(one)).size for one in images] == [(72, 48)] * 4
     assert "the &lt;blue&gt; sea" in shown and "<blue>" not in shown
@@ -55,10 +57,10 @@ def test_the_table_shows_every_number_and_picture(space: Space, media: Path) -> 
 
 
 def test_colours_run_from_the_least_cosine_to_the_greatest(space: Space, media: Path) -> None:
-    found = mm.similarity_heatmap(WORDS, pictures(media), space=space)
-    assert found.shade(float(found.cosines.min())) == LOW
-    assert found.shade(float(found.cosines.max())) == HIGH
-    alike = Heatmap(np.ones((1, 1), np.float32), found.rows[:1], found.rows[:1], "toy")
+    heatmap = mm.similarity_heatmap(WORDS, pictures(media), space=space)
+    assert heatmap.shade(float(heatmap.cosines.min())) == LOW
+    assert heatmap.shade(float(heatmap.cosines.max())) == HIGH
+    alike = Heatmap(np.ones((1, 1), np.float32), heatmap.rows[:1], heatmap.rows[:1], "toy")
     assert alike.shade(1.0) not in (LOW, HIGH)
 
 
@@ -70,38 +72,38 @@ def test_a_nought_has_no_minus(cosine: float, shown: str) -> None:
 
 
 def test_the_png_has_a_cell_for_every_pair_in_its_colour(space: Space, media: Path) -> None:
-    found = mm.similarity_heatmap(WORDS[:2], pictures(media), space=space)
-    picture = PIL.Image.open(io.BytesIO(found._repr_png_()))
+    heatmap = mm.similarity_heatmap(WORDS[:2], pictures(media), space=space)
+    picture = PIL.Image.open(io.BytesIO(heatmap._repr_png_()))
     pixels = np.asarray(picture.convert("RGB"))
     right, bottom = picture.width - 18 - 4, picture.height - 18 - 4
-    for row, line in enumerate(found.cosines.tolist()):
+    for row, line in enumerate(heatmap.cosines.tolist()):
         for column, cosine in enumerate(line):
             x, y = right - 80 * (4 - column) + 8 + 4, bottom - 80 * (2 - row) + 8 + 4
-            assert tuple(pixels[y, x]) == found.shade(cosine)
+            assert tuple(pixels[y, x]) == heatmap.shade(cosine)
 
 
 def test_it_is_saved_as_a_page_or_a_picture(space: Space, media: Path, tmp_path: Path) -> None:
-    found = mm.similarity_heatmap(WORDS, pictures(media), space=space)
-    assert found.save(tmp_path / "h.png") == tmp_path / "h.png"
-    assert (tmp_path / "h.png").read_bytes() == found._repr_png_()
-    page = found.save(str(tmp_path / "h.HTML")).read_text(encoding="utf-8")
-    assert found._repr_html_() in page
+    heatmap = mm.similarity_heatmap(WORDS, pictures(media), space=space)
+    assert heatmap.save(tmp_path / "h.png") == tmp_path / "h.png"
+    assert (tmp_path / "h.png").read_bytes() == heatmap._repr_png_()
+    page = heatmap.save(str(tmp_path / "h.HTML")).read_text(encoding="utf-8")
+    assert heatmap._repr_html_() in page
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
     assert "default-src 'none'; img-src data:;" in page
 
 
 def test_other_files_and_folders_are_refused(space: Space, tmp_path: Path) -> None:
-    found = mm.similarity_heatmap(WORDS, space=space)
+    heatmap = mm.similarity_heatmap(WORDS, space=space)
     with pytest.raises(InvalidInput, match=r"^a heatmap is written as \.html or \.png, got 'h\.jpg'$"):
-        found.save("h.jpg")
+        heatmap.save("h.jpg")
     with pytest.raises(InvalidInput, match=r"^cannot write the heatmap: the folder .*no does not exist$"):
-        found.save(tmp_path / "no" / "h.png")
+        heatmap.save(tmp_path / "no" / "h.png")
 
 
 def test_too_large_a_table_is_refused_before_anything_is_encoded() -> None:
     with pytest.raises(
         InvalidInput,
-        match=r"^101 x 100 cells are more than a table shows \(10,000 at most\); give fewer items, or use "
+        match=r"^101 x 100 cells are more than a heatmap shows \(10,000 at most\); give fewer items, or use "
         r"space\.similarity\(a, b\) for the numbers alone$",
     ):
         mm.similarity_heatmap(["a"] * 101, ["b"] * 100, space="no such space")
@@ -113,9 +115,9 @@ def test_an_empty_list_is_refused(space: Space) -> None:
 
 
 def test_it_is_plain_values_too(space: Space) -> None:
-    found = mm.similarity_heatmap(WORDS[:2], space=space).to_dict()
-    assert json.loads(json.dumps(found)) == found
-    assert found["rows"] == WORDS[:2]
+    heatmap = mm.similarity_heatmap(WORDS[:2], space=space).to_dict()
+    assert json.loads(json.dumps(heatmap)) == heatmap
+    assert heatmap["rows"] == WORDS[:2]
 
 
 def test_a_film_is_shown_by_its_middle() -> None:

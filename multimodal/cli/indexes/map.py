@@ -50,10 +50,10 @@ def map(
 
     The page is one file: it holds its thumbnails and fetches nothing. UMAP and .png need the extra [cyan]map[/].
     """
-    from multimodal.views import draw_map
+    from multimodal.views import plot_map
 
     with console.working("drawing the map (UMAP takes a while to start)", quiet=json):
-        report = draw_map(
+        report = plot_map(
             index, output, method=method, centre=centre, seed=seed, limit=limit, max_bytes=round(max_mb * 1e6)
         )
     if json:

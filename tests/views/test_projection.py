@@ -1,4 +1,4 @@
-"""Vectors to two numbers: PCA against its definition, UMAP by what it must keep, and each kind's mean taken away."""
+"""Projection to the plane: PCA against its definition, UMAP by what it must keep, and centring of each modality."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def clusters(n: int = 12, dim: int = 8) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def nearest(places: np.ndarray) -> np.ndarray:
-    apart = np.linalg.norm(places[:, None] - places[None], axis=2)
+def nearest(positions: np.ndarray) -> np.ndarray:
+    apart = np.linalg.norm(positions[:, None] - positions[None], axis=2)
     np.fill_diagonal(apart, np.inf)
     return np.asarray(apart.argmin(axis=1))
 
@@ -34,61 +34,66 @@ def nearest(places: np.ndarray) -> np.ndarray:
 @given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 20))
 def test_pca_keeps_what_the_two_largest_singular_values_keep(n: int, dim: int, seed: int) -> None:
     rows = cloud(n, dim, seed)
-    found = projection.flatten(rows, "pca", 0)
+    plane = projection.project(rows, "pca", 0)
     left, values, _ = np.linalg.svd(rows.astype(float) - rows.mean(0, dtype=float), full_matrices=False)
     expected = (left * values)[:, :2]
     if dim == 1:
         expected = np.column_stack([expected, np.zeros(n)])
-    size = np.ptp(found.places, axis=0).max()
+    size = np.ptp(plane.positions, axis=0).max()
     scale = np.ptp(expected, axis=0).max()
-    apart, wanted = (np.linalg.norm(one[:, None] - one[None], axis=2) for one in (found.places, expected))
+    apart, wanted = (np.linalg.norm(one[:, None] - one[None], axis=2) for one in (plane.positions, expected))
     if scale > 1e-6:
         assert np.allclose(apart / size, wanted / scale, atol=1e-4)
-        assert found.kept == pytest.approx((values[:2] ** 2).sum() / (values**2).sum(), abs=1e-4)
+        assert plane.explained_variance == pytest.approx(
+            (values[:2] ** 2).sum() / (values**2).sum(), abs=1e-4
+        )
 
 
 @given(st.integers(2, 30), st.integers(0, 20))
 def test_places_fill_the_unit_square_and_keep_their_proportions(n: int, seed: int) -> None:
-    places = projection.flatten(cloud(n, 5, seed), "pca", 0).places
-    assert places.min() >= -1e-9 and places.max() <= 1 + 1e-9
-    assert np.ptp(places, axis=0).max() == pytest.approx(1)
-    assert (places.min(axis=0) + places.max(axis=0)) / 2 == pytest.approx(0.5)
+    positions = projection.project(cloud(n, 5, seed), "pca", 0).positions
+    assert positions.min() >= -1e-9 and positions.max() <= 1 + 1e-9
+    assert np.ptp(positions, axis=0).max() == pytest.approx(1)
+    assert (positions.min(axis=0) + positions.max(axis=0)) / 2 == pytest.approx(0.5)
 
 
 def test_the_same_rows_in_another_order_give_the_same_picture() -> None:
     rows = cloud(30, 6)
     order = np.random.default_rng(0).permutation(30)
     first, second = (
-        projection.flatten(rows, "pca", 0).places,
-        projection.flatten(rows[order], "pca", 0).places,
+        projection.project(rows, "pca", 0).positions,
+        projection.project(rows[order], "pca", 0).positions,
     )
     assert np.allclose(first[order], second, atol=1e-6)
 
 
 def test_things_that_are_all_alike_lie_in_the_middle() -> None:
-    assert (projection.flatten(np.ones((5, 3), np.float32), "pca", 0).places == 0.5).all()
+    assert (projection.project(np.ones((5, 3), np.float32), "pca", 0).positions == 0.5).all()
 
 
 def test_umap_keeps_neighbours_together_and_repeats_with_its_seed() -> None:
     pytest.importorskip("umap")
     rows = clusters(6)
-    found = projection.flatten(rows, "auto", 3)
-    assert found.method == "umap" and found.why is None
+    plane = projection.project(rows, "auto", 3)
+    assert plane.method == "umap" and plane.fallback_reason is None
     group = np.repeat([0, 1, 2], 6)
-    assert (group[nearest(found.places)] == group).mean() > 0.9
-    assert np.array_equal(projection.flatten(rows, "umap", 3).places, found.places)
+    assert (group[nearest(plane.positions)] == group).mean() > 0.9
+    assert np.array_equal(projection.project(rows, "umap", 3).positions, plane.positions)
 
 
 def test_without_umap_the_map_is_drawn_by_pca_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "umap" else find(name))
-    found = projection.flatten(clusters(), "auto", 0)
-    assert (found.method, found.why) == ("pca", "umap-learn is not installed (pip install 'multimodal[map]')")
-    assert projection.flatten(clusters(), "pca", 0).why is None
+    plane = projection.project(clusters(), "auto", 0)
+    assert (plane.method, plane.fallback_reason) == (
+        "pca",
+        "umap-learn is not installed (pip install 'multimodal[map]')",
+    )
+    assert projection.project(clusters(), "pca", 0).fallback_reason is None
     with pytest.raises(
         MissingExtra, match=r"^a map by UMAP needs umap-learn: pip install 'multimodal\[map\]'$"
     ):
-        projection.flatten(clusters(), "umap", 0)
+        projection.project(clusters(), "umap", 0)
 
 
 def test_few_items_are_drawn_by_pca(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,16 +101,16 @@ def test_few_items_are_drawn_by_pca(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: find("json") if name == "umap" else find(name)
     )
-    assert projection.flatten(cloud(14, 4), "auto", 0).why == "14 items are too few for UMAP"
+    assert projection.project(cloud(14, 4), "auto", 0).fallback_reason == "14 items are too few for UMAP"
     with pytest.raises(
         InvalidInput, match=r"^UMAP needs at least 15 items, got 14; use method='pca' \(--method pca\)$"
     ):
-        projection.flatten(cloud(14, 4), "umap", 0)
+        projection.project(cloud(14, 4), "umap", 0)
 
 
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"^method must be one of 'auto', 'umap', 'pca', got 'tsne'$"):
-        projection.flatten(cloud(20, 4), "tsne", 0)
+        projection.project(cloud(20, 4), "tsne", 0)
 
 
 def test_centring_takes_each_kinds_mean_away() -> None:
@@ -130,7 +135,9 @@ def test_centring_lets_matching_things_of_two_kinds_meet() -> None:
     across = np.roll(np.arange(40), 20)
     near = {
         centre: (
-            nearest(projection.flatten(projection.centred(rows, kinds) if centre else rows, "pca", 0).places)
+            nearest(
+                projection.project(projection.centred(rows, kinds) if centre else rows, "pca", 0).positions
+            )
             >= 20
         )[:20].mean()
         for centre in (True, False)
