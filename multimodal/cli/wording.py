@@ -26,7 +26,7 @@ PHRASES = (
         re.compile(r"to encode the \w+,? pass Text\(path\.read_text\(\)\)"),
         "to use its text, name it .txt or pass the text itself",
     ),
-    (re.compile(r"index\.rows\(\) lists them"), "multimodal search --json prints the id of each hit"),
+    (re.compile(r"index\.rows\(\) lists (?:them|all items)"), "multimodal search --json prints the id of each hit"),
 )
 PYTHON_NOTE = (
     "; these arguments exist in Python only: load the model there, space.save_pretrained('FOLDER'), and name "
@@ -34,7 +34,7 @@ PYTHON_NOTE = (
 )
 # the command that runs: set when it is resolved
 running_command: ContextVar[Any] = ContextVar("multimodal_command", default=None)
-ALIASES = {"calibrated=False": "--uncalibrated", "group=True": "--group"}
+ALIASES = {"calibrated=False": "--uncalibrated", "group_by=True": "--group", "similar_to=": "--near"}
 
 
 def in_cli_terms(message: str, command: Any = None) -> str:

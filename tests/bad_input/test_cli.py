@@ -72,8 +72,8 @@ def test_an_index_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "nowhere.lance"
     assert outcome.code == 1
     assert outcome.stderr == (
-        f"error: no index at {str(path)!r}: there is no such folder; "
-        f"make one with: multimodal index FOLDER --index {path}\n"
+        f"error: no index at {str(path)!r}: the folder does not exist; "
+        f"create one with: multimodal index FOLDER --index {path}\n"
     )
 
 
@@ -81,7 +81,7 @@ def test_a_folder_that_is_no_index(cli: Cli, media: Path) -> None:
     outcome = cli("search", media, "a cat")
     assert outcome.code == 1
     assert outcome.stderr.startswith(
-        f"error: no index at {str(media)!r}: what is there is no index; make one with: "
+        f"error: no index at {str(media)!r}: the path holds no index; create one with: "
     )
 
 
@@ -91,7 +91,9 @@ def test_an_index_opened_with_another_space(cli: Cli, media: Path, index: Path, 
     for arguments in (("search", index, "a cat"), ("index", media, "--index", index)):
         outcome = cli(*arguments, "--space", tmp_path / "other")
         assert (outcome.code, outcome.stdout) == (1, "")
-        assert outcome.stderr.startswith(f"error: the index at {str(index)!r} was made with the space 'toy'")
+        assert outcome.stderr.startswith(
+            f"error: the index at {str(index)!r} was created with the space 'toy'"
+        )
         assert "their vectors cannot be compared" in outcome.stderr
 
 
@@ -143,7 +145,7 @@ def test_parts_that_cancel_out_and_items_that_are_not_there_are_told(cli: Cli, i
     outcome = cli("search", index, "x", "--not", "x", "--weight", "not=1")
     assert (outcome.code, outcome.stdout) == (1, "")
     assert outcome.stderr == (
-        "error: the parts of the query cancel out ('x' +1, 'x' -1): nothing is left to search for; change a weight\n"
+        "error: the parts of the query cancel out ('x' +1, 'x' -1); change a weight\n"
     )
     outcome = cli("search", index, "--near", "nobody")
     assert outcome.stderr == (

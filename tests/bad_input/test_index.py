@@ -51,10 +51,10 @@ def test_another_space_is_refused_with_both_named_and_nothing_changes(
         with pytest.raises(IndexStateError) as caught:
             Index.open(index.path, given)
         assert str(caught.value) == (
-            f"the index at {str(index.path)!r} was made with the space 'plain' (text + image + audio, dim 4, "
+            f"the index at {str(index.path)!r} was created with the space 'plain' (text + image + audio, dim 4, "
             f"fingerprint {index.fingerprint[:12]}…), and is opened with 'plain/2' (text + image + audio, dim 4, "
             f"fingerprint {other.fingerprint[:12]}…): their vectors cannot be compared; open it with the first, or "
-            "make a new index from the same files with the second"
+            "create a new index from the same files with the second"
         )
     assert len(Index.open(index.path)) == 2
 
@@ -74,8 +74,8 @@ def test_a_space_that_no_name_loads_must_be_given(space: Space, tmp_path: Path) 
     with pytest.raises(IndexStateError) as caught:
         Index.open(tmp_path / "i")
     assert re.fullmatch(
-        rf"the index at '{tmp_path}/i' was made with the space 'mine', which cannot be loaded as 'mine' \(.*\); "
-        rf"give it: Index\.open\('{tmp_path}/i', space\)",
+        rf"the index at '{tmp_path}/i' was created with the space 'mine', which cannot be loaded as 'mine' \(.*\); "
+        rf"pass it: Index\.open\('{tmp_path}/i', space\)",
         str(caught.value),
     )
     assert len(Index.open(tmp_path / "i", space)) == 0
@@ -87,11 +87,11 @@ def test_create_refuses_what_is_there(index: Index, space: Space, tmp_path: Path
     (tmp_path / "file").touch()
     for name, message in {
         "i": f"there is an index at '{tmp_path}/i' already: open it with Index.open('{tmp_path}/i'), or delete the "
-             "folder to begin anew",
-        "full": f"cannot make an index at '{tmp_path}/full': a folder that is not empty is there; choose a new or "
+             "folder to start anew",
+        "full": f"cannot create an index at '{tmp_path}/full': the path is a folder that is not empty; choose a new or "
                 "empty folder",
-        "file": f"cannot make an index at '{tmp_path}/file': a file is there; choose a new or empty folder",
-        "file/below": f"cannot make an index at '{tmp_path}/file/below': '{tmp_path}/file' is a file, not a folder; "
+        "file": f"cannot create an index at '{tmp_path}/file': the path is a file; choose a new or empty folder",
+        "file/below": f"cannot create an index at '{tmp_path}/file/below': '{tmp_path}/file' is a file, not a folder; "
                       "choose another path",
     }.items():  # fmt: skip
         with pytest.raises(IndexStateError) as caught:
@@ -104,15 +104,16 @@ def test_open_refuses_what_is_no_index_and_leaves_nothing_behind(tmp_path: Path,
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     for name, found in {
-        "nowhere": "there is no such folder",
-        "folder": "what is there is no index",
-        "file": "what is there is no index",
+        "nowhere": "the folder does not exist",
+        "folder": "the path holds no index",
+        "file": "the path holds no index",
     }.items():  # fmt: skip
         with pytest.raises(IndexStateError) as caught:
             Index.open(tmp_path / name, space)
         path = f"{tmp_path}/{name}"
         assert (
-            str(caught.value) == f"no index at {path!r}: {found}; make one with Index.create({path!r}, space)"
+            str(caught.value)
+            == f"no index at {path!r}: {found}; create one with Index.create({path!r}, space)"
         )
     assert not (tmp_path / "nowhere").exists()
 
@@ -138,7 +139,7 @@ def test_a_table_of_someone_else_is_refused(tmp_path: Path, space: Space) -> Non
     import lancedb
 
     lancedb.connect(tmp_path / "theirs").create_table("items", [{"id": "x"}])
-    with pytest.raises(IndexStateError, match="holds a LanceDB table that multimodal did not make"):
+    with pytest.raises(IndexStateError, match="holds a LanceDB table that multimodal did not create"):
         Index.open(tmp_path / "theirs", space)
 
 

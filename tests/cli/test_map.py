@@ -65,7 +65,7 @@ def test_no_index_and_an_empty_one_are_told_apart(cli: Cli, tmp_path: Path) -> N
     outcome = cli("map", tmp_path / "none.lance", "-o", tmp_path / "map.html")
     assert outcome.code == 1
     assert outcome.stderr.startswith(
-        f"error: no index at '{tmp_path / 'none.lance'}': there is no such folder; "
+        f"error: no index at '{tmp_path / 'none.lance'}': the folder does not exist; "
     )
     Index.create(tmp_path / "new.lance", "toy")
     outcome = cli("map", tmp_path / "new.lance", "-o", tmp_path / "map.html")

@@ -114,7 +114,7 @@ def test_an_index_too_small_for_statistics_is_ordered_by_cosine_and_said_so(cli:
 def test_a_probability_that_cannot_be_judged_is_refused(cli: Cli, index: Path) -> None:
     outcome = cli("search", index, "green", "--min-probability", 0.5)
     assert outcome.code == 1
-    assert "--min-probability 0.5 cannot be judged: " in outcome.stderr
+    assert "--min-probability 0.5 cannot be applied: " in outcome.stderr
     assert cli("search", index, "green", "--min-probability", 2).code == 2
 
 

@@ -48,7 +48,7 @@ def test_it_is_found_by_its_task_with_an_index_or_its_folder(index: Index, clip:
 
 def test_a_space_is_no_index(clip: Space) -> None:
     with pytest.raises(
-        InvalidInput, match=r"^RetrievalPipeline searches an Index, got Space: make one with Index\.create"
+        InvalidInput, match=r"^RetrievalPipeline searches an Index, got Space: create one with Index\.create"
     ):
         multimodal.pipeline("retrieval", model=clip)
 
@@ -56,7 +56,7 @@ def test_a_space_is_no_index(clip: Space) -> None:
 def test_a_folder_without_index_is_refused_with_the_cure(tmp_path: Path) -> None:
     with pytest.raises(
         IndexStateError,
-        match=r"^no index at '.*nowhere': there is no such folder; make one with Index\.create",
+        match=r"^no index at '.*nowhere': the folder does not exist; create one with Index\.create",
     ):
         RetrievalPipeline.from_pretrained(tmp_path / "nowhere")
 

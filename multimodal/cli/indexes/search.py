@@ -116,9 +116,9 @@ def search(
     conditions = _conditions(where)
     wanted.check()
     if not Index.exists(index):
-        found = "what is there is no index" if index.exists() else "there is no such folder"
+        found = "the path holds no index" if index.exists() else "the folder does not exist"
         raise IndexStateError(
-            f"no index at {str(index)!r}: {found}; make one with: multimodal index FOLDER --index {index}"
+            f"no index at {str(index)!r}: {found}; create one with: multimodal index FOLDER --index {index}"
         )
     if query is not None and Path(query).is_file():
         console.note(f"{query!r} is searched as words; for the file give --image, --audio or --video {query}")
