@@ -26,7 +26,10 @@ PHRASES = (
         re.compile(r"to encode the \w+,? pass Text\(path\.read_text\(\)\)"),
         "to use its text, name it .txt or pass the text itself",
     ),
-    (re.compile(r"index\.rows\(\) lists (?:them|all items)"), "multimodal search --json prints the id of each hit"),
+    (
+        re.compile(r"index\.rows\(\) lists (?:them|all items)"),
+        "multimodal search --json prints the id of each hit",
+    ),
 )
 PYTHON_NOTE = (
     "; these arguments exist in Python only: load the model there, space.save_pretrained('FOLDER'), and name "

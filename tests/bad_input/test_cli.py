@@ -144,9 +144,7 @@ def test_a_weight_that_cannot_be_is_wrong_usage(cli: Cli, index: Path, weight: s
 def test_parts_that_cancel_out_and_items_that_are_not_there_are_told(cli: Cli, index: Path) -> None:
     outcome = cli("search", index, "x", "--not", "x", "--weight", "not=1")
     assert (outcome.code, outcome.stdout) == (1, "")
-    assert outcome.stderr == (
-        "error: the parts of the query cancel out ('x' +1, 'x' -1); change a weight\n"
-    )
+    assert outcome.stderr == ("error: the parts of the query cancel out ('x' +1, 'x' -1); change a weight\n")
     outcome = cli("search", index, "--near", "nobody")
     assert outcome.stderr == (
         "error: no item of the index has the id 'nobody'; multimodal search --json prints the id of each hit\n"
