@@ -17,6 +17,11 @@ from .core.limits import Limits as Limits
 from .core.limits import get_limits as get_limits
 from .core.limits import limits as limits
 from .core.limits import set_limits as set_limits
+from .core.media.registry import Excerpt as Excerpt
+from .core.media.registry import ItemChunk as ItemChunk
+from .core.media.registry import MediaType as MediaType
+from .core.media.registry import register_media_type as register_media_type
+from .core.media.registry import unregister_media_type as unregister_media_type
 from .core.modality import Frames as Frames
 from .core.modality import Modality as Modality
 from .core.modality import Waveform as Waveform

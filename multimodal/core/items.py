@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -197,6 +197,18 @@ class Audio:
         waveform = audio.decode_audio(self.source)
         return waveform if rate_hz is None else audio.resample(waveform, rate_hz)
 
+    def stream(self) -> Iterator[Waveform]:
+        """Yields the audio in blocks of some seconds, so that a long file need not fit in memory.
+
+        Raises as `load` does, when it reaches what is wrong.
+        """
+        from multimodal.core.media import audio
+
+        if isinstance(self.source, Path | bytes) and type(self).load is Audio.load:
+            yield from audio.stream_audio(self.source)
+        else:  # in memory, or decoded by a subclass
+            yield self.load()
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({inputs.describe_source(self.source, self.uri)})"
 
@@ -272,6 +284,22 @@ class Video:
         from multimodal.core.media import video
 
         return video.decode_video(self.source, self.fps, video.check_sampling(n_frames, fps, max_frames))
+
+    def sample(self, every_s: float) -> Iterator[tuple[NDArray[np.uint8], float, float]]:
+        """Yields one frame of each of equal parts, about `every_s` seconds long. Raises as `load` does.
+
+        Yields:
+            RGB (h, w, 3), and the start and end of the part in seconds. Of a file, one frame is in memory at a time.
+        """
+        from multimodal.core.media import video
+
+        if isinstance(self.source, Path | bytes) and type(self).load is Video.load:
+            yield from video.sample_video(self.source, every_s)
+            return
+        clip = self.load(fps=1 / every_s)
+        part_s = clip.seconds / len(clip)
+        for position, pixels in enumerate(clip.frames):
+            yield pixels, position * part_s, (position + 1) * part_s
 
     def audio(self) -> Audio | None:
         """The audio track, or None without one. Raises as `load` does for a file that is not a video."""

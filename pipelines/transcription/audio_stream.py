@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.items import Audio, Image, Text, Video
-from multimodal.core.media.audio import resample, stream_audio
+from multimodal.core.media.audio import resample
 from multimodal.core.media.inputs import describe_type, is_array, is_audio_mapping
 from multimodal.core.modality import Waveform
 
@@ -36,9 +35,7 @@ class AudioStream:
 
     def blocks(self, rate_hz: int) -> Iterator[NDArray[np.float32]]:
         """Mono samples at this rate, in blocks of some seconds. Raises what `Audio.load` raises, on the way."""
-        source = self.audio.source
-        whole = isinstance(source, Path | bytes)
-        return resampled(stream_audio(source) if whole else iter([self.audio.load()]), rate_hz)  # type: ignore[arg-type]
+        return resampled(self.audio.stream(), rate_hz)
 
     def __repr__(self) -> str:
         return repr(self.audio)

@@ -57,12 +57,8 @@ def stream_audio(source: Source) -> Iterator[Waveform]:
         yield from _decode_av(file, name, decoder) if by_av else _decode_soundfile(file, name, head)
 
 
-def read_seconds(source: Source | Waveform, start_s: float, seconds: float) -> Waveform:
-    """At most `seconds` of audio from `start_s` on. No more of a file is read than that needs.
-
-    Raises as `Audio.load` does.
-    """
-    blocks = iter([source]) if isinstance(source, Waveform) else stream_audio(source)
+def read_seconds(blocks: Iterator[Waveform], start_s: float, seconds: float) -> Waveform:
+    """At most `seconds` of audio that comes in blocks, from `start_s` on. No later block is read."""
     pieces: list[NDArray[np.float32]] = []
     position, rate_hz = 0, 1
     for block in blocks:

@@ -20,6 +20,7 @@ from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     import PIL.Image
+    from typing_extensions import TypeIs
 
 THUMBNAIL_SIDE = 128  # pixels, in HTML
 PLAYER_SECONDS = 15.0  # of audio in HTML, so that a page with ten players stays small
@@ -42,7 +43,7 @@ class Excerpt(NamedTuple):
 
 
 class ItemChunk(NamedTuple):
-    """One of several parts that a file is indexed as.
+    """One of several parts that a file is indexed as, such as a page of a document.
 
     Attributes:
         item: what an encoder takes, of any modality.
@@ -152,7 +153,7 @@ def media_types() -> tuple[MediaType, ...]:
     return tuple(_TYPES.values())
 
 
-def is_item(value: object) -> bool:
+def is_item(value: object) -> TypeIs[Item]:
     """Whether a value is an item, of a built-in or a registered type."""
     return isinstance(value, Text | Image | Audio | Video)
 
@@ -314,8 +315,7 @@ def _audio_excerpt(item: Audio, excerpt: Excerpt) -> Audio:
     """PLAYER_SECONDS of it, from the start of the excerpt."""
     from multimodal.core.media.audio import read_seconds
 
-    source = item.source if type(item) is Audio and isinstance(item.source, Path | bytes) else item.load()
-    waveform = read_seconds(source, excerpt.start_s or 0.0, PLAYER_SECONDS)
+    waveform = read_seconds(item.stream(), excerpt.start_s or 0.0, PLAYER_SECONDS)
     return Audio({"array": waveform.samples, "sampling_rate": waveform.rate_hz}, uri=item.uri)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimodal.core.errors import MediaUnsupported
@@ -101,7 +100,7 @@ def _video_chunks(document: Document, whole: Row, item: Video, space: Space) -> 
         yield Chunk(document, item, whole, 1.0, item.nbytes, registry.type_of(item).decoded_nbytes(item))
     elif Modality.IMAGE in space.modalities:
         is_encoded = True
-        for pixels, start_s, end_s in video.frames(item):
+        for pixels, start_s, end_s in item.sample(video.FRAME_S):
             row = _timed_row(whole, "frame", start_s, end_s)._replace(modality=str(Modality.IMAGE))
             yield Chunk(document, Image(pixels, uri=item.uri), row, 1.0, pixels.nbytes, 0)
     if Modality.AUDIO in space.modalities and (audio := item.audio()) is not None:
@@ -133,10 +132,7 @@ def _audio_windows(
     document: Document, whole: Row, item: Audio, window_s: float, track: str = ""
 ) -> Iterator[Chunk]:
     """track: the name of a video's audio in ids; "" for an audio file."""
-    from multimodal.core.media.audio import stream_audio
-
-    blocks = stream_audio(item.source) if isinstance(item.source, Path | bytes) else iter([item.load()])
-    for waveform, start_s, end_s in windows(blocks, window_s):
+    for waveform, start_s, end_s in windows(item.stream(), window_s):
         row = whole
         if start_s is not None and end_s is not None:
             row = _timed_row(whole, track or "t", start_s, end_s)

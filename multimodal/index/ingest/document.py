@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.core.errors import MediaError, MultimodalError
 from multimodal.core.items import Item, Text, as_item
+from multimodal.core.media.registry import is_item
 from multimodal.index.ingest.hashing import hash_item
 from multimodal.index.ingest.sources.folders import absolute, check_unicode, printable
 from multimodal.index.ingest.sources.record import Blob, FileState, SourceRecord
@@ -135,7 +136,7 @@ def failure_of(
     record: SourceRecord, stage: str, error: BaseException, key: str | None = None
 ) -> FailureRecord:
     """The stored record of a failure. key: the id of the document, where it is known."""
-    source = record.value if isinstance(record.value, Path) else getattr(record.value, "source", None)
+    source = record.value.source if is_item(record.value) else record.value
     path = str(absolute(source.expanduser())) if isinstance(source, Path) and not record.container else None
     return FailureRecord(
         key=key or record.id or path or record.name,

@@ -13,13 +13,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from multimodal.core.media.registry import is_item
 from multimodal.core.space import Space
 from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.progress import JobProgress
 from multimodal.index.ingest.scheduler import Job
 from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.folders import absolute
-from multimodal.index.ingest.sources.record import ContainerRead, SourceOptions, SourceOutput, SourceRecord
+from multimodal.index.ingest.sources.record import (
+    Blob,
+    ContainerRead,
+    SourceOptions,
+    SourceOutput,
+    SourceRecord,
+)
 from multimodal.index.results import IngestReport, Metadata
 from multimodal.index.storage.failures import FailureLog, FailureRecord
 from multimodal.index.storage.filters import check_metadata
@@ -130,6 +137,8 @@ def _failed_members(
 
 def _key(record: SourceRecord) -> str:
     value = record.value
-    return record.id or (
-        str(absolute(value)) if isinstance(value, Path) else getattr(value, "uri", None) or record.name
-    )
+    if record.id:
+        return record.id
+    if isinstance(value, Path):
+        return str(absolute(value))
+    return (value.uri if is_item(value) or isinstance(value, Blob) else None) or record.name

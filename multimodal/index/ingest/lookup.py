@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from multimodal.core.media.inputs import source_nbytes
+from multimodal.core.media.registry import is_item
 from multimodal.index.ingest.config import IngestConfig
 from multimodal.index.ingest.document import Document, stat_document
 from multimodal.index.ingest.sources.record import Blob, ContainerRead, SourceOutput, SourceRecord
@@ -61,12 +63,6 @@ class Lookup:
 
 def memory_size(value: object) -> int:
     """About how many bytes of memory a value keeps; a file keeps none."""
-    source = getattr(value, "source", value)
-    if isinstance(source, dict):
-        source = source.get("array")
-    if isinstance(source, Blob):
-        source = source.data
-    if isinstance(source, bytes | str):
-        return len(source)
-    size = getattr(source, "size", 0)
-    return int(getattr(source, "nbytes", 0)) or (3 * size[0] * size[1] if isinstance(size, tuple) else 0)
+    if is_item(value):
+        return value.nbytes
+    return source_nbytes(value.data if isinstance(value, Blob) else value)

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.core.errors import MediaCorrupt, UnsupportedModality
-from multimodal.core.items import Video
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    pass
 
 FRAME_S = 2.0
 VIDEO_SUFFIXES = (
@@ -52,22 +50,6 @@ def nothing_to_encode(name: str, space: Space) -> UnsupportedModality:
         f"{name}: has no audio track, the only part of a video that the space {space.name!r} encodes; use a space "
         "with image or video"
     )
-
-
-def frames(item: Video) -> Iterator[tuple[NDArray[np.uint8], float, float]]:
-    """Yields frames (h, w, 3), each with the start and end in seconds of what it stands for.
-
-    Raises what `item.load` raises.
-    """
-    from multimodal.core.media import video
-
-    if isinstance(item.source, Path | bytes):
-        yield from video.sample_video(item.source, FRAME_S)
-        return
-    clip = item.load(fps=1 / FRAME_S)
-    frame_s = clip.seconds / len(clip)
-    for number, pixels in enumerate(clip.frames):
-        yield pixels, number * frame_s, (number + 1) * frame_s
 
 
 def subtitles_of(path: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from typing import Any, Self
 from multimodal.core.errors import MediaError
 from multimodal.core.items import Text
 from multimodal.core.limits import get_limits
-from multimodal.core.media import sniff
+from multimodal.core.media import registry
 from multimodal.index.ingest.sources.folders import printable
 from multimodal.index.ingest.sources.record import Blob, FileState, SourceRecord, row_metadata
 from multimodal.index.results import Metadata
@@ -151,7 +151,7 @@ def _is_media(suffix: str, member: Blob) -> bool:
     if guessed.startswith(("image/", "audio/", "video/")):
         return True
     try:
-        sniff.sniff(member.data)
+        registry.identify(member.data)
     except (MediaError, ImportError):
         return False
     return True

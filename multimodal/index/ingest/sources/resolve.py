@@ -10,6 +10,7 @@ from typing import Any
 
 from multimodal.core.errors import InvalidInput, MediaNotFound
 from multimodal.core.items import as_item
+from multimodal.core.media.registry import is_item
 from multimodal.index.ingest.sources import archives, hf_datasets, tables
 from multimodal.index.ingest.sources.folders import (
     absolute,
@@ -194,7 +195,7 @@ def _pairs(
             value, own_metadata = value
         if ids is not None and position >= len(ids):
             raise InvalidInput(f"{len(ids)} ids given for more items than that; give one for each")
-        uri = value if isinstance(value, Path) else getattr(value, "uri", None)
+        uri = value.uri if is_item(value) else value if isinstance(value, Path) else None
         name = f"item {position}" if uri is None else printable(uri)
         merged = metadata if own_metadata is None else (metadata or {}) | check_metadata(own_metadata)
         yield SourceRecord(value, name, ids[position] if ids else None, merged)
