@@ -272,7 +272,7 @@ class IngestReport:
 
     added: int
     updated: int
-    failed: tuple[Failure, ...] = ()
+    failed: Failures = field(default_factory=Failures)
     unchanged: int = 0
     moved: int = 0
     deleted: int = 0

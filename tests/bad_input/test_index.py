@@ -1,4 +1,4 @@
-"""What an index answers to bad input, word for word."""
+"""Error messages of an index, word for word."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from multimodal.core.errors import IndexStateError, InvalidInput, MediaNotFound, UnsupportedModality
 from multimodal.core.space import Space
-from multimodal.index import Index, files_in
+from multimodal.index import Index, IngestConfig, files_in
 from tests import plugins
 
 
@@ -35,17 +35,15 @@ def space(plain: ModuleType) -> Space:
 
 @pytest.fixture
 def index(space: Space, tmp_path: Path) -> Index:
-    made = Index.create(tmp_path / "i", space)
-    made.add([("a", {"n": 1}), "b"], ids=["1", "2"])
-    return made
+    index = Index.create(tmp_path / "i", space)
+    index.add([("a", {"n": 1}), "b"], ids=["1", "2"])
+    return index
 
 
 # --- making and opening ---------------------------------------------------------------------------
 
 
-def test_another_space_is_refused_with_both_named_and_nothing_changes(
-    index: Index, plain: ModuleType
-) -> None:
+def test_another_space_is_refused_and_the_message_names_both(index: Index, plain: ModuleType) -> None:
     other = plain.load("2")
     for given in (other, "plain/2"):
         with pytest.raises(IndexStateError) as caught:
@@ -68,7 +66,7 @@ def test_a_space_whose_weights_changed_under_its_name_is_refused(
         Index.open(index.path)
 
 
-def test_a_space_that_no_name_loads_must_be_given(space: Space, tmp_path: Path) -> None:
+def test_a_space_that_cannot_be_loaded_by_name_must_be_passed(space: Space, tmp_path: Path) -> None:
     space.name = "mine"
     Index.create(tmp_path / "i", space)
     with pytest.raises(IndexStateError) as caught:
@@ -81,7 +79,7 @@ def test_a_space_that_no_name_loads_must_be_given(space: Space, tmp_path: Path) 
     assert len(Index.open(tmp_path / "i", space)) == 0
 
 
-def test_create_refuses_what_is_there(index: Index, space: Space, tmp_path: Path) -> None:
+def test_create_refuses_a_path_in_use(index: Index, space: Space, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     (tmp_path / "file").touch()
@@ -100,7 +98,7 @@ def test_create_refuses_what_is_there(index: Index, space: Space, tmp_path: Path
     assert len(index) == 2 and (tmp_path / "full" / "x").exists()
 
 
-def test_open_refuses_what_is_no_index_and_leaves_nothing_behind(tmp_path: Path, space: Space) -> None:
+def test_open_refuses_a_path_without_index_and_creates_nothing(tmp_path: Path, space: Space) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     for name, found in {
@@ -119,7 +117,7 @@ def test_open_refuses_what_is_no_index_and_leaves_nothing_behind(tmp_path: Path,
 
 
 @pytest.mark.parametrize("path", ["", "  ", "a\0b"])
-def test_a_path_that_cannot_be_one_is_refused(path: str, space: Space) -> None:
+def test_an_invalid_path_is_refused(path: str, space: Space) -> None:
     for make in (Index.create, Index.open):
         with pytest.raises(InvalidInput) as caught:
             make(path, space)
@@ -129,13 +127,13 @@ def test_a_path_that_cannot_be_one_is_refused(path: str, space: Space) -> None:
         )
 
 
-def test_a_damaged_index_says_so(index: Index, space: Space) -> None:
+def test_a_damaged_index_is_refused(index: Index, space: Space) -> None:
     shutil.rmtree(index.path / "items.lance" / "_versions")
     with pytest.raises(IndexStateError, match=r"^the index at '.*' is damaged or incomplete \("):
         Index.open(index.path, space)
 
 
-def test_a_table_of_someone_else_is_refused(tmp_path: Path, space: Space) -> None:
+def test_a_foreign_table_is_refused(tmp_path: Path, space: Space) -> None:
     import lancedb
 
     lancedb.connect(tmp_path / "theirs").create_table("items", [{"id": "x"}])
@@ -143,7 +141,7 @@ def test_a_table_of_someone_else_is_refused(tmp_path: Path, space: Space) -> Non
         Index.open(tmp_path / "theirs", space)
 
 
-def test_an_index_of_a_later_version_is_refused(
+def test_an_index_of_a_later_format_is_refused(
     tmp_path: Path, space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from multimodal.index.storage import schema
@@ -199,7 +197,7 @@ def test_an_index_of_a_later_version_is_refused(
     (["a"], {"wait": "long"}, "wait must be a number of seconds of at least 0, or None for no limit, got 'long'"),
     (["a"], {"wait": float("nan")}, "wait must be a number of seconds of at least 0, or None for no limit, got nan"),
 ])  # fmt: skip
-def test_a_mistake_in_the_call_raises_and_writes_nothing(
+def test_invalid_arguments_raise_and_nothing_is_written(
     index: Index, source: Any, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -208,7 +206,33 @@ def test_a_mistake_in_the_call_raises_and_writes_nothing(
     assert len(index) == 2
 
 
-def test_a_path_that_is_not_there_raises(index: Index, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "message"), [
+    ({"commit_rows": 0}, "commit_rows must be a whole number of at least 1, got 0"),
+    ({"held_bytes": 1.5}, "held_bytes must be a whole number of at least 1, got 1.5"),
+    ({"commit_interval_s": -1},
+     "commit_interval_s must be a number of seconds of at least 0, got -1; leave it out for 10.0"),
+    ({"progress_interval_s": float("nan")},
+     "progress_interval_s must be a number of seconds of at least 0, got nan; leave it out for 0.1"),
+    ({"lookup_wait_s": True},
+     "lookup_wait_s must be a number of seconds of at least 0, got True; leave it out for 0.5"),
+])  # fmt: skip
+def test_an_ingest_config_refuses_invalid_bounds(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        IngestConfig(**options)
+    assert str(caught.value) == message
+
+
+def test_a_text_file_above_the_configured_size_is_a_failure(index: Index, tmp_path: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("a long text", encoding="utf-8")
+    (failure,) = index.add(path, config=IngestConfig(max_text_bytes=10)).failed
+    assert failure.reason == (
+        f"{path}: text larger than 10 bytes; split it into several files, or raise max_text_bytes"
+    )
+    assert index.add(path, config=IngestConfig(max_text_bytes=11)).added == 1
+
+
+def test_a_missing_path_raises(index: Index, tmp_path: Path) -> None:
     with pytest.raises(MediaNotFound) as caught:
         index.add(str(tmp_path / "none"))
     assert str(caught.value) == (
@@ -217,7 +241,7 @@ def test_a_path_that_is_not_there_raises(index: Index, tmp_path: Path) -> None:
     )
 
 
-def test_the_files_of_no_folder_cannot_be_listed(tmp_path: Path) -> None:
+def test_files_in_refuses_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(MediaNotFound, match=r"none: no such folder; check the path$"):
         files_in(tmp_path / "none")
 
@@ -231,7 +255,7 @@ def test_ids_for_a_folder_are_refused(index: Index, tmp_path: Path) -> None:
     )
 
 
-def test_a_sync_of_what_is_no_folder_is_refused_and_changes_nothing(index: Index, tmp_path: Path) -> None:
+def test_sync_refuses_a_missing_folder_and_a_single_file(index: Index, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"x")
     for source, kind, message in (
         (tmp_path / "none", MediaNotFound, f"{tmp_path}/none: no such folder; check the path (nothing was changed)"),
@@ -245,9 +269,7 @@ def test_a_sync_of_what_is_no_folder_is_refused_and_changes_nothing(index: Index
     assert len(index) == 2
 
 
-def test_an_index_in_a_folder_that_cannot_be_written_says_so(
-    index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_in_a_read_only_folder_raises(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*arguments: Any) -> int:
         raise PermissionError(13, "Permission denied")
 
@@ -262,9 +284,7 @@ def test_an_index_in_a_folder_that_cannot_be_written_says_so(
     assert len(index) == 2
 
 
-def test_every_bad_file_of_a_folder_is_listed_with_its_reason_and_the_good_ones_are_there(
-    index: Index, tmp_path: Path
-) -> None:
+def test_bad_files_are_reported_with_reasons_and_good_ones_added(index: Index, tmp_path: Path) -> None:
     root = tmp_path / "mixed"
     root.mkdir()
     PIL.Image.new("RGB", (64, 64), (9, 99, 199)).save(root / "good.png")
@@ -279,7 +299,7 @@ def test_every_bad_file_of_a_folder_is_listed_with_its_reason_and_the_good_ones_
     report = index.add(root)
     assert report.added == 2
     assert {Path(row["uri"]).name for row in index.rows(modality="image")} == {"good.png", "noise.jpg"}
-    reasons = {Path(one.uri).name: one.reason for one in report.failed}
+    reasons = {Path(failure.uri).name: failure.reason for failure in report.failed}
     assert sorted(reasons) == [
         "blob",
         "cut.jpg",
@@ -330,7 +350,7 @@ def test_every_bad_file_of_a_folder_is_listed_with_its_reason_and_the_good_ones_
      "where['n'] is of type date; it must be str, int, float, bool or None: write a date as .isoformat(), "
      "anything else as json.dumps(...)"),
 ])  # fmt: skip
-def test_a_search_that_cannot_be_right_is_refused(
+def test_an_invalid_search_is_refused(
     index: Index, query: Any, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -351,7 +371,7 @@ def test_a_modality_that_the_space_lacks_is_refused(index: Index, plain: ModuleT
     ("", "an id must be a str with at least one character, got ''; pass a number as str(number)"),
     ([3], "an id must be a str with at least one character, got 3; pass a number as str(number)"),
 ])  # fmt: skip
-def test_ids_that_cannot_be_are_not_deleted(index: Index, ids: Any, message: str) -> None:
+def test_delete_refuses_invalid_ids(index: Index, ids: Any, message: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         index.delete(ids)
     assert str(caught.value) == message

@@ -115,3 +115,18 @@ def test_the_alternative_text_of_a_picture_is_escaped(
     index.add(picture(tmp_path / '"onerror=x.png'))
     page = index.search("1 0 0 0")._repr_html_()
     assert '"onerror' not in page and 'alt="&quot;onerror=x.png"' in page
+
+
+def test_the_old_name_of_a_report_warns_and_still_works() -> None:
+    import multimodal.index
+
+    with pytest.warns(DeprecationWarning, match="AddReport is deprecated; use multimodal.index.IngestReport"):
+        assert multimodal.index.AddReport is IngestReport
+
+
+def test_failures_of_a_report_convert_to_plain_values_and_arrow(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    report = index.add(tmp_path / "empty.png")
+    (row,) = report.failed.to_arrow().to_pylist()
+    assert row == report.failed[0].to_dict() and row["uri"] == str(tmp_path / "empty.png")
+    assert report.to_dict()["failed"] == [row] and report.failed == index.failures()

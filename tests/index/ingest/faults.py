@@ -1,10 +1,10 @@
-"""Kills a process that indexes, again and again, and looks whether anything is lost or doubled.
+"""Kills an indexing process repeatedly and checks that no document is lost or duplicated.
 
     python -m tests.index.ingest.faults --kills 30 --files 600
 
-makes a folder of mixed files, some of them corrupt in different ways, indexes it once without a break, and then in a
-process that is sent SIGKILL at random moments and begun again, until it comes to its end. What is in the index then,
-and in its ledger, must be what the undisturbed run left. The tests run a smaller one.
+creates a folder of mixed files, some of them corrupt in different ways, and indexes it once undisturbed, and once in a
+process that receives SIGKILL at random moments and is started again until it ends. The index and its failures must then
+equal those of the undisturbed run. The tests run a smaller trial.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ import soundfile
 
 HERE = Path(__file__).parents[1]  # tests/index
 ROOT = HERE.parents[1]
-SLOWNESS_S = 0.004  # a file, so that there is something to interrupt
+SLOWNESS_S = 0.004  # per file, so that there is something to interrupt
 COMMIT_ROWS = 12
 
 Process = Any
 
 
-# --- files ------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def make_files(folder: Path, n: int, n_bad: int, seed: int = 0) -> None:
-    """Good and bad files in some folders, with names of all kinds."""
+    """Writes good and bad files into several folders, with unusual names."""
     rng = np.random.default_rng(seed)
     ways = [*BAD.items()]
     for number in range(n):
@@ -63,11 +63,11 @@ def make_good(room: Path, number: int, rng: np.random.Generator) -> None:
         pixels = rng.integers(0, 256, (6 + number % 5, 8, 3), dtype=np.uint8)
         PIL.Image.fromarray(pixels).save(room / f"{name}.png")
     elif kind < 7:
-        seconds = 28 if number % 40 == 5 else 0.2  # long ones have windows
+        seconds = 28 if number % 40 == 5 else 0.2  # long audio is split into windows
         samples = rng.uniform(-0.5, 0.5, int(8000 * seconds)).astype(np.float32)
         soundfile.write(room / f"{name}.wav", samples, 8000)
     else:
-        n_words = 400 if number % 20 == 8 else 5  # long ones have chunks
+        n_words = 400 if number % 20 == 8 else 5  # long texts are split into passages
         words = rng.choice(["apple", "bird", "cat", "dog", "egg"], n_words)
         (room / f"{name}.txt").write_text(f"{number} " + " ".join(words) + ".", encoding="utf-8")
 
@@ -116,12 +116,12 @@ BAD: dict[str, Callable[[Path, np.random.Generator], object]] = {
 }
 
 
-# --- a process that indexes -------------------------------------------------------------------------
+# --- a process that indexes -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Crash:
-    """Ends the process the hard way at the n-th call of a method, before it does anything or just after."""
+    """Ends the process without cleanup at the n-th call of a method, before or after the call."""
 
     owner: str  # module:class
     method: str
@@ -130,7 +130,7 @@ class Crash:
 
 
 def open_index(path: Path) -> Any:
-    """An index of the space `plain`, made if it is not there."""
+    """Opens an index of the space `plain`, or creates it."""
     import multimodal
     from multimodal.index import Index
     from tests.index.families import plain
@@ -140,9 +140,9 @@ def open_index(path: Path) -> Any:
 
 
 def index_all(
-    path: Path, folder: Path, slowness_s: float, commit_rows: int, crash: Crash | None, told: Connection
+    path: Path, folder: Path, slowness_s: float, commit_rows: int, crash: Crash | None, connection: Connection
 ) -> None:
-    """What the process does; it says when it begins, and what it reports in the end."""
+    """The work of the process. It sends "begins", and at the end its report."""
     os.environ["OMP_NUM_THREADS"] = "1"
     from multimodal.index import IngestConfig
 
@@ -151,10 +151,10 @@ def index_all(
         _slow_down(encoder, slowness_s)
     if crash is not None:
         _arm(crash)
-    told.send("begins")
+    connection.send("begins")
     began = time.monotonic()
     report = index.add(folder, threads=2, batch_size=8, config=IngestConfig(commit_rows=commit_rows))
-    told.send((report.to_dict(), time.monotonic() - began))
+    connection.send((report.to_dict(), time.monotonic() - began))
 
 
 def _slow_down(encoder: Any, slowness_s: float) -> None:
@@ -189,7 +189,7 @@ def _arm(crash: Crash) -> None:
 
 
 class Runner:
-    """Starts processes that index one folder. They are forked from one that has imported what is slow to import."""
+    """Starts processes that index one folder, forked from a server that has imported the slow modules."""
 
     def __init__(self, folder: Path, slowness_s: float = SLOWNESS_S, commit_rows: int = COMMIT_ROWS) -> None:
         self.folder, self.slowness_s, self.commit_rows = folder, slowness_s, commit_rows
@@ -198,56 +198,56 @@ class Runner:
 
     @contextlib.contextmanager
     def begun(self, index: Path, crash: Crash | None = None) -> Iterator[tuple[Process, Connection]]:
-        """A process whose job has just begun, and what it tells."""
-        ours, theirs = self.context.Pipe(duplex=False)
-        arguments = (index, self.folder, self.slowness_s, self.commit_rows, crash, theirs)
+        """A process whose job has just begun, and the connection on which it reports."""
+        parent_end, child_end = self.context.Pipe(duplex=False)
+        arguments = (index, self.folder, self.slowness_s, self.commit_rows, crash, child_end)
         process = self.context.Process(target=index_all, args=arguments)
         process.start()
-        theirs.close()
+        child_end.close()
         try:
-            assert ours.recv() == "begins"
-            yield process, ours
+            assert parent_end.recv() == "begins"
+            yield process, parent_end
         finally:
             process.kill()
             process.join()
-            ours.close()
+            parent_end.close()
 
     def to_the_end(self, index: Path) -> tuple[dict[str, Any], float]:
-        """Runs undisturbed -> (its report, as a dict, and how many seconds it took)."""
-        with self.begun(index) as (process, told):
-            report, seconds = told.recv()
+        """Runs undisturbed -> (the report as a dict, seconds)."""
+        with self.begun(index) as (process, connection):
+            report, seconds = connection.recv()
             process.join()
             assert process.exitcode == 0
             return report, seconds
 
     def killed(self, index: Path, after_s: float) -> bool:
-        """Runs and is killed after a time -> whether that was before it came to its end."""
-        with self.begun(index) as (process, told):
-            if told.poll(after_s):
-                told.recv()
+        """Runs and is killed after `after_s` seconds -> whether that was before its end."""
+        with self.begun(index) as (process, connection):
+            if connection.poll(after_s):
+                connection.recv()
                 process.join()
                 return False
             process.kill()
             return True
 
     def crashed(self, index: Path, crash: Crash) -> bool:
-        """Runs and ends itself -> whether it came to that point."""
+        """Runs and crashes -> whether it reached that point."""
         with self.begun(index, crash) as (process, _):
             process.join()
             return process.exitcode == 9
 
 
-# --- what must hold ---------------------------------------------------------------------------------
+# --- checks ---------------------------------------------------------------------------------------
 
 
 def state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What an index holds, and its ledger, by id. Raises AssertionError if a row is doubled."""
+    """The rows and failures of an index, by id. Raises AssertionError if a row is duplicated."""
     from multimodal.index.storage.failures import FailureLog
     from multimodal.index.storage.table import ItemTable
 
     rows, origins, vectors = ItemTable.open(path).fetch_rows("true")
     twice = [id_ for id_, n in Counter(row.id for row in rows).items() if n > 1]
-    assert not twice, f"{len(twice)} rows are doubled, such as {twice[0]!r}"
+    assert not twice, f"{len(twice)} rows are duplicated, such as {twice[0]!r}"
     held = {row.id: (row, origin, vector) for row, origin, vector in zip(rows, origins, vectors, strict=True)}
     return held, {failed.key: failed for failed in FailureLog(path)}
 
@@ -266,7 +266,7 @@ def assert_same(one: Path, other: Path) -> int:
 
 
 def trial(work: Path, n_files: int, n_bad: int, n_kills: int, seed: int, say: Callable[[str], None]) -> int:
-    """The whole of it -> how many times a job was killed before its end. Raises AssertionError if anything differs."""
+    """Runs a trial -> how many times a job was killed before its end. Raises AssertionError if anything differs."""
     folder = work / "files"
     make_files(folder, n_files, n_bad, seed)
     runner = Runner(folder)
@@ -285,7 +285,7 @@ def trial(work: Path, n_files: int, n_bad: int, n_kills: int, seed: int, say: Ca
         assert len(last["failed"]) == len(report["failed"])
         assert last["added"] + last["unchanged"] == report["added"] and last["updated"] == 0
         say(f"round {rounds}: killed {here} times; {last['unchanged']} were there, {last['added']} added; {rows} rows, "
-            "none lost, none doubled, the same vectors and the same ledger")  # fmt: skip
+            "none lost, none duplicated, the same vectors and the same failures")  # fmt: skip
     return kills
 
 
@@ -297,14 +297,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--files", type=int, default=600)
     parser.add_argument("--bad", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     work = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
-        kills = trial(work, asked.files, asked.bad, asked.kills, asked.seed, print)
+        kills = trial(work, options.files, options.bad, options.kills, options.seed, print)
     finally:
         shutil.rmtree(work)
-    what = f"{asked.files} files, {asked.bad} of them corrupt"
-    print(f"killed {kills} times while indexing {what}: nothing was lost or doubled")
+    what = f"{options.files} files, {options.bad} of them corrupt"
+    print(f"killed {kills} times while indexing {what}: nothing was lost or duplicated")
     return 0
 
 

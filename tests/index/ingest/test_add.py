@@ -24,10 +24,10 @@ def by_id(index: Index) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
-    """Two pictures, a sound, two texts; three things that are none of these; two hidden."""
-    root = tmp_path / "things"
+    """Two images, an audio file, two texts; three files that are invalid; two hidden ones."""
+    root = tmp_path / "files"
     picture(root / "red.png")
-    picture(root / "deep" / "er" / "green", (0, 255, 0))  # no suffix: told by its content
+    picture(root / "deep" / "er" / "green", (0, 255, 0))  # no suffix: recognised by content
     sound(root / "deep" / "bell.txt.wav")
     (root / "note.txt").write_text("an apple", encoding="utf-8")
     (root / "README.MD").write_text("b c", encoding="utf-8")
@@ -42,7 +42,7 @@ def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
 # --- folders and files ----------------------------------------------------------------------------
 
 
-def test_a_folder_gives_its_good_files_and_lists_its_bad_ones(index: Index, folder: Path) -> None:
+def test_adding_a_folder_indexes_good_files_and_reports_bad_ones(index: Index, folder: Path) -> None:
     report = index.add(folder)
     assert (report.added, report.updated) == (5, 0)
     good = {"red.png": "image", "deep/er/green": "image", "deep/bell.txt.wav": "audio", "note.txt": "text",
@@ -54,21 +54,21 @@ def test_a_folder_gives_its_good_files_and_lists_its_bad_ones(index: Index, fold
     assert all(row["uri"] == id_ for id_, row in rows.items())
     assert rows[str(folder / "note.txt")]["text"] == "an apple"
     assert rows[str(folder / "red.png")]["text"] is None
-    assert {(Path(one.uri).name, one.stage) for one in report.failed} == {
+    assert {(Path(failure.uri).name, failure.stage) for failure in report.failed} == {
         ("empty.txt", "read"), ("fake.jpg", "read"), ("broken.png", "decode"),
     }  # fmt: skip
-    reasons = {Path(one.uri).name: one.reason for one in report.failed}
+    reasons = {Path(failure.uri).name: failure.reason for failure in report.failed}
     assert "is empty (0 bytes)" in reasons["empty.txt"]
     assert "holds text" in reasons["fake.jpg"]
 
 
-def test_the_files_of_a_folder_are_taken_in_order_of_name_and_hidden_ones_are_not(folder: Path) -> None:
+def test_files_are_listed_in_order_of_name_without_hidden_ones(folder: Path) -> None:
     names = [str(path.relative_to(folder)) for path in files_in(folder)]
     assert names == ["README.MD", "broken.png", "deep/bell.txt.wav", "deep/er/green", "empty.txt", "fake.jpg",
                      "note.txt", "red.png"]  # fmt: skip
 
 
-def test_adding_again_takes_what_changed_and_doubles_nothing(
+def test_adding_again_updates_changed_files_and_duplicates_none(
     index: Index, folder: Path, picture: Write
 ) -> None:
     index.add(folder)
@@ -97,7 +97,7 @@ def test_a_file_has_one_id_however_its_path_is_written(
     assert list(by_id(index)) == [str(folder / "red.png")]
 
 
-def test_links_are_followed_to_the_real_folder_and_a_loop_ends(
+def test_links_resolve_to_the_real_folder_and_a_loop_ends(
     index: Index, tmp_path: Path, picture: Write
 ) -> None:
     picture(tmp_path / "elsewhere" / "blue.png", (0, 0, 255))
@@ -145,7 +145,7 @@ def test_an_empty_folder_adds_nothing(index: Index, tmp_path: Path) -> None:
     assert index.add(tmp_path / "empty") == IngestReport(0, 0, ())
 
 
-def test_a_file_name_that_is_no_unicode_is_a_failure_that_can_be_printed(
+def test_a_file_name_that_is_not_unicode_is_a_printable_failure(
     index: Index, tmp_path: Path, picture: Write
 ) -> None:
     root = tmp_path / "odd"
@@ -163,8 +163,8 @@ def test_a_named_pipe_is_a_failure_and_does_not_block(index: Index, tmp_path: Pa
     root = tmp_path / "pipes"
     root.mkdir()
     os.mkfifo(root / "p.txt")
-    (one,) = index.add(root).failed
-    assert "is not a regular file" in one.reason
+    (failure,) = index.add(root).failed
+    assert "is not a regular file" in failure.reason
 
 
 # --- text files -----------------------------------------------------------------------------------
@@ -181,13 +181,13 @@ def test_a_text_file_is_read_in_utf8_or_with_its_byte_order_mark(
     assert index.rows()[0]["text"] == "a ☃ b"
 
 
-def test_text_that_begins_like_a_sound_is_still_text(index: Index, tmp_path: Path) -> None:
+def test_text_that_begins_like_audio_is_still_text(index: Index, tmp_path: Path) -> None:
     (tmp_path / "t.md").write_text("MAC addresses, and all that\n\tindented\n", encoding="utf-8")
     assert index.add(tmp_path / "t.md").added == 1
     assert index.rows()[0]["modality"] == "text"
 
 
-def test_a_picture_called_txt_is_a_picture(index: Index, tmp_path: Path, picture: Write) -> None:
+def test_an_image_called_txt_is_an_image(index: Index, tmp_path: Path, picture: Write) -> None:
     assert index.add(picture(tmp_path / "p.txt")).added == 1
     assert index.rows()[0]["modality"] == "image"
 
@@ -204,12 +204,10 @@ TOO_LARGE = "text larger than 8,388,608 bytes; split it into several files"
     (b"a " * (MAX_TEXT_BYTES // 2 + 1), TOO_LARGE),
     (b"a" + "é".encode() * (MAX_TEXT_BYTES // 2), TOO_LARGE),
 ])  # fmt: skip
-def test_a_text_file_that_is_none_is_a_failure(
-    index: Index, tmp_path: Path, content: bytes, reason: str
-) -> None:
+def test_an_invalid_text_file_is_a_failure(index: Index, tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "t.txt").write_bytes(content)
-    (one,) = index.add(tmp_path / "t.txt").failed
-    assert one.stage == "read" and reason in one.reason
+    (failure,) = index.add(tmp_path / "t.txt").failed
+    assert failure.stage == "read" and reason in failure.reason
 
 
 # --- items, pairs, ids ----------------------------------------------------------------------------
@@ -227,17 +225,17 @@ def test_in_a_list_a_str_is_text_even_if_a_file_has_that_name(
     }  # fmt: skip
 
 
-def test_one_thing_alone_is_added_as_it_is(index: Index) -> None:
-    things: list[Any] = [
+def test_a_single_item_is_added_without_a_list(index: Index) -> None:
+    items: list[Any] = [
         Text("a"), (Text("b"), {"n": 1}), PIL.Image.new("RGB", (2, 2)), np.zeros((2, 2, 3), np.uint8) + 9,
         {"array": np.ones(80), "sampling_rate": 8000},
     ]  # fmt: skip
-    for thing in things:
-        assert index.add(thing) == IngestReport(1, 0, ())
+    for item in items:
+        assert index.add(item) == IngestReport(1, 0, ())
     assert sorted(row["modality"] for row in index.rows()) == ["audio", "image", "image", "text", "text"]
 
 
-def test_pairs_keep_their_metadata_over_that_for_all(index: Index) -> None:
+def test_metadata_of_a_pair_takes_precedence(index: Index) -> None:
     index.add(
         [
             "a",
@@ -255,12 +253,12 @@ def test_pairs_keep_their_metadata_over_that_for_all(index: Index) -> None:
     }  # fmt: skip
 
 
-def test_two_sounds_in_a_tuple_are_two_things_not_a_pair(index: Index) -> None:
-    one, two = ({"array": np.full(80, level), "sampling_rate": 8000} for level in (0.5, 1.0))
-    assert index.add((one, two)).added == 2
+def test_a_tuple_of_two_audio_mappings_is_two_items(index: Index) -> None:
+    first, second = ({"array": np.full(80, level), "sampling_rate": 8000} for level in (0.5, 1.0))
+    assert index.add((first, second)).added == 2
 
 
-def test_what_has_no_uri_is_known_by_its_content(index: Index) -> None:
+def test_an_item_without_uri_is_identified_by_its_content(index: Index) -> None:
     pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     wave = {"array": np.linspace(0, 1, 80), "sampling_rate": 8000}
     for same in ("a b", Text("a b"), pixels, PIL.Image.fromarray(pixels), wave, Audio(wave)):
@@ -270,7 +268,7 @@ def test_what_has_no_uri_is_known_by_its_content(index: Index) -> None:
     assert index.add([{**wave, "sampling_rate": 16000}]).added == 1
 
 
-def test_the_same_thing_twice_in_one_add_is_stored_once_and_the_later_stands(index: Index) -> None:
+def test_an_item_given_twice_is_stored_once_with_the_later_metadata(index: Index) -> None:
     report = index.add([("a", {"n": 1}), "b", ("a", {"n": 2})])
     assert report == IngestReport(2, 1, ())
     assert sorted((row["text"], row["metadata"].get("n", 0)) for row in index.rows()) == [("a", 2), ("b", 0)]
@@ -299,10 +297,10 @@ def test_an_iterator_is_read_no_further_than_needed(index: Index) -> None:
     assert 0 < max(ahead) <= opened + looked_up + 4 * (16 + 8 * 8)  # the last term: being written
 
 
-# --- one bad thing never ends the job -------------------------------------------------------------
+# --- a bad document never ends the job ------------------------------------------------------------
 
 
-def test_bad_items_are_left_out_and_named_by_their_place(index: Index, tmp_path: Path) -> None:
+def test_bad_items_are_skipped_and_named_by_their_position(index: Index, tmp_path: Path) -> None:
     texts = [f"{n} 1 0 0" for n in range(50)]
     texts[7], texts[31] = "boom", "  "
     values: list[Any] = [
@@ -315,24 +313,24 @@ def test_bad_items_are_left_out_and_named_by_their_place(index: Index, tmp_path:
     ]
     report = index.add(values, batch_size=16)
     assert report.added == 48 and len(index) == 48
-    assert [(one.uri, one.stage) for one in sorted(report.failed, key=lambda one: one.uri)] == [
+    assert [(failure.uri, failure.stage) for failure in sorted(report.failed, key=lambda failure: failure.uri)] == [
         (str(tmp_path / "none.png"), "read"), ("a\0b", "read"), ("item 31", "read"), ("item 50", "read"),
         ("item 52", "decode"), ("item 53", "read"), ("item 7", "decode"),
     ]  # fmt: skip
-    reasons = {one.uri: one.reason for one in report.failed}
+    reasons = {failure.uri: failure.reason for failure in report.failed}
     assert reasons["item 7"] == "ZeroDivisionError: a bug far below"
     assert reasons["item 31"] == "the text is empty ('  '); there is nothing to encode"
 
 
-def test_a_batch_with_a_bad_one_still_gives_the_vectors_of_the_good_ones(index: Index) -> None:
+def test_a_bad_item_does_not_change_the_vectors_of_its_batch(index: Index) -> None:
     index.add(["1 0 0 0", "boom", "0 1 0 0", "0 0 0 0", "0 0 1 0"])
     rows = {row["text"]: row["vector"].tolist() for row in index.rows(vectors=True)}
     assert rows == {"1 0 0 0": [1, 0, 0, 0], "0 1 0 0": [0, 1, 0, 0], "0 0 1 0": [0, 0, 1, 0]}
 
 
 def test_a_vector_without_direction_is_a_failure(index: Index) -> None:
-    (one,) = index.add(["0 0 0 0"]).failed
-    assert one.stage == "encode" and "no finite direction" in one.reason
+    (failure,) = index.add(["0 0 0 0"]).failed
+    assert failure.stage == "encode" and "no finite direction" in failure.reason
     with pytest.raises(EncoderError):
         index.search("0 0 0 0")
 
@@ -341,19 +339,19 @@ def test_a_modality_that_the_space_lacks_is_a_failure(plain: Any, tmp_path: Path
     words = Index.create(tmp_path / "words", plain.load("words"))
     report = words.add(folder)
     assert report.added == 2
-    reasons = {Path(one.uri).name: one.reason for one in report.failed}
+    reasons = {Path(failure.uri).name: failure.reason for failure in report.failed}
     assert reasons["red.png"].startswith("image given to a space with text: 'plain/words' cannot encode it")
 
 
-def test_progress_counts_each_thing_once(index: Index, folder: Path) -> None:
-    told: list[Progress] = []
-    index.add(folder, progress=told.append)
-    assert sum(one.step for one in told) == told[-1].done == len(files_in(folder)) == 8
-    assert told[-1].failed == 3 and told[-1].rate > 0 and told[-1].seconds > 0
-    assert told[-1].total in (8, None)  # counted beside the work, and perhaps not yet
+def test_progress_counts_each_document_once(index: Index, folder: Path) -> None:
+    updates: list[Progress] = []
+    index.add(folder, progress=updates.append)
+    assert sum(update.step for update in updates) == updates[-1].done == len(files_in(folder)) == 8
+    assert updates[-1].failed == 3 and updates[-1].rate > 0 and updates[-1].seconds > 0
+    assert updates[-1].total in (8, None)  # counted in another thread, perhaps not yet
 
 
-def test_progress_tells_the_time_to_go() -> None:
+def test_progress_estimates_the_remaining_time() -> None:
     half = Progress(done=50, step=10, total=100, failed=1, seconds=5.0, rate=10.0)
     assert half.eta_s == 5.0 and half.to_dict()["eta_s"] == 5.0
     assert Progress(50, 10, None, 1, 5.0, 10.0).eta_s is None

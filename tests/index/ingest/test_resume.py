@@ -1,4 +1,4 @@
-"""A job that was stopped goes on: nothing is lost, doubled or encoded again, whatever stopped it and whenever."""
+"""Interrupted jobs resume: nothing is lost, duplicated or encoded again, whatever interrupted them."""
 
 from __future__ import annotations
 
@@ -33,32 +33,33 @@ def n_encoded(space: Space) -> int:
     return sum(len(encoder.seen) for encoder in space.encoders.values())  # type: ignore[attr-defined]
 
 
-# --- SIGKILL ----------------------------------------------------------------------------------------
+# --- SIGKILL --------------------------------------------------------------------------------------
 
 
-def test_a_job_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_a_job_killed_repeatedly_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     """The same with 30 kills and 600 files: python -m tests.index.ingest.faults"""
     said: list[str] = []
     kills = faults.trial(tmp_path, n_files=150, n_bad=20, n_kills=6, seed=1, say=said.append)
     assert kills == 6 and said[0].startswith("undisturbed: 130 added, 20 failed")
 
 
-STORE, LEDGER = "multimodal.index.storage.table:ItemTable", "multimodal.index.storage.failures:FailureLog"
+TABLE, FAILURE_LOG = (
+    "multimodal.index.storage.table:ItemTable",
+    "multimodal.index.storage.failures:FailureLog",
+)
 
 
-def test_a_job_that_dies_between_any_two_steps_ends_as_if_it_had_not(tmp_path: Path) -> None:
+def test_a_job_that_dies_between_any_two_steps_resumes_without_loss(tmp_path: Path) -> None:
     folder = tmp_path / "files"
     faults.make_files(folder, 60, 20)
     runner = faults.Runner(folder, slowness_s=0.0)
     runner.to_the_end(tmp_path / "undisturbed.lance")
     steps = [
-        faults.Crash(STORE, "upsert", 1, after=False),
-        faults.Crash(STORE, "upsert", 1, after=True),  # written, and the ledger does not know yet
-        faults.Crash(LEDGER, "write", 1, after=True),
-        faults.Crash(
-            STORE, "upsert", 1, after=True
-        ),  # how many are left to write depends on the machine's pace
-        faults.Crash(STORE, "compact", 1, after=False),  # all is written, nothing is compacted
+        faults.Crash(TABLE, "upsert", 1, after=False),
+        faults.Crash(TABLE, "upsert", 1, after=True),  # written, before the failures are
+        faults.Crash(FAILURE_LOG, "write", 1, after=True),
+        faults.Crash(TABLE, "upsert", 1, after=True),  # how much remains to be written depends on the machine
+        faults.Crash(TABLE, "compact", 1, after=False),  # all is written, nothing is compacted
     ]
     for step in steps:
         assert runner.crashed(tmp_path / "killed.lance", step), step
@@ -66,22 +67,22 @@ def test_a_job_that_dies_between_any_two_steps_ends_as_if_it_had_not(tmp_path: P
     assert faults.assert_same(tmp_path / "killed.lance", tmp_path / "undisturbed.lance") > 40
 
 
-# --- nothing is encoded again -----------------------------------------------------------------------
+# --- nothing is encoded again ---------------------------------------------------------------------
 
 
 @pytest.fixture
 def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
-    root = tmp_path / "things"
+    root = tmp_path / "files"
     picture(root / "red.png")
     sound(root / "bell.wav")
     (root / "note.txt").write_text("an apple", encoding="utf-8")
     return root
 
 
-def test_what_has_not_changed_is_not_even_opened(index: Index, space: Space, folder: Path) -> None:
+def test_unchanged_files_are_not_opened(index: Index, space: Space, folder: Path) -> None:
     index.add(folder)
     before = n_encoded(space)
-    for path in folder.iterdir():  # broken, but of the size and time it had
+    for path in folder.iterdir():  # damaged, but of the same size and time
         status = path.stat()
         path.write_bytes(b"?" * status.st_size)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -89,20 +90,19 @@ def test_what_has_not_changed_is_not_even_opened(index: Index, space: Space, fol
     assert n_encoded(space) == before
 
 
-def test_what_only_has_another_time_is_not_encoded_and_its_time_is_kept(
-    index: Index, space: Space, folder: Path
-) -> None:
+def test_a_new_file_time_is_stored_without_encoding(index: Index, space: Space, folder: Path) -> None:
     index.add(folder)
     before = n_encoded(space)
     for path in folder.iterdir():
         os.utime(path, (1, 1))
     assert index.add(folder) == IngestReport(0, 0, unchanged=3)
-    origins = [origin for _, origin in ItemTable.open(index.path).provenances()]
-    assert {origin.mtime_ns for origin in origins} == {1_000_000_000} and all(one.content for one in origins)
+    provenances = [provenance for _, provenance in ItemTable.open(index.path).provenances()]
+    assert {provenance.mtime_ns for provenance in provenances} == {1_000_000_000}
+    assert all(provenance.content for provenance in provenances)
     assert n_encoded(space) == before
 
 
-def test_what_changed_is_encoded_and_takes_the_place_of_the_old(index: Index, folder: Path) -> None:
+def test_changed_files_are_encoded_and_replace_the_old_rows(index: Index, folder: Path) -> None:
     index.add(folder, metadata={"album": "x"})
     (folder / "note.txt").write_text("a bird", encoding="utf-8")  # shorter
     (folder / "red.png").write_bytes((folder / "red.png").read_bytes())  # the same, written again
@@ -112,7 +112,7 @@ def test_what_changed_is_encoded_and_takes_the_place_of_the_old(index: Index, fo
     assert len(index) == 3
 
 
-def test_other_metadata_are_written_without_encoding(index: Index, space: Space, folder: Path) -> None:
+def test_new_metadata_is_written_without_encoding(index: Index, space: Space, folder: Path) -> None:
     index.add(folder, metadata={"album": "x"})
     before = n_encoded(space)
     assert index.add(folder) == IngestReport(0, 0, unchanged=3)
@@ -126,12 +126,12 @@ def test_other_metadata_are_written_without_encoding(index: Index, space: Space,
     assert best.score == pytest.approx(1.0)  # the vectors are still there
 
 
-def test_things_in_memory_are_known_by_their_content(index: Index, space: Space) -> None:
+def test_items_in_memory_are_identified_by_their_content(index: Index, space: Space) -> None:
     pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    things: list[Any] = ["a b", pixels, {"array": np.linspace(0, 1, 80), "sampling_rate": 8000}]
-    index.add(things)
+    items: list[Any] = ["a b", pixels, {"array": np.linspace(0, 1, 80), "sampling_rate": 8000}]
+    index.add(items)
     before = n_encoded(space)
-    assert index.add(things) == IngestReport(0, 0, unchanged=3)
+    assert index.add(items) == IngestReport(0, 0, unchanged=3)
     assert index.add(Text("a b", uri="book:1")) == IngestReport(1, 0)
     assert n_encoded(space) == before + 1
     assert index.add(Text("a b", uri="book:1")) == IngestReport(0, 0, unchanged=1)
@@ -139,7 +139,7 @@ def test_things_in_memory_are_known_by_their_content(index: Index, space: Space)
     assert n_encoded(space) == before + 2
 
 
-def test_a_sound_that_became_shorter_leaves_no_window_behind(index: Index, tmp_path: Path) -> None:
+def test_audio_that_became_shorter_leaves_no_window_behind(index: Index, tmp_path: Path) -> None:
     import soundfile
 
     path = tmp_path / "talk.wav"
@@ -150,25 +150,25 @@ def test_a_sound_that_became_shorter_leaves_no_window_behind(index: Index, tmp_p
     assert index.delete(str(path)) == 5 and len(index) == 0
 
 
-def test_one_id_given_many_times_ends_with_the_last(index: Index) -> None:
-    things = [(Text(f"{n} 1 0 0", uri="same"), {"n": n}) for n in range(50)]
-    report = index.add([*things, ("b", None)])
+def test_an_id_given_many_times_ends_with_the_last_item(index: Index) -> None:
+    items = [(Text(f"{n} 1 0 0", uri="same"), {"n": n}) for n in range(50)]
+    report = index.add([*items, ("b", None)])
     assert report.added + report.updated + report.unchanged == 51
     rows = {row["id"]: row for row in index.rows()}
     assert len(rows) == 2 and (rows["same"]["text"], rows["same"]["metadata"]) == ("49 1 0 0", {"n": 49})
 
 
-def test_the_same_things_many_times_are_encoded_once(index: Index, space: Space, folder: Path) -> None:
+def test_items_given_many_times_are_encoded_once(index: Index, space: Space, folder: Path) -> None:
     report = index.add([*["a b"] * 3000, *[folder / "red.png"] * 3000])
     assert (report.added, report.unchanged) == (2, 5998)
     assert n_encoded(space) == 2
 
 
-# --- files that change or vanish meanwhile ----------------------------------------------------------
+# --- files that change during the job -------------------------------------------------------------
 
 
 def while_preparing(space: Space, act: Callable[[], None]) -> None:
-    """Does something once, when the first picture is prepared."""
+    """Calls `act` once, when the first image is prepared."""
     encoder = space.encoders["image"]  # type: ignore[index]
     prepare, done = encoder.prepare, []
 
@@ -182,7 +182,7 @@ def while_preparing(space: Space, act: Callable[[], None]) -> None:
     encoder.prepare = prepare_and_act  # type: ignore[method-assign]
 
 
-def test_a_file_that_changes_meanwhile_comes_with_what_it_is_then(
+def test_a_file_that_changes_during_the_job_is_read_again(
     index: Index, space: Space, tmp_path: Path, picture: Write
 ) -> None:
     path = picture(tmp_path / "p" / "x.png", (255, 0, 0))
@@ -193,7 +193,7 @@ def test_a_file_that_changes_meanwhile_comes_with_what_it_is_then(
     assert index.failures() == ()
 
 
-def test_a_file_that_never_rests_is_a_failure_until_it_does(
+def test_a_file_that_keeps_changing_is_a_failure_until_it_stops(
     index: Index, space: Space, tmp_path: Path, picture: Write
 ) -> None:
     path = picture(tmp_path / "p" / "x.png")
@@ -215,7 +215,7 @@ def test_a_file_that_never_rests_is_a_failure_until_it_does(
     assert index.retry_failed() == IngestReport(1, 0) and index.failures() == ()
 
 
-def test_a_file_that_vanishes_meanwhile_is_one_failure(
+def test_a_file_deleted_during_the_job_is_one_failure(
     index: Index, space: Space, tmp_path: Path, picture: Write
 ) -> None:
     root = tmp_path / "p"
@@ -228,10 +228,10 @@ def test_a_file_that_vanishes_meanwhile_is_one_failure(
     assert index.sync(root) == IngestReport(0, 0, unchanged=5) and index.failures() == ()
 
 
-# --- the ledger -------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------
 
 
-def test_failures_last_until_they_are_mended(
+def test_failures_persist_until_they_are_repaired(
     index: Index, space: Space, tmp_path: Path, picture: Write
 ) -> None:
     root = tmp_path / "p"
@@ -241,26 +241,26 @@ def test_failures_last_until_they_are_mended(
     report = index.add(root, metadata={"album": "x"})
     again = Index.open(index.path, space)
     assert again.failures() == report.failed
-    stages = {Path(one.uri).name: one.stage for one in again.failures()}
+    stages = {Path(failure.uri).name: failure.stage for failure in again.failures()}
     assert stages == {"cut.png": "decode", "empty.png": "read"}
     before = n_encoded(space)
     assert len(again.retry_failed().failed) == 2 and len(again.failures()) == 2
     (root / "cut.png").write_bytes(good.read_bytes())
     retried = again.retry_failed()
     assert (retried.added, retried.unchanged, len(retried.failed)) == (1, 0, 1)
-    assert n_encoded(space) <= before + 4  # nothing but what had failed
+    assert n_encoded(space) <= before + 4  # only what had failed
     assert {row["metadata"]["album"] for row in again.rows()} == {"x"}  # as it was given
-    assert [Path(one.uri).name for one in index.failures()] == ["empty.png"]
+    assert [Path(failure.uri).name for failure in index.failures()] == ["empty.png"]
     (root / "empty.png").write_bytes(good.read_bytes())
     assert index.add(root).added == 1 and index.failures() == ()
 
 
-def test_what_was_given_in_memory_is_in_the_report_alone(index: Index) -> None:
+def test_failures_of_items_in_memory_are_only_in_the_report(index: Index) -> None:
     assert len(index.add(["boom", Image(b"junk"), None]).failed) == 3
     assert index.failures() == () and index.retry_failed() == IngestReport(0, 0)
 
 
-def test_a_folder_that_can_be_listed_again_is_no_failure(
+def test_a_folder_that_can_be_listed_again_is_resolved(
     index: Index, tmp_path: Path, picture: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture(tmp_path / "p" / "closed" / "x.png")
@@ -273,12 +273,12 @@ def test_a_folder_that_can_be_listed_again_is_no_failure(
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert index.add(tmp_path / "p").added == 0
-    assert [one.stage for one in index.failures()] == ["walk"]
+    assert [failure.stage for failure in index.failures()] == ["walk"]
     monkeypatch.undo()
     assert index.retry_failed() == IngestReport(1, 0) and index.failures() == ()
 
 
-def test_half_a_line_at_the_end_of_the_ledger_is_left_out(tmp_path: Path) -> None:
+def test_an_incomplete_line_at_the_end_of_the_failure_log_is_ignored(tmp_path: Path) -> None:
     first, second = (FailureRecord(key, key, "read", "no", path=f"/{key}\udce9") for key in ("a", "b"))
     log = FailureLog(tmp_path)
     log.record(first)
@@ -293,7 +293,7 @@ def test_half_a_line_at_the_end_of_the_ledger_is_left_out(tmp_path: Path) -> Non
         assert list(FailureLog(tmp_path)) == [first, second]
 
 
-def test_the_ledger_does_not_grow_with_what_is_settled(tmp_path: Path) -> None:
+def test_the_failure_log_does_not_grow_with_resolved_failures(tmp_path: Path) -> None:
     for n in range(failures.SPARE_LINES):
         log = FailureLog(tmp_path)
         log.record(FailureRecord("x", "x", "read", f"{n}"))
@@ -301,11 +301,11 @@ def test_the_ledger_does_not_grow_with_what_is_settled(tmp_path: Path) -> None:
         log.write()
         log.resolve(f"y{n}")
         log.write()
-    assert [one.reason for one in FailureLog(tmp_path)] == [f"{failures.SPARE_LINES - 1}"]
+    assert [record.reason for record in FailureLog(tmp_path)] == [f"{failures.SPARE_LINES - 1}"]
     assert len(log.path.read_bytes().splitlines()) <= failures.SPARE_LINES + 5
 
 
-# --- one writer at a time ---------------------------------------------------------------------------
+# --- one writer at a time -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -326,7 +326,7 @@ def held(index: Index) -> Iterator[threading.Event]:
     thread.join()
 
 
-def test_a_second_writer_is_told_who_writes(index: Index, held: threading.Event) -> None:
+def test_a_second_writer_learns_which_process_writes(index: Index, held: threading.Event) -> None:
     for write in (
         lambda: index.add(["a"], wait=0),
         lambda: index.add(["a"], wait=0.05),
@@ -354,7 +354,7 @@ def test_readers_do_not_wait(index: Index, held: threading.Event) -> None:
     assert len(index) == 0 and list(index.rows()) == [] and index.search("a") == [] and index.failures() == ()
 
 
-def test_a_lock_whose_process_was_killed_locks_nothing(index: Index) -> None:
+def test_the_lock_of_a_killed_process_is_released(index: Index) -> None:
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
@@ -372,7 +372,7 @@ def test_a_lock_whose_process_was_killed_locks_nothing(index: Index) -> None:
             index.add(["a"], wait=0)
         other.kill()
         other.wait()
-        assert lock.holder(index.path)["pid"] == other.pid  # still written there, and nobody minds
+        assert lock.holder(index.path)["pid"] == other.pid  # still in the file, without effect
         assert index.add(["a"], wait=0).added == 1
 
 
@@ -386,11 +386,11 @@ def test_adding_from_the_progress_function_is_refused(index: Index) -> None:
     )
 
 
-# --- a disk that is full ----------------------------------------------------------------------------
+# --- a disk that is full --------------------------------------------------------------------------
 
 
 def mounted(path: Path, megabytes: int) -> bool:
-    """A small disk in memory, if this process may make one."""
+    """Mounts a small disk in memory -> whether this process may."""
     path.mkdir()
     if os.geteuid() != 0 or shutil.which("mount") is None:
         return False
@@ -401,7 +401,7 @@ def mounted(path: Path, megabytes: int) -> bool:
 def test_a_full_disk_ends_the_job_and_more_space_lets_it_resume(space: Space, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     if not mounted(disk, 16):
-        pytest.skip("only root may mount a small disk; test_build.py fills one in another way")
+        pytest.skip("only root may mount a small disk; test_scheduler.py simulates a full one")
     try:
         texts = [f"{n} 1 0 0" for n in range(2000)]
         index = Index.create(disk / "i.lance", space)
@@ -424,10 +424,10 @@ def test_a_full_disk_ends_the_job_and_more_space_lets_it_resume(space: Space, tm
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-# --- an index of an earlier version -----------------------------------------------------------------
+# --- an index of an earlier version ---------------------------------------------------------------
 
 
-def test_an_index_of_the_first_layout_is_read_as_it_is_and_completed_by_the_next_write(
+def test_an_index_of_the_first_layout_is_read_and_upgraded_by_the_next_write(
     space: Space, tmp_path: Path, folder: Path
 ) -> None:
     made = Index.create(tmp_path / "new", space)
@@ -445,9 +445,13 @@ def test_an_index_of_the_first_layout_is_read_as_it_is_and_completed_by_the_next
     assert len(old) == 4 and old.search("c", k=1)[0].id == "1" and old.failures() == ()
     assert {row["id"] for row in old.rows()} == {row["id"] for row in made.rows()}
     assert old.rows()[0]["start_s"] is None
-    assert old.estimate(folder).counts == {"audio": 1, "image": 1, "text": 1}  # it cannot know
+    assert old.estimate(folder).counts == {
+        "audio": 1,
+        "image": 1,
+        "text": 1,
+    }  # the first layout stores no file states
     watching = Index.open(path, space)
-    assert old.add(folder) == IngestReport(0, 3)  # encoded once more, and known from then on
+    assert old.add(folder) == IngestReport(0, 3)  # encoded once more; the states are stored from then on
     assert old.add(folder) == IngestReport(0, 0, unchanged=3)
     assert len(watching) == 4 and watching.search("c", k=1)[0].id == "1"
     (folder / "red.png").unlink()

@@ -1,4 +1,4 @@
-"""What may be given to an index: patterns, lists, tables, archives, data sets; and what is longer than a row."""
+"""Sources of documents (patterns, lists, tables, archives, data sets), and how long items are split."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def metadata(index: Index) -> dict[str, dict[str, Any]]:
     return {Path(row["id"]).name: row["metadata"] for row in index.rows()}
 
 
-# --- folders, patterns, lists -----------------------------------------------------------------------
+# --- folders, patterns, lists ---------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -59,20 +59,20 @@ def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("pattern", "found"), [
+@pytest.mark.parametrize(("pattern", "names"), [
     ("*.png", {"a.png"}),
     ("**/*.png", {"a.png", "b.png"}),
     ("dee?", {"b.png", "bell.wav"}),  # a folder, with all that is in it
     ("**/[ab]*", {"a.png", "b.png", "bell.wav"}),
 ])  # fmt: skip
-def test_a_pattern_gives_what_it_matches_and_nothing_hidden(
-    index: Index, folder: Path, pattern: str, found: set[str]
+def test_a_pattern_adds_what_it_matches_without_hidden_files(
+    index: Index, folder: Path, pattern: str, names: set[str]
 ) -> None:
     assert index.add(str(folder / pattern)).failed == ()
-    assert {Path(id_).name for id_ in by_id(index)} == found
+    assert {Path(id_).name for id_ in by_id(index)} == names
 
 
-def test_a_pattern_that_matches_nothing_is_a_mistake(index: Index, folder: Path) -> None:
+def test_a_pattern_that_matches_nothing_raises(index: Index, folder: Path) -> None:
     with pytest.raises(MediaNotFound) as caught:
         index.add(str(folder / "*.jpg"))
     assert str(caught.value) == (
@@ -90,7 +90,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(
     assert [Path(id_).name for id_ in by_id(index)] == ["[1].png"]
 
 
-def test_folders_files_and_words_may_stand_in_one_list(
+def test_a_list_may_mix_folders_files_and_texts(
     index: Index, folder: Path, tmp_path: Path, picture: Write
 ) -> None:
     other = picture(tmp_path / "other.png", (1, 2, 3))
@@ -103,9 +103,7 @@ def test_folders_files_and_words_may_stand_in_one_list(
 @pytest.mark.parametrize(
     "name", ["new\nline.png", "x" * 246 + ".png", 'it\'s "é" ☃ #1.png', " .png", "tab\t.png"]
 )
-def test_names_of_all_kinds_are_kept_as_they_are(
-    index: Index, tmp_path: Path, picture: Write, name: str
-) -> None:
+def test_unusual_file_names_are_kept(index: Index, tmp_path: Path, picture: Write, name: str) -> None:
     path = picture(tmp_path / "odd" / name)
     assert index.add(path.parent).added == 1
     (hit,) = index.search("1 0 0 0")
@@ -124,7 +122,7 @@ def test_a_very_deep_folder_is_walked(index: Index, tmp_path: Path, picture: Wri
     assert index.add(tmp_path / "top").added == 1
 
 
-def test_a_link_that_leads_to_itself_is_one_failure(index: Index, tmp_path: Path, picture: Write) -> None:
+def test_a_link_to_itself_is_one_failure(index: Index, tmp_path: Path, picture: Write) -> None:
     root = tmp_path / "links"
     picture(root / "fine.png")
     (root / "me.png").symlink_to("me.png")
@@ -132,15 +130,15 @@ def test_a_link_that_leads_to_itself_is_one_failure(index: Index, tmp_path: Path
     (root / "back").symlink_to("there")
     (root / "up").symlink_to("..")
     report = index.add(root)
-    assert report.added == 1 and sorted(Path(one.uri).name for one in report.failed) == [
+    assert report.added == 1 and sorted(Path(failure.uri).name for failure in report.failed) == [
         "back",
         "me.png",
         "there",
     ]
-    assert all("Too many levels of symbolic links" in one.reason for one in report.failed)
+    assert all("Too many levels of symbolic links" in failure.reason for failure in report.failed)
 
 
-def test_a_folder_without_permission_is_one_failure_for_who_has_none(picture: Write) -> None:
+def test_a_folder_without_permission_is_one_failure(picture: Write) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch).resolve()
         root.chmod(0o755)
@@ -148,21 +146,21 @@ def test_a_folder_without_permission_is_one_failure_for_who_has_none(picture: Wr
         picture(root / "open" / "x.png")
         (root / "closed").chmod(0)
         try:
-            found = _as_nobody(lambda: [str(getattr(one, "reason", one)) for one in walk(root)])
+            walked = _as_nobody(lambda: [str(getattr(path, "reason", path)) for path in walk(root)])
             named = _as_nobody(
                 lambda: [record.name for record in resolve.records(str(inside), None, SourceOptions())]
             )  # type: ignore[union-attr]
             looked = _as_nobody(lambda: [type(stat_document(SourceRecord(inside, "y"))).__name__])
         finally:
             (root / "closed").chmod(0o755)
-    assert found == [
+    assert walked == [
         f"{root}/closed: cannot be listed (Permission denied); check its permissions", f"{root}/open/x.png"
     ]  # fmt: skip
-    assert named == [str(inside)] and looked == ["Document"]  # what is wrong is reported when it is opened
+    assert named == [str(inside)] and looked == ["Document"]  # reported when it is opened
 
 
 def _as_nobody(work: Callable[[], list[str]]) -> list[str]:
-    """What is found by a process that is not root, whom no permission stops."""
+    """Runs `work` in a process without root privileges, to which permissions apply."""
     read, write = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # there are threads, and the child starts none
@@ -182,14 +180,14 @@ def _as_nobody(work: Callable[[], list[str]]) -> list[str]:
     with os.fdopen(read, "rb") as file:
         data = file.read()
     os.waitpid(child, 0)
-    found: list[str] = json.loads(data)
-    return found
+    values: list[str] = json.loads(data)
+    return values
 
 
-# --- long sounds and texts --------------------------------------------------------------------------
+# --- long sounds and texts ------------------------------------------------------------------------
 
 
-def test_a_long_sound_is_found_where_it_is(index: Index, space: Space, tmp_path: Path) -> None:
+def test_a_hit_in_long_audio_has_its_times(index: Index, space: Space, tmp_path: Path) -> None:
     rate = 8000
     samples = np.full(rate * 60, 0.1, np.float32)
     samples[rate * 33 : rate * 35] = 0.9
@@ -212,7 +210,7 @@ def test_a_long_sound_is_found_where_it_is(index: Index, space: Space, tmp_path:
 
 
 @pytest.mark.parametrize("seconds", [0.3, 10, 15])
-def test_a_sound_that_is_hardly_longer_than_a_window_stays_whole(
+def test_audio_slightly_longer_than_a_window_stays_whole(
     index: Index, tmp_path: Path, seconds: float
 ) -> None:
     path = tmp_path / "short.wav"
@@ -222,7 +220,7 @@ def test_a_sound_that_is_hardly_longer_than_a_window_stays_whole(
     assert (row["id"], row["start_s"], row["end_s"]) == (str(path), None, None)
 
 
-def test_windows_are_as_long_as_the_encoder_takes_in(space: Space, index: Index, tmp_path: Path) -> None:
+def test_windows_have_the_maximum_length_of_the_encoder(space: Space, index: Index, tmp_path: Path) -> None:
     space.encoders["audio"].max_input = 2.5  # type: ignore[index]
     soundfile.write(tmp_path / "x.wav", np.full(8000 * 6, 0.25, np.float32), 8000)
     index.add(tmp_path / "x.wav")
@@ -231,7 +229,7 @@ def test_windows_are_as_long_as_the_encoder_takes_in(space: Space, index: Index,
 
 
 @given(st.integers(1, 3000), st.sampled_from([1.0, 2.5, 10.0]), st.sampled_from([10, 100]), st.data())
-def test_windows_cover_a_sound_however_it_comes(n: int, window_s: float, rate: int, data: Any) -> None:
+def test_windows_cover_the_audio_whatever_its_blocks(n: int, window_s: float, rate: int, data: Any) -> None:
     samples = np.arange(n, dtype=np.float32)
 
     def blocks() -> Iterator[Waveform]:
@@ -241,23 +239,23 @@ def test_windows_cover_a_sound_however_it_comes(n: int, window_s: float, rate: i
             yield Waveform(samples[at : at + size], rate)
             at += size
 
-    found = list(chunking.windows(blocks(), window_s))
+    windows = list(chunking.windows(blocks(), window_s))
     if n / rate <= 1.5 * window_s:
-        ((whole, start, end),) = found
+        ((whole, start, end),) = windows
         assert start is None and end is None and np.array_equal(whole.samples, samples)
         return
     window, hop = round(window_s * rate), round(0.8 * window_s * rate)
     starts = list(range(0, n - window + 1, hop))
     starts += [n - window] * (starts[-1] + window < n)
-    assert [round((start or 0) * rate) for _, start, _ in found] == starts
-    for (wave, _, _), start in zip(found, starts, strict=True):
+    assert [round((start or 0) * rate) for _, start, _ in windows] == starts
+    for (wave, _, _), start in zip(windows, starts, strict=True):
         assert np.array_equal(wave.samples, samples[start : start + window])
 
 
 BOOK = "\n\n".join(f"Chapter {n}. " + "An apple fell. A bird flew by! " * 12 for n in range(9))
 
 
-def test_a_long_text_file_is_found_where_it_is(index: Index, tmp_path: Path) -> None:
+def test_a_hit_in_a_long_text_has_its_characters(index: Index, tmp_path: Path) -> None:
     path = tmp_path / "book.txt"
     path.write_text(BOOK, encoding="utf-8")
     assert index.add(path) == IngestReport(1, 0)
@@ -276,7 +274,7 @@ def test_a_text_given_by_itself_is_not_split(index: Index) -> None:
 
 
 @given(st.text(alphabet="ab .\n。!\t", max_size=300), st.integers(1, 40))
-def test_chunks_hold_every_character_once_and_none_is_too_long(text: str, size: int) -> None:
+def test_passages_hold_every_character_once_and_none_is_too_long(text: str, size: int) -> None:
     last = 0
     for start, end in chunking.passages(text, size):
         assert last <= start < end <= start + size and not text[last:start].strip()
@@ -284,7 +282,7 @@ def test_chunks_hold_every_character_once_and_none_is_too_long(text: str, size: 
     assert not text[last:].strip()
 
 
-# --- tables -----------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 ROWS = [
     {"file": "a.png", "title": "Red, \"very\"", "year": 2001, "good": True, "note": ""},
@@ -313,14 +311,14 @@ def table(folder: Path, kind: str, rows: list[dict[str, Any]]) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
-def test_a_table_gives_files_with_metadata(index: Index, folder: Path, kind: str) -> None:
+def test_a_table_adds_files_with_metadata(index: Index, folder: Path, kind: str) -> None:
     report = index.add(table(folder, kind, ROWS), metadata={"album": "x"})
     assert report == IngestReport(2, 0)
-    found = metadata(index)
+    stored = metadata(index)
     wanted = {name: about | {"album": "x"} for name, about in KEPT.items()}
     if kind not in ("csv", "tsv"):  # which cannot tell an empty text from none
         wanted["a.png"]["note"] = ""
-    assert found == wanted
+    assert stored == wanted
     assert set(by_id(index)) == {str(folder / "a.png"), str(folder / "deep" / "b.png")}
     assert index.add(folder / f"list.{kind}", metadata={"album": "x"}) == IngestReport(0, 0, unchanged=2)
     assert [Path(hit.uri or "").name for hit in index.search("1 1 1 1", where={"year": {"<": 2000}})] == [
@@ -328,7 +326,7 @@ def test_a_table_gives_files_with_metadata(index: Index, folder: Path, kind: str
     ]
 
 
-def test_columns_say_what_their_names_do_not(index: Index, folder: Path) -> None:
+def test_columns_assign_roles_that_names_do_not(index: Index, folder: Path) -> None:
     rows = [{"where": row["file"], "number": f"n{n}", "title": row["title"]} for n, row in enumerate(ROWS)]
     path = table(folder, "csv", rows)
     with pytest.raises(InvalidInput) as caught:
@@ -364,7 +362,7 @@ def test_a_long_text_in_a_table_is_split(index: Index, tmp_path: Path) -> None:
     assert {row["metadata"]["year"] for row in rows.values()} == {1, 2}
 
 
-def test_a_bad_row_is_one_failure_and_can_be_tried_again(index: Index, folder: Path) -> None:
+def test_a_bad_row_is_one_failure_and_can_be_retried(index: Index, folder: Path) -> None:
     rows = [
         {"path": name, "year": 1}
         for name in ("a.png", "", "none.png", "https://example.org/x.png", "deep/b.png")
@@ -372,7 +370,7 @@ def test_a_bad_row_is_one_failure_and_can_be_tried_again(index: Index, folder: P
     path = table(folder, "csv", rows)
     report = index.add(path)
     assert report.added == 2
-    assert {one.uri: one.reason for one in report.failed} == {
+    assert {failure.uri: failure.reason for failure in report.failed} == {
         f"{path}#row=2": f"{path}#row=2: the path is empty; there is nothing to index",
         str(folder / "none.png"): f"{folder}/none.png: no such file; check the path",
         f"{path}#row=4": f"{path}#row=4: 'https://example.org/x.png' is a URL, not a local file; download it first",
@@ -408,7 +406,7 @@ def test_a_truncated_table_yields_the_rows_before(index: Index, folder: Path) ->
     assert index.retry_failed() == IngestReport(1, 0, unchanged=2) and index.failures() == ()
 
 
-def test_cells_of_other_types_become_what_metadata_can_hold(index: Index, folder: Path) -> None:
+def test_cells_of_other_types_are_converted_to_metadata(index: Index, folder: Path) -> None:
     row = {
         "path": "a.png", "day": date(2020, 1, 2), "tags": ["x", "é"], "size": {"w": 1}, "big": 2**60, "none": None,
         "nan": float("nan"), "half": np.float32(0.5),
@@ -433,7 +431,7 @@ def test_media_may_be_in_the_table_itself(index: Index, folder: Path) -> None:
     assert index.add(path) == IngestReport(0, 0, unchanged=2)
 
 
-# --- archives ---------------------------------------------------------------------------------------
+# --- archives -------------------------------------------------------------------------------------
 
 
 def archive(path: Path, members: dict[str, bytes]) -> Path:
@@ -453,7 +451,7 @@ def png(colour: tuple[int, int, int]) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["s.tar", "s.tar.gz", "s.tgz", "s.tar.bz2", "s.tar.xz"])
-def test_an_archive_gives_its_samples_with_their_texts_and_values(
+def test_an_archive_adds_samples_with_texts_and_values_as_metadata(
     index: Index, tmp_path: Path, name: str
 ) -> None:
     path = archive(tmp_path / name, {
@@ -480,7 +478,7 @@ def test_an_archive_gives_its_samples_with_their_texts_and_values(
     assert index.add(path, metadata={"album": "x"}) == IngestReport(0, 0, unchanged=4)
 
 
-def test_a_bad_member_is_one_failure_and_can_be_tried_again(index: Index, tmp_path: Path) -> None:
+def test_a_bad_member_is_one_failure_and_can_be_retried(index: Index, tmp_path: Path) -> None:
     members = {
         "1.png": png((255, 0, 0)),
         "2.png": png((0, 255, 0))[:50],
@@ -490,7 +488,7 @@ def test_a_bad_member_is_one_failure_and_can_be_tried_again(index: Index, tmp_pa
     path = archive(tmp_path / "s.tar", members)
     report = index.add(path)
     assert report.added == 2
-    assert [(one.uri.removeprefix(str(path)), one.stage) for one in report.failed] == [
+    assert [(failure.uri.removeprefix(str(path)), failure.stage) for failure in report.failed] == [
         ("#2.png", "decode"),
         ("#3.jpg", "read"),
     ]
@@ -501,9 +499,7 @@ def test_a_bad_member_is_one_failure_and_can_be_tried_again(index: Index, tmp_pa
 
 
 @pytest.mark.parametrize("keep", [0.75, 0.3])
-def test_an_archive_that_breaks_off_gives_what_came_before_it(
-    index: Index, tmp_path: Path, keep: float
-) -> None:
+def test_a_truncated_archive_yields_the_samples_before(index: Index, tmp_path: Path, keep: float) -> None:
     members = {f"{n}.png": png((n, 0, 0)) for n in range(40)}
     path = archive(tmp_path / "s.tar", members)
     whole = path.read_bytes()
@@ -519,7 +515,7 @@ def test_an_archive_that_breaks_off_gives_what_came_before_it(
     assert again.added == 40 - int(keep * 40) and len(index) == 40 and index.failures() == ()
 
 
-def test_what_is_called_an_archive_and_is_none_is_a_failure(index: Index, tmp_path: Path) -> None:
+def test_an_invalid_archive_is_a_failure(index: Index, tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_text("not at all", encoding="utf-8")
     (failed,) = index.add(tmp_path / "x.tar").failed
     assert failed.reason.startswith(f"{tmp_path}/x.tar: cannot be read beyond 0 members (")
@@ -529,14 +525,17 @@ def test_in_a_folder_tables_and_archives_are_not_opened(index: Index, folder: Pa
     archive(folder / "s.tar", {"1.png": png((1, 1, 1))})
     table(folder, "csv", ROWS)
     report = index.add(folder)
-    assert report.added == 4 and sorted(Path(one.uri).name for one in report.failed) == ["list.csv", "s.tar"]
+    assert report.added == 4 and sorted(Path(failure.uri).name for failure in report.failed) == [
+        "list.csv",
+        "s.tar",
+    ]
 
 
-# --- data sets --------------------------------------------------------------------------------------
+# --- data sets ------------------------------------------------------------------------------------
 
 
 class Feature:
-    """Stands for a feature of the library `datasets`, which is told by the name of its class."""
+    """A feature as in the library `datasets`, recognised by the name of its class."""
 
 
 Image_ = type("Image", (Feature,), {})
@@ -558,7 +557,7 @@ class Rows:
         return iter(self.rows)
 
 
-def test_a_data_set_gives_its_media_with_the_other_columns(index: Index) -> None:
+def test_a_data_set_adds_media_with_the_other_columns_as_metadata(index: Index) -> None:
     rows = [
         {
             "image": PIL.Image.new("RGB", (4, 4), (255 * n, 0, 9)),
@@ -578,7 +577,7 @@ def test_a_data_set_gives_its_media_with_the_other_columns(index: Index) -> None
     assert index.add(Rows(rows, None)).added == 2  # by their content
 
 
-def test_sounds_come_as_arrays_as_decoders_or_as_bytes(index: Index, tmp_path: Path, sound: Write) -> None:
+def test_audio_cells_may_be_arrays_decoders_or_bytes(index: Index, tmp_path: Path, sound: Write) -> None:
     wave = np.linspace(0, 0.5, 800, dtype=np.float32)
 
     class Samples:
@@ -602,12 +601,12 @@ def test_sounds_come_as_arrays_as_decoders_or_as_bytes(index: Index, tmp_path: P
         report = index.add(Rows(rows, features))
         assert report.failed == () and len(index) == 2  # the first two are the same
     bad = index.add(Rows([{"audio": None}, rows[0]], {"audio": Sound_()}))
-    assert (bad.unchanged, [(one.uri, one.reason) for one in bad.failed]) == (
+    assert (bad.unchanged, [(failure.uri, failure.reason) for failure in bad.failed]) == (
         1, [("row 0", "row 0: the path is empty; there is nothing to index")],
     )  # fmt: skip
 
 
-def test_a_data_set_without_media_gives_its_texts(index: Index) -> None:
+def test_a_data_set_without_media_adds_its_texts(index: Index) -> None:
     assert (
         index.add(Rows([{"text": "a b", "n": 1}, {"text": BOOK, "n": 2}], {"text": None, "n": None})).added
         == 2
@@ -616,13 +615,14 @@ def test_a_data_set_without_media_gives_its_texts(index: Index) -> None:
 
 
 def test_a_mapping_of_splits_is_refused(index: Index) -> None:
-    one = Rows([{"x": 1}], {"x": None})
+    data_set = Rows([{"x": 1}], {"x": None})
     for source, options, message in (
-        ({"train": one, "test": one}, {},
+        ({"train": data_set, "test": data_set}, {},
          "got a data set with the splits train, test; pass one of them, such as dataset['train']"),
         (Rows([], {}), {}, "the data set has no rows; there is nothing to index"),
-        (one, {"ids": ["a"]}, "ids are given for a data set: name the column that holds them, columns={'id': ...}"),
-        (one, {}, "the data set: no column is known to hold files or texts; it has 'x': name it with "
+        (data_set, {"ids": ["a"]},
+         "ids are given for a data set: name the column that holds them, columns={'id': ...}"),
+        (data_set, {}, "the data set: no column is known to hold files or texts; it has 'x': name it with "
                   "columns={'path': ...} or columns={'text': ...}"),
     ):  # fmt: skip
         with pytest.raises(InvalidInput) as caught:
@@ -631,7 +631,7 @@ def test_a_mapping_of_splits_is_refused(index: Index) -> None:
 
 
 @pytest.mark.filterwarnings("default")
-def test_the_library_itself_gives_such_data_sets(index: Index) -> None:
+def test_data_sets_of_the_library_are_read(index: Index) -> None:
     datasets = pytest.importorskip("datasets")
     pictures = [PIL.Image.new("RGB", (4, 4), (60 * n, 0, 9)) for n in range(4)]
     features = {

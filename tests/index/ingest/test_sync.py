@@ -1,4 +1,4 @@
-"""sync: the index becomes what the folder, table or archive is, with as little work as that takes."""
+"""Index.sync makes an index equal to a folder, table or archive without encoding anything twice."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def names(index: Index) -> set[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
-    """Four pictures of their own, a sound of five windows, a text of some chunks."""
-    root = tmp_path / "things"
+    """Four different images, audio of five windows, a text of several passages."""
+    root = tmp_path / "files"
     for n in range(4):
         picture(root / "deep" / f"{n}.png", (60 * n, 0, 255 - 60 * n))
     soundfile.write(root / "talk.wav", np.full(8000 * 40, 0.25, np.float32), 8000)
@@ -39,7 +39,7 @@ def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
     return root
 
 
-def test_the_first_time_everything_is_added_and_the_second_nothing(
+def test_the_first_sync_adds_everything_and_the_second_nothing(
     index: Index, space: Space, folder: Path
 ) -> None:
     assert index.sync(folder) == IngestReport(6, 0)
@@ -48,7 +48,7 @@ def test_the_first_time_everything_is_added_and_the_second_nothing(
     assert n_encoded(space) == before
 
 
-def test_added_changed_moved_and_deleted_files_are_told_apart(
+def test_added_changed_moved_and_deleted_files_are_distinguished(
     index: Index, space: Space, folder: Path, picture: Write
 ) -> None:
     index.sync(folder, metadata={"album": "x"})
@@ -65,7 +65,9 @@ def test_added_changed_moved_and_deleted_files_are_told_apart(
     assert index.sync(folder) == IngestReport(0, 0, unchanged=6)
 
 
-def test_a_moved_file_keeps_all_its_parts_and_their_vectors(index: Index, space: Space, folder: Path) -> None:
+def test_a_moved_file_keeps_all_its_chunks_and_their_vectors(
+    index: Index, space: Space, folder: Path
+) -> None:
     index.sync(folder)
     old = {row["id"]: row for row in index.rows(vectors=True)}
     (folder / "talk.wav").rename(folder / "deep" / "speech.wav")
@@ -81,7 +83,7 @@ def test_a_moved_file_keeps_all_its_parts_and_their_vectors(index: Index, space:
         assert now | {"vector": 0, "id": "", "uri": ""} == row | {"vector": 0, "id": "", "uri": ""}
 
 
-def test_a_renamed_folder_is_many_moves(index: Index, space: Space, folder: Path) -> None:
+def test_renaming_a_folder_moves_all_its_files(index: Index, space: Space, folder: Path) -> None:
     index.sync(folder)
     (folder / "deep").rename(folder / "deeper")
     before = n_encoded(space)
@@ -89,23 +91,21 @@ def test_a_renamed_folder_is_many_moves(index: Index, space: Space, folder: Path
     assert n_encoded(space) == before
 
 
-def test_files_that_change_places_end_with_their_own_vectors(
-    index: Index, space: Space, folder: Path
-) -> None:
+def test_files_that_swap_names_keep_their_own_vectors(index: Index, space: Space, folder: Path) -> None:
     index.sync(folder)
-    one, two, spare = (folder / "deep" / name for name in ("0.png", "3.png", "spare"))
-    one.rename(spare)
-    two.rename(one)
-    spare.rename(two)
-    os.utime(one, (5, 5))
-    os.utime(two, (6, 6))
+    first, second, spare = (folder / "deep" / name for name in ("0.png", "3.png", "spare"))
+    first.rename(spare)
+    second.rename(first)
+    spare.rename(second)
+    os.utime(first, (5, 5))
+    os.utime(second, (6, 6))
     assert index.sync(folder) == IngestReport(0, 2, unchanged=4)
     rows = {row["uri"]: row["vector"] for row in index.rows(vectors=True)}
-    for path in (one, two):
+    for path in (first, second):
         np.testing.assert_allclose(rows[str(path)], space.encode(path), atol=1e-6)
 
 
-def test_a_file_moved_onto_another_leaves_nothing_of_it(index: Index, folder: Path) -> None:
+def test_a_file_moved_onto_another_replaces_it(index: Index, folder: Path) -> None:
     index.sync(folder)
     other = folder / "short.wav"
     soundfile.write(other, np.full(8000, 0.5, np.float32), 8000)
@@ -116,7 +116,7 @@ def test_a_file_moved_onto_another_leaves_nothing_of_it(index: Index, folder: Pa
     assert [row["id"] for row in index.rows(modality="audio")] == [str(folder / "talk.wav")]
 
 
-def test_of_two_copies_that_moved_each_takes_one_place(index: Index, space: Space, folder: Path) -> None:
+def test_two_copies_that_moved_take_over_one_document_each(index: Index, space: Space, folder: Path) -> None:
     (folder / "copy.png").write_bytes((folder / "deep" / "0.png").read_bytes())
     index.sync(folder)
     (folder / "copy.png").rename(folder / "a.png")
@@ -126,10 +126,10 @@ def test_of_two_copies_that_moved_each_takes_one_place(index: Index, space: Spac
     assert n_encoded(space) == before and {"a.png", "b.png"} <= names(index)
 
 
-def test_what_lies_elsewhere_is_left_alone(
+def test_documents_from_elsewhere_are_not_touched(
     index: Index, folder: Path, tmp_path: Path, picture: Write
 ) -> None:
-    beside = picture(tmp_path / "things too" / "x.png", (7, 7, 7))
+    beside = picture(tmp_path / "files too" / "x.png", (7, 7, 7))
     index.add([beside, "words", folder / "deep" / "0.png"], ids=["mine", "w", "own"])
     index.sync(folder)
     beside.unlink()
@@ -138,7 +138,7 @@ def test_what_lies_elsewhere_is_left_alone(
     assert {row["id"] for row in index.rows()} >= {"mine", "w", "own"}
 
 
-def test_a_part_of_a_folder_can_be_synced_alone(index: Index, folder: Path) -> None:
+def test_a_subfolder_can_be_synced_by_itself(index: Index, folder: Path) -> None:
     index.sync(folder)
     (folder / "deep" / "0.png").unlink()
     (folder / "book.txt").unlink()
@@ -147,9 +147,7 @@ def test_a_part_of_a_folder_can_be_synced_alone(index: Index, folder: Path) -> N
     assert index.sync([folder / "deep", folder]).deleted == 1
 
 
-def test_names_with_the_signs_of_a_pattern_are_only_themselves(
-    index: Index, tmp_path: Path, picture: Write
-) -> None:
+def test_pattern_characters_in_names_are_literal(index: Index, tmp_path: Path, picture: Write) -> None:
     picture(tmp_path / "a_b%" / "x.png")
     other = picture(tmp_path / "aXb%" / "x.png", (0, 255, 0))
     quoted = picture(tmp_path / "it's" / "x.png", (0, 0, 255))
@@ -162,16 +160,20 @@ def test_names_with_the_signs_of_a_pattern_are_only_themselves(
     assert len(index) == 4
 
 
-def test_a_file_that_became_unreadable_keeps_its_row_and_is_listed(index: Index, folder: Path) -> None:
+def test_a_file_that_became_unreadable_keeps_its_row_and_is_reported(index: Index, folder: Path) -> None:
     index.sync(folder)
     path = folder / "deep" / "0.png"
     path.write_bytes(path.read_bytes()[:50])
     report = index.sync(folder)
-    assert (report.unchanged, report.deleted, [one.stage for one in report.failed]) == (5, 0, ["decode"])
+    assert (report.unchanged, report.deleted, [failure.stage for failure in report.failed]) == (
+        5,
+        0,
+        ["decode"],
+    )
     assert "0.png" in names(index)
 
 
-def test_what_failed_and_is_gone_leaves_the_ledger(index: Index, folder: Path) -> None:
+def test_failures_of_deleted_files_are_resolved(index: Index, folder: Path) -> None:
     (folder / "bad.png").touch()
     index.sync(folder)
     assert len(index.failures()) == 1
@@ -180,7 +182,7 @@ def test_what_failed_and_is_gone_leaves_the_ledger(index: Index, folder: Path) -
     assert index.failures() == ()
 
 
-def test_a_folder_that_cannot_be_looked_into_loses_nothing(
+def test_a_folder_that_cannot_be_listed_loses_nothing(
     index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.sync(folder)
@@ -193,7 +195,11 @@ def test_a_folder_that_cannot_be_looked_into_loses_nothing(
     monkeypatch.setattr(os, "scandir", lambda path: closed(path) or scandir(path))
     monkeypatch.setattr(os, "lstat", lambda path: closed(Path(path).parent) or lstat(path))
     report = index.sync(folder)
-    assert (report.unchanged, report.deleted, [one.stage for one in report.failed]) == (2, 0, ["walk"])
+    assert (report.unchanged, report.deleted, [failure.stage for failure in report.failed]) == (
+        2,
+        0,
+        ["walk"],
+    )
     assert len(names(index)) == 6
 
 
@@ -210,7 +216,7 @@ def test_an_empty_folder_deletes_nothing_since_a_disk_may_be_missing(index: Inde
     assert len(names(index)) == 6
 
 
-def test_a_sync_that_was_stopped_goes_on(index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_sync_resumes(index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index.sync(folder)
     (folder / "deep").rename(folder / "deeper")
     (folder / "book.txt").unlink()
@@ -221,9 +227,7 @@ def test_a_sync_that_was_stopped_goes_on(index: Index, folder: Path, monkeypatch
     assert index.sync(folder) == IngestReport(0, 0, unchanged=5, deleted=1)
 
 
-def test_duplicates_are_left_out_if_asked_and_the_first_name_stays(
-    index: Index, space: Space, folder: Path
-) -> None:
+def test_dedupe_skips_duplicates_and_keeps_the_first_name(index: Index, space: Space, folder: Path) -> None:
     data = (folder / "deep" / "0.png").read_bytes()
     for name in ("a.png", "deep/0b.png", "z.png"):
         (folder / name).write_bytes(data)
@@ -240,10 +244,10 @@ def test_duplicates_are_left_out_if_asked_and_the_first_name_stays(
     assert {"0.png"} <= names(index)
 
 
-# --- tables and archives ----------------------------------------------------------------------------
+# --- tables and archives --------------------------------------------------------------------------
 
 
-def test_rows_that_left_a_table_leave_the_index(index: Index, folder: Path) -> None:
+def test_rows_removed_from_a_table_are_deleted(index: Index, folder: Path) -> None:
     table = folder / "list.csv"
     table.write_text(
         "id,path,year\n" + "".join(f"k{n},deep/{n}.png,{n}\n" for n in range(4)), encoding="utf-8"
@@ -254,7 +258,7 @@ def test_rows_that_left_a_table_leave_the_index(index: Index, folder: Path) -> N
     assert {row["id"]: row["metadata"]["year"] for row in index.rows()} == {"k0": 0, "k3": 33}
 
 
-def test_members_that_left_an_archive_leave_the_index(index: Index, folder: Path, tmp_path: Path) -> None:
+def test_members_removed_from_an_archive_are_deleted(index: Index, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "shard.tar"
 
     def pack(*numbers: int) -> None:
@@ -267,6 +271,6 @@ def test_members_that_left_an_archive_leave_the_index(index: Index, folder: Path
     pack(1, 2, 3)
     assert index.sync(path) == IngestReport(1, 0, unchanged=2, deleted=1)
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2 - 700])  # broken off: what cannot be seen is not gone
+    path.write_bytes(whole[: len(whole) // 2 - 700])  # truncated: members that cannot be read are not deleted
     report = index.sync(path)
     assert report.deleted == 0 and len(report.failed) == 1 and len(index) == 3

@@ -1,4 +1,4 @@
-"""Videos in an index: found by what takes them, refused one by one by what does not."""
+"""Videos in an index of a space with a video encoder, and of one without."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class _Colours(Encoder):
         return {"nothing": torch.zeros(1)}
 
 
-class Pictures(_Colours):
+class ImageEncoder(_Colours):
     modality = Modality.IMAGE
 
     def pixels(self, item: Any) -> np.ndarray:
         return item.load()
 
 
-class Videos(_Colours):
+class VideoEncoder(_Colours):
     modality = Modality.VIDEO
 
     def pixels(self, item: Any) -> np.ndarray:
@@ -61,7 +61,7 @@ class Videos(_Colours):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A red picture, a moving one, and a video that is cut off."""
+    """A red image, a video, and a truncated video."""
     folder = tmp_path / "media"
     folder.mkdir()
     PIL.Image.new("RGB", (8, 8), RED).save(folder / "red.png")
@@ -70,8 +70,8 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_space_that_takes_videos_indexes_and_finds_them(folder: Path, tmp_path: Path) -> None:
-    index = Index.create(tmp_path / "i.lance", Space([Pictures(), Videos()]))
+def test_a_space_with_video_indexes_and_finds_videos(folder: Path, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "i.lance", Space([ImageEncoder(), VideoEncoder()]))
     report = index.add(folder)
     assert (report.added, len(report.failed)) == (2, 1)
     assert Path(report.failed[0].uri).name == "cut.mp4"
@@ -85,22 +85,22 @@ def test_a_space_that_takes_videos_indexes_and_finds_them(folder: Path, tmp_path
     assert (best.modality, best.score) == (Modality.VIDEO, pytest.approx(1.0, abs=1e-5))
 
 
-def test_a_space_without_videos_takes_frames_of_those_that_are_whole(folder: Path, tmp_path: Path) -> None:
-    index = Index.create(tmp_path / "i.lance", Space([Pictures()], name="eyes"))
+def test_a_space_without_video_encodes_frames_of_valid_videos(folder: Path, tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "i.lance", Space([ImageEncoder()], name="eyes"))
     report = index.add(folder)
     assert report.added == 2
-    reasons = {Path(one.uri).name: one.reason for one in report.failed}
+    reasons = {Path(failure.uri).name: failure.reason for failure in report.failed}
     assert list(reasons) == ["cut.mp4"] and "cannot be opened" in reasons["cut.mp4"]
     assert {row["modality"] for row in index.rows()} == {"image"}
 
 
-def test_frames_in_memory_are_known_by_their_content(tmp_path: Path) -> None:
-    index = Index.create(tmp_path / "i.lance", Space([Videos()]))
+def test_frames_in_memory_are_identified_by_their_content(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "i.lance", Space([VideoEncoder()]))
     red = np.full((3, 4, 4, 3), RED, np.uint8)
     blue = np.full((3, 4, 4, 3), BLUE, np.uint8)
     assert index.add([Video(red, fps=5), Video(blue, fps=5)]).added == 2
     index.add(
-        [Video(red.copy(), fps=5), Video([PIL.Image.fromarray(one) for one in blue], fps=5, uri="db://7")]
+        [Video(red.copy(), fps=5), Video([PIL.Image.fromarray(frame) for frame in blue], fps=5, uri="db://7")]
     )
-    assert len(index) == 3  # the array is known; the other has a name of its own
+    assert len(index) == 3  # the array is stored already; the other has its own uri
     assert sum(row["id"].startswith("video:") for row in index.rows()) == 2

@@ -1,4 +1,4 @@
-"""The stages of a job: they overlap, wait for nobody, hold little, and give the vectors that the space gives."""
+"""The stages of a job overlap, are bounded in memory, and yield the vectors of `Space.encode`."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from multimodal.index.storage.schema import Row
 from multimodal.index.storage.table import ItemTable
 
 Write = Callable[..., Path]
-WAIT_S = 20.0  # for what takes milliseconds, on a machine that is busy
+WAIT_S = 20.0  # a timeout, for what takes milliseconds on an idle machine
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Forty pictures, each of its own colour and some of their own size."""
+    """Forty images of different colours and three sizes."""
     root = tmp_path / "pictures"
     root.mkdir()
     for n in range(40):
@@ -47,7 +47,7 @@ def pictures(tmp_path: Path) -> Path:
 def prepared_by(
     space: Space, modality: Modality, wrap: Callable[[Callable[..., Any], Sequence[Item]], Any]
 ) -> None:
-    """Puts something around `prepare` of one encoder."""
+    """Wraps `prepare` of an encoder."""
     encoder = space.encoders[modality]
     prepare = encoder.prepare
     encoder.prepare = lambda items: wrap(prepare, items)  # type: ignore[method-assign]
@@ -56,7 +56,7 @@ def prepared_by(
 # --- the same vectors -----------------------------------------------------------------------------
 
 
-def test_the_vectors_are_those_of_the_space_whatever_is_in_a_batch(tmp_path: Path) -> None:
+def test_vectors_equal_those_of_the_space_whatever_the_batch(tmp_path: Path) -> None:
     space = multimodal.load("starter")
     rng = np.random.default_rng(0)
     root = tmp_path / "mixed"
@@ -79,7 +79,7 @@ def test_the_vectors_are_those_of_the_space_whatever_is_in_a_batch(tmp_path: Pat
         np.testing.assert_allclose(row["vector"], alone, atol=1e-5, err_msg=uri)
 
 
-# --- stages that run at the same time ---------------------------------------------------------------
+# --- stages that run at the same time -------------------------------------------------------------
 
 
 def test_the_threads_prepare_while_the_model_runs(index: Index, space: Space, pictures: Path) -> None:
@@ -99,7 +99,7 @@ def test_the_threads_prepare_while_the_model_runs(index: Index, space: Space, pi
     assert waited == [True] * 3
 
 
-def test_the_model_runs_in_the_thread_of_the_caller_alone(index: Index, space: Space, pictures: Path) -> None:
+def test_the_model_runs_only_in_the_thread_of_the_caller(index: Index, space: Space, pictures: Path) -> None:
     encoder = space.encoders[Modality.IMAGE]
     forward, threads = encoder.forward, set()
 
@@ -147,14 +147,14 @@ def test_a_slow_source_does_not_delay_what_came_before(index: Index) -> None:
     assert {row["text"] for row in index.rows()} == {"a", "b", "c"}
 
 
-def test_limits_hold_in_the_threads_too(index: Index, pictures: Path) -> None:
+def test_limits_apply_in_the_threads_too(index: Index, pictures: Path) -> None:
     with multimodal.limits(max_pixels=70):
         report = index.add(pictures)
     assert (report.added, len(report.failed)) == (14, 26)
-    assert all("more than the limit of 70" in one.reason for one in report.failed)
+    assert all("more than the limit of 70" in failure.reason for failure in report.failed)
 
 
-# --- bounded ----------------------------------------------------------------------------------------
+# --- bounds ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])
@@ -241,7 +241,7 @@ def test_long_audio_is_never_in_memory_as_a_whole(
     assert most <= (8 + 4) * window
 
 
-# --- batches of one cost ----------------------------------------------------------------------------
+# --- batches of one cost --------------------------------------------------------------------------
 
 MAX_BYTES = IngestConfig().batch_bytes
 LENGTHS = st.lists(st.floats(0.01, 5000.0), min_size=1, max_size=400)
@@ -306,16 +306,16 @@ def test_a_batch_decodes_to_no_more_bytes_than_its_bound() -> None:
     ]
 
 
-# --- what cannot be prepared or encoded -------------------------------------------------------------
+# --- what cannot be prepared or encoded -----------------------------------------------------------
 
 
-def test_a_bad_file_costs_its_batch_little(index: Index, space: Space, pictures: Path) -> None:
+def test_a_bad_file_is_isolated_with_two_more_calls(index: Index, space: Space, pictures: Path) -> None:
     (pictures / "05.png").write_bytes((pictures / "06.png").read_bytes()[:50])
     calls: list[int] = []
     prepared_by(space, Modality.IMAGE, lambda prepare, items: (calls.append(len(items)), prepare(items))[1])
     report = index.add(pictures, batch_size=40, threads=1)
-    assert (report.added, [Path(one.uri).name for one in report.failed]) == (39, ["05.png"])
-    assert calls == [40, 1, 39]  # all of them, the one that the message names, the others
+    assert (report.added, [Path(failure.uri).name for failure in report.failed]) == (39, ["05.png"])
+    assert calls == [40, 1, 39]  # all, the one that the error names, and the others
 
 
 def test_a_model_that_runs_out_of_memory_gets_smaller_batches(index: Index, space: Space) -> None:
@@ -332,7 +332,7 @@ def test_a_model_that_runs_out_of_memory_gets_smaller_batches(index: Index, spac
     assert (report.added, report.failed) == (100, ())
 
 
-def test_a_window_that_cannot_be_encoded_fails_its_whole_file(
+def test_a_window_that_cannot_be_encoded_fails_its_document(
     index: Index, space: Space, tmp_path: Path, sound: Write
 ) -> None:
     samples = np.full(8000 * 40, 0.25, np.float32)
@@ -355,7 +355,7 @@ def test_a_window_that_cannot_be_encoded_fails_its_whole_file(
     )
 
 
-def test_what_cannot_be_stored_is_found_and_left_out(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_that_cannot_be_stored_is_isolated(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     upsert = ItemTable.upsert
 
     def picky(table: ItemTable, rows: Sequence[Row], *rest: Any, **options: Any) -> None:
@@ -366,12 +366,12 @@ def test_what_cannot_be_stored_is_found_and_left_out(index: Index, monkeypatch: 
     monkeypatch.setattr(ItemTable, "upsert", picky)
     report = index.add(["a", ("b", {"n": 1}), "c"])
     assert {row["text"] for row in index.rows()} == {"a", "c"} and report.added == 2
-    assert [(one.uri, one.stage, one.reason) for one in report.failed] == [
+    assert [(failure.uri, failure.stage, failure.reason) for failure in report.failed] == [
         ("item 1", "write", "ValueError: not this one")
     ]
 
 
-def test_an_index_that_cannot_be_written_ends_the_job_and_says_how_to_go_on(
+def test_an_index_that_cannot_be_written_ends_the_job_with_a_cure(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = IngestConfig(commit_rows=8)
@@ -414,10 +414,10 @@ def test_an_error_of_the_source_ends_the_job_and_keeps_what_was_written(index: I
     assert len(index) >= 24
 
 
-# --- time to go -------------------------------------------------------------------------------------
+# --- progress -------------------------------------------------------------------------------------
 
 
-def test_a_rate_is_that_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_rate_is_that_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from multimodal.index.storage.failures import FailureLog
 
     now = 0.0

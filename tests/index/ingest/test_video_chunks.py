@@ -1,4 +1,4 @@
-"""Films in a space that takes no films: their frames, sound and subtitles are one thing, found by any of them."""
+"""A video in a space without video encoder: frames, audio and subtitles form one document, found by any of them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def talking() -> bytes:
 
 
 @pytest.fixture
-def film(talking: bytes, tmp_path: Path) -> Path:
-    folder = tmp_path / "films"
+def video(talking: bytes, tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
     folder.mkdir()
-    path = folder / "film.mp4"
+    path = folder / "video.mp4"
     path.write_bytes(talking)
     path.with_suffix(".srt").write_text(SRT)
     return path
@@ -45,93 +45,91 @@ def kinds(index: Index) -> dict[str, int]:
     return {kind: modalities.count(kind) for kind in sorted(set(modalities))}
 
 
-# --- one thing ------------------------------------------------------------------------------------
+# --- one document ---------------------------------------------------------------------------------
 
 
-def test_a_film_is_one_thing_with_frames_sound_and_words(index: Index, film: Path) -> None:
-    report = index.add(film.parent)
+def test_a_video_is_one_document_with_frames_audio_and_subtitles(index: Index, video: Path) -> None:
+    report = index.add(video.parent)
     assert (report.added, report.failed) == (1, ())
     assert kinds(index) == {"audio": 1, "image": 3, "text": 1}
     rows = {row["id"].rpartition("#")[2]: row for row in index.rows()}
     assert {place.partition("=")[0] for place in rows} == {"frame", "sound", "words"}
     assert rows.keys() > {"frame=0-2", "frame=2-4", "frame=4-6", "words=0.5-5.25"}
-    assert {row["uri"] for row in rows.values()} == {str(film)}
+    assert {row["uri"] for row in rows.values()} == {str(video)}
     assert rows["words=0.5-5.25"]["text"] == "apple apple banana & cherry"
 
 
 @pytest.mark.parametrize(("query", "modality"), [
     ("apple", Modality.TEXT), (Image(drawn(30)), Modality.IMAGE), (Audio(TONE), Modality.AUDIO),
 ], ids=["words", "picture", "sound"])  # fmt: skip
-def test_it_is_found_by_any_of_them_and_grouped_it_is_one_hit(
-    index: Index, film: Path, query: Any, modality: Modality
+def test_any_chunk_finds_it_and_grouping_yields_one_hit(
+    index: Index, video: Path, query: Any, modality: Modality
 ) -> None:
-    index.add([film, "zebra"])
+    index.add([video, "zebra"])
     best = index.search(query, 1)[0]
-    assert (best.uri, best.modality) == (str(film), modality)
+    assert (best.uri, best.modality) == (str(video), modality)
     grouped = index.search(query, 9, group_by=True)
-    assert [hit.uri for hit in grouped] == [str(film), None]
+    assert [hit.uri for hit in grouped] == [str(video), None]
     assert grouped[0] == best and best.location
 
 
-def test_a_frame_stands_for_its_seconds_and_is_shown(index: Index, film: Path) -> None:
-    index.add(film)
+def test_a_frame_has_times_and_is_shown(index: Index, video: Path) -> None:
+    index.add(video)
     frames = index.search(Image(drawn(30)), modality="image")
     assert sorted((hit.start_s, hit.end_s) for hit in frames) == [(0, 2), (2, 4), (4, 6)]
     assert "<img" in frames._repr_html_()
 
 
-def test_the_frame_that_is_encoded_is_the_one_on_screen_in_the_middle(
-    plain: ModuleType, film: Path, tmp_path: Path
-) -> None:
+def test_the_encoded_frame_is_the_middle_one(plain: ModuleType, video: Path, tmp_path: Path) -> None:
     space = plain.load()
     seen = space.encoders[Modality.IMAGE].seen
-    Index.create(tmp_path / "other.lance", space).add(film)
+    Index.create(tmp_path / "other.lance", space).add(video)
     middles = [int(FPS * FRAME_S * (place + 0.5)) for place in range(3)]
-    assert sorted(number(one.load()) for one in seen) == middles
+    assert sorted(number(item.load()) for item in seen) == middles
 
 
-def test_it_goes_as_one_and_comes_again_only_if_it_or_its_words_changed(index: Index, film: Path) -> None:
-    index.add(film)
-    assert index.add(film).unchanged == 1
-    film.with_suffix(".srt").write_text(SRT.replace("apple", "zebra"))
-    assert index.add(film).updated == 1
+def test_it_is_deleted_as_a_whole_and_updated_if_its_subtitles_change(index: Index, video: Path) -> None:
+    index.add(video)
+    assert index.add(video).unchanged == 1
+    video.with_suffix(".srt").write_text(SRT.replace("apple", "zebra"))
+    assert index.add(video).updated == 1
     assert [row["text"] for row in index.rows(modality="text")] == ["zebra zebra banana & cherry"]
-    film.with_suffix(".srt").unlink()
-    assert index.add(film).updated == 1
+    video.with_suffix(".srt").unlink()
+    assert index.add(video).updated == 1
     assert kinds(index) == {"audio": 1, "image": 3}
-    index.delete([str(film)])
+    index.delete([str(video)])
     assert len(index) == 0
 
 
-def test_a_film_that_breaks_off_leaves_nothing_behind(index: Index, film: Path) -> None:
-    film.write_bytes(film.read_bytes()[:-9000])
-    report = index.add([film, "apple"])
+def test_a_truncated_video_leaves_no_rows(index: Index, video: Path) -> None:
+    video.write_bytes(video.read_bytes()[:-9000])
+    report = index.add([video, "apple"])
     assert (report.added, len(report.failed), len(index)) == (1, 1, 1)
 
 
-def test_frames_in_memory_have_no_sound_and_no_words(index: Index) -> None:
+def test_frames_in_memory_have_no_audio_and_no_subtitles(index: Index) -> None:
     frames = np.stack([drawn(place) for place in range(SECONDS * FPS)])
     index.add([Video(frames, fps=FPS, uri="db://7")])
     assert kinds(index) == {"image": 3}
 
 
-# --- spaces that take less, or more ---------------------------------------------------------------
+# --- spaces of other modalities -------------------------------------------------------------------
 
 
 def some(plain: ModuleType, *wanted: Modality) -> Space:
     return Space([plain.KINDS[kind]() for kind in wanted], name="some")
 
 
-def test_each_space_takes_what_it_can(plain: ModuleType, film: Path, tmp_path: Path) -> None:
-    found = {}
+def test_each_space_encodes_what_it_can(plain: ModuleType, video: Path, tmp_path: Path) -> None:
+    counts = {}
     for kind in (Modality.IMAGE, Modality.AUDIO):
         index = Index.create(tmp_path / f"{kind}.lance", some(plain, kind))
-        index.add(film)
-        found[kind] = kinds(index)
-    assert found == {Modality.IMAGE: {"image": 3}, Modality.AUDIO: {"audio": 1}}
+        index.add(video)
+        counts[kind] = kinds(index)
+    assert counts == {Modality.IMAGE: {"image": 3}, Modality.AUDIO: {"audio": 1}}
 
 
-def test_a_silent_film_and_a_space_that_only_hears(plain: ModuleType, tmp_path: Path) -> None:
+def test_a_silent_video_in_a_space_of_audio_is_a_failure(plain: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "silent.mp4"
     path.write_bytes(clip())
     index = Index.create(tmp_path / "i.lance", some(plain, Modality.AUDIO))
@@ -141,40 +139,42 @@ def test_a_silent_film_and_a_space_that_only_hears(plain: ModuleType, tmp_path: 
     )
 
 
-def test_a_space_of_words_refuses_films(plain: ModuleType, film: Path, tmp_path: Path) -> None:
+def test_a_space_of_text_refuses_videos(plain: ModuleType, video: Path, tmp_path: Path) -> None:
     index = Index.create(tmp_path / "i.lance", some(plain, Modality.TEXT))
-    assert "video given to a space with text: 'some' cannot encode it" in index.add(film).failed[0].reason
+    assert "video given to a space with text: 'some' cannot encode it" in index.add(video).failed[0].reason
 
 
 # --- subtitles ------------------------------------------------------------------------------------
 
 
-def test_subtitles_beside_a_film_are_a_part_of_it_and_others_are_files(film: Path) -> None:
-    (film.parent / "alone.srt").write_text(SRT)
-    assert [path.name for path in files_in(film.parent)] == ["alone.srt", "film.mp4"]
-    assert subtitles_of(film) == [film.with_suffix(".srt")] and subtitles_of(film.with_suffix(".png")) == []
+def test_subtitles_beside_a_video_belong_to_it_and_others_are_files(video: Path) -> None:
+    (video.parent / "alone.srt").write_text(SRT)
+    assert [path.name for path in files_in(video.parent)] == ["alone.srt", "video.mp4"]
+    assert (
+        subtitles_of(video) == [video.with_suffix(".srt")] and subtitles_of(video.with_suffix(".png")) == []
+    )
     assert without_subtitles(["a.vtt", "A.MKV", "A.vtt"]) == ["a.vtt", "A.MKV"]
 
 
-def test_subtitles_are_joined_up_to_a_size(film: Path) -> None:
-    film.with_suffix(".srt").unlink()
-    film.with_suffix(".vtt").write_text(
+def test_subtitles_are_joined_up_to_a_size(video: Path) -> None:
+    video.with_suffix(".srt").unlink()
+    video.with_suffix(".vtt").write_text(
         "WEBVTT - a title\r\n\r\nNOTE nothing\r\n\r\n00:01.000 --> 00:02.000 align:start\r\n<v Ann>one two\r\n\r\n"
         "b\r\n01:00:03.500 --> 01:00:04.000\r\nthree\r\n\r\n01:00:05.000 --> 01:00:06.000\r\n{\\an8}four five six\r\n"
     )  # fmt: skip
-    assert list(subtitle_passages(film, 14)) == [
+    assert list(subtitle_passages(video, 14)) == [
         Cue("one two three", 1.0, 3604.0),
         Cue("four five six", 3605.0, 3606.0),
     ]
-    assert len(list(subtitle_passages(film, 5))) == 3
-    assert list(subtitle_passages(film, 500)) == [Cue("one two three four five six", 1.0, 3606.0)]
+    assert len(list(subtitle_passages(video, 5))) == 3
+    assert list(subtitle_passages(video, 500)) == [Cue("one two three four five six", 1.0, 3606.0)]
 
 
 @pytest.mark.parametrize(("content", "message"), [
     (b"1\n00:00:00,000 --> 00:00:01,000\n\xff\xfe", "subtitles are not valid UTF-8 ("),
     (b" " * ((8 << 20) + 1), "larger than 8,388,608 bytes, too much for subtitles; rename it"),
 ], ids=["no UTF-8", "too large"])  # fmt: skip
-def test_unreadable_subtitles_are_a_failure(index: Index, film: Path, content: bytes, message: str) -> None:
-    film.with_suffix(".srt").write_bytes(content)
-    reason = index.add(film).failed[0].reason
-    assert reason.startswith(f"{film.with_suffix('.srt')}: {message}")
+def test_unreadable_subtitles_are_a_failure(index: Index, video: Path, content: bytes, message: str) -> None:
+    video.with_suffix(".srt").write_bytes(content)
+    reason = index.add(video).failed[0].reason
+    assert reason.startswith(f"{video.with_suffix('.srt')}: {message}")
