@@ -1,6 +1,6 @@
 """What a space encodes of a video: all of it are rows of one document, which any of them finds.
 
-A space with an encoder of videos takes the whole video; otherwise one frame every FRAME_S seconds is encoded as an
+A space with a video encoder takes the whole video; otherwise one frame every FRAME_S seconds is encoded as an
 image. The audio track is split into windows, and subtitles are read from a file beside the video (talk.mp4, talk.srt).
 """
 
@@ -11,14 +11,11 @@ import html
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from multimodal.core.errors import MediaCorrupt, UnsupportedModality
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
-
-if TYPE_CHECKING:
-    pass
 
 FRAME_S = 2.0
 VIDEO_SUFFIXES = (
