@@ -2,9 +2,9 @@
 
 MultimodalError
 ├── InvalidInput            (ValueError)         an empty list, an empty string, a vector of the wrong size
-├── MediaError              (ValueError)         a file, bytes or array that cannot become a picture, sound or video
+├── MediaError              (ValueError)         a file, bytes or array that cannot be decoded
 │   ├── MediaNotFound       (FileNotFoundError)  the path does not exist
-│   ├── MediaUnsupported                         a directory, a text file, a format nothing here decodes
+│   ├── MediaUnsupported                         a directory, a text file, an unsupported format
 │   ├── MediaCorrupt                             empty, truncated, or broken inside
 │   └── MediaTooLarge                            beyond the limits on pixels, seconds or bytes
 ├── UnsupportedModality     (ValueError)         an item whose modality the space has no encoder for
@@ -32,7 +32,7 @@ class InvalidInput(MultimodalError, ValueError):
 
 
 class MediaError(MultimodalError, ValueError):
-    """A source that cannot be turned into a picture, a sound or a video."""
+    """A source that cannot be decoded as an image, audio or a video."""
 
 
 class MediaNotFound(MediaError, FileNotFoundError):
@@ -40,7 +40,7 @@ class MediaNotFound(MediaError, FileNotFoundError):
 
 
 class MediaUnsupported(MediaError):
-    """Something is there, but it is not a picture, a sound or a video that can be decoded here."""
+    """The file exists, but is not an image, audio or a video in a supported format."""
 
 
 class MediaCorrupt(MediaError):

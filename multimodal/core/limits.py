@@ -1,7 +1,7 @@
-"""How large a picture, a sound or a video may be. Checked against the header, before anything is decoded.
+"""Limits on the size of images, audio and video, checked against the header before anything is decoded.
 
 `set_limits` changes the default of the whole process. `limits(...)` changes it for the current thread or async
-task only, so one server request cannot loosen another's; a thread pool that should inherit it runs its work
+task only, so that one server request cannot loosen another's; a thread pool that should inherit it runs its work
 through `contextvars.copy_context().run`.
 """
 
@@ -25,9 +25,13 @@ MAX_BYTES = 4 * 2**30  # 4 GiB: four hours of mono float32 at 48 kHz are 2.6 GiB
 class Limits:
     """The largest media accepted.
 
-    max_pixels: width x height of a picture, or of each in a video.
-    max_seconds: length of a sound or a video.
-    max_bytes: size of the file (or bytes) as given, and again of what it decodes to.
+    Attributes:
+        max_pixels: width x height of an image, or of a frame of a video.
+        max_seconds: length of audio or a video.
+        max_bytes: size of the file (or bytes), and of what it decodes to.
+
+    Raises:
+        InvalidInput: a limit is not a number above 0.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -41,7 +45,7 @@ class Limits:
                 raise InvalidInput(f"{field.name} must be a number above 0, got {value!r}")
 
     def check_pixels(self, width: int, height: int, name: str) -> None:
-        """Raises MediaTooLarge if a picture of this size is beyond `max_pixels`."""
+        """Raises MediaTooLarge if an image of this size exceeds `max_pixels`. name: of the file, for the message."""
         if width * height > self.max_pixels:
             raise MediaTooLarge(
                 f"{name}: {width:,} x {height:,} pixels, more than the limit of {self.max_pixels:,}; "
@@ -49,17 +53,17 @@ class Limits:
             )
 
     def check_seconds(self, n_samples: int, rate_hz: int, name: str) -> None:
-        """Raises MediaTooLarge if mono float32 sound of this size is beyond `max_seconds` or `max_bytes`."""
+        """Raises MediaTooLarge if mono float32 audio of this length exceeds `max_seconds` or `max_bytes`."""
         if n_samples > self.max_seconds * rate_hz:
             raise MediaTooLarge(
-                f"{name}: {n_samples / rate_hz:,.1f} seconds of sound, more than the limit of "
+                f"{name}: {n_samples / rate_hz:,.1f} seconds of audio, more than the limit of "
                 f"{self.max_seconds:,}; cut it, or allow it with "
                 f"multimodal.limits(max_seconds={-(-n_samples // rate_hz)})"
             )
         self.check_bytes(n_samples * 4, f"{name} (decoded)")
 
     def check_length(self, seconds: float, name: str) -> None:
-        """Raises MediaTooLarge if a video runs longer than `max_seconds`, whatever part of it is asked for."""
+        """Raises MediaTooLarge if a video is longer than `max_seconds`, whichever frames are decoded."""
         if seconds > self.max_seconds:
             raise MediaTooLarge(
                 f"{name}: {seconds:,.1f} seconds of video, more than the limit of {self.max_seconds:,}; cut it, or "
@@ -67,7 +71,7 @@ class Limits:
             )
 
     def check_frames(self, n_frames: int, width: int, height: int, name: str) -> None:
-        """Raises MediaTooLarge if so many frames as RGB are beyond `max_bytes`."""
+        """Raises MediaTooLarge if this many RGB frames exceed `max_bytes`."""
         n_bytes = n_frames * width * height * 3
         if n_bytes > self.max_bytes:
             raise MediaTooLarge(
@@ -77,7 +81,7 @@ class Limits:
             )
 
     def check_bytes(self, n_bytes: int, name: str) -> None:
-        """Raises MediaTooLarge if this many bytes are beyond `max_bytes`."""
+        """Raises MediaTooLarge if a size exceeds `max_bytes`."""
         if n_bytes > self.max_bytes:
             raise MediaTooLarge(
                 f"{name}: {n_bytes:,} bytes, more than the limit of {self.max_bytes:,}; "
@@ -90,12 +94,12 @@ _override: ContextVar[Limits | None] = ContextVar("multimodal_limits", default=N
 
 
 def get_limits() -> Limits:
-    """The limits that hold here and now."""
+    """The limits of the current thread or async task."""
     return _override.get() or _process_default
 
 
 def set_limits(new: Limits) -> None:
-    """Makes `new` the default of the whole process, in every thread."""
+    """Sets the default limits of the whole process. Raises InvalidInput for anything but a Limits."""
     global _process_default
     if not isinstance(new, Limits):
         raise InvalidInput(
@@ -108,7 +112,10 @@ def set_limits(new: Limits) -> None:
 def limits(
     *, max_pixels: int | None = None, max_seconds: float | None = None, max_bytes: int | None = None
 ) -> Iterator[Limits]:
-    """Changes some limits inside a `with` block, in this thread or async task; the others stay as they are."""
+    """Changes the given limits inside a `with` block, in this thread or async task only.
+
+    Raises InvalidInput for a limit that is not a number above 0.
+    """
     given: dict[str, Any] = {"max_pixels": max_pixels, "max_seconds": max_seconds, "max_bytes": max_bytes}
     new = dataclasses.replace(
         get_limits(), **{name: value for name, value in given.items() if value is not None}

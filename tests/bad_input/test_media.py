@@ -276,7 +276,7 @@ def test_a_sound_beyond_the_limit_of_seconds_is_refused_from_its_header(
     with limits(max_seconds=2):
         text = refused(Audio(data).load, MediaTooLarge)
     assert text == (
-        f"<{len(data):,} bytes>: 3.8 seconds of sound, more than the limit of 2; cut it, or allow it with "
+        f"<{len(data):,} bytes>: 3.8 seconds of audio, more than the limit of 2; cut it, or allow it with "
         "multimodal.limits(max_seconds=4)"
     )
     with limits(max_seconds=4):
@@ -294,7 +294,7 @@ def test_a_container_beyond_the_limit_of_seconds_is_refused_from_its_header() ->
         container.mux(stream.encode())
     with limits(max_seconds=2):
         text = refused(Audio(buffer.getvalue()).load, MediaTooLarge)
-    assert "seconds of sound, more than the limit of 2; cut it" in text
+    assert "seconds of audio, more than the limit of 2; cut it" in text
 
 
 def test_sound_may_not_decode_to_more_bytes_than_allowed() -> None:

@@ -116,7 +116,7 @@ def test_what_is_too_long_is_refused_with_its_length(cli: Cli, talks: Path) -> N
     soundfile.write(long, np.zeros(4 * 8000), 8000)
     outcome = cli("transcribe", long, "--max-hours", "0.001")
     assert outcome.code == 1
-    assert "4.0 seconds of sound, more than the limit of 3.6" in outcome.stderr
+    assert "4.0 seconds of audio, more than the limit of 3.6" in outcome.stderr
 
 
 @pytest.mark.parametrize(

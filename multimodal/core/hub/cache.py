@@ -77,8 +77,7 @@ class Address:
         return commit if COMMIT.fullmatch(commit) else None
 
     def remember_commit(self, commit: str) -> None:
-        """Records the commit of a branch once its files are cached, so that a failed update keeps the old one "
-        "in use."""
+        """Records the commit of a branch, once its files are cached: a failed update keeps the old commit."""
         if not self.pinned and self.last_commit() != commit:
             _write_whole(self._ref, commit)
 

@@ -75,11 +75,11 @@ def _decode_soundfile(file: BinaryIO, name: str, head: bytes) -> Iterator[Wavefo
     import soundfile
 
     try:
-        with _open_soundfile(file) as sound:
-            n_samples, rate_hz = sound.frames, sound.samplerate
+        with _open_soundfile(file) as reader:
+            n_samples, rate_hz = reader.frames, reader.samplerate
             if n_samples < UNKNOWN_LENGTH:
                 get_limits().check_seconds(n_samples, rate_hz, name)
-            yield from _mono(_blocks(sound), rate_hz, name)
+            yield from _mono(_blocks(reader), rate_hz, name)
     except soundfile.LibsndfileError as error:
         if not signature(head).decoder:
             raise unsupported(name, head, "audio") from error
@@ -101,9 +101,9 @@ def _open_soundfile(file: BinaryIO) -> Any:
     return soundfile.SoundFile(file.fileno(), closefd=False)
 
 
-def _blocks(sound: Any) -> Iterator[NDArray[np.float32]]:
+def _blocks(reader: Any) -> Iterator[NDArray[np.float32]]:
     """Blocks (n, channels), to the end of the file."""
-    while len(block := sound.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)):
+    while len(block := reader.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)):
         yield block
 
 

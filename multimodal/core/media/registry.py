@@ -251,7 +251,8 @@ def _registered_type(source: sniff.Source) -> MediaType | None:
         return None
     with sniff.open_source(source) as (file, _):
         head = file.read(sniff.HEAD_BYTES)
-    return next((one for one in registered if one.matches is not None and one.matches(head)), None)
+    matching = (known for known in registered if known.matches is not None and known.matches(head))
+    return next(matching, None)
 
 
 # --- the built-in types -----------------------------------------------------------------------------

@@ -145,11 +145,11 @@ def _decoding_errors(name: str) -> Iterator[None]:
 
 def _open(file: BinaryIO, name: str) -> Any:
     head = file.read(HEAD_BYTES)
-    found = signature(head)
-    if found.modality is not None or not found.decoder:
+    known = signature(head)
+    if known.modality is not None or not known.decoder:
         raise unsupported(name, head, "a video")
     ffmpeg.import_av(name, "reading video")
-    return ffmpeg.open_av(file, name, found.decoder)
+    return ffmpeg.open_av(file, name, known.decoder)
 
 
 def _video_stream(container: Any, name: str) -> Any:

@@ -120,7 +120,7 @@ def test_ten_hours_are_refused_unless_the_limit_is_raised(tmp_path: Path) -> Non
     with pytest.raises(MediaTooLarge) as caught:
         next(iter(as_audio_stream(path).blocks(RATE_HZ)))
     assert str(caught.value) == (
-        f"{path}: 36,000.0 seconds of sound, more than the limit of 14,400; cut it, or allow it with "
+        f"{path}: 36,000.0 seconds of audio, more than the limit of 14,400; cut it, or allow it with "
         "multimodal.limits(max_seconds=36000)"
     )
 
