@@ -1,16 +1,18 @@
-"""One space out of others.
+"""Align embedding spaces.
 
-bridging.py   bridge(a, b, over="text", corpus=…), the public door
-corpus.py     what the bridge is learned from -> items, and which of them are held out
-encoding.py   items -> vectors, in chunks that survive a stop; one bad item never ends a job
-solved.py     the closed forms: orthogonal Procrustes, ridge regression
-pairs.py      pseudo pairs for media that have none
-memory.py     a rotation, and a memory of what it leaves over
-learned.py    the small network, and how it is trained
-fitting.py    vectors -> projectors, by whichever method
-joining.py    projectors -> the joined space
-kept.py       the folder of a bridge: unfinished, finished, or something else
-report.py     Bridge, BridgeReport, recall
+`bridge(a, b, corpus=…)` aligns two spaces through a shared modality, without paired data. Its modules, in `bridging`:
+
+    api          bridge(), the public function
+    corpus       reads the corpus and unpaired media; held-out split
+    encoding     items -> vectors, resumable; items that fail are skipped
+    linear       orthogonal Procrustes, ridge regression
+    pairs        pseudo pairs for unpaired media
+    kernel       a rotation with a kernel regression on its residuals
+    mlp          a small network and its training
+    fitting      vectors -> projectors, by any method
+    assemble     projectors -> the joined space
+    checkpoint   the folder of a bridge, finished or unfinished
+    report       Bridge, BridgeReport, recall
 """
 
 from multimodal.adapt.bridging.api import bridge

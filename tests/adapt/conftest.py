@@ -18,10 +18,10 @@ SYLLABLES = [first + last for first in "bdfgklmn" for last in ("ab", "el", "in",
 
 def sentences(n: int, words: int = 3, seed: int = 0) -> list[str]:
     """n different texts of so many made-up words."""
-    rng, found = random.Random(seed), set()
-    while len(found) < n:
-        found.add(" ".join(rng.sample(SYLLABLES, words)))
-    return sorted(found)
+    rng, texts = random.Random(seed), set()
+    while len(texts) < n:
+        texts.add(" ".join(rng.sample(SYLLABLES, words)))
+    return sorted(texts)
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +33,17 @@ def apart() -> Iterator[ModuleType]:
 
 @pytest.fixture
 def ears(apart: ModuleType) -> Space:
-    """Text and sound, 20 numbers."""
+    """Text and audio, 20 dimensions."""
     return apart.load("ears")
 
 
 @pytest.fixture
 def eyes(apart: ModuleType) -> Space:
-    """Text and pictures, 16 numbers."""
+    """Text and image, 16 dimensions."""
     return apart.load("eyes")
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short training: what is learned here is small."""
-    monkeypatch.setattr(mlp, "Recipe", partial(mlp.Recipe, steps=80, batch=128))
+    monkeypatch.setattr(mlp, "TrainingConfig", partial(mlp.TrainingConfig, steps=80, batch=128))

@@ -24,7 +24,7 @@ from multimodal.core.space import Space
 from tests.adapt.conftest import sentences
 
 CORPUS = sentences(300)
-MORE = "at least 200 are needed, some to learn from and 40 or more to judge by"
+MORE = "at least 200 are needed for training and 40 held-out items"
 
 
 def refuses(kind: type[Exception], text: str):  # type: ignore[no-untyped-def]
@@ -35,8 +35,8 @@ def refuses(kind: type[Exception], text: str):  # type: ignore[no-untyped-def]
 def test_spaces_without_a_common_modality(ears: Space, eyes: Space) -> None:
     with refuses(
         SpaceMismatch,
-        "these spaces have no modality in common: 'apart/ears' has audio, 'apart/eyes' has text, image; a bridge is "
-        "learned over one that both encode, so load two that share one",
+        "these spaces have no modality in common: 'apart/ears' has audio, 'apart/eyes' has text, image; a bridge "
+        "needs one that both encode",
     ):
         bridge(ears.select("audio"), eyes, corpus=CORPUS)
 
@@ -58,8 +58,8 @@ def test_over_a_word_that_is_no_modality(ears: Space, eyes: Space) -> None:
 def test_nothing_to_bring_over(ears: Space, eyes: Space) -> None:
     with refuses(
         InvalidInput,
-        "there is nothing to bring over: 'apart/ears' has text, 'apart/eyes' has text, image; the first must encode "
-        "something that the second does not (are they the wrong way round?)",
+        "there is nothing to add: 'apart/ears' has text, 'apart/eyes' has text, image; the first space must encode a "
+        "modality that the second does not (try the other order)",
     ):
         bridge(ears.select("text"), eyes, corpus=CORPUS)
 
@@ -71,7 +71,7 @@ def test_an_empty_corpus(ears: Space, eyes: Space, corpus: list[str]) -> None:
 
 
 def test_a_corpus_that_is_too_small(ears: Space, eyes: Space) -> None:
-    with refuses(InvalidInput, f"the corpus holds 199 different texts: {MORE}"):
+    with refuses(InvalidInput, f"the corpus has 199 distinct texts: {MORE}"):
         bridge(ears, eyes, corpus=CORPUS[:199])
     assert bridge(ears, eyes, corpus=CORPUS[:200], method="ridge").report.n_texts == 200
 
@@ -80,28 +80,27 @@ def test_a_corpus_of_one_repeated_line(ears: Space, eyes: Space, tmp_path: Path)
     (tmp_path / "same.txt").write_text("a red apple\n" * 5000)
     with refuses(
         InvalidInput,
-        f"the corpus holds 1 different text in 5,000 lines ('a red apple' stands there 5,000 times): {MORE}",
+        f"the corpus has 1 distinct text in 5,000 lines ('a red apple' occurs 5,000 times): {MORE}",
     ):
         bridge(ears, eyes, corpus=tmp_path / "same.txt")
 
 
 def test_a_corpus_that_most_of_cannot_be_encoded(ears: Space, eyes: Space) -> None:
     broken = [f"{text} \ud800" for text in CORPUS[:150]]
-    with refuses(InvalidInput, f"only 150 of the corpus's 300 could be encoded by both spaces: {MORE}"):
+    with refuses(InvalidInput, f"only 150 of 300 corpus items could be encoded by both spaces: {MORE}"):
         bridge(ears, eyes, corpus=[*CORPUS[150:], *broken])
 
 
 def test_a_corpus_with_another_modality_in_it(apart: ModuleType, ears: Space, eyes: Space) -> None:
     with refuses(
         InvalidInput,
-        "corpus item 2 is audio, and the bridge is over text: give text only (other things, without their pairs, go to "
-        "media=)",
+        "corpus item 2 is audio, but the bridge is over text: use text only (pass other media, unpaired, as media=)",
     ):
         bridge(ears, eyes, corpus=["bab", "del", apart.heard("bab"), *CORPUS])
 
 
 def test_a_corpus_that_is_not_there(ears: Space, eyes: Space, tmp_path: Path) -> None:
-    explained = "the corpus is a file of texts, one a line, or a list of texts"
+    explained = "the corpus is a text file with one text per line, or a list of texts"
     with refuses(MediaNotFound, f"{tmp_path / 'no.txt'}: no such file; {explained}"):
         bridge(ears, eyes, corpus=tmp_path / "no.txt")
     with refuses(MediaNotFound, f"{tmp_path}: a folder, not a file; {explained}"):
@@ -111,19 +110,19 @@ def test_a_corpus_that_is_not_there(ears: Space, eyes: Space, tmp_path: Path) ->
 def test_a_corpus_that_is_no_text_file(ears: Space, eyes: Space, tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"\xff\xfe\x00caf\xe9")
     with pytest.raises(
-        InvalidInput, match=r"x\.txt: is not UTF-8 text \(.*\); save it as UTF-8, one text a line$"
+        InvalidInput, match=r"x\.txt: is not valid UTF-8 \(.*\); save it as UTF-8 with one text per line$"
     ):
         bridge(ears, eyes, corpus=tmp_path / "x.txt")
 
 
 def test_a_corpus_that_is_no_list(ears: Space, eyes: Space) -> None:
-    with refuses(InvalidInput, "a list of items or a path is needed, got int"):
+    with refuses(InvalidInput, "expected a list of items or a path, got int"):
         bridge(ears, eyes, corpus=7)
 
 
 def test_media_that_neither_space_can_use(apart: ModuleType, ears: Space, eyes: Space) -> None:
     with refuses(
-        UnsupportedModality, "media item 1 is text, which this bridge cannot learn from: give audio or image"
+        UnsupportedModality, "media item 1 is text, which this bridge cannot use: pass audio or image"
     ):
         bridge(ears, eyes, corpus=CORPUS, media=[apart.heard("bab"), "bab"])
 
@@ -134,9 +133,9 @@ def test_media_that_are_not_there(ears: Space, eyes: Space, tmp_path: Path) -> N
 
 
 def test_an_unknown_method_and_a_seed_that_is_none(ears: Space, eyes: Space) -> None:
-    with refuses(InvalidInput, "method must be one of 'memory', 'mlp', 'procrustes', 'ridge', got 'magic'"):
+    with refuses(InvalidInput, "method must be one of 'kernel', 'mlp', 'procrustes', 'ridge', got 'magic'"):
         bridge(ears, eyes, corpus=CORPUS, method="magic")  # type: ignore[arg-type]
-    with refuses(InvalidInput, "seed must be a whole number of at least 0, got -1"):
+    with refuses(InvalidInput, "seed must be an integer of at least 0, got -1"):
         bridge(ears, eyes, corpus=CORPUS, seed=-1)
 
 
@@ -148,7 +147,7 @@ def test_an_out_folder_that_is_something_else(ears: Space, eyes: Space, tmp_path
     for name, what in (("file", "a file"), ("photos", "a folder"), ("space", "a saved space")):
         with refuses(
             InvalidInput,
-            f"{tmp_path / name} is {what} that bridge did not make; give out= a new or empty folder",
+            f"{tmp_path / name} is {what} that bridge did not write; pass a new or empty folder as out=",
         ):
             bridge(ears, eyes, corpus=CORPUS, method="ridge", out=tmp_path / name)
     assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"x"
@@ -159,8 +158,8 @@ def test_an_out_folder_with_another_job(ears: Space, eyes: Space, tmp_path: Path
     bridge(ears, eyes, corpus=CORPUS, method="ridge", out=tmp_path / "done")
     with refuses(
         InvalidInput,
-        f"{tmp_path / 'done'} holds a finished bridge of another job (other: corpus, seed); give out= another "
-        "folder, or delete that one",
+        f"{tmp_path / 'done'} contains a finished bridge of another job (different: corpus, seed); pass another "
+        "folder as out=, or delete that one",
     ):
         bridge(ears, eyes, corpus=CORPUS[:250], method="ridge", seed=2, out=tmp_path / "done")
 
@@ -170,7 +169,7 @@ def test_an_out_folder_with_another_job(ears: Space, eyes: Space, tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         bridge(ears, eyes, corpus=CORPUS, method="mlp", out=tmp_path / "begun", progress=stop)
     with pytest.raises(
-        InvalidInput, match=r"begun holds an unfinished bridge of another job \(other: method\); give"
+        InvalidInput, match=r"begun contains an unfinished bridge of another job \(different: method\); pass"
     ):
         bridge(ears, eyes, corpus=CORPUS, method="ridge", out=tmp_path / "begun")
 
@@ -179,12 +178,13 @@ def test_an_out_folder_whose_report_is_damaged(ears: Space, eyes: Space, tmp_pat
     bridge(ears, eyes, corpus=CORPUS, method="ridge", out=tmp_path / "j")
     (tmp_path / "j" / "bridge.json").write_text("{")
     with pytest.raises(
-        CorruptSpace, match=r"bridge\.json is not valid JSON .*; delete its folder and make the bridge"
+        CorruptSpace, match=r"bridge\.json is not valid JSON .*; delete its folder and build the bridge"
     ):
         bridge(ears, eyes, corpus=CORPUS, method="ridge", out=tmp_path / "j")
     (tmp_path / "j" / "bridge.json").write_text("{}")
     with pytest.raises(
-        CorruptSpace, match=r"bridge\.json is not as bridge writes it; delete its folder and make the"
+        CorruptSpace,
+        match=r"bridge\.json does not have the expected contents; delete its folder and build the",
     ):
         bridge(ears, eyes, corpus=CORPUS, method="ridge", out=tmp_path / "j")
 

@@ -21,7 +21,7 @@ from tests.adapt.conftest import sentences
 
 CORPUS = sentences(700)
 NEW = sentences(120, words=4, seed=1)
-METHODS = ("memory", "mlp", "procrustes", "ridge")
+METHODS = ("kernel", "mlp", "procrustes", "ridge")
 
 
 def sounds(apart: ModuleType, n: int = 300) -> list[object]:
@@ -35,7 +35,7 @@ def found(apart: ModuleType, space: Space) -> float:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_sounds_find_pictures_that_they_were_never_paired_with(
+def test_audio_finds_images_that_it_was_never_paired_with(
     apart: ModuleType, ears: Space, eyes: Space, method: str
 ) -> None:
     made = bridge(ears, eyes, corpus=CORPUS, media=sounds(apart), method=method)
@@ -45,27 +45,25 @@ def test_sounds_find_pictures_that_they_were_never_paired_with(
     assert [str(m) for m in made.space.modalities] == ["text", "image", "audio"]
 
 
-def test_before_the_bridge_it_is_chance(apart: ModuleType, ears: Space, eyes: Space) -> None:
+def test_recall_before_the_bridge_is_chance(apart: ModuleType, ears: Space, eyes: Space) -> None:
     report = bridge(ears, eyes, corpus=CORPUS, method="ridge").report
     assert report.n_held_out == 70
     assert report.chance == {"R@1": 0.0143, "R@5": 0.0714, "R@10": 0.1429}
     assert report.before["R@10"] < 0.3
 
 
-def test_media_without_pairs_make_up_for_the_gap_between_the_modalities(
-    apart: ModuleType, ears: Space, eyes: Space
-) -> None:
+def test_unpaired_media_correct_the_modality_gap(apart: ModuleType, ears: Space, eyes: Space) -> None:
     without = bridge(ears, eyes, corpus=CORPUS, method="ridge")
     given = bridge(ears, eyes, corpus=CORPUS, method="ridge", media={"audio": sounds(apart)})
     assert found(apart, given.space) > found(apart, without.space) + 0.1
     assert given.report.media == {"audio": 300}
     assert without.report.warnings == (
-        "no audio was given, so where audio lies beside text in 'apart/ears' is not known; some hundreds in media=, "
-        "without pairs, let the bridge make up for it",
+        "no audio was given, so the gap between audio and text in 'apart/ears' is not corrected; some hundreds of "
+        "unpaired items in media= are enough",
     )
 
 
-def test_pictures_of_the_target_space_may_help_too(apart: ModuleType, ears: Space, eyes: Space) -> None:
+def test_images_of_the_target_space_can_be_used_too(apart: ModuleType, ears: Space, eyes: Space) -> None:
     pictures = [apart.seen(text) for text in sentences(200, words=2, seed=3)]
     made = bridge(ears, eyes, corpus=CORPUS, media=[*sounds(apart), *pictures], method="mlp")
     assert made.report.media == {"audio": 300, "image": 200}
@@ -112,9 +110,7 @@ def test_the_card_carries_both_licences(ears: Space, eyes: Space) -> None:
     assert (card.dim, card.size_mb, list(card.modalities)) == (16, 0.8, ["text", "image", "audio"])
 
 
-def test_what_comes_over_has_a_head_of_its_own_and_the_others_keep_theirs(
-    apart: ModuleType, ears: Space, eyes: Space
-) -> None:
+def test_added_modalities_have_their_own_logit_scale(apart: ModuleType, ears: Space, eyes: Space) -> None:
     made = bridge(ears, eyes, corpus=CORPUS, method="ridge", media=sounds(apart))
     assert made.space.logit_scale_for("text", "image") == LogitScale(20.0)
     assert (
@@ -126,8 +122,8 @@ def test_what_comes_over_has_a_head_of_its_own_and_the_others_keep_theirs(
     assert chances.argmax() == 0
 
 
-def test_the_scale_is_the_one_that_makes_the_held_out_most_likely(ears: Space, eyes: Space) -> None:
-    from multimodal.adapt.bridging.assemble import fitted_scale
+def test_the_scale_minimises_the_cross_entropy(ears: Space, eyes: Space) -> None:
+    from multimodal.adapt.bridging.assemble import fit_scale
 
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((60, 8)).astype(np.float32)
@@ -138,13 +134,13 @@ def test_the_scale_is_the_one_that_makes_the_held_out_most_likely(ears: Space, e
         logits = scale * (noisy @ rows.T).astype(np.float64)
         return float(np.mean(np.log(np.exp(logits).sum(1)) - np.diagonal(logits)))
 
-    best = fitted_scale(noisy, rows)
+    best = fit_scale(noisy, rows)
     assert 1 < best < 200
     assert loss(best) <= min(loss(scale) for scale in np.linspace(1, 60, 200)) + 1e-3
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_seed_gives_the_same_bridge_and_leaves_the_callers_random_numbers_alone(
+def test_the_same_seed_gives_the_same_bridge_and_keeps_the_callers_random_state(
     apart: ModuleType, ears: Space, eyes: Space, method: str
 ) -> None:
     import torch
@@ -159,7 +155,7 @@ def test_the_same_seed_gives_the_same_bridge_and_leaves_the_callers_random_numbe
     assert (first != other) is (method == "mlp")  # the others have nothing random in so small a corpus
 
 
-def test_the_held_out_texts_are_not_learned_from(
+def test_held_out_texts_are_not_used_for_training(
     ears: Space, eyes: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Texts whose two vectors have nothing to do with each other can be learned by heart, but not known."""
@@ -179,17 +175,17 @@ def test_a_poor_bridge_warns_and_is_not_trusted(
         type(eyes.encoders["text"]), "understood", lambda self, item: np.eye(12)[len(item.source) % 3]
     )
     text = (
-        r"^this bridge is poor: of 70 held-out, \d+\.\d% have their own among the first ten \(14\.3% by chance; "
-        r"\d+\.\d% of as many that it learned from\), so do not trust it beyond what the corpus names; give more, and "
-        r"more various, things of the kind both spaces know$"
+        r"^this bridge is poor: recall@10 is \d+\.\d% on 70 held-out items \(14\.3% by chance; \d+\.\d% on as many "
+        r"training items\), so do not rely on it beyond what the corpus names; use a larger and more varied corpus of "
+        r"content that both spaces encode well$"
     )
     with pytest.warns(PoorBridge, match=text):
         made = bridge(ears, eyes, corpus=CORPUS, method="ridge")
     assert not made.report.trusted
-    assert "not to be trusted" in str(made.report)
+    assert "not trusted" in str(made.report)
 
 
-def test_a_stopped_job_goes_on_to_the_very_same_bridge(
+def test_an_interrupted_job_resumes_with_an_identical_result(
     apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoding, "SAVE_EVERY_S", 0.0)
@@ -207,9 +203,9 @@ def test_a_stopped_job_goes_on_to_the_very_same_bridge(
         return progress
 
     for place in (
-        ("encoding text by the second space", 256),
-        ("encoding audio without pairs", 128),
-        ("learning", 41),
+        ("encoding text with the second space", 256),
+        ("encoding unpaired audio", 128),
+        ("training", 41),
     ):
         with pytest.raises(KeyboardInterrupt):
             bridge(ears, eyes, **job, out=tmp_path / "j", progress=stop_at(*place))
@@ -217,11 +213,11 @@ def test_a_stopped_job_goes_on_to_the_very_same_bridge(
     calls.clear()
     made = bridge(ears, eyes, **job, out=tmp_path / "j", progress=stop_at("", 0))
     assert [ears.encoders["text"].seen, eyes.encoders["text"].seen] == encoded
-    assert next(call for call in calls if call[0] == "learning") == ("learning", 40, 80)
+    assert next(call for call in calls if call[0] == "training") == ("training", 40, 80)
     assert made.space.fingerprint == straight.space.fingerprint
 
 
-def test_a_finished_job_is_opened_and_not_done_again(ears: Space, eyes: Space, tmp_path: Path) -> None:
+def test_a_finished_job_is_opened_and_not_repeated(ears: Space, eyes: Space, tmp_path: Path) -> None:
     first = bridge(ears, eyes, corpus=CORPUS, out=tmp_path / "j")
     encoded = ears.encoders["text"].seen
     again = bridge(ears, eyes, corpus=CORPUS, out=tmp_path / "j")
@@ -235,14 +231,14 @@ def test_progress_counts_to_the_end_of_each_part(ears: Space, eyes: Space) -> No
     bridge(ears, eyes, corpus=CORPUS, method="mlp", progress=lambda *call: calls.append(call))
     last = {what: (done, total) for what, done, total in calls}
     assert last == {
-        "encoding text by the first space": (700, 700),
-        "encoding text by the second space": (700, 700),
-        "learning": (80, 80),
+        "encoding text with the first space": (700, 700),
+        "encoding text with the second space": (700, 700),
+        "training": (80, 80),
     }
     assert all(later[1] >= first[1] for first, later in itertools.pairwise(calls) if first[0] == later[0])
 
 
-def test_a_bridge_may_lead_over_pictures(apart: ModuleType, eyes: Space) -> None:
+def test_a_bridge_over_images(apart: ModuleType, eyes: Space) -> None:
     """Two image-text spaces; the second one's text is left out, and comes from the first over pictures."""
     pictures = [apart.seen(text) for text in CORPUS]
     ears_for_pictures = eyes.select("image")
@@ -252,7 +248,9 @@ def test_a_bridge_may_lead_over_pictures(apart: ModuleType, eyes: Space) -> None
     assert made.report.trusted
 
 
-def test_a_bridge_can_be_brought_on(apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path) -> None:
+def test_a_bridged_encoder_can_be_bridged_again(
+    apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path
+) -> None:
     """A bridged encoder is an encoder: sounds go over two bridges, and the folder still opens."""
     once = bridge(ears, eyes, corpus=CORPUS, media=sounds(apart), method="ridge").space
     twice = bridge(
@@ -268,21 +266,19 @@ def test_a_bridge_can_be_brought_on(apart: ModuleType, ears: Space, eyes: Space,
     assert np.array_equal(again.encode(apart.heard("bab")), twice.space.encode(apart.heard("bab")))
 
 
-def test_what_is_brought_over_is_at_home_where_the_target_space_is(ears: Space, eyes: Space) -> None:
+def test_added_encoders_have_the_target_spaces_id(ears: Space, eyes: Space) -> None:
     for encoder in eyes.encoders.values():
         encoder.space_id = "apart/home"
     made = bridge(ears, eyes, corpus=CORPUS, method="ridge").space
     assert [str(m) for m in (eyes | made.select("audio")).modalities] == ["text", "image", "audio"]
 
 
-def test_what_was_held_out_is_remembered_once_it_has_judged(
-    apart: ModuleType, ears: Space, eyes: Space
-) -> None:
+def test_held_out_items_are_stored_after_evaluation(apart: ModuleType, ears: Space, eyes: Space) -> None:
     projector = bridge(ears, eyes, corpus=CORPUS).space.encoders["audio"].projector
     assert projector.remembered == 700
 
 
-def test_where_the_spaces_do_not_lie_alike_what_the_corpus_names_comes_over_by_memory_alone(
+def test_only_the_kernel_method_maps_between_spaces_of_different_geometry(
     apart: ModuleType, ears: Space, eyes: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second space scatters its texts at random: no map explains that, but it can be remembered."""
@@ -301,24 +297,24 @@ def test_where_the_spaces_do_not_lie_alike_what_the_corpus_names_comes_over_by_m
         with pytest.warns(PoorBridge):
             made = bridge(ears, eyes, corpus=CORPUS, method=method, media=sounds(apart))
         found[method] = recall(made.space.encode(sounds_of), made.space.encode(list(named)))["R@10"]
-    assert found["memory"] > 0.9
+    assert found["kernel"] > 0.9
     assert max(found[method] for method in ("procrustes", "ridge")) < 0.5
 
 
-def test_a_text_that_cannot_be_encoded_is_left_out_and_counted(ears: Space, eyes: Space) -> None:
+def test_a_text_that_cannot_be_encoded_is_skipped_and_counted(ears: Space, eyes: Space) -> None:
     report = bridge(ears, eyes, corpus=[*CORPUS, "lone \ud800 half"], method="ridge").report
     assert report.n_texts == 700
-    assert report.warnings[0] == "1 of 701 in the corpus could not be encoded and were left out"
+    assert report.warnings[0] == "1 of 701 corpus items could not be encoded and were skipped"
 
 
-def test_few_texts_for_long_vectors_are_told(
+def test_too_few_texts_for_the_dimensions_are_noted(
     apart: ModuleType, ears: Space, eyes: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(apart.DIMS, "ears", 300)
     report = bridge(apart.load("ears"), eyes, corpus=CORPUS[:250], method="ridge").report
     assert report.warnings[0] == (
-        "210 to learn from are fewer than the 300 numbers of a vector of 'apart/ears', so the map is not settled by "
-        "them; give some thousands"
+        "210 training items are fewer than the 300 dimensions of 'apart/ears', so the map is underdetermined; use a "
+        "corpus of some thousands"
     )
 
 
@@ -330,7 +326,7 @@ def test_a_file_of_texts_is_read_line_by_line(ears: Space, eyes: Space, tmp_path
     assert by_file.space.fingerprint == bridge(ears, eyes, corpus=CORPUS, method="ridge").space.fingerprint
 
 
-def test_a_folder_of_media_is_read_and_what_is_no_media_passed_over(
+def test_files_that_are_not_media_are_skipped(
     apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path
 ) -> None:
     import soundfile
@@ -343,7 +339,7 @@ def test_a_folder_of_media_is_read_and_what_is_no_media_passed_over(
     assert report.media == {"audio": 30}
 
 
-def test_the_report_is_plain_values_and_comes_back(ears: Space, eyes: Space, tmp_path: Path) -> None:
+def test_a_report_survives_json(ears: Space, eyes: Space, tmp_path: Path) -> None:
     made = bridge(ears, eyes, corpus=CORPUS, method="ridge", out=tmp_path / "j")
     kept_report = json.loads((tmp_path / "j" / "bridge.json").read_text())["report"]
     assert kept_report == json.loads(json.dumps(made.report.to_dict()))
@@ -352,7 +348,7 @@ def test_the_report_is_plain_values_and_comes_back(ears: Space, eyes: Space, tmp
     assert made.report._repr_html_() in made._repr_html_()
 
 
-def test_recall_is_counted_as_by_hand() -> None:
+def test_recall_equals_a_count_by_hand() -> None:
     rng = np.random.default_rng(0)
     queries, gallery = (rng.standard_normal((40, 6)).astype(np.float32) for _ in range(2))
     cosines = queries @ gallery.T
@@ -362,7 +358,7 @@ def test_recall_is_counted_as_by_hand() -> None:
     }
 
 
-def test_a_map_that_sends_all_to_one_point_finds_nothing() -> None:
+def test_a_map_to_one_point_has_no_recall() -> None:
     rows = np.ones((40, 3), np.float32)
     assert recall(rows, rows) == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0}
 
@@ -370,7 +366,7 @@ def test_a_map_that_sends_all_to_one_point_finds_nothing() -> None:
 # --- what the bridge leaves as it was --------------------------------------------------------------
 
 
-def test_an_index_of_the_second_space_is_searched_with_what_the_bridge_brings(
+def test_an_index_of_the_target_space_is_searched_with_added_modalities(
     apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path
 ) -> None:
     made = bridge(ears, eyes, corpus=CORPUS, media=sounds(apart), method="ridge").space
@@ -388,7 +384,7 @@ def test_an_index_of_the_second_space_is_searched_with_what_the_bridge_brings(
     assert refused.failed[0].reason.startswith("audio given to a space with text, image")
 
 
-def test_an_index_of_the_bridge_is_none_of_the_second_space(
+def test_an_index_of_the_bridge_is_refused_by_the_target_space(
     apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path
 ) -> None:
     made = bridge(ears, eyes, corpus=CORPUS, method="ridge").space
@@ -400,7 +396,7 @@ def test_an_index_of_the_bridge_is_none_of_the_second_space(
         mm.Index.open(tmp_path / "all.lance", other)
 
 
-def test_questions_and_answers_are_told_apart_behind_a_bridge_too(
+def test_a_bridged_encoder_keeps_its_query_encoder(
     apart: ModuleType, ears: Space, eyes: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = bridge(ears, eyes, corpus=CORPUS, method="ridge").space
@@ -415,3 +411,15 @@ def test_questions_and_answers_are_told_apart_behind_a_bridge_too(
     by_hand = torch.nn.functional.normalize(text.projector(rows), dim=1).detach().numpy()
     assert np.abs(found.encode(heard) - by_hand).max() <= 1e-6
     assert np.abs(found.encode(heard) - text.encode(heard)).max() > 1e-3
+
+
+def test_the_old_name_of_the_kernel_method_works_and_warns(ears: Space, eyes: Space, tmp_path: Path) -> None:
+    first = bridge(ears, eyes, corpus=CORPUS, out=tmp_path / "j")
+    saved = json.loads((tmp_path / "j" / "bridge.json").read_text())
+    for part in ("job", "report"):
+        saved[part]["method"] = "memory"  # as version 0.1 wrote it
+    (tmp_path / "j" / "bridge.json").write_text(json.dumps(saved))
+    with pytest.warns(DeprecationWarning, match=r"^method='memory' is deprecated, use method='kernel'$"):
+        again = bridge(ears, eyes, corpus=CORPUS, method="memory", out=tmp_path / "j")
+    assert again.report == first.report
+    assert again.report.method == "kernel"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multimodal.adapt.bridging import kernel, linear, mlp, pairs
-from multimodal.adapt.bridging.checkpoint import Kept
+from multimodal.adapt.bridging.checkpoint import BridgeCheckpoint
 from multimodal.adapt.bridging.report import recall
 from multimodal.core.projector import Projector
 
@@ -27,7 +27,7 @@ def test_procrustes_turns_and_never_shears(into: int, out: int, seed: int) -> No
 
 
 @given(st.integers(2, 9), st.integers(0, 50))
-def test_procrustes_finds_the_rotation_that_was_made(dim: int, seed: int) -> None:
+def test_procrustes_recovers_a_known_rotation(dim: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     turn, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
     rows, shift = cloud(50, dim, seed), rng.standard_normal(dim)
@@ -54,7 +54,7 @@ def by_hand(rows: np.ndarray, targets: np.ndarray, penalty: float) -> tuple[np.n
     return weight, targets.mean(0) - weight @ rows.mean(0)
 
 
-def test_ridge_takes_the_penalty_that_is_best_for_rows_left_out_one_at_a_time() -> None:
+def test_ridge_chooses_the_penalty_with_the_least_leave_one_out_error() -> None:
     rng = np.random.default_rng(0)
     rows = cloud(30, 12).astype(np.float64)
     targets = rows @ rng.standard_normal((12, 4)) + 0.6 * rng.standard_normal((30, 4))
@@ -62,13 +62,13 @@ def test_ridge_takes_the_penalty_that_is_best_for_rows_left_out_one_at_a_time() 
 
     def left_out(penalty: float) -> float:
         total = 0.0
-        for place in range(30):
-            rest = np.arange(30) != place
+        for row in range(30):
+            rest = np.arange(30) != row
             weight, bias = by_hand(rows[rest], targets[rest], penalty)
-            total += float(((weight @ rows[place] + bias - targets[place]) ** 2).sum())
+            total += float(((weight @ rows[row] + bias - targets[row]) ** 2).sum())
         return total
 
-    best = min((share * spread for share in linear.RIDGES), key=left_out)
+    best = min((share * spread for share in linear.PENALTIES), key=left_out)
     assert 1e-5 * spread < best < 10 * spread  # a case that tells the penalties apart
     weight, bias = linear.ridge(rows.astype(np.float32), targets.astype(np.float32))
     expected = by_hand(rows.astype(np.float32).astype(float), targets.astype(np.float32).astype(float), best)
@@ -76,25 +76,27 @@ def test_ridge_takes_the_penalty_that_is_best_for_rows_left_out_one_at_a_time() 
     assert np.allclose(bias, expected[1], atol=1e-6)
 
 
-def test_ridge_bears_fewer_rows_than_numbers() -> None:
+def test_ridge_works_with_fewer_rows_than_dimensions() -> None:
     weight, bias = linear.ridge(cloud(20, 50), cloud(20, 8, seed=1))
     assert np.isfinite(weight).all() and np.isfinite(bias).all()
 
 
-def test_media_are_told_by_the_texts_they_match() -> None:
+def test_a_soft_lookup_is_a_softmax_weighted_mean() -> None:
     texts, there = cloud(6, 4), cloud(6, 3, seed=1)
     row = cloud(1, 4, seed=2)
     weights = np.exp(7.0 * row @ texts.T)
     expected = (weights / weights.sum()) @ there
-    assert np.allclose(pairs.told(row, texts, there, 7.0), expected / np.linalg.norm(expected), atol=1e-6)
-
-
-def test_many_media_are_told_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts, there, rows = cloud(9, 4), cloud(9, 3, seed=1), cloud(25, 4, seed=2)
-    monkeypatch.setattr(pairs, "ROWS_AT_ONCE", 7)
-    together = pairs.told(rows, texts, there, 30.0)
     assert np.allclose(
-        together, np.concatenate([pairs.told(rows[k : k + 1], texts, there, 30.0) for k in range(25)])
+        pairs.soft_lookup(row, texts, there, 7.0), expected / np.linalg.norm(expected), atol=1e-6
+    )
+
+
+def test_a_soft_lookup_in_blocks_equals_one_row_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, there, rows = cloud(9, 4), cloud(9, 3, seed=1), cloud(25, 4, seed=2)
+    monkeypatch.setattr(pairs, "BLOCK_ROWS", 7)
+    together = pairs.soft_lookup(rows, texts, there, 30.0)
+    assert np.allclose(
+        together, np.concatenate([pairs.soft_lookup(rows[k : k + 1], texts, there, 30.0) for k in range(25)])
     )
 
 
@@ -114,7 +116,7 @@ def test_the_shift_is_added_before_the_map() -> None:
     )
 
 
-def test_a_memory_alone_answers_with_the_weighted_mean_of_what_it_holds() -> None:
+def test_a_kernel_regression_adds_the_weighted_mean_of_its_residuals() -> None:
     projector = Projector(4, 3, remembered=6)
     here, there = cloud(6, 4), cloud(6, 3, seed=1)
     projector.here.copy_(torch.from_numpy(here))
@@ -126,7 +128,7 @@ def test_a_memory_alone_answers_with_the_weighted_mean_of_what_it_holds() -> Non
     assert np.allclose(projector(torch.from_numpy(row)).numpy(force=True), expected, atol=1e-6)
 
 
-def test_the_memory_is_asked_without_the_shift() -> None:
+def test_the_kernel_regression_ignores_the_shift() -> None:
     projector, rows = Projector(4, 3, remembered=6), torch.from_numpy(cloud(5, 4))
     projector.here.copy_(torch.from_numpy(cloud(6, 4)))
     projector.there.copy_(torch.from_numpy(cloud(6, 3, seed=1)))
@@ -137,64 +139,64 @@ def test_the_memory_is_asked_without_the_shift() -> None:
     assert torch.allclose(projector.unshifted()(rows) - projector.linear(rows), remembered, atol=1e-6)
 
 
-def test_a_memory_of_spaces_that_are_turned_copies_has_nothing_left_to_remember() -> None:
+def test_rotated_copies_of_a_space_leave_no_residuals() -> None:
     rows = cloud(300, 6)
     turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))
-    made = kernel.remember(rows, (rows @ turn.T).astype(np.float32), 0)
-    assert float(made.there.abs().max()) < 1e-5
-    assert np.allclose(made.linear.weight.numpy(force=True), turn, atol=1e-4)
+    projector = kernel.fit_kernel(rows, (rows @ turn.T).astype(np.float32), 0)
+    assert float(projector.there.abs().max()) < 1e-5
+    assert np.allclose(projector.linear.weight.numpy(force=True), turn, atol=1e-4)
 
 
-def test_what_a_memory_holds_it_finds_again_though_disturbed() -> None:
+def test_stored_texts_are_found_again_from_perturbed_queries() -> None:
     own, wanted = cloud(400, 32), cloud(400, 24, seed=1)  # nothing in common
-    made = kernel.remember(own, wanted, 0)
-    assert (kernel.disturbed(own, 3) * own).sum(1).mean() == pytest.approx(0.8, abs=0.02)
+    projector = kernel.fit_kernel(own, wanted, 0)
+    assert (kernel.perturbed(own, 3) * own).sum(1).mean() == pytest.approx(0.8, abs=0.02)
     with torch.no_grad():
         found = torch.nn.functional.normalize(
-            made(torch.from_numpy(kernel.disturbed(own, 3))), dim=-1
+            projector(torch.from_numpy(kernel.perturbed(own, 3))), dim=-1
         ).numpy()
     assert recall(found, wanted)["R@1"] > 0.9
 
 
-def test_the_sharpness_is_the_one_by_which_most_are_found_from_the_others(
+def test_the_inverse_temperature_has_the_best_leave_one_out_recall(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Texts in pairs of near twins: each is found from its twin, best by a sharpness that asks the twin alone."""
+    """Pairs of similar texts: each is found from its twin, best with a temperature that selects the twin alone."""
     rng = np.random.default_rng(0)
     here, there = np.repeat(cloud(100, 16), 2, axis=0), np.repeat(cloud(100, 12, seed=1), 2, axis=0)
-    here, there = (pairs.unit(one + 0.05 * rng.standard_normal(one.shape)) for one in (here, there))
-    chosen = float(kernel.remember(here, there, 0).sharpness)
+    here, there = (pairs.unit(rows + 0.05 * rng.standard_normal(rows.shape)) for rows in (here, there))
+    chosen = float(kernel.fit_kernel(here, there, 0).sharpness)
     rates = {}
-    for sharpness in kernel.SHARPNESSES:
-        monkeypatch.setattr(kernel, "SHARPNESSES", (sharpness,))
-        made = kernel.remember(here, there, 0)
-        assert float(made.sharpness) == sharpness
-        cosines = kernel.disturbed(here, 0) @ here.T
+    for inverse_temperature in kernel.INVERSE_TEMPERATURES:
+        monkeypatch.setattr(kernel, "INVERSE_TEMPERATURES", (inverse_temperature,))
+        projector = kernel.fit_kernel(here, there, 0)
+        assert float(projector.sharpness) == inverse_temperature
+        cosines = kernel.perturbed(here, 0) @ here.T
         np.fill_diagonal(cosines, -np.inf)
-        mapped = made.linear(torch.from_numpy(kernel.disturbed(here, 0))).detach().numpy()
-        found = pairs.unit(mapped + pairs.softmax(sharpness * cosines) @ made.there.numpy())
+        mapped = projector.linear(torch.from_numpy(kernel.perturbed(here, 0))).detach().numpy()
+        found = pairs.unit(mapped + pairs.softmax(inverse_temperature * cosines) @ projector.there.numpy())
         shares = recall(found, there)
-        rates[sharpness] = (shares["R@10"], shares["R@1"])
+        rates[inverse_temperature] = (shares["R@10"], shares["R@1"])
     assert rates[chosen] == max(rates.values()) > min(rates.values())
 
 
-def test_a_large_corpus_is_remembered_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "MOST", 50)
-    made = kernel.remember(cloud(80, 5), cloud(80, 4, seed=1), 0)
-    assert (made.remembered, made.here.shape, made.there.shape) == (50, (50, 5), (50, 4))
+def test_a_large_corpus_is_stored_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "MAX_STORED", 50)
+    projector = kernel.fit_kernel(cloud(80, 5), cloud(80, 4, seed=1), 0)
+    assert (projector.remembered, projector.here.shape, projector.there.shape) == (50, (50, 5), (50, 4))
 
 
-def test_what_was_drawn_twice_is_not_its_own_negative() -> None:
+def test_items_drawn_twice_are_not_negatives() -> None:
     rows = torch.from_numpy(cloud(1, 5)).repeat(2, 1)
-    assert mlp._contrast(rows, rows, torch.tensor([4, 4]), 0.1) == pytest.approx(0, abs=1e-6)
-    assert mlp._contrast(rows, rows, torch.tensor([4, 7]), 0.1) == pytest.approx(np.log(2), abs=1e-6)
+    assert mlp._contrastive_loss(rows, rows, torch.tensor([4, 4]), 0.1) == pytest.approx(0, abs=1e-6)
+    assert mlp._contrastive_loss(rows, rows, torch.tensor([4, 7]), 0.1) == pytest.approx(np.log(2), abs=1e-6)
 
 
-def test_the_contrast_is_cross_entropy_both_ways() -> None:
+def test_the_contrastive_loss_is_symmetric_cross_entropy() -> None:
     rows, targets = torch.from_numpy(cloud(4, 5)), torch.from_numpy(cloud(4, 5, seed=1))
     logits = (rows @ targets.T / 0.1).numpy().astype(float)
-    ways = [np.log(np.exp(one).sum(1)) - np.diagonal(one) for one in (logits, logits.T)]
-    found = mlp._contrast(rows, targets, torch.arange(4), 0.1)
+    ways = [np.log(np.exp(side).sum(1)) - np.diagonal(side) for side in (logits, logits.T)]
+    found = mlp._contrastive_loss(rows, targets, torch.arange(4), 0.1)
     assert found == pytest.approx(np.mean(ways), abs=1e-5)
 
 
@@ -208,7 +210,7 @@ def test_training_learns_what_no_linear_map_can() -> None:
     projector = Projector(6, 6, hidden=64)
     weight, bias = linear.ridge(rows[:1500], bent[:1500])
     projector.linear.weight.data, projector.linear.bias.data = (
-        torch.from_numpy(one).float().contiguous() for one in (weight, bias)
+        torch.from_numpy(part).float().contiguous() for part in (weight, bias)
     )
 
     def mean_cosine() -> float:
@@ -217,8 +219,13 @@ def test_training_learns_what_no_linear_map_can() -> None:
         return float((moved * torch.from_numpy(bent[1500:])).sum(1).mean())
 
     straight = mean_cosine()
-    recipe = mlp.Recipe(steps=300, batch=256, noise=0.0)
-    mlp.learn(
-        projector, [pairs.Lesson(rows[:1500], [bent[:1500]])], recipe, 0, Kept(None, {}), lambda step: None
+    config = mlp.TrainingConfig(steps=300, batch=256, noise=0.0)
+    mlp.train(
+        projector,
+        [pairs.TrainingPairs(rows[:1500], [bent[:1500]])],
+        config,
+        0,
+        BridgeCheckpoint(None, {}),
+        lambda step: None,
     )
     assert mean_cosine() > straight + 0.1

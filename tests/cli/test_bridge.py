@@ -19,7 +19,7 @@ __all__ = ["apart"]  # a fixture
 
 @pytest.fixture(autouse=True)
 def quick(apart: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(mlp, "Recipe", partial(mlp.Recipe, steps=60, batch=128))
+    monkeypatch.setattr(mlp, "TrainingConfig", partial(mlp.TrainingConfig, steps=60, batch=128))
     yield
 
 
@@ -34,15 +34,13 @@ def test_a_bridge_is_made_and_opens_as_a_space(cli: Cli, corpus: Path, tmp_path:
     outcome = cli("bridge", "apart/ears", "apart/eyes", "--corpus", corpus, "--out", tmp_path / "joined")
     assert outcome.code == 0
     rows = dict(
-        re.findall(
-            r"^ *(before|by chance|after|of those learned from) +.* ([\d.]+)%", outcome.stdout, re.MULTILINE
-        )
+        re.findall(r"^ *(before|chance|after|training items) +.* ([\d.]+)%", outcome.stdout, re.MULTILINE)
     )
     assert float(rows["after"]) > 90 > 40 > float(rows["before"])
-    assert float(rows["of those learned from"]) > 90
-    assert "audio brought over by text (memory, " in outcome.stdout
+    assert float(rows["training items"]) > 90
+    assert "audio aligned through text (kernel, " in outcome.stdout
     assert outcome.stderr.startswith(
-        "note: no audio was given, so where audio lies beside text in 'apart/ears' is not"
+        "note: no audio was given, so the gap between audio and text in 'apart/ears' is not"
     )
     assert mm.load(tmp_path / "joined").modalities == ("text", "image", "audio")
 
@@ -72,7 +70,7 @@ def test_a_poor_bridge_is_said_on_stderr(
         "bridge", "apart/ears", "apart/eyes", "--corpus", corpus, "--out", tmp_path / "j", "--method", "ridge"
     )
     assert outcome.code == 0
-    assert "note: this bridge is poor: of 60 held-out, " in outcome.stderr
+    assert "note: this bridge is poor: recall@10 is " in outcome.stderr
 
 
 def test_media_in_folders_help(cli: Cli, corpus: Path, tmp_path: Path, apart: object) -> None:
@@ -93,13 +91,13 @@ def test_media_in_folders_help(cli: Cli, corpus: Path, tmp_path: Path, apart: ob
             "apart/ears",
             "apart/ears",
             300,
-            "error: there is nothing to bring over: 'apart/ears' has text, audio, ",
+            "error: there is nothing to add: 'apart/ears' has text, audio, ",
         ),
         (
             "apart/ears",
             "apart/eyes",
             20,
-            "error: the corpus holds 20 different texts: at least 200 are needed, ",
+            "error: the corpus has 20 distinct texts: at least 200 are needed ",
         ),
         ("apart/ears", "apart/nose", 300, "error: "),
     ],

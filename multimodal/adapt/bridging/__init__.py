@@ -1,0 +1,1 @@
+"""Bridges between embedding spaces. See `multimodal.adapt`."""

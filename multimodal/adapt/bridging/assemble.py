@@ -1,4 +1,4 @@
-"""From projectors to a space: the second space's own encoders, and the first's with a projector behind each."""
+"""Assembles the joined space: the target space's encoders, and the source space's followed by projectors."""
 
 from __future__ import annotations
 
@@ -18,33 +18,41 @@ if TYPE_CHECKING:
 
     from multimodal.core.projector import Projector
 
-FAMILY = "bridged"  # the module of encoders/ whose encoders have a projector behind them
-LOWEST, HIGHEST, TRIED = 1.0, 200.0, 80  # scales of a head
+FAMILY = "bridged"  # the encoder family of an encoder followed by a projector
+MIN_SCALE, MAX_SCALE, N_SCALES = 1.0, 200.0, 80  # logit scales that are tried
 
 
-def joined(
-    a: Space, b: Space, over: Modality, maps: Mapping[Modality, Projector], scale: float, folder: Path | None
+def assemble(
+    a: Space,
+    b: Space,
+    over: Modality,
+    projectors: Mapping[Modality, Projector],
+    scale: float,
+    folder: Path | None,
 ) -> Space:
-    """B with what `maps` bring from A. `scale`: of the head for what is brought and what B has."""
-    encoders = [*b.encoders.values(), *(_bridged(a, b, modality, one) for modality, one in maps.items())]
+    """Adds A's encoders with `projectors` to B. `scale` is the logit scale between added modalities and those of B."""
+    encoders = [
+        *b.encoders.values(),
+        *(_bridged(a, b, modality, projector) for modality, projector in projectors.items()),
+    ]
     heads: dict[Pair | None, LogitScale] = dict(b.logit_scales)
-    for modality in maps:
+    for modality in projectors:
         heads |= {(modality, other): LogitScale(scale) for other in b.modalities}
-    name = f"{b.name} + {', '.join(maps)} of {a.name}"
-    space = Space(encoders, heads, name=name, card=_card(a, b, over, tuple(maps), name))
+    name = f"{b.name} + {', '.join(projectors)} of {a.name}"
+    space = Space(encoders, heads, name=name, card=_card(a, b, over, tuple(projectors), name))
     space.revisions = a.revisions | b.revisions
     space.address = None if folder is None else str(folder.resolve())
     return space
 
 
-def fitted_scale(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> float:
-    """The scale that makes softmax(scale * cosine) most right about unit rows whose match is the same row."""
+def fit_scale(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> float:
+    """The scale that minimises the cross-entropy of softmax(scale * cosine); unit rows (n, dim) match by position."""
     import numpy as np
 
     cosines = (queries @ gallery.T).astype(np.float64)
     own = np.diagonal(cosines)
-    best, best_loss = LOWEST, np.inf
-    for scale in np.geomspace(LOWEST, HIGHEST, TRIED):
+    best, best_loss = MIN_SCALE, np.inf
+    for scale in np.geomspace(MIN_SCALE, MAX_SCALE, N_SCALES):
         highest = cosines.max(axis=1)
         sums = np.log(np.exp(scale * (cosines - highest[:, None])).sum(axis=1)) + scale * highest
         loss = float((sums - scale * own).mean())
@@ -56,14 +64,14 @@ def fitted_scale(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> 
 def _bridged(a: Space, b: Space, modality: Modality, projector: Projector) -> Encoder:
     family = family_module(FAMILY)
     encoder: Encoder = family.BridgedEncoder(a.encoders[modality], projector)
-    homes = {one.space_id for one in b.encoders.values()}
+    homes = {encoder.space_id for encoder in b.encoders.values()}
     if len(homes) == 1:
         encoder.space_id = homes.pop()
     return encoder
 
 
 def _card(a: Space, b: Space, over: Modality, brought: tuple[Modality, ...], name: str) -> Card | None:
-    """What is known of the joined space; nothing if one of the two has no card. Its licence is both licences."""
+    """The card of the joined space, with both licences; None if one of the two spaces has no card."""
     if a.card is None or b.card is None:
         return None
     licences = dict.fromkeys((b.card.licence, a.card.licence))
@@ -74,6 +82,6 @@ def _card(a: Space, b: Space, over: Modality, brought: tuple[Modality, ...], nam
         licence=" and ".join(licences),
         source=f"{b.card.source}; {a.card.source}",
         size_mb=round(a.card.size_mb + b.card.size_mb, 1),
-        description=f"{', '.join(brought)} of {a.name} brought into {b.name} over {over}, without pairs",
+        description=f"{', '.join(brought)} of {a.name} aligned with {b.name} through {over}, without paired data",
         commercial=a.card.commercial and b.card.commercial,
     )

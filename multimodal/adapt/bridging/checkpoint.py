@@ -1,4 +1,4 @@
-"""The folder of a bridge: what an unfinished one keeps to go on from, and how a finished one takes its place."""
+"""The folder of a bridge: the state of an unfinished job, which the finished space replaces."""
 
 from __future__ import annotations
 
@@ -20,14 +20,24 @@ if TYPE_CHECKING:
 
     from multimodal.core.projector import Projector
 
-JOB, REPORT = "bridge-job.json", "bridge.json"  # the first while it is being made, the second when it is done
+JOB, REPORT = "bridge-job.json", "bridge.json"  # of an unfinished and of a finished bridge
 STATE = "bridge-training.safetensors"
 
 
-class Kept:
-    """Rows and training state of one job, in a folder, or nowhere (folder None: nothing is kept).
+def current_method(method: str) -> str:
+    """The current name of a method; "kernel" was called "memory" before."""
+    return "kernel" if method == "memory" else method
 
-    A job is its inputs and settings, as JSON values; what another job left is never gone on from.
+
+class BridgeCheckpoint:
+    """Rows and training state of one job in a folder; without a folder, nothing is saved.
+
+    Args:
+        folder: The folder, or None.
+        job: The inputs and settings as JSON values. State of another job is never resumed.
+
+    Raises:
+        InvalidInput: If the folder contains another job, or anything else.
     """
 
     def __init__(self, folder: Path | None, job: Mapping[str, Any]) -> None:
@@ -40,13 +50,14 @@ class Kept:
             _write(folder / JOB, json.dumps(self.job, indent=2, ensure_ascii=False).encode())
 
     def array(self, name: str) -> NDArray[np.float32] | None:
-        """Rows that were kept under a name, complete or not; None if there are none."""
+        """The rows saved under a name, possibly incomplete; None if there are none."""
         import numpy as np
 
         path = self._path(name)
         return None if path is None or not path.exists() else np.load(path, allow_pickle=False)
 
-    def keep_array(self, name: str, rows: NDArray[np.float32]) -> None:
+    def save_array(self, name: str, rows: NDArray[np.float32]) -> None:
+        """Saves rows (n, dim) under a name."""
         import io
 
         import numpy as np
@@ -58,28 +69,30 @@ class Kept:
             _write(path, buffer.getvalue())
 
     def state(self) -> dict[str, torch.Tensor] | None:
-        """The tensors that `keep_state` kept."""
+        """The tensors saved by `save_state`; None if there are none."""
         from safetensors.torch import load_file
 
         path = None if self.folder is None else self.folder / STATE
         return None if path is None or not path.exists() else load_file(path)
 
-    def keep_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+    def save_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Saves the training state."""
         from safetensors.torch import save
 
         if self.folder is not None:
-            plain = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-            _write(self.folder / STATE, save(plain))
+            contiguous = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+            _write(self.folder / STATE, save(contiguous))
 
     def finished(self) -> tuple[BridgeReport, dict[Modality, Projector]] | None:
-        """(report, what brings each modality over) if this very job was finished here before."""
+        """(report, projectors by modality) if this job is finished, else None."""
         if self.folder is None or not (self.folder / REPORT).exists():
             return None
-        report = BridgeReport.from_dict(_read(self.folder / REPORT, "job", "report")["report"])
-        return report, {Modality(one): _projector(self.folder, one) for one in report.modalities}
+        values = _read(self.folder / REPORT, "job", "report")["report"]
+        report = BridgeReport.from_dict({**values, "method": current_method(values["method"])})
+        return report, {Modality(name): _projector(self.folder, name) for name in report.modalities}
 
     def finish(self, bridge: Bridge) -> None:
-        """The bridge takes the place of what was kept, all or nothing."""
+        """Atomically replaces the saved state with the finished bridge."""
         if self.folder is None:
             return
         target = self.folder.absolute()
@@ -87,9 +100,9 @@ class Kept:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
             new, old = Path(scratch) / "new", Path(scratch) / "old"
             bridge.space.save_pretrained(new)
-            about = {"job": self.job, "report": bridge.report.to_dict()}
+            record = {"job": self.job, "report": bridge.report.to_dict()}
             (new / REPORT).write_text(
-                json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+                json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
             )
             target.replace(old)
             try:
@@ -103,7 +116,7 @@ class Kept:
 
 
 def _projector(folder: Path, modality: str) -> Projector:
-    """What a saved bridge holds behind its encoder of a modality."""
+    """The projector of a saved bridge."""
     from safetensors.torch import load_file
 
     from multimodal.core.projector import Projector
@@ -111,7 +124,9 @@ def _projector(folder: Path, modality: str) -> Projector:
     config = _read(folder / CONFIG, "encoders")["encoders"][modality]["config"]["projector"]
     tensors = load_file(folder / f"{modality}.safetensors")
     own = {
-        name.removeprefix("projector."): one for name, one in tensors.items() if name.startswith("projector.")
+        name.removeprefix("projector."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("projector.")
     }
     return Projector.from_saved(config, own)
 
@@ -125,28 +140,33 @@ def _refuse_others(folder: Path, job: Mapping[str, Any]) -> None:
         _refuse_other_job(folder, _read(folder / JOB), job, "an unfinished bridge")
     else:
         what = "a file" if not folder.is_dir() else "a saved space" if is_space(folder) else "a folder"
-        raise InvalidInput(f"{folder} is {what} that bridge did not make; give out= a new or empty folder")
-
-
-def _refuse_other_job(folder: Path, there: Mapping[str, Any], job: Mapping[str, Any], what: str) -> None:
-    differs = [key for key in job if there.get(key) != job[key]]
-    if differs:
         raise InvalidInput(
-            f"{folder} holds {what} of another job (other: {', '.join(differs)}); give out= another folder, or delete "
-            "that one"
+            f"{folder} is {what} that bridge did not write; pass a new or empty folder as out="
         )
 
 
-def _read(path: Path, *wanted: str) -> dict[str, Any]:
+def _refuse_other_job(folder: Path, there: Mapping[str, Any], job: Mapping[str, Any], what: str) -> None:
+    there = {**there, "method": current_method(str(there.get("method")))}
+    differs = [key for key in job if there.get(key) != job[key]]
+    if differs:
+        raise InvalidInput(
+            f"{folder} contains {what} of another job (different: {', '.join(differs)}); pass another folder as out=, "
+            "or delete that one"
+        )
+
+
+def _read(path: Path, *required: str) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CorruptSpace(
-            f"{path} is not valid JSON ({error}); delete its folder and make the bridge again"
+            f"{path} is not valid JSON ({error}); delete its folder and build the bridge again"
         ) from error
-    if not isinstance(found, dict) or not all(isinstance(found.get(key), dict) for key in wanted):
-        raise CorruptSpace(f"{path} is not as bridge writes it; delete its folder and make the bridge again")
-    return found
+    if not isinstance(values, dict) or not all(isinstance(values.get(key), dict) for key in required):
+        raise CorruptSpace(
+            f"{path} does not have the expected contents; delete its folder and build the bridge again"
+        )
+    return values
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a bridge is learned from: different items of the modality both spaces know, and which of them are held out."""
+"""Reads the corpus and the unpaired media of a bridge, and splits off held-out items."""
 
 from __future__ import annotations
 
@@ -14,39 +14,43 @@ from multimodal.core.items import Item, Text, as_item
 from multimodal.core.media.registry import type_of
 from multimodal.core.modality import Modality
 
-FEWEST = 200  # different items: a fifth is held out, and of fewer than 40 a recall says little
-HELD_OUT_SHARE, FEWEST_HELD_OUT, MOST_HELD_OUT = 0.1, 40, 1000
-WHY = f"at least {FEWEST} are needed, some to learn from and {FEWEST_HELD_OUT} or more to judge by"
-SHOWN = 40  # characters of a text in a message
+MIN_CORPUS = 200  # distinct items: a fifth is held out, and recall on fewer than 40 is too noisy
+HELD_OUT_SHARE, MIN_HELD_OUT, MAX_HELD_OUT = 0.1, 40, 1000
+REQUIREMENT = f"at least {MIN_CORPUS} are needed for training and {MIN_HELD_OUT} held-out items"
+MAX_SHOWN = 40  # characters of a text in a message
 
 
 def read_corpus(corpus: object, over: Modality) -> list[Item]:
-    """Different items of one modality, in the order given.
+    """Reads distinct items of one modality, in order. Texts that differ only in case and spacing are duplicates.
 
-    corpus: a file of texts, one a line, or a folder of media; or an iterable of whatever `as_item` takes. Texts that
-    differ only in case and spacing are one. Raises MediaNotFound, InvalidInput for one that is too small or holds
-    another modality.
+    Args:
+        corpus: A text file with one text per line, a folder of media, or an iterable of what `as_item` takes.
+        over: The modality.
+
+    Raises:
+        MediaNotFound: If a path does not exist.
+        InvalidInput: If the corpus is too small or contains another modality.
     """
-    given = _from_path(Path(corpus), over) if isinstance(corpus, str | os.PathLike) else _as_items(corpus)
-    for position, item in enumerate(given):
+    items = _from_path(Path(corpus), over) if isinstance(corpus, str | os.PathLike) else _as_items(corpus)
+    for position, item in enumerate(items):
         if item.modality != over:
             raise InvalidInput(
-                f"corpus item {position} is {item.modality}, and the bridge is over {over}: give {over} only "
-                "(other things, without their pairs, go to media=)"
+                f"corpus item {position} is {item.modality}, but the bridge is over {over}: use {over} only "
+                "(pass other media, unpaired, as media=)"
             )
-    counted = Counter(key_of(item) for item in given)
+    counted = Counter(key_of(item) for item in items)
     first: dict[str, Item] = {}
-    for item in given:
+    for item in items:
         first.setdefault(key_of(item), item)
-    if len(first) < FEWEST:
-        raise InvalidInput(_too_small(len(given), first, counted))
+    if len(first) < MIN_CORPUS:
+        raise InvalidInput(_too_small(len(items), first, counted))
     return list(first.values())
 
 
 def read_media(media: object) -> list[Item]:
-    """Items without pairs: a folder or file, or an iterable of items and paths; a mapping's values are such.
+    """Reads unpaired items from a folder or file, an iterable of items and paths, or a mapping whose values are such.
 
-    Files of a folder that are no picture or sound are passed over. Raises MediaNotFound, InvalidInput.
+    Files in a folder that are not media are skipped. Raises MediaNotFound or InvalidInput.
     """
     if media is None:
         return []
@@ -54,36 +58,36 @@ def read_media(media: object) -> list[Item]:
         return [item for part in media.values() for item in read_media(part)]
     if isinstance(media, str | os.PathLike):
         return _files(Path(media))
-    found: list[Item] = []
-    for one in _iterable(media):
-        found += _files(one) if isinstance(one, Path) and one.is_dir() else [as_item(one)]
-    return found
+    items: list[Item] = []
+    for value in _iterable(media):
+        items += _files(value) if isinstance(value, Path) and value.is_dir() else [as_item(value)]
+    return items
 
 
-def sort_media(media: Sequence[Item], wanted: Iterable[Modality]) -> dict[Modality, list[Item]]:
-    """Media by modality. Raises UnsupportedModality for one that neither space has a use for."""
-    found: dict[Modality, list[Item]] = {modality: [] for modality in wanted}
+def sort_media(media: Sequence[Item], supported: Iterable[Modality]) -> dict[Modality, list[Item]]:
+    """Groups items by modality. Raises UnsupportedModality for one that this bridge cannot use."""
+    by_modality: dict[Modality, list[Item]] = {modality: [] for modality in supported}
     for position, item in enumerate(media):
-        if item.modality not in found:
+        if item.modality not in by_modality:
             raise UnsupportedModality(
-                f"media item {position} is {item.modality}, which this bridge cannot learn from: give "
-                f"{' or '.join(found)}"
+                f"media item {position} is {item.modality}, which this bridge cannot use: pass "
+                f"{' or '.join(by_modality)}"
             )
-        found[item.modality].append(item)
-    return {modality: items for modality, items in found.items() if items}
+        by_modality[item.modality].append(item)
+    return {modality: items for modality, items in by_modality.items() if items}
 
 
 def held_out(n: int, seed: int) -> tuple[list[int], list[int]]:
-    """(rows to learn from, rows held out), each sorted; the same for one n and seed."""
+    """(training rows, held-out rows), each sorted; determined by n and seed."""
     import numpy as np
 
-    count = min(MOST_HELD_OUT, max(FEWEST_HELD_OUT, round(HELD_OUT_SHARE * n)))
+    count = min(MAX_HELD_OUT, max(MIN_HELD_OUT, round(HELD_OUT_SHARE * n)))
     order = np.random.default_rng(seed).permutation(n).tolist()
     return sorted(order[count:]), sorted(order[:count])
 
 
 def key_of(item: Item) -> str:
-    """What makes two items one: a text but for case and spacing, a file by path and size, else the content."""
+    """The identity of an item: a text without case and spacing, a file's path and size, else its content."""
     if isinstance(item, Text):
         return " ".join(item.source.split()).casefold()
     source: Any = item.source
@@ -101,12 +105,14 @@ def _from_path(path: Path, over: Modality) -> list[Item]:
         return [item for item in _files(path) if item.modality == over]
     if not path.is_file():
         what = "a folder, not a file" if path.is_dir() else "no such file"
-        raise MediaNotFound(f"{path}: {what}; the corpus is a file of texts, one a line, or a list of texts")
+        raise MediaNotFound(
+            f"{path}: {what}; the corpus is a text file with one text per line, or a list of texts"
+        )
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InvalidInput(
-            f"{path}: is not UTF-8 text ({error}); save it as UTF-8, one text a line"
+            f"{path}: is not valid UTF-8 ({error}); save it as UTF-8 with one text per line"
         ) from error
     return [Text(line.strip()) for line in lines if line.strip()]
 
@@ -119,7 +125,7 @@ def _as_items(values: object) -> list[Item]:
 
 def _iterable(values: object) -> Iterable[object]:
     if not isinstance(values, Iterable) or isinstance(values, bytes | Mapping):
-        raise InvalidInput(f"a list of items or a path is needed, got {type(values).__name__}")
+        raise InvalidInput(f"expected a list of items or a path, got {type(values).__name__}")
     return values
 
 
@@ -129,24 +135,24 @@ def _files(path: Path) -> list[Item]:
         raise MediaNotFound(f"{path}: no such folder or file; check the path")
     if path.is_file():
         return [as_item(path)]
-    found: list[Item] = []
+    items: list[Item] = []
     for file in sorted(path.rglob("*")):
         if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
             try:
-                found.append(as_item(file))
-            except MediaError:  # a note or a film among the pictures is no fault
+                items.append(as_item(file))
+            except MediaError:  # folders of media may contain other files
                 continue
-    return found
+    return items
 
 
 def _too_small(given: int, first: Mapping[str, Item], counted: Counter[str]) -> str:
     if not given:
-        return f"the corpus is empty: {WHY}"
-    things = "text" if all(isinstance(item, Text) for item in first.values()) else "item"
-    said = f"the corpus holds {len(first):,} different {things}{'s' * (len(first) > 1)}"
+        return f"the corpus is empty: {REQUIREMENT}"
+    noun = "text" if all(isinstance(item, Text) for item in first.values()) else "item"
+    message = f"the corpus has {len(first):,} distinct {noun}{'s' * (len(first) > 1)}"
     key, times = counted.most_common(1)[0]
     if times > 1:
         item = first[key]
-        what = repr(item.source[:SHOWN]) if isinstance(item, Text) else repr(item)
-        said += f" in {given:,} lines ({what} stands there {times:,} times)"
-    return f"{said}: {WHY}"
+        shown = repr(item.source[:MAX_SHOWN]) if isinstance(item, Text) else repr(item)
+        message += f" in {given:,} lines ({shown} occurs {times:,} times)"
+    return f"{message}: {REQUIREMENT}"

@@ -1,4 +1,4 @@
-"""From vectors to projectors, by whichever method."""
+"""Fits projectors from vectors, by any method."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from multimodal.adapt.bridging import kernel, linear, pairs
-from multimodal.adapt.bridging.checkpoint import Kept
+from multimodal.adapt.bridging.checkpoint import BridgeCheckpoint
 from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
@@ -20,111 +20,135 @@ if TYPE_CHECKING:
     Rows = NDArray[np.float32]
 
 
-TELLING = 100.0  # the sharpness with which media are told by texts, as in C-MCR
-ROWS_AT_ONCE = 1024
+LOOKUP_INVERSE_TEMPERATURE = 100.0  # of pseudo pairs, as in C-MCR
+BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Material:
-    """Unit rows to learn from.
+class TrainingSet:
+    """Unit rows to fit projectors on.
 
-    own (n, into), wanted (n, out): the same texts in both spaces. own_media, wanted_media: media of either space,
-    without pairs.
+    Attributes:
+        source: The corpus in the source space (n, source dim).
+        target: The same items in the target space (n, target dim).
+        source_media: Unpaired media of the source space, by modality (m, source dim).
+        target_media: Unpaired media of the target space, by modality (m, target dim).
     """
 
-    own: Rows
-    wanted: Rows
-    own_media: Mapping[Modality, Rows]
-    wanted_media: Mapping[Modality, Rows]
+    source: Rows
+    target: Rows
+    source_media: Mapping[Modality, Rows]
+    target_media: Mapping[Modality, Rows]
 
 
 def fit(
-    material: Material,
+    training_set: TrainingSet,
     brought: Sequence[Modality],
     method: str,
     seed: int,
-    kept: Kept,
+    checkpoint: BridgeCheckpoint,
     progress: Callable[[str, int, int], None],
 ) -> dict[Modality, Projector]:
-    """A projector for each modality to bring: all the same, but for the shift from where its media lie to where the
-    texts lie (none without media)."""
+    """Fits a projector for each modality to bring over.
+
+    They differ only in the shift from the mean of the modality's unpaired media to the mean of the corpus, which is
+    zero without media.
+
+    Args:
+        training_set: Vectors of the corpus and of unpaired media.
+        brought: The modalities to bring over.
+        method: "kernel", "ridge", "procrustes" or "mlp".
+        seed: Seed of random choices.
+        checkpoint: Where training state is saved.
+        progress: Called with (task, done, total).
+    """
     import torch
 
     shifts = {
-        modality: material.own.mean(axis=0) - rows.mean(axis=0)
-        for modality, rows in material.own_media.items()
+        modality: training_set.source.mean(axis=0) - rows.mean(axis=0)
+        for modality, rows in training_set.source_media.items()
     }
     if method == "mlp":
-        shared = _learned(material, shifts, seed, kept, progress)
-    elif method == "memory":
-        shared = kernel.remember(material.own, material.wanted, seed)
+        shared = _train_mlp(training_set, shifts, seed, checkpoint, progress)
+    elif method == "kernel":
+        shared = kernel.fit_kernel(training_set.source, training_set.target, seed)
     else:
-        shared = linear.projector(material.own, material.wanted, method)
+        shared = linear.fit_projector(training_set.source, training_set.target, method)
     shared.eval().requires_grad_(False)
-    made = {modality: copy.deepcopy(shared) for modality in brought}
+    projectors = {modality: copy.deepcopy(shared) for modality in brought}
     for modality, shift in shifts.items():
-        made[modality].shift.copy_(torch.from_numpy(shift))
-    return made
+        projectors[modality].shift.copy_(torch.from_numpy(shift))
+    return projectors
 
 
 def project(projector: Projector, rows: Rows) -> Rows:
-    """Texts (n, into) -> unit rows (n, out), without the shift, which is for other modalities."""
+    """Projects rows of the corpus modality (n, source dim) -> unit rows (n, target dim); no shift applies to these."""
     import torch
 
-    plain, parts = projector.unshifted(), []
+    unshifted, blocks = projector.unshifted(), []
     with torch.inference_mode():
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            moved = plain(torch.from_numpy(rows[start : start + ROWS_AT_ONCE]))
-            parts.append(torch.nn.functional.normalize(moved, dim=-1))
-    found: Rows = torch.cat(parts).numpy()
-    return found
+        for start in range(0, len(rows), BLOCK_ROWS):
+            projected = unshifted(torch.from_numpy(rows[start : start + BLOCK_ROWS]))
+            blocks.append(torch.nn.functional.normalize(projected, dim=-1))
+    unit_rows: Rows = torch.cat(blocks).numpy()
+    return unit_rows
 
 
-def unlearned(rows: Rows, out: int, seed: int) -> Rows:
-    """Rows (n, into) where nothing was learned: as they are if the sizes agree, else turned at random into `out`."""
+def random_baseline(rows: Rows, out: int, seed: int) -> Rows:
+    """Rows (n, source dim) without a learned map: unchanged if `out` is their size, else projected at random."""
     import numpy as np
 
     if rows.shape[1] == out:
         return rows
-    turned = rows @ np.random.default_rng(seed).standard_normal((rows.shape[1], out)).astype(np.float32)
-    return np.asarray(turned / np.linalg.norm(turned, axis=1, keepdims=True))
+    projected = rows @ np.random.default_rng(seed).standard_normal((rows.shape[1], out)).astype(np.float32)
+    return np.asarray(projected / np.linalg.norm(projected, axis=1, keepdims=True))
 
 
-def _learned(
-    material: Material,
+def _train_mlp(
+    training_set: TrainingSet,
     shifts: Mapping[Modality, Rows],
     seed: int,
-    kept: Kept,
+    checkpoint: BridgeCheckpoint,
     progress: Callable[[str, int, int], None],
 ) -> Projector:
-    """The ridge solution, and a network trained on top of it."""
-    from multimodal.adapt.bridging.mlp import Recipe, learn
+    """The ridge solution, and a network trained on its residuals."""
+    from multimodal.adapt.bridging.mlp import TrainingConfig, train
 
-    recipe = Recipe()
-    hidden = recipe.hidden_times * material.wanted.shape[1]
-    made = linear.projector(material.own, material.wanted, "ridge", hidden=hidden, seed=seed)
-    learn(
-        made,
-        _lessons(material, shifts),
-        recipe,
-        seed,
-        kept,
-        lambda step: progress("learning", step, recipe.steps),
+    config = TrainingConfig()
+    hidden = config.hidden_times * training_set.target.shape[1]
+    projector = linear.fit_projector(
+        training_set.source, training_set.target, "ridge", hidden=hidden, seed=seed
     )
-    return made
+    train(
+        projector,
+        _training_pairs(training_set, shifts),
+        config,
+        seed,
+        checkpoint,
+        lambda step: progress("training", step, config.steps),
+    )
+    return projector
 
 
-def _lessons(material: Material, shifts: Mapping[Modality, Rows]) -> list[pairs.Lesson]:
-    """Texts toward their own vectors and the pictures they tell of; sounds toward what the texts say of them."""
-    gallery = list(material.wanted_media.values())
+def _training_pairs(training_set: TrainingSet, shifts: Mapping[Modality, Rows]) -> list[pairs.TrainingPairs]:
+    """Texts paired with their target vectors and pseudo-paired target media; source media with their pseudo targets."""
+    gallery = list(training_set.target_media.values())
 
     def targets(rows: Rows) -> list[Rows]:
-        return [rows, *(pairs.told(rows, media, media, TELLING) for media in gallery)]
+        return [
+            rows,
+            *(pairs.soft_lookup(rows, media, media, LOOKUP_INVERSE_TEMPERATURE) for media in gallery),
+        ]
 
-    lessons = [pairs.Lesson(material.own, targets(material.wanted))]
-    for modality, rows in material.own_media.items():
-        here, there = (
-            pairs.told(rows, material.own, side, TELLING) for side in (material.own, material.wanted)
+    training_pairs = [pairs.TrainingPairs(training_set.source, targets(training_set.target))]
+    for modality, rows in training_set.source_media.items():
+        source_lookup, target_lookup = (
+            pairs.soft_lookup(rows, training_set.source, side, LOOKUP_INVERSE_TEMPERATURE)
+            for side in (training_set.source, training_set.target)
         )
-        lessons.append(pairs.Lesson(pairs.unit(rows + shifts[modality]), targets(there), meets=here))
-    return lessons
+        training_pairs.append(
+            pairs.TrainingPairs(
+                pairs.unit(rows + shifts[modality]), targets(target_lookup), anchors=source_lookup
+            )
+        )
+    return training_pairs

@@ -1,9 +1,9 @@
-"""The bridge that remembers: a rotation, and for each text of the corpus what the rotation leaves over.
+"""The default bridge: a rotation, and a kernel regression on its residuals at the corpus texts.
 
-A sound is told by the texts it lies near in its own space, which is what that space was trained for, and goes where
-those texts lie in the other space. It is C-MCR's semantic enhancement (Wang et al. 2023) used as the map itself, on top
-of what a rotation explains: where the two spaces lie alike, the rotation does the work and carries to what no text told
-of; where they do not, the memory does, for whatever the texts name.
+An audio item attends to the texts that are near it in its own space, and moves to where those texts are in the target
+space. This is C-MCR's semantic enhancement (Wang et al. 2023) used as the map itself, on top of a rotation. Where the
+geometry of the two spaces is similar, the rotation explains most and generalises beyond the corpus; where it is not,
+the kernel regression maps what the corpus names.
 """
 
 from __future__ import annotations
@@ -21,44 +21,54 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float32]
 
-MOST = 20_000  # texts; of 512 numbers each in both spaces they are 82 MB
-SHARPNESSES = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
-ASKED = 1000  # texts by which the sharpness is chosen
-DISTURBANCE = 0.75  # length of the noise beside a vector's own: cosine 0.8, as between a text and its sound
+MAX_STORED = 20_000  # texts; 82 MB if both spaces have 512 dimensions
+INVERSE_TEMPERATURES = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
+N_VALIDATION = 1000  # texts used to choose the inverse temperature
+NOISE = 0.75  # norm of the noise added to unit vectors: cosine 0.8, as between a text and its audio
 
 
-def remember(own: Rows, wanted: Rows, seed: int) -> Projector:
-    """The same texts (n, into) and (n, out) -> a projector that remembers at most MOST of them.
+def fit_kernel(source: Rows, target: Rows, seed: int) -> Projector:
+    """Fits a rotation and a kernel regression on its residuals.
 
-    Of SHARPNESSES it takes the one by which most texts, disturbed, are found again from the other texts alone.
+    The inverse temperature of INVERSE_TEMPERATURES with the highest leave-one-out recall on perturbed texts is chosen.
+
+    Args:
+        source: Unit rows (n, source dim) of the corpus.
+        target: Unit rows (n, target dim) of the same items.
+        seed: Seed for the choice of texts.
+
+    Returns:
+        A projector that stores at most MAX_STORED texts.
     """
     import numpy as np
     import torch
 
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.choice(len(own), min(MOST, len(own)), replace=False))
-    made = linear.projector(own, wanted, "procrustes", remembered=len(chosen))
-    own, wanted = own[chosen], wanted[chosen]
-    weight, bias = made.linear.weight.numpy(force=True), made.linear.bias.numpy(force=True)
-    left_over = wanted - (own @ weight.T + bias)
-    asked = np.sort(rng.choice(len(own), min(ASKED, len(own)), replace=False))
-    rows = disturbed(own[asked], seed)
-    cosines, mapped = rows @ own.T, rows @ weight.T + bias
-    cosines[np.arange(len(asked)), asked] = -np.inf  # from the others alone
+    stored = np.sort(rng.choice(len(source), min(MAX_STORED, len(source)), replace=False))
+    projector = linear.fit_projector(source, target, "procrustes", n_stored=len(stored))
+    source, target = source[stored], target[stored]
+    weight = projector.linear.weight.numpy(force=True)
+    bias = projector.linear.bias.numpy(force=True)
+    residuals = target - (source @ weight.T + bias)
+    validation = np.sort(rng.choice(len(source), min(N_VALIDATION, len(source)), replace=False))
+    rows = perturbed(source[validation], seed)
+    cosines, mapped = rows @ source.T, rows @ weight.T + bias
+    cosines[np.arange(len(validation)), validation] = -np.inf  # leave-one-out
 
-    def found(sharpness: float) -> tuple[float, float]:
-        shares = recall(pairs.unit(mapped + pairs.softmax(sharpness * cosines) @ left_over), wanted[asked])
+    def score(inverse_temperature: float) -> tuple[float, float]:
+        corrected = mapped + pairs.softmax(inverse_temperature * cosines) @ residuals
+        shares = recall(pairs.unit(corrected), target[validation])
         return shares["R@10"], shares["R@1"]
 
-    made.here.copy_(torch.from_numpy(own))
-    made.there.copy_(torch.from_numpy(left_over))
-    made.sharpness.fill_(max(SHARPNESSES, key=found))
-    return made
+    projector.here.copy_(torch.from_numpy(source))
+    projector.there.copy_(torch.from_numpy(residuals))
+    projector.sharpness.fill_(max(INVERSE_TEMPERATURES, key=score))
+    return projector
 
 
-def disturbed(rows: Rows, seed: int) -> Rows:
-    """Unit rows, each turned by noise of a fixed length: as far from a text as its sound may lie."""
+def perturbed(rows: Rows, seed: int) -> Rows:
+    """Unit rows (n, dim) with noise of a fixed norm, about as far away as audio is from its text; unit rows again."""
     import numpy as np
 
     noise = np.random.default_rng(seed).standard_normal(rows.shape).astype(np.float32)
-    return pairs.unit(rows + DISTURBANCE * pairs.unit(noise))
+    return pairs.unit(rows + NOISE * pairs.unit(noise))

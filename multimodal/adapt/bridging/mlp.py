@@ -1,10 +1,9 @@
-"""The learned bridge: a small network on top of the ridge solution, in the manner of C-MCR and Ex-MCR.
+"""An MLP bridge: a small network on top of the ridge solution, similar to C-MCR and Ex-MCR.
 
-Three losses. Contrastive, both ways: a projected text finds its own vector in the other space among the batch's; where
-there are media, a projected sound finds what the texts say of it, and both find the pictures the texts tell of. Noise
-on the unit vectors going in, so that the map holds for the neighbourhood of a text, where the sounds are, and not for
-the text alone. And closeness, without pushing anything apart, of a projected sound and the projected texts that tell
-it: the gap between the modalities is closed, not moved.
+The loss has two terms. A symmetric contrastive loss matches projected texts with their target vectors and, with
+unpaired media, projected media with their pseudo targets and both with pseudo-paired target media. An alignment loss
+pulls projected media towards the projections of the texts they attend to, which closes the modality gap. Noise is
+added to the inputs, so that the map also holds in the neighbourhood of a text, where the media are.
 """
 
 from __future__ import annotations
@@ -19,83 +18,87 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from multimodal.adapt.bridging.checkpoint import Kept
+from multimodal.adapt.bridging.checkpoint import BridgeCheckpoint
 from multimodal.adapt.bridging.encoding import SAVE_EVERY_S
-from multimodal.adapt.bridging.pairs import Lesson
+from multimodal.adapt.bridging.pairs import TrainingPairs
 from multimodal.core.projector import Projector
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Numbers of the training. `noise`: standard deviation of each of a vector's numbers, times the root of their count
-    over 512, so that it turns vectors of any size alike (C-MCR: 0.063 for 512)."""
+class TrainingConfig:
+    """Hyperparameters. `noise` is the standard deviation per component of 512-dimensional vectors (C-MCR: 0.063).
+
+    For other sizes it is scaled so that vectors are rotated by the same angle.
+    """
 
     steps: int = 1500
     batch: int = 512
-    hidden_times: int = 2  # the network's width, in vectors of the target
+    hidden_times: int = 2  # width of the network, as a multiple of the target dimensions
     rate: float = 1e-3
     decay: float = 0.05
     noise: float = 0.03
     temperature: float = 0.05
-    closeness: float = 0.1
+    alignment: float = 0.1  # weight of the alignment loss
     warm_up: int = 50
 
 
-def learn(
+def train(
     projector: Projector,
-    lessons: Sequence[Lesson],
-    recipe: Recipe,
+    training_pairs: Sequence[TrainingPairs],
+    config: TrainingConfig,
     seed: int,
-    kept: Kept,
+    checkpoint: BridgeCheckpoint,
     progress: Callable[[int], None],
 ) -> None:
-    """Trains the projector in place; a job that was stopped goes on where it was last kept, to the same end."""
+    """Trains the projector in place. An interrupted job resumes from its last checkpoint with an identical result."""
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(projector.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
-    step = _restore(kept, projector, optimiser, generator)
-    sources = [_Source.of(lesson) for lesson in lessons]
+    optimiser = torch.optim.AdamW(projector.parameters(), lr=config.rate, weight_decay=config.decay)
+    step = _restore(checkpoint, projector, optimiser, generator)
+    batches = [_PairTensors.of(pairs) for pairs in training_pairs]
     saved_at = time.monotonic()
     progress(step)
-    while step < recipe.steps:
+    while step < config.steps:
         for group in optimiser.param_groups:
-            group["lr"] = recipe.rate * _share_of_rate(step, recipe)
+            group["lr"] = config.rate * _rate_factor(step, config)
         optimiser.zero_grad()
-        _loss(projector, sources, recipe, generator).backward()
+        _loss(projector, batches, config, generator).backward()
         optimiser.step()
         step += 1
         progress(step)
         if time.monotonic() - saved_at > SAVE_EVERY_S:
-            kept.keep_state(_state(projector, optimiser, generator, step))
+            checkpoint.save_state(_state(projector, optimiser, generator, step))
             saved_at = time.monotonic()
 
 
 @dataclass(frozen=True)
-class _Source:
-    """A lesson as tensors."""
+class _PairTensors:
+    """Training pairs as tensors."""
 
     rows: Tensor
     targets: list[Tensor]
-    meets: Tensor | None
+    anchors: Tensor | None
 
     @classmethod
-    def of(cls, lesson: Lesson) -> Self:
-        targets = [torch.from_numpy(one) for one in lesson.targets]
-        meets = None if lesson.meets is None else torch.from_numpy(lesson.meets)
-        return cls(torch.from_numpy(lesson.rows), targets, meets)
+    def of(cls, pairs: TrainingPairs) -> Self:
+        targets = [torch.from_numpy(rows) for rows in pairs.targets]
+        anchors = None if pairs.anchors is None else torch.from_numpy(pairs.anchors)
+        return cls(torch.from_numpy(pairs.rows), targets, anchors)
 
 
-def _loss(projector: Projector, sources: list[_Source], recipe: Recipe, generator: torch.Generator) -> Tensor:
+def _loss(
+    projector: Projector, pair_tensors: list[_PairTensors], config: TrainingConfig, generator: torch.Generator
+) -> Tensor:
     total = torch.zeros(())
-    for source in sources:
-        chosen = torch.randint(len(source.rows), (min(recipe.batch, len(source.rows)),), generator=generator)
-        moved = F.normalize(projector(_noisy(source.rows[chosen], recipe.noise, generator)), dim=-1)
-        for targets in source.targets:
-            wanted = _noisy(targets[chosen], recipe.noise, generator)
-            total = total + _contrast(moved, wanted, chosen, recipe.temperature) / len(source.targets)
-        if source.meets is not None:
-            met = F.normalize(projector(_noisy(source.meets[chosen], recipe.noise, generator)), dim=-1)
-            total = total + recipe.closeness * (moved - met).square().sum(1).mean()
-    return total / len(sources)
+    for pairs in pair_tensors:
+        chosen = torch.randint(len(pairs.rows), (min(config.batch, len(pairs.rows)),), generator=generator)
+        moved = F.normalize(projector(_noisy(pairs.rows[chosen], config.noise, generator)), dim=-1)
+        for targets in pairs.targets:
+            wanted = _noisy(targets[chosen], config.noise, generator)
+            total = total + _contrastive_loss(moved, wanted, chosen, config.temperature) / len(pairs.targets)
+        if pairs.anchors is not None:
+            anchors = F.normalize(projector(_noisy(pairs.anchors[chosen], config.noise, generator)), dim=-1)
+            total = total + config.alignment * (moved - anchors).square().sum(1).mean()
+    return total / len(pair_tensors)
 
 
 def _noisy(rows: Tensor, noise: float, generator: torch.Generator) -> Tensor:
@@ -103,38 +106,41 @@ def _noisy(rows: Tensor, noise: float, generator: torch.Generator) -> Tensor:
     return F.normalize(rows + spread * torch.randn(rows.shape, generator=generator), dim=-1)
 
 
-def _contrast(rows: Tensor, targets: Tensor, chosen: Tensor, temperature: float) -> Tensor:
-    """InfoNCE both ways; what was drawn twice is not its own negative."""
+def _contrastive_loss(rows: Tensor, targets: Tensor, chosen: Tensor, temperature: float) -> Tensor:
+    """Symmetric InfoNCE; items drawn twice are not negatives of themselves."""
     logits = rows @ targets.T / temperature
-    twice = (chosen[:, None] == chosen[None]) & ~torch.eye(len(chosen), dtype=torch.bool)
-    logits = logits.masked_fill(twice, -torch.inf)
+    duplicates = (chosen[:, None] == chosen[None]) & ~torch.eye(len(chosen), dtype=torch.bool)
+    logits = logits.masked_fill(duplicates, -torch.inf)
     own = torch.arange(len(rows))
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
-def _share_of_rate(step: int, recipe: Recipe) -> float:
-    """Warm-up, then half a cosine."""
-    return min(1.0, (step + 1) / recipe.warm_up) * (0.5 + 0.5 * math.cos(math.pi * step / recipe.steps))
+def _rate_factor(step: int, config: TrainingConfig) -> float:
+    """Linear warm-up and cosine decay."""
+    return min(1.0, (step + 1) / config.warm_up) * (0.5 + 0.5 * math.cos(math.pi * step / config.steps))
 
 
 def _state(
     projector: Projector, optimiser: torch.optim.Optimizer, generator: torch.Generator, step: int
 ) -> dict[str, Tensor]:
-    found = {f"net.{name}": tensor for name, tensor in projector.state_dict().items()}
+    state = {f"net.{name}": tensor for name, tensor in projector.state_dict().items()}
     for number, values in optimiser.state_dict()["state"].items():
-        found |= {f"adam.{number}.{name}": value for name, value in values.items()}
-    return found | {"generator": generator.get_state(), "step": torch.tensor(step)}
+        state |= {f"adam.{number}.{name}": value for name, value in values.items()}
+    return state | {"generator": generator.get_state(), "step": torch.tensor(step)}
 
 
 def _restore(
-    kept: Kept, projector: Projector, optimiser: torch.optim.Optimizer, generator: torch.Generator
+    checkpoint: BridgeCheckpoint,
+    projector: Projector,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
 ) -> int:
-    """Puts back what was kept -> the step it was kept at."""
-    saved = kept.state()
+    """Restores the last checkpoint and returns its step; 0 if there is none."""
+    saved = checkpoint.state()
     if saved is None:
         return 0
     projector.load_state_dict(
-        {name.removeprefix("net."): one for name, one in saved.items() if name.startswith("net.")}
+        {name.removeprefix("net."): tensor for name, tensor in saved.items() if name.startswith("net.")}
     )
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in saved.items():

@@ -1,8 +1,8 @@
-"""Pseudo pairs for media that have none, after C-MCR's semantic enhancement (Wang et al. 2023).
+"""Pseudo pairs for unpaired media, after C-MCR's semantic enhancement (Wang et al. 2023).
 
-A sound of the first space is told by the texts it lies nearest to there: their mean, weighted by how likely each is to
-be its match. The same weights over the same texts' vectors in the second space say where the sound should come to lie.
-A text of the second space tells of pictures in the same way.
+An audio item of the source space attends to the corpus texts in that space: a softmax over its similarities gives
+weights. The same weights over the texts' vectors in the target space give its pseudo target. Images of the target space
+are assigned to texts in the same way.
 """
 
 from __future__ import annotations
@@ -17,34 +17,47 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float32]
 
-ROWS_AT_ONCE = 1024
+BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """Rows (n, into) to project; where each should come to lie, as one or more (n, out); rows (n, into) whose
-    projection it should meet, or None."""
+class TrainingPairs:
+    """Rows to project and their targets.
+
+    Attributes:
+        rows: Unit rows (n, source dim).
+        targets: One or more sets of unit rows (n, target dim).
+        anchors: Unit rows (n, source dim) whose projections should be close to those of `rows`, or None.
+    """
 
     rows: Rows
     targets: Sequence[Rows]
-    meets: Rows | None = None
+    anchors: Rows | None = None
 
 
-def told(rows: Rows, among: Rows, instead: Rows, scale: float) -> Rows:
-    """For each row (n, dim) the mean of `instead` (m, any), weighted by how well the row matches `among` (m, dim).
+def soft_lookup(rows: Rows, keys: Rows, values: Rows, inverse_temperature: float) -> Rows:
+    """Attention of unit rows over keys: weights are softmax(inverse_temperature * cosine).
 
-    Unit rows in, unit rows out; the weights are the softmax of scale * cosine.
+    Args:
+        rows: Unit rows (n, dim).
+        keys: Unit rows (m, dim).
+        values: Rows (m, value dim), one per key.
+        inverse_temperature: Factor of the cosines.
+
+    Returns:
+        Weighted means of the values, scaled to unit length (n, value dim).
     """
     import numpy as np
 
-    parts = []
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        parts.append(unit(softmax(scale * (rows[start : start + ROWS_AT_ONCE] @ among.T)) @ instead))
-    return np.concatenate(parts)
+    blocks = []
+    for start in range(0, len(rows), BLOCK_ROWS):
+        weights = softmax(inverse_temperature * (rows[start : start + BLOCK_ROWS] @ keys.T))
+        blocks.append(unit(weights @ values))
+    return np.concatenate(blocks)
 
 
 def softmax(logits: Rows) -> Rows:
-    """Of each row."""
+    """Softmax of each row (n, m)."""
     import numpy as np
 
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -52,7 +65,7 @@ def softmax(logits: Rows) -> Rows:
 
 
 def unit(rows: Rows) -> Rows:
-    """Each row scaled to length one."""
+    """Scales each row (n, dim) to unit length."""
     import numpy as np
 
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What a bridge is when it is done: the joined space, and how good it is on texts it never saw."""
+"""The result of a bridge: the joined space and its quality on held-out items."""
 
 from __future__ import annotations
 
@@ -14,27 +14,36 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RANKS = (1, 5, 10)
-TRUSTED = 0.5  # of the held-out, found among the first ten, beyond what guessing finds
+TRUSTED = 0.5  # recall@10 on held-out items, rescaled so that chance is 0
 
 
 class PoorBridge(UserWarning):
-    """A bridge was made that finds too few of the held-out texts to be trusted."""
+    """Warns that recall on the held-out items is low, so that the bridge should not be relied on."""
 
 
 @dataclass(frozen=True)
 class BridgeReport:
-    """How a bridge was made and what it is worth.
+    """How a bridge was built, and its quality.
 
-    recall: the share (0 to 1) of `n_held_out` texts, none of which was learned from, whose vector of the first space,
-    projected, has its own vector of the second space among the nearest 1, 5 and 10 of theirs: {"R@1": …, "R@5": …,
-    "R@10": …}. known: the same for as many that were learned from, each vector first disturbed to a cosine of 0.8, as
-    far as a sound may lie from its text: what comes over of the things that the corpus names. before: the same as
-    recall through a projector that has learned nothing. chance: what guessing finds.
-    n_texts: different texts used, the held-out ones among them (items, where the bridge is over another modality).
-    modalities: what was brought over. media: how many unpaired items of each modality took part.
-    trusted: whether R@10 lies at least half-way from chance to perfect. It judges the modality that was bridged over;
-    how well the others follow depends on how close they lie to it in their own space.
-    scale: of the head given to what was brought over, the best for the held-out. warnings: what else should be known.
+    Attributes:
+        method: "kernel", "ridge", "procrustes" or "mlp".
+        over: The modality that both spaces encode.
+        modalities: The modalities that were added.
+        n_texts: Distinct corpus items that were used, including held-out ones.
+        n_held_out: Corpus items held out for evaluation.
+        media: Number of unpaired items of each modality.
+        recall: Recall (0 to 1) at 1, 5 and 10 on the held-out items, {"R@1": …, "R@5": …, "R@10": …}: the share whose
+            projected vector has its own target vector among the nearest.
+        known: The same on as many training items, each first perturbed to a cosine of 0.8, about as far as audio is
+            from its text. It measures how well content that the corpus names is mapped.
+        before: Recall of a random projection on the held-out items.
+        chance: Expected recall of guessing.
+        trusted: Whether R@10 is at least half-way from chance to perfect. It measures the shared modality; the quality
+            of the others depends on how close they are to it in their own space.
+        scale: Logit scale between the added modalities and those of the target space, fitted on the held-out items.
+        seconds: Duration of the job.
+        seed: Seed of all random choices.
+        warnings: Further notes.
     """
 
     method: str
@@ -54,21 +63,21 @@ class BridgeReport:
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; `BridgeReport.from_dict` takes them back."""
+        """JSON values, which `BridgeReport.from_dict` restores."""
         return asdict(self) | {"modalities": list(self.modalities), "warnings": list(self.warnings)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BridgeReport:
-        """The report whose `to_dict` gave `values`."""
+        """Restores what `to_dict` returned."""
         lists = {key: tuple(values[key]) for key in ("modalities", "warnings")}
         return cls(**{**values, **lists})
 
     def __str__(self) -> str:
         shown = ", ".join(f"{name} {share:.1%}" for name, share in self.recall.items())
-        verdict = "trusted" if self.trusted else "not to be trusted"
+        verdict = "trusted" if self.trusted else "not trusted"
         return (
-            f"{' and '.join(self.modalities)} brought over by {self.over} ({self.method}): {shown} of "
-            f"{self.n_held_out:,} held-out (before: R@10 {self.before['R@10']:.1%}); {verdict}"
+            f"{' and '.join(self.modalities)} aligned through {self.over} ({self.method}): {shown} on "
+            f"{self.n_held_out:,} held-out items (before: R@10 {self.before['R@10']:.1%}); {verdict}"
         )
 
     def _repr_html_(self) -> str:
@@ -82,13 +91,13 @@ class BridgeReport:
                 ("chance", self.chance),
             )
         )
-        notes = "".join(f"<li>{html.escape(one)}</li>" for one in self.warnings)
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.warnings)
         return f"<p>{html.escape(str(self))}</p><table>{head}{rows}</table><ul>{notes}</ul>"
 
 
 @dataclass(frozen=True)
 class Bridge:
-    """The joined space and its report. The second space's encoders are in it as they were, untouched."""
+    """The joined space, with the unchanged encoders of the target space, and a report of its quality."""
 
     space: Space
     report: BridgeReport
@@ -98,9 +107,9 @@ class Bridge:
 
 
 def recall(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> dict[str, float]:
-    """Unit rows (n, dim) against unit rows (n, dim), row k belonging to row k -> share found at 1, 5, 10.
+    """Recall at 1, 5 and 10 of unit rows (n, dim) against unit rows (n, dim) that match by position.
 
-    A row that is as near as the right one counts as nearer: a map that sends all to one point finds nothing.
+    Ties count as misses, so that a map to a single point has a recall of 0.
     """
     import numpy as np
 
@@ -116,11 +125,11 @@ def recall(queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> dict[s
 
 
 def chance(n: int) -> dict[str, float]:
-    """What guessing finds among n."""
+    """Expected recall of guessing among n."""
     return {f"R@{k}": round(min(1.0, k / n), 4) for k in RANKS}
 
 
-def is_trusted(found: Mapping[str, float], n: int) -> bool:
+def is_trusted(measured: Mapping[str, float], n: int) -> bool:
     """See BridgeReport.trusted."""
-    guessed = min(1.0, 10 / n)
-    return guessed < 1 and (found["R@10"] - guessed) / (1 - guessed) >= TRUSTED
+    expected = min(1.0, 10 / n)
+    return expected < 1 and (measured["R@10"] - expected) / (1 - expected) >= TRUSTED

@@ -47,7 +47,7 @@ def bridge(
             show_default=False,
         ),
     ] = None,
-    method: Annotated[str, typer.Option(help="memory, mlp, ridge or procrustes.")] = "memory",
+    method: Annotated[str, typer.Option(help="kernel, mlp, ridge or procrustes.")] = "kernel",
     seed: Annotated[int, typer.Option(help="The same seed gives the same bridge.")] = 0,
     json: console.AsJson = False,
 ) -> None:
@@ -114,11 +114,11 @@ def _bars(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 def _show(report: BridgeReport, out: Path) -> None:
     table = console.make_table("held-out", *report.recall, right=tuple(report.recall))
-    for name, shares in (("before", report.before), ("by chance", report.chance), ("after", report.recall),
-                         ("of those learned from", report.known)):  # fmt: skip
+    for name, shares in (("before", report.before), ("chance", report.chance), ("after", report.recall),
+                         ("training items", report.known)):  # fmt: skip
         table.add_row(name, *(f"{share:.1%}" for share in shares.values()))
     console.stdout().print(table)
-    what = f"{' and '.join(report.modalities)} brought over by {report.over} ({report.method}, {report.seconds:.0f} s)"
+    what = f"{' and '.join(report.modalities)} aligned through {report.over} ({report.method}, {report.seconds:.0f} s)"
     place = console.verbatim(str(out))
     console.stdout().print(
         f"{what}; load it as ./{place}" if not out.is_absolute() else f"{what}; in {place}"
