@@ -1,12 +1,11 @@
-"""`python -m recipes.bridge`: two spaces trained apart, joined through text alone, measured against the truth.
+"""`python -m recipes.bridge`: align two independently trained spaces through text, and measure speech-image retrieval.
 
-An image-text space and a speech-text space are trained from nothing, each on its own data, with another seed and
-another size. To compare with, a third speech tower is trained into the image-text space, toward its texts, which is how
-the shipped starter came about. Then the first two are bridged by each method, and spoken names look for their
-pictures.
+An image-text space and a speech-text space are trained from scratch on separate data, with different seeds and sizes.
+For comparison, a third speech tower is trained to match the texts of the image-text space, as for the shipped starter.
+The first two spaces are then bridged by each method, and spoken names retrieve their images.
 
-Needs what `make starter` puts into its work folder (glyphs.npz, speech.npz, speech_judge.npz, world.jsonl,
-vocabulary.json) and half an hour on two cores. Every step resumes; remove the work folder's `bridge` to begin anew.
+Needs files of `make starter` in its work folder (glyphs.npz, speech.npz, speech_judge.npz, world.jsonl,
+vocabulary.json) and half an hour on two cores. Every step resumes; remove `bridge` in the work folder to start over.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from recipes.bridge import data, measure, spaces
 from recipes.starter.captioner import captions
 
 HERE = Path(__file__).parent
-METHODS = ("memory", "mlp", "ridge", "procrustes")
+METHODS = ("kernel", "mlp", "ridge", "procrustes")
 SEED = 5
 
 
@@ -38,17 +37,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--work", type=Path, default=HERE.parent / "starter" / "runs", help="the starter's work folder"
     )
-    parser.add_argument("--output", type=Path, default=HERE, help="where results.json goes")
-    parser.add_argument("--steps", type=int, default=700, help="of training, for each of the three spaces")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of results.json")
+    parser.add_argument("--steps", type=int, default=700, help="training steps of each of the three spaces")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--choose", action="store_true", help="ask the voice that settings were chosen by; write nothing"
+        "--choose",
+        action="store_true",
+        help="evaluate with the voice used to choose settings; write no results",
     )
     return parser.parse_args()
 
 
 def train(steps: int, work: Path, runs: Path) -> dict[str, Space]:
-    """The two spaces, and the one with speech trained into it."""
+    """Trains the two spaces, and the speech tower trained to match the first."""
     plan = spaces.Plan
     pictures = spaces.train(plan("pictures", "image", dim=128, seed=11, steps=steps), work, runs)
     speech = spaces.train(plan("speech", "audio", dim=96, seed=22, steps=steps), work, runs)
@@ -56,8 +57,8 @@ def train(steps: int, work: Path, runs: Path) -> dict[str, Space]:
     return {"pictures": pictures, "speech": speech, "trained into one": spaces.train(into, work, runs)}
 
 
-def loose_media(work: Path, world: list[Any]) -> tuple[list[Item], list[Item]]:
-    """Speech and pictures in no order and without pairs, none of a held-out concept."""
+def unpaired_media(work: Path, world: list[Any]) -> tuple[list[Item], list[Item]]:
+    """Unpaired speech and images, none of a held-out concept."""
     small, held = spaces.family(), set(data.held_out_concepts(world))
     speech = data.Speech(work, SEED)
     rows = [
@@ -75,9 +76,9 @@ def loose_media(work: Path, world: list[Any]) -> tuple[list[Item], list[Item]]:
 def bridges(
     trained: dict[str, Space], work: Path, questions: measure.Questions, voices: tuple[str, ...], runs: Path
 ) -> list[dict[str, Any]]:
-    """Every method, from texts alone and with media besides."""
+    """Bridges with every method, with and without unpaired media."""
     world = data.world_of(work)
-    texts, (heard, seen) = data.corpus(world), loose_media(work, world)
+    texts, (heard, seen) = data.corpus(world), unpaired_media(work, world)
     rows = []
     for title, media in (
         ("texts", []),
@@ -87,59 +88,62 @@ def bridges(
         for method in METHODS:
             out = runs / f"{method} {title.replace(', ', ' ')}"
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", PoorBridge
-                )  # the report says so, and the report is what is printed
+                warnings.simplefilter("ignore", PoorBridge)  # the printed report includes this
                 made = bridge(trained["speech"], trained["pictures"], corpus=texts, media=media, method=method,
                               seed=SEED, out=out)  # fmt: skip
-            found = measure.speech_to_picture(questions, made.space, made.space, voices)
+            recall = measure.speech_to_picture(questions, made.space, made.space, voices)
             rows.append(
-                {"from": title, "method": method, "report": made.report.to_dict(), "speech -> picture": found}
+                {
+                    "from": title,
+                    "method": method,
+                    "report": made.report.to_dict(),
+                    "speech -> picture": recall,
+                }
             )
             print(
                 title,
                 method,
                 made.report,
-                {name: one["all"]["R@10"] for name, one in found.items()},
+                {name: figures["all"]["R@10"] for name, figures in recall.items()},
                 flush=True,
             )
     return rows
 
 
 def main() -> None:
-    asked = arguments()
-    torch.set_num_threads(asked.threads)
-    runs = asked.work / "bridge"
-    began = time.time()
-    trained = train(asked.steps, asked.work, runs)
-    questions = measure.Questions(asked.work)
-    voices = (measure.CHOSEN_BY,) if asked.choose else measure.JUDGES
-    names = [concept.name for concept in data.world_of(asked.work)]
-    turned = np.random.default_rng(SEED).standard_normal((trained["speech"].dim, trained["pictures"].dim))
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    runs = options.work / "bridge"
+    start = time.time()
+    trained = train(options.steps, options.work, runs)
+    questions = measure.Questions(options.work)
+    voices = (measure.CHOSEN_BY,) if options.choose else measure.JUDGES
+    names = [concept.name for concept in data.world_of(options.work)]
+    projection = np.random.default_rng(SEED).standard_normal((trained["speech"].dim, trained["pictures"].dim))
     result: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {asked.threads} threads, torch {torch.__version__}",
-        "steps": asked.steps,
+        "machine": f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}",
+        "steps": options.steps,
         "concepts": len(names),
         "held-out concepts": len(questions.held_out),
-        "corpus": len(data.corpus(data.world_of(asked.work))),
+        "corpus": len(data.corpus(data.world_of(options.work))),
         "voices": list(voices),
         "each space by itself": {
-            name: measure.own_figures(questions, one, names) for name, one in trained.items()
+            name: measure.own_figures(questions, space, names) for name, space in trained.items()
         },
         "trained into one": measure.speech_to_picture(
             questions, trained["trained into one"], trained["trained into one"], voices
         ),
         "shipped starter": measure.shipped(questions, voices),
         "before": measure.speech_to_picture(
-            questions, trained["speech"], trained["pictures"], voices, turned.astype(np.float32)
+            questions, trained["speech"], trained["pictures"], voices, projection.astype(np.float32)
         ),
-        "bridges": bridges(trained, asked.work, questions, voices, runs),
-        "seconds": round(time.time() - began),
+        "bridges": bridges(trained, options.work, questions, voices, runs),
+        "seconds": round(time.time() - start),
     }
     print(json.dumps(result["each space by itself"], indent=1))
     print(measure.table(result))
-    if not asked.choose:
-        (asked.output / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+    if not options.choose:
+        (options.output / "results.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Speech finds pictures: what is asked, of which space, and the table."""
+"""Speech-image retrieval: queries, galleries, recall and the table."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from recipes.starter.data import compositor
 from recipes.starter.figures import evaluate, judges
 from recipes.starter.figures.evaluate import Recall
 
-CHOSEN_BY, JUDGES = "espeak0", ("espeak1", "espeak2")  # settings were chosen by the first; the others judge
+CHOSEN_BY, JUDGES = (
+    "espeak0",
+    ("espeak1", "espeak2"),
+)  # the first is for choosing settings, the others for evaluation
 GALLERIES = ("clean", "moved")
-MEDIA = 2000  # of each kind, without pairs, where any are given
+MEDIA = 2000  # unpaired items of each modality
 
 
 @dataclass
 class Questions:
-    """Spoken names by voices never trained on, and galleries of every concept once: on white, and turned and moved on
-    plain grounds."""
+    """Spoken names by voices not used in training, and galleries with one image per concept: on white, and rotated and
+    shifted on plain backgrounds."""
 
     work: Path
 
@@ -54,8 +57,8 @@ class Questions:
 
 
 def as_images(pictures: torch.Tensor) -> list[Item]:
-    """uint8 (n, 3, h, w) as items."""
-    return [Image(one.permute(1, 2, 0).contiguous().numpy()) for one in pictures]
+    """Pixels (n, 3, h, w) uint8 as image items."""
+    return [Image(pixels.permute(1, 2, 0).contiguous().numpy()) for pixels in pictures]
 
 
 def speech_to_picture(
@@ -63,31 +66,31 @@ def speech_to_picture(
     hears: Space,
     sees: Space,
     voices: tuple[str, ...] = JUDGES,
-    turned: np.ndarray | None = None,
+    projection: np.ndarray | None = None,
 ) -> dict[str, dict[str, Recall]]:
-    """{gallery: {"all" | "named" | "held out": recall}}; named are the concepts that the bridging corpus names.
+    """{gallery: {"all" | "named" | "held out": recall}}; "named" concepts occur in the bridge's corpus.
 
-    turned: a map (from, to) for vectors of speech where the two are spaces of different size.
+    projection: a map (from, to) of speech vectors between spaces of different size.
     """
     takes = [questions.speech(voice) for voice in voices]
     spoken = hears.encode([clip for clips, _ in takes for clip in clips], batch_size=64)
-    spoken = spoken if turned is None else spoken @ turned
-    return among_pictures(questions, spoken, [concept for _, found in takes for concept in found], sees)
+    spoken = spoken if projection is None else spoken @ projection
+    return image_recall(questions, spoken, [concept for _, found in takes for concept in found], sees)
 
 
 def shipped(questions: Questions, voices: tuple[str, ...] = JUDGES) -> dict[str, dict[str, Recall]]:
-    """The same of the starter that ships, which is larger and was trained on pictures and speech together for hours."""
+    """The same for the shipped starter, which is larger and was trained for hours on image and speech together."""
     space = Space.from_pretrained(assets() / "starter", device="cpu")
     tower = space.encoders[Modality.AUDIO].net  # type: ignore[attr-defined]
     takes = [judges.hear(tower, questions.work, voice) for voice in voices]
     spoken = torch.cat([vectors for vectors, _ in takes]).float().numpy()
-    return among_pictures(questions, spoken, [concept for _, found in takes for concept in found], space)
+    return image_recall(questions, spoken, [concept for _, found in takes for concept in found], space)
 
 
-def among_pictures(
+def image_recall(
     questions: Questions, spoken: np.ndarray, named: list[int], sees: Space
 ) -> dict[str, dict[str, Recall]]:
-    """Vectors of speech, each of which names a concept, look for its picture in each gallery."""
+    """Recall of images in each gallery by vectors of speech, each of which names a concept."""
     concepts = np.array(named)
     held = np.isin(concepts, list(questions.held_out))
     found: dict[str, dict[str, Recall]] = {}
@@ -103,7 +106,7 @@ def among_pictures(
 
 
 def own_figures(questions: Questions, space: Space, world_names: list[str]) -> dict[str, Recall]:
-    """What each space knows by itself: speech -> name, name -> picture."""
+    """Recall within a space: speech -> name, name -> image."""
     names, found = torch.from_numpy(space.encode(list(world_names), batch_size=256)), {}
     if "audio" in space.modalities:
         takes = [questions.speech(voice) for voice in JUDGES]
@@ -117,10 +120,10 @@ def own_figures(questions: Questions, space: Space, world_names: list[str]) -> d
 
 
 def table(result: dict[str, Any]) -> str:
-    """Markdown: R@10 of speech -> picture for each bridge, and its share of the shipped starter's."""
+    """Markdown table: R@10 of speech -> image for each bridge, and relative to the shipped starter."""
     best = result["shipped starter"]["clean"]["all"]["R@10"]
     lines = [
-        "| learned from | method | held-out texts | clean: all | named | held out | moved: all | named | held out "
+        "| training data | method | held-out texts | clean: all | named | held out | moved: all | named | held out "
         "| of the starter |",
         "|---|---|" + "---:|" * 8,
     ]
@@ -137,6 +140,6 @@ def table(result: dict[str, Any]) -> str:
         text, share = 100 * row["report"]["recall"]["R@10"], found["clean"]["all"]["R@10"] / best
         lines.append(f"| {row['from']} | {row['method']} | {text:.1f} | {cells(found)} | {share:.0%} |")
     lines.append(f"| nothing (before) | – | – | {cells(result['before'])} | |")
-    lines.append(f"| pairs, as many steps | trained into one | – | {cells(result['trained into one'])} | |")
+    lines.append(f"| pairs, as many steps | trained jointly | – | {cells(result['trained into one'])} | |")
     lines.append(f"| pairs, hours | shipped starter | – | {cells(result['shipped starter'])} | 100% |")
     return "\n".join(lines)
