@@ -47,6 +47,11 @@ class RetrievalPipeline(Pipeline):
             return cls(Index.open(model, space), **options)
         return cls(model, **options)  # type: ignore[arg-type]  # __init__ rejects a Space
 
+    def to(self, device: str) -> Self:
+        """Moves the encoders of the index's space to a device, in place; see `Space.to`."""
+        self.index.space.to(device)
+        return self
+
     def __call__(
         self, inputs: Any = None, *, k: int = 10, **options: Unpack[SearchOptions]
     ) -> Hits | list[Hits]:

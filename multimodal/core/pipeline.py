@@ -62,7 +62,7 @@ class Pipeline(abc.ABC):
         """Runs the task: the one way to use a pipeline."""
 
     def to(self, device: str) -> Self:
-        """Moves the model to a device, in place.
+        """Moves the model to a device, in place. A pipeline that holds no Space is opened again on that device.
 
         Args:
             device: As torch names it ("cpu", "cuda:1"), or "auto" for the accelerator if there is one.
@@ -71,11 +71,25 @@ class Pipeline(abc.ABC):
             The pipeline itself.
 
         Raises:
-            InvalidInput: For a device torch does not know or see; otherwise as `Space.to`.
+            InvalidInput: For a device torch does not know or see, or a pipeline that holds no Space and was not
+                opened with `from_pretrained`; otherwise as `Space.to`.
         """
-        for value in vars(self).values():
-            if isinstance(value, Space):
-                value.to(device)
+        spaces = [value for value in vars(self).values() if isinstance(value, Space)]
+        for space in spaces:
+            space.to(device)
+        if spaces:
+            return self
+        if self._opened_from is None:
+            raise InvalidInput(
+                f"this {type(self).__name__} cannot be moved: it was built from objects in memory; open it with "
+                f"multimodal.pipeline({self.task!r}, model=…, device={device!r})"
+            )
+        model, options = self._opened_from
+        if isinstance(model, Space):
+            model.to(device)
+        else:
+            options = options | {"device": device}
+        vars(self).update(vars(type(self).from_pretrained(model, **options)))
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -66,6 +66,21 @@ def test_a_pipeline_moves_its_space() -> None:
     assert {encoder.runtime.device for encoder in classify.space.encoders.values()} == {"meta"}
 
 
+def test_a_pipeline_without_a_space_is_opened_again_on_the_device(tmp_path: Path) -> None:
+    transcribe = mm.pipeline("transcription", model="starter", device="cpu")
+    assert transcribe.to("meta") is transcribe
+    assert transcribe.backend.encoder.runtime.device == "meta"
+    bare = type(transcribe)(transcribe.backend, "starter")
+    with pytest.raises(InvalidInput, match=r"^this TranscriptionPipeline cannot be moved: "):
+        bare.to("cpu")
+
+
+def test_a_retrieval_pipeline_moves_the_space_of_its_index(tmp_path: Path) -> None:
+    search = mm.RetrievalPipeline(mm.Index.create(tmp_path / "i.lance", mm.load("starter", device="cpu")))
+    assert search.to("meta") is search
+    assert {encoder.runtime.device for encoder in search.index.space.encoders.values()} == {"meta"}
+
+
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(InvalidInput, match="tpu9"):
         fake_space().to("tpu9")
