@@ -66,6 +66,7 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
     space.revisions |= commits
     space.address = space.address or _absolute(family, rest)
     space.options = _model_options(options)
+    space._reopen = reload
     if "revision" in parameters and len(commits) == 1:
         space.options["revision"] = next(iter(commits.values()))
     given: dict[str, Any] = {

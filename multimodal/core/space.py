@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from multimodal.core.self_test import SelfTestReport
 
+# (address, options, runtime options) -> the space
+_Reopen = Callable[[str, Mapping[str, Any], Mapping[str, Any]], "Space"]
+
 
 class Space:
     """Encoders that share one embedding space.
@@ -72,6 +75,7 @@ class Space:
         self.revisions = dict(revisions or {})
         self.address: str | None = None
         self.options: dict[str, Any] = {}
+        self._reopen: _Reopen = _open_folder  # set by `load` for what is no folder
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -329,6 +333,7 @@ class Space:
         space = Space(encoders, self.logit_scales, name=self.name, card=self.card, revisions=self.revisions)
         if set(space.modalities) == set(self.modalities):
             space.address, space.options = self.address, dict(self.options)
+            space._reopen = self._reopen
         return space
 
     @property
@@ -368,7 +373,7 @@ class Space:
         how = {"device": runtime.device, "precision": runtime.precision, "decode": runtime.decode}
         if runtime.engine != "torch":
             how["engine"] = runtime.engine
-        return _reopened, (self.address, self.options, how)
+        return self._reopen, (self.address, self.options, how)
 
     def __repr__(self) -> str:
         return f"Space({self.name!r}, {' + '.join(self.modalities)}, dim={self.dim})"
@@ -396,11 +401,8 @@ if TYPE_CHECKING:
     _Side = tuple[NDArray[np.float32], list[Modality | None]]
 
 
-def _reopened(address: str, options: Mapping[str, Any], how: Mapping[str, Any]) -> Space:
-    """Opens a pickled space by its address, with those runtime options that its family takes."""
-    from multimodal.core import catalog
-
-    return catalog.reload(address, options, how)
+def _open_folder(folder: str, options: Mapping[str, Any], runtime: Mapping[str, Any]) -> Space:
+    return Space.from_pretrained(folder, **runtime)
 
 
 def joined(left: Space, right: Space) -> Space:

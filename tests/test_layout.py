@@ -1,4 +1,4 @@
-"""Who may import whom, and what may stand where. Rules are read from the sources with `ast`, not by importing."""
+"""Which layer may import which, and what may lie where. Rules are read from the sources with `ast`, not by importing."""
 
 import ast
 import fnmatch
@@ -16,24 +16,33 @@ import multimodal
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# room -> the rooms it may import besides itself: core <- encoders, index, adapt <- pipelines <- web, server, cli;
-# views, which draws, stands on the index.
-GROUND = {"core"}
-MODELS = GROUND | {"encoders", "index", "adapt", "views"}
-ROOMS = {
+# layer -> the layers it may import besides itself
+CORE = {"core"}
+MODELS = CORE | {"encoders", "index", "adapt", "evaluate", "audit", "export", "views"}
+LAYERS: dict[str, set[str]] = {
     "core": set(),
-    "encoders": GROUND,
-    "index": GROUND,
-    "adapt": GROUND,
-    "views": GROUND | {"index"},
+    "encoders": CORE,
+    "index": CORE,
+    "adapt": CORE,
+    "evaluate": CORE | {"index"},
+    "audit": CORE | {"index"},
+    "export": CORE,
+    "views": CORE | {"index"},
+    "testing": CORE,
     "pipelines": MODELS,
-    "web": MODELS | {"pipelines"},
-    "server": MODELS | {"pipelines", "web"},
-    "cli": MODELS | {"pipelines", "web", "server"},
+    "server": MODELS | {"pipelines"},
+    "cli": MODELS | {"pipelines", "server"},
 }
-WAYS_IN = {"web", "server", "cli"}  # these may also use the public face, `import multimodal`
-APART = {"encoders": "family", "pipelines": "pipeline"}  # rooms whose public modules do not know each other
-OUTSIDE = {"benchmarks", "recipes", "tests"}  # what the toolkit must not lean on
+ENTRY_LAYERS = {"server", "cli"}  # these may also use the public names, `import multimodal`
+SIBLINGS = {"encoders": "family", "pipelines": "pipeline"}  # layers whose parts do not import each other
+OUTSIDE = {"benchmarks", "recipes", "tests"}  # not installed, so the toolkit must not import them
+
+# The only cycles, of imports inside functions: a small class shows itself by a module that draws it.
+LAZY_FACADES: set[tuple[str, ...]] = {
+    ("multimodal.core.items", "multimodal.core.media.registry"),
+    ("multimodal.core.media.image", "multimodal.core.media.sniff"),
+    ("multimodal.views.heatmap", "multimodal.views.heatmap_png"),
+}
 
 TOP_LEVEL = {
     *("assets", "benchmarks", "docs", "encoders", "multimodal", "pipelines", "recipes", "tests"),
@@ -42,6 +51,7 @@ TOP_LEVEL = {
     *(".ci", ".dockerignore", ".git", ".gitattributes", ".github", ".gitignore", ".pre-commit-config.yaml"),
 }
 MAX_LINES = 500
+MAX_FILES = 20  # Python files in one folder
 
 # What `import multimodal` must leave alone: each costs tens of milliseconds to seconds.
 HEAVY = {
@@ -79,7 +89,7 @@ def imports(file: Path) -> Iterator[tuple[int, int, tuple[str, ...]]]:
             yield node.lineno, node.level, tuple(f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def forbidden(module: str, imported: str) -> str | None:
+def forbidden(module: str, imported: str, modules: dict[str, Path]) -> str | None:
     """Why `module` may not import `imported`; None if it may."""
     here, there = module.split("."), imported.split(".")
     if there[0] in ("encoders", "pipelines"):
@@ -88,48 +98,118 @@ def forbidden(module: str, imported: str) -> str | None:
         return f"imports {there[0]!r}, which is not installed with the toolkit"
     if there[0] != "multimodal" or len(here) == 1 or here[1] == "__main__":
         return None
-    room = here[1]
-    if len(there) == 1 or there[1] not in ROOMS:
-        return None if room in WAYS_IN else "imports the public face: name the module that defines it"
-    if there[1] != room:
-        return None if there[1] in ROOMS[room] else f"imports {there[1]!r} from room {room!r}"
-    if room not in APART or len(here) < 3 or len(there) < 3 or here[2] == there[2]:
-        return None
-    if there[2].startswith("_") and first_word(there[2]) == first_word(
-        here[2]
-    ):  # starter.py has _starter_nets.py
-        return None
-    return f"a {APART[room]} imports its sibling {there[2]!r}: what they share belongs in multimodal.core"
+    layer = here[1]
+    if len(there) == 1 or there[1] not in LAYERS:
+        return None if layer in ENTRY_LAYERS else "imports the public names: name the module that defines it"
+    if there[1] != layer and there[1] not in LAYERS[layer]:
+        return f"imports {there[1]!r} from layer {layer!r}"
+    if there[1] == layer in SIBLINGS and len(here) > 2 and len(there) > 2 and here[2] != there[2]:
+        return f"a {SIBLINGS[layer]} imports its sibling {there[2]!r}: what they share belongs in multimodal.core"
+    return foreign_private(here, there, modules)
 
 
-def first_word(name: str) -> str:
-    return name.lstrip("_").partition("_")[0]
+def foreign_private(here: list[str], there: list[str], modules: dict[str, Path]) -> str | None:
+    """Why an import of a private module or name is refused: it belongs to another package. None if it is allowed."""
+    private = next(
+        (place for place, name in enumerate(there) if name.startswith("_") and name[1:2] != "_"), None
+    )
+    if private is None:
+        return None
+    owner = there[:private]
+    file = modules.get(".".join(owner))
+    if file is not None and file.name != "__init__.py":
+        owner = owner[:-1]  # a name in a module is private to the package of the module
+    if here[: len(owner)] == owner and len(owner) > 1:
+        return None
+    return f"imports {there[private]!r}, which is private to {'.'.join(owner)}"
 
 
 def violations(root: Path) -> list[str]:
     """Every breach of the import rules, as "file:line: what"."""
-    found = []
-    for module, file in sources(root):
+    breaches = []
+    modules = dict(sources(root))
+    for module, file in modules.items():
         where = file.relative_to(root)
-        room = module.split(".")[1] if "." in module else "__main__"
-        if room not in ROOMS and room != "__main__":
-            found.append(f"{where}:1: {room!r} is not a room: {', '.join(ROOMS)}")
+        layer = module.split(".")[1] if "." in module else "__main__"
+        if layer not in LAYERS and layer != "__main__":
+            breaches.append(f"{where}:1: {layer!r} is not a layer: {', '.join(LAYERS)}")
             continue
         for line, level, names in imports(file):
             if level:
-                found.append(f"{where}:{line}: relative import: write multimodal.…")
+                breaches.append(f"{where}:{line}: relative import: write multimodal.…")
                 continue
-            reasons = dict.fromkeys(forbidden(module, name) for name in names)
-            found += [f"{where}:{line}: {reason}" for reason in reasons if reason]
+            reasons = dict.fromkeys(forbidden(module, name, modules) for name in names)
+            breaches += [f"{where}:{line}: {reason}" for reason in reasons if reason]
     for top in sorted(OUTSIDE):
         for file in sorted((root / top).rglob("*.py")):
             for line, level, names in imports(file):
                 bare = {name.split(".")[0] for name in names} & {"encoders", "pipelines"}
                 if bare and not level:
-                    found.append(
+                    breaches.append(
                         f"{file.relative_to(root)}:{line}: imports bare {min(bare)!r}: write multimodal.…"
                     )
-    return found
+    return breaches
+
+
+def runtime_imports(node: ast.AST, *, lazy: bool) -> Iterator[str]:
+    """The names that code imports when it runs; `lazy`: those in functions too. TYPE_CHECKING blocks never run."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and not lazy:
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        yield from runtime_imports(child, lazy=lazy)
+
+
+def cycles(root: Path, *, lazy: bool) -> set[tuple[str, ...]]:
+    """Groups of modules that import each other, directly or through others, each sorted by name."""
+    modules = dict(sources(root))
+    graph: dict[str, set[str]] = {}
+    for module, file in modules.items():
+        graph[module] = set()
+        for name in runtime_imports(ast.parse(file.read_text(encoding="utf-8")), lazy=lazy):
+            while name and name not in modules:
+                name = name.rpartition(".")[0]
+            if name not in ("", "multimodal", module):
+                graph[module].add(name)
+    reachable = {module: closure(graph, module) for module in graph}
+    groups = {
+        tuple(sorted({other for other in reach if module in reachable[other]}))
+        for module, reach in reachable.items()
+        if module in reach
+    }
+    return groups
+
+
+def closure(graph: dict[str, set[str]], start: str) -> set[str]:
+    """The modules that can be reached from one by at least one import."""
+    reached: set[str] = set()
+    waiting = [*graph[start]]
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            waiting += graph[module]
+    return reached
+
+
+def too_full(root: Path) -> list[str]:
+    """Folders with more Python files than the limit."""
+    counts: dict[Path, int] = {}
+    for top in ("multimodal", "encoders", "pipelines", "tests", "recipes", "benchmarks"):
+        for file in (root / top).rglob("*.py"):
+            if not any(parent.is_symlink() for parent in file.relative_to(root).parents):
+                folder = file.parent.relative_to(root)
+                counts[folder] = counts.get(folder, 0) + 1
+    return [
+        f"{folder}: {n} Python files, at most {MAX_FILES}"
+        for folder, n in sorted(counts.items())
+        if n > MAX_FILES
+    ]
 
 
 def too_long(root: Path) -> list[str]:
@@ -144,7 +224,7 @@ def too_long(root: Path) -> list[str]:
     ]
 
 
-def strangers(root: Path) -> list[str]:
+def unexpected(root: Path) -> list[str]:
     """Entries at the top that are neither part of the layout nor ignored by git."""
     lines = (root / ".gitignore").read_text(encoding="utf-8").splitlines()
     ignored = [line.strip("/") for line in lines if line and not line.startswith("#")]
@@ -184,38 +264,48 @@ def families() -> list[str]:
 # --- the project ---------------------------------------------------------------------------------
 
 
-def test_every_room_imports_only_what_stands_below_it() -> None:
+def test_every_layer_imports_only_what_lies_below_it() -> None:
     assert violations(ROOT) == []
 
 
-def test_every_room_was_looked_at() -> None:
+def test_every_layer_is_checked() -> None:
     modules = {module for module, _ in sources(ROOT)}
     expected = {"multimodal", "multimodal.core.space", "multimodal.encoders.starter", "multimodal.pipelines"}
     assert expected <= modules
     assert len(modules) == len(list(sources(ROOT)))
 
 
+def test_no_modules_import_each_other() -> None:
+    assert cycles(ROOT, lazy=False) == set()
+    assert len(LAZY_FACADES) <= 3
+    assert cycles(ROOT, lazy=True) <= LAZY_FACADES
+
+
+def test_folders_stay_small() -> None:
+    assert too_full(ROOT) == []
+
+
 def test_modules_stay_short() -> None:
     assert too_long(ROOT) == []
 
 
-def test_nothing_else_stands_at_the_top() -> None:
-    assert strangers(ROOT) == []
+def test_nothing_else_lies_at_the_top() -> None:
+    assert unexpected(ROOT) == []
 
 
-@pytest.mark.parametrize("room", ["assets", "encoders", "pipelines"])
-def test_the_rooms_at_the_top_are_links_inside(room: str) -> None:
-    link = ROOT / "multimodal" / room
+@pytest.mark.parametrize("folder", ["assets", "encoders", "pipelines"])
+def test_the_folders_at_the_top_are_links_inside_the_package(folder: str) -> None:
+    link = ROOT / "multimodal" / folder
     assert link.is_symlink()
-    assert link.readlink() == Path("..") / room
+    assert link.readlink() == Path("..") / folder
 
 
-@pytest.mark.parametrize("room", ["encoders", "pipelines"])
-def test_a_bare_room_refuses_to_be_imported(room: str, tmp_path: Path) -> None:
-    result = run(f"import {room}", tmp_path)
+@pytest.mark.parametrize("folder", ["encoders", "pipelines"])
+def test_a_bare_folder_refuses_to_be_imported(folder: str, tmp_path: Path) -> None:
+    result = run(f"import {folder}", tmp_path)
     assert result.returncode != 0
     assert "ImportError" in result.stderr
-    assert f"multimodal.{room}" in result.stderr
+    assert f"multimodal.{folder}" in result.stderr
 
 
 def test_importing_multimodal_imports_nothing_heavy(
@@ -297,8 +387,11 @@ CLEAN = {
     "multimodal/index/storage/table.py": "import lancedb\nfrom multimodal.core import errors\n",
     "multimodal/cli/main.py": "import multimodal\nimport multimodal.index.storage.table\nfrom multimodal import load\n",
     "encoders/__init__.py": "",
-    "encoders/alpha.py": "from multimodal.core.encoder import Encoder\nfrom multimodal.encoders import _alpha_nets\n",
-    "encoders/_alpha_nets.py": "from multimodal.encoders._alpha_words import x\n",
+    "encoders/alpha/__init__.py": "from multimodal.core.encoder import Encoder\n"
+    "from multimodal.encoders.alpha._words import x\n",
+    "encoders/alpha/networks.py": "import multimodal.encoders.alpha._words\n"
+    "from multimodal.encoders.alpha._words import _private\n",
+    "encoders/alpha/_words.py": "",
     "pipelines/tell.py": "from multimodal.index import Index\nfrom multimodal.encoders.alpha import load\n",
     "tests/test_it.py": "import multimodal.encoders\n",
 }
@@ -306,40 +399,59 @@ BROKEN = [
     (
         "multimodal/core/space.py",
         "from multimodal.encoders.alpha import X",
-        "imports 'encoders' from room 'core'",
+        "imports 'encoders' from layer 'core'",
     ),
-    ("multimodal/core/space.py", "from multimodal import encoders", "imports 'encoders' from room 'core'"),
-    ("multimodal/core/space.py", "def f():\n    import multimodal.index", "imports 'index' from room 'core'"),
+    ("multimodal/core/space.py", "from multimodal import encoders", "imports 'encoders' from layer 'core'"),
+    (
+        "multimodal/core/space.py",
+        "def f():\n    import multimodal.index",
+        "imports 'index' from layer 'core'",
+    ),
     (
         "multimodal/core/space.py",
         "if TYPE_CHECKING:\n    import multimodal.cli",
-        "imports 'cli' from room 'core'",
+        "imports 'cli' from layer 'core'",
     ),
-    ("multimodal/core/space.py", "from multimodal import load", "imports the public face"),
-    ("multimodal/core/space.py", "import multimodal", "imports the public face"),
+    ("multimodal/core/space.py", "from multimodal import load", "imports the public names"),
+    ("multimodal/core/space.py", "import multimodal", "imports the public names"),
     (
         "multimodal/core/space.py",
         "from recipes.starter import data",
         "imports 'recipes', which is not installed",
     ),
     ("multimodal/core/space.py", "from . import types", "relative import"),
-    ("multimodal/index/storage/table.py", "import multimodal.adapt", "imports 'adapt' from room 'index'"),
+    ("multimodal/index/storage/table.py", "import multimodal.adapt", "imports 'adapt' from layer 'index'"),
     (
         "multimodal/index/storage/table.py",
         "import multimodal.pipelines.tell",
-        "imports 'pipelines' from room 'index'",
+        "imports 'pipelines' from layer 'index'",
     ),
-    ("multimodal/server/app.py", "import multimodal.cli.main", "imports 'cli' from room 'server'"),
-    ("multimodal/cellar/wine.py", "", "'cellar' is not a room"),
-    ("encoders/alpha.py", "from multimodal.encoders.beta import X", "a family imports its sibling 'beta'"),
-    ("encoders/alpha.py", "from multimodal.encoders import beta", "a family imports its sibling 'beta'"),
+    ("multimodal/server/app.py", "import multimodal.cli.main", "imports 'cli' from layer 'server'"),
+    ("multimodal/other/thing.py", "", "'other' is not a layer"),
     (
-        "encoders/alpha.py",
-        "from multimodal.encoders import _beta_nets",
-        "a family imports its sibling '_beta_nets'",
+        "encoders/alpha/__init__.py",
+        "from multimodal.encoders.beta import X",
+        "a family imports its sibling 'beta'",
     ),
-    ("encoders/_alpha_nets.py", "import multimodal.encoders.alpha", "a family imports its sibling 'alpha'"),
-    ("encoders/alpha.py", "import encoders.beta", "imports bare 'encoders'"),
+    (
+        "encoders/alpha/__init__.py",
+        "from multimodal.encoders import beta",
+        "a family imports its sibling 'beta'",
+    ),
+    (
+        "encoders/alpha/__init__.py",
+        "from multimodal.encoders._shared import x",
+        "a family imports its sibling '_shared'",
+    ),
+    ("encoders/alpha/networks.py", "import multimodal.encoders.beta", "a family imports its sibling 'beta'"),
+    (
+        "pipelines/tell.py",
+        "from multimodal.encoders.alpha import _words",
+        "private to multimodal.encoders.alpha",
+    ),
+    ("pipelines/tell.py", "from multimodal.core.space import _cosines", "private to multimodal.core"),
+    ("pipelines/tell.py", "import multimodal.encoders.alpha._words", "private to multimodal.encoders.alpha"),
+    ("encoders/alpha/__init__.py", "import encoders.beta", "imports bare 'encoders'"),
     ("pipelines/tell.py", "import multimodal.pipelines.draw", "a pipeline imports its sibling 'draw'"),
     ("pipelines/tell.py", "from pipelines import draw", "imports bare 'pipelines'"),
     ("tests/test_it.py", "import encoders", "imports bare 'encoders'"),
@@ -352,8 +464,8 @@ def tree(tmp_path: Path) -> Path:
     for name, text in CLEAN.items():
         write(tmp_path / name, text)
     write(tmp_path / ".gitignore", "# tools\n.venv/\n/demo/\n*.lance/\n")
-    for room in ("encoders", "pipelines"):
-        (tmp_path / "multimodal" / room).symlink_to(Path("..") / room)
+    for folder in ("encoders", "pipelines"):
+        (tmp_path / "multimodal" / folder).symlink_to(Path("..") / folder)
     return tmp_path
 
 
@@ -365,15 +477,17 @@ def write(path: Path, text: str) -> None:
 def test_a_tree_that_keeps_the_rules_passes(tree: Path) -> None:
     assert violations(tree) == []
     assert too_long(tree) == []
-    assert strangers(tree) == []
+    assert unexpected(tree) == []
+    assert too_full(tree) == []
+    assert cycles(tree, lazy=True) == set()
 
 
 @pytest.mark.parametrize(("name", "line", "reason"), BROKEN)
-def test_a_breach_is_found_and_said_where(tree: Path, name: str, line: str, reason: str) -> None:
+def test_a_breach_is_reported_with_its_place(tree: Path, name: str, line: str, reason: str) -> None:
     write(tree / name, f"{CLEAN.get(name, '')}{line}\n")
-    (found,) = violations(tree)
-    assert found.startswith(f"{name}:")
-    assert reason in found
+    (breach,) = violations(tree)
+    assert breach.startswith(f"{name}:")
+    assert reason in breach
 
 
 def test_the_links_are_not_followed_a_second_time(tree: Path) -> None:
@@ -390,7 +504,28 @@ def test_a_long_module_is_found(tree: Path, name: str) -> None:
     assert too_long(tree) == [f"{name}: 501 lines, at most 500"]
 
 
-def test_a_stranger_at_the_top_is_found_and_what_git_ignores_is_not(tree: Path) -> None:
+def test_an_unexpected_entry_at_the_top_is_reported_and_what_git_ignores_is_not(tree: Path) -> None:
     for name in (".venv", "demo", "memories.lance", "notes"):
         (tree / name).mkdir()
-    assert strangers(tree) == ["notes"]
+    assert unexpected(tree) == ["notes"]
+
+
+def test_a_full_folder_is_reported(tree: Path) -> None:
+    for number in range(MAX_FILES):
+        write(tree / "recipes" / "many" / f"m{number}.py", "")
+    assert too_full(tree) == []
+    write(tree / "recipes" / "many" / "last.py", "")
+    assert too_full(tree) == ["recipes/many: 21 Python files, at most 20"]
+
+
+def test_a_cycle_is_reported_and_one_in_functions_or_types_is_told_apart(tree: Path) -> None:
+    names = [f"multimodal.core.{name}" for name in ("a", "b", "c")]
+    write(tree / "multimodal/core/a.py", "from multimodal.core import b\n")
+    write(tree / "multimodal/core/b.py", "import multimodal.core.c\n")
+    write(tree / "multimodal/core/c.py", "if TYPE_CHECKING:\n    from multimodal.core.a import X\n")
+    assert cycles(tree, lazy=True) == set()
+    write(tree / "multimodal/core/c.py", "def f():\n    from multimodal.core.a import X\n")
+    assert cycles(tree, lazy=False) == set()
+    assert cycles(tree, lazy=True) == {tuple(names)}
+    write(tree / "multimodal/core/c.py", "from multimodal.core.a import X\n")
+    assert cycles(tree, lazy=False) == {tuple(names)}

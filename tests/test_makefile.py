@@ -1,4 +1,4 @@
-"""The house itself: the Makefile on a bare machine, and the tests' own rule that there is no network."""
+"""The Makefile on a bare machine, and the rule of the tests that there is no network."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class House:
+class Checkout:
     """A folder with the Makefile, and stubs for Python and pip that write down how they were called."""
 
     def __init__(self, folder: Path) -> None:
@@ -56,8 +56,8 @@ def make(folder: Path, *arguments: str, path: str | None = None) -> subprocess.C
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
 
 
 def test_make_alone_describes_every_target() -> None:
@@ -75,87 +75,87 @@ def test_ci_runs_make_test() -> None:
     assert run.read_text().rstrip().endswith("\nmake test")
 
 
-def test_the_demo_installs_what_it_needs_once(house: House) -> None:
+def test_the_demo_installs_what_it_needs_once(checkout: Checkout) -> None:
     for _ in range(2):
-        result = house.make("demo")
+        result = checkout.make("demo")
         assert result.returncode == 0, result.stderr
-    assert house.log("pip.log") == ["install --editable ."]
-    assert house.log("python.log")[-2:] == ["-m multimodal demo"] * 2
+    assert checkout.log("pip.log") == ["install --editable ."]
+    assert checkout.log("python.log")[-2:] == ["-m multimodal demo"] * 2
 
 
-def test_the_tools_come_on_top_and_neither_installs_the_other_again(house: House) -> None:
+def test_the_tools_come_on_top_and_neither_installs_the_other_again(checkout: Checkout) -> None:
     for target in ("demo", "venv", "demo", "venv"):
-        assert house.make(target).returncode == 0
-    assert house.log("pip.log") == ["install --editable .", "install --editable .[dev,all]"]
+        assert checkout.make(target).returncode == 0
+    assert checkout.log("pip.log") == ["install --editable .", "install --editable .[dev,all]"]
 
 
-def test_lint_and_types_come_before_the_tests(house: House) -> None:
-    assert house.make("test").returncode == 0
-    tools = [line.split()[1] for line in house.log("python.log") if line.startswith("-m ")]
+def test_lint_and_types_come_before_the_tests(checkout: Checkout) -> None:
+    assert checkout.make("test").returncode == 0
+    tools = [line.split()[1] for line in checkout.log("python.log") if line.startswith("-m ")]
     assert tools == ["ruff", "ruff", "mypy", "pytest"]
 
 
-def test_a_changed_pyproject_is_installed_again(house: House) -> None:
-    assert house.make("demo").returncode == 0
-    stamp = (house.folder / ".venv/.installed-runtime").stat().st_mtime
-    os.utime(house.folder / "pyproject.toml", (stamp + 10, stamp + 10))
-    assert house.make("demo").returncode == 0
-    assert house.log("pip.log") == ["install --editable ."] * 2
+def test_a_changed_pyproject_is_installed_again(checkout: Checkout) -> None:
+    assert checkout.make("demo").returncode == 0
+    stamp = (checkout.folder / ".venv/.installed-runtime").stat().st_mtime
+    os.utime(checkout.folder / "pyproject.toml", (stamp + 10, stamp + 10))
+    assert checkout.make("demo").returncode == 0
+    assert checkout.log("pip.log") == ["install --editable ."] * 2
 
 
-def test_an_installation_that_failed_is_tried_again(house: House) -> None:
-    assert house.make("PIP=false", "demo").returncode != 0
-    assert house.make("demo").returncode == 0
-    assert house.log("pip.log") == ["install --editable ."]
+def test_an_installation_that_failed_is_tried_again(checkout: Checkout) -> None:
+    assert checkout.make("PIP=false", "demo").returncode != 0
+    assert checkout.make("demo").returncode == 0
+    assert checkout.log("pip.log") == ["install --editable ."]
 
 
-def test_an_environment_whose_python_is_gone_is_made_anew(house: House) -> None:
-    (house.folder / ".venv/bin").mkdir(parents=True)
-    (house.folder / ".venv/bin/python").symlink_to("/nonexistent/python3")
-    assert house.make("demo").returncode == 0
-    assert house.log("pip.log") == ["install --editable ."]
+def test_an_environment_whose_python_is_gone_is_made_anew(checkout: Checkout) -> None:
+    (checkout.folder / ".venv/bin").mkdir(parents=True)
+    (checkout.folder / ".venv/bin/python").symlink_to("/nonexistent/python3")
+    assert checkout.make("demo").returncode == 0
+    assert checkout.log("pip.log") == ["install --editable ."]
 
 
-def test_an_old_python_is_named_with_the_cure(house: House) -> None:
-    old = house.script("python3.10", 'if [ "$1" = -V ]; then echo "Python 3.10.13"; else exit 1; fi\n')
-    result = house.make(f"PYTHON={old}", "demo")
+def test_an_old_python_is_named_with_the_cure(checkout: Checkout) -> None:
+    old = checkout.script("python3.10", 'if [ "$1" = -V ]; then echo "Python 3.10.13"; else exit 1; fi\n')
+    result = checkout.make(f"PYTHON={old}", "demo")
     assert result.returncode != 0
     assert f"needs Python 3.11 or newer; {old} is Python 3.10.13. Name another: make PYTHON=" in result.stderr
 
 
-def test_a_missing_python_is_named_with_the_cure(house: House) -> None:
-    result = house.make("PYTHON=python3.99", "demo")
+def test_a_missing_python_is_named_with_the_cure(checkout: Checkout) -> None:
+    result = checkout.make("PYTHON=python3.99", "demo")
     assert result.returncode != 0
     assert "there is no python3.99 here. Name yours: make PYTHON=" in result.stderr
 
 
-def test_a_debian_python_without_venv_is_told_which_package(house: House) -> None:
-    debian = house.script("python3", 'case "$2" in *ensurepip*) exit 1;; esac\n')
-    result = house.make(f"PYTHON={debian}", "demo")
+def test_a_debian_python_without_venv_is_told_which_package(checkout: Checkout) -> None:
+    debian = checkout.script("python3", 'case "$2" in *ensurepip*) exit 1;; esac\n')
+    result = checkout.make(f"PYTHON={debian}", "demo")
     assert result.returncode != 0
     assert "sudo apt-get install python3-venv" in result.stderr
-    assert not (house.folder / ".venv").exists()
+    assert not (checkout.folder / ".venv").exists()
 
 
-def test_the_starter_recipe_names_the_commands_it_misses(house: House) -> None:
+def test_the_starter_recipe_names_the_commands_it_misses(checkout: Checkout) -> None:
     there = ("espeak-ng", "flite", "rsvg-convert", "node")
     for name in there:
-        house.script(f"bin/{name}", "")
+        checkout.script(f"bin/{name}", "")
     for name in ("cp", "mkdir", "rm", "touch"):
         found = shutil.which(name)
         assert found
-        (house.folder / "bin" / name).symlink_to(found)
-    result = house.make("starter", path=str(house.folder / "bin"))
+        (checkout.folder / "bin" / name).symlink_to(found)
+    result = checkout.make("starter", path=str(checkout.folder / "bin"))
     assert result.returncode != 0
     assert "needs these commands, which are not here: festival npm." in result.stderr
     assert "sudo apt-get install fonts-noto-color-emoji" in result.stderr
-    assert "-m recipes.starter" not in house.log("python.log")
+    assert "-m recipes.starter" not in checkout.log("python.log")
 
     for name in ("festival", "npm"):
-        house.script(f"bin/{name}", "")
-    result = house.make("starter", path=str(house.folder / "bin"))
+        checkout.script(f"bin/{name}", "")
+    result = checkout.make("starter", path=str(checkout.folder / "bin"))
     assert result.returncode == 0, result.stderr
-    assert house.log("python.log")[-1] == "-m recipes.starter"
+    assert checkout.log("python.log")[-1] == "-m recipes.starter"
 
 
 @pytest.mark.parametrize("address", [("192.0.2.1", 80), ("2001:db8::1", 80)])
