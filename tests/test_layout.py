@@ -1,4 +1,4 @@
-"""Which layer may import which, and what may lie where. Rules are read from the sources with `ast`, not by importing."""
+"""Which layer may import which, and what may lie where. The rules are read from the sources with `ast`."""
 
 import ast
 import fnmatch
@@ -41,7 +41,7 @@ OUTSIDE = {"benchmarks", "recipes", "tests"}  # not installed, so the toolkit mu
 LAZY_FACADES: set[tuple[str, ...]] = {
     ("multimodal.core.items", "multimodal.core.media.registry"),
     ("multimodal.core.media.image", "multimodal.core.media.sniff"),
-    ("multimodal.views.heatmap", "multimodal.views.heatmap_png"),
+    ("multimodal.views.heatmap", "multimodal.views.png"),
 }
 
 TOP_LEVEL = {

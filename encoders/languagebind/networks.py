@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multimodal.encoders.languagebind.checkpoint import TowerConfig
+if TYPE_CHECKING:
+    from multimodal.encoders.languagebind.checkpoint import TowerConfig
 
 
 def quick_gelu(x: Tensor) -> Tensor:

@@ -17,9 +17,10 @@ import soundfile
 from PIL import Image
 
 import multimodal
-from multimodal.cli.demo.command import CHOICES, HITS, QUESTIONS, Demo, build_demo, name_of
+from multimodal.cli.demo.command import CHOICES, HITS, QUESTIONS, build_demo
 from multimodal.cli.demo.generative import CAPTIONED, DRAWN, SEED, TITLES, WRITTEN, make
 from multimodal.cli.demo.page import page
+from multimodal.cli.demo.result import Demo, name_of
 from multimodal.core.paths import assets
 from multimodal.core.space import Space
 from recipes.gallery import items, pictures

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal import __version__
-from multimodal.cli.demo.command import PLURALS, Answer, Demo, Verdict, name_of, near
 from multimodal.cli.demo.page_style import STYLE
+from multimodal.cli.demo.result import PLURALS, Answer, Demo, Verdict, name_of, near
 from multimodal.core.items import Audio, Image, Item, Text
 from multimodal.core.media.registry import open_as, thumbnail, to_html
 from multimodal.core.media.thumbnail import data_uri, encode_image
