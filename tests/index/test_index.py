@@ -96,7 +96,7 @@ def test_create_makes_the_folders_above_and_takes_an_empty_one(space: Space, tmp
     for path in (tmp_path / "new" / "er", tmp_path / "empty", tmp_path / "a b%20#?é"):
         Index.create(path, space).add(["a"])
         assert Index.exists(path) and len(Index.open(path)) == 1
-    assert sorted(one.name for one in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
         "a b%20#?é",
         "empty",
         "new",
@@ -170,14 +170,16 @@ def test_two_handles_write_at_once_and_lose_nothing(index: Index, space: Space, 
     other = Index.open(index.path, plain.load())
     errors: list[BaseException] = []
 
-    def write(one: Index, start: int) -> None:
+    def write(handle: Index, start: int) -> None:
         try:
             for n in range(start, start + 8):
-                one.add([f"{n} 1 0 0", "shared"])
+                handle.add([f"{n} 1 0 0", "shared"])
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=write, args=(one, 100 * k)) for k, one in enumerate((index, other), 1)]
+    threads = [
+        threading.Thread(target=write, args=(handle, 100 * k)) for k, handle in enumerate((index, other), 1)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

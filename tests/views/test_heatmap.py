@@ -50,8 +50,8 @@ def test_the_table_shows_every_number_and_picture(space: Space, media: Path) -> 
     shown = heatmap._repr_html_()
     cells = re.findall(r"<td style=[^>]*>(-?\d\.\d\d)</td>", shown)
     assert cells == [number(cosine) for cosine in heatmap.cosines.reshape(-1).tolist()]
-    images = [base64.b64decode(one) for one in re.findall(r'src="data:image/jpeg;base64,([^"]+)"', shown)]
-    assert [PIL.Image.open(io.BytesIO(one)).size for one in images] == [(72, 48)] * 4
+    images = [base64.b64decode(image) for image in re.findall(r'src="data:image/jpeg;base64,([^"]+)"', shown)]
+    assert [PIL.Image.open(io.BytesIO(image)).size for image in images] == [(72, 48)] * 4
     assert "the &lt;blue&gt; sea" in shown and "<blue>" not in shown
     assert "♪ low.wav" in shown
 

@@ -41,7 +41,9 @@ def test_pca_keeps_what_the_two_largest_singular_values_keep(n: int, dim: int, s
         expected = np.column_stack([expected, np.zeros(n)])
     size = np.ptp(plane.positions, axis=0).max()
     scale = np.ptp(expected, axis=0).max()
-    apart, wanted = (np.linalg.norm(one[:, None] - one[None], axis=2) for one in (plane.positions, expected))
+    apart, wanted = (
+        np.linalg.norm(points[:, None] - points[None], axis=2) for points in (plane.positions, expected)
+    )
     if scale > 1e-6:
         assert np.allclose(apart / size, wanted / scale, atol=1e-4)
         assert plane.explained_variance == pytest.approx(

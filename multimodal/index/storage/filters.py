@@ -1,12 +1,12 @@
-"""`modality=` and `where=` -> one condition in SQL, into which no value from outside can break out.
+"""Converts `modality=` and `where=` to one SQL condition; all values are quoted, so that none can alter it.
 
     where={"album": "x"}                        equal
     where={"album": ["x", "y"]}                 any of these
     where={"year": {">=": 2000, "<": 2010}}     a range of numbers, or of text by code point (so ISO dates sort)
     where={"album": "x", "year": 2001}          all of these
 
-A text equals only a text, a number only a number (1 equals 1.0), True and False only themselves; None is a key that
-is missing or None. A range holds no value of another type.
+A str equals only a str, a number only a number (1 equals 1.0), True and False only themselves; None matches a key that
+is missing or None. A range matches no value of another type.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ KINDS = "str, int, float, bool or None"
 def condition(
     space: Space, modality: str | Iterable[str] | None = None, where: Mapping[str, Any] | None = None
 ) -> str | None:
-    """The condition for a store, or None if everything passes.
+    """The condition for a table, or None if every row matches.
 
-    Raises InvalidInput for a modality or a `where` that cannot be understood, UnsupportedModality for a modality
-    that the space (and so the index) cannot hold.
+    Raises InvalidInput for an invalid modality or `where`, UnsupportedModality for a modality that the space, and
+    therefore the index, does not have.
     """
-    names, rest = modalities(space, modality), matching(where)
-    parts = ([] if names is None else [is_in("modality", names, "modality")]) + (
-        [] if rest is None else [rest]
-    )
-    return " AND ".join(f"({part})" for part in parts) or None
+    names, on_metadata = modalities(space, modality), matching(where)
+    conditions = [] if names is None else [is_in("modality", names, "modality")]
+    if on_metadata is not None:
+        conditions.append(on_metadata)
+    return " AND ".join(f"({condition})" for condition in conditions) or None
 
 
 def modalities(space: Space, modality: str | Iterable[str] | None) -> tuple[str, ...] | None:
@@ -53,17 +53,17 @@ def modalities(space: Space, modality: str | Iterable[str] | None) -> tuple[str,
 
 
 def matching(where: Mapping[str, Any] | None) -> str | None:
-    """The condition on metadata, or None if everything passes. Raises InvalidInput."""
+    """The condition on metadata, or None if every row matches. Raises InvalidInput."""
     if where is None:
         return None
     if not isinstance(where, Mapping):
         raise InvalidInput(f"where must be a mapping such as {{'album': 'x'}}, got {type(where).__name__}")
-    parts = [_matches(_key(key), wanted) for key, wanted in where.items()]
-    return " AND ".join(f"({part})" for part in parts) or None
+    conditions = [_matches(_key(key), expected) for key, expected in where.items()]
+    return " AND ".join(f"({condition})" for condition in conditions) or None
 
 
 def whole_number(value: Any, what: str, *, least: int = 1) -> int:
-    """A count. Raises InvalidInput unless it is a whole number of at least `least`."""
+    """Checks a count. Raises InvalidInput unless it is an integer of at least `least`."""
     try:
         n = least - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -85,7 +85,7 @@ def _empty(what: str) -> str:
 
 
 def begins_with(column: str, start: str) -> str:
-    """`column` begins with a text, letter by letter."""
+    """The condition that `column` begins with a text, case-sensitively."""
     return f"starts_with({column}, {_quoted(start)})"
 
 
@@ -105,11 +105,11 @@ def check_metadata(metadata: object) -> Metadata:
 
 def _modality(name: object, space: Space) -> Modality:
     try:
-        found = Modality(name)  # type: ignore[arg-type]
+        modality = Modality(name)  # type: ignore[arg-type]
     except ValueError:
         raise InvalidInput(f"{name!r} is no modality; use one of {', '.join(space.modalities)}") from None
-    space.encoder_for(found)
-    return found
+    space.encoder_for(modality)
+    return modality
 
 
 def _key(key: object) -> str:
@@ -154,31 +154,31 @@ def _unicode(text: str, what: str) -> str:
     return text
 
 
-def _matches(key: str, wanted: object) -> str:
+def _matches(key: str, expected: object) -> str:
     what = f"where[{key!r}]"
-    if isinstance(wanted, Mapping):
-        return _in_range(key, wanted, what)
-    if isinstance(wanted, list | tuple | set | frozenset):
-        if not wanted:
+    if isinstance(expected, Mapping):
+        return _in_range(key, expected, what)
+    if isinstance(expected, list | tuple | set | frozenset):
+        if not expected:
             raise InvalidInput(
                 f"{what} is an empty list, so nothing could match; leave the key out to match all"
             )
-        return " OR ".join(f"({_equals(key, _scalar(one, what))})" for one in wanted)
-    return _equals(key, _scalar(wanted, what))
+        return " OR ".join(f"({_equals(key, _scalar(value, what))})" for value in expected)
+    return _equals(key, _scalar(expected, what))
 
 
-def _in_range(key: str, wanted: Mapping[Any, Any], what: str) -> str:
-    unknown = [one for one in wanted if one not in RANGES]
-    if unknown or not wanted:
+def _in_range(key: str, limits: Mapping[Any, Any], what: str) -> str:
+    unknown = [sign for sign in limits if sign not in RANGES]
+    if unknown or not limits:
         raise InvalidInput(f"{what} must be a range such as {{'>=': 2000, '<': 2010}} with {' '.join(RANGES)}; "
-                           f"got {sorted(map(str, wanted))}")  # fmt: skip
-    parts = []
-    for sign, limit in wanted.items():
+                           f"got {sorted(map(str, limits))}")  # fmt: skip
+    conditions = []
+    for sign, limit in limits.items():
         plain = _scalar(limit, what)
         if plain is None or isinstance(plain, bool):
             raise InvalidInput(f"{what}: a range needs a number or a text, got {plain!r}")
-        parts.append(_compare(key, sign, plain))
-    return " AND ".join(f"({part})" for part in parts)
+        conditions.append(_compare(key, sign, plain))
+    return " AND ".join(f"({condition})" for condition in conditions)
 
 
 def _equals(key: str, value: Scalar) -> str:
@@ -190,17 +190,17 @@ def _equals(key: str, value: Scalar) -> str:
 
 
 def _compare(key: str, sign: str, value: str | int | float) -> str:
-    # json_get_string turns a number into text, and TRY_CAST would fail on a text's quotes: so each type stays apart.
+    # json_get_string converts numbers to text, and TRY_CAST fails on the quotes of a text: types are kept apart.
     if isinstance(value, str):
         return f"{_raw(key)} LIKE '\"%' AND json_get_string(metadata, {_quoted(key)}) {sign} {_quoted(value)}"
     return f"TRY_CAST({_raw(key)} AS DOUBLE) {sign} CAST('{float(value)!r}' AS DOUBLE)"
 
 
 def _raw(key: str) -> str:
-    """The value of a key as JSON text: a text keeps its quotes there."""
+    """The value of a key as JSON; a str keeps its quotes."""
     return f"json_extract(metadata, {_quoted('$.' + json.dumps(key, ensure_ascii=False))})"
 
 
 def _quoted(text: str) -> str:
-    """A literal. In standard SQL the quote is the only character with a meaning, and doubling it takes it away."""
+    """An SQL literal. In standard SQL the quote is the only special character, and is escaped by doubling it."""
     return "'" + text.replace("'", "''") + "'"

@@ -1,7 +1,7 @@
-"""One writer at a time: a lock on a file beside the rows. Readers never ask for it.
+"""Writer lock: a file lock beside the table that admits one writer at a time. Readers do not use it.
 
-The lock belongs to the process that holds it and dies with it, however it dies: a file that was left behind locks
-nothing. What stands in it (who writes, and since when) is only for those who wait.
+The operating system releases the lock when the process that holds it ends, however it ends, so a file that is left
+behind locks nothing. Its content (process, host and time) is only shown to processes that wait.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from multimodal.core.errors import IndexBusy, IndexStateError, InvalidInput
 LOCK = "writer.lock"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.5
 
-_mine: dict[str, int] = {}  # locks held in this process, by path: the thread that holds each
+_held: dict[str, int] = {}  # path of each lock held by this process -> id of the thread that holds it
 
 
 @contextlib.contextmanager
 def writing(index: Path, wait_s: float | None = None) -> Iterator[None]:
     """Holds the lock of an index while the block runs.
 
-    wait_s: how long to wait for another writer; None for as long as it takes.
-    Raises IndexBusy if the time is over, IndexStateError if the same thread writes already or the lock cannot be made.
+    wait_s: seconds to wait for another writer; None for no limit.
+    Raises IndexBusy when that time is over, IndexStateError if the same thread holds the lock already or the lock file
+    cannot be created.
     """
     given: object = wait_s
     if given is not None and (
@@ -40,27 +41,27 @@ def writing(index: Path, wait_s: float | None = None) -> Iterator[None]:
             f"wait must be a number of seconds of at least 0, or None for no limit, got {given!r}"
         )
     path = index / LOCK
-    with _opened(path) as file:
+    with _open(path) as file:
         _acquire(file, path, index, wait_s)
-        _mine[str(path)] = threading.get_ident()
+        _held[str(path)] = threading.get_ident()
         try:
-            _sign(file)
+            _write_holder(file)
             yield
         finally:
-            del _mine[str(path)]
+            del _held[str(path)]
 
 
 def holder(index: Path) -> dict[str, Any]:
-    """Who last wrote, as far as the lock file tells: pid, host, since (ISO 8601); {} if it tells nothing."""
+    """The last writer according to the lock file: pid, host, since (ISO 8601); {} if it is missing or incomplete."""
     try:
-        found = json.loads((index / LOCK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no one yet, or just being written
+        content = json.loads((index / LOCK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # missing, or being written
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _open(path: Path) -> Iterator[int]:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -71,7 +72,7 @@ def _opened(path: Path) -> Iterator[int]:
     try:
         yield file
     finally:
-        os.close(file)  # which gives the lock back
+        os.close(file)  # releases the lock
 
 
 def _acquire(file: int, path: Path, index: Path, wait_s: float | None) -> None:
@@ -83,30 +84,30 @@ def _acquire(file: int, path: Path, index: Path, wait_s: float | None) -> None:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
-        if _mine.get(str(path)) == threading.get_ident():
+        if _held.get(str(path)) == threading.get_ident():
             raise IndexStateError(
                 f"the index at {str(index)!r} is being written by this very thread, so waiting would never end; "
                 "add from one place at a time, not from inside what is being added"
             )
         if end is not None and time.monotonic() >= end:
             raise IndexBusy(
-                f"the index at {str(index)!r} is being written by {_described(holder(index))}; wait until that is done"
+                f"the index at {str(index)!r} is being written by {_describe(holder(index))}; wait until that is done"
             )
         time.sleep(pause if end is None else min(pause, max(0.0, end - time.monotonic())))
         pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
-def _sign(file: int) -> None:
-    about = {
+def _write_holder(file: int) -> None:
+    content = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     os.ftruncate(file, 0)
-    os.pwrite(file, json.dumps(about).encode(), 0)
+    os.pwrite(file, json.dumps(content).encode(), 0)
 
 
-def _described(about: dict[str, Any]) -> str:
-    if not about:
+def _describe(content: dict[str, Any]) -> str:
+    if not content:
         return "another process"
-    return f"process {about.get('pid')} on {about.get('host')} since {about.get('since')}"
+    return f"process {content.get('pid')} on {content.get('host')} since {content.get('since')}"

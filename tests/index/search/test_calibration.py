@@ -30,23 +30,23 @@ from multimodal.pipelines.retrieval import RetrievalPipeline
 N = 40  # of each modality
 
 
-def things(rng: np.random.Generator, n: int) -> list[Any]:
-    """n texts near (1, 1, 1, 3), n colours and n sounds: three crowds, each far from the others."""
+def items(rng: np.random.Generator, n: int) -> list[Any]:
+    """n texts near (1, 1, 1, 3), n colours and n audio clips: three clusters, each far from the others."""
     texts = [" ".join(f"{x:.3f}" for x in rng.random(4) + np.array([0, 0, 0, 2])) for _ in range(n)]
-    pictures = [
-        Image(np.full((2, 2, 3), rng.integers(1, 255, 3), np.uint8), uri=f"picture {row}") for row in range(n)
+    images = [
+        Image(np.full((2, 2, 3), rng.integers(1, 255, 3), np.uint8), uri=f"image {row}") for row in range(n)
     ]
-    sounds: list[Any] = []
+    audio: list[Any] = []
     for row in range(n):
         samples = np.zeros(80, np.float32)
         samples[: rng.integers(4, 80)] = rng.uniform(0.1, 1)
-        sounds.append(Audio({"array": samples, "sampling_rate": 8000}, uri=f"sound {row}"))
-    return [*texts, *pictures, *sounds]
+        audio.append(Audio({"array": samples, "sampling_rate": 8000}, uri=f"audio {row}"))
+    return [*texts, *images, *audio]
 
 
 @pytest.fixture
 def filled(index: Index) -> Index:
-    index.add(things(np.random.default_rng(0), N), metadata={"all": True})
+    index.add(items(np.random.default_rng(0), N), metadata={"all": True})
     return index
 
 
@@ -69,13 +69,13 @@ def test_a_scale_is_the_formula_of_its_module(alike: float) -> None:
     rng = np.random.default_rng(1)
     cosines = np.sort(rng.normal(0.1, 0.1, 500))[::-1]
     scale = ModalityCalibration.fit(cosines, cosines[:TOP_ROWS].tolist(), 500, 200.0, alike)
-    told = scale.logits(cosines[:5].tolist())
+    logits = scale.logits(cosines[:5].tolist())
     tilt = INVERSE_TEMPERATURE / cosines.std()
     for place in range(5):
         others = np.delete(cosines, place)
         outstanding = tilt * cosines[place] - math.log(np.exp(tilt * others).mean())
         expected = slope * outstanding + level - math.log(200)
-        assert told[place] == pytest.approx(expected, abs=1e-3)
+        assert logits[place] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_few_sampled_rows_tell_nearly_what_all_rows_tell() -> None:
@@ -94,9 +94,11 @@ def test_a_few_sampled_rows_tell_nearly_what_all_rows_tell() -> None:
 )
 def test_logits_never_rise_where_cosines_fall(cosines: list[float], scale: float, shift: float) -> None:
     ordered = sorted(cosines, reverse=True)
-    told = ModalityCalibration.fit(np.array(cosines), ordered[:TOP_ROWS], len(cosines), 10.0).logits(ordered)
-    assert all(math.isfinite(one) for one in told)
-    assert told == sorted(told, reverse=True)
+    logits = ModalityCalibration.fit(np.array(cosines), ordered[:TOP_ROWS], len(cosines), 10.0).logits(
+        ordered
+    )
+    assert all(map(math.isfinite, logits))
+    assert logits == sorted(logits, reverse=True)
 
 
 def test_another_temperature_or_another_offset_of_the_cosines_changes_nothing() -> None:
@@ -124,15 +126,15 @@ def test_rows_that_are_all_alike_do_not_stand_out() -> None:
 
 def test_a_row_that_stands_out_is_certain_and_probabilities_stay_within_bounds() -> None:
     cosines = [0.9] + [0.1 + 0.001 * (row % 10) for row in range(99)]
-    told = ModalityCalibration.fit(
+    logits = ModalityCalibration.fit(
         np.array(cosines[1:]), sorted(cosines, reverse=True)[:TOP_ROWS], 100, 100.0
     ).logits([0.9, 0.1])
-    assert probability(told[0]) > 0.99 and probability(told[1]) < 0.01
+    assert probability(logits[0]) > 0.99 and probability(logits[1]) < 0.01
     assert probability(1e4) == 1.0 and probability(-1e4) == 0.0
 
 
 def test_what_stands_out_far_among_its_own_kind_says_less_than_among_others() -> None:
-    """A clip sounds like other clips, and a drawing looks like others, whatever they are about."""
+    """Audio clips sound alike, and drawings look alike, whatever their meaning."""
     cosines = [0.6] + [0.1 + 0.01 * (row % 10) for row in range(99)]
     own, other = (
         ModalityCalibration.fit(
@@ -167,7 +169,7 @@ def test_within_one_modality_the_order_is_that_of_cosine(mixed: Index, query: li
 @pytest.fixture(scope="module")
 def mixed(plain: Any, tmp_path_factory: pytest.TempPathFactory) -> Index:
     index = Index.create(tmp_path_factory.mktemp("mixed") / "index.lance", plain.load())
-    index.add(things(np.random.default_rng(0), N))
+    index.add(items(np.random.default_rng(0), N))
     return index
 
 
@@ -229,8 +231,8 @@ def test_composed_and_near_queries_are_calibrated_too(filled: Index) -> None:
     red = Image(np.full((2, 2, 3), (200, 0, 0), np.uint8))
     hits = filled.search([("1 0 0 1", 1.0), (red, 0.5), ("0 1 0 0", -0.3)], 9)
     assert all(hit.probability is not None for hit in hits)
-    near = filled.search(similar_to="picture 3", k=9)
-    assert "picture 3" not in ids(near) and all(hit.probability is not None for hit in near)
+    near = filled.search(similar_to="image 3", k=9)
+    assert "image 3" not in ids(near) and all(hit.probability is not None for hit in near)
 
 
 def test_a_query_is_read_by_its_own_modality(filled: Index) -> None:
@@ -238,14 +240,14 @@ def test_a_query_is_read_by_its_own_modality(filled: Index) -> None:
     text = next(row for row in filled.rows() if row["modality"] == "text")
     vector = filled.space.encode([text["text"]])[0]
 
-    def told(query: object, **options: Any) -> dict[str, tuple[str, float | None]]:
+    def probabilities(query: object, **options: Any) -> dict[str, tuple[str, float | None]]:
         return {hit.id: (hit.modality, hit.probability) for hit in filled.search(query, 3 * N, **options)}
 
-    by_text, by_vector = told(text["text"]), told(vector)
-    assert told([(text["text"], 2.0)]) == by_text
-    near = told(None, similar_to=[text["id"]])  # itself left out, so that other texts stand out more
-    assert {one for one in near.items() if one[1][0] != "text"} == {
-        one for one in by_text.items() if one[1][0] != "text"
+    by_text, by_vector = probabilities(text["text"]), probabilities(vector)
+    assert probabilities([(text["text"], 2.0)]) == by_text
+    near = probabilities(None, similar_to=[text["id"]])  # itself left out, so that other texts stand out more
+    assert {item for item in near.items() if item[1][0] != "text"} == {
+        item for item in by_text.items() if item[1][0] != "text"
     }
     own = {id_ for id_, (modality, _) in by_text.items() if modality == "text"}
     assert {id_: by_vector[id_] for id_ in own} == {id_: by_text[id_] for id_ in own}
@@ -331,7 +333,7 @@ def test_who_cannot_write_keeps_statistics_in_memory(filled: Index, monkeypatch:
 
 def test_too_few_rows_are_ordered_by_cosine_and_the_hits_say_so(index: Index) -> None:
     rng = np.random.default_rng(0)
-    index.add(things(rng, N)[: 2 * N])
+    index.add(items(rng, N)[: 2 * N])
     index.add(Audio({"array": np.ones(80, np.float32), "sampling_rate": 8000}, uri="alone"))
     hits = index.search("1 0 0 1", 50)
     assert (
@@ -348,7 +350,7 @@ def test_an_empty_index_has_no_hits_and_nothing_to_say(index: Index) -> None:
     assert hits == [] and hits.note == ""
 
 
-@pytest.mark.parametrize(("options", "told"), [
+@pytest.mark.parametrize(("options", "message"), [
     ({"min_probability": 1.5}, "min_probability must be a number from 0 to 1, got 1.5"),
     ({"min_probability": -0.1}, "min_probability must be a number from 0 to 1, got -0.1"),
     ({"min_probability": "high"}, "min_probability must be a number from 0 to 1, got 'high'"),
@@ -362,11 +364,11 @@ def test_an_empty_index_has_no_hits_and_nothing_to_say(index: Index) -> None:
     ({"min_probability": 0.5}, "min_probability=0.5 cannot be applied: 2 text rows are too few for statistics "
      "(10 are needed); leave it out, or add more items"),
 ])  # fmt: skip
-def test_what_cannot_be_asked_is_refused(index: Index, options: dict[str, Any], told: str) -> None:
+def test_invalid_options_are_refused(index: Index, options: dict[str, Any], message: str) -> None:
     index.add(["1 0 0 1", "0 1 0 1"])
     with pytest.raises(InvalidInput) as raised:
         index.search("a", **options)
-    assert str(raised.value) == told
+    assert str(raised.value) == message
 
 
 def test_a_query_of_a_modality_the_space_lacks_is_refused(plain: Any, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_filters_and_pages_hold_for_words_too(notes: Index) -> None:
     assert ids(notes.search(text="dog", ids=["walk", "sea"])) == ["walk"]
     everything = ids(notes.search(text="dog sea", k=9))
     assert [ids(notes.search(text="dog sea", k=1, offset=n)) for n in range(5)] == [
-        [one] for one in everything
+        [id_] for id_ in everything
     ] + [[]] * (5 - len(everything))
 
 
@@ -205,7 +205,7 @@ def test_a_row_found_by_words_alone_has_its_cosine_too(wide: Space, tmp_path: Pa
     query = vectors[0]
     far = int(np.argmin(vectors @ query))
     fill(index, vectors, texts=["special" if n == far else "plain" for n in range(400)])
-    (hit,) = [one for one in index.search(query, 400, text="special") if one.text_score]
+    (hit,) = [hit for hit in index.search(query, 400, text="special") if hit.text_score]
     assert hit.id == f"{far:06}" and hit.score == pytest.approx(float(vectors[far] @ query), abs=1e-6)
     assert index.search(query, 2, text="special")[0].id in ("000000", hit.id)
 

@@ -62,8 +62,8 @@ def test_a_part_may_be_anything_that_can_be_searched_with(corners: Index) -> Non
     red[..., 0] = 255
     vector = np.array([0, 0, 3.0, 0])
     mixed = corners.search([(red, 1.0), (Text("0 1 0 0"), 2), (vector, np.float32(0.5))], k=6)
-    picture = np.array([1, 0, 0, 0.25]) / np.hypot(1, 0.25)
-    by_hand = picture + np.array([0, 2, 0, 0]) + np.array([0, 0, 0.5, 0])
+    image = np.array([1, 0, 0, 0.25]) / np.hypot(1, 0.25)
+    by_hand = image + np.array([0, 2, 0, 0]) + np.array([0, 0, 0.5, 0])
     assert ids(mixed) == ids(corners.search(by_hand, k=6))
     assert [hit.score for hit in mixed] == pytest.approx(
         [h.score for h in corners.search(by_hand, k=6)], abs=1e-6
@@ -192,25 +192,25 @@ def test_pages_are_the_long_answer_cut_up(many: Index, seed: int, size: int) -> 
 
 @pytest.fixture(scope="module")
 def many(wide: Space, tmp_path_factory: pytest.TempPathFactory) -> Index:
-    """5,000 rows found by sketches; each vector twice, so that ties are everywhere."""
+    """5,000 rows found by codes; each vector twice, so that ties are everywhere."""
     index = Index.create(tmp_path_factory.mktemp("many") / "i", wide, search_config=CONFIG)
     half = clusters(2500, DIM)
     fill(index, np.concatenate([half, half]))
     return index
 
 
-def test_distinct_leaves_out_what_looks_the_same(many: Index) -> None:
+def test_deduplicate_leaves_out_hits_with_equal_vectors(many: Index) -> None:
     query = clusters(1, DIM, seed=3)[0]
     both = many.search(query, 20)
-    one = many.search(query, 10, deduplicate=True)
-    assert ids(one) == ids(both)[::2]
-    assert [hit.score for hit in one] == [hit.score for hit in both][::2]
-    assert ids(many.search(query, 4, offset=6, deduplicate=True)) == ids(one)[6:]
+    unique = many.search(query, 10, deduplicate=True)
+    assert ids(unique) == ids(both)[::2]
+    assert [hit.score for hit in unique] == [hit.score for hit in both][::2]
+    assert ids(many.search(query, 4, offset=6, deduplicate=True)) == ids(unique)[6:]
     assert len(many.search(query, 5000, deduplicate=True)) == 2500
 
 
-def test_distinct_goes_by_content_where_vectors_differ(index: Index) -> None:
-    """The parts of one long thing have one content."""
+def test_deduplicate_compares_content_where_vectors_differ(index: Index) -> None:
+    """The chunks of a document have one content."""
     rows = [Row(name, None, "text", None, {}) for name in ("a#1", "a#2", "b", "c")]
     contents = ["same", "same", "other", None]
     origins = [
@@ -262,7 +262,7 @@ def test_a_space_that_lancedb_cannot_index_is_told(corners: Index) -> None:
 # --- real vectors ---------------------------------------------------------------------------------
 
 
-def test_sketches_find_99_of_100_among_the_starters_own_vectors(tmp_path: Path) -> None:
+def test_codes_find_99_of_100_among_the_starters_own_vectors(tmp_path: Path) -> None:
     """Texts and images of a shipped model, asked across modalities: the hard case, since cosines lie close."""
     space = mm.load("starter")
     colours = [
@@ -286,9 +286,9 @@ def test_sketches_find_99_of_100_among_the_starters_own_vectors(tmp_path: Path) 
     config = dataclasses.replace(CONFIG, matrix_elements=0)
     index = Index.create(tmp_path / "i", space, search_config=config)
     fill(index, rows)
-    for some in (queries, rows[:: len(rows) // 60]):
-        near = index.search(some, 10, calibrated=False)
-        exact = index.search(some, 10, exact=True, calibrated=False)
+    for batch in (queries, rows[:: len(rows) // 60]):
+        near = index.search(batch, 10, calibrated=False)
+        exact = index.search(batch, 10, exact=True, calibrated=False)
         assert "quantized" in {hits.method for hits in near}
         assert (
             np.mean([len(set(ids(a)) & set(ids(b))) / 10 for a, b in zip(near, exact, strict=True)]) >= 0.99

@@ -127,7 +127,7 @@ def test_a_list_of_queries_gives_a_list_and_each_is_as_alone(filled: Index) -> N
     vector = np.array([0, 1, 1, 0], np.float32)
     many: list[Any] = ["1 2 0 0", vector, np.full((2, 2, 3), 9, np.uint8), "a b"]
     together = filled.search(many, k=7)
-    assert together == [filled.search(one, k=7) for one in many]
+    assert together == [filled.search(query, k=7) for query in many]
     assert filled.search(tuple(many), k=7) == together
     assert filled.search([many[0]], k=3) == [filled.search(many[0], k=3)]
     stacked = np.array([[1, 2, 0, 0], [0, 3, 3, 0]])
@@ -193,7 +193,7 @@ def fits(metadata: dict[str, Any], where: dict[str, Any]) -> bool:
                     or not compare[sign](stored, limit)
                 ):
                     return False
-        elif not any(equal(stored, one) for one in (wanted if isinstance(wanted, list) else [wanted])):
+        elif not any(equal(stored, value) for value in (wanted if isinstance(wanted, list) else [wanted])):
             return False
     return True
 
@@ -233,8 +233,11 @@ def test_each_odd_value_is_found_under_each_odd_key(index: Index) -> None:
     for n, value in enumerate(ODD_VALUES):
         for key in (ODD_KEYS[n % len(ODD_KEYS)], ODD_KEYS[(5 * n + 3) % len(ODD_KEYS)]):
             found = [row["metadata"] for row in index.rows(where={key: value}) if key in row["metadata"]]
-            expected = [one for one in ODD_VALUES if equal(one, value)]
-            assert sorted(map(repr, (one[key] for one in found))) == sorted(map(repr, expected)), (key, value)
+            expected = [candidate for candidate in ODD_VALUES if equal(candidate, value)]
+            assert sorted(map(repr, (metadata[key] for metadata in found))) == sorted(map(repr, expected)), (
+                key,
+                value,
+            )
 
 
 keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)

@@ -38,7 +38,7 @@ def test_what_another_handle_writes_is_seen_at_once(index: Index, wide: Space) -
     for round_ in range(5):
         hit = index.search(query, 1)[0]
         other.delete([hit.id])
-        assert hit.id not in [one.id for one in index.search(query, 3)], round_
+        assert hit.id not in [other_hit.id for other_hit in index.search(query, 3)], round_
 
 
 def test_lancedb_is_asked_for_the_version_only_if_its_files_changed(

@@ -1,4 +1,4 @@
-"""What a search keeps beside the index: it follows the rows, is shared by processes, and is never trusted blindly."""
+"""Segments beside an index: they follow its rows, are shared by processes, and are verified before use."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def wide_index(wide: Space, tmp_path: Path) -> Index:
     return Index.create(tmp_path / "i", wide, search_config=CONFIG)
 
 
-def parts(index: Index) -> list[str]:
+def segment_folders(index: Index) -> list[str]:
     return sorted(path.name for path in (index.path / segment_store.FOLDER).glob("part-*"))
 
 
-def numbers(index: Index) -> list[int]:
+def segment_lengths(index: Index) -> list[int]:
     """Rows of each segment, the one in memory last."""
     table = ItemTable.open(index.path)
     segmented = SegmentStore(index.path, LatestVersion(index.path, table.index_metadata), CONFIG).load()
@@ -62,14 +62,14 @@ def nearest(vectors: dict[str, np.ndarray], query: np.ndarray, k: int) -> list[s
     """Brute force over what should be there."""
     if not vectors:
         return []
-    rows, one = np.stack(list(vectors.values())).astype(np.float64), query.astype(np.float64)
-    cosines = np.round((rows * one).sum(axis=1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(one), 9)
+    rows, wide = np.stack(list(vectors.values())).astype(np.float64), query.astype(np.float64)
+    cosines = np.round((rows * wide).sum(axis=1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(wide), 9)
     scores = dict(zip(vectors, cosines.tolist(), strict=True))
     return sorted(scores, key=lambda id_: (-scores[id_], id_))[:k]
 
 
 def agree(index: Index, rows: dict[str, np.ndarray], n: int = 5, **options: Any) -> None:
-    """An exact search finds just what is there; one by sketches nearly so."""
+    """An exact search finds just what is there; one by codes nearly so."""
     assert len(index) == len(rows)
     queries = clusters(n, DIM, seed=77)
     hits = index.search(queries, 10, exact=True, calibrated=False, **options)
@@ -105,8 +105,8 @@ def test_what_is_kept_grows_with_the_index_part_by_part(wide_index: Index) -> No
         fill(wide_index, vectors[new.start : n], ids)
         rows |= dict(zip(ids, vectors[new.start : n], strict=True))
         agree(wide_index, rows)
-        assert numbers(wide_index) == sizes
-    assert len(parts(wide_index)) == 3
+        assert segment_lengths(wide_index) == sizes
+    assert len(segment_folders(wide_index)) == 3
 
 
 def test_rows_that_are_deleted_or_replaced_are_not_found_as_they_were(wide_index: Index) -> None:
@@ -124,26 +124,26 @@ def test_rows_that_are_deleted_or_replaced_are_not_found_as_they_were(wide_index
     fill(wide_index, moved, ids)
     rows |= dict(zip(ids, moved, strict=True))
     agree(wide_index, rows)
-    assert numbers(wide_index) == [3000, 200] and len(parts(wide_index)) == 1
+    assert segment_lengths(wide_index) == [3000, 200] and len(segment_folders(wide_index)) == 1
     wide_index.delete(ids)  # these are in memory only
     for id_ in ids:
         del rows[id_]
     agree(wide_index, rows)
-    assert numbers(wide_index) == [3000, 0]
+    assert segment_lengths(wide_index) == [3000, 0]
 
 
 def test_when_much_is_gone_all_is_written_anew(wide_index: Index) -> None:
     vectors = clusters(3000, DIM)
     fill(wide_index, vectors)
     wide_index.search(vectors[0])
-    before = parts(wide_index)
+    before = segment_folders(wide_index)
     wide_index.delete([f"{place:06}" for place in range(1000)])
     agree(wide_index, {f"{place:06}": vectors[place] for place in range(1000, 3000)})
-    assert numbers(wide_index) == [2000, 0]
-    assert len(parts(wide_index)) == 1 and parts(wide_index) != before
+    assert segment_lengths(wide_index) == [2000, 0]
+    assert len(segment_folders(wide_index)) == 1 and segment_folders(wide_index) != before
     wide_index.delete([f"{place:06}" for place in range(1000, 2990)])
     agree(wide_index, {f"{place:06}": vectors[place] for place in range(2990, 3000)})
-    assert numbers(wide_index) == [10] and parts(wide_index) == []
+    assert segment_lengths(wide_index) == [10] and segment_folders(wide_index) == []
     wide_index.delete([f"{place:06}" for place in range(2990, 3000)])
     assert wide_index.search(vectors[0]) == []
 
@@ -159,7 +159,7 @@ def test_merging_the_files_of_the_index_changes_no_answer(wide_index: Index) -> 
     agree(wide_index, rows)
     wide_index.optimize()
     agree(wide_index, rows)
-    assert numbers(wide_index) == [3000, 0]
+    assert segment_lengths(wide_index) == [3000, 0]
 
 
 def test_vectors_that_are_not_of_length_one_are_searched_by_direction(wide_index: Index) -> None:
@@ -186,7 +186,7 @@ def test_adding_prepares_what_searches_need(wide_index: Index, monkeypatch: pyte
     vectors = clusters(3000, DIM)
     fill(wide_index, vectors)
     wide_index.add(["one more"])
-    assert len(parts(wide_index)) == 1
+    assert len(segment_folders(wide_index)) == 1
     monkeypatch.setattr(Segment, "build", None)
     assert wide_index.search("one more", 1, calibrated=False)[0].text == "one more"
 
@@ -206,12 +206,12 @@ def test_what_belongs_to_other_rows_is_found_out_and_made_anew(
     other.search(vectors[0])
     shutil.rmtree(other.path / segment_store.FOLDER)
     shutil.copytree(wide_index.path / segment_store.FOLDER, other.path / segment_store.FOLDER)
-    before = parts(other)
+    before = segment_folders(other)
     agree(
         Index.open(other.path, wide, search_config=CONFIG),
         named(vectors),
     )
-    assert parts(other) != before
+    assert segment_folders(other) != before
 
 
 def test_an_index_that_was_put_back_and_written_to_is_not_answered_from_what_came_between(
@@ -246,40 +246,40 @@ def test_an_index_that_never_fits_what_is_read_of_it_is_told(
     )
 
 
-@pytest.mark.parametrize("damage", ["state is cut", "state is of another format", "a part is cut", "a part is gone",
-                                    "the basis is empty", "a part lacks a file", "records are cut",
-                                    "records are gone"])  # fmt: skip
+@pytest.mark.parametrize("damage", ["state is cut", "state is of another format", "a segment is cut",
+                                    "a segment is gone", "the projection is empty", "a segment lacks a file",
+                                    "records are cut", "records are gone"])  # fmt: skip
 def test_kept_files_that_are_damaged_are_made_anew(wide_index: Index, wide: Space, damage: str) -> None:
     vectors = clusters(3000, DIM)
     fill(wide_index, vectors)
     wide_index.search(vectors[0])
     folder = wide_index.path / segment_store.FOLDER
-    (part,) = folder.glob("part-*")
-    (basis,) = folder.glob("basis-*")
+    (segment,) = folder.glob("part-*")
+    (projection,) = folder.glob("basis-*")
     if damage == "state is cut":
         (folder / MANIFEST_FILE).write_text((folder / MANIFEST_FILE).read_text()[:20])
     elif damage == "state is of another format":
         (folder / MANIFEST_FILE).write_text(
             json.dumps(json.loads((folder / MANIFEST_FILE).read_text()) | {"format": 99})
         )
-    elif damage == "a part is cut":
-        os.truncate(part / "coarse.bin", 4096)
-    elif damage == "a part is gone":
-        shutil.rmtree(part)
-    elif damage == "the basis is empty":
-        (basis / "mean.npy").write_bytes(b"")
+    elif damage == "a segment is cut":
+        os.truncate(segment / "coarse.bin", 4096)
+    elif damage == "a segment is gone":
+        shutil.rmtree(segment)
+    elif damage == "the projection is empty":
+        (projection / "mean.npy").write_bytes(b"")
     elif damage == "records are cut":
-        os.truncate(part / "records.arrow", 5000)
+        os.truncate(segment / "records.arrow", 5000)
     elif damage == "records are gone":
-        (part / "records.arrow").unlink()
+        (segment / "records.arrow").unlink()
     else:
-        (part / "numbers.bin").unlink()
+        (segment / "numbers.bin").unlink()
     agree(
         Index.open(wide_index.path, wide, search_config=CONFIG),
         named(vectors),
     )
-    assert len(parts(wide_index)) == 1
-    assert damage.startswith("state") or parts(wide_index) != [part.name]
+    assert len(segment_folders(wide_index)) == 1
+    assert damage.startswith("state") or segment_folders(wide_index) != [segment.name]
 
 
 def test_where_nothing_can_be_kept_searches_still_work(wide_index: Index) -> None:
@@ -294,7 +294,7 @@ def test_where_nothing_can_be_kept_searches_still_work(wide_index: Index) -> Non
     assert wide_index.search(text="nothing has words") == []
 
 
-def test_a_disk_that_fills_up_while_a_part_is_written_leaves_nothing_half(
+def test_a_disk_that_fills_up_while_a_segment_is_written_leaves_nothing_half(
     wide_index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors = clusters(3000, DIM)
@@ -310,7 +310,10 @@ def test_a_disk_that_fills_up_while_a_part_is_written_leaves_nothing_half(
     monkeypatch.setattr(os, "fsync", full)
     rows = named(vectors)
     agree(wide_index, rows)
-    assert parts(wide_index) == [] and not (wide_index.path / segment_store.FOLDER / MANIFEST_FILE).exists()
+    assert (
+        segment_folders(wide_index) == []
+        and not (wide_index.path / segment_store.FOLDER / MANIFEST_FILE).exists()
+    )
 
 
 # --- several processes ----------------------------------------------------------------------------
@@ -354,20 +357,20 @@ assert seen == sorted(seen) and seen[-1] == 8, seen
 print(len(set(seen)))
 """
     readers = [start(reader, wide_index) for _ in range(2)]
-    for one in readers:
-        assert one.stdout is not None and one.stdout.readline() == "ready\n"
+    for reader in readers:
+        assert reader.stdout is not None and reader.stdout.readline() == "ready\n"
     for batch in range(1, 9):
         fill(wide_index, vectors, ids, metadata=[{"batch": batch}] * 1200)
         if batch == 4:
             wide_index.optimize()
         time.sleep(0.1)
-    for one in readers:
-        out, errors = one.communicate(timeout=120)
-        assert one.returncode == 0, errors
+    for reader in readers:
+        out, errors = reader.communicate(timeout=120)
+        assert reader.returncode == 0, errors
         assert int(out) >= 2
 
 
-def test_a_process_that_is_killed_while_it_makes_a_part_is_no_harm(wide_index: Index) -> None:
+def test_a_process_that_is_killed_while_it_builds_a_segment_is_no_harm(wide_index: Index) -> None:
     vectors = clusters(3000, DIM)
     fill(wide_index, vectors)
     slow = """
@@ -390,7 +393,7 @@ index.search(clusters(1, 64)[0])
     waiting.join(30)
     assert done[0][0].id == "000003"
     agree(wide_index, named(vectors))
-    assert len(parts(wide_index)) == 1
+    assert len(segment_folders(wide_index)) == 1
 
 
 def test_threads_may_search_one_handle_while_it_changes(wide_index: Index) -> None:

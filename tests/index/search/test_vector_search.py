@@ -69,14 +69,14 @@ def test_angles_are_those_seen_from_the_mean() -> None:
     rng = np.random.default_rng(0)
     rows, query = clusters(200, DIM), clusters(1, DIM, seed=1)[0]
     mean = (0.3 * rng.standard_normal(DIM)).astype(np.float32)
-    found = Projection.around(mean).angles(query, rows @ query, rows @ mean)
-    moved, one = (rows - mean).astype(np.float64), (query - mean).astype(np.float64)
-    cosines = moved @ one / np.linalg.norm(moved, axis=1) / np.linalg.norm(one)
-    assert found == pytest.approx(np.arccos(cosines) / np.pi, abs=1e-5)
+    angles = Projection.around(mean).angles(query, rows @ query, rows @ mean)
+    moved, moved_query = (rows - mean).astype(np.float64), (query - mean).astype(np.float64)
+    cosines = moved @ moved_query / np.linalg.norm(moved, axis=1) / np.linalg.norm(moved_query)
+    assert angles == pytest.approx(np.arccos(cosines) / np.pi, abs=1e-5)
 
 
-def test_how_many_bits_differ_is_told_for_any_angle_and_any_kind_of_vectors() -> None:
-    """The claim all the rest stands on: of rows at an angle, no more differ in more than d bits than is foretold."""
+def test_the_number_of_differing_bits_is_predicted_for_any_angle_and_distribution() -> None:
+    """The assumption of the stopping rule: of rows at an angle, no more differ in over d bits than predicted."""
     rng = np.random.default_rng(0)
     for spread in (1.0, 1 / np.arange(1, 129)):  # all directions alike, and a few that count for most
         rows = rng.standard_normal((4000, 128)) * spread
@@ -89,9 +89,9 @@ def test_how_many_bits_differ_is_told_for_any_angle_and_any_kind_of_vectors() ->
             projection.angles(rows[a], rows[b : b + 1] @ rows[a], rows[b : b + 1] @ projection.mean)[0]
             for a, b in zip(first, second, strict=True)
         ])  # fmt: skip
-        foretold = np.array([codes.tail_probabilities(d, angles.tolist(), 256) for d in range(257)])
+        predicted = np.array([codes.tail_probabilities(d, angles.tolist(), 256) for d in range(257)])
         for share in (0.5, 0.1, 0.02):
-            limit = (foretold > share).sum(axis=0)  # the least distance that so few go beyond
+            limit = (predicted > share).sum(axis=0)  # the least distance that so few go beyond
             assert share / 10 <= (differing > limit).mean() <= share + 0.02
 
 
@@ -106,7 +106,7 @@ def test_the_share_of_differing_bits_is_the_angle_seen_from_the_mean() -> None:
         assert differing / BITS == pytest.approx(degrees / 180, abs=0.08)
 
 
-def test_a_basis_comes_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_projection_comes_back_as_it_was_written(tmp_path: Path) -> None:
     projection = Projection.around(np.arange(5, dtype=np.float32))
     projection.write(tmp_path)
     again = Projection.read(tmp_path)
@@ -114,10 +114,10 @@ def test_a_basis_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert again.planes.shape == (5, BITS)
 
 
-# --- parts ----------------------------------------------------------------------------------------
+# --- segments ----------------------------------------------------------------------------------------
 
 
-def test_a_part_in_files_is_the_part_in_memory(tmp_path: Path) -> None:
+def test_a_segment_in_files_is_the_segment_in_memory(tmp_path: Path) -> None:
     vectors = clusters(20_000, DIM)
     inside, _ = coded(vectors)
     (tmp_path / "segment").mkdir()
@@ -129,7 +129,7 @@ def test_a_part_in_files_is_the_part_in_memory(tmp_path: Path) -> None:
     assert (inside.vectors == vectors).all()
 
 
-def test_a_part_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+def test_a_segment_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     coded(clusters(3000, DIM), tmp_path)
     with (tmp_path / "vectors.bin").open("r+b") as file:
         file.truncate(1000 * DIM * 4)
@@ -137,28 +137,28 @@ def test_a_part_that_is_not_whole_is_refused(tmp_path: Path) -> None:
         Segment.read(tmp_path)
 
 
-def test_the_scores_of_a_part_are_cosines_wherever_its_rows_stand() -> None:
+def test_the_scores_of_a_segment_are_cosines_wherever_its_rows_stand() -> None:
     vectors = clusters(5000, DIM)
     queries = clusters(3, DIM, seed=1)
     segment, _ = coded(vectors)
     small = Segment.empty(DIM).append(batches(vectors))
     places = np.array([4999, 0, 17])
     assert segment.scores(queries) == pytest.approx(vectors @ queries.T, abs=1e-6)
-    for one in (segment, small):
-        assert one.scores(queries, places) == pytest.approx(vectors[places] @ queries.T, abs=1e-6)
+    for either in (segment, small):
+        assert either.scores(queries, places) == pytest.approx(vectors[places] @ queries.T, abs=1e-6)
     many = np.random.default_rng(0).integers(0, 5000, 10_000)
     assert segment.scores(queries, many) == pytest.approx(vectors[many] @ queries.T, abs=1e-6)
 
 
 @given(st.lists(st.integers(0, 10**12), unique=True, max_size=40), st.lists(st.integers(0, 10**12), max_size=20),
        st.booleans())  # fmt: skip
-def test_rows_are_found_by_number_in_whatever_order_they_stand(
+def test_positions_are_found_by_row_id_in_any_order(
     numbers: list[int], others: list[int], ordered: bool
 ) -> None:
     numbers = sorted(numbers) if ordered else numbers
     segment = replace(Segment.empty(DIM), row_ids=np.array(numbers, np.uint64))
     wanted = [*others, *numbers[::3]]
-    expected = [numbers.index(one) if one in numbers else -1 for one in wanted]
+    expected = [numbers.index(row_id) if row_id in numbers else -1 for row_id in wanted]
     assert segment.positions_of(np.array(wanted, np.uint64)).tolist() == expected
     assert segment.row_ids[segment.sorted_positions].tolist() == sorted(numbers)
 
@@ -192,7 +192,7 @@ def test_an_exact_scan_leaves_out_no_row_that_may_be_among_the_k_nearest(
 
 @pytest.mark.parametrize("k", [1, 10, 100])
 @pytest.mark.parametrize("filtered", [False, True])
-def test_sketches_find_at_least_99_of_100_among_clusters(k: int, filtered: bool) -> None:
+def test_codes_find_at_least_99_of_100_among_clusters(k: int, filtered: bool) -> None:
     vectors = clusters(40_000, DIM, spread=0.8)
     segment, projection = coded(vectors)
     mask = np.random.default_rng(3).random(len(vectors)) < 0.5 if filtered else None
@@ -202,12 +202,12 @@ def test_sketches_find_at_least_99_of_100_among_clusters(k: int, filtered: bool)
     if mask is not None:
         scores[:, ~mask] = -1
         assert all(mask[near.row_ids.astype(int)].all() for near in found)
-    assert {near.method for near in found} & {"quantized"}, "nothing was left to sketches"
+    assert {near.method for near in found} & {"quantized"}, "no search used codes"
     assert np.mean([recall(near, row, k) for near, row in zip(found, scores, strict=True)]) >= 0.99
 
 
 def test_vectors_without_any_nearness_are_compared_one_by_one() -> None:
-    """Of random directions in 512 dimensions no sketch tells the nearest: to be sure, all must be compared."""
+    """Of random directions in 512 dimensions no code identifies the nearest rows: all must be compared."""
     rows = np.random.default_rng(0).standard_normal((15_000, 512)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     segment, projection = coded(rows[5:])
@@ -231,7 +231,7 @@ def test_one_vector_many_times_is_found_as_many_times() -> None:
     assert len(near.row_ids) == 15_000
 
 
-def test_few_rows_left_by_a_filter_are_compared_without_sketches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_rows_left_by_a_filter_are_compared_without_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = clusters(30_000, DIM)
     segment, projection = coded(vectors)
     mask = np.zeros(len(vectors), bool)

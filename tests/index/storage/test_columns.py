@@ -29,11 +29,12 @@ batches = st.lists(st.lists(st.tuples(rows, st.none() | texts), max_size=5), max
 
 
 def arrow(batch: list[tuple[Row, str | None]]) -> pa.RecordBatch:
-    told = [
+    records = [
         row._asdict() | {"metadata": json.dumps(row.metadata), "content": content} for row, content in batch
     ]
     arrays = [
-        pa.array([one[name] for one in told], column_schema().field(name).type) for name in COLUMN_NAMES
+        pa.array([record[name] for record in records], column_schema().field(name).type)
+        for name in COLUMN_NAMES
     ]
     return pa.record_batch(arrays, schema=column_schema())
 
@@ -48,7 +49,7 @@ def test_rows_come_back_from_memory_and_from_what_was_written(
     for batch in given:
         writer.write(arrow(batch))
     writer.close()
-    every = [one for batch in given for one in batch]
+    every = [pair for batch in given for pair in batch]
     for records in (Columns(list(map(arrow, given))), Columns.from_buffer(sink.getvalue())):
         assert len(records) == len(every)
         assert [records.row(place, "text") for place in range(len(every))] == every
