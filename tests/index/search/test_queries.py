@@ -160,7 +160,7 @@ def test_near_a_long_thing_is_near_the_mean_of_its_parts_and_leaves_all_out(corn
 @pytest.mark.parametrize(("options", "message"), [
     ({"similar_to": "nobody"}, "no item of the index has the id 'nobody'; index.rows() lists all items"),
     ({"similar_to": []}, "the list of ids is empty; give at least one"),
-    ({"similar_to": [3]}, "an id must be a str with at least one character, got 3; a number as str(number)"),
+    ({"similar_to": [3]}, "an id must be a str with at least one character, got 3; pass a number as str(number)"),
     ({"query": ["a", "b"], "similar_to": "a"},
      "similar_to= goes with one query or none, and 2 were given; search one at a time"),
     ({"query": "a", "offset": -1}, "offset must be a whole number of at least 0, got -1"),
