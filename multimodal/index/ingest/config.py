@@ -15,8 +15,7 @@ from multimodal.index.storage.filters import whole_number
 class IngestConfig:
     """Memory bounds and intervals of `Index.add`, `sync` and `retry_failed`.
 
-    The defaults keep a job below about 2 GB beside the model. Smaller bounds save memory, larger commits write
-    fewer files.
+    Smaller bounds save memory. Larger commits write fewer files, and lose more work when a job is killed.
 
     Attributes:
         lookup_first: Records in the first lookup in the index; few, so that encoding starts at once.
