@@ -80,28 +80,27 @@ def test_tutorials_and_the_model_card_have_their_images(site: Path) -> None:
         assert all((site / page / address).exists() for address in images)
 
 
-@pytest.mark.parametrize(
-    ("edit", "complaint"),
-    [
-        (("docs/quickstart.md", "guides/encode.md", "guides/decode.md"), "guides/decode.md"),
-        (("docs/reference/spaces.md", "::: multimodal.load\n", ""), "load"),
-    ],
-)
-def test_a_broken_link_or_an_undocumented_name_fails_the_build(
-    edit: tuple[str, str, str], complaint: str, tmp_path: Path
-) -> None:
-    for name in ("docs", "assets", "multimodal", "encoders", "pipelines"):
-        if name == "docs":
-            shutil.copytree(ROOT / name, tmp_path / name)
-        else:
-            (tmp_path / name).symlink_to(ROOT / name)
-    for name in ("mkdocs.yml", "CHANGELOG.md", "CONTRIBUTING.md"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    file, old, new = edit
-    page = tmp_path / file
-    text = page.read_text(encoding="utf-8")
-    assert old in text
-    page.write_text(text.replace(old, new), encoding="utf-8")
+def test_a_broken_link_and_an_undocumented_name_fail_the_build(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    for name in (
+        "assets",
+        "multimodal",
+        "encoders",
+        "pipelines",
+        "mkdocs.yml",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+    ):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name, old, new in (
+        ("quickstart.md", "guides/encode.md", "guides/decode.md"),
+        ("reference/spaces.md", "::: multimodal.load\n", ""),
+    ):
+        page = tmp_path / "docs" / name
+        text = page.read_text(encoding="utf-8")
+        assert old in text
+        page.write_text(text.replace(old, new), encoding="utf-8")
     result = build(tmp_path, tmp_path / "site")
     assert result.returncode != 0
-    assert complaint in result.stderr
+    assert "guides/decode.md" in result.stderr
+    assert "public names without a place in docs/reference: load" in result.stderr
