@@ -1,4 +1,4 @@
-"""`multimodal demo`: what is asked, the page it writes, and the gallery it shows."""
+"""`multimodal demo`: its queries and their hits, the report it writes, and the gallery it shows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import soundfile
 from PIL import Image
 
 import multimodal
-from multimodal.cli.demo.command import CHOICES, HITS, QUESTIONS, build_demo
-from multimodal.cli.demo.generative import CAPTIONED, DRAWN, SEED, TITLES, WRITTEN, make
+from multimodal.cli.demo.build import CLASSIFICATIONS, HITS, QUERIES, build_demo
+from multimodal.cli.demo.data import CONFIDENT, Demo, display_name
+from multimodal.cli.demo.generative import CAPTIONED, DRAWN, SEED, TITLES, TRANSCRIBED, generate_all
 from multimodal.cli.demo.page import page
-from multimodal.cli.demo.result import Demo, name_of
 from multimodal.core.paths import assets
 from multimodal.core.space import Space
 from recipes.gallery import items, pictures
@@ -55,11 +55,11 @@ class Page(HTMLParser):
 
 
 def copy_some(folder: Path) -> Path:
-    """A gallery with the files that are asked with, and a few more."""
-    asked = {question.query for question in QUESTIONS} | {path for _, path, _ in CHOICES}
-    files = {GALLERY / path for path in asked if isinstance(path, Path)}
-    for room in ("notes", "pictures", "sounds"):
-        files |= set(sorted((GALLERY / room).iterdir())[:6])
+    """A gallery with the files of the queries, and a few more."""
+    sources = {query.source for query in QUERIES} | {path for _, path, _ in CLASSIFICATIONS}
+    files = {GALLERY / path for path in sources if isinstance(path, Path)}
+    for subfolder in ("notes", "pictures", "sounds"):
+        files |= set(sorted((GALLERY / subfolder).iterdir())[:6])
     for file in files:
         (folder / file.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(file, folder / file.parent.name)
@@ -83,48 +83,48 @@ def text(shown: Demo) -> str:
     return page(shown)
 
 
-def test_every_direction_is_asked_and_answered(shown: Demo) -> None:
-    directions = {(answer.query.modality, answer.question.wanted) for answer in shown.answers}
+def test_every_direction_is_searched(shown: Demo) -> None:
+    directions = {(result.item.modality, result.query.target) for result in shown.queries}
     expected = {("text", "image"), ("audio", "image"), ("image", "audio"), ("image", "image"), ("text", None)}
     assert directions == expected
-    for answer in shown.answers:
-        assert len(answer.hits) == HITS
-        scores = [hit.score for hit in answer.hits]
+    for result in shown.queries:
+        assert len(result.hits) == HITS
+        scores = [hit.score for hit in result.hits]
         assert scores == sorted(scores, reverse=True)
-        if answer.question.wanted is not None:
-            assert {hit.modality for hit in answer.hits} == {answer.question.wanted}
+        if result.query.target is not None:
+            assert {hit.modality for hit in result.hits} == {result.query.target}
 
 
 def test_a_query_never_finds_itself(shown: Demo) -> None:
-    asked = [answer for answer in shown.answers if answer.query.uri is not None]
-    assert asked
-    for answer in asked:
-        assert answer.query.uri not in {hit.uri for hit in answer.hits}
+    by_file = [result for result in shown.queries if result.item.uri is not None]
+    assert by_file
+    for result in by_file:
+        assert result.item.uri not in {hit.uri for hit in result.hits}
 
 
-def test_a_picture_and_a_clip_are_sorted_into_labels(shown: Demo) -> None:
-    assert [verdict.query.modality for verdict in shown.verdicts] == ["image", "audio"]
-    for verdict in shown.verdicts:
-        assert sum(score for _, score in verdict.labels) == pytest.approx(1, abs=1e-5)
+def test_an_image_and_a_clip_are_classified(shown: Demo) -> None:
+    assert [result.item.modality for result in shown.classifications] == ["image", "audio"]
+    for result in shown.classifications:
+        assert sum(score for _, score in result.labels) == pytest.approx(1, abs=1e-5)
 
 
-def test_the_answers_are_those_of_the_index(shown: Demo) -> None:
+def test_the_hits_are_those_of_the_index(shown: Demo) -> None:
     index = multimodal.Index.open(shown.index, multimodal.load("toy"))
     assert shown.counts == {"text": 6, "image": len(list(index.rows(modality="image"))), "audio": 9}
-    first = shown.answers[0]
-    again = index.search(first.question.query, k=HITS, modality=first.question.wanted)
+    first = shown.queries[0]
+    again = index.search(first.query.source, k=HITS, modality=first.query.target)
     assert [hit.id for hit in again] == [hit.id for hit in first.hits]
 
 
-def test_a_space_without_sound_is_asked_only_what_it_takes(small: Path, tmp_path: Path) -> None:
+def test_a_space_without_audio_gets_the_other_queries(small: Path, tmp_path: Path) -> None:
     toy = multimodal.load("toy")
     pair = Space(
         [toy.encoders[multimodal.Modality.TEXT], toy.encoders[multimodal.Modality.IMAGE]],
         toy.logit_scales[None],
     )
     shown = build_demo(pair, small, tmp_path / "out")
-    assert {answer.query.modality for answer in shown.answers} == {"text", "image"}
-    assert [verdict.query.modality for verdict in shown.verdicts] == ["image"]
+    assert {result.item.modality for result in shown.queries} == {"text", "image"}
+    assert [result.item.modality for result in shown.classifications] == ["image"]
     Page(page(shown))
 
 
@@ -171,9 +171,9 @@ def test_the_pictures_and_sounds_in_the_page_can_be_seen_and_heard(text: str) ->
 
 
 def test_every_hit_is_on_the_page_with_its_score(shown: Demo, text: str) -> None:
-    for answer in shown.answers:
-        for hit in answer.hits:
-            assert f'title="{name_of(hit, shown.gallery)}"' in text
+    for result in shown.queries:
+        for hit in result.hits:
+            assert f'title="{display_name(hit, shown.gallery)}"' in text
             assert f"</span>{hit.score:.2f}</p>" in text
 
 
@@ -185,33 +185,85 @@ def test_a_note_cannot_write_html_into_the_page(small: Path, tmp_path: Path) -> 
     assert "birthday &lt;script&gt;alert(1)&lt;/script&gt; &amp; party" in text
 
 
-def test_the_starter_makes_what_the_pipelines_do(shown: Demo) -> None:
-    """A space that no decoder was trained for has none of this."""
-    assert shown.makings == ()
-    made = make(multimodal.load("starter", device="cpu"), GALLERY)
-    assert [one.title for one in made] == [
-        title for title, of in zip(TITLES, (CAPTIONED, WRITTEN, DRAWN), strict=True) for _ in of
+def test_the_starter_generates_what_the_pipelines_do(shown: Demo) -> None:
+    """A space without decoders generates nothing."""
+    assert shown.generated == ()
+    made = generate_all(multimodal.load("starter", device="cpu"), GALLERY)
+    assert [result.title for result in made] == [
+        title for title, of in zip(TITLES, (CAPTIONED, TRANSCRIBED, DRAWN), strict=True) for _ in of
     ]
     captioning, transcription, generation = (
         multimodal.pipeline(task, model="starter") for task in ("captioning", "transcription", "generation")
     )
-    for one in made:
-        if one.title == TITLES[2]:
-            expected = generation(one.query, seed=SEED).image
-            assert one.said is None and one.picture is not None
-            assert one.picture.tobytes() == expected.tobytes(), one.command
+    for result in made:
+        if result.title == TITLES[2]:
+            expected = generation(result.item, seed=SEED).image
+            assert result.text is None and result.image is not None
+            assert result.image.tobytes() == expected.tobytes(), result.command
         else:
-            write = captioning if one.title == TITLES[0] else transcription
-            assert one.said == write(one.query).text, one.command
-    html = page(replace(shown, makings=tuple(made)))
+            write = captioning if result.title == TITLES[0] else transcription
+            assert result.text == write(result.item).text, result.command
+    html = page(replace(shown, generated=tuple(made)))
     assert Page(html).all("article")
     assert all(html.count(f"<h2>{title}</h2>") == 1 for title in TITLES)
-    assert all(one.said is None or f"<blockquote>{one.said}</blockquote>" in html for one in made)
-    assert all(escape(one.command) in html for one in made)
+    assert all(result.text is None or f"<blockquote>{result.text}</blockquote>" in html for result in made)
+    assert all(escape(result.command) in html for result in made)
     assert html.count('<img class="drawn" src="data:image/png;base64,') == len(DRAWN)
 
 
-def test_a_missing_gallery_is_told_with_the_cure(tmp_path: Path) -> None:
+# Of each query on the whole gallery: the names of first hits that are right.
+RIGHT = {
+    "a purple car": {"purple-car"},
+    "a hot drink": {"cup-of-coffee"},
+    "a musical instrument": {"trumpet", "guitar-on-stage", "piano-keys"},
+    "rocket": {"rocket-at-night"},
+    "horse": {"horse-on-meadow"},
+    "fish-in-the-sea": {"fish"},
+    "rainbow": {"rainbow"},
+    "dog-on-meadow": {"puppy-portrait", "dog-and-ball"},
+    "red-apple": {"green-apple"},
+    "birthday party": {"birthday-cake"},
+    "snow": {"snowman"},
+}
+
+
+@pytest.fixture(scope="module")
+def of_starter(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The demo as it runs by default, without its generative part."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("multimodal.cli.demo.build.generate_all", lambda *_: [])
+        space = multimodal.load("starter", device="cpu")
+        return build_demo(space, GALLERY, tmp_path_factory.mktemp("starter"))
+
+
+def test_the_starter_answers_every_query_of_the_demo_rightly(of_starter: Demo) -> None:
+    assert len(of_starter.queries) == len(QUERIES)
+    for result in of_starter.queries:
+        source = result.query.source
+        expected = RIGHT[source if isinstance(source, str) else source.stem]
+        assert Path(result.hits[0].uri or "").stem in expected, source
+        for hit in result.hits:
+            if hit.probability is not None and hit.probability >= CONFIDENT:
+                assert Path(hit.uri or "").stem in expected, source
+    for classification in of_starter.classifications:
+        name = Path(classification.item.uri or "").stem
+        assert (classification.labels[0][0].removeprefix("a ").replace(" ", "-")) == name
+        assert classification.labels[0][1] > CONFIDENT
+
+
+def test_only_confident_hits_are_marked_on_the_page(of_starter: Demo) -> None:
+    classes = [str(tag.get("class")) for tag in Page(page(of_starter)).all("li")]
+    marked = [
+        f"{hit.modality} confident"
+        for result in of_starter.queries
+        for hit in result.hits
+        if (hit.probability or 0) >= CONFIDENT
+    ]
+    assert 5 <= len(marked) < len(QUERIES) * HITS / 2
+    assert [name for name in classes if name.endswith("confident")] == marked
+
+
+def test_a_missing_gallery_names_the_cure(tmp_path: Path) -> None:
     with pytest.raises(
         multimodal.MultimodalError, match=r"the gallery is missing from .*; reinstall multimodal"
     ):
@@ -225,17 +277,19 @@ def test_demo_prints_tables_and_the_path_of_the_page(
     outcome = cli("demo", "--space", "toy", "--output", tmp_path / "shown")
     assert outcome.code == 0, outcome.stderr
     report = tmp_path / "shown" / "report.html"
-    assert f"See the pictures and hear the voices: {report}" in outcome.stdout
+    assert f"Report with images and sound: {report}" in outcome.stdout
     assert Page(report.read_text(encoding="utf-8")).all("img")
     assert max(map(len, outcome.stdout.splitlines()[:-1])) <= 110
-    for question in QUESTIONS:
-        assert question.title in outcome.stdout
+    for query in QUERIES:
+        assert query.title in outcome.stdout
     machine = cli("demo", "--space", "toy", "--output", tmp_path / "shown", "--json")
     found = machine.json()
     assert machine.stderr == ""
     assert found["report"] == str(report)
-    assert len(found["answers"]) == len(QUESTIONS)
-    assert [len(row["labels"]) for row in found["verdicts"]] == [len(labels) for _, _, labels in CHOICES]
+    assert len(found["queries"]) == len(QUERIES)
+    assert [len(row["labels"]) for row in found["classifications"]] == [
+        len(labels) for _, _, labels in CLASSIFICATIONS
+    ]
 
 
 def test_the_gallery_holds_what_its_recipe_lists() -> None:

@@ -1,4 +1,4 @@
-"""The demo as one web page: pictures and sounds inside, no script, nothing fetched from anywhere."""
+"""The report of the demo: one HTML file with its media inside, without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal import __version__
+from multimodal.cli.demo.data import CONFIDENT, PLURALS, display_name, is_confident, typed_path
 from multimodal.cli.demo.page_style import STYLE
-from multimodal.cli.demo.result import PLURALS, Answer, Demo, Verdict, name_of, near
 from multimodal.core.items import Audio, Image, Item, Text
 from multimodal.core.media.registry import open_as, thumbnail, to_html
 from multimodal.core.media.thumbnail import data_uri, encode_image
@@ -20,13 +20,12 @@ from multimodal.core.modality import Modality
 if TYPE_CHECKING:
     import PIL.Image
 
-    from multimodal.cli.demo.generative import Making
+    from multimodal.cli.demo.data import ClassificationResult, Demo, Generated, QueryResult
     from multimodal.index import Hit
 
 THUMBNAIL_SIDE = 256
 WAVE_BARS = 44
 PLAYER_RATE_HZ = 16_000
-WORD = {Modality.TEXT: "words", Modality.IMAGE: "picture", Modality.AUDIO: "sound", Modality.VIDEO: "video"}
 # Stops the page from loading or running anything, whatever a file name or a note may hold.
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 FAVICON = (
@@ -37,17 +36,17 @@ FAVICON = (
 
 
 def page(demo: Demo) -> str:
-    """The whole page, HTML."""
+    """The report as HTML."""
     sections = "".join(
-        _section(title, "".join(_answer(answer, demo) for answer in group))
-        for title, group in groupby(demo.answers, key=lambda answer: answer.question.title)
+        _section(title, "".join(_query_result(result, demo) for result in group))
+        for title, group in groupby(demo.queries, key=lambda result: result.query.title)
     )
-    verdicts = "".join(_verdict(verdict, demo) for verdict in demo.verdicts)
-    if verdicts:
-        sections += _section("Sorted into labels, without training", f'<div class="pair">{verdicts}</div>')
-    for title, group in groupby(demo.makings, key=lambda making: making.title):
-        made = "".join(_making(making, demo) for making in group)
-        sections += _section(title, f'<div class="makings">{made}</div>')
+    classifications = "".join(_classification(result, demo) for result in demo.classifications)
+    if classifications:
+        sections += _section("Zero-shot classification", f'<div class="pair">{classifications}</div>')
+    for title, group in groupby(demo.generated, key=lambda result: result.title):
+        articles = "".join(_generated(result, demo) for result in group)
+        sections += _section(title, f'<div class="grid">{articles}</div>')
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -55,17 +54,17 @@ def page(demo: Demo) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>multimodal: words, pictures and voices in one space</title>
+<title>multimodal: demo</title>
 <link rel="icon" href="{FAVICON}">
 <style>{STYLE}</style>
 </head>
 <body>
 <header>
 <p class="brand">multimodal {_safe(__version__)}</p>
-<h1><span class="text">Words</span>, <span class="image">pictures</span> and <span class="audio">voices</span> in one
-space</h1>
-<p class="lead">Every item became one vector, by what it means and not by its name. Whatever lies near in that space is
-found, whichever kind it is of.</p>
+<h1><span class="text">Text</span>, <span class="image">images</span> and <span class="audio">speech</span> in one
+embedding space</h1>
+<p class="lead">Each item is encoded as one vector, from its content alone. A query returns the items whose vectors are
+nearest, in any modality.</p>
 {_facts(demo)}
 </header>
 <main>
@@ -81,97 +80,102 @@ found, whichever kind it is of.</p>
 
 def _facts(demo: Demo) -> str:
     parameters = sum(encoder["parameters"] for encoder in demo.facts["encoders"].values())
-    times = sorted(answer.seconds for answer in demo.answers)
+    times = sorted(result.seconds for result in demo.queries)
     median = times[len(times) // 2] if times else 0.0
     facts = [(f"{n:,}", PLURALS.get(modality, f"{modality} items")) for modality, n in demo.counts.items()]
     millions = f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters:,}"
     facts += [
-        (f"{demo.indexing_seconds:.1f} s", "to index them all"),
-        (f"{1000 * median:.0f} ms", "to answer a query"),
-        (millions, f"parameters in {demo.facts['name']}"),
-        (f"{demo.facts['dim']}", "numbers in a vector"),
+        (f"{demo.indexing_seconds:.1f} s", "indexing time"),
+        (f"{1000 * median:.0f} ms", "median query time"),
+        (millions, f"parameters of {demo.facts['name']}"),
+        (f"{demo.facts['dim']}", "dimensions"),
     ]
-    return f'<dl class="facts">{"".join(f"<div><dt>{_safe(b)}</dt><dd>{_safe(a)}</dd></div>" for a, b in facts)}</dl>'
+    rows = "".join(f"<div><dt>{_safe(name)}</dt><dd>{_safe(value)}</dd></div>" for value, name in facts)
+    return f'<dl class="facts">{rows}</dl>'
 
 
 def _section(title: str, content: str) -> str:
     return f"<section>\n<h2>{_safe(title)}</h2>\n{content}</section>\n"
 
 
-def _answer(answer: Answer, demo: Demo) -> str:
-    wanted = answer.question.wanted
-    command = f"multimodal search {near(demo.index)} {answer.option}" + (
-        f" --modality {wanted}" if wanted else ""
+def _query(item: Item, demo: Demo) -> str:
+    """The input of a search, a classification or a generation."""
+    return f"""<div class="query {item.modality}">
+<h3>{item.modality}</h3>
+{_show(item, display_name(item, demo.gallery))}
+{_file_name(item)}
+</div>"""
+
+
+def _query_result(result: QueryResult, demo: Demo) -> str:
+    target = result.query.target
+    command = f"multimodal search {typed_path(demo.index)} {result.option}" + (
+        f" --modality {target}" if target else ""
     )
-    hits = "".join(_hit(hit, demo) for hit in answer.hits)
+    own = (
+        result.item.modality is target
+    )  # the query is indexed, and its own probability leaves little to the others
+    hits = "".join(_hit(hit, demo, likely=not own) for hit in result.hits)
     return f"""<article class="question">
-<div class="query {answer.query.modality}">
-<h3>{WORD[answer.query.modality]}</h3>
-{_show(answer.query, name_of(answer.query, demo.gallery))}
-{_file_name(answer.query)}
-</div>
-<ol class="hits" aria-label="What was found, the nearest first">{hits}</ol>
-<p class="how"><code>{_safe(command)}</code> <span>{1000 * answer.seconds:.0f} ms</span></p>
+{_query(result.item, demo)}
+<ol class="hits" aria-label="Hits, the nearest first">{hits}</ol>
+<p class="how"><code>{_safe(command)}</code> <span>{1000 * result.seconds:.0f} ms</span></p>
 </article>
 """
 
 
-def _hit(hit: Hit, demo: Demo) -> str:
+def _hit(hit: Hit, demo: Demo, *, likely: bool) -> str:
     item = _item_of(hit)
-    name = name_of(hit, demo.gallery)
+    name = display_name(hit, demo.gallery)
     caption = f'<p class="name" title="{_safe(name)}">{_safe(Path(name).name)}</p>'
-    return (
-        f'<li class="{hit.modality}">{_show(item, name)}{caption}{_bar(hit.score, f"{hit.score:.2f}")}</li>'
-    )
+    mark = " confident" if is_confident(hit) else ""
+    probability = ""
+    if likely and hit.probability is not None:
+        probability = f'<p class="probability">{hit.probability:.0%} probable</p>'
+    score = _bar(hit.score, f"{hit.score:.2f}")
+    return f'<li class="{hit.modality}{mark}">{_show(item, name)}{caption}{score}{probability}</li>'
 
 
-def _verdict(verdict: Verdict, demo: Demo) -> str:
+def _classification(result: ClassificationResult, demo: Demo) -> str:
     rows = "".join(
         f'<li><span class="label">{_safe(label)}</span>{_bar(score, f"{score:.0%}")}</li>'
-        for label, score in verdict.labels
+        for label, score in result.labels
     )
-    return f"""<article class="verdict">
-<div class="query {verdict.query.modality}">
-<h3>{WORD[verdict.query.modality]}</h3>
-{_show(verdict.query, name_of(verdict.query, demo.gallery))}
-{_file_name(verdict.query)}
-</div>
+    return f"""<article class="classification">
+{_query(result.item, demo)}
 <ol class="labels" aria-label="Labels, the most probable first">{rows}</ol>
 </article>
 """
 
 
-def _making(making: Making, demo: Demo) -> str:
-    """What was given, and what was made of it."""
-    query = making.query
-    if making.picture is None:
-        made = f"<blockquote>{_safe(making.said or '')}</blockquote>"
+def _generated(result: Generated, demo: Demo) -> str:
+    """An input, and what was generated from it."""
+    if result.image is None:
+        output = f"<blockquote>{_safe(result.text or '')}</blockquote>"
     else:
-        alt = f"a drawing of {name_of(query, demo.gallery)}"
-        made = f'<img class="drawn" src="{_drawing(making.picture)}" alt="{_safe(alt)}">'
-    return f"""<article class="making">
-<div class="query {query.modality}">
-<h3>{WORD[query.modality]}</h3>
-{_show(query, name_of(query, demo.gallery))}
-{_file_name(query)}
-</div>
-<div class="made">{made}</div>
-<p class="how"><code>{_safe(making.command)}</code> <span>{1000 * making.seconds:.0f} ms</span></p>
+        alt = f"generated from {display_name(result.item, demo.gallery)}"
+        output = f'<img class="drawn" src="{_png(result.image)}" alt="{_safe(alt)}">'
+    return f"""<article class="generated">
+{_query(result.item, demo)}
+<div class="made">{output}</div>
+<p class="how"><code>{_safe(result.command)}</code> <span>{1000 * result.seconds:.0f} ms</span></p>
 </article>
 """
 
 
-def _drawing(picture: PIL.Image.Image) -> str:
-    """A data URI of a small drawing, every pixel as it was made."""
-    return data_uri("image/png", encode_image(picture, "PNG"))
+def _png(image: PIL.Image.Image) -> str:
+    """A data URI of a small image, lossless."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return data_uri("image/png", file.getvalue())
 
 
-def _file_name(query: Item) -> str:
-    return f'<p class="name">{_safe(Path(query.uri).name)}</p>' if query.uri else ""
+def _file_name(item: Item) -> str:
+    return f'<p class="name">{_safe(Path(item.uri).name)}</p>' if item.uri else ""
 
 
 def _bar(share: float, shown: str) -> str:
-    """A bar and its number; the bar is for the eye only."""
+    """A bar and its number; screen readers skip the bar."""
     width = 100 * min(max(share, 0.0), 1.0)
     return f'<p class="score"><span aria-hidden="true"><i style="width:{width:.1f}%"></i></span>{_safe(shown)}</p>'
 
@@ -220,29 +224,30 @@ def _footer(demo: Demo) -> str:
     card: dict[str, Any] = demo.facts["card"] or {}
     facts = [
         ("Space", demo.facts["name"]),
-        ("Takes", ", ".join(demo.facts["modalities"])),
+        ("Modalities", ", ".join(demo.facts["modalities"])),
         ("Fingerprint", demo.facts["fingerprint"][:16]),
         ("Licence", card.get("licence")),
         ("Source", card.get("source")),
     ]
-    return f"""<h2>What to make of this</h2>
-<p>The bars show cosines, −1 to 1, between the query and what was found; the percentages are the model's own
-probabilities over the labels given. File names are shown for people: no model saw them. The numbers are as they came
-out; where a wrong thing stands high, that is what the model thinks.</p>
+    return f"""<h2>Reading the report</h2>
+<p>Bars show the cosine similarity of the query and the hit, from −1 to 1. The percentage below is the calibrated
+probability that the hit is what the query means; hits of at least {CONFIDENT:.0%} are outlined. Percentages of labels
+are the model's probabilities over the labels given. File names are shown for people; the model did not read them. All
+values are as the model computed them.</p>
 {_limits(demo)}
-<p>Your own files: <code>multimodal index ~/Pictures --index memories.lance</code>, then
+<p>With your own files: <code>multimodal index ~/Pictures --index memories.lance</code>, then
 <code>multimodal search memories.lance "a sad cat"</code>.</p>
 <dl class="small">{_rows(facts)}</dl>
-<p class="licences">Pictures are drawn with Noto Color Emoji (Google, OFL-1.1); clips were spoken by espeak-ng.</p>"""
+<p class="licences">Images are drawn with Noto Color Emoji (Google, OFL-1.1); clips were spoken by espeak-ng.</p>"""
 
 
 def _limits(demo: Demo) -> str:
     if demo.facts["name"] != "starter":
         return ""
-    return """<p><strong>The starter is small and knows a small world:</strong> emoji on many backgrounds, their names,
-and those names spoken by a synthesiser. It is there so that everything runs offline at once. It has not seen
-photographs, heard a person, or read more than short phrases. For those, load a large model by its name:
-<code>multimodal models</code> lists them, <code>--space NAME</code> takes one.</p>"""
+    return """<p><strong>Scope of the starter:</strong> emoji on many backgrounds, their names, and the names spoken
+by a synthesiser. It makes everything run offline at once. It was not trained on photographs, human voices or long
+texts. For those, load a larger model by name: <code>multimodal models</code> lists them, <code>--space NAME</code> selects
+one.</p>"""
 
 
 def _rows(pairs: Iterable[tuple[str, object]]) -> str:

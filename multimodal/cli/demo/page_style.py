@@ -1,4 +1,4 @@
-"""How the demo's page looks: light and dark, wide and narrow."""
+"""Style sheet of the report: light and dark, wide and narrow."""
 
 STYLE = """
 :root {
@@ -49,10 +49,12 @@ h2 { font-size: 23px; letter-spacing: -.015em; margin: 52px 0 14px; }
 .hits li { display: flex; flex-direction: column; }
 .hits li > blockquote, .hits li > .sound { flex: 1; }
 img { display: block; width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 10px; background: var(--track); }
-.hits li:first-child > :first-child { outline: 3px solid currentColor; outline-offset: 2px; border-radius: 10px; }
-.hits .text:first-child > :first-child { outline-color: var(--text); }
-.hits .image:first-child > :first-child { outline-color: var(--image); }
-.hits .audio:first-child > :first-child { outline-color: var(--audio); }
+.hits .confident > :first-child { outline: 3px solid; outline-offset: 2px; border-radius: 10px; }
+.hits .text.confident > :first-child { outline-color: var(--text); }
+.hits .image.confident > :first-child { outline-color: var(--image); }
+.hits .audio.confident > :first-child { outline-color: var(--audio); }
+.probability { font-size: 12.5px; color: var(--soft); }
+.confident .probability { color: var(--ink); font-weight: 600; }
 .hits blockquote {
   background: var(--text-wash); border-radius: 10px; padding: 11px 12px; font-size: 14px; line-height: 1.4;
 }
@@ -77,7 +79,7 @@ code { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; 
 .how span { white-space: nowrap; }
 
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 16px; }
-.verdict {
+.classification {
   display: grid; grid-template-columns: 190px 1fr; gap: 22px; background: var(--card);
   border: 1px solid var(--line); border-radius: 16px; padding: 18px;
 }
@@ -86,8 +88,8 @@ code { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; 
 .labels .score { min-height: 18px; }
 .image + .labels .score i { background: var(--image); } .audio + .labels .score i { background: var(--audio); }
 
-.makings { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 350px), 1fr)); gap: 16px; }
-.making {
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 350px), 1fr)); gap: 16px; }
+.generated {
   display: grid; grid-template-columns: 1fr 1fr; gap: 0 16px; background: var(--card);
   border: 1px solid var(--line); border-radius: 16px; padding: 14px;
 }
@@ -113,8 +115,8 @@ footer strong, footer code { color: var(--ink); }
   .how { margin-top: 0; }
 }
 @media (max-width: 480px) {
-  .verdict { grid-template-columns: 1fr; }
+  .classification { grid-template-columns: 1fr; }
   .facts { gap: 12px 26px; } .facts dd { font-size: 22px; }
 }
-@media print { .question, .verdict { break-inside: avoid; } audio { display: none; } }
+@media print { .question, .classification { break-inside: avoid; } audio { display: none; } }
 """
