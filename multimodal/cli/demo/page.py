@@ -246,8 +246,8 @@ def _limits(demo: Demo) -> str:
         return ""
     return """<p><strong>Scope of the starter:</strong> emoji on many backgrounds, their names, and the names spoken
 by a synthesiser. It makes everything run offline at once. It was not trained on photographs, human voices or long
-texts. For those, load a larger model by name: <code>multimodal models</code> lists them, <code>--space NAME</code> selects
-one.</p>"""
+texts. For those, load a larger model by name: <code>multimodal models</code> lists them, and
+<code>--space NAME</code> selects one.</p>"""
 
 
 def _rows(pairs: Iterable[tuple[str, object]]) -> str:
