@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FAILED, SOME_FAILED, INTERRUPTED = 1, 3, 130
 FAILURES_SHOWN = 20
 JSON_KEY = "multimodal.json"
+TABLE_WIDTH = 100_000  # more than any table needs
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer does not export it
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table; errors too.")]
@@ -174,13 +175,18 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def make_table(
-    *columns: str, right: Sequence[str] = (), title: str | None = None, widths: Sequence[int] | None = None
+    *columns: str,
+    right: Sequence[str] = (),
+    unbroken: Sequence[str] = (),
+    title: str | None = None,
+    widths: Sequence[int] | None = None,
 ) -> Table:
     """A table with a header line.
 
     Args:
         columns: Their titles.
         right: Titles of the columns that are right-aligned.
+        unbroken: Titles of the columns that are never wrapped, such as paths; print with `print_table`.
         title: Above the table.
         widths: Of each column, in characters; longer cells end with an ellipsis. By default cells wrap.
     """
@@ -190,11 +196,23 @@ def make_table(
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for number, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if column in right else "left"
-        if widths is None:
+        if column in unbroken:
+            table.add_column(column, justify=justify, no_wrap=True)
+        elif widths is None:
             table.add_column(column, justify=justify, overflow="fold")
         else:
             table.add_column(column, justify=justify, width=widths[number], no_wrap=True, overflow="ellipsis")
     return table
+
+
+def print_table(table: Table) -> None:
+    """Prints a table on stdout, beyond the width of the terminal where a path would be broken otherwise."""
+    from rich.measure import Measurement
+
+    console = stdout()
+    unlimited = console.options.update(width=TABLE_WIDTH)
+    console.width = max(console.width, Measurement.get(console, unlimited, table).minimum)
+    console.print(table)
 
 
 def bar(share: float, width: int = 12) -> str:

@@ -39,7 +39,7 @@ def test_a_folder_with_bad_files_gives_the_good_ones_and_lists_the_bad(
     lines = outcome.stderr.splitlines()
     again = f"(--index {tmp_path / 'new.lance'})"
     assert len(lines) == 5
-    assert lines[-1] == f"note: to see them again: --failures; to try them again: --retry-failed {again}"
+    assert lines[-1] == f"note: list the failures with --failures, retry them with --retry-failed {again}"
     assert f"error: {media / 'empty.png'}: is empty (0 bytes); copy or download it again" in lines
     (letter,) = [
         line for line in lines if line.startswith(f"error: {media / 'letter.jpg'}: holds text, not ")

@@ -36,7 +36,7 @@ def test_a_whole_model_is_well(cli: Cli) -> None:
         "at most 1e-05",
         "exactly 0",
         "5 to 1,000",
-        "; an item takes: text ",
+        "; time per item: text ",
     ):
         assert words in shown.stdout
 
@@ -98,17 +98,17 @@ def test_this_installation_is_well(cli: Cli) -> None:
     by_name = {one["name"]: one for one in found["findings"]}
     assert by_name["torch"]["found"] == torch.__version__.partition("+")[0]
     assert by_name["starter"] == {"name": "starter", "ok": True, "found": "passes its self-test", "cure": ""}
-    assert {"device", "bfloat16", "cache", "pictures", "sounds"} <= set(by_name)
+    assert {"device", "bfloat16", "cache", "image formats", "audio formats"} <= set(by_name)
     assert {f"extra {extra}" for extra in environment.EXTRAS} <= set(by_name)
     assert all(one["cure"] for one in found["findings"] if one["ok"] is False)
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *looks: str) -> None:
-    monkeypatch.setattr(environment, "LOOKS", {name: environment.LOOKS[name] for name in looks})
+    monkeypatch.setattr(environment, "CHECKS", {name: environment.CHECKS[name] for name in looks})
 
 
 def test_it_is_shown_as_a_table(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    only(monkeypatch, "device", "pictures")
+    only(monkeypatch, "device", "image formats")
     shown = cli("doctor")
     assert (shown.code, shown.stderr) == (0, "")
     assert "✓" in shown.stdout and "torch" in shown.stdout and "webp" in shown.stdout
@@ -125,7 +125,7 @@ def test_a_missing_extra_is_no_failure_and_says_how_to_get_it(
     found = {one["name"]: one for one in cli("doctor", "--json").json()["findings"]}
     assert found["extra heic"] == {
         "name": "extra heic", "ok": None, "found": "pillow-heif missing",
-        "cure": "if you want it: pip install 'multimodal[heic]'",
+        "cure": "optional: pip install 'multimodal[heic]'",
     }  # fmt: skip
     shown = cli("doctor")
     assert shown.code == 0 and "pip install 'multimodal[heic]'" in shown.stdout
@@ -144,9 +144,11 @@ def test_a_library_that_is_broken_is_a_finding(monkeypatch: pytest.MonkeyPatch) 
     def broken() -> None:
         raise OSError("libx.so: cannot open")
 
-    monkeypatch.setattr(environment, "LOOKS", {"sounds": broken})
-    (found,) = [one for one in environment.findings() if one.name == "sounds"]
-    assert found == Finding("sounds", False, "OSError: libx.so: cannot open", "reinstall what it names")
+    monkeypatch.setattr(environment, "CHECKS", {"audio formats": broken})
+    (found,) = [one for one in environment.findings() if one.name == "audio formats"]
+    assert found == Finding(
+        "audio formats", False, "OSError: libx.so: cannot open", "reinstall what it names"
+    )
 
 
 def test_a_starter_that_fails_its_test_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +157,7 @@ def test_a_starter_that_fails_its_test_is_a_failure(monkeypatch: pytest.MonkeyPa
 
     failed = SelfTestReport("starter", (Check("text repeat", False, 1.0, (0.0, 0.0), "x"),), {})
     monkeypatch.setattr(Space, "self_test", lambda self: failed)
-    assert list(environment.LOOKS["starter"]()) == [
+    assert list(environment.CHECKS["starter"]()) == [
         Finding("starter", False, "fails in text repeat", "run: multimodal doctor starter")
     ]
 
@@ -167,7 +169,7 @@ def test_a_cache_that_cannot_be_written_to_is_a_failure(
     monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "file" / "cache"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    found = {one.name: one for one in environment.LOOKS["cache"]()}
+    found = {one.name: one for one in environment.CHECKS["cache"]()}
     assert found["cache"].ok is False
     assert found["cache"].found == f"{tmp_path / 'file' / 'cache'}: {tmp_path / 'file'} cannot be written to"
     assert "MULTIMODAL_CACHE" in found["cache"].cure
@@ -177,8 +179,8 @@ def test_a_cache_that_cannot_be_written_to_is_a_failure(
 def test_little_room_and_no_network_are_worth_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(environment, "LITTLE_ROOM", 1e30)
-    found = {one.name: one for one in environment.LOOKS["cache"]()}
+    monkeypatch.setattr(environment, "MIN_FREE_BYTES", 1e30)
+    found = {one.name: one for one in environment.CHECKS["cache"]()}
     assert found["cache"].ok is None and found["cache"].cure.startswith("too little for a large model")
     assert found["network"] == Finding(
         "network", None, "off: HF_HUB_OFFLINE is set", "unset it to fetch models"
@@ -186,6 +188,6 @@ def test_little_room_and_no_network_are_worth_a_word(monkeypatch: pytest.MonkeyP
 
 
 def test_a_format_that_is_not_known_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "SOUNDS", ("WAV", "MP9"))
-    (found,) = environment.LOOKS["sounds"]()
+    monkeypatch.setattr(environment, "AUDIO_FORMATS", ("WAV", "MP9"))
+    (found,) = environment.CHECKS["audio formats"]()
     assert (found.ok, found.found) == (None, "WAV; not MP9")

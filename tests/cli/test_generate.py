@@ -53,7 +53,7 @@ def test_a_picture_is_drawn_into_a_file_that_says_how(cli: Cli, model: Path, tmp
         "generate", "a blue heart", "-o", place, "--model", model, "--seed", 3, *SIZE, "--negative", "rain"
     )
     assert outcome.code == 0, outcome.stderr
-    assert outcome.stdout.replace("\n", "").startswith(f"{place}: 32x32, seed 3, made in ")
+    assert outcome.stdout.replace("\n", "").startswith(f"{place}: 32x32, seed 3, generated in ")
     made = Generation.load(place)
     again = mm.GenerationPipeline.from_pretrained(str(model))(
         "a blue heart", seed=3, steps=2, width=32, height=32, negative="rain"
@@ -96,7 +96,7 @@ def test_a_refused_picture_is_noted(cli: Cli, checkpoints: Checkpoints, tmp_path
     outcome = cli("generate", "a cat", "-o", place, "--model", flagging, *SIZE)
     assert (outcome.code, Generation.load(place).flagged) == (0, True)
     assert outcome.stderr == (
-        f"note: {place}: the model's own safety checker refused this picture and made it black; try another seed\n"
+        f"note: {place}: the model's safety checker rejected the image and made it black; try another seed\n"
     )
 
 
@@ -106,7 +106,7 @@ def test_nothing_is_overwritten_unless_told(cli: Cli, model: Path, tmp_path: Pat
     how = ("generate", "a cat", "-o", tmp_path / "cat.png", "--n", 2, *SIZE)
     outcome = cli(*how, "--model", "no-such-model")  # refused before a model is looked for
     assert outcome.code == 2
-    assert "is there already: take another name, or --force" in " ".join(
+    assert "already exists: choose another name, or replace it with --force" in " ".join(
         outcome.stderr.replace("│", " ").split()
     )
     assert place.read_bytes() == b"mine" and not (tmp_path / "cat-1.png").exists()
@@ -117,10 +117,10 @@ def test_nothing_is_overwritten_unless_told(cli: Cli, model: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        (("-o", "x.jpg"), 2, "must end in .png (a picture) or .wav (a sound)"),
+        (("-o", "x.jpg"), 2, "must end in .png (image) or .wav (audio)"),
         (("-o", "gone/x.png"), 2, "does not exist"),
-        (("-o", "x.png", "--n", 0), 2, "a whole number above 0 is due, got 0"),
-        (("-o", "x.wav"), 2, "makes pictures: write 'x.png'"),
+        (("-o", "x.png", "--n", 0), 2, "expected a whole number above 0, got 0"),
+        (("-o", "x.wav"), 2, "generates images: write 'x.png'"),
         (("-o", "x.png", "--steps", 0), 1, "error: steps must be a whole number above 0, got 0"),
         (("-o", "x.png", "--width", 30), 1, "error: width must be a multiple of 8"),
         (("-o", "x.png", "--image", "gone.jpg"), 1, "error: gone.jpg"),
@@ -172,9 +172,12 @@ def test_steps_from_one_thing_to_another_have_one_seed(cli: Cli, tmp_path: Path)
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ((), "give either WORDS or --from FILE; neither was given"),
-        (("a cat", "--from", "clip.wav"), "give either WORDS or --from FILE; both were given"),
-        (("a cat", "--towards", "a dog"), "--towards draws steps from one thing to another: say how many"),
+        ((), "give either PROMPT or --from FILE; neither was given"),
+        (("a cat", "--from", "clip.wav"), "give either PROMPT or --from FILE; both were given"),
+        (
+            ("a cat", "--towards", "a dog"),
+            "--towards interpolates from the prompt to another text: give the number of steps",
+        ),
         (("--from", "gone.wav"), "error: gone.wav"),
     ],
 )

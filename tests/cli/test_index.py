@@ -64,7 +64,7 @@ def test_what_failed_is_listed_and_tried_again(cli: Cli, media: Path, index: Pat
     assert outcome.code == 3
     assert f"error: {media}/bad.png: starts like an image but its header is broken" in outcome.stderr
     assert (
-        f"note: to see them again: --failures; to try them again: --retry-failed (--index {index})"
+        f"note: list the failures with --failures, retry them with --retry-failed (--index {index})"
         in outcome.stderr
     )
     listed = cli("index", "--index", index, "--failures", "--json").json()["failures"]
@@ -74,9 +74,7 @@ def test_what_failed_is_listed_and_tried_again(cli: Cli, media: Path, index: Pat
     (media / "bad.png").write_bytes((media / "red.png").read_bytes())
     report = cli("index", "--index", index, "--retry-failed", "--json").json()
     assert (report["added"], report["failed"], report["total"]) == (1, [], 6)
-    assert cli("index", "--index", index, "--failures").stderr == (
-        "note: nothing has failed, or it has been added since\n"
-    )
+    assert cli("index", "--index", index, "--failures").stderr == ("note: no failures are recorded\n")
 
 
 def test_a_dry_run_counts_and_estimates_and_writes_nothing(cli: Cli, media: Path, tmp_path: Path) -> None:
@@ -116,11 +114,11 @@ def test_duplicates_are_left_out_if_asked(cli: Cli, media: Path, index: Path) ->
 
 
 @pytest.mark.parametrize(("arguments", "told"), [
-    (["--sync", "--dry-run", "x"], "--sync and --dry-run do not go together; give one"),
-    (["--retry-failed", "x"], "takes no paths: the index knows what failed"),
-    (["--failures", "x"], "takes no paths: the index knows what failed"),
-    ([], "give at least one folder or file"),
-    (["--sync"], "give at least one folder or file"),
+    (["--sync", "--dry-run", "x"], "--sync and --dry-run exclude each other; give one"),
+    (["--retry-failed", "x"], "takes no paths: the failures are recorded in the index"),
+    (["--failures", "x"], "takes no paths: the failures are recorded in the index"),
+    ([], "name at least one folder or file"),
+    (["--sync"], "name at least one folder or file"),
     (["x", "--column", "path"], "'path' is not ROLE=NAME, such as path=file"),
 ])  # fmt: skip
 def test_flags_that_do_not_go_together_are_wrong_usage(
@@ -135,7 +133,7 @@ def test_nothing_failed_where_there_is_no_index(cli: Cli, tmp_path: Path) -> Non
     for flag in ("--failures", "--retry-failed"):
         outcome = cli("index", "--index", tmp_path / "none", flag)
         assert outcome.code == 1
-        assert outcome.stderr == f"error: no index at '{tmp_path}/none', so nothing failed there\n"
+        assert outcome.stderr == f"error: no index at '{tmp_path}/none', so no failures are recorded\n"
 
 
 def test_another_writer_is_named_and_waited_for_or_not(cli: Cli, media: Path, index: Path) -> None:
@@ -159,7 +157,7 @@ def test_another_writer_is_named_and_waited_for_or_not(cli: Cli, media: Path, in
 
 
 def test_a_rate_a_time_to_go_and_failures_are_shown() -> None:
-    assert index_output.rest(Progress(100, 10, 5000, 2, 10.0, 24.5)) == "24.5/s · 3 min 20 s to go · 2 failed"
+    assert index_output.rest(Progress(100, 10, 5000, 2, 10.0, 24.5)) == "24.5/s · 3 min 20 s left · 2 failed"
     assert index_output.rest(Progress(100, 10, None, 0, 10.0, 1234.5)) == "1,234.5/s"
     assert [index_output.duration(s) for s in (0.4, 59, 200, 7500)] == [
         "0 s",

@@ -33,7 +33,7 @@ def test_models_can_be_narrowed_to_what_takes_all_of_some_modalities(cli: Cli) -
     assert all({"audio", "image"} <= set(card["modalities"]) for card in found)
     nothing = cli("models", "--modality", "video", "--modality", "image")
     assert (nothing.code, nothing.stdout) == (0, "")
-    assert nothing.stderr == "note: no model takes image, video; multimodal models lists all of them\n"
+    assert nothing.stderr == "note: no model encodes image, video; multimodal models lists all of them\n"
 
 
 CARDS = (
@@ -87,7 +87,14 @@ def test_info_tells_versions_device_and_families(cli: Cli) -> None:
     assert {"starter", "toy"} <= set(facts["families"])
     assert Path(facts["assets"]).is_dir()
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert set(facts["extras"]) == set(project["optional-dependencies"]) - {"all", "bench", "dev", "recipes"}
+    assert set(facts["extras"]) == set(project["optional-dependencies"]) - {
+        "all",
+        "bench",
+        "dev",
+        "docs",
+        "pandas",
+        "recipes",
+    }
     assert multimodal.__version__ in cli("info").stdout
 
 
@@ -96,7 +103,7 @@ def test_info_of_a_space_tells_what_it_takes(cli: Cli) -> None:
     assert facts["fingerprint"] == multimodal.load("toy").fingerprint
     assert facts["modalities"] == ["text", "image", "audio"]
     assert facts["encoders"]["text"] == {"kind": "ToyText", "parameters": 256 * 16}
-    assert facts["heads"] == {"all": {"scale": 10.0, "bias": 0.0, "kind": "softmax"}}
+    assert facts["heads"] == {"all": {"scale": 10.0, "bias": 0.0, "activation": "softmax"}}
     assert "4,096" in cli("info", "toy").stdout
 
 

@@ -218,3 +218,13 @@ def test_optimize_prepares_an_index_and_changes_no_answer(cli: Cli, index: Path)
     assert outcome.stdout.startswith(f"{index} with 5 items is ready (")
     assert cli("optimize", index, "--exhaustive", "--json").json()["items"] == 5
     assert cli("search", index, "red", "--json").json()["hits"] == before
+
+
+def test_a_long_path_is_printed_in_one_piece(cli: Cli, media: Path, tmp_path: Path) -> None:
+    deep = media / ("folder-with-a-long-name-" * 3) / ("another-folder-" * 5)
+    deep.mkdir(parents=True)
+    (media / "red.png").rename(deep / "red.png")
+    path = tmp_path / "deep.lance"
+    assert cli("index", media, "--index", path, "--space", "toy").code == 0
+    assert str(deep / "red.png") in cli("search", path, "red").stdout
+    assert str(deep / "red.png") in cli("embed", deep / "red.png", "--space", "toy").stdout

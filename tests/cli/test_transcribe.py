@@ -99,14 +99,14 @@ def test_nothing_but_bad_files_is_an_error(cli: Cli, talks: Path) -> None:
 def test_a_folder_without_sound_is_an_error(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("transcribe", tmp_path)
     assert outcome.code == 1
-    assert f"error: no sound or video in {tmp_path}; name files, or another folder" in outcome.stderr
+    assert f"error: no audio or video in {tmp_path}; name files, or another folder" in outcome.stderr
 
 
 def test_silence_is_no_error_and_is_said(cli: Cli, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
     outcome = cli("transcribe", tmp_path / "silent.wav")
     assert (outcome.code, outcome.stdout) == (0, "\n")
-    assert "silent.wav: nothing was said, or nothing that starter hears" in outcome.stderr
+    assert "silent.wav: starter recognised no speech" in outcome.stderr
 
 
 def test_what_is_too_long_is_refused_with_its_length(cli: Cli, talks: Path) -> None:
@@ -123,7 +123,7 @@ def test_what_is_too_long_is_refused_with_its_length(cli: Cli, talks: Path) -> N
     ("arguments", "message"),
     [
         (("--srt", "--vtt"), "got --srt and --vtt: give one of them"),
-        (("--words",), "times of words are told in JSON alone: add --json"),
+        (("--words",), "word timestamps need JSON: add --json"),
         (("-o", "none/such/dog.srt"), "does not exist"),
     ],
 )
@@ -136,7 +136,7 @@ def test_wrong_usage_is_said(cli: Cli, talks: Path, arguments: tuple[str, ...], 
 def test_many_subtitles_do_not_go_to_the_screen(cli: Cli, talks: Path) -> None:
     outcome = cli("transcribe", talks, "--srt")
     assert outcome.code == 2
-    assert "2 subtitles cannot go to the screen: name a folder for them" in " ".join(
+    assert "2 subtitle files cannot go to stdout: name a folder" in " ".join(
         outcome.stderr.replace("│", " ").split()
     )
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from multimodal.cli.demo.data import ClassificationResult, Demo, Query, QueryResult, typed_path
 from multimodal.cli.demo.generative import generate_all
 from multimodal.core.errors import MultimodalError
-from multimodal.core.items import Audio, Image, Item, Modality, Text
+from multimodal.core.items import Audio, Image, Item, Text
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     from multimodal.core.space import Space

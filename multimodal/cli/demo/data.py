@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multimodal.core.items import Item, Modality, Text
+from multimodal.core.items import Item, Text
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     import PIL.Image

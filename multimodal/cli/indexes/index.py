@@ -1,4 +1,4 @@
-"""`multimodal index`: put things into an index, keep it equal to a folder, and go on where something stopped."""
+"""`multimodal index`: add files to an index, synchronise it with folders, and resume interrupted jobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MODES = ("--sync", "--retry-failed", "--failures", "--dry-run")
 WITHOUT_PATHS = ("--retry-failed", "--failures")
-# oneDNN keeps a kernel for each shape of a batch, 1,024 of them by default: a hundred megabytes in a long job
+# oneDNN caches a kernel per batch shape, 1,024 by default: a hundred megabytes in a long job
 KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 Job = Callable[[dict[str, Any]], "IngestReport"]
@@ -32,15 +32,15 @@ def index(
     into: Annotated[
         Path,
         typer.Option(
-            "--index", metavar="INDEX", help="The index; made if it is not there.", show_default=False
+            "--index", metavar="INDEX", help="The index; created if it does not exist.", show_default=False
         ),
     ],
     paths: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[PATH...]",
-            help="Folders (with all inside), files, patterns in quotes, tables (.csv, .tsv, .jsonl, .parquet) of "
-            "paths or texts, tar archives.",
+            help="Folders (recursive), files, quoted glob patterns, tables (.csv, .tsv, .jsonl, .parquet) of paths "
+            "or texts, tar archives.",
             show_default=False,
         ),
     ] = None,
@@ -53,7 +53,7 @@ def index(
     metadata: Annotated[
         list[str] | None,
         typer.Option(
-            "--metadata", metavar="KEY=VALUE", help="Kept with each file, for --where; may be repeated."
+            "--metadata", metavar="KEY=VALUE", help="Metadata of each file, for --where; may be repeated."
         ),
     ] = None,
     column: Annotated[
@@ -61,42 +61,40 @@ def index(
         typer.Option(
             "--column",
             metavar="ROLE=NAME",
-            help="Of a table: which column is the path, the text or the id; may be repeated.",
+            help="Column of a table that holds the path, text or id; may be repeated.",
         ),
     ] = None,
     sync: Annotated[
-        bool, typer.Option("--sync", help="Make the index equal to the folders: what is gone goes out too.")
+        bool, typer.Option("--sync", help="Synchronise with the folders: deleted files are removed too.")
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed before, and nothing else.")
+        bool, typer.Option("--retry-failed", help="Retry only the recorded failures.")
     ] = False,
     failures: Annotated[
-        bool, typer.Option("--failures", help="List what failed so far, and do nothing.")
+        bool, typer.Option("--failures", help="List the recorded failures and exit.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what there is to do and how long it takes, and do nothing.")
+        bool, typer.Option("--dry-run", help="Count the pending files, estimate the duration and exit.")
     ] = False,
     dedupe: Annotated[
-        bool, typer.Option("--dedupe", help="Leave out files whose content the index has already.")
+        bool, typer.Option("--dedupe", help="Skip files whose content is already indexed.")
     ] = False,
     threads: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="N", help="That read and decode. \\[default: as many as there are cores]"
-        ),
+        typer.Option(min=1, metavar="N", help="Reader and decoder threads. \\[default: number of cores]"),
     ] = None,
     batch_size: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Pictures in a batch; of the rest as much as costs the same."),
+        typer.Option(min=1, metavar="N", help="Images per batch; other modalities by equal cost."),
     ] = 32,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Give up at once if another process is writing to the index.")
+        bool, typer.Option("--no-wait", help="Fail at once if another process is writing to the index.")
     ] = False,
     *,
     load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
-    """Add pictures, sounds, videos and texts (.txt, .md) to an index that can be searched with any of them.
+    """Index images, audio, video and text files (.txt, .md) for cross-modal search.
 
     \b
     Examples:
@@ -105,44 +103,44 @@ def index(
       [cyan]multimodal index rome/ --index memories.lance --metadata place=Rome --metadata year=2026[/]
       [cyan]multimodal index photos.csv --index memories.lance --column path=file --column id=number[/]
 
-    What is there already and has not changed is not encoded again, so a job that was stopped goes on when it is begun
-    again. A file that cannot be read is listed and the others go in (exit code 3).
+    Unchanged files are not encoded again, so an interrupted job resumes when the command is repeated. Unreadable files
+    are skipped and reported (exit code 3).
     """
     flags = dict(zip(MODES, (sync, retry_failed, failures, dry_run), strict=True))
     mode = _mode([name for name, wanted in flags.items() if wanted], paths)
     about, columns = metadata_of(metadata), _columns(column)
-    found = _found(paths or [])
+    sources = _expand(paths or [])
     load = load_options
     if mode == "--failures":
         _failures(into, json)
         return
     how: dict[str, Any] = {"threads": threads, "batch_size": batch_size}
     if mode == "--dry-run":
-        _dry_run(into, space, load, found, columns, how, json)
+        _dry_run(into, space, load, sources, columns, how, json)
         return
     os.environ.setdefault(*KERNELS)  # read once, when torch computes for the first time
     given: dict[str, Any] = {"metadata": about or None, "columns": columns, "dedupe": dedupe}
     with console.working("opening the index", quiet=json):
         if mode == "--retry-failed" and not _exists(into):
-            raise IndexStateError(f"no index at {str(into)!r}, so nothing failed there")
+            raise IndexStateError(f"no index at {str(into)!r}, so no failures are recorded")
         opened = open_or_create(into, space, load)
     jobs: dict[str | None, Job] = {
-        None: lambda more: opened.add(found, **given, **how, **more),
-        "--sync": lambda more: opened.sync(found, **given, **how, **more),
+        None: lambda more: opened.add(sources, **given, **how, **more),
+        "--sync": lambda more: opened.sync(sources, **given, **how, **more),
         "--retry-failed": lambda more: opened.retry_failed(**how, **more),
     }
     _run(opened, into, jobs[mode], no_wait=no_wait, json=json)
 
 
 def _mode(given: list[str], paths: list[str] | None) -> str | None:
-    """The one mode that was asked for. Raises a usage error (exit code 2) where flags and paths do not go together."""
+    """The requested mode. Raises a usage error (exit code 2) for flags and paths that exclude each other."""
     if len(given) > 1:
-        raise typer.BadParameter(f"{' and '.join(given)} do not go together; give one", param_hint=given[0])
+        raise typer.BadParameter(f"{' and '.join(given)} exclude each other; give one", param_hint=given[0])
     mode = given[0] if given else None
     if mode in WITHOUT_PATHS and paths:
-        raise typer.BadParameter("takes no paths: the index knows what failed", param_hint=mode)
+        raise typer.BadParameter("takes no paths: the failures are recorded in the index", param_hint=mode)
     if mode not in WITHOUT_PATHS and not paths:
-        raise typer.BadParameter("give at least one folder or file", param_hint="PATH...")
+        raise typer.BadParameter("name at least one folder or file", param_hint="PATH...")
     return mode
 
 
@@ -156,20 +154,20 @@ def _columns(pairs: list[str] | None) -> dict[str, str] | None:
     return found or None
 
 
-def _found(paths: list[str]) -> list[Path]:
-    """The paths as they are, and what patterns match. Raises MediaNotFound before anything is done."""
+def _expand(paths: list[str]) -> list[Path]:
+    """The paths, with glob patterns expanded. Raises MediaNotFound before anything is indexed."""
     from multimodal.index.ingest.sources.folders import expand_pattern
 
-    found: list[Path] = []
-    for one in paths:
-        path = Path(one).expanduser()
+    expanded: list[Path] = []
+    for pattern in paths:
+        path = Path(pattern).expanduser()
         if path.exists() or path.is_symlink():
-            found.append(path)
-        elif some := expand_pattern(str(path)):
-            found += some
+            expanded.append(path)
+        elif files := expand_pattern(str(path)):
+            expanded += files
         else:
             raise MediaNotFound(f"{path}: no such folder or file; check the path (nothing was indexed)")
-    return found
+    return expanded
 
 
 def _exists(into: Path) -> bool:
@@ -209,7 +207,9 @@ def _run(opened: Index, into: Path, job: Job, *, no_wait: bool, json: bool) -> N
     if report.failed:
         console.list_failures([(failure.uri, in_cli_terms(failure.reason)) for failure in report.failed])
         if not json:
-            console.note(f"to see them again: --failures; to try them again: --retry-failed (--index {into})")
+            console.note(
+                f"list the failures with --failures, retry them with --retry-failed (--index {into})"
+            )
         raise typer.Exit(console.SOME_FAILED)
 
 
@@ -226,7 +226,7 @@ def _dry_run(
     from multimodal.index.ingest.config import JobOptions
     from multimodal.index.ingest.estimate import estimate
 
-    with console.working("looking at the files and measuring some", quiet=json):
+    with console.working("scanning the files and timing a sample", quiet=json):
         if _exists(into):
             found = open_or_create(into, space, load).estimate(paths, columns=columns, **how)
         else:
@@ -244,7 +244,7 @@ def _failures(into: Path, json: bool) -> None:
     from multimodal.index.storage.failures import FailureLog
 
     if not _exists(into):
-        raise IndexStateError(f"no index at {str(into)!r}, so nothing failed there")
+        raise IndexStateError(f"no index at {str(into)!r}, so no failures are recorded")
     found = FailureLog(into.expanduser().absolute()).failures()
     if json:
         failed = [failure.to_dict() | {"reason": in_cli_terms(failure.reason)} for failure in found]

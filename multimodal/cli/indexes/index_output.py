@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def bar(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """A bar on stderr with the rate, the time to go and the number of failures; nothing if stderr is no terminal."""
+    """A progress bar on stderr with rate, remaining time and failures; nothing if stderr is not a terminal."""
     terminal = console.stderr()
     if quiet or not terminal.is_terminal:
         yield None
@@ -30,10 +30,10 @@ def bar(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
 
 
 def rest(state: Progress) -> str:
-    """`41.3/s · 3 min 20 s to go · 2 failed`."""
+    """`41.3/s · 3 min 20 s left · 2 failed`."""
     parts = [f"{state.rate:,.1f}/s"]
     if state.eta_s is not None:
-        parts.append(f"{duration(state.eta_s)} to go")
+        parts.append(f"{duration(state.eta_s)} left")
     if state.failed:
         parts.append(f"{state.failed:,} failed")
     return " · ".join(parts)
@@ -49,28 +49,28 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600:,} h {whole % 3600 // 60} min"
 
 
-def show_estimate(found: Estimate) -> None:
-    """A table of what there is to do, and a line with how long it takes."""
-    n = sum(found.counts.values())
+def show_estimate(estimate: Estimate) -> None:
+    """A table of the pending items, and the estimated duration."""
+    n = sum(estimate.counts.values())
     table = console.make_table("to do", "", right=("",))
-    for kind, count in found.counts.items():
+    for kind, count in estimate.counts.items():
         table.add_row(kind, f"{count:,}")
-    if found.counts:
-        console.stdout().print(table)
-    rest = [f"{found.unchanged:,} are there already"] * bool(found.unchanged)
-    rest += [f"{found.failed:,} cannot be indexed"] * bool(found.failed)
-    took = f"about {duration(found.seconds)}, measured on {found.sampled}; " if n else ""
-    size = f"{n:,} to do, {found.n_bytes / 1e6:,.1f} MB; "
+    if estimate.counts:
+        console.print_table(table)
+    rest = [f"{estimate.unchanged:,} already indexed"] * bool(estimate.unchanged)
+    rest += [f"{estimate.failed:,} cannot be indexed"] * bool(estimate.failed)
+    took = f"about {duration(estimate.seconds)}, measured on {estimate.sampled}; " if n else ""
+    size = f"{n:,} to do, {estimate.n_bytes / 1e6:,.1f} MB; "
     console.stdout().print(f"{size}{took}{'; '.join([*rest, 'nothing was written'])}", soft_wrap=True)
 
 
-def show_failures(found: Sequence[Failure]) -> None:
+def show_failures(failures: Sequence[Failure]) -> None:
     """A table of failures."""
-    if not found:
-        console.note("nothing has failed, or it has been added since")
+    if not failures:
+        console.note("no failures are recorded")
         return
-    table = console.make_table("stage", "what", "why")
-    for one in found:
-        reason = in_cli_terms(one.reason.removeprefix(f"{one.uri}: "))
-        table.add_row(one.stage, console.verbatim(one.uri), console.verbatim(reason))
-    console.stdout().print(table)
+    table = console.make_table("stage", "source", "reason", unbroken=("source",))
+    for failure in failures:
+        reason = in_cli_terms(failure.reason.removeprefix(f"{failure.uri}: "))
+        table.add_row(failure.stage, console.verbatim(failure.uri), console.verbatim(reason))
+    console.print_table(table)

@@ -1,4 +1,4 @@
-"""`multimodal map`: an index as a picture."""
+"""`multimodal map`: a two-dimensional projection of an index."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from multimodal.cli import console
 
 def map(
     index: Annotated[
-        Path, typer.Argument(metavar="INDEX", help="What multimodal index made.", show_default=False)
+        Path, typer.Argument(metavar="INDEX", help="An index made by multimodal index.", show_default=False)
     ],
     output: Annotated[
         Path,
@@ -20,27 +20,26 @@ def map(
             "--output",
             "-o",
             metavar="FILE",
-            help="map.html, a page to walk about in, or map.png.",
+            help="map.html (interactive), or map.png.",
             show_default=False,
         ),
     ],
-    method: Annotated[str, typer.Option(help="umap, pca, or auto: UMAP where it is installed.")] = "auto",
+    method: Annotated[str, typer.Option(help="umap, pca, or auto (UMAP if installed).")] = "auto",
     centre: Annotated[
         bool,
         typer.Option(
-            "--centre/--no-centre", help="Take each kind's mean away, or let the gap between kinds be seen."
+            "--centre/--no-centre", help="Subtract the mean of each modality, or show the modality gap."
         ),
     ] = True,
-    limit: Annotated[
-        int, typer.Option(min=2, help="Of a larger index, so many are shown, evenly chosen.")
-    ] = 20_000,
+    limit: Annotated[int, typer.Option(min=2, help="Maximum number of items, evenly sampled.")] = 20_000,
     max_mb: Annotated[
-        float, typer.Option(min=0, help="Of pictures and sounds within the page; the rest are named.")
+        float,
+        typer.Option(min=0, help="Size of the media embedded in the page; further items show their name."),
     ] = 24,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same map.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     json: console.AsJson = False,
 ) -> None:
-    """Draw an index: what the model finds alike lies together, coloured by kind.
+    """Draw a two-dimensional map of an index, coloured by modality.
 
     \b
     Examples:
@@ -48,7 +47,7 @@ def map(
       [cyan]multimodal map memories.lance -o map.png --no-centre[/]
       [cyan]multimodal map memories.lance -o map.html --method pca --json[/]
 
-    The page is one file: it holds its thumbnails and fetches nothing. UMAP and .png need the extra [cyan]map[/].
+    The page is one self-contained file. UMAP and .png need the extra [cyan]map[/].
     """
     from multimodal.views import plot_map
 
@@ -63,5 +62,5 @@ def map(
     console.stdout().print(
         f"{place}: {report.n_items:,} items by {report.method.upper()}, {size}", soft_wrap=True
     )
-    for one in report.notes:
-        console.note(one)
+    for note in report.notes:
+        console.note(note)

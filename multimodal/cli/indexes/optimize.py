@@ -1,4 +1,4 @@
-"""`multimodal optimize`: prepare an index, so that no search has to."""
+"""`multimodal optimize`: compact an index and build what searches read."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from multimodal.cli import console
 
 def optimize(
     index: Annotated[
-        Path, typer.Argument(metavar="INDEX", help="What multimodal index made.", show_default=False)
+        Path, typer.Argument(metavar="INDEX", help="An index made by multimodal index.", show_default=False)
     ],
     approximate: Annotated[
         bool | None,
         typer.Option(
             "--approximate/--exhaustive",
-            help="Build LanceDB's own index over the vectors, or drop it. By default it is built for more than ten "
-            "million items.",
+            help="Build LanceDB's vector index, or drop it. By default it is built above ten million items.",
             show_default=False,
         ),
     ] = None,
     space: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The model of the index, if its name is not found.", show_default=False
+            metavar="NAME",
+            help="The model of the index, if its recorded name cannot be loaded.",
+            show_default=False,
         ),
     ] = None,
     json: console.AsJson = False,
 ) -> None:
-    """Merge small files and prepare what searches read, instead of when it is first needed.
+    """Compact small files and build the search structures now instead of at the first search.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""What `multimodal search` is asked -> a query of parts: words and files, each with a weight, and what to turn from."""
+"""The arguments of `multimodal search` as a query: texts and files with weights, and negative texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from multimodal.core.items import Item, Text, Video
 from multimodal.core.media.registry import open_as
 from multimodal.core.modality import Modality
 
-AWAY = 0.7  # how much --not counts beside a part that counts 1: turned away from, and yet what is asked for decides
+AWAY = 0.7  # weight of --not beside a part of weight 1: penalises, but the positive parts decide
 KINDS = ("words", "image", "audio", "video", "not")
 
 

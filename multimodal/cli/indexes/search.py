@@ -1,4 +1,4 @@
-"""`multimodal search`: find things with words, a picture, a sound or a video."""
+"""`multimodal search`: search an index with text, images, audio and video."""
 
 from __future__ import annotations
 
@@ -30,50 +30,49 @@ def _given(metavar: str, help: str, *names: str) -> Any:
 @options.with_runtime()
 def search(
     index: Annotated[
-        Path, typer.Argument(metavar="INDEX", help="What multimodal index made.", show_default=False)
+        Path, typer.Argument(metavar="INDEX", help="An index made by multimodal index.", show_default=False)
     ],
-    query: Annotated[str | None, typer.Argument(metavar="[WORDS]", help="What to find, in words.")] = None,
-    image: Annotated[list[str] | None, _given("FILE", "Find what is like this picture.")] = None,
-    audio: Annotated[list[str] | None, _given("FILE", "Find what is like this sound.")] = None,
-    video: Annotated[list[str] | None, _given("FILE", "Find what is like this video.")] = None,
-    away: Annotated[list[str] | None, _given("WORDS", "Turn away from this.", "--not")] = None,
-    near: Annotated[list[str] | None, _given("ID", "Find what is like this item of the index.")] = None,
+    query: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="Text query.")] = None,
+    image: Annotated[list[str] | None, _given("FILE", "Image query; may be repeated.")] = None,
+    audio: Annotated[list[str] | None, _given("FILE", "Audio query; may be repeated.")] = None,
+    video: Annotated[list[str] | None, _given("FILE", "Video query; may be repeated.")] = None,
+    away: Annotated[
+        list[str] | None, _given("TEXT", "Negative query: penalise similarity to this text.", "--not")
+    ] = None,
+    near: Annotated[list[str] | None, _given("ID", "Find items similar to this item of the index.")] = None,
     text: Annotated[
         str | None,
-        _given("WORDS", 'Find these words in texts, captions and file names; "in quotes" as they stand.'),
+        _given("WORDS", 'Keyword search in texts, captions and file names; "in quotes" for a phrase.'),
     ] = None,
     weight: Annotated[
         list[str] | None,
         _given(
-            "KIND=NUMBER", f"How much a part counts: {', '.join(KINDS)}. \\[default: 1, and {AWAY} for not]"
+            "KIND=NUMBER",
+            f"Weight of a part of the query: {', '.join(KINDS)}. \\[default: 1, and {AWAY} for not]",
         ),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many to find.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Number of hits.")] = 10,
     modality: Annotated[
         list[Modality] | None,
-        typer.Option(help="Only things of this kind; may be repeated.", show_default=False),
+        typer.Option(help="Only this modality; may be repeated.", show_default=False),
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE", help="Only things with this metadata; also <, <=, >, >=; may be repeated."
-        ),
+        typer.Option(metavar="KEY=VALUE", help="Filter by metadata; also <, <=, >, >=; may be repeated."),
     ] = None,
-    offset: Annotated[int, typer.Option(min=0, metavar="N", help="Leave out the first N.")] = 0,
+    offset: Annotated[int, typer.Option(min=0, metavar="N", help="Skip the first N hits.")] = 0,
     distinct: Annotated[
-        bool, typer.Option("--distinct", help="Of things that look alike, only the best.")
+        bool, typer.Option("--distinct", help="Keep only the best of near-duplicates.")
     ] = False,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Compare everything, also where that takes longer.")
+        bool, typer.Option("--exact", help="Exhaustive search, also where it takes longer.")
     ] = False,
     group: Annotated[
-        bool, typer.Option("--group", help="Of a film, a long sound or a long text, only the best part.")
+        bool, typer.Option("--group", help="Keep only the best segment of a video, recording or long text.")
     ] = False,
     group_by: Annotated[
         str | None,
-        typer.Option(
-            metavar="KEY", help="Of things with one value of KEY, only the best.", show_default=False
-        ),
+        typer.Option(metavar="KEY", help="Keep only the best hit per value of KEY.", show_default=False),
     ] = None,
     min_probability: Annotated[
         float | None,
@@ -81,24 +80,26 @@ def search(
             min=0.0,
             max=1.0,
             metavar="P",
-            help="Only what is as likely as this to be meant.",
+            help="Minimum calibrated relevance probability.",
             show_default=False,
         ),
     ] = None,
     uncalibrated: Annotated[
-        bool, typer.Option("--uncalibrated", help="Order by cosine, whatever kind a thing is of.")
+        bool, typer.Option("--uncalibrated", help="Rank by cosine similarity across modalities.")
     ] = False,
     space: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The model of the index, if its name is not found.", show_default=False
+            metavar="NAME",
+            help="The model of the index, if its recorded name cannot be loaded.",
+            show_default=False,
         ),
     ] = None,
     *,
     load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
-    """Find pictures, sounds, videos and texts with words, a picture, a sound, a video, or several of these at once.
+    """Search images, audio, video and text with a text, an image, audio, a video, or several of them.
 
     \b
     Examples:
@@ -108,7 +109,7 @@ def search(
       [cyan]multimodal search memories.lance --near photos/beach.jpg --where place=Rome --where "year>=2020"[/]
       [cyan]multimodal search memories.lance "a sad song" --text "rain" --offset 10[/]
 
-    With --text beside a query, what fits either comes first, and what fits both before it.
+    With --text beside a query, vector and keyword results are fused: hits of both rank first.
     """
     from multimodal.index import Index
 
@@ -215,10 +216,12 @@ def _show(hits: Hits, offset: int, least: float | None) -> None:
     extra = {
         "words": [f"{hit.text_score:.1f}" if hit.text_score else "" for hit in hits]
         * (hits.method == "hybrid"),
-        "likely": ["" if hit.probability is None else f"{hit.probability:.0%}" for hit in hits],
+        "probability": ["" if hit.probability is None else f"{hit.probability:.0%}" for hit in hits],
     }
     extra = {name: column for name, column in extra.items() if any(column)}
-    table = console.make_table("", "score", *extra, "kind", "what", right=("score", *extra))
+    table = console.make_table(
+        "", "score", *extra, "modality", "item", right=("score", *extra), unbroken=("item",)
+    )
     most = max(hit.score for hit in hits) if hits.method == "text" else 1.0  # BM25 has no upper end
     for row, hit in enumerate(hits):
         place = " · ".join(filter(None, [console.verbatim(_relative(hit.uri or hit.id)), hit.location]))
@@ -226,7 +229,7 @@ def _show(hits: Hits, offset: int, least: float | None) -> None:
         bar = f"[green]{console.bar(hit.score / most)}[/]"
         more = [column[row] for column in extra.values()]
         table.add_row(bar, f"{hit.score:.3f}", *more, str(hit.modality), what)
-    console.stdout().print(table)
+    console.print_table(table)
 
 
 def _relative(uri: str) -> str:

@@ -1,4 +1,4 @@
-"""`multimodal bridge`: one space out of two that were trained apart."""
+"""`multimodal bridge`: align two embedding spaces through a shared modality."""
 
 from __future__ import annotations
 
@@ -21,37 +21,35 @@ if TYPE_CHECKING:
 def bridge(
     first: Annotated[
         str,
-        typer.Argument(
-            metavar="A", help="The space that knows more: a name or ./folder.", show_default=False
-        ),
+        typer.Argument(metavar="A", help="The space that is mapped: a name or ./folder.", show_default=False),
     ],
     second: Annotated[
         str,
-        typer.Argument(metavar="B", help="The space it is brought into; stays as it is.", show_default=False),
+        typer.Argument(metavar="B", help="The space it is mapped into; unchanged.", show_default=False),
     ],
     corpus: Annotated[
         Path,
         typer.Option(
-            metavar="FILE", help="Texts, one a line: at least 200, better thousands.", show_default=False
+            metavar="FILE", help="Texts, one per line: at least 200, better thousands.", show_default=False
         ),
     ],
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the joined space goes.", show_default=False)
+        Path, typer.Option(metavar="DIR", help="Folder for the joined space.", show_default=False)
     ],
-    over: Annotated[Modality, typer.Option(help="What both spaces know.")] = Modality.TEXT,
+    over: Annotated[Modality, typer.Option(help="The modality both spaces encode.")] = Modality.TEXT,
     media: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="PATH",
-            help="Sounds or pictures, without pairs, to learn from; may be repeated.",
+            help="Unpaired audio or images to learn from; may be repeated.",
             show_default=False,
         ),
     ] = None,
     method: Annotated[str, typer.Option(help="kernel, mlp, ridge or procrustes.")] = "kernel",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bridge.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     json: console.AsJson = False,
 ) -> None:
-    """Bring what space A knows and space B does not into B, learned from texts alone.
+    """Align two embedding spaces through a shared modality; no paired data.
 
     \b
     Examples:
@@ -60,8 +58,8 @@ def bridge(
       [cyan]multimodal index photos --index photos.lance --space ./clip-hears[/]
       [cyan]multimodal search photos.lance --audio bell.wav[/]
 
-    Both spaces encode the texts, and a small map between them is learned; no pair of a sound and a picture is needed. A
-    tenth of the texts judges the result. Stopped, the command goes on where it was when it is given again.
+    Both spaces encode the texts, and a small map from A to B is learned; A's other modalities follow it. A tenth of the
+    texts is held out to evaluate the result. An interrupted command resumes when it is repeated.
     """
     from multimodal.adapt import PoorBridge
     from multimodal.adapt import bridge as build
@@ -87,15 +85,15 @@ def bridge(
         console.print_json({"out": str(out), "space": space, "report": made.report.to_dict()})
     else:
         _show(made.report, out)
-    for one in made.report.warnings:
-        console.note(one)
-    for warning in caught:
-        console.note(str(warning.message))
+    for warning in made.report.warnings:
+        console.note(warning)
+    for issued in caught:
+        console.note(str(issued.message))
 
 
 @contextlib.contextmanager
 def _bars(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each thing that is done, one after another."""
+    """A progress bar for each stage in turn."""
     with contextlib.ExitStack() as stack:
         shown, counted = "", 0
         advance: Callable[[int], None] = print  # never called: the first call of progress opens a bar

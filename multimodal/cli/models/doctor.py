@@ -1,4 +1,4 @@
-"""`multimodal doctor`: does a model do what it must, is everything here that is needed, and what is the cure."""
+"""`multimodal doctor`: self-test of a model, or a check of the installation."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def doctor(
     load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
-    """Test a model on things drawn for it, or, without a name, this installation.
+    """Test a model on synthetic inputs, or, without a name, check this installation.
 
     \b
     Examples:
       [cyan]multimodal doctor[/]              packages, device, cache, formats, extras
-      [cyan]multimodal doctor starter[/]      is it steady, blind to its batch, awake? and how fast
+      [cyan]multimodal doctor starter[/]      determinism, batch invariance, collapse, speed
       [cyan]multimodal doctor openclip/ViT-B-32:laion2b_s34b_b79k --precision bfloat16 --json[/]
 
-    ✓ is well, ✗ is not (exit code 1), – may be missing. What is not well comes with its cure.
+    ✓ passed, ✗ failed (exit code 1), – optional and missing. Each failure comes with its cure.
     """
     if name is None:
         _installation(json)
@@ -43,33 +43,36 @@ def doctor(
 
 
 def _installation(json: bool) -> None:
-    with console.working("looking around", quiet=json):
-        found = list(environment.findings())
-    ok = all(one.ok is not False for one in found)
+    with console.working("checking the installation", quiet=json):
+        findings = list(environment.findings())
+    ok = all(finding.ok is not False for finding in findings)
     if json:
-        console.print_json({"ok": ok, "findings": [one.to_dict() for one in found]})
+        console.print_json({"ok": ok, "findings": [finding.to_dict() for finding in findings]})
     else:
-        _table(("what", "found"), [(one.ok, [one.name, one.found], one.cure) for one in found])
+        _table(
+            ("component", "found"),
+            [(finding.ok, [finding.name, finding.found], finding.cure) for finding in findings],
+        )
     if not ok:
         raise typer.Exit(console.FAILED)
 
 
-def _model(name: str, how: dict[str, Any], json: bool) -> None:
+def _model(name: str, load_options: dict[str, Any], json: bool) -> None:
     from multimodal.core.catalog import load
 
     began = time.perf_counter()
     with console.working(f"loading {name}", quiet=json):
-        space = load(name, **how)
+        space = load(name, **load_options)
     seconds = time.perf_counter() - began
     with console.working(f"testing {name}", quiet=json):
         report = space.self_test()
     if json:
-        how = {
+        runtime = {
             "runtime_info": space.runtime_info,
             "revisions": space.revisions,
             "load_seconds": round(seconds, 4),
         }
-        console.print_json(report.to_dict() | how)
+        console.print_json(report.to_dict() | runtime)
     else:
         _show(report, seconds)
         for modality, runs in space.runtime_info.items():
@@ -84,17 +87,20 @@ def _show(report: SelfTestReport, seconds: float) -> None:
     from multimodal.core.self_test import shown
 
     rows = [
-        (one.ok, [one.name, one.about, shown(one.measured), one.allowed], one.cure) for one in report.checks
+        (check.ok, [check.name, check.about, shown(check.measured), check.allowed], check.cure)
+        for check in report.checks
     ]
     _table(("check", "says", "measured", "allowed"), rows)
-    per_item = ", ".join(f"{modality} {1000 * one:.1f} ms" for modality, one in report.seconds.items())
-    console.stdout().print(f"loaded in {seconds:.1f} s; an item takes: {per_item or '–'}", soft_wrap=True)
+    per_item = ", ".join(
+        f"{modality} {1000 * seconds_each:.1f} ms" for modality, seconds_each in report.seconds.items()
+    )
+    console.stdout().print(f"loaded in {seconds:.1f} s; time per item: {per_item or '–'}", soft_wrap=True)
     if report.failed:
         console.fail(f"{report.space}: {len(report.failed)} of {len(report.checks)} checks do not hold")
 
 
 def _table(columns: Sequence[str], rows: Sequence[tuple[bool | None, list[str], str]]) -> None:
-    """Rows of (is it well, cells, cure); a cure stands below what it is for."""
+    """Rows of (passed, cells, cure); a cure is printed below its finding."""
     table = console.make_table("", *columns)
     for ok, (first, *rest), cure in rows:
         cells = [console.verbatim(cell) for cell in rest]

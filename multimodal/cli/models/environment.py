@@ -1,7 +1,4 @@
-"""What `multimodal doctor` looks at when no model is named: is everything here that the package stands on?
-
-Only looks: nothing is created, downloaded or changed.
-"""
+"""Checks of the installation for `multimodal doctor`. Nothing is created, downloaded or changed."""
 
 from __future__ import annotations
 
@@ -24,17 +21,25 @@ EXTRAS = {
     "av": "av",
     "map": "umap-learn",
     "openvino": "openvino",
+    "pandas": "pandas",
 }
 PACKAGES = ("torch", "torchaudio", "numpy", "pillow", "soundfile", "lancedb", "tokenizers", "safetensors")
-PICTURES = ("jpg", "zlib", "webp", "avif", "libtiff", "jpg_2000")  # as Pillow calls them; zlib is PNG
-SOUNDS = ("WAV", "FLAC", "OGG", "MP3")
+IMAGE_FORMATS = ("jpg", "zlib", "webp", "avif", "libtiff", "jpg_2000")  # Pillow's names; zlib is PNG
+AUDIO_FORMATS = ("WAV", "FLAC", "OGG", "MP3")
 CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4", "aac", "opus")
-LITTLE_ROOM = 5e9  # bytes; a large model is 2 to 10 GB
+MIN_FREE_BYTES = 5e9  # bytes; a large model is 2 to 10 GB
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. ok: None if it may be missing. found: what is here. cure: what to do if it is not well."""
+    """The result of one check.
+
+    Attributes:
+        name: What was checked.
+        ok: Whether it passed; None for something optional.
+        found: What is installed or available.
+        cure: What to do, if it did not pass.
+    """
 
     name: str
     ok: bool | None
@@ -47,13 +52,13 @@ class Finding:
 
 
 def findings() -> Iterator[Finding]:
-    """Everything, one by one, in order of importance. What a look itself raises becomes a finding too."""
+    """All checks in order of importance. An exception of a check becomes a finding too."""
     for name in PACKAGES:
         yield _package(name)
-    for name, look in LOOKS.items():
+    for name, look in CHECKS.items():
         try:
             yield from look()
-        except Exception as error:  # a broken library raises whatever it likes
+        except Exception as error:  # a broken library may raise anything
             yield Finding(name, False, f"{type(error).__name__}: {error}", "reinstall what it names")
     for extra, package in EXTRAS.items():
         yield _extra(extra, package)
@@ -68,15 +73,15 @@ def version(package: str) -> str | None:
 
 
 def _package(name: str) -> Finding:
-    found = version(name)
-    cure = "" if found else f"pip install {name}, or reinstall multimodal"
-    return Finding(name, found is not None, found or "missing", cure)
+    installed = version(name)
+    cure = "" if installed else f"pip install {name}, or reinstall multimodal"
+    return Finding(name, installed is not None, installed or "missing", cure)
 
 
 def _extra(extra: str, package: str) -> Finding:
-    found = version(package)
-    cure = "" if found else f"if you want it: pip install 'multimodal[{extra}]'"
-    return Finding(f"extra {extra}", True if found else None, f"{package} {found or 'missing'}", cure)
+    installed = version(package)
+    cure = "" if installed else f"optional: pip install 'multimodal[{extra}]'"
+    return Finding(f"extra {extra}", True if installed else None, f"{package} {installed or 'missing'}", cure)
 
 
 def _device() -> Iterator[Finding]:
@@ -88,17 +93,17 @@ def _device() -> Iterator[Finding]:
     threads = f", {torch.get_num_threads()} threads" if runtime.torch_device.type == "cpu" else ""
     yield Finding("device", True, f"{runtime.torch_device}{threads}")
     fast = runtime.dtype == torch.bfloat16
-    advice = "" if fast else "precision='bfloat16' would be no faster here"
+    advice = "" if fast else "--precision bfloat16 would be no faster here"
     yield Finding("bfloat16", True if fast else None, "fast" if fast else "emulated", advice)
 
 
 def _weights() -> Iterator[Finding]:
     from multimodal.core.catalog import load
 
-    found = load("starter", device="cpu").self_test()
-    names = ", ".join(check.name for check in found.failed)
-    cure = "" if found.ok else "run: multimodal doctor starter"
-    yield Finding("starter", found.ok, "passes its self-test" if found.ok else f"fails in {names}", cure)
+    report = load("starter", device="cpu").self_test()
+    names = ", ".join(check.name for check in report.failed)
+    cure = "" if report.ok else "run: multimodal doctor starter"
+    yield Finding("starter", report.ok, "passes its self-test" if report.ok else f"fails in {names}", cure)
 
 
 def _cache() -> Iterator[Finding]:
@@ -112,29 +117,36 @@ def _cache() -> Iterator[Finding]:
         free = shutil.disk_usage(there).free
         room = f"{folder}, {free / 1e9:,.0f} GB free"
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-            cure = "let yourself write there, or name another folder with HF_HOME and MULTIMODAL_CACHE"
+            cure = "make it writable, or set HF_HOME and MULTIMODAL_CACHE to another folder"
             yield Finding(name, False, f"{folder}: {there} cannot be written to", cure)
-        elif free < LITTLE_ROOM:
-            yield Finding(name, None, room, "too little for a large model; make room, or name another folder")
+        elif free < MIN_FREE_BYTES:
+            yield Finding(
+                name, None, room, "too little for a large model; free some space, or set another folder"
+            )
         else:
             yield Finding(name, True, room)
     if caches.is_offline():
         yield Finding("network", None, "off: HF_HUB_OFFLINE is set", "unset it to fetch models")
 
 
-def _pictures() -> Iterator[Finding]:
+def _image_formats() -> Iterator[Finding]:
     from PIL import features
 
-    yield _formats("pictures", PICTURES, features.check, "install a newer pillow, with wheels")
+    yield _formats("image formats", IMAGE_FORMATS, features.check, "install a newer pillow, with wheels")
 
 
-def _sounds() -> Iterator[Finding]:
+def _audio_formats() -> Iterator[Finding]:
     import soundfile
 
-    yield _formats("sounds", SOUNDS, soundfile.available_formats().__contains__, "install a newer soundfile")
+    yield _formats(
+        "audio formats",
+        AUDIO_FORMATS,
+        soundfile.available_formats().__contains__,
+        "install a newer soundfile",
+    )
 
 
-def _videos() -> Iterator[Finding]:
+def _video_codecs() -> Iterator[Finding]:
     if version("av") is None:
         return
     import av
@@ -142,22 +154,22 @@ def _videos() -> Iterator[Finding]:
     def decodes(name: str) -> bool:
         return name in av.codecs_available
 
-    yield _formats("videos", CODECS, decodes, "install a newer av, with wheels")
+    yield _formats("video codecs", CODECS, decodes, "install a newer av, with wheels")
 
 
 def _formats(name: str, wanted: tuple[str, ...], known: Callable[[str], Any], cure: str) -> Finding:
-    missing = [one for one in wanted if not known(one)]
-    there = ", ".join(one for one in wanted if one not in missing)
+    missing = [name for name in wanted if not known(name)]
+    there = ", ".join(name for name in wanted if name not in missing)
     if missing:
         return Finding(name, None, f"{there}; not {', '.join(missing)}", cure)
     return Finding(name, True, there)
 
 
-LOOKS: dict[str, Callable[[], Iterator[Finding]]] = {
+CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "device": _device,
     "starter": _weights,
     "cache": _cache,
-    "pictures": _pictures,
-    "sounds": _sounds,
-    "videos": _videos,
+    "image formats": _image_formats,
+    "audio formats": _audio_formats,
+    "video codecs": _video_codecs,
 }

@@ -1,4 +1,4 @@
-"""`multimodal models` and `multimodal info`: what there is, and what it is."""
+"""`multimodal models` and `multimodal info`: available models, and facts about one, an index or the installation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 def models(
     modality: Annotated[
-        list[Modality] | None, typer.Option(help="Only models that take this; repeat it to ask for several.")
+        list[Modality] | None,
+        typer.Option(help="Only models that encode this modality; repeat it for several."),
     ] = None,
     json: console.AsJson = False,
 ) -> None:
@@ -35,30 +36,30 @@ def models(
       [cyan]multimodal models --modality audio[/]
       [cyan]multimodal models --json | jq -r '.models[] | select(.commercial).name'[/]
 
-    What a licence does not let you use for money is marked. The figure is the published zero-shot accuracy in percent.
-    In JSON, "pinned" tells whether a name stands for one commit of its source ("revision") or for its newest.
+    Licences that exclude commercial use are marked. The figure is the published zero-shot accuracy in percent. In JSON,
+    "pinned" is true if the name loads one fixed commit ("revision") instead of the latest.
     """
     from multimodal.core.catalog import cards
 
-    wanted = set(modality or ())
-    found = sorted((card for card in cards() if wanted <= set(card.modalities)), key=_family)
+    required = set(modality or ())
+    selected = sorted((card for card in cards() if required <= set(card.modalities)), key=_family)
     if json:
-        told = [card.to_dict() | {"pinned": card.revision != ""} for card in found]
-        console.print_json({"models": told})
+        rows = [card.to_dict() | {"pinned": card.revision != ""} for card in selected]
+        console.print_json({"models": rows})
         return
-    if found:
-        console.stdout().print(_models_table(found))
+    if selected:
+        console.stdout().print(_models_table(selected))
     else:
-        console.note(f"no model takes {', '.join(sorted(wanted))}; multimodal models lists all of them")
+        console.note(f"no model encodes {', '.join(sorted(required))}; multimodal models lists all of them")
 
 
-def _models_table(found: Sequence[Card]) -> Table:
-    """Family by family. What a model is stands under its name, so that in 100 columns most names stay whole."""
-    table = console.make_table("name", "takes", "dim", "size", "licence", "figure", right=("dim", "size"))
+def _models_table(cards: Sequence[Card]) -> Table:
+    """Grouped by family. The description is below the name, which keeps names on one line in 100 columns."""
+    table = console.make_table("name", "input", "dim", "size", "licence", "figure", right=("dim", "size"))
     table.padding, table.show_edge = (0, 1, 0, 0), False
     for column, width in zip(table.columns[-2:], (16, 12), strict=True):
         column.max_width, column.overflow = width, "fold"
-    for card, after in zip_longest(found, found[1:]):
+    for card, after in zip_longest(cards, cards[1:]):
         licence = console.verbatim(card.licence)
         table.add_row(
             f"[bold]{console.verbatim(card.name)}[/]\n[dim]{console.verbatim(card.description)}[/]",
@@ -91,13 +92,13 @@ def info(
     load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
-    """Tell about this installation, a model, or an index.
+    """Facts about this installation, a model or an index.
 
     \b
     Examples:
       [cyan]multimodal info[/]                    versions, device, extras
-      [cyan]multimodal info starter[/]            what a space takes, and its fingerprint
-      [cyan]multimodal info memories.lance[/]     what an index holds, and with which space
+      [cyan]multimodal info starter[/]            modalities, dimensions and fingerprint of a space
+      [cyan]multimodal info memories.lance[/]     counts, size and space of an index
     """
     if what is None:
         facts = installation()
@@ -142,7 +143,7 @@ def installation() -> dict[str, Any]:
 
 
 def space_facts(space: Space) -> dict[str, Any]:
-    """What a space takes and how its scores become probabilities."""
+    """Modalities, encoders and logit scales of a space."""
     heads = {
         "all" if pair is None else "-".join(pair): head.to_dict() for pair, head in space.logit_scales.items()
     }
@@ -193,7 +194,7 @@ def _is_index(path: Path) -> bool:
 
 def _show(value: Any) -> str:
     if isinstance(value, dict):
-        return "\n".join(f"{key}: {_show_inline(one)}" for key, one in value.items())
+        return "\n".join(f"{key}: {_show_inline(item)}" for key, item in value.items())
     return _show_inline(value)
 
 
@@ -201,7 +202,7 @@ def _show_inline(value: Any) -> str:
     if value is None:
         return "[dim]–[/]"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_show_inline(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {_show_inline(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_show_inline(one) for one in value)
+        return ", ".join(_show_inline(item) for item in value)
     return f"{value:,}" if isinstance(value, int) else console.verbatim(str(value))

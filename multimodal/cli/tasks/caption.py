@@ -1,4 +1,4 @@
-"""`multimodal caption`: what is in pictures, sounds and videos, in words."""
+"""`multimodal caption`: captions of images, audio, video and text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from multimodal.pipelines.captioning.pipeline import Caption
 
 BATCH = 8
-FILE_ERRORS = (MediaError, MissingExtra, UnsupportedModality)  # the fault of one file, not of the command
+FILE_ERRORS = (MediaError, MissingExtra, UnsupportedModality)  # of one file; the command continues
 
 Named = tuple[str, Item]
 
@@ -27,35 +27,37 @@ def caption(
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE|FOLDER]...", help="Pictures, sounds or videos, or folders with them at any depth."
+            metavar="[FILE|FOLDER]...", help="Image, audio or video files, or folders with them at any depth."
         ),
     ] = None,
     text: Annotated[
-        list[str] | None, typer.Option("--text", metavar="WORDS", help="Words as input; may be repeated.")
+        list[str] | None, typer.Option("--text", metavar="TEXT", help="A text as input; may be repeated.")
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(metavar='"what is it?"', help="A question, or the beginning of the caption."),
+        typer.Option(metavar='"what is it?"', help="A question, or the start of the caption."),
     ] = None,
     model: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="starter, ./folder, or a model that writes: hf/owner/name, openclip/coca_…"
+            metavar="NAME", help="starter, ./folder, or a captioning model: hf/owner/name, openclip/coca_…"
         ),
     ] = "starter",
-    beams: Annotated[int | None, typer.Option(help="How wide to search; the model's own by default.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Write at most so many tokens.")] = None,
-    sample: Annotated[bool, typer.Option("--sample", help="Draw the words at random.")] = False,
-    seed: Annotated[int | None, typer.Option(help="With --sample: draw the same words again.")] = None,
+    beams: Annotated[
+        int | None, typer.Option(help="Width of the beam search; the model's own by default.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Maximum number of tokens.")] = None,
+    sample: Annotated[bool, typer.Option("--sample", help="Sample the tokens at random.")] = False,
+    seed: Annotated[int | None, typer.Option(help="With --sample: seed of the random generator.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE.jsonl", help="Save one JSON object a line."),
+        typer.Option("--output", "-o", metavar="FILE.jsonl", help="Write one JSON object per line."),
     ] = None,
     *,
     load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
-    """Say what is in pictures, sounds, videos or words.
+    """Captioning of images, audio, video and text.
 
     \b
     Examples:
@@ -63,7 +65,7 @@ def caption(
       [cyan]multimodal caption ~/Pictures -o captions.jsonl[/]
       [cyan]multimodal caption chart.png --model hf/owner/name --prompt "What does it show?"[/]
 
-    A caption that --max-tokens cut off ends with […].
+    A caption truncated by --max-tokens ends with […].
     """
     from multimodal.core.pipeline import pipeline
 
@@ -72,17 +74,17 @@ def caption(
             f"the folder {output.absolute().parent} does not exist", param_hint="--output"
         )
     inputs, failures, skipped = _inputs(files or [], text or [])
-    asked: dict[str, Any] = {"prompt": prompt, "beams": beams, "max_tokens": max_tokens}
-    asked |= {"sample": sample, "seed": seed, "batch_size": BATCH}
+    call_options: dict[str, Any] = {"prompt": prompt, "beams": beams, "max_tokens": max_tokens}
+    call_options |= {"sample": sample, "seed": seed, "batch_size": BATCH}
     with console.working(f"loading {model}", quiet=json):
-        tell = pipeline("captioning", model=model, **load_options)
+        captioner = pipeline("captioning", model=model, **load_options)
     good: list[tuple[str, Caption]] = []
     with console.progress("captioning", len(inputs), quiet=json) as done:
         for start in range(0, len(inputs), BATCH):
             part = inputs[start : start + BATCH]
-            good += _told(tell, part, asked, failures)
+            good += _caption_batch(captioner, part, call_options, failures)
             done(len(part))
-    rows = [{"input": name} | found.to_dict() for name, found in good]
+    rows = [{"input": name} | caption.to_dict() for name, caption in good]
     if output is not None and rows:
         _save(output, rows)
     if json:
@@ -96,22 +98,22 @@ def caption(
 
 
 def _inputs(files: Sequence[str], texts: Sequence[str]) -> tuple[list[Named], list[tuple[str, str]], int]:
-    """The items with their names, the failures, and how many files of folders are no media.
+    """The items with their names, the failures, and the number of files skipped in folders.
 
-    A file that is named must be media; of a folder, what is none is passed over.
+    A file that is named must be media; in a folder, other files are skipped.
     """
     from multimodal.index.ingest.sources.folders import files_in
 
     if not files and not texts:
         raise typer.BadParameter("nothing given: name files, or texts with --text", param_hint="FILE")
-    found: list[Named] = []
+    inputs: list[Named] = []
     bad: list[tuple[str, str]] = []
     skipped = 0
     for name in files:
         inside = Path(name).expanduser().is_dir()
         for path in files_in(name) if inside else [Path(name)]:
             try:
-                found.append((str(path), as_item(path)))
+                inputs.append((str(path), as_item(path)))
             except MediaUnsupported as error:
                 if inside:
                     skipped += 1
@@ -119,26 +121,26 @@ def _inputs(files: Sequence[str], texts: Sequence[str]) -> tuple[list[Named], li
                     bad.append((str(path), console.reason(error)))
             except FILE_ERRORS as error:
                 bad.append((str(path), console.reason(error)))
-    found += [(words, as_item(words)) for words in texts]
-    return found, bad, skipped
+    inputs += [(text, as_item(text)) for text in texts]
+    return inputs, bad, skipped
 
 
-def _told(
-    tell: Any, part: Sequence[Named], asked: dict[str, Any], failures: list[tuple[str, str]]
+def _caption_batch(
+    captioner: Any, part: Sequence[Named], call_options: dict[str, Any], failures: list[tuple[str, str]]
 ) -> list[tuple[str, Caption]]:
-    """The captions of a batch; one with a bad file in it is done one by one, and the bad ones join the failures."""
+    """The captions of a batch; one with an unreadable file is repeated item by item, and failures are appended."""
     try:
-        found = tell([item for _, item in part], **asked)
-        return [(name, one) for (name, _), one in zip(part, found, strict=True)]
+        captions = captioner([item for _, item in part], **call_options)
+        return [(name, caption) for (name, _), caption in zip(part, captions, strict=True)]
     except FILE_ERRORS as error:
         if len(part) == 1:
             failures.append((part[0][0], console.reason(error)))
             return []
-    return [good for one in part for good in _told(tell, [one], asked, failures)]
+    return [good for named in part for good in _caption_batch(captioner, [named], call_options, failures)]
 
 
 def _save(output: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """All or nothing: an interrupted run leaves what was there."""
+    """Writes the file atomically: an interrupted run leaves the earlier file."""
     scratch = output.with_name(f".{output.name}.part")
     try:
         lines = [jsons.dumps(row, ensure_ascii=False) + "\n" for row in rows]
@@ -150,15 +152,13 @@ def _save(output: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def _show(good: Sequence[tuple[str, Caption]], output: Path | None, skipped: int) -> None:
     if output is not None and good:
-        place = console.verbatim(str(output))
-        console.stdout().print(f"{place}: {len(good):,} captions", soft_wrap=True)
+        path = console.verbatim(str(output))
+        console.stdout().print(f"{path}: {len(good):,} captions", soft_wrap=True)
     elif good:
-        table = console.make_table("input", "caption", "score", right=("score",))
-        for name, found in good:
-            words = found.text if found.complete else f"{found.text} […]"
-            table.add_row(console.verbatim(name), console.verbatim(words), f"{found.score:.2f}")
-        console.stdout().print(table)
+        table = console.make_table("input", "caption", "score", right=("score",), unbroken=("input",))
+        for name, caption in good:
+            text = caption.text if caption.complete else f"{caption.text} […]"
+            table.add_row(console.verbatim(name), console.verbatim(text), f"{caption.score:.2f}")
+        console.print_table(table)
     if skipped:
-        console.note(
-            f"{skipped:,} files in the folders are no pictures, sounds or videos, and were passed over"
-        )
+        console.note(f"skipped {skipped:,} files in the folders that are not images, audio or video")

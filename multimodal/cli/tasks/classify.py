@@ -15,9 +15,7 @@ from multimodal.cli.tasks import inputs
 def classify(
     labels: Annotated[
         str,
-        typer.Option(
-            metavar="A,B,…", help="The labels to choose from, with commas between.", show_default=False
-        ),
+        typer.Option(metavar="A,B,…", help="Candidate labels, separated by commas.", show_default=False),
     ],
     files: inputs.Files = None,
     text: inputs.Texts = None,
@@ -25,19 +23,19 @@ def classify(
         list[str] | None,
         typer.Option(
             metavar='"a photo of a {}"',
-            help="Wording around each label; repeat it to average several. imagenet stands for the 80 of CLIP.",
+            help="Prompt template; repeat it to average several. imagenet is the set of 80 that CLIP uses.",
         ),
     ] = None,
     multi_label: Annotated[
         bool,
-        typer.Option("--multi-label", help="Score each label on its own: several may be right, or none."),
+        typer.Option("--multi-label", help="Score each label independently: several may apply, or none."),
     ] = False,
     space: console.SpaceName = "starter",
     *,
     load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
-    """Sort pictures, sounds, videos or words into labels of your own, without training.
+    """Zero-shot classification of images, audio, video and text with labels of your own.
 
     \b
     Examples:
@@ -52,14 +50,14 @@ def classify(
     given = inputs.read_inputs(files, text)
     with console.working(f"loading {space}", quiet=json):
         loaded = load(space, **load_options)
-        judge = pipeline("zero-shot-classification", model=loaded)
-    how: dict[str, Any] = {"labels": names, "multi_label": multi_label}
+        classifier = pipeline("zero-shot-classification", model=loaded)
+    call_options: dict[str, Any] = {"labels": names, "multi_label": multi_label}
     if template:
-        how["templates"] = template
+        call_options["templates"] = template
     with console.progress("classifying", len(given), quiet=json) as done:
-        good, failures = inputs.run_batches(given, lambda items: judge(items, **how), done)
+        good, failures = inputs.run_batches(given, lambda items: classifier(items, **call_options), done)
     if json:
-        rows = [{"input": name, "labels": [found.to_dict() for found in result]} for name, _, result in good]
+        rows = [{"input": name, "labels": [guess.to_dict() for guess in result]} for name, _, result in good]
         console.print_json({"space": space, "results": rows, "failed": inputs.failed_rows(failures)})
     else:
         _show_labels([(name, result) for name, _, result in good])
@@ -67,10 +65,10 @@ def classify(
 
 
 def _show_labels(results: Sequence[tuple[str, Any]]) -> None:
-    for name, found in results:
+    for name, ranked in results:
         console.stdout().print(f"[bold]{console.verbatim(name)}[/]", soft_wrap=True)
         table = console.make_table("", "label", "probability", right=("probability",))
-        for guess in found:
+        for guess in ranked:
             table.add_row(
                 f"[green]{console.bar(guess.score)}[/]", console.verbatim(guess.label), f"{guess.score:.1%}"
             )

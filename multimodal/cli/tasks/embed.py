@@ -32,14 +32,14 @@ def embed(
     load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
-    """Turn pictures, sounds, videos and words into unit vectors of one shared space.
+    """Encode images, audio, video and text as unit vectors of one embedding space.
 
     \b
     Examples:
       [cyan]multimodal embed photo.jpg talk.wav --text "a red apple" -o vectors.npy[/]
       [cyan]multimodal embed --text "a red apple" --json | jq '.results[0].vector | length'[/]
 
-    Rows are in the order files, then words. With [cyan]-o[/] the JSON leaves the vectors out.
+    Rows are in order: files, then texts. With [cyan]-o[/] the JSON does not contain the vectors.
     """
     from multimodal.core.catalog import load
 
@@ -61,9 +61,9 @@ def embed(
             {"input": name, "modality": str(item.modality)} | ({} if output else {"vector": vector.tolist()})
             for name, item, vector in good
         ]
-        about = {"space": loaded.name, "fingerprint": loaded.fingerprint, "dim": loaded.dim}
+        header = {"space": loaded.name, "fingerprint": loaded.fingerprint, "dim": loaded.dim}
         saved = {"output": str(output) if output and good else None}
-        console.print_json(about | saved | {"results": rows, "failed": inputs.failed_rows(failures)})
+        console.print_json(header | saved | {"results": rows, "failed": inputs.failed_rows(failures)})
     else:
         _show_vectors(good, loaded.dim, output)
     inputs.finish(len(good), failures)
@@ -71,15 +71,15 @@ def embed(
 
 def _show_vectors(good: Sequence[tuple[str, Item, Any]], dim: int, output: Path | None) -> None:
     if output is not None and good:
-        place = console.verbatim(str(output))
-        console.stdout().print(f"{place}: {len(good):,} vectors of {dim}, float32", soft_wrap=True)
+        path = console.verbatim(str(output))
+        console.stdout().print(f"{path}: {len(good):,} vectors of {dim}, float32", soft_wrap=True)
         return
-    table = console.make_table("input", "modality", f"vector of {dim}")
+    table = console.make_table("input", "modality", f"vector of {dim}", unbroken=("input",))
     for name, item, vector in good:
         values = "  ".join(f"{value:+.3f}" for value in vector[:VALUES_SHOWN])
         table.add_row(console.verbatim(name), str(item.modality), f"{values}  …")
     if good:
-        console.stdout().print(table)
+        console.print_table(table)
         console.note("to keep the vectors, add -o vectors.npy or --json")
 
 

@@ -1,4 +1,4 @@
-"""`multimodal generate`: pictures and sounds out of words, or a picture and words, as files that say how they came."""
+"""`multimodal generate`: images and audio from text, images or audio, with their parameters in the file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from multimodal.pipelines.generation.pipeline import Generation, GenerationPipeline
 
 SUFFIXES = (".png", ".wav")
-WHAT = "What is made"
+GENERATION = "Generation"
 
 
 @options.with_runtime("device", "precision", "offline")
 def generate(
     *,
     prompt: Annotated[
-        str | None, typer.Argument(metavar="[WORDS]", help="What to make.", show_default=False)
+        str | None, typer.Argument(metavar="[PROMPT]", help="The prompt.", show_default=False)
     ] = None,
     output: Annotated[
         Path,
@@ -33,7 +33,7 @@ def generate(
             "-o",
             metavar="FILE",
             show_default=False,
-            help=".png for a picture, .wav for a sound; with --n above 1, -1, -2, … is put before the dot.",
+            help=".png for an image, .wav for audio; with --n above 1, the stem gets -1, -2, …",
         ),
     ],
     model: Annotated[
@@ -46,66 +46,73 @@ def generate(
     ] = "starter",
     seed: Annotated[
         int | None,
-        typer.Option(metavar="N", help="The same seed makes the same thing; by chance if left out."),
+        typer.Option(metavar="N", help="The same seed gives the same result; random if left out."),
     ] = None,
-    n: Annotated[int, typer.Option("--n", "-n", help="How many, with seeds that count on.")] = 1,
+    n: Annotated[int, typer.Option("--n", "-n", help="Number of results, with consecutive seeds.")] = 1,
     source: Annotated[
         Path | None,
         typer.Option(
             "--from",
             metavar="FILE",
-            help="A picture or a recording instead of words: what it means is drawn.",
-            rich_help_panel=WHAT,
+            help="An image or audio file instead of a prompt: its vector is decoded.",
+            rich_help_panel=GENERATION,
         ),
     ] = None,
     towards: Annotated[
         str | None,
         typer.Option(
-            metavar="WORDS",
-            help="With --n: in so many even steps from what is asked to this.",
-            rich_help_panel=WHAT,
+            metavar="TEXT",
+            help="With --n: interpolate from the prompt to this text in N steps.",
+            rich_help_panel=GENERATION,
         ),
     ] = None,
     image: Annotated[
         Path | None,
-        typer.Option("--image", metavar="FILE", help="A picture to begin with.", rich_help_panel=WHAT),
+        typer.Option(
+            "--image", metavar="FILE", help="Initial image (image to image).", rich_help_panel=GENERATION
+        ),
     ] = None,
     strength: Annotated[
-        float | None, typer.Option(help="How much of the picture may change, to 1.", rich_help_panel=WHAT)
+        float | None,
+        typer.Option(help="How much of the initial image may change, up to 1.", rich_help_panel=GENERATION),
     ] = None,
     negative: Annotated[
-        str | None, typer.Option(metavar="WORDS", help="What is not wanted.", rich_help_panel=WHAT)
+        str | None, typer.Option(metavar="TEXT", help="Negative prompt.", rich_help_panel=GENERATION)
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="More take longer.", rich_help_panel=WHAT)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Number of denoising steps.", rich_help_panel=GENERATION)
+    ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="How closely to follow the words.", rich_help_panel=WHAT)
+        float | None, typer.Option(help="Guidance scale.", rich_help_panel=GENERATION)
     ] = None,
-    width: Annotated[int | None, typer.Option(metavar="PIXELS", rich_help_panel=WHAT)] = None,
-    height: Annotated[int | None, typer.Option(metavar="PIXELS", rich_help_panel=WHAT)] = None,
-    seconds: Annotated[float | None, typer.Option(help="Of a sound.", rich_help_panel=WHAT)] = None,
+    width: Annotated[int | None, typer.Option(metavar="PIXELS", rich_help_panel=GENERATION)] = None,
+    height: Annotated[int | None, typer.Option(metavar="PIXELS", rich_help_panel=GENERATION)] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Length of the audio.", rich_help_panel=GENERATION)
+    ] = None,
     truncate: Annotated[
         bool,
-        typer.Option(
-            "--truncate", help="Read the beginning of a prompt that is too long.", rich_help_panel=WHAT
-        ),
+        typer.Option("--truncate", help="Truncate a prompt that is too long.", rich_help_panel=GENERATION),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     load_options: dict[str, Any],
     decoder: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Of a space: another generator that was trained for it.",
+            help="Another decoder that was trained for the space.",
             rich_help_panel=options.PANEL,
         ),
     ] = None,
     variant: Annotated[
         str | None,
-        typer.Option(metavar="fp16", help="Of the weights: less to fetch.", rich_help_panel=options.PANEL),
+        typer.Option(
+            metavar="fp16", help="Variant of the weights to download.", rich_help_panel=options.PANEL
+        ),
     ] = None,
     json: console.AsJson = False,
 ) -> None:
-    """Make pictures or sounds out of words, or pictures of what a picture or a recording means.
+    """Generation of images and audio from text, and of images from images and audio.
 
     \b
     Examples:
@@ -116,11 +123,11 @@ def generate(
       [cyan]multimodal generate "in winter" -o winter.png --image summer.jpg --strength 0.6 --model ./my-diffusion[/]
       [cyan]multimodal generate "a slow waltz" -o waltz.wav --seconds 8 --model hf/facebook/musicgen-small[/]
 
-    How each was made (model, seed, prompt, steps) is written into the file.
+    Model, seed, prompt and steps are stored in the file.
     """
     _check_asked(prompt, source, towards, n)
     files = _files(output, n, force)
-    picture = None if image is None else _picture(image)
+    picture = None if image is None else _initial_image(image)
     what = prompt if source is None else _media(source)
     with console.working(f"loading {model}", quiet=json):
         draw = _loaded(model, load_options, variant, decoder)
@@ -129,7 +136,7 @@ def generate(
         "image": picture, "strength": strength, "negative": negative, "steps": steps, "guidance": guidance,
         "width": width, "height": height, "seconds": seconds,
     }  # fmt: skip
-    how: dict[str, Any] = {key: value for key, value in given.items() if value is not None} | {
+    call_options: dict[str, Any] = {key: value for key, value in given.items() if value is not None} | {
         "truncate": truncate
     }
     first = secrets.randbelow(2**32) if seed is None else seed
@@ -138,12 +145,12 @@ def generate(
     if towards is not None:
         whats, seeds = _steps_between(draw, what, towards, n), [first] * n
     made = []
-    for place, file in enumerate(files):  # one by one, so that what is done stays if the next is stopped
-        title = f"{place + 1} of {n}" if n > 1 else "making it"
-        one, took = _one(draw, whats[place], seeds[place], how, title, json)
-        made.append(one.to_dict() | {"file": str(one.save(file)), "took_seconds": round(took, 3)})
+    for place, file in enumerate(files):  # one at a time, so that an interrupt keeps the finished files
+        title = f"{place + 1} of {n}" if n > 1 else "generating"
+        result, took = _generate(draw, whats[place], seeds[place], call_options, title, json)
+        made.append(result.to_dict() | {"file": str(result.save(file)), "took_seconds": round(took, 3)})
         if not json:
-            _show(one, file, took)
+            _show(result, file, took)
     if json:
         console.print_json({"model": model, "made": made})
 
@@ -152,10 +159,11 @@ def _check_asked(prompt: str | None, source: Path | None, towards: str | None, n
     """Raises BadParameter unless it is clear what to make."""
     if (prompt is None) == (source is None):
         what = "neither was" if prompt is None else "both were"
-        raise typer.BadParameter(f"give either WORDS or --from FILE; {what} given", param_hint="WORDS")
+        raise typer.BadParameter(f"give either PROMPT or --from FILE; {what} given", param_hint="WORDS")
     if towards is not None and n < 2:
         raise typer.BadParameter(
-            "--towards draws steps from one thing to another: say how many", param_hint="--n"
+            "--towards interpolates from the prompt to another text: give the number of steps",
+            param_hint="--n",
         )
 
 
@@ -176,12 +184,12 @@ def _steps_between(draw: GenerationPipeline, first: Any, last: str, n: int) -> l
 
 
 def _files(output: Path, n: int, force: bool) -> list[Path]:
-    """Where each goes. Whatever can be refused is refused here, before anything is loaded."""
+    """The output files. Raises a usage error before a model is loaded."""
     if n < 1:
-        raise typer.BadParameter(f"a whole number above 0 is due, got {n}", param_hint="--n")
+        raise typer.BadParameter(f"expected a whole number above 0, got {n}", param_hint="--n")
     if output.suffix.lower() not in SUFFIXES:
         raise typer.BadParameter(
-            f"{str(output)!r} must end in .png (a picture) or .wav (a sound)", param_hint="--output"
+            f"{str(output)!r} must end in .png (image) or .wav (audio)", param_hint="--output"
         )
     if not output.absolute().parent.is_dir():
         raise typer.BadParameter(
@@ -191,14 +199,14 @@ def _files(output: Path, n: int, force: bool) -> list[Path]:
     there = [str(file) for file in files if file.exists()]
     if there and not force:
         raise typer.BadParameter(
-            f"{', '.join(there)} is there already: take another name, or --force to replace it",
+            f"{', '.join(there)} already exists: choose another name, or replace it with --force",
             param_hint="--output",
         )
     return files
 
 
-def _picture(path: Path) -> Any:
-    """Decoded here, so that a broken one is told before a model is loaded."""
+def _initial_image(path: Path) -> Any:
+    """Decoded here, so that an unreadable file is reported before a model is loaded."""
     from multimodal.core.items import Image
 
     return Image(Image(path).load())
@@ -219,28 +227,28 @@ def _check_suffix(draw: GenerationPipeline, output: Path) -> None:
 
     due = ".png" if draw.backend.output_modality is Modality.IMAGE else ".wav"
     if output.suffix.lower() != due:
-        what = "pictures" if due == ".png" else "sounds"
+        what = "images" if due == ".png" else "audio"
         raise typer.BadParameter(
-            f"{draw.name!r} makes {what}: write {output.with_suffix(due).name!r}", param_hint="--output"
+            f"{draw.name!r} generates {what}: write {output.with_suffix(due).name!r}", param_hint="--output"
         )
 
 
-def _one(
-    draw: GenerationPipeline, what: Any, seed: int, how: dict[str, Any], title: str, quiet: bool
+def _generate(
+    draw: GenerationPipeline, what: Any, seed: int, call_options: dict[str, Any], title: str, quiet: bool
 ) -> tuple[Generation, float]:
-    """(what was made of words, an item or a vector; seconds it took), with a bar that counts its steps."""
+    """(the result of a prompt, an item or a vector; duration in seconds), with a progress bar of the steps."""
     import numpy as np
 
     given: dict[str, Any] = {"vector" if isinstance(what, np.ndarray) else "inputs": what}
     began = time.perf_counter()
     with _steps(title, quiet) as seen:
-        one: Generation = draw(seed=seed, progress=seen, **given, **how)
-    return one, time.perf_counter() - began
+        result: Generation = draw(seed=seed, progress=seen, **given, **call_options)
+    return result, time.perf_counter() - began
 
 
 @contextlib.contextmanager
 def _steps(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; yields what to call with the steps done and in all. Nothing is shown if quiet or no terminal."""
+    """A progress bar on stderr; yields a function of (steps done, steps in total). Nothing is shown if quiet."""
     screen = console.stderr()
     if quiet or not screen.is_terminal:
         yield lambda done, total: None
@@ -253,12 +261,15 @@ def _steps(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
-def _show(one: Generation, file: Path, took: float) -> None:
-    size = f"{one.seconds:.1f} s" if one.image is None else f"{one.image.width}x{one.image.height}"
-    console.stdout().print(
-        f"{console.verbatim(str(file))}: {size}, seed {one.seed}, made in {took:.1f} s", soft_wrap=True
+def _show(result: Generation, file: Path, took: float) -> None:
+    size = (
+        f"{result.seconds:.1f} s" if result.image is None else f"{result.image.width}x{result.image.height}"
     )
-    if one.flagged:
+    console.stdout().print(
+        f"{console.verbatim(str(file))}: {size}, seed {result.seed}, generated in {took:.1f} s",
+        soft_wrap=True,
+    )
+    if result.flagged:
         console.note(
-            f"{file}: the model's own safety checker refused this picture and made it black; try another seed"
+            f"{file}: the model's safety checker rejected the image and made it black; try another seed"
         )

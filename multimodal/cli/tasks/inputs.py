@@ -25,12 +25,12 @@ Texts = Annotated[
 
 
 def read_inputs(files: Sequence[str] | None, texts: Sequence[str] | None) -> list[tuple[str, Path | str]]:
-    """(what to call it, the value) of each input; a Path is media, a str is words."""
-    found: list[tuple[str, Path | str]] = [(name, Path(name)) for name in files or ()]
-    found += [(words, words) for words in texts or ()]
-    if not found:
+    """(name, value) of each input: a Path is media, a str is text."""
+    inputs: list[tuple[str, Path | str]] = [(name, Path(name)) for name in files or ()]
+    inputs += [(text, text) for text in texts or ()]
+    if not inputs:
         raise typer.BadParameter("nothing given: name files, or texts with --text", param_hint="FILE")
-    return found
+    return inputs
 
 
 def run_batches(
@@ -38,9 +38,16 @@ def run_batches(
     work: Callable[[list[Item]], Sequence[Any]],
     done: Callable[[int], None],
 ) -> tuple[list[tuple[str, Item, Any]], list[tuple[str, str]]]:
-    """`work` on all inputs, in batches; a batch with a bad file in it is done one by one.
+    """Runs `work` on all inputs in batches; a batch with an unreadable file is repeated item by item.
 
-    Returns the good (name, item, result) and the bad (name, reason). What is not the fault of a file is raised.
+    Args:
+        inputs: (name, value) of each.
+        work: Items to results, of the same length.
+        done: Called with the number of inputs just done.
+
+    Returns:
+        (name, item, result) of those that succeeded, and (name, reason) of those that failed. An error that is
+        not of a file is raised.
     """
     good: list[tuple[str, Item, Any]] = []
     bad: list[tuple[str, str]] = []
@@ -65,11 +72,12 @@ def run_batches(
 
 
 def failed_rows(failures: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """The failures as JSON rows."""
     return [{"input": name, "reason": reason} for name, reason in failures]
 
 
 def finish(n_good: int, failures: Sequence[tuple[str, str]]) -> None:
-    """Lists what failed; ends with exit code 3 if some did, 1 if all did."""
+    """Lists the failures. Exit code 3 if some inputs failed, 1 if all did."""
     if failures:
         console.list_failures(failures)
         raise typer.Exit(console.SOME_FAILED if n_good else console.FAILED)

@@ -1,4 +1,4 @@
-"""`multimodal transcribe`: what is said in sounds and videos, as text, subtitles or JSON."""
+"""`multimodal transcribe`: speech in audio and video as text, subtitles or JSON."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from multimodal.core.modality import Modality
 if TYPE_CHECKING:
     from multimodal.pipelines.transcription.pipeline import Transcription
 
-FILE_ERRORS = (MediaError, MissingExtra, UnsupportedModality)  # the fault of one file, not of the command
+FILE_ERRORS = (MediaError, MissingExtra, UnsupportedModality)  # of one file; the command continues
 FORMATS = ("txt", "srt", "vtt", "json")
 FALLBACK = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-RATE_HZ, SAMPLE_BYTES = 192_000, 4  # the most that sounds have
+RATE_HZ, SAMPLE_BYTES = 192_000, 4  # upper bounds for audio files
 
 Done = Callable[[float, float | None], None]
 
@@ -31,7 +31,9 @@ Done = Callable[[float, float | None], None]
 def transcribe(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Sounds, videos, and folders with them.", show_default=False),
+        typer.Argument(
+            metavar="PATH...", help="Audio and video files, and folders with them.", show_default=False
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -45,7 +47,7 @@ def transcribe(
     ] = None,
     srt: Annotated[bool, typer.Option("--srt", help="Subtitles as SubRip.")] = False,
     vtt: Annotated[bool, typer.Option("--vtt", help="Subtitles as WebVTT.")] = False,
-    words: Annotated[bool, typer.Option("--words", help="Times of every word, in JSON.")] = False,
+    words: Annotated[bool, typer.Option("--words", help="Word timestamps; needs --json.")] = False,
     model: Annotated[
         str,
         typer.Option(
@@ -55,35 +57,41 @@ def transcribe(
     language: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="What is spoken: english, en, …; heard if left out.", show_default=False
+            metavar="NAME", help="Spoken language: english, en, …; detected if left out.", show_default=False
         ),
     ] = None,
-    translate: Annotated[
-        bool, typer.Option("--translate", help="Write English, whatever is spoken.")
-    ] = False,
+    translate: Annotated[bool, typer.Option("--translate", help="Translate to English.")] = False,
     prompt: Annotated[
         str | None,
-        typer.Option(metavar="WORDS", help="Names and words as they should be spelt.", show_default=False),
+        typer.Option(
+            metavar="TEXT", help="Text that precedes the audio, such as names to spell.", show_default=False
+        ),
     ] = None,
-    vad: Annotated[bool, typer.Option("--vad", help="Find speech first, and leave out the rest.")] = False,
+    vad: Annotated[bool, typer.Option("--vad", help="Detect speech first and skip the rest.")] = False,
     fallback: Annotated[
-        bool, typer.Option("--fallback", help="Write again, more freely, what repeats itself or is unlikely.")
+        bool,
+        typer.Option(
+            "--fallback", help="Decode again at higher temperatures where the text repeats or is improbable."
+        ),
     ] = False,
     beams: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Of the search; more is slower.", show_default=False),
+        typer.Option(
+            min=1, metavar="N", help="Width of the beam search; more is slower.", show_default=False
+        ),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, metavar="N", help="Windows at a time: faster on a GPU.")
+        int,
+        typer.Option("--batch-size", min=1, metavar="N", help="Windows per batch; more is faster on a GPU."),
     ] = 1,
     max_hours: Annotated[
-        float, typer.Option("--max-hours", min=0.001, metavar="HOURS", help="Refuse what is longer.")
+        float, typer.Option("--max-hours", min=0.001, metavar="HOURS", help="Reject longer files.")
     ] = 24.0,
     *,
     load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
-    """Write down what is said in sounds and videos.
+    """Transcription of speech in audio and video.
 
     \b
     Examples:
@@ -91,21 +99,21 @@ def transcribe(
       [cyan]multimodal transcribe recordings/ --model faster-whisper/turbo -o texts/[/]
       [cyan]multimodal transcribe talk.mp3 --language de --translate --model hf/openai/whisper-small[/]
 
-    Without [cyan]-o[/] the text goes to the screen. In a folder, what is no sound or video is passed over.
+    Without [cyan]-o[/] the text goes to stdout. In a folder, other files are skipped.
     """
     from multimodal.pipelines.transcription.pipeline import TranscriptionPipeline
 
     kind = _kind(srt, vtt, json, output)
     if words and kind != "json":
-        raise typer.BadParameter("times of words are told in JSON alone: add --json", param_hint="--words")
+        raise typer.BadParameter("word timestamps need JSON: add --json", param_hint="--words")
     inputs = _inputs(paths)
     places = _places(inputs, output, kind)
-    how: dict[str, Any] = {"timestamps": "word" if words else "segment", "vad": vad}
-    how |= {"task": "translate"} if translate else {}
-    how |= {"temperature": FALLBACK} if fallback else {}
+    call_options: dict[str, Any] = {"timestamps": "word" if words else "segment", "vad": vad}
+    call_options |= {"task": "translate"} if translate else {}
+    call_options |= {"temperature": FALLBACK} if fallback else {}
     given = {"language": language, "prompt": prompt, "beams": beams}
-    how |= {name: value for name, value in given.items() if value is not None}
-    how |= {"batch_size": batch_size} if batch_size > 1 else {}
+    call_options |= {name: value for name, value in given.items() if value is not None}
+    call_options |= {"batch_size": batch_size} if batch_size > 1 else {}
     with console.working(f"loading {model}", quiet=json):
         writer = TranscriptionPipeline.from_pretrained(model, **load_options)
     good: list[tuple[Path, Transcription]] = []
@@ -115,13 +123,13 @@ def transcribe(
         for number, (path, _) in enumerate(inputs):
             try:
                 with _bar(f"{path.name} ({number + 1} of {len(inputs)})", quiet=json) as done:
-                    good.append((path, writer(path, progress=done, **how)))
+                    good.append((path, writer(path, progress=done, **call_options)))
             except FILE_ERRORS as error:
                 failures.append((str(path), console.reason(error)))
                 continue
             if places is not None:
                 _write(places[number], _rendered(good[-1][1], kind))
-    _tell(
+    _print_results(
         good, failures, kind, model, dict(zip((path for path, _ in inputs), places or (), strict=False)), json
     )
     if failures:
@@ -130,48 +138,48 @@ def transcribe(
 
 
 def _kind(srt: bool, vtt: bool, json: bool, output: Path | None) -> str:
-    """The format asked for: by an option, or else by the name of the output."""
-    asked = [name for name, wanted in (("srt", srt), ("vtt", vtt), ("json", json)) if wanted]
-    if len(asked) > 1:
+    """The output format: by option, or else by the suffix of the output."""
+    given = [name for name, wanted in (("srt", srt), ("vtt", vtt), ("json", json)) if wanted]
+    if len(given) > 1:
         raise typer.BadParameter(
-            f"got {' and '.join('--' + one for one in asked)}: give one of them", param_hint="--srt"
+            f"got {' and '.join('--' + name for name in given)}: give one of them", param_hint="--srt"
         )
-    if asked:
-        return asked[0]
+    if given:
+        return given[0]
     suffix = "" if output is None else output.suffix[1:].lower()
     return suffix if suffix in FORMATS else "txt"
 
 
 def _inputs(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """(file, its place below what was named) of each sound and video; in folders, of those that are one."""
+    """(file, its path relative to the argument) of each audio and video file."""
     from multimodal.core.media.sniff import sniff
     from multimodal.index import files_in
 
-    found: dict[Path, Path] = {}
-    for path in (one.expanduser() for one in paths):
+    inputs: dict[Path, Path] = {}
+    for path in (path.expanduser() for path in paths):
         if not path.is_dir():
-            found.setdefault(path, Path(path.name))
+            inputs.setdefault(path, Path(path.name))
             continue
         root = path.resolve()
         for file in files_in(path):
             with contextlib.suppress(MediaError, MissingExtra):
                 if sniff(file) in (Modality.AUDIO, Modality.VIDEO):
-                    found.setdefault(
+                    inputs.setdefault(
                         file, file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
                     )
-    if not found:
+    if not inputs:
         raise MediaNotFound(
-            f"no sound or video in {', '.join(map(str, paths))}; name files, or another folder"
+            f"no audio or video in {', '.join(map(str, paths))}; name files, or another folder"
         )
-    return list(found.items())
+    return list(inputs.items())
 
 
 def _places(inputs: Sequence[tuple[Path, Path]], output: Path | None, kind: str) -> list[Path] | None:
-    """Where each goes; None for the screen. A file of that name that is there is replaced."""
+    """The output file of each input; None for stdout. Existing files are replaced."""
     if output is None:
         if len(inputs) > 1 and kind in ("srt", "vtt"):
             raise typer.BadParameter(
-                f"{len(inputs)} subtitles cannot go to the screen: name a folder for them",
+                f"{len(inputs)} subtitle files cannot go to stdout: name a folder",
                 param_hint="--output",
             )
         return None
@@ -189,7 +197,7 @@ def _places(inputs: Sequence[tuple[Path, Path]], output: Path | None, kind: str)
     taken: set[Path] = set()
     places = []
     for _, below in inputs:
-        # talk.mp3 and talk.wav side by side keep their whole names
+        # talk.mp3 and talk.wav in one folder keep their suffixes
         place = output / below.with_suffix(f".{kind}")
         place = place if place not in taken else output / f"{below}.{kind}"
         taken.add(place)
@@ -197,16 +205,16 @@ def _places(inputs: Sequence[tuple[Path, Path]], output: Path | None, kind: str)
     return places
 
 
-def _rendered(found: Transcription, kind: str) -> str:
+def _rendered(result: Transcription, kind: str) -> str:
     if kind == "json":
-        return jsonlib.dumps(found.to_dict(), ensure_ascii=False, indent=2) + "\n"
+        return jsonlib.dumps(result.to_dict(), ensure_ascii=False, indent=2) + "\n"
     if kind == "srt":
-        return found.to_srt()
-    return found.to_vtt() if kind == "vtt" else f"{found.text}\n"
+        return result.to_srt()
+    return result.to_vtt() if kind == "vtt" else f"{result.text}\n"
 
 
 def _write(place: Path, text: str) -> None:
-    """Whole or not at all: another file first, which takes the name when it is done."""
+    """Writes atomically: to a temporary file that is renamed when complete."""
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
@@ -218,7 +226,7 @@ def _write(place: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _bar(what: str, *, quiet: bool) -> Iterator[Done]:
-    """A bar on stderr by the seconds of sound that are done; only on a terminal."""
+    """A progress bar on stderr by seconds of audio; only on a terminal."""
     shown_on = console.stderr()
     if quiet or not shown_on.is_terminal:
         yield lambda done_s, total_s: None
@@ -236,7 +244,7 @@ def _bar(what: str, *, quiet: bool) -> Iterator[Done]:
         yield lambda done_s, total_s: shown.update(task, completed=done_s, total=total_s)
 
 
-def _tell(
+def _print_results(
     good: Sequence[tuple[Path, Transcription]],
     failures: Sequence[tuple[str, str]],
     kind: str,
@@ -248,18 +256,18 @@ def _tell(
         rows = [
             {"input": str(path)}
             | ({"output": str(places[path])} if path in places else {})
-            | {name: value for name, value in found.to_dict().items() if name != "model"}
-            for path, found in good
+            | {name: value for name, value in result.to_dict().items() if name != "model"}
+            for path, result in good
         ]
         failed = [{"input": name, "reason": reason} for name, reason in failures]
         console.print_json({"model": model, "results": rows, "failed": failed})
         return
-    for path, found in good:
+    for path, result in good:
         if path in places:
             console.stdout().print(f"{console.verbatim(str(places[path]))}", soft_wrap=True)
             continue
         if len(good) + len(failures) > 1:
             console.stdout().print(f"[bold]{console.verbatim(str(path))}[/]", soft_wrap=True)
-        typer.echo(console.printable(_rendered(found, kind)), nl=False)
-        if not found.text:
-            console.note(f"{path}: nothing was said, or nothing that {model} hears")
+        typer.echo(console.printable(_rendered(result, kind)), nl=False)
+        if not result.text:
+            console.note(f"{path}: {model} recognised no speech")
