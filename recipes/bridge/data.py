@@ -38,7 +38,7 @@ class Pictures:
         drawings = np.load(work / "glyphs.npz")
         glyphs = compositor.kept_at(np.stack([drawings["noto"], drawings["twemoji"]]), judges.KEPT_AT)
         ground = torch.from_numpy(backgrounds.pool(judges.QUIET, 2000, SIDE, seed))
-        self.stage = compositor.Stage(glyphs, 2, ground, torch.Generator().manual_seed(seed))
+        self.compositor = compositor.Compositor(glyphs, 2, ground, torch.Generator().manual_seed(seed))
 
     def batch(self, size: int) -> tuple[Tensor, list[str]]:
         """uint8 (size, 3, SIDE, SIDE), and a caption of each."""
@@ -52,7 +52,7 @@ class Pictures:
     def drawn(self, scenes: list[captions.Scene]) -> Tensor:
         """uint8 (n, 3, SIDE, SIDE), each worn by weather."""
         return compositor.as_bytes(
-            compositor.weather(self.stage.draw(scenes, SIDE, jitter=0.7), self.stage.generator)
+            compositor.augment(self.compositor.draw(scenes, SIDE, jitter=0.7), self.compositor.generator)
         )
 
     def said_of(self, concept: int) -> str:

@@ -46,7 +46,7 @@ class Questions:
     @cached_property
     def galleries(self) -> dict[str, list[Item]]:
         noto = np.load(self.work / "glyphs.npz")["noto"]
-        moved = judges.theatre(noto[None], judges.QUIET, 99)
+        moved = judges.make_compositor(noto[None], judges.QUIET, 99)
         drawn = moved.draw([(captions.Thing(row),) for row in range(len(noto))], judges.SIDE, jitter=0.7)
         found = {"clean": judges.pictures(self.work, "clean"), "moved": compositor.as_bytes(drawn)}
         return {name: as_images(pictures) for name, pictures in found.items()}

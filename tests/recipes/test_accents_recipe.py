@@ -1,4 +1,4 @@
-"""The second accent: what is kept back stays back, a disguise keeps what was said, errors are counted right."""
+"""The second accent: what is kept back stays back, augmentation keeps the words, errors are counted right."""
 
 import ctypes.util
 import functools
@@ -88,7 +88,7 @@ def ramps(along: str) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_stretch_never_turns_back(along: str) -> None:
     clips, lengths = ramps(along)
     for seed in range(8):
-        moved, fresh = speech_augment.Disguise(seed).stretch(clips, lengths)
+        moved, fresh = speech_augment.SpeechAugmenter(seed).stretch(clips, lengths)
         for clip, length in zip(moved, fresh.tolist(), strict=True):
             sounding = clip[:length][(clip[:length] > -1).all(1)]
             steps = sounding.diff(dim=0 if along == "time" else 1)
@@ -102,18 +102,18 @@ def test_a_stretch_never_turns_back(along: str) -> None:
 @settings(max_examples=20, deadline=None)
 def test_disguised_clips_are_log_mels_and_nothing_lies_past_an_end(seed: int) -> None:
     clips, lengths = ramps("time")
-    found, fresh = speech_augment.Disguise(seed)(clips, lengths)
+    found, fresh = speech_augment.SpeechAugmenter(seed)(clips, lengths)
     assert found.shape == (16, int(fresh.max()), N_MELS) and fresh.min() >= 12
     assert found.min() >= -1 and found.max() <= 1 and bool(found.isfinite().all())
     for clip, length in zip(found, fresh.tolist(), strict=True):
         assert not clip[length:].any()
-    again, _ = speech_augment.Disguise(seed)(clips, lengths)
+    again, _ = speech_augment.SpeechAugmenter(seed)(clips, lengths)
     assert torch.equal(found, again)
 
 
 def test_no_two_are_disguised_alike() -> None:
     clips = torch.linspace(-1, 1, N_MELS).expand(8, 60, N_MELS)
-    found, lengths = speech_augment.Disguise(3)(clips, torch.full((8,), 60))
+    found, lengths = speech_augment.SpeechAugmenter(3)(clips, torch.full((8,), 60))
     short = int(lengths.min())
     for one, other in itertools.combinations(found, 2):
         assert (one[:short] - other[:short]).abs().mean() > 1e-3

@@ -105,9 +105,9 @@ def disc() -> torch.Tensor:
     return compositor.kept_at(drawings, 56)
 
 
-def on_white() -> compositor.Stage:
+def on_white() -> compositor.Compositor:
     white = torch.full((4, 3, 64, 64), 255, dtype=torch.uint8)
-    return compositor.Stage(disc(), 1, white, torch.Generator().manual_seed(0))
+    return compositor.Compositor(disc(), 1, white, torch.Generator().manual_seed(0))
 
 
 def test_a_blue_thing_is_drawn_blue():
@@ -164,10 +164,10 @@ def test_recall_counts_any_right_answer():
 
 def test_every_untouched_distortion_changes_a_picture_and_repeats_with_its_seed():
     pictures = torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(3))
-    blown = stress.gale(pictures, 5)
+    blown = stress.apply(pictures, 5)
     assert blown.shape == pictures.shape and blown.min() >= 0 and blown.max() <= 1
     assert ((blown - pictures).abs().mean((1, 2, 3)) > 0.02).all()
-    assert torch.equal(blown, stress.gale(pictures, 5))
+    assert torch.equal(blown, stress.apply(pictures, 5))
 
 
 class FewAnchors:

@@ -22,7 +22,7 @@ from torch import Tensor
 from multimodal.encoders.starter.networks import SIDE
 from recipes.starter.captioner import captions
 from recipes.starter.data import backgrounds, compositor
-from recipes.starter.data.speech_augment import Disguise
+from recipes.starter.data.speech_augment import SpeechAugmenter
 from recipes.starter.figures import evaluate
 from recipes.starter.towers import joint_finetune
 from recipes.starter.towers.train_image import trained_drawings
@@ -32,7 +32,7 @@ PICTURE_BATCHES = 150  # of 256
 BACKGROUNDS = 6_000
 REDRAWN = 3  # redrawn versions of every drawing
 SPOKEN = 32_000
-AS_IS = 0.3  # of the batches of speech are not disguised
+AS_IS = 0.3  # of the batches of speech are not augmented
 TOLD = 24_000  # scenes in words
 FREE = 6_000  # the most usual words, each told as the thing it is nearest to
 LEADS = ("a picture of", "an emoji of", "this is", "the", "one")
@@ -136,18 +136,18 @@ class Gatherer:
         drawings = trained_drawings(self.work)
         ground = torch.from_numpy(backgrounds.pool(backgrounds.TRAINED, BACKGROUNDS, SIDE, self.seed))
         bank = compositor.with_redrawn(drawings, REDRAWN, self.generator)
-        theatre = compositor.Stage(bank, len(drawings), ground, self.generator)
+        scene_compositor = compositor.Compositor(bank, len(drawings), ground, self.generator)
         vectors, said = [], []
         with torch.inference_mode():
             for _ in range(PICTURE_BATCHES):
-                drawn = joint_finetune.draw_batch(theatre, self.names, self.held, self.rng)
+                drawn = joint_finetune.draw_batch(scene_compositor, self.names, self.held, self.rng)
                 vectors.append(self.model.image(drawn.pictures))
                 said += [told(scene, self.names, self.known) for scene in drawn.scenes]
         return torch.cat(vectors), said
 
     def speech(self) -> tuple[Tensor, list[str]]:
-        """Recorded clips that say a name or a scene, half by either synthesiser, most of them disguised."""
-        disguise = Disguise(self.seed)
+        """Recorded clips that say a name or a scene, half by either synthesiser, most of them augmented."""
+        augment = SpeechAugmenter(self.seed)
         vectors, said = [], []
         for file in ("speech.npz", "accents.npz"):
             data = np.load(self.work / file)
@@ -164,7 +164,7 @@ class Gatherer:
                     part = rows[start : start + 128]
                     clips = pad_clips([mels[starts[k] : starts[k + 1]].float() / 127.5 - 1 for k in part])
                     vectors.append(
-                        self.model.audio(*(disguise(*clips) if self.rng.random() > AS_IS else clips))
+                        self.model.audio(*(augment(*clips) if self.rng.random() > AS_IS else clips))
                     )
         return torch.cat(vectors), said
 

@@ -1,6 +1,6 @@
 """Scenes as pictures: glyphs recoloured, placed and drawn over backgrounds, whole batches at once in torch.
 
-`Stage.draw` makes clean scenes; `weather` adds the distortions of training, `storm` those that only judge.
+`Compositor.draw` makes clean scenes; `augment` adds the distortions of training, `stress` those that only judge.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SCALES = {
     SIZE_NAMES.index("large"): (0.95, 1.15),
 }
 PAIR_SCALE = (0.40, 0.56)
-STORM = ("JPEG blocks", "big pixels", "salt and pepper", "perspective", "ripples", "dark rim")
+STRESS = ("JPEG blocks", "big pixels", "salt and pepper", "perspective", "ripples", "dark rim")
 PALETTE = torch.tensor(list(COLOURS.values()), dtype=torch.float32) / 255
 
 
@@ -34,7 +34,7 @@ def uniform(count: int, low: float, high: float, generator: torch.Generator) -> 
 
 
 @dataclass
-class Stage:
+class Compositor:
     """Drawings (makers, concepts, 4, side, side) uint8, of which the first `artists` are as their artists made them
     and the others redrawn, and a pool of backgrounds (n, 3, side, side) uint8, as large as the pictures to be drawn."""
 
@@ -132,7 +132,7 @@ class Stage:
 
 
 def kept_at(drawings: np.ndarray, side: int) -> Tensor:
-    """uint8 (..., h, w, 4) straight alpha -> uint8 (..., 4, side, side): what a Stage keeps of the drawings."""
+    """uint8 (..., h, w, 4) straight alpha -> uint8 (..., 4, side, side): what a Compositor keeps of the drawings."""
     flat = torch.from_numpy(drawings.reshape(-1, *drawings.shape[-3:])).permute(0, 3, 1, 2)
     rows = []
     for part in flat.split(256):
@@ -232,7 +232,7 @@ def bend(pictures: Tensor, amount: float, cells: int, generator: torch.Generator
     return F.grid_sample(pictures, base + flow.permute(0, 2, 3, 1), align_corners=True, padding_mode="border")
 
 
-def weather(pictures: Tensor, generator: torch.Generator) -> Tensor:
+def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
     """The distortions of training: light, contrast, saturation, blur, grain, warps, missing patches."""
     count, side = len(pictures), pictures.shape[2]
 
@@ -262,7 +262,7 @@ def weather(pictures: Tensor, generator: torch.Generator) -> Tensor:
     return pictures.clamp(0, 1)
 
 
-def storm(pictures: Tensor, seed: int) -> Tensor:
+def stress(pictures: Tensor, seed: int) -> Tensor:
     """Distortions never trained on, one a picture in turn: JPEG blocks, big pixels, salt and pepper, perspective,
     ripples, a dark rim."""
     rng = np.random.default_rng(seed)

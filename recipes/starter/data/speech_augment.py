@@ -20,7 +20,7 @@ MARGIN = 20  # frames of silence, at most, before and behind
 FLOOR = -80.0  # dB
 
 
-class Disguise:
+class SpeechAugmenter:
     """Seeded; `__call__` gives the clips of a batch new voices."""
 
     def __init__(self, seed: int) -> None:

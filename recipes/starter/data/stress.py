@@ -61,7 +61,7 @@ KINDS = (smear, posterise, swirl, haze, scan_lines, cast)
 NAMES = ("motion blur", "few tones", "swirl", "haze", "scan lines", "colour cast")
 
 
-def gale(pictures: Tensor, seed: int) -> Tensor:
+def apply(pictures: Tensor, seed: int) -> Tensor:
     """(n, 3, side, side) in [0, 1] -> the same, each distorted by one of KINDS."""
     rng = np.random.default_rng(seed)
     parts = [KINDS[row % len(KINDS)](pictures[row : row + 1], rng) for row in range(len(pictures))]

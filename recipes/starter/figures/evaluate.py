@@ -22,7 +22,7 @@ from recipes.starter.data.concepts import read
 from recipes.starter.figures import judges
 
 Recall = dict[str, float]
-UNTOUCHED = ("untouched ground", "untouched storm", "untouched both")
+UNTOUCHED = ("untouched ground", "untouched stress", "untouched both")
 SPEAKERS = {
     "unseen voices": ("espeak0", "espeak1", "espeak2"),
     "flite kal16": ("kal16",),
@@ -58,7 +58,7 @@ def each(count: int) -> list[set[int]]:
 def quick_image(tower: nn.Module, text: TextSide, work: Path) -> Recall:
     """The figures watched while the image tower trains."""
     found: Recall = {}
-    for kind in ("clean", "ground", "storm", "both"):
+    for kind in ("clean", "ground", "stress", "both"):
         vectors = judges.see(tower, judges.pictures(work, kind))
         found[f"name to {kind} R@1"] = recall(text.name_vectors, vectors, each(len(vectors)))["R@1"]
     rows = judges.drawn_by_openmoji(work)
@@ -120,7 +120,7 @@ class Shipped:
 def full(folder: Path, work: Path, free: dict[str, list[str]]) -> dict[str, object]:
     """Every figure of the model card, from the weights as shipped. `free`: lists of phrases by title."""
     model = Shipped(folder, work)
-    kinds = ("clean", "trained", "ground", "storm", "both", *UNTOUCHED, "twemoji")
+    kinds = ("clean", "trained", "ground", "stress", "both", *UNTOUCHED, "twemoji")
     seen = {kind: judges.see(model.image, judges.pictures(work, kind)) for kind in kinds}
     found = text_figures(model, seen) | speech_figures(model, work, seen)
     rows = judges.drawn_by_openmoji(work)
@@ -131,8 +131,8 @@ def full(folder: Path, work: Path, free: dict[str, list[str]]) -> dict[str, obje
         found[f"caption -> scene among 200, {kind}"] = figures
     answers = {title: answer(model, phrases, seen["clean"]) for title, phrases in free.items()}
     worn = {
-        **by_distortion(model, seen["storm"], compositor.STORM),
-        **by_distortion(model, seen["untouched storm"], stress.NAMES),
+        **by_distortion(model, seen["stress"], compositor.STRESS),
+        **by_distortion(model, seen["untouched stress"], stress.NAMES),
     }
     return {"concepts": len(model.names), "recall": found, "by distortion": worn, **answers}
 

@@ -23,20 +23,22 @@ KINDS = {
     "clean": ("noto", WHITE, 0.0),
     "trained": ("noto", backgrounds.TRAINED, 0.6),
     "ground": ("noto", backgrounds.HELD_OUT, 0.6),
-    "storm": ("noto", PLAIN, 0.6),
+    "stress": ("noto", PLAIN, 0.6),
     "both": ("noto", backgrounds.HELD_OUT, 0.6),
     "untouched ground": ("noto", backgrounds.UNTOUCHED, 0.6),
-    "untouched storm": ("noto", PLAIN, 0.6),
+    "untouched stress": ("noto", PLAIN, 0.6),
     "untouched both": ("noto", backgrounds.UNTOUCHED, 0.6),
     "twemoji": ("twemoji", WHITE, 0.0),
     "openmoji": ("openmoji", WHITE, 0.0),
 }
 
 
-def theatre(drawings: np.ndarray, makers: dict[str, backgrounds.Maker], seed: int) -> compositor.Stage:
+def make_compositor(
+    drawings: np.ndarray, makers: dict[str, backgrounds.Maker], seed: int
+) -> compositor.Compositor:
     """A stage for uint8 drawings (artists, concepts, h, w, 4), its backgrounds freshly drawn."""
     ground = torch.from_numpy(backgrounds.pool(makers, POOL, SIDE, seed))
-    return compositor.Stage(
+    return compositor.Compositor(
         compositor.kept_at(drawings, KEPT_AT), len(drawings), ground, torch.Generator().manual_seed(seed)
     )
 
@@ -46,26 +48,26 @@ def pictures(work: Path, kind: str, seed: int = 99) -> Tensor:
     """uint8 (concepts, 3, SIDE, SIDE): every concept once.
 
     Kinds: clean (white), trained (training's own families, freshly drawn), ground (background families never trained
-    on), storm (distortions never trained on), both, twemoji (white), openmoji (white; an artist never trained on).
+    on), stress (distortions never trained on), both, twemoji (white), openmoji (white; an artist never trained on).
     The untouched ones are of kinds that were never even looked at before the weights were finished.
     """
     artist, makers, jitter = KINDS[kind]
     drawings = np.load(work / ("openmoji.npz" if artist == "openmoji" else "glyphs.npz"))[artist]
-    scene = theatre(drawings[None], makers, seed)
+    scene = make_compositor(drawings[None], makers, seed)
     drawn = scene.draw([(captions.Thing(row),) for row in range(len(drawings))], SIDE, jitter=jitter)
     if kind == "trained":
-        drawn = compositor.weather(drawn, scene.generator)
-    if kind in ("storm", "both"):
-        drawn = compositor.storm(drawn, seed)
-    if kind in ("untouched storm", "untouched both"):
-        drawn = stress.gale(drawn, seed)
+        drawn = compositor.augment(drawn, scene.generator)
+    if kind in ("stress", "both"):
+        drawn = compositor.stress(drawn, seed)
+    if kind in ("untouched stress", "untouched both"):
+        drawn = stress.apply(drawn, seed)
     return compositor.as_bytes(drawn)
 
 
 def scenes(work: Path, shown: list[captions.Scene], seed: int) -> Tensor:
     """uint8 (scenes, 3, SIDE, SIDE) by either artist on quiet grounds."""
     drawings = np.load(work / "glyphs.npz")
-    scene = theatre(np.stack([drawings["noto"], drawings["twemoji"]]), QUIET, seed)
+    scene = make_compositor(np.stack([drawings["noto"], drawings["twemoji"]]), QUIET, seed)
     return compositor.as_bytes(scene.draw(shown, SIDE, jitter=0.6))
 
 

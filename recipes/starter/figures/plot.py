@@ -9,15 +9,15 @@ from typing import Any
 FIGURES = {
     "training.png": {"text": "text tower", "image": "image tower", "audio": "audio tower"},
     "meeting.png": {
-        "meet_image": "meeting: image tower",
-        "meet_audio": "meeting: audio tower",
+        "meet_image": "joint fine-tuning: image tower",
+        "meet_audio": "joint fine-tuning: audio tower",
         "accents": "accents: audio tower",
     },
 }
 
 
 def run(work: Path, folder: Path) -> None:
-    """Draw the logs that the trainings wrote; a start from the shipped towers leaves only the meeting's."""
+    """Plots the training logs; with --from-shipped there are only those of joint fine-tuning."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -44,7 +44,7 @@ class Studio:
     """A space, its world, a busy stage for each artist, whose drawings are to be seen, and paper for the first."""
 
     model: evaluate.Shipped
-    busy: list[compositor.Stage]
+    busy: list[compositor.Compositor]
     paper: draw_scenes.Easel
 
     @classmethod
@@ -55,7 +55,7 @@ class Studio:
         banks = [compositor.with_redrawn(kept[[number]], 2, generator) for number in range(len(kept))]
         return cls(
             evaluate.Shipped(folder, work),
-            [compositor.Stage(bank, 1, ground, generator) for bank in banks],
+            [compositor.Compositor(bank, 1, ground, generator) for bank in banks],
             draw_scenes.easel(whole, seed),
         )
 
@@ -64,7 +64,7 @@ class Studio:
         found = []
         for start in range(0, len(scenes), 256):
             drawn = self.busy[artist].draw(scenes[start : start + 256], SIDE, restyle=RESTYLED, jitter=0.8)
-            worn = compositor.as_bytes(compositor.weather(drawn, self.busy[artist].generator))
+            worn = compositor.as_bytes(compositor.augment(drawn, self.busy[artist].generator))
             with torch.inference_mode():
                 found.append(self.model.image(worn))
         return torch.cat(found)

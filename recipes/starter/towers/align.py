@@ -48,10 +48,10 @@ def picture_features(work: Path, anchors: Anchors, seed: int = 29) -> Seen:
     drawings = trained_drawings(work)
     ground = torch.from_numpy(backgrounds.pool(backgrounds.TRAINED, 6_000, SIDE, seed))
     bank = compositor.with_redrawn(drawings, REDRAWN, generator)
-    theatre = compositor.Stage(bank, len(drawings), ground, generator)
+    scene_compositor = compositor.Compositor(bank, len(drawings), ground, generator)
     features, texts, concepts = [], [], []
     for _ in range(PICTURES // 250):
-        drawn = draw_batch(theatre, anchors.names, held, rng, 250, SIDE, 0.0)
+        drawn = draw_batch(scene_compositor, anchors.names, held, rng, 250, SIDE, 0.0)
         with torch.autocast("cpu", torch.bfloat16):
             features.append(
                 tower.features(drawn.pictures.contiguous(memory_format=torch.channels_last)).float()

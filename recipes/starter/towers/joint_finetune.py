@@ -94,7 +94,7 @@ def coloured(rng: random.Random, count: int, names: int, held: captions.HeldOut)
 
 
 def draw_batch(
-    theatre: compositor.Stage, names: list[str], held: captions.HeldOut, rng: random.Random
+    scene_compositor: compositor.Compositor, names: list[str], held: captions.HeldOut, rng: random.Random
 ) -> Drawn:
     """PLAIN + SCENES + COLOURED pictures, all kinds of weather."""
     scenes, told = scene_batch(rng, SCENES, names, held)
@@ -103,11 +103,15 @@ def draw_batch(
     ]
     single += coloured(rng, COLOURED, len(names), held)
     told += [captions.caption(scene, names, rng) for scene in single]
-    pictures = torch.cat([theatre.draw(scenes, SIDE, restyle=0.2), theatre.draw(single, SIDE, restyle=0.3)])
-    return Drawn(compositor.as_bytes(compositor.weather(pictures, theatre.generator)), scenes + single, told)
+    pictures = torch.cat(
+        [scene_compositor.draw(scenes, SIDE, restyle=0.2), scene_compositor.draw(single, SIDE, restyle=0.3)]
+    )
+    return Drawn(
+        compositor.as_bytes(compositor.augment(pictures, scene_compositor.generator)), scenes + single, told
+    )
 
 
-class Meeting:
+class JointFinetuning:
     """Everything the two towers learn from."""
 
     def __init__(self, work: Path, seed: int) -> None:
@@ -122,7 +126,7 @@ class Meeting:
         drawings = trained_drawings(work)
         ground = torch.from_numpy(backgrounds.pool(backgrounds.TRAINED, 12_000, SIDE, seed))
         bank = compositor.with_redrawn(drawings, REDRAWN, self.generator)
-        self.theatre = compositor.Stage(bank, len(drawings), ground, self.generator)
+        self.compositor = compositor.Compositor(bank, len(drawings), ground, self.generator)
 
     def banks(self, other: Standing) -> tuple[Tensor, ...]:
         return (
@@ -133,7 +137,7 @@ class Meeting:
 
     def pictures(self, tower: ImageTower, own: Standing, other: Standing) -> dict[str, Tensor]:
         """The losses of one batch of pictures, by name."""
-        drawn = draw_batch(self.theatre, self.names, self.held, self.rng)
+        drawn = draw_batch(self.compositor, self.names, self.held, self.rng)
         texts = self.anchors.encode(drawn.told)
         with torch.autocast("cpu", torch.bfloat16):
             vectors = tower(drawn.pictures.contiguous(memory_format=torch.channels_last))
@@ -196,9 +200,9 @@ def run(work: Path, *, minutes: float, seed: int = 43) -> None:
         )
         for name, tower, standing, peak in (("meet_image", eyes, seen, 2e-3), ("meet_audio", ears, heard, 8e-4))
     )  # fmt: skip
-    meeting = Meeting(work, seeing.seed)
+    job = JointFinetuning(work, seeing.seed)
     while seeing.going_on() and hearing.going_on():
-        pictures, speech = meeting.pictures(eyes, seen, heard), meeting.speech(ears, heard, seen)
+        pictures, speech = job.pictures(eyes, seen, heard), job.speech(ears, heard, seen)
         seeing.learn(torch.stack(list(pictures.values())).sum())
         hearing.learn(torch.stack(list(speech.values())).sum())
         if seeing.step % 50 == 1:
@@ -207,6 +211,6 @@ def run(work: Path, *, minutes: float, seed: int = 43) -> None:
         if seeing.step % 500 == 0:
             seeing.save()
             hearing.save()
-            watch(seeing, eyes, ears, meeting.anchors, work)
+            watch(seeing, eyes, ears, job.anchors, work)
     torch.save(eyes.eval().state_dict(), work / "image_met.pt")
     torch.save(ears.eval().state_dict(), work / "audio_met.pt")

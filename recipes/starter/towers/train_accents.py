@@ -1,7 +1,7 @@
-"""Step 11: the speech tower alone once more, on two synthesisers and under stronger disguise -> audio_accents.pt.
+"""Step 11: the speech tower alone once more, on two synthesisers and with stronger augmentation -> audio_accents.pt.
 
-`python -m recipes.starter.towers.train_accents --work …` goes on from the meeting's tower. The losses are the
-meeting's: find
+`python -m recipes.starter.towers.train_accents --work …` goes on from the jointly fine-tuned tower. The losses are the
+those of joint_finetune: find
 the concept by its point, its name and where its pictures stand; find the own text in the batch; lie near it; write its
 letters. Texts and pictures stay where they are. Half of each batch is espeak-ng, half flite.
 
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from multimodal.encoders.starter.networks import DIM, SIDE, AudioTower, ImageTower
 from recipes.starter.captioner import captions
 from recipes.starter.data import backgrounds, compositor, flite
-from recipes.starter.data.speech_augment import Disguise
+from recipes.starter.data.speech_augment import SpeechAugmenter
 from recipes.starter.data.spelling import distance, letters_only, spelled
 from recipes.starter.figures import evaluate, judges
 from recipes.starter.towers.align import NEAR, SCALE
@@ -52,14 +52,16 @@ def where_pictures_stand(work: Path, names: int, seed: int) -> Tensor:
     tower, generator = seeing_tower(work), torch.Generator().manual_seed(seed)
     drawings = trained_drawings(work)
     ground = torch.from_numpy(backgrounds.pool(backgrounds.TRAINED, 1_500, SIDE, seed))
-    theatre = compositor.Stage(
+    scene_compositor = compositor.Compositor(
         compositor.with_redrawn(drawings, REDRAWN, generator), len(drawings), ground, generator
     )
     total = torch.zeros(names, DIM)
     for _ in range(VIEWS):
         for rows in torch.arange(names).split(256):
-            drawn = theatre.draw([(captions.Thing(row),) for row in rows.tolist()], SIDE, restyle=0.2)
-            total[rows] += tower(compositor.as_bytes(compositor.weather(drawn, generator)))
+            drawn = scene_compositor.draw(
+                [(captions.Thing(row),) for row in rows.tolist()], SIDE, restyle=0.2
+            )
+            total[rows] += tower(compositor.as_bytes(compositor.augment(drawn, generator)))
     return F.normalize(total, dim=-1)
 
 
@@ -78,14 +80,14 @@ class Lesson:
         self.banks = (self.anchors.points, self.anchors.name_vectors, pictures)
 
     def seed(self, seed: int) -> None:
-        """Which clips come next, and how they are disguised."""
-        self.disguise, self.chooser = Disguise(seed), np.random.default_rng(seed)
+        """Which clips come next, and how they are augmented."""
+        self.augment, self.chooser = SpeechAugmenter(seed), np.random.default_rng(seed)
 
     def losses(self, tower: AudioTower) -> dict[str, Tensor]:
         """Of one batch, by name."""
         clips = self.clips
         chosen = torch.from_numpy(draw_rows(clips, self.usable, BATCH, self.chooser))
-        mels, lengths = self.disguise(*pad_clips([clips.clip(row) for row in chosen.tolist()]))
+        mels, lengths = self.augment(*pad_clips([clips.clip(row) for row in chosen.tolist()]))
         with torch.autocast("cpu", torch.bfloat16):
             states, lengths = tower.states(mels, lengths)
             vectors = tower.pool(states, lengths)

@@ -98,7 +98,7 @@ def trained_drawings(work: Path) -> Tensor:
 
 
 def draw_batch(
-    theatre: compositor.Stage,
+    scene_compositor: compositor.Compositor,
     names: list[str],
     held: captions.HeldOut,
     rng: random.Random,
@@ -111,10 +111,10 @@ def draw_batch(
     scenes, told = scene_batch(rng, count, names, held) if count else ([], [])
     plain = [(captions.Thing(concept),) for concept in rng.sample(range(len(names)), batch - count)]
     told += [captions.caption(scene, names, rng) for scene in plain]
-    pictures = theatre.draw(plain, side, restyle=0.3 * (1 - ease), jitter=1 - 0.7 * ease)
+    pictures = scene_compositor.draw(plain, side, restyle=0.3 * (1 - ease), jitter=1 - 0.7 * ease)
     if scenes:
-        pictures = torch.cat([theatre.draw(scenes, side, restyle=0.2), pictures])
-    worn = compositor.weather(pictures, theatre.generator)
+        pictures = torch.cat([scene_compositor.draw(scenes, side, restyle=0.2), pictures])
+    worn = compositor.augment(pictures, scene_compositor.generator)
     spared = int(len(pictures) * ease)  # the last ones keep their first looks
     if spared:
         worn[-spared:] = pictures[-spared:]
@@ -145,15 +145,15 @@ def run(work: Path, *, minutes: float, batch: int = 256, seed: int = 13) -> None
     generator = torch.Generator().manual_seed(training.seed)
     drawings = trained_drawings(work)
     bank = compositor.with_redrawn(drawings, REDRAWN, generator)
-    theatre = compositor.Stage(bank, len(drawings), ground, generator)
+    scene_compositor = compositor.Compositor(bank, len(drawings), ground, generator)
     rng = random.Random(training.seed)
     while training.going_on():
         side = EARLY_SIDE if training.done < EARLY_SHARE else SIDE
         ease = max(0.0, 1 - training.done / EASY_SHARE)
         if ground.shape[2] != side:  # once, when pictures grow or at the start
             ground, simple = (compositor.resized(pool, side) for pool in (whole, whole_simple))
-        theatre.backgrounds = simple if rng.random() < ease else ground
-        drawn = draw_batch(theatre, anchors.names, held, rng, batch, side, ease)
+        scene_compositor.backgrounds = simple if rng.random() < ease else ground
+        drawn = draw_batch(scene_compositor, anchors.names, held, rng, batch, side, ease)
         parts = losses(tower, classifier, anchors, drawn, training.scale)
         loss = sum(WEIGHTS[name] * part for name, part in parts.items())
         training.learn(loss)
