@@ -110,8 +110,13 @@ def register_media_type(
         item_class: a subclass of Text, Image, Audio or Video whose `load` returns what that class returns.
         matches: whether the first 512 bytes of a file are of this type. Asked before the built-in types; the last type
             registered is asked first.
-        content, decoded_nbytes, chunks, excerpt, thumbnail, to_html: see `MediaType`. By default as for the built-in
-            type of the same modality, from what `item.load()` returns.
+        content: the bytes that are hashed, see `MediaType`. Like the rest, by default as for the built-in type of the
+            same modality, from what `item.load()` returns.
+        decoded_nbytes: the size when decoded.
+        chunks: the parts an item is indexed as.
+        excerpt: the item for one part.
+        thumbnail: a small image.
+        to_html: HTML that shows or plays an item.
 
     Returns:
         The registered type.
