@@ -1,4 +1,4 @@
-"""Card: what there is to know about a model before loading it."""
+"""Card: what is known about a model before it is loaded."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from multimodal.core.modality import Modality
 
 @dataclass(frozen=True)
 class Card:
-    """A model that `multimodal.load(name)` takes. `size_mb` is the download or file size.
+    """A model that `multimodal.load(name)` loads.
 
-    licence: its SPDX name, or the words of its makers. commercial: whether that licence lets it be used for money; an
-    unclear or research-only one does not. source: where the weights are (a hub id, or what made them). figure: the
-    published zero-shot figure, with its benchmark ("ImageNet 72.7"), or "". revision: the commit of `source` that the
-    name stands for, or "" for its newest.
+    Attributes:
+        name: The address.
+        modalities: Those it encodes.
+        dim: The length of its vectors.
+        licence: Its SPDX name, or the wording of its authors.
+        source: Where the weights come from: a hub repository, or the recipe that trained them.
+        size_mb: Size of the download or file, in megabytes.
+        description: One sentence.
+        figure: The published zero-shot figure with its benchmark, as "ImageNet 72.7", or "".
+        commercial: Whether the licence permits commercial use; False for an unclear or research-only licence.
+        revision: The commit of `source` that the name stands for, or "" for the newest.
     """
 
     name: str
@@ -39,6 +46,6 @@ class Card:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Card:
-        """The card whose `to_dict` gave `values`; unknown keys (of a later version) are left out."""
+        """The card from what `to_dict` returned. Unknown keys, of a later version, are ignored."""
         known = {field.name for field in fields(cls)}
         return cls(**{key: value for key, value in values.items() if key in known})

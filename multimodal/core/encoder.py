@@ -1,28 +1,27 @@
-"""Encoder: one modality -> unit vectors. What a family must provide is written here, once.
+"""Encoder: items of one modality to unit vectors, and the interface that an encoder family implements.
 
-A *family* is one module in `encoders/` (imported as `multimodal.encoders.<family>`). It holds
+A *family* is a module or package: one below `multimodal.encoders`, one given to `multimodal.register_family`, or one
+that an installed distribution declares as an entry point. It defines
 
     CARDS: tuple[Card, ...]
-        what `multimodal.cards()` lists, with names as `load` takes them
+        the models that `multimodal.cards()` lists, with names as `load` takes them
     def load(rest: str = "", *, device="auto", precision="float32", decode="exact") -> Space
-        `multimodal.load("family/rest", device="cpu")` calls load("rest", device="cpu"). A family takes those of
-        `core.runtime.Runtime`'s fields that mean something to it, and more options as it likes
-    def from_config(saved: EncoderState, runtime: Runtime) -> Encoder
-        undoes `config()`, `state_dict()` and `files()` below; the tensors are on the CPU, as they were saved
+        `multimodal.load("family/rest", device="cpu")` calls load("rest", device="cpu"). A family takes those fields of
+        `core.backends.runtime.Runtime` that apply to it, and options of its own
+    def from_config(state: EncoderState, runtime: Runtime) -> Encoder
+        the inverse of `config()`, `state_dict()` and `files()`; the tensors are on the CPU, as they were saved
 
-and imports nothing heavy at its top. Its encoders are subclasses of `Encoder` *defined in that module* (that is how
-a saved space finds its family again; a class in a helper `_<name>.py` sets `family = "<family>"` itself). They set
-`modality` and `dim` and implement four methods:
+and imports nothing heavy at module level. Its encoders are subclasses of `Encoder` defined in that module or package,
+which is how a saved space finds its family again. They set `modality` and `dim` and implement
 
-    prepare(items) -> Batch          CPU, pure, thread-safe: decode, resize, tokenise
-    forward(batch) -> (n, dim)       moves the batch to its device; no grad; any length of rows
-    config() -> dict                 JSON values: everything but the weights, *including the preprocessing*
+    prepare(items) -> Batch          on the CPU, pure, thread-safe: decode, resize, tokenise
+    forward(batch) -> (n, dim)       moves the batch to its device; no gradients; rows of any length
+    config() -> dict                 JSON values: everything but the weights, including the preprocessing
     state_dict() -> dict             every weight, by name
-    files() -> dict                  what else it needs, such as a tokenizer's files, as bytes by name; {} if nothing
+    files() -> dict                  further files, such as a tokenizer's, as bytes by name; {} by default
 
-`space_id` names the space an encoder was trained into, where others of that space may be joined to it.
-`fingerprint` follows from the last three; how it runs (`Runtime`) does not enter. `encode` is final. The same item
-must give the same vector whatever else is in its batch (to 1e-5 in fp32), so padding must be masked.
+`fingerprint` follows from the last three and does not depend on `Runtime`. `encode` is final. The vector of an item
+must not depend on the rest of its batch (to 1e-5 in float32), so padding must be masked.
 """
 
 from __future__ import annotations
@@ -52,7 +51,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncoderState:
-    """What `Space.save_pretrained` keeps of an encoder, and `from_config` makes one of."""
+    """What a saved space stores of an encoder; `from_config` of its family rebuilds the encoder from it.
+
+    Attributes:
+        modality: The modality it encodes.
+        config: What `Encoder.config` returned.
+        tensors: What `Encoder.state_dict` returned, on the CPU.
+        files: What `Encoder.files` returned.
+    """
 
     modality: Modality
     config: Mapping[str, Any]
@@ -61,13 +67,18 @@ class EncoderState:
 
 
 class Encoder(abc.ABC):
-    """One modality into one space. See the top of this module for what a family provides."""
+    """An encoder of one modality. The docstring of this module describes what a family implements.
+
+    Attributes:
+        modality: The modality it encodes.
+        dim: The length of its vectors.
+    """
 
     modality: Modality
     dim: int
     space_id: str | None = None
-    """The space this encoder was trained into, by the name of the model that space comes from; None where only its own
-    companions share it. Encoders of one such name can be joined: `load(a) | load(b)`."""
+    """The space it was trained into, as the name of the model that defines that space. Encoders with the same id can be
+    joined: `load(a) | load(b)`. None if only the encoders it was loaded with share its space."""
 
     runtime: Runtime = Runtime()
     """Device, precision, decoding and engine. Set by `load` and `Space.from_pretrained`."""
@@ -89,8 +100,8 @@ class Encoder(abc.ABC):
     """Whether an engine other than torch rounds products to bfloat16; None to follow `runtime.precision`."""
 
     max_input: float | None = None
-    """How much it takes in at once without cutting or averaging: seconds of sound, or (about) characters of text. An
-    index cuts what is longer into parts. None where that is not known, or has no limit."""
+    """The longest input it encodes without truncation or averaging: seconds of audio, or about so many characters of
+    text. An index splits longer items into chunks. None if unknown or unlimited."""
 
     @property
     def family(self) -> str | None:
@@ -102,33 +113,32 @@ class Encoder(abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, items: Sequence[Item]) -> Batch:
-        """Items -> tensors on the CPU whose first axis is len(items). Pure and thread-safe: no state is touched."""
+        """Items to tensors on the CPU whose first axis is len(items). Pure and thread-safe."""
 
     @abc.abstractmethod
     def forward(self, batch: Batch) -> torch.Tensor:
-        """What `prepare` gave -> (n, dim) float32, on any device, rows of any length above zero."""
+        """The output of `prepare` to (n, dim) float32, on any device, rows of any length above zero."""
 
     @abc.abstractmethod
     def config(self) -> dict[str, Any]:
-        """All that is not weights, as JSON values: sizes, and every number of the preprocessing."""
+        """Everything except the weights, as JSON values: sizes, and every number of the preprocessing."""
 
     @abc.abstractmethod
     def state_dict(self) -> Mapping[str, torch.Tensor]:
-        """Every weight by name. Saving these and `config()`, then `from_config`, gives the same vectors again."""
+        """Every weight by name. `from_config` rebuilds the same encoder from these and `config()`."""
 
     def files(self) -> Mapping[str, bytes]:
-        """Whatever else it takes to rebuild the encoder, by file name. Names are plain: no folders."""
+        """Further files needed to rebuild the encoder, by plain file name without folders."""
         return {}
 
     @property
     def query_encoder(self) -> Encoder:
-        """The encoder of what searches, where that is not what is found: many text models put other words before a
-        question than before what answers it. Itself unless a family says otherwise."""
+        """The encoder of queries, if the model encodes queries and documents differently; otherwise itself."""
         return self
 
     @property
     def runtime_info(self) -> str:
-        """Where and how exactly it runs, in words: "cpu float32"."""
+        """Device and precision in words, as "cpu float32"."""
         by_openvino = self.runtime.engine == "openvino"
         kind = str(self.runtime.cast).removeprefix("torch.")
         decision = self.precision_decision
@@ -139,8 +149,10 @@ class Encoder(abc.ABC):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) over preprocessing and weights. Two encoders with the same one give the same vectors, but for
-        how they run: weights enter as bfloat16, so that the same model in another precision keeps its fingerprint."""
+        """sha256 (hex) over preprocessing and weights.
+
+        Weights are hashed as bfloat16, so a model keeps its fingerprint in another precision.
+        """
         files = {name: hashlib.sha256(content).hexdigest() for name, content in self.files().items()}
         described = self.config() | {"modality": str(self.modality)} | ({"files": files} if files else {})
         return fingerprint_of(described, _as_bfloat16(self.state_dict()))
@@ -179,11 +191,21 @@ class Encoder(abc.ABC):
     def encode(
         self, items: Sequence[Item], *, batch_size: int = 32, progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Items of this modality -> (len(items), dim) float32, rows of length one, in order.
+        """Encodes items of its modality.
 
-        progress is called after each batch with the number of items it held.
-        Raises InvalidInput for no items, UnsupportedModality for an item of another modality, EncoderError if
-        the model gives a wrong shape or numbers that are not finite; what `item.load()` raises passes through.
+        Args:
+            items: Items; plain values are for `Space.encode`.
+            batch_size: Items per forward pass.
+            progress: Called after each batch with the number of items it held.
+
+        Returns:
+            float32 (len(items), dim), rows of length one, in the given order.
+
+        Raises:
+            InvalidInput: For an empty list or a value that is no item.
+            UnsupportedModality: For an item of another modality.
+            EncoderError: If the model returns a wrong shape or numbers that are not finite.
+            MediaError: For media that cannot be read or decoded.
         """
         import numpy as np
 
@@ -198,9 +220,18 @@ class Encoder(abc.ABC):
 
     @final
     def encode_prepared(self, batch: Batch, items: Sequence[Item], start: int = 0) -> NDArray[np.float32]:
-        """What `prepare(items)` gave -> what `encode(items)` gives; for whoever prepares in other threads.
+        """The second half of `encode`, for callers that run `prepare` in other threads.
 
-        start: the place of the first item, for messages. Raises EncoderError as `encode` does.
+        Args:
+            batch: What `prepare(items)` returned.
+            items: The items of the batch.
+            start: The position of the first item, for messages.
+
+        Returns:
+            float32 (len(items), dim), rows of length one.
+
+        Raises:
+            EncoderError: As `encode`.
         """
         import torch
 
@@ -246,7 +277,7 @@ class Encoder(abc.ABC):
 
 
 def _as_bfloat16(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: one.bfloat16() if one.is_floating_point() else one for name, one in tensors.items()}
+    return {name: value.bfloat16() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
 def fingerprint_of(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose, as one tree:
+"""All errors that the package raises deliberately, as one tree:
 
 MultimodalError
 ├── InvalidInput            (ValueError)         an empty list, an empty string, a vector of the wrong size
@@ -16,19 +16,19 @@ MultimodalError
 ├── UnknownModel            (LookupError)        a name that `load` cannot resolve
 ├── UnknownTask             (LookupError)        a task that no pipeline performs
 ├── MissingExtra            (ImportError)        an optional dependency is not installed
-└── IndexStateError                              an index not found, already there, or of another space
-    └── IndexBusy                                somebody else is writing to it
+└── IndexStateError                              an index not found, existing already, or of another space
+    └── IndexBusy                                another process is writing to it
 """
 
 from __future__ import annotations
 
 
 class MultimodalError(Exception):
-    """Anything this package raises on purpose."""
+    """The base class of all errors that the package raises deliberately."""
 
 
 class InvalidInput(MultimodalError, ValueError):
-    """An argument that can never be right: empty, of the wrong type, size or range."""
+    """An invalid argument: empty, or of the wrong type, size or range."""
 
 
 class MediaError(MultimodalError, ValueError):
@@ -70,7 +70,7 @@ class CorruptSpace(MultimodalError, ValueError):
 
 
 class CheckpointError(MultimodalError, ValueError):
-    """Somebody's checkpoint cannot be used: files are missing, tensors do not fit, or its preprocessing is unknown."""
+    """A checkpoint that cannot be used: files are missing, tensors do not fit, or its preprocessing is unknown."""
 
 
 class DownloadError(MultimodalError, OSError):
@@ -109,8 +109,8 @@ def _missing_extra(what: str, package: str, extra: str) -> MissingExtra:
 
 
 class IndexStateError(MultimodalError):
-    """An index that is not there, is already there, or belongs to another space."""
+    """An index that does not exist, exists already, or belongs to another space."""
 
 
 class IndexBusy(IndexStateError):
-    """Somebody else is writing to the index, and there was no time to wait until that is done."""
+    """Another process holds the write lock of the index, and waiting for it timed out."""

@@ -1,20 +1,20 @@
-"""`space.self_test()`: a self-test at load. Catches what loads without an error and gives wrong vectors all the same.
+"""`space.self_test()`: checks for defects that load without an error and still give wrong vectors.
 
-For each modality eight drawn things (`_check_items`) are encoded: together, together once more, and one by one. The
-checks, each with what was measured and what is allowed:
+Eight synthetic items of each modality (`self_test_items`) are encoded three times: twice in one batch, then one by one.
+The checks, with what is measured and what is allowed:
 
-    vectors    they come out, finite, of length one               | |v| - 1 |, the largest
-    repeat     the same things again give the same vectors        largest difference; none at all on a CPU
-    batch      alone or among eight, a thing has one vector       largest difference
-    distinct   different things have different vectors            cosine, the median of all pairs
+    vectors    finite, of length one                              largest | |v| - 1 |
+    repeat     the same batch twice gives the same vectors        largest difference; 0 on a CPU
+    batch      a vector does not depend on the rest of its batch  largest difference
+    distinct   different items have different vectors             median cosine of all pairs
 
-and for each head:
+and for each logit scale:
 
-    scale      cosines become probabilities at a sane scale       the head's scale
-    bias       and do not vanish under its bias                   |bias| / scale
+    scale      in the range of models in use                      the scale
+    bias       not so large that every probability vanishes       |bias| / scale
 
-A check that rests on another that failed is left out: of vectors that are random, nothing is said about batches.
-Knows no model, and not what a good vector is: that is for the tests of its family and for benchmarks.
+A check that depends on a failed one is skipped: batch invariance is undefined for vectors that are not repeatable.
+Quality is not tested here; the tests of each family and the benchmarks do that.
 """
 
 from __future__ import annotations
@@ -49,27 +49,34 @@ BIAS_LIMIT = 1.0
 
 ABOUT = {
     "vectors": "finite, of length one",
-    "repeat": "the same things twice, the same vectors",
-    "batch": "alone or among eight, one vector",
-    "distinct": "different things, different vectors",
-    "scale": "of cosines, for probabilities",
-    "bias": "of probabilities, against their scale",
+    "repeat": "deterministic: the same batch twice",
+    "batch": "batch-invariant: alone or among eight",
+    "distinct": "different items, different vectors",
+    "scale": "the scale of cosines for probabilities",
+    "bias": "the bias relative to the scale",
 }
 CURES = {
-    "vectors": "the family's forward gives what it must not",
-    "repeat": "something in prepare or forward is random or remembers: set the net to eval(), and take no random crop",
-    "batch": "what else is in a batch changes a vector: mask the padding, or keep each item's own length",
+    "vectors": "the family's forward must return finite rows (n, dim)",
+    "repeat": "something in prepare or forward is random or keeps state: set the net to eval(), and avoid random crops",
+    "batch": "the rest of a batch changes a vector: mask the padding, or keep the length of each item",
     "distinct": "its weights did not load, or its tokenizer or preprocessing is another model's: load it again with "
     "the files it came with",
-    "scale": "it may be a logarithm still (take its exp), a temperature (take its inverse), or untrained",
+    "scale": "it may be a logarithm (take its exp), a temperature (take its inverse), or untrained",
     "bias": "every probability would be 0 or 1: compare scale and bias with those of the checkpoint",
 }
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that must hold. limit: the least and the most that is allowed. cure: what to look for if it does not
-    hold, else "". measured is None where there was nothing to measure, because encoding raised."""
+    """The result of one check.
+
+    Attributes:
+        name: The modality or pair, and the check: "text repeat".
+        ok: Whether it passed.
+        measured: The measured value; None if encoding raised.
+        limit: The smallest and the largest value allowed.
+        cure: What to look for if it failed, else "".
+    """
 
     name: str
     ok: bool
@@ -79,7 +86,7 @@ class Check:
 
     @property
     def about(self) -> str:
-        """What is claimed, in a few words."""
+        """What is checked, in a few words."""
         return ABOUT[self.name.rpartition(" ")[2]]
 
     @property
@@ -97,7 +104,13 @@ class Check:
 
 @dataclass(frozen=True)
 class SelfTestReport:
-    """What a self-test found. seconds: for one item of each modality, in a batch of eight, once warm."""
+    """The result of `Space.self_test`.
+
+    Attributes:
+        space: The name of the space.
+        checks: The result of each check.
+        seconds: Time per item of each modality, in a warm batch of eight.
+    """
 
     space: str
     checks: tuple[Check, ...]
@@ -120,17 +133,18 @@ class SelfTestReport:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{'✓' if one.ok else '✗'}</td><td>{html.escape(one.name)}</td><td>{html.escape(one.about)}</td>"
-            f"<td>{shown(one.measured)}</td><td>{one.allowed}</td><td>{html.escape(one.cure)}</td></tr>"
-            for one in self.checks
+            f"<tr><td>{'✓' if check.ok else '✗'}</td><td>{html.escape(check.name)}</td>"
+            f"<td>{html.escape(check.about)}</td>"
+            f"<td>{shown(check.measured)}</td><td>{check.allowed}</td><td>{html.escape(check.cure)}</td></tr>"
+            for check in self.checks
         )
-        times = ", ".join(f"{modality} {1000 * one:.1f} ms" for modality, one in self.seconds.items())
+        times = ", ".join(f"{modality} {1000 * seconds:.1f} ms" for modality, seconds in self.seconds.items())
         head = "<tr><th></th><th>check</th><th></th><th>measured</th><th>allowed</th><th>cure</th></tr>"
         return f"<b>{html.escape(self.space)}</b><table>{head}{rows}</table><p>an item: {times}</p>"
 
 
 def shown(value: float | None) -> str:
-    """A number in a table: three figures, and an exponent where it is small."""
+    """A number for a table, with three significant figures."""
     return "–" if value is None else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
@@ -169,7 +183,7 @@ class _Encoding:
             again = self.encoder.encode(items, batch_size=len(items))
             seconds[str(self.modality)] = (time.perf_counter() - began) / len(items)
             alone = self.encoder.encode(items, batch_size=1)
-        except Exception as error:  # whatever a model raises is what the test found
+        except Exception as error:  # any error of the model is a result of the test
             yield self._check("vectors", None, UNIT_LIMIT, _reason(error))
             return
         lengths = [np.linalg.norm(rows, axis=1) for rows in (together, again, alone)]

@@ -1,4 +1,4 @@
-"""Vectors as the rest of the package wants them: finite float32 rows of length one."""
+"""Normalised vectors: finite float32 rows of length one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def unit_rows(vectors: Any, dim: int) -> NDArray[np.float32]:
-    """Checks vectors from outside and scales each to length one.
+    """Checks vectors given by a caller and scales each to length one.
 
     vectors: (n, dim) or (dim,), any float dtype -> (n, dim) float32, a new array.
     Raises InvalidInput naming the rows for a wrong size, numbers that are not finite, or a vector of zeros.

@@ -91,7 +91,7 @@ def test_a_random_encoder_fails_to_repeat_itself(monkeypatch: pytest.MonkeyPatch
     assert check.name == "text repeat" and check.limit == (0.0, 0.0)
     assert check.measured is not None and check.measured > 1e-3
     assert check.cure == (
-        "something in prepare or forward is random or remembers: set the net to eval(), and take no random crop"
+        "something in prepare or forward is random or keeps state: set the net to eval(), and avoid random crops"
     )
 
 
@@ -119,7 +119,7 @@ def test_padding_that_is_not_masked_fails_in_batches(monkeypatch: pytest.MonkeyP
     (check,) = failures(Space([text], LogitScale(10.0))).values()
     assert check.name == "text batch" and check.limit == (0.0, 1e-5)
     assert check.cure == (
-        "what else is in a batch changes a vector: mask the padding, or keep each item's own length"
+        "the rest of a batch changes a vector: mask the padding, or keep the length of each item"
     )
 
 
@@ -189,7 +189,7 @@ def test_vectors_that_are_not_of_length_one_are_caught(
     monkeypatch.setattr(type(text), "encode", lambda self, items, **rest: 2 * original(self, items, **rest))
     (check,) = [one for one in Space([text]).self_test().failed if one.name == "text vectors"]
     assert check.measured == pytest.approx(1.0, abs=1e-6)
-    assert check.cure == "the family's forward gives what it must not"
+    assert check.cure == "the family's forward must return finite rows (n, dim)"
 
 
 def test_one_broken_encoder_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch, space: Space) -> None:
@@ -291,7 +291,7 @@ def test_the_result_is_frozen_and_becomes_json(space: Space) -> None:
     assert again["ok"] is True and again["space"] == "toy"
     assert again["checks"][1] == {
         "name": "text repeat", "ok": True, "measured": 0.0, "limit": [0.0, 0.0], "cure": "",
-        "about": "the same things twice, the same vectors",
+        "about": "deterministic: the same batch twice",
     }  # fmt: skip
 
 
