@@ -64,7 +64,7 @@ def test_no_name_at_all():
 def test_a_folder_that_is_not_there(tmp_path):
     refused(
         UnknownModel,
-        f"'hf/{tmp_path}/no' names the folder '{tmp_path}/no', and there is none",
+        f"'hf/{tmp_path}/no' names the folder '{tmp_path}/no', which does not exist; check the path",
         f"{tmp_path}/no",
     )
 
@@ -72,7 +72,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 def test_a_folder_without_a_configuration(tmp_path):
     refused(
         UnknownModel,
-        f"'hf/{tmp_path}' has no config.json, so it is no checkpoint of transformers; give a folder that "
+        f"'hf/{tmp_path}' has no config.json, so it is not a checkpoint of transformers; give a folder that "
         "save_pretrained() of transformers wrote, or the id of a model",
         tmp_path,
     )
@@ -88,7 +88,7 @@ def test_a_configuration_of_something_else(tmp_path):
     (tmp_path / "config.json").write_text('{"model_cfg": {}}')
     refused(
         CheckpointError,
-        f"{tmp_path}/config.json says no model_type, so it describes no model of transformers; a checkpoint of "
+        f"{tmp_path}/config.json has no model_type, so it is not of a model of transformers; a checkpoint of "
         "open_clip is 'openclip/…', one of sentence-transformers 'st/…'",
         tmp_path,
     )
@@ -273,8 +273,8 @@ def test_a_folder_without_weights(tmp_path):
     (folder / "model.safetensors").unlink()
     refused(
         CheckpointError,
-        f"'hf/{folder}' has no weights that can be read: neither model.safetensors nor pytorch_model.bin, whole or in "
-        "parts",
+        f"'hf/{folder}' has no weights: neither model.safetensors nor pytorch_model.bin, whole or in parts; "
+        "save them with save_pretrained()",
         folder,
     )
 

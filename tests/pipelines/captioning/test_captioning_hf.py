@@ -369,7 +369,9 @@ def test_a_model_that_does_not_caption_is_told_what_it_does(
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnknownModel, match=r"names the folder '.*nowhere', and there is none$"):
+    with pytest.raises(
+        UnknownModel, match=r"names the folder '.*nowhere', which does not exist; check the path$"
+    ):
         mm.CaptioningPipeline.from_pretrained(f"hf/{tmp_path}/nowhere")
 
 
