@@ -7,65 +7,16 @@ import shlex
 import stat
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 import multimodal
 from multimodal.core.catalog import families
-from tests.examples import Block, blocks
+from tests.examples import blocks, commands, unknown
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-EXTRAS = set(
-    tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-)
-# Named in examples and not run: they change the machine, or fetch. `make` and `pip` have their words checked.
-KNOWN_TOOLS = {"apt-get", "cd", "git", "make", "pip", "sudo"}
-
-
-def commands(block: Block) -> list[tuple[int, str]]:
-    """(line, command) for each command of a shell block: prompts and comments taken off, continuations joined."""
-    found: list[tuple[int, str]] = []
-    joined, start = "", block.line
-    for number, line in enumerate(block.text.splitlines(), block.line):
-        start = start if joined else number
-        joined += line.removesuffix("\\")
-        if not line.endswith("\\"):
-            command = joined.strip().removeprefix("$ ")
-            if shlex.split(command, comments=True):
-                found.append((start, command))
-            joined = ""
-    return found
-
-
-def make_targets(makefile: str) -> set[str]:
-    return set(re.findall(r"^([a-z]+):", makefile, re.M))
-
-
-def unknown(command: str) -> str | None:
-    """Why a command that is not run cannot be right; None if nothing speaks against it."""
-    for part in command.split("&&"):
-        words = [word for word in shlex.split(part, comments=True) if "=" not in word]
-        if words[0] not in KNOWN_TOOLS:
-            return (
-                f"{words[0]!r} is not a command a newcomer has: {', '.join(sorted(KNOWN_TOOLS))}, multimodal"
-            )
-        if words[0] == "make":
-            wrong = set(words[1:]) - make_targets((ROOT / "Makefile").read_text(encoding="utf-8"))
-            if wrong:
-                return f"the Makefile has no target {', '.join(sorted(wrong))}"
-        if words[0] == "pip":
-            named = {
-                extra
-                for word in words
-                for list_ in re.findall(r"\[(.*?)\]", word)
-                for extra in list_.split(",")
-            }
-            if named - EXTRAS:
-                return f"pyproject.toml has no extra {', '.join(sorted(named - EXTRAS))}"
-    return None
 
 
 def run(command: list[str], folder: Path) -> str:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from tests.examples import ROOT, Block, blocks, page_problems, same
+from multimodal.cli.main import app
+from tests.examples import ROOT, Block, blocks, commands, page_problems, same, unknown
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
@@ -42,6 +46,45 @@ def test_most_guides_have_an_example_that_runs() -> None:
     ]
     assert len(guides) >= 13
     assert without == []
+
+
+SHELL = [
+    (page, line, command)
+    for page in PAGES
+    for block in blocks(page.read_text(encoding="utf-8"))
+    if block.language == "bash"
+    for line, command in commands(block)
+]
+
+
+@pytest.mark.parametrize(("page", "line", "command"), SHELL, ids=[command for _, _, command in SHELL])
+def test_the_commands_of_a_page_exist_with_their_options(page: Path, line: int, command: str) -> None:
+    words = shlex.split(command, comments=True)
+    reason = unknown_option(words) if words[0] == "multimodal" else unknown(command)
+    assert reason is None, f"{page.name}:{line}: {reason}"
+
+
+def unknown_option(words: list[str]) -> str | None:
+    """Why a command line of `multimodal` cannot be right; None if nothing speaks against it."""
+    known: Any = typer.main.get_command(app)
+    command = known.commands.get(words[1])
+    if command is None:
+        return f"there is no command {words[1]!r}"
+    options = {option for parameter in command.params for option in parameter.opts}
+    wrong = [word for word in words if word.startswith("-") and word not in options]
+    return f"{words[1]} has no option {', '.join(wrong)}" if wrong else None
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("multimodal search a.lance x -k 3", None),
+        ("multimodal find a.lance x", "there is no command 'find'"),
+        ("multimodal search a.lance x --distance 3", "search has no option --distance"),
+    ],
+)
+def test_a_command_that_cannot_be_right_is_reported(command: str, reason: str | None) -> None:
+    assert unknown_option(command.split()) == reason
 
 
 # --- the reader itself: each check must be able to fail -------------------------------------------
