@@ -1,8 +1,9 @@
-"""Projector: what brings the unit vectors of one space into another. Learned in `adapt/`, run in `encoders/bridged.py`.
+"""Projector: maps the unit vectors of one space into another. Fitted in `adapt`, applied by `encoders/bridged.py`.
 
-Always a linear map; where asked for, one of two corrections besides. A network of two layers, which is all zeros where
-training begins. Or a memory of the same things in both spaces: for each, what the linear map leaves over, and a vector
-gets the mean of what is left over by those it lies near. It follows any shape, where it has something to remember.
+It is a linear map with one of two optional corrections. The first is a two-layer network whose output is zero when
+training begins. The second is a kernel regression on residuals: it keeps vectors of the same items in both spaces, and
+adds the residuals of the linear map, averaged with softmax weights over the nearest kept vectors. The kernel fits any
+shape if it has enough items to keep.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ from multimodal.core.errors import CorruptSpace
 
 
 class Projector(nn.Module):
-    """Rows (n, into) of length one -> rows (n, out) of any length.
+    """Rows (n, into) of length one to rows (n, out) of any length.
 
-    hidden: the width of the network, 0 for none. remembered: how many things are in the memory, 0 for none; it is
-    `here` (m, into), what is left over `there` (m, out), and `sharpness`, the factor of the cosines in the softmax.
-    `shift` is added before the linear map and the network, and the sum scaled to length one again: it carries the
-    vectors of one modality to where the modality lies that they were learned on. The memory is asked without it, since
-    which text a sound is near is what its space was trained to tell.
+    Args:
+        into: The length of the source vectors.
+        out: The length of the target vectors.
+        hidden: The width of the network; 0 for none.
+        remembered: The number of items m that the kernel keeps; 0 for none. Their source vectors are `here` (m, into),
+            the residuals of the linear map `there` (m, out), and `sharpness` is the factor of the cosines in the
+            softmax.
+
+    `shift` is added before the linear map and the network, and the sum is scaled to length one again. It moves the
+    vectors of one modality to the region of the modality that the projector was fitted on. The kernel uses unshifted
+    vectors, because their neighbourhoods are what the source space was trained on.
     """
 
     shift: Tensor
@@ -49,21 +56,21 @@ class Projector(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         moved = F.normalize(rows + self.shift, dim=-1)
-        found: Tensor = self.linear(moved)
+        projected: Tensor = self.linear(moved)
         if self.hidden:
-            found = found + self.narrow(F.gelu(self.wide(moved)))
+            projected = projected + self.narrow(F.gelu(self.wide(moved)))
         if self.remembered:
-            found = found + torch.softmax(self.sharpness * (rows @ self.here.T), dim=-1) @ self.there
-        return found
+            projected = projected + torch.softmax(self.sharpness * (rows @ self.here.T), dim=-1) @ self.there
+        return projected
 
     def unshifted(self) -> Self:
-        """The same for the modality that it was learned on."""
+        """The same projector for the modality that it was fitted on."""
         other = copy.deepcopy(self)
         other.shift.zero_()
         return other
 
     def config(self) -> dict[str, Any]:
-        """JSON values from which `from_saved` makes a projector of the same shape."""
+        """JSON values from which `from_saved` builds a projector of the same shape."""
         return {"into": self.into, "out": self.out, "hidden": self.hidden, "remembered": self.remembered}
 
     @classmethod

@@ -1,5 +1,5 @@
-"""Things to test an encoder with, drawn by arithmetic: eight of each modality, none like another, and of different
-sizes, so that what is padded, cut or squeezed shows."""
+"""Synthetic items for the self-test: eight of each modality, all different, and of different sizes, so that errors in
+padding, cropping and resizing show."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ TEXTS = (
 
 
 def items(modality: Modality) -> list[Item]:
-    """Eight of a modality."""
+    """The eight test items of a modality."""
     return {
         Modality.TEXT: _texts,
-        Modality.IMAGE: _pictures,
-        Modality.AUDIO: _sounds,
+        Modality.IMAGE: _images,
+        Modality.AUDIO: _audio_clips,
         Modality.VIDEO: _videos,
     }[modality]()
 
@@ -42,7 +42,7 @@ def _texts() -> list[Item]:
     return [Text(text) for text in TEXTS]
 
 
-def _pictures() -> list[Item]:
+def _images() -> list[Item]:
     sizes = ((96, 96), (96, 160), (200, 120), (64, 64), (120, 300), (150, 150), (256, 192), (80, 110))
     return [Image(draw(*size, 0.0)) for draw, size in zip(_drawings(), sizes, strict=True)]
 
@@ -55,7 +55,7 @@ def _videos() -> list[Item]:
 
 
 def _drawings() -> list[Callable[[int, int, float], NDArray[np.uint8]]]:
-    """(height, width, how far it has moved, 0 to 1) -> a picture, each of another colour and pattern."""
+    """Functions (height, width, phase of the motion from 0 to 1) -> uint8 (h, w, 3), each of another pattern."""
 
     def painted(mask: NDArray[np.bool_], ink: tuple[int, ...], paper: tuple[int, ...]) -> NDArray[np.uint8]:
         return np.where(mask[..., None], np.array(ink), np.array(paper)).astype(np.uint8)
@@ -99,7 +99,7 @@ def _drawings() -> list[Callable[[int, int, float], NDArray[np.uint8]]]:
     return [plain, stripes, squares, disc, shade, rings, horizon, noise]
 
 
-def _sounds() -> list[Item]:
+def _audio_clips() -> list[Item]:
     def at(seconds: float) -> NDArray[Any]:
         return np.arange(round(seconds * RATE_HZ)) / RATE_HZ
 
