@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import data
-from benchmarks.harness.benchmark import Contest
+from benchmarks.harness.benchmark import Benchmark
 from benchmarks.harness.models import CLIP_SIZES, CONTEXT, clip_folders
 from benchmarks.harness.peers import indexed, open_clip_model, saved, txtai_embeddings
 from benchmarks.harness.worker import Work
@@ -76,7 +76,7 @@ def ours(name: str, **options: Any) -> Callable[[Path], Work]:
     return set_up
 
 
-CONTENDERS: dict[str, Callable[[Path], Work]] = {
+COMPETITORS: dict[str, Callable[[Path], Work]] = {
     "open_clip, one by one": open_clip(1),
     "open_clip, batches of 32": open_clip(BATCH),
     "sentence-transformers": sentence_transformers,
@@ -106,7 +106,7 @@ def inputs(folder: Path, n: int, small: bool) -> Sequence[str]:
     return data.captions(n)
 
 
-CONTEST = Contest(
+BENCHMARK = Benchmark(
     name="captions",
     module="benchmarks.captions",
     unit="captions",
@@ -116,8 +116,8 @@ CONTEST = Contest(
     gflop=gflop,
     truth="open_clip, batches of 32",
     references=("open_clip, batches of 32", "sentence-transformers"),
-    bfloat16=tuple(name for name in CONTENDERS if "auto" in name or "bfloat16" in name),
+    bfloat16=tuple(name for name in COMPETITORS if "auto" in name or "bfloat16" in name),
 )
 
 if __name__ == "__main__":
-    CONTEST.run(list(CONTENDERS), sys.argv[1:])
+    BENCHMARK.run(list(COMPETITORS), sys.argv[1:])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.benchmark import Contest
+from benchmarks.harness.benchmark import Benchmark
 from benchmarks.harness.data import photos
 from benchmarks.harness.models import CLIP_SIZES, clip_folders
 from benchmarks.harness.peers import indexed, open_clip_model, saved, txtai_embeddings
@@ -107,7 +107,7 @@ def ours(name: str, **options: Any) -> Callable[[Path], Work]:
     return set_up
 
 
-CONTENDERS: dict[str, Callable[[Path], Work]] = {
+COMPETITORS: dict[str, Callable[[Path], Work]] = {
     "open_clip, one by one": open_clip_loop,
     "open_clip, batches of 32": open_clip_batches,
     "sentence-transformers": sentence_transformers,
@@ -139,7 +139,7 @@ def inputs(folder: Path, n: int, small: bool) -> Sequence[str]:
     return photos(folder, n, small=small)
 
 
-CONTEST = Contest(
+BENCHMARK = Benchmark(
     name="images",
     module="benchmarks.images",
     unit="images",
@@ -149,8 +149,8 @@ CONTEST = Contest(
     gflop=gflop,
     truth="open_clip, one by one",
     references=("open_clip, one by one", "sentence-transformers"),
-    bfloat16=tuple(name for name in CONTENDERS if "fast" in name),
+    bfloat16=tuple(name for name in COMPETITORS if "fast" in name),
 )
 
 if __name__ == "__main__":
-    CONTEST.run(list(CONTENDERS), sys.argv[1:])
+    BENCHMARK.run(list(COMPETITORS), sys.argv[1:])

@@ -18,7 +18,7 @@ from benchmarks.harness import machine
 from benchmarks.harness.benchmark import arguments, keep
 from benchmarks.harness.data import many_small_files
 from benchmarks.harness.report import draw_bars, machine_line
-from benchmarks.harness.rounds import Contender
+from benchmarks.harness.rounds import Competitor
 from benchmarks.harness.worker import Work
 
 SIZES = (1000, 5000, 20_000)
@@ -39,7 +39,7 @@ def starter(folder: Path) -> Work:
     return work
 
 
-CONTENDERS: dict[str, Callable[[Path], Work]] = {"multimodal": starter}
+COMPETITORS: dict[str, Callable[[Path], Work]] = {"multimodal": starter}
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         files = many_small_files(asked.data / ("small" if asked.small else "full"), size)
         with tempfile.TemporaryDirectory() as scratch:
             out = Path(scratch) / "index"
-            with Contender("benchmarks.memory", "multimodal", 1, files, Path(scratch)) as one:
+            with Competitor("benchmarks.memory", "multimodal", 1, files, Path(scratch)) as one:
                 one.ready()
                 took = one.do([str(files)], out, keep=True)
             if (n := int(np.load(out.with_suffix(".npy"))[0])) != size:

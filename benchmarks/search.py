@@ -21,7 +21,7 @@ from benchmarks.harness import machine
 from benchmarks.harness.benchmark import arguments, keep
 from benchmarks.harness.data import clustered, of_starter
 from benchmarks.harness.report import draw_bars, machine_line
-from benchmarks.harness.rounds import Contender, Round, parted, summary
+from benchmarks.harness.rounds import Competitor, Round, parted, summary
 from benchmarks.harness.worker import Work
 
 if TYPE_CHECKING:
@@ -139,12 +139,12 @@ def ours(*, exact: bool) -> Callable[[Path], Work]:
 
 def filled(where: Path, rows: NDArray[np.float32]) -> Index:
     """An index of given vectors, written as a job writes what it has encoded, in larger chunks."""
-    from benchmarks.harness.vector_space import given_space
+    from benchmarks.harness.vector_space import vector_space
     from multimodal.index.index import Index
     from multimodal.index.storage.schema import Provenance, Row
     from multimodal.index.storage.table import ItemTable
 
-    index = Index.create(where, given_space(rows.shape[1]))
+    index = Index.create(where, vector_space(rows.shape[1]))
     for start in range(0, len(rows), WRITTEN_AT_ONCE):
         part = np.ascontiguousarray(rows[start : start + WRITTEN_AT_ONCE])
         ids = [str(number) for number in range(start, start + len(part))]
@@ -155,7 +155,7 @@ def filled(where: Path, rows: NDArray[np.float32]) -> Index:
     return index
 
 
-CONTENDERS: dict[str, Callable[[Path], Work]] = {
+COMPETITORS: dict[str, Callable[[Path], Work]] = {
     "numpy": numpy_product,
     "faiss Flat": faiss_flat,
     "usearch, exact": usearch_exact,
@@ -168,7 +168,7 @@ CONTENDERS: dict[str, Callable[[Path], Work]] = {
 
 
 def measured(base: Path, queries: Path, rounds: int, only: Sequence[str]) -> dict[str, Any]:
-    """All contenders over one set of vectors: milliseconds a query, recall@10, what was built and how long it took."""
+    """All competitors over one set of vectors: milliseconds a query, recall@10, what was built and how long it took."""
     truth = nearest(np.load(base, mmap_mode="r"), np.load(queries))
     done: list[Round] = []
     recalls: dict[str, list[float]] = {}
@@ -178,10 +178,10 @@ def measured(base: Path, queries: Path, rounds: int, only: Sequence[str]) -> dic
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=base.parent)))
         (folder / "base.npy").symlink_to(base.absolute())
         (folder / "queries.npy").symlink_to(queries.absolute())
-        there: dict[str, Contender] = {}
+        there: dict[str, Competitor] = {}
         for name in only:  # one after the other, so that the time to build is its own
             started = time.perf_counter()
-            one = stack.enter_context(Contender("benchmarks.search", name, 1, folder, folder))
+            one = stack.enter_context(Competitor("benchmarks.search", name, 1, folder, folder))
             one.ready()
             if one.missing is not None:
                 print(f"{name}: left out, {one.missing} is not installed", file=sys.stderr)
@@ -241,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument(
         "--kinds", nargs="+", choices=["clustered", "starter"], default=["clustered", "starter"]
     )
-    parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--only", nargs="+", choices=list(COMPETITORS), default=list(COMPETITORS))
     asked = parser.parse_args(argv)
     folder = asked.data / ("small" if asked.small else "full")
     sizes, n_queries = ([2000], 16) if asked.small else (asked.sizes, QUERIES)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.benchmark import Contest
+from benchmarks.harness.benchmark import Benchmark
 from benchmarks.harness.data import CLIP_HZ, clips
 from benchmarks.harness.models import clap_folder
 from benchmarks.harness.peers import indexed, saved
@@ -87,7 +87,7 @@ def ours(**options: Any) -> Callable[[Path], Work]:
     return set_up
 
 
-CONTENDERS: dict[str, Callable[[Path], Work]] = {
+COMPETITORS: dict[str, Callable[[Path], Work]] = {
     "transformers' pipeline": transformers_pipeline,
     "transformers, one by one": transformers_loop(1),
     "transformers, batches of 8": transformers_loop(BATCH),
@@ -123,7 +123,7 @@ def inputs(folder: Path, n: int, small: bool) -> Sequence[str]:
     return clips(folder, n)
 
 
-CONTEST = Contest(
+BENCHMARK = Benchmark(
     name="sounds",
     module="benchmarks.sounds",
     unit="clips",
@@ -133,8 +133,8 @@ CONTEST = Contest(
     gflop=gflop,
     truth="transformers, one by one",
     references=("transformers' pipeline", "transformers, one by one"),
-    bfloat16=tuple(name for name in CONTENDERS if "auto" in name or "bfloat16" in name),
+    bfloat16=tuple(name for name in COMPETITORS if "auto" in name or "bfloat16" in name),
 )
 
 if __name__ == "__main__":
-    CONTEST.run(list(CONTENDERS), sys.argv[1:])
+    BENCHMARK.run(list(COMPETITORS), sys.argv[1:])

@@ -87,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     keep(found, asked.results, title)
     print(machine_line(found))
     print(f"medians of {len(rounds)} processes each, files in the system's cache\n")
-    print("| | ms | ms computed | less Python's own | peak memory, MB |\n| --- | ---: | ---: | ---: | ---: |")
+    print(
+        "| | ms | ms computed | net of interpreter start | peak memory, MB |\n| --- | ---: | ---: | ---: | ---: |"
+    )
     for name, one in table.items():
         print(f"| {name} | {one['ms']:,.0f} | {one['ms computed']:,.0f} | {one['less python']:,.0f} | "
               f"{one['peak_mb']:,.0f} |")  # fmt: skip

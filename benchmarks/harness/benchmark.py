@@ -1,7 +1,7 @@
-"""A contest: one job, several libraries, the same weights. Runs the rounds and keeps what it measured in a JSON.
+"""A benchmark: one job, several libraries, the same weights. Runs the rounds and keeps what it measured in a JSON.
 
-A long contest can be run in parts: rounds that are in the JSON already, of the same inputs on the same machine with the
-same versions, are kept, and the next run goes on after them.
+A long benchmark can be run in parts: rounds that are in the JSON already, of the same inputs on the same machine with
+the same versions, are kept, and the next run continues after them.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ import numpy as np
 from benchmarks.harness import machine
 from benchmarks.harness.data import usual_folder
 from benchmarks.harness.report import draw, show
-from benchmarks.harness.rounds import Contender, Round, Timed, parted, summary, turns
-from benchmarks.harness.similarity import likeness, over_rounds
+from benchmarks.harness.rounds import Competitor, Round, Timed, parted, summary, turns
+from benchmarks.harness.similarity import over_rounds, similarity
 
 RESULTS = Path("benchmarks/results")
 
 
 @dataclass(frozen=True)
-class Contest:
-    """What is contested. module: where CONTENDERS are. unit: what is counted, such as "images".
+class Benchmark:
+    """What is measured. module: where COMPETITORS are. unit: what is counted, such as "images".
 
-    inputs(folder, n, small) makes what the contenders are given; gflop(folder, small) tells what one of them costs the
-    model. truth: the contender whose vectors are right. references: whose rate the others are divided by. bfloat16:
-    the contenders that may compute in it; the others are float32.
+    inputs(folder, n, small) makes what the competitors are given; gflop(folder, small) tells what one of them costs the
+    model. truth: the competitor whose vectors are right. references: whose rate the others are divided by. bfloat16:
+    the competitors that may compute in it; the others are float32.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Contest:
         with contextlib.ExitStack() as stack:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             there = {
-                name: stack.enter_context(Contender(self.module, name, asked.cores, folder, scratch))
+                name: stack.enter_context(Competitor(self.module, name, asked.cores, folder, scratch))
                 for name in asked.only
             }  # all at once: to import and load takes longer than a round of a small run
             for name, one in list(there.items()):
@@ -99,7 +99,7 @@ class Contest:
                 print(f"round {number + 1} of {asked.rounds}: {', '.join(rates)}", file=sys.stderr)
 
     def _round(
-        self, number: int, part: Sequence[Any], there: dict[str, Contender], scratch: Path
+        self, number: int, part: Sequence[Any], there: dict[str, Competitor], scratch: Path
     ) -> tuple[Round, dict[str, dict[str, float]]]:
         done: Round = {}
         vectors: dict[str, Any] = {}
@@ -111,20 +111,20 @@ class Contest:
         if self.truth not in vectors:
             return done, {}
         right = vectors.pop(self.truth)
-        return done, {name: likeness(rows, right) for name, rows in vectors.items()}
+        return done, {name: similarity(rows, right) for name, rows in vectors.items()}
 
 
-def conclude(found: dict[str, Any], contest: Contest) -> None:
-    """What the kept rounds come to: medians, ratios, likeness, and the share of the machine's peak."""
+def conclude(found: dict[str, Any], benchmark: Benchmark) -> None:
+    """What the kept rounds come to: medians, ratios, similarity, and the share of the machine's peak."""
     rounds = [{name: Timed(**one) for name, one in each.items()} for each in found["rounds"]]
-    table = summary(rounds, contest.references, found["rates by"])
+    table = summary(rounds, benchmark.references, found["rates by"])
     fast = "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(found["hardware"]["flags"]) else "float32"
     peaks = {
         kind: statistics.median(one[kind] for one in found["gemm gflop/s"])
         for kind in ("float32", "bfloat16")
     }
     for name, figures in table.items():
-        precision = fast if name in contest.bfloat16 else "float32"
+        precision = fast if name in benchmark.bfloat16 else "float32"
         figures["precision"] = precision
         rate = figures["a core second" if found["rates by"] == "core_s" else "a second"]
         figures["share of peak"] = rate * found["gflop each"] / peaks[precision]
@@ -135,7 +135,7 @@ def conclude(found: dict[str, Any], contest: Contest) -> None:
     found["of a core, while it worked"] = round(statistics.median(got), 2)
     found["summary"] = table
     found["roofline"] = {
-        f"{kind}, {contest.unit} a second": peak / found["gflop each"] for kind, peak in peaks.items()
+        f"{kind}, {benchmark.unit} a second": peak / found["gflop each"] for kind, peak in peaks.items()
     }
 
 
@@ -149,29 +149,29 @@ def arguments(description: str, *, rounds: int) -> argparse.ArgumentParser:
     return parser
 
 
-def _asked(contest: Contest, names: Sequence[str], argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = arguments(f"{contest.name}: the same weights in several libraries", rounds=8)
-    parser.add_argument("--n", type=int, help=f"{contest.unit} in all")
-    parser.add_argument("--cores", type=int, default=1, help="that each contender may use (default: 1)")
+def _asked(benchmark: Benchmark, names: Sequence[str], argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = arguments(f"{benchmark.name}: the same weights in several libraries", rounds=8)
+    parser.add_argument("--n", type=int, help=f"{benchmark.unit} in total")
+    parser.add_argument("--cores", type=int, default=1, help="cores of each competitor (default: 1)")
     parser.add_argument("--at-most", type=int, help="rounds in this run; the next run goes on")
     parser.add_argument("--again", action="store_true", help="forget what the JSON holds")
     parser.add_argument(
-        "--only", nargs="+", choices=list(names), default=list(names), help="these contenders"
+        "--only", nargs="+", choices=list(names), default=list(names), help="run only these competitors"
     )
     asked = parser.parse_args(argv)
-    asked.n = asked.n or (contest.n_small if asked.small else contest.n)
+    asked.n = asked.n or (benchmark.n_small if asked.small else benchmark.n)
     if asked.small:
         asked.rounds = min(asked.rounds, 2)
     if asked.cores > machine.cores():
         parser.error(f"--cores {asked.cores}: this process may use {machine.cores()}")
-    asked.title = f"{contest.name}-{asked.cores}-core{'s' * (asked.cores > 1)}{'-small' * asked.small}"
+    asked.title = f"{benchmark.name}-{asked.cores}-core{'s' * (asked.cores > 1)}{'-small' * asked.small}"
     return asked
 
 
-def _begun(contest: Contest, asked: argparse.Namespace) -> dict[str, Any]:
+def _begun(benchmark: Benchmark, asked: argparse.Namespace) -> dict[str, Any]:
     """What the JSON holds of the same measurement, or an empty one."""
     same = {
-        "benchmark": contest.name, "unit": contest.unit, "n": asked.n, "rounds in all": asked.rounds,
+        "benchmark": benchmark.name, "unit": benchmark.unit, "n": asked.n, "rounds in all": asked.rounds,
         "small": asked.small, "cores": asked.cores, "contenders": asked.only, "versions": machine.versions(),
         "hardware": machine.hardware(), "rates by": "core_s" if asked.cores == 1 else "seconds",
     }  # fmt: skip
@@ -188,7 +188,7 @@ def _begun(contest: Contest, asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _peaks(cores: int) -> dict[str, float]:
-    """In a process of its own, on as many cores as a contender has."""
+    """In a process of its own, on as many cores as a competitor has."""
     code = (
         f"from benchmarks.harness.worker import pin; pin({cores}); import json; from benchmarks.harness.machine import "
         "gemm_gflops; print(json.dumps(gemm_gflops()))"

@@ -1,7 +1,7 @@
 """The same random weights as every library reads them: ViT-B/32 as transformers and as open_clip keep it, and CLAP.
 
 Nothing is downloaded: architectures are built from their published configurations. Speed does not depend on what the
-weights are; likeness is told between libraries that hold the same ones.
+weights are; similarity is told between libraries that hold the same ones.
 """
 
 from __future__ import annotations

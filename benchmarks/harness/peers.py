@@ -1,4 +1,4 @@
-"""What the contenders of several benchmarks have in common."""
+"""Helpers shared by the competitors of several benchmarks."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def machine_line(found: dict[str, Any]) -> str:
 
 
 def show(found: dict[str, Any]) -> None:
-    """The table of a contest."""
+    """The table of a benchmark."""
     for line in lines(found):
         print(line)
 
@@ -55,7 +55,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     share = found["of a core, while it worked"]
     if cores == 1 and share < QUIET:
         below += [
-            f"The machine was shared: a contender had {share:.2f} of its core. What was computed in a second of the "
+            f"The machine was shared: a competitor had {share:.2f} of its core. What was computed in a second of the "
             "core is what to compare."
         ]
     left_out = [

@@ -1,4 +1,4 @@
-"""Interleaved rounds: every contender does the same part of the job, in turn, before any does the next part.
+"""Interleaved rounds: every competitor does the same part of the job, in turn, before any does the next part.
 
 So whatever else the machine does meanwhile touches them alike, and a ratio is taken within a round. What is reported is
 the median of the rounds.
@@ -21,7 +21,7 @@ Round = dict[str, "Timed"]
 
 
 class Timed(NamedTuple):
-    """One contender in one round: the things it did, the seconds that passed, those its process computed (on all cores
+    """One competitor in one round: the things it did, the seconds that passed, those its process computed (on all cores
     together), and the most memory it has had so far."""
 
     n: int
@@ -34,12 +34,12 @@ class Timed(NamedTuple):
         return self.n / (self.core_s if by == "core_s" else self.seconds)
 
 
-class ContenderFailed(RuntimeError):
-    """A contender's process ended before its work was done."""
+class CompetitorFailed(RuntimeError):
+    """A competitor's process ended before its work was done."""
 
 
-class Contender:
-    """One contender in its own process; see _worker.py. missing: the package it lacks, if it cannot take part."""
+class Competitor:
+    """One competitor in its own process; see _worker.py. missing: the package it lacks, if it cannot take part."""
 
     def __init__(self, module: str, name: str, cores: int, folder: Path, scratch: Path) -> None:
         self.name, self.missing = name, None
@@ -55,7 +55,7 @@ class Contender:
         self.missing = self._answer().get("missing")
 
     def do(self, inputs: Sequence[Any], out: Path, *, keep: bool) -> Timed:
-        """Has it do a part of the job. keep: its vectors are to lie in `out`.npy. Raises ContenderFailed."""
+        """Has it do a part of the job. keep: its vectors are to lie in `out`.npy. Raises CompetitorFailed."""
         task = {"inputs": list(inputs), "out": str(out), "keep": keep}
         print(json.dumps(task), file=self._process.stdin, flush=True)
         found = self._answer()
@@ -66,7 +66,7 @@ class Contender:
         if line:
             return dict(json.loads(line))
         code = self._process.wait()
-        raise ContenderFailed(f"{self.name} ended with code {code}; it said:\n{self._said.read_text()}")
+        raise CompetitorFailed(f"{self.name} ended with code {code}; it said:\n{self._said.read_text()}")
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +96,7 @@ def parted(inputs: Sequence[Any], n: int) -> list[list[Any]]:
 
 
 def summary(rounds: Sequence[Round], references: Iterable[str], by: str) -> dict[str, dict[str, Any]]:
-    """{contender: its median rates, the slowest and fastest, its peak memory, and the median of its rate by that of
+    """{competitor: its median rates, the slowest and fastest, its peak memory, and the median of its rate by that of
     each reference}. by: the kind of seconds; see Timed."""
     found: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(name for one in rounds for name in one):

@@ -1,4 +1,4 @@
-"""How near the vectors of a contender are to the reference's."""
+"""Cosine similarity of the vectors of a competitor to those of the reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def likeness(vectors: NDArray[np.float32], reference: NDArray[np.float32]) -> dict[str, float]:
+def similarity(vectors: NDArray[np.float32], reference: NDArray[np.float32]) -> dict[str, float]:
     """Of two sets of rows (n, dim), scaled to length one: the least and the median cosine after the mean of the
     reference is taken from both, and the largest difference of a number.
 

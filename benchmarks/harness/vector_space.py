@@ -1,4 +1,4 @@
-"""A space whose vectors are only ever given: for an index that is filled and asked with vectors alone."""
+"""A space without a model, for an index that is filled and searched with vectors alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 
 
-class Given(Encoder):
+class VectorEncoder(Encoder):
     """Encodes nothing."""
 
     modality = Modality.TEXT
@@ -34,5 +34,5 @@ class Given(Encoder):
         return {}
 
 
-def given_space(dim: int) -> Space:
-    return Space([Given(dim)], name="vectors")
+def vector_space(dim: int) -> Space:
+    return Space([VectorEncoder(dim)], name="vectors")

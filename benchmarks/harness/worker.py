@@ -1,7 +1,7 @@
-"""One contender in its own process: python -m benchmarks.harness.worker MODULE NAME CORES FOLDER
+"""One competitor in its own process: python -m benchmarks.harness.worker MODULE NAME CORES FOLDER
 
 Reads tasks as JSON lines and answers each with one. Its own process, so that memory is its own, and no library's
-threads or caches help another's. MODULE.CONTENDERS[NAME](FOLDER) sets up and gives `work`; `work(inputs, out)` does a
+threads or caches help another's. MODULE.COMPETITORS[NAME](FOLDER) sets up and gives `work`; `work(inputs, out)` does a
 part of the job, which is timed, and gives back what makes its vectors of it, which is not; None where it has none.
 """
 
@@ -49,9 +49,9 @@ def main() -> None:
     def answer(**values: Any) -> None:
         print(json.dumps(values), file=answers, flush=True)
 
-    contender = importlib.import_module(module).CONTENDERS[name]
+    competitor = importlib.import_module(module).COMPETITORS[name]
     try:
-        work: Work = contender(Path(folder))
+        work: Work = competitor(Path(folder))
     except (ModuleNotFoundError, MissingExtra) as error:
         answer(missing=error.package if isinstance(error, MissingExtra) else str(error.name))
         return

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from benchmarks import search, startup
-from benchmarks.captions import CONTEST
+from benchmarks.captions import BENCHMARK
 from benchmarks.harness.benchmark import conclude
 from benchmarks.harness.data import captions, clustered, photos
 from benchmarks.harness.machine import flops, gemm_gflops, hardware
 from benchmarks.harness.models import as_open_clip
 from benchmarks.harness.report import lines
-from benchmarks.harness.rounds import Contender, ContenderFailed, Timed, parted, ratio, summary, turns
-from benchmarks.harness.similarity import likeness, over_rounds
+from benchmarks.harness.rounds import Competitor, CompetitorFailed, Timed, parted, ratio, summary, turns
+from benchmarks.harness.similarity import over_rounds, similarity
 from benchmarks.images import image_gflop
 
 # The rates are 10, 20, 5 and 20, 30, 40 a second; in core seconds twice that
@@ -48,7 +48,7 @@ def test_who_joined_later_is_compared_only_where_both_ran() -> None:
     assert summary(rounds, ["slow"], "seconds")["late"]["a second"] == 60
 
 
-def test_each_contender_is_first_once_in_as_many_rounds() -> None:
+def test_each_competitor_is_first_once_in_as_many_rounds() -> None:
     names = ["a", "b", "c"]
     assert [turns(names, number)[0] for number in range(3)] == names
     assert all(sorted(turns(names, number)) == names for number in range(7))
@@ -60,13 +60,13 @@ def test_parts_hold_every_input_once() -> None:
     assert {len(part) for part in parts} == {2, 3}
 
 
-def test_likeness_forgives_length_and_tells_a_turned_row() -> None:
+def test_similarity_forgives_length_and_tells_a_turned_row() -> None:
     rows = np.random.default_rng(0).standard_normal((50, 16)).astype(np.float32) + 3
-    same = likeness(7 * rows, rows)
+    same = similarity(7 * rows, rows)
     assert same["least centred cosine"] == pytest.approx(1) and same["largest difference"] < 1e-6
     turned = rows.copy()
     turned[5] = rows[6]
-    found = likeness(turned, rows)
+    found = similarity(turned, rows)
     one, other = (rows[at] / np.linalg.norm(rows[at]) for at in (6, 5))
     mean = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).mean(0)
     expected = (one - mean) @ (other - mean) / np.linalg.norm(one - mean) / np.linalg.norm(other - mean)
@@ -81,7 +81,7 @@ def test_a_share_of_the_peak_is_work_done_by_work_possible() -> None:
         "gemm gflop/s": [{"float32": 100.0, "bfloat16": 400.0}], "rounds": [{"multimodal, bfloat16":
         Timed(10, 1.0, 0.1, 5.0)._asdict(), "txtai": Timed(10, 1.0, 1.0, 5.0)._asdict()}],
     }  # fmt: skip
-    conclude(found, CONTEST)
+    conclude(found, BENCHMARK)
     assert found["summary"]["multimodal, bfloat16"]["share of peak"] == pytest.approx(0.5)
     assert found["summary"]["txtai"]["share of peak"] == pytest.approx(0.2)
     assert found["roofline"]["float32, captions a second"] == 50
@@ -91,7 +91,7 @@ def test_a_share_of_the_peak_is_work_done_by_work_possible() -> None:
     }  # fmt: skip
     text = "\n".join(lines(told))
     assert "50 % of bfloat16" in text and "Left out: x, y is not installed." in text
-    assert "a contender had 0.55 of its core" in text
+    assert "a competitor had 0.55 of its core" in text
 
 
 def test_vit_b_32_costs_what_torch_counts() -> None:
@@ -158,30 +158,30 @@ def test_the_nearest_are_those_of_brute_force(tmp_path: Path, monkeypatch: pytes
     assert search.recall(np.full_like(right, -1), right) == 0
 
 
-def test_a_contender_that_lacks_its_package_is_told_and_left_out(
+def test_a_competitor_that_lacks_its_package_is_told_and_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "lacking.py").write_text(
-        "def one(folder):\n    import no_such_peer\nCONTENDERS = {'one': one}\n"
+        "def one(folder):\n    import no_such_peer\nCOMPETITORS = {'one': one}\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
-    with Contender("lacking", "one", 1, tmp_path, tmp_path) as one:
+    with Competitor("lacking", "one", 1, tmp_path, tmp_path) as one:
         one.ready()
     assert one.missing == "no_such_peer"
 
 
-def test_a_contender_that_breaks_ends_the_run_with_what_it_said(
+def test_a_competitor_that_breaks_ends_the_run_with_what_it_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "breaking.py").write_text(
         "def one(folder):\n    def work(inputs, out):\n        raise ValueError('too hot')\n    return work\n"
-        "CONTENDERS = {'one': one}\n"
+        "COMPETITORS = {'one': one}\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
-    with Contender("breaking", "one", 1, tmp_path, tmp_path) as one:
+    with Competitor("breaking", "one", 1, tmp_path, tmp_path) as one:
         one.ready()
         with pytest.raises(
-            ContenderFailed, match=r"one ended with code 1; it said:[\s\S]*ValueError: too hot"
+            CompetitorFailed, match=r"one ended with code 1; it said:[\s\S]*ValueError: too hot"
         ):
             one.do([1], tmp_path / "out", keep=False)
 
