@@ -92,7 +92,6 @@ def test_info_tells_versions_device_and_families(cli: Cli) -> None:
         "bench",
         "dev",
         "docs",
-        "pandas",
         "recipes",
     }
     assert multimodal.__version__ in cli("info").stdout

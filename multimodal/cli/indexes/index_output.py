@@ -69,7 +69,7 @@ def show_failures(failures: Sequence[Failure]) -> None:
     if not failures:
         console.note("no failures are recorded")
         return
-    table = console.make_table("stage", "source", "reason", unbroken=("source",))
+    table = console.make_table("stage", "source", "reason", unbroken=("source", "reason"))
     for failure in failures:
         reason = in_cli_terms(failure.reason.removeprefix(f"{failure.uri}: "))
         table.add_row(failure.stage, console.verbatim(failure.uri), console.verbatim(reason))
