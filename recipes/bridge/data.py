@@ -1,7 +1,7 @@
-"""What the two spaces are trained on, each on its own, and what the bridge is learned from.
+"""Training data of the two spaces, and the corpus of the bridge.
 
-Pictures come with captions, speech with its words. No picture is ever paired with speech. The bridge gets texts only,
-or besides them pictures and speech in no order.
+Images come with captions, speech with its words. No image is paired with speech. The bridge uses text, and optionally
+unpaired images and speech.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Pictures:
         return self.drawn([*scenes, *((captions.Thing(concept),) for concept in concepts)]), told
 
     def drawn(self, scenes: list[captions.Scene]) -> Tensor:
-        """uint8 (n, 3, SIDE, SIDE), each worn by weather."""
+        """Augmented images (n, 3, SIDE, SIDE) uint8."""
         return compositor.as_bytes(
             compositor.augment(self.compositor.draw(scenes, SIDE, jitter=0.7), self.compositor.generator)
         )

@@ -1,4 +1,4 @@
-"""Training: an image-text space, a speech-text space, and speech trained into the first, to compare with."""
+"""Trains an image-text space, a speech-text space, and a speech tower that matches the first, for comparison."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Room:
 
 
 def contrast(rows: Tensor, texts: Tensor, told: list[str], scale: Tensor) -> Tensor:
-    """InfoNCE both ways; things told by the same words are not each other's negatives."""
+    """Symmetric InfoNCE; items with the same text are not negatives of each other."""
     logits = scale * rows.float() @ texts.float().T
     number = {text: place for place, text in enumerate(dict.fromkeys(told))}
     own = torch.tensor([number[text] for text in told])
@@ -120,7 +120,7 @@ def contrast(rows: Tensor, texts: Tensor, told: list[str], scale: Tensor) -> Ten
 
 
 def train(plan: Plan, work: Path, runs: Path) -> Space:
-    """Train for `plan.steps` in all (a stopped run goes on), or open what was trained: runs/<name>, a space folder."""
+    """Trains for `plan.steps` in total (interrupted runs resume), or opens a finished space, runs/<name>."""
     family()
     folder = runs / plan.name
     if folder.exists():

@@ -1,6 +1,6 @@
-"""Small towers for spaces that are trained in minutes: text, picture, speech, each to unit rows of any width.
+"""Small towers that train in minutes: text, image and speech, each returning unit rows of any width.
 
-They are the starter's blocks, fewer and narrower; `recipes/bridge/family/small.py` makes encoders of them.
+They are built from the starter's blocks, fewer and narrower; `recipes/bridge/family/small.py` wraps them in encoders.
 """
 
 from __future__ import annotations

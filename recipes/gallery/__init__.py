@@ -1,1 +1,1 @@
-"""How `assets/gallery` was made: `python -m recipes.gallery` writes the same files again."""
+"""Generates `assets/gallery`: `python -m recipes.gallery` reproduces the same files."""

@@ -1,4 +1,4 @@
-"""Writes assets/gallery anew. Needs fonts-noto-color-emoji, libraqm0 and libespeak-ng1 (Debian); takes seconds."""
+"""Writes assets/gallery. Needs fonts-noto-color-emoji, libraqm0 and libespeak-ng1 (Debian); takes seconds."""
 
 from __future__ import annotations
 

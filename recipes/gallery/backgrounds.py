@@ -1,6 +1,6 @@
-"""What stands behind the things in the gallery: painted places, soft out-of-focus colours, plain tints.
+"""Backgrounds of the gallery's images: painted places, out-of-focus colours, plain tints.
 
-Each takes a seeded generator and a side in pixels, and gives float64 (side, side, 3) in 0 to 1.
+Each function takes a seeded generator and a side in pixels, and returns float64 (side, side, 3) in [0, 1].
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the gallery holds: each picture, each spoken clip, each note. Names say what is inside."""
+"""The items of the gallery: images, spoken clips and notes. File names describe their contents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws the gallery's pictures: one or two Noto Color Emoji glyphs, perhaps recoloured, in front of a background."""
+"""Renders the gallery's images: one or two Noto Color Emoji glyphs, some recoloured, on a background."""
 
 from __future__ import annotations
 

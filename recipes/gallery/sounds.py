@@ -1,4 +1,4 @@
-"""Speaks the gallery's clips with espeak-ng, in voices that the starter was never trained on."""
+"""Synthesises the gallery's clips with espeak-ng, in voices that were not used to train the starter."""
 
 from __future__ import annotations
 

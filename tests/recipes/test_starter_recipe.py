@@ -205,7 +205,7 @@ def test_the_colour_loss_never_names_a_held_out_combination():
 
 
 def test_where_a_modality_stands_moves_toward_what_is_seen():
-    standing = joint_finetune.Standing(torch.eye(3))
+    standing = joint_finetune.Prototypes(torch.eye(3))
     standing.see(torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([0]))
     assert standing.vectors[0, 1] > 0.3 and torch.allclose(standing.vectors.norm(dim=1), torch.ones(3))
     assert torch.equal(standing.vectors[1:], torch.eye(3)[1:])

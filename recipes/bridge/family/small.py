@@ -1,7 +1,7 @@
-"""The encoders of the proof: small towers behind the interface that every model has here.
+"""Encoders with small towers for this recipe, registered as a family by `recipes.bridge.spaces`.
 
-A guest among the families: `recipes.bridge.spaces` adds this folder to where families are looked for. Speech comes as
-log-mels laid out as samples (`as_sound`), since that is how the starter's recipe keeps what it recorded.
+Speech is passed as log-mels stored in the samples of an audio item (`as_sound`), because the starter's recipe stores
+its recordings as log-mels.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""What the captioner learns from: vectors of texts, pictures and speech as the finished towers give them, each with the
-one caption it is to say.
+"""Training data of the captioner: vectors of text, images and speech by the finished towers, each with one caption.
 
-A plain thing is called by its name and nothing else. What was said to be coloured, small or large is "a small blue
-strawberry", two things are "a dog and a pizza", by alphabet, since a vector knows no order. Every wording and every
-modality leads to the same caption.
+A plain object is captioned by its name. Colour and size are included where they were stated ("a small blue
+strawberry"), and two objects are in alphabetical order ("a dog and a pizza"), because a vector has no order. All
+wordings and all modalities of a scene have the same caption.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ def understood(text: str, known: set[str]) -> str | None:
 
 
 def _thing(text: str, known: set[str]) -> str | None:
-    """'a tiny blue strawberry' -> 'small blue strawberry'; None if it is no thing with or without size and colour."""
+    """'a tiny blue strawberry' -> 'small blue strawberry'; None if it is anything else."""
     for bare in (text, re.sub(r"^an? ", "", text)):
         if bare in known:
             return bare
@@ -114,7 +113,7 @@ class Gatherer:
         self.seed = seed
 
     def texts(self) -> tuple[Tensor, list[str]]:
-        """Names in every form, scenes in words, and usual words told as what they are nearest to."""
+        """Names in every template, scene captions, and common words with the nearest object as caption."""
         forms = list(dict.fromkeys(captions.PLAIN_FORMS))
         plain = [
             (form.format(x=name, a_x=captions.with_article(name)), name)

@@ -1,7 +1,7 @@
-"""What a scene says: one thing or two, sometimes recoloured, sometimes small or large, and a caption that tells.
+"""Scenes and their captions: one object or two, some recoloured, some small or large.
 
-A scene is numbers only (which concept, colour, size), so that text, picture and speech can all be made from it.
-Held-out combinations are drawn here once and refused everywhere in training.
+A scene consists of numbers only (concept, colour, size), so that text, images and speech can all be generated from it.
+Held-out combinations are drawn here and excluded from all training.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PAIR_FORMS = ("{x} and {y}", "{x} next to {y}", "{x} with {y}", "{x} and {y}", "
 
 @dataclass(frozen=True)
 class Thing:
-    """One drawn thing; colour and size index COLOUR_NAMES and SIZE_NAMES, NONE where not said."""
+    """One object; colour and size index COLOUR_NAMES and SIZE_NAMES, NONE if not stated."""
 
     concept: int
     colour: int = NONE
@@ -73,15 +73,15 @@ def caption(scene: Scene, names: list[str], rng: random.Random) -> str:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Combinations never trained together: 40 things x 5 colours and 200 pairs of 40 things."""
+    """Combinations excluded from training: 40 objects x 5 colours and 200 pairs of 40 objects."""
 
     coloured: tuple[tuple[int, int], ...]
     pairs: tuple[tuple[int, int], ...]
 
 
 def held_out(count: int) -> HeldOut:
-    """The held-out combinations for a world of `count` concepts. Every thing comes in several of them, so that
-    knowing the thing alone, or the colour alone, cannot find the scene."""
+    """The held-out combinations for a world of `count` concepts. Every object occurs in several of
+    them, so that the object or the colour alone does not identify the scene."""
     rng = random.Random(SEED)
     coloured = [(thing, colour) for thing in rng.sample(range(count), 40)
                 for colour in rng.sample(range(len(COLOUR_NAMES)), 5)]  # fmt: skip
@@ -97,7 +97,7 @@ def allowed(scene: Scene, kept_out: HeldOut) -> bool:
 
 
 def random_scene(rng: random.Random, count: int, kept_out: HeldOut, *, plain: float = 0.0) -> Scene:
-    """A training scene; a share `plain` of them is one thing as its artist drew it."""
+    """A training scene; a share `plain` of them is a single object as its artist drew it."""
     while True:
         if rng.random() < plain:
             return (Thing(rng.randrange(count)),)

@@ -1,7 +1,7 @@
-"""How often the captioner says the exact name: on held-out backgrounds, from held-out voices and an artist.
+"""Evaluates the captioner: exact matches on held-out backgrounds, voices and an artist.
 
-Also held-out combinations (a colour with a thing, two things), the names themselves as texts, and the time a caption
-takes on one core.
+Also held-out combinations (colour and object, two objects), the names themselves as text, and the time per caption on
+one core.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def share(
 
 
 def things(captioner: SpaceCaptioningBackend, model: evaluate.Shipped, work: Path) -> dict[str, float]:
-    """Single things: pictures, speech and names."""
+    """Single objects: images, speech and names."""
     found = {}
     for kind in KINDS:
         vectors = judges.see(model.image, judges.pictures(work, kind))

@@ -1,12 +1,12 @@
-"""`python -m recipes.starter.captioner.train_captions --work …`: the captioner of the finished starter space,
-in a few minutes.
+"""`python -m recipes.starter.captioner.train_captions --work …`: trains the captioner in a few minutes.
 
-Cross-entropy of each word of the one caption, from vectors of all three modalities with noise on top, so that what
-lies between them means the same. Steps whose output exists are passed over, and training goes on where it stopped.
+Cross-entropy per token of the caption, from vectors of all three modalities with added noise, which makes the
+captioner robust in their neighbourhood. Steps whose output exists are skipped, and training resumes where it stopped.
 
-The shipped weights had some 2,600 steps, 300 s of one core, for an earlier speech tower: the first 1,300 without made
-pairs and with a noise of 0.45 for all, 900 more with the pairs, and the last with everything as it stands here. They
-went on from there (`--from-shipped`) on the vectors of the tower that heard a second synthesiser.
+The shipped weights had about 2,600 steps, 300 s on one core, for an earlier speech tower: the first 1,300 without
+synthetic pairs and with a noise of 0.45 throughout, 900 more with the pairs, and the last with everything as it is
+here. Training continued from there (`--from-shipped`) on vectors of the tower that was trained on a second
+synthesiser.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Batches:
         self.order, self.counts, self.starts = order, counts, counts.cumsum(0) - counts
 
     def draw(self) -> tuple[Tensor, Tensor]:
-        """(n, DIM) unit rows and (n, t) int64; n is BATCH, and PAIRS more where two things may be said."""
+        """(n, DIM) unit rows and (n, t) int64; n is BATCH, plus PAIRS where two objects are allowed."""
         kind = int(self.uniform(1) >= PLAIN_STEPS)
         parts = []
         for share, rows in zip(SHARES, self.rows[kind], strict=True):
@@ -95,7 +95,7 @@ class Batches:
         return vectors, targets[:, : int((targets != END).sum(1).max()) + 1]
 
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """Two things as the text tower was taught to see them: the sum of one and one. None of the held-out pairs."""
+        """Two objects as the sum of their vectors, as the text tower was trained; without held-out pairs."""
         vectors, told = [], []
         for share, rows in zip(SHARES, self.rows[0], strict=True):
             chosen = rows[torch.randint(len(rows), (round(share * PAIRS), 2), generator=self.generator)]

@@ -1,8 +1,8 @@
-"""Step 10: the same names, keywords, words and captions by another synthesiser -> accents.npz, accents_judge.npz.
+"""Step 10: names, keywords, words and captions by a second synthesiser -> accents.npz, accents_judge.npz.
 
-The tower that heard espeak-ng alone found fewer than half of the names another synthesiser said. Two of flite's voices,
-at many tempos and pitches, are a second accent. What judges the training with them is names that flite never speaks in
-training, in ways it never speaks them.
+The tower trained on espeak-ng alone recognised fewer than half of the names by another synthesiser. Two of flite's
+voices, at many tempos and pitches, add a second accent. Training is monitored on names that flite does not speak in
+training, at tempos and pitches that do not occur in training.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Procedural backgrounds in named families. Some families are trained on; the others only judge.
+"""Procedural backgrounds in named families. Some are for training, the others for evaluation only.
 
-Each maker takes a generator and a side and returns float32 (side, side, 3) in [0, 1].
+Each maker takes a generator and a side in pixels, and returns float32 (side, side, 3) in [0, 1].
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def two_tone(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def patches(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Flat rectangles of any size over a smooth ground, some see-through."""
+    """Flat rectangles of any size over a smooth background, some translucent."""
     picture = waves(rng, side, int(rng.integers(2, 9)))
     for _ in range(int(rng.integers(3, 40))):
         top, left = rng.integers(-side // 4, side, 2)

@@ -1,6 +1,7 @@
-"""Scenes as pictures: glyphs recoloured, placed and drawn over backgrounds, whole batches at once in torch.
+"""Renders scenes as images: glyphs are recoloured, placed and composited over backgrounds, in batches with torch.
 
-`Compositor.draw` makes clean scenes; `augment` adds the distortions of training, `stress` those that only judge.
+`Compositor.draw` renders clean scenes; `augment` adds the augmentations of training, `stress` those for evaluation
+only.
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ class Compositor:
         jitter: float = 1.0,
         restyle: float = 0.0,
     ) -> Tensor:
-        """float32 (scenes, 3, side, side) in [0, 1], each thing by a random artist.
+        """Renders scenes -> float32 (scenes, 3, side, side) in [0, 1], each object by a random artist.
 
-        `jitter` scales turns and off-centre places; `restyle` is the share of redrawn drawings.
+        `jitter` scales rotation and offsets; `restyle` is the share of restyled drawings.
         """
         canvas = self.ground(len(scenes))
         for turn in range(max(map(len, scenes))):
@@ -121,7 +122,7 @@ class Compositor:
         return placed
 
     def tilts(self, pairs: Tensor, turn: int) -> Tensor:
-        """The direction from one thing of a pair to the other; drawn on the first turn and kept for the second."""
+        """The direction from one object of a pair to the other; sampled for the first and reused for the second."""
         if turn == 0:
             drawn = uniform(len(pairs), 0, 2 * math.pi, self.generator)
             self.kept = drawn[pairs]
@@ -233,7 +234,7 @@ def bend(pictures: Tensor, amount: float, cells: int, generator: torch.Generator
 
 
 def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """The distortions of training: light, contrast, saturation, blur, grain, warps, missing patches."""
+    """The augmentations of training: brightness, contrast, saturation, blur, noise, warps, erased patches."""
     count, side = len(pictures), pictures.shape[2]
 
     def some(share: float) -> Tensor:
@@ -263,8 +264,8 @@ def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def stress(pictures: Tensor, seed: int) -> Tensor:
-    """Distortions never trained on, one a picture in turn: JPEG blocks, big pixels, salt and pepper, perspective,
-    ripples, a dark rim."""
+    """Distortions not used in training, one per image in turn: JPEG artefacts, pixelation, salt-and-pepper noise,
+    perspective, ripples, vignetting."""
     rng = np.random.default_rng(seed)
     count, side = len(pictures), pictures.shape[2]
     axis = torch.linspace(-1, 1, side)
@@ -303,5 +304,5 @@ def stress(pictures: Tensor, seed: int) -> Tensor:
 
 
 def as_bytes(pictures: Tensor) -> Tensor:
-    """[0, 1] floats to the uint8 a tower sees."""
+    """Floats in [0, 1] -> uint8, the input of a tower."""
     return (pictures * 255).round().clamp(0, 255).to(torch.uint8)

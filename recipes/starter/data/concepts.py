@@ -1,7 +1,7 @@
-"""The emoji world: which pictures there are, what they are called, and which names are kept from training.
+"""The concepts: emoji, their names, and the names that are held out from training.
 
-A concept is one fully-qualified emoji. Skin tones, gendered and role duplicates, families and country flags
-are left out: their pictures differ by a few pixels and their names by one word, which no 64-pixel tower resolves.
+A concept is one fully-qualified emoji. Skin tones, gendered and role duplicates, families and country flags are left
+out: their images differ by a few pixels and their names by one word, which a tower of 64 pixels cannot resolve.
 
 Sources: emoji-test.txt (Debian `unicode-data`), CLDR annotations (npm `cldr-annotations-full`,
 `cldr-annotations-derived-full`), Unicode character names (Python's `unicodedata`).

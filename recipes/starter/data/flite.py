@@ -1,8 +1,8 @@
-"""CMU flite in this process: another accent than espeak-ng's to train on, at any tempo and pitch.
+"""Bindings to CMU flite, the second synthesiser for training, at any tempo and pitch.
 
-Two of its voices speak in training (slt, a woman from the United States; awb, a man from Scotland). Its kal16 and rms
-are for judging alone, and so is festival, whose kal is the same speaker as kal16. The C library takes some 15 ms an
-utterance; starting the program each time takes 22 ms.
+Two voices are used in training (slt, a woman from the United States; awb, a man from Scotland). Its kal16 and rms are
+for evaluation only, as is festival, whose kal is the same speaker as kal16. The C library takes about 15 ms per
+utterance; starting the program takes 22 ms each time.
 """
 
 from __future__ import annotations

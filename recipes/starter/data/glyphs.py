@@ -1,6 +1,7 @@
-"""Drawings of the concepts as square RGBA arrays: Noto and Twemoji to train on, OpenMoji only to judge.
+"""Images of the concepts as square RGBA arrays: Noto and Twemoji for training, OpenMoji for evaluation only.
 
-Licences: Noto Emoji font OFL-1.1; Twemoji artwork CC-BY-4.0; OpenMoji CC-BY-SA-4.0 (never trained on, never shipped).
+Licences: Noto Emoji font OFL-1.1; Twemoji artwork CC-BY-4.0; OpenMoji CC-BY-SA-4.0 (not used in training, not
+shipped).
 """
 
 from __future__ import annotations

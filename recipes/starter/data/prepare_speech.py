@@ -1,4 +1,4 @@
-"""Step 3: spoken names, keywords, words and captions -> log-mels as uint8 (speech.npz, speech_judge.npz)."""
+"""Step 3: synthesised names, keywords, words and captions -> log-mels as uint8 (speech.npz, speech_judge.npz)."""
 
 from __future__ import annotations
 

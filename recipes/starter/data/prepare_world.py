@@ -1,4 +1,4 @@
-"""Step 1: the concepts and their drawings -> world.jsonl, glyphs.npz, openmoji.npz (evaluation only)."""
+"""Step 1: the concepts and their images -> world.jsonl, glyphs.npz, openmoji.npz (evaluation only)."""
 
 from __future__ import annotations
 

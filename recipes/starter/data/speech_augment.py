@@ -1,8 +1,8 @@
-"""Other speakers and microphones for a whole batch of clips at once: stronger than `train_speech.vary`, and cheaper.
+"""Augments batches of clips with other speakers and microphones; stronger and cheaper than `train_speech.vary`.
 
-A clip's time and its mel axis are each stretched as a whole and unevenly (a vocal tract is not a shorter copy of
-another), its spectrum is tilted, bent, blurred or sharpened (synthesisers differ in how smooth their spectra are), and
-noise and masks (Park et al. 2019) are laid over it.
+The time and mel axes of a clip are stretched overall and unevenly (a vocal tract is not a scaled copy of another), its
+spectrum is tilted, bent, blurred or sharpened (synthesisers differ in spectral smoothness), and noise and masks (Park
+et al. 2019) are added.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FLOOR = -80.0  # dB
 
 
 class SpeechAugmenter:
-    """Seeded; `__call__` gives the clips of a batch new voices."""
+    """Augments batches of clips with a seeded generator."""
 
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
@@ -38,7 +38,7 @@ class SpeechAugmenter:
         return torch.randn(*shape, generator=self.generator)
 
     def __call__(self, clips: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """clips (n, frames, N_MELS) in [-1, 1], lengths (n,) -> the same, of other lengths; 0 past an end."""
+        """clips (n, frames, N_MELS) in [-1, 1], lengths (n,) -> augmented clips and their lengths; 0 past an end."""
         moved, lengths = self.stretch(clips, lengths)
         real = torch.arange(moved.shape[1])[None] < lengths[:, None]
         decibels = self.colour((moved + 1) * 40 + FLOOR)
@@ -109,7 +109,7 @@ class SpeechAugmenter:
         return torch.logaddexp(decibels * 0.2302585, noise * 0.2302585) / 0.2302585  # powers add
 
     def mask(self, mel: Tensor, lengths: Tensor) -> Tensor:
-        """Up to two bands and two moments become the mean."""
+        """Replaces up to two bands and two time spans by the mean."""
         count, frames, bands = mel.shape
         middle = mel.mean((1, 2), keepdim=True)
         for size, places, most in (

@@ -1,4 +1,4 @@
-"""Letters that were read against letters that were said."""
+"""Edit distance between transcribed and spoken characters."""
 
 from __future__ import annotations
 

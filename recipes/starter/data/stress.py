@@ -1,6 +1,6 @@
-"""Distortions set aside with `backgrounds.UNTOUCHED`: no training and no choice has looked at them.
+"""Distortions set aside with `backgrounds.UNTOUCHED`: not used in training or for any decision.
 
-One a picture in turn: motion blur, few tones, a swirl, haze, dark lines as on an old screen, a strong cast of colour.
+One per image in turn: motion blur, posterisation, swirl, haze, scan lines, colour cast.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Synthesisers that speak the names: espeak-ng to train on, flite's kal16 and rms and festival only to judge.
+"""Synthesisers: espeak-ng for training; flite's kal16 and rms and festival for evaluation only.
 
-Two more of flite's voices are trained on late (`flite`).
-
-espeak-ng is called through its C library (about 1 ms an utterance; starting the program takes 8 ms).
+Two more of flite's voices are used late in training (`flite`). espeak-ng is called through its C library (about 1 ms
+per utterance; starting the program takes 8 ms).
 """
 
 from __future__ import annotations

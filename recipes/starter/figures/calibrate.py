@@ -1,11 +1,11 @@
-"""SAME_MODALITY and CROSS_MODALITY of multimodal/index/search/score_calibration.py, and calibration.png.
+"""Fits SAME_MODALITY and CROSS_MODALITY of multimodal/index/search/score_calibration.py; plots calibration.png.
 
     python -m recipes.starter.figures.calibrate --work WORK
 
-Logistic regression of "the same concept" on how far a row stands out, over half of the concepts and over kinds of
-queries (mixed.FITTED) that nothing is measured with; in galleries of all concepts, of which all things or half have a
-modality. Once for what queries find in their own modality, and once for what they find in others. The picture shows
-the other half, with the other kinds of queries.
+Logistic regression of "the same concept" on how far a score stands out, over half of the concepts and over kinds of
+queries (galleries.FITTED) that are not used for evaluation; in galleries of all concepts, of which all objects or half
+have each modality. Fitted separately for matches within a modality and across modalities. The plot shows the other
+half of the concepts, with the other kinds of queries.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BINS = 15
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Rows that were found: how far each stands out, minus log rows, whether it matches, and its weight; each (n,)."""
+    """Retrieved rows: how far each stands out, minus log rows, whether it matches, and its weight; each (n,)."""
 
     outstanding: NDArray[Any]
     offsets: NDArray[Any]
@@ -77,7 +77,7 @@ def fitted(given: Examples) -> tuple[float, float]:
 
 
 def draw(world: World, path: Path) -> None:
-    """How often what was told to be so likely was a match, with how often that was told."""
+    """A reliability curve: the share of matches and the number of hits by predicted probability."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,7 +1,7 @@
-"""Held-out figures: galleries of all concepts, one item each; recall at 1, 5 and 10.
+"""Held-out evaluation: galleries of all concepts, one item each; recall at 1, 5 and 10.
 
-What is held out comes from other families than training's (backgrounds, distortions, voices, synthesisers, an
-artist), or was taken from the training text as whole strings (keywords, Unicode names, free phrases, combinations).
+Held-out items are of other families than in training (backgrounds, distortions, voices, synthesisers, an artist), or
+were removed from the training text as whole strings (keywords, Unicode names, free phrases, combinations).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def quick_speech(tower: nn.Module, text: TextSide, work: Path) -> Recall:
     return found
 
 
-def quick_meeting(eyes: nn.Module, ears: nn.Module, work: Path) -> Recall:
+def quick_joint(eyes: nn.Module, ears: nn.Module, work: Path) -> Recall:
     """Whether speech and pictures know each other, watched while they are trained together."""
     vectors, own = judges.hear(ears, work, "espeak0", every=3)
     pictures = judges.see(eyes, judges.pictures(work, "ground"))

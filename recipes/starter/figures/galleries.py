@@ -1,6 +1,6 @@
-"""Galleries of texts, pictures and speech together, and queries of each kind that are in none of them.
+"""Galleries of text, images and speech together, and queries of each kind that are not in them.
 
-Everything is held out as in evaluate.py. A query's matches are all items of its concepts, of whatever modality.
+Everything is held out as in evaluate.py. The matches of a query are all items of its concepts, of any modality.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class _Brought(nn.Module):
 
 
 def _tower(space: Space, modality: Modality) -> nn.Module:
-    """What judges.see and judges.hear run, of the families that the recipes make."""
+    """The tower that judges.see and judges.hear run, for the families of the recipes."""
     encoder = space.encoders[modality]
     if isinstance(encoder, BridgedEncoder):
         return _Brought(encoder.inner.net, encoder.projector)  # type: ignore[attr-defined]

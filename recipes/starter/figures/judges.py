@@ -1,4 +1,4 @@
-"""What judges the towers: pictures and speech of kinds that training never draws or hears."""
+"""Evaluation data of the towers: images and speech of kinds that do not occur in training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KINDS = {
 def make_compositor(
     drawings: np.ndarray, makers: dict[str, backgrounds.Maker], seed: int
 ) -> compositor.Compositor:
-    """A stage for uint8 drawings (artists, concepts, h, w, 4), its backgrounds freshly drawn."""
+    """A compositor of uint8 drawings (artists, concepts, h, w, 4) with new backgrounds."""
     ground = torch.from_numpy(backgrounds.pool(makers, POOL, SIDE, seed))
     return compositor.Compositor(
         compositor.kept_at(drawings, KEPT_AT), len(drawings), ground, torch.Generator().manual_seed(seed)
@@ -47,9 +47,9 @@ def make_compositor(
 def pictures(work: Path, kind: str, seed: int = 99) -> Tensor:
     """uint8 (concepts, 3, SIDE, SIDE): every concept once.
 
-    Kinds: clean (white), trained (training's own families, freshly drawn), ground (background families never trained
-    on), stress (distortions never trained on), both, twemoji (white), openmoji (white; an artist never trained on).
-    The untouched ones are of kinds that were never even looked at before the weights were finished.
+    Kinds: clean (white), trained (the families of training, newly generated), ground (background families not used in
+    training), stress (distortions not used in training), both, twemoji (white), openmoji (white; an artist not used in
+    training). The untouched kinds were not evaluated before the weights were final.
     """
     artist, makers, jitter = KINDS[kind]
     drawings = np.load(work / ("openmoji.npz" if artist == "openmoji" else "glyphs.npz"))[artist]

@@ -1,4 +1,4 @@
-"""Loss and held-out recall over the hours, one panel a tower -> training.png and meeting.png."""
+"""Plots loss and held-out recall over time, one panel per tower -> training.png and meeting.png."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""How well the starter writes down speech it never heard: `python -m recipes.starter.figures.read --work RUNS`.
+"""Evaluates transcription by the starter: `python -m recipes.starter.figures.read --work RUNS`.
 
-Names of the emoji world by held-out voices (espeak0 to 2) and speakers never trained on (flite's kal16 and rms,
-festival's kal and ked). Open: no list of what may be said, though what follows what was counted in the phrases of the
-training, the names among them, and the readings are weighed by their vectors; "letters alone" is without either, the
-likeliest letter at each step. Closed: the likeliest of all names, by its letters and its vector.
+Names of the concepts by held-out voices (espeak0 to 2) and speakers that were not used in training (flite's kal16 and
+rms, festival's kal and ked). Open: an unrestricted vocabulary, with a character language model estimated on the
+training phrases, which include the names, and with hypotheses scored by their vectors; "letters alone" uses neither
+and takes the most likely character of each step. Closed: the most likely of all names, by its characters and its
+vector.
 """
 
 from __future__ import annotations

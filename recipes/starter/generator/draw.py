@@ -1,8 +1,7 @@
-"""`python -m recipes.starter.generator.draw --work …`: the finished starter space's generator, in three hours
-of two cores.
+"""`python -m recipes.starter.generator.draw --work …`: trains the generator, in three hours on two cores.
 
-Gathers what it learns from, trains the autoencoder, the prior and the flow, writes them as diffusers does, judges the
-drawings and lays out a sheet of them. Steps whose output exists are passed over, and training goes on where it stopped.
+Generates the training data, trains the autoencoder, the prior and the flow, saves them in diffusers' format, evaluates
+them and renders a sheet of samples. Steps whose output exists are skipped, and training resumes where it stopped.
 """
 
 from __future__ import annotations

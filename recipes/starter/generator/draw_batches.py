@@ -1,9 +1,9 @@
-"""Batches of vectors for the generator, with the scene that each tells of and the place of a drawing of it.
+"""Training batches of the generator: vectors with their scenes and the indices of matching images.
 
-Every vector of a plain thing, of whatever modality, may go with every drawing of it; a scene's captions and picture
-with its drawing; and the sum of two things' vectors with a drawing of both. What lies between two things that are
-alike, though, is the nearer of them, and a keyword that few things share is any of these: "tree" is one tree, not a
-palm beside a fir. Noise on the vectors makes what lies around them mean the same.
+A vector of a plain object, of any modality, is paired with any image of it; captions and the image of a scene with its
+image; the sum of two objects' vectors with an image of both. Interpolations between similar objects are paired with
+the nearer of them, and a keyword that few objects share with any of these: "tree" is one tree, not a palm beside a
+fir. Noise is added to the vectors.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Batches:
         return Batch(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def plain(self, count: int) -> Batch:
-        """Single things as they are."""
+        """Single objects."""
         concepts = self.below(self.count, count)
         artists = self.below(2, count)
         vectors, again = self.of(concepts, artists), self.of(concepts, artists)
@@ -101,14 +101,14 @@ class Batches:
         return self._alone(vectors + weight[:, None] * (again - vectors), concepts)
 
     def between(self, count: int) -> Batch:
-        """Single things, on the way to others that are alike; at most halfway."""
+        """Single objects interpolated towards similar ones, at most half-way."""
         concepts, artists = self.below(self.count, count), self.below(2, count)
         others = self.alike[concepts, self.below(ALIKE, count)]
         vectors, others = self.of(concepts, artists), self.of(others, artists)
         return self._alone(vectors + self.uniform(count)[:, None] / 2 * (others - vectors), concepts)
 
     def keywords(self, count: int) -> Batch:
-        """Single things by what they share with few others."""
+        """Single objects by keywords that few others share."""
         rows = self.below(len(self.data["keywords"]), count)
         return self._alone(self.data["keywords"][rows].float(), self.data["keywords of"][rows])
 
@@ -143,7 +143,7 @@ class Batches:
         return self._drawn(torch.where(said, texts, self.data["scene seen"][rows]), rows)
 
     def sums(self, count: int) -> Batch:
-        """Two things by the sum of their vectors."""
+        """Two objects by the sum of their vectors."""
         rows = self.pairs[self.below(len(self.pairs), count)]
         artists = (rows // draw_data.SHARD) % 2
         lean = 0.5 + LEANING * (2 * self.uniform(count) - 1)[:, None]

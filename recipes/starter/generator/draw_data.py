@@ -1,8 +1,9 @@
-"""What the generator learns from: vectors of texts, pictures and speech, and the drawings that they are to become.
+"""Training data of the generator: vectors of text, images and speech, and the images to generate.
 
-Plain things have many vectors of each modality and many drawings by each artist, to be paired at random. Scenes of a
-colour, a size or two things have two captions and one picture among busy surroundings each, and one drawing. A shard
-of scenes is by one artist, so that a picture's vector leads to a drawing of its own kind. What is written stays.
+Plain objects have many vectors per modality and many images per artist, which are paired at random. Scenes with a
+colour, a size or two objects have two captions, one image with a busy background, and one target image. A shard of
+scenes is by one artist, so that an image's vector is paired with a target of the same style. Shards are never
+rewritten.
 """
 
 from __future__ import annotations

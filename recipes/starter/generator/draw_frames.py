@@ -1,7 +1,7 @@
-"""What the generator's prior is to recall: every thing in every colour, as the autoencoder sees it in each frame.
+"""Targets of the generator's prior: every object in every colour, encoded by the autoencoder in each frame.
 
-A scene of one thing fills the picture and, where no size is said, also a frame put aside; a small one is a half, and
-two things are two halves. Frames that a scene does not use hold white paper.
+A scene of one object fills the image and, if no size is stated, also a separate frame; a small one fills a half, and
+two objects fill two halves. Unused frames are white.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the generator learns to draw: one thing or two on white paper, in the colours and sizes said.
+"""Target images of the generator: one object or two on white, in the stated colours and sizes.
 
-Things stand upright in a few places only, which lie on the flow's grid: a small drawing then has the same latents
-wherever it stands, and what is learned of one scene serves all others. With turns, shifts and scales at random a
-network of this size drew coloured clouds after as many steps. Two things stand side by side, over each other or aslant,
-the first above or to the left. None of the held-out combinations is ever drawn.
+Objects are upright and only in a few positions on the flow's grid: a small image then has the same latents in every
+position, so all scenes share what is learned. With random rotation, position and scale, a network of this size
+generated coloured blobs after as many steps. Two objects are side by side, one above the other or diagonal, the first
+above or to the left. Held-out combinations never occur.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PAIR_COLOURED = 0.25  # of the things in pairs
 
 
 class Place(NamedTuple):
-    """Where a thing stands: rows from the top, columns from the left, pixels a side."""
+    """The position of an object: row from the top, column from the left, side; in pixels."""
 
     top: int
     left: int
@@ -62,7 +62,7 @@ class Easel:
         return paper
 
     def put(self, paper: Tensor, maker: int, thing: captions.Thing, place: Place) -> None:
-        """Draw a thing onto the paper (3, SIDE, SIDE)."""
+        """Composites an object onto the canvas (3, SIDE, SIDE)."""
         glyph = self.drawings[maker, thing.concept][None].float() / 255
         glyph = compositor.tint(glyph, torch.tensor([thing.colour]), self.generator, waver=0.0)
         soft = torch.cat([glyph[:, :3] * glyph[:, 3:], glyph[:, 3:]], 1)
@@ -74,7 +74,7 @@ class Easel:
 
 
 def places(scene: captions.Scene, layout: list[int]) -> list[Place]:
-    """Where the things stand in one of the layouts."""
+    """The positions of the objects in a layout."""
     single, pair, turn = layout
     corners = [Place(TOKEN * down, TOKEN * across, CELL) for down, across in PAIRS[pair]]
     if len(scene) == 2:

@@ -1,4 +1,4 @@
-"""A sheet of 48 drawings, four to a prompt with four seeds or one of each kind, as the model card shows it."""
+"""Renders a sheet of 48 generated images for the model card: four per prompt, by seed or by kind of prompt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BETWEEN = (("a cat", "a dog"), ("an apple", "a banana"))  # four along the spher
 
 
 def prompts() -> list[tuple[str, int]]:
-    """(words, seed) of the drawings that are told in words."""
+    """(text, seed) of the images with a text prompt."""
     found = [(words, 3) for words in PLAIN]
     found += [(words, seed) for words in SEEDED for seed in (1, 2, 3, 4)]
     return found + [(words, 3) for words in (*DYED, *PAIRED, *SIZED)]

@@ -1,7 +1,7 @@
-"""How well the generator draws: its drawings looked at again, by the starter's picture tower and by pixels alone.
+"""Evaluates the generator with the starter's image tower and with a judge of pixels.
 
-The tower gave the vectors that pictures are drawn from, so it is no stranger; `pixel_judge` is. Beside each figure
-stands what the same judge says of the artists' own drawings, laid out by the same stage: nothing can do better.
+The tower's vectors condition the generator, so it is not independent; `pixel_judge` is. Each figure is reported beside
+the same judge's figure on the artists' own images in the same layout, which is the upper bound.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def share(right: list[bool]) -> float:
 
 
 def named(judge: Judge, pictures: Tensor, concepts: list[int]) -> Figures:
-    """Whether each picture is the thing it should be."""
+    """Whether each image shows the expected object."""
     scores = judge.see(pictures) @ judge.model.name_vectors.T
     own = torch.tensor(concepts)
     by_pixels = judge.pixels.one(pictures, coloured=True).argmax(1)
@@ -80,7 +80,7 @@ def named(judge: Judge, pictures: Tensor, concepts: list[int]) -> Figures:
 
 
 def single(judge: Judge, concepts: list[int], **how: Any) -> dict[str, Figures]:
-    """Plain things from vectors of each kind."""
+    """Single objects from vectors of each kind."""
     model, work = judge.model, judge.work
     sources: dict[str, Callable[[], Tensor]] = {"text": lambda: model.name_vectors[concepts]}
     for title, speaker in (("unseen voices", "espeak0"), ("flite kal16", "kal16")):
@@ -97,7 +97,7 @@ def single(judge: Judge, concepts: list[int], **how: Any) -> dict[str, Figures]:
 
 
 def spoken(judge: Judge, speaker: str, concepts: list[int]) -> Tensor:
-    """The vectors of a speaker's names of the concepts; a concept not spoken is told as its neighbour would be."""
+    """The vectors of a speaker's names of the concepts; a concept that is not spoken uses that of its neighbour."""
     vectors, own = judges.hear(judge.model.audio, judge.work, speaker)
     rows = {concept: row for row, concept in enumerate(own)}
     missing = [concept for concept in concepts if concept not in rows]
@@ -139,7 +139,7 @@ def coloured(judge: Judge, scenes: list[captions.Scene], pictures: Tensor) -> Fi
 
 
 def two(judge: Judge, scenes: list[captions.Scene], pictures: Tensor) -> Figures:
-    """Both of two things recognised.
+    """Whether both of two objects are recognised.
 
     By the tower, as a whole: the picture is nearest to the text of these two among the texts of one of them and any of
     300 others. By the tower and by pixels, apart: each of the two clouds of what is drawn is one of them.
@@ -189,7 +189,7 @@ def recognised(parts: tuple[Tensor, ...], own: list[tuple[int, int]], k: int) ->
 
 
 def combined(judge: Judge, **how: Any) -> dict[str, Figures]:
-    """Combinations never trained together, said in words."""
+    """Combinations excluded from training, prompted by text."""
     model = judge.model
     held = captions.held_out(len(model.names))
     dyed: list[captions.Scene] = [(captions.Thing(thing, colour),) for thing, colour in held.coloured]
@@ -207,7 +207,7 @@ def combined(judge: Judge, **how: Any) -> dict[str, Figures]:
 
 
 def variety(judge: Judge, concepts: list[int], **how: Any) -> Figures:
-    """How far two seeds differ: the mean absolute difference of pixels, of 1, and of two different things for scale."""
+    """Mean absolute difference of pixels in [0, 1] between two seeds, and between two objects for comparison."""
     vectors = judge.model.name_vectors[concepts]
     first, second = judge.draw(vectors, 1, **how), judge.draw(vectors, 50_001, **how)
     return {

@@ -1,8 +1,8 @@
-"""A judge of drawings that has learned nothing: which of the artists' drawings is nearest in pixels.
+"""A judge without learned parameters: finds the artists' image that is nearest in pixels.
 
-It shares nothing with the towers. What is drawn is cut out of its paper, brought to one size, and compared by its
-outline and its lights (or its colours too). Two things are first told apart as two clouds of pixels. It is strict: a
-thing turned or stretched is easily taken for another, so its figures on real drawings stand beside it as the ceiling.
+It shares nothing with the towers. The object is cut out of the background, scaled to a fixed size, and compared by
+outline and luminance (or colour). Two objects are first separated as connected regions. The judge is strict: a rotated
+or stretched object is often confused, so its figures on the artists' images are reported as the upper bound.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class PixelJudge:
         return scores.view(len(cuts), len(self.drawings), -1).amax(1)
 
     def one(self, pictures: Tensor, *, coloured: bool) -> Tensor:
-        """(n, concepts) of pictures of one thing."""
+        """Similarities (n, concepts) of images of one object."""
         masks = mask_of(pictures)
         return self.ranked(
             torch.stack([cut(*pair) for pair in zip(pictures, masks, strict=True)]), coloured=coloured

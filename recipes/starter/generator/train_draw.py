@@ -1,7 +1,7 @@
-"""The generator's rectified flow: from noise to the latents of a drawing, told by a vector and the prior's sketches.
+"""Trains the generator's rectified flow: from noise to latents, conditioned on a vector and the prior's sketches.
 
-What the prior recalls of a vector is mostly right, so what is left to learn is general: where things may stand, and to
-make sharp what is blurred. A tenth are told nothing, for guidance.
+The prior's prediction is mostly correct, so the flow learns general skills: positions and sharpening. A tenth of the
+samples are unconditional, for guidance.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def in_order(sketches: Tensor, wanted: Tensor, scenes: Tensor, layouts: Tensor) 
 
 
 def run(work: Path, *, minutes: float, seed: int = 79) -> None:
-    """Train for `minutes` in all (a stopped run goes on where it was); write draw_flow.pt, the mean of the weights."""
+    """Trains for `minutes` in total (interrupted runs resume); writes draw_flow.pt, the averaged weights."""
     torch.manual_seed(seed)
     net, mean = flow(), flow()
     net.set_attn_processor(PlainAttention())

@@ -1,9 +1,9 @@
-"""The autoencoder of the generator: diffusers' AutoencoderKL over 4x4 blocks of pixels, 64x64x3 <-> 8x8x12.
+"""Trains the generator's autoencoder: diffusers' AutoencoderKL over blocks of 4x4 pixels, 64x64x3 <-> 8x8x12.
 
-Convolutions on 16x16 and 8x8 maps of many channels are several times as fast on a CPU as thin ones at full size.
-Latents are brought to mean 0 and deviation 1 by a batch norm without weights, folded into the last layer at the end;
-the decoder learns from latents with noise on top, so that it forgives a generator's errors. L1, L2 and gradients of
-pixels, no adversary; `train_draw_decoder` goes on from there.
+Convolutions on 16x16 and 8x8 feature maps with many channels are several times faster on a CPU than thin ones at full
+resolution. Latents are normalised by a batch norm without parameters, which is folded into the last layer at the end;
+noise on the latents makes the decoder robust to errors of the generator. The loss is L1, L2 and gradients of pixels,
+without an adversary; `train_draw_decoder` continues from there.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def drawn(work: Path, seed: int) -> Callable[[int], Tensor]:
 
 
 def run(work: Path, *, minutes: float, seed: int = 71) -> None:
-    """Train for `minutes` of wall time in all (a stopped run goes on where it was); write draw_codec.pt."""
+    """Trains for `minutes` of wall time in total (interrupted runs resume); writes draw_codec.pt."""
     torch.manual_seed(seed)
     net, mean = Folded().to(memory_format=torch.channels_last), Folded()
     mean.load_state_dict(net.state_dict())

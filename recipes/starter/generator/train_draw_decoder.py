@@ -1,9 +1,9 @@
-"""The autoencoder's decoder once more, its latents kept: also as the starter's picture tower sees, not by pixels alone.
+"""Trains the autoencoder's decoder further with a perceptual loss, keeping the latents.
 
-A perceptual loss (Johnson et al. 2016; Zhang et al. 2018): the maps of three depths of the tower, each place's channels
-brought to length one, and the vector itself, of what is decoded and of what the artist drew. By pixels alone a face of
-a clock or an arrow's head, small and thin, counts less than the shade of a large area. After this the tower is no
-stranger to the drawings that it judges; the judge of pixels still is.
+The loss (Johnson et al. 2016; Zhang et al. 2018) compares normalised features of the starter's image tower at three
+depths and its vector, between the decoded image and the artist's. With pixels alone, small and thin details such as a
+clock face or an arrowhead count less than the shade of a large area. Afterwards the image tower is no longer an
+independent judge; the judge of pixels still is.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def loss_of(codec: nn.Module, tower: nn.Module, pictures: Tensor) -> dict[str, T
 
 
 def run(work: Path, space: Path, *, minutes: float, seed: int = 89) -> None:
-    """Train for `minutes` in all (a stopped run goes on where it was); write draw_decoder.pt, the whole autoencoder."""
+    """Trains for `minutes` in total (interrupted runs resume); writes draw_decoder.pt, the whole autoencoder."""
     torch.manual_seed(seed)
     codec, mean = (train_draw_codec.codec().to(memory_format=torch.channels_last) for _ in range(2))
     for one in (codec, mean):

@@ -1,8 +1,8 @@
-"""The generator's prior: from a vector to what the picture should hold, by plain regression.
+"""Trains the generator's prior: from a vector to a sketch of the image, by regression.
 
-A step shows it thousands of vectors at what a hundred cost the flow, so what must be learned by heart is learned here.
-Two things have no order in a vector: whichever way fits better counts. Of one thing, what is recalled before it is dyed
-and the colour that is read are told too, so that no thing is learned by heart in each of its colours.
+One step processes thousands of vectors in the time of a hundred of the flow, so memorisation happens here. A vector of
+two objects has no order: the assignment with the lower loss counts. For one object, the prediction before colouring
+and the estimated colour are supervised too, so that no object is memorised in each of its colours.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def begin(net: DrawingPrior, data: dict[str, Tensor]) -> None:
 
 
 def run(work: Path, *, minutes: float, seed: int = 77) -> None:
-    """Train for `minutes` in all (a stopped run goes on where it was); write the folder draw_prior."""
+    """Trains for `minutes` in total (interrupted runs resume); writes the folder draw_prior."""
     torch.manual_seed(seed)
     net, mean = DrawingPrior(), DrawingPrior()
     mean.load_state_dict(net.state_dict())

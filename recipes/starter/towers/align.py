@@ -1,9 +1,9 @@
-"""Step 8: the last layers of the image and speech towers once more, so that all three modalities meet.
+"""Step 8: fits the last layers of the image and speech towers to align all three modalities.
 
-Trained apart against one bank of texts, each tower learns vectors that *tell texts apart* rather than lie near them
-(they lean on the bank's small directions), and two such towers agree with the texts but hardly with each other: speech
-found names 99 % and pictures 21 %. Here everything below is frozen, so a step costs next to nothing: the last layers
-learn to point where the text points, at one moderate scale, and at each other.
+Trained separately against a fixed set of texts, each tower learns vectors that *discriminate* texts rather than lie
+near them, and two such towers agree with the texts but hardly with each other: speech found names 99 % and images 21
+%. Here all other layers are frozen, so a step is cheap: the last layers learn to match the direction of the text, at
+one moderate scale, and each other.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def speech_features(work: Path, anchors: Anchors, seed: int = 31) -> Seen:
 
 
 def centres(head: nn.Linear, seen: Seen, count: int) -> Tensor:
-    """The mean unit vector of each concept as this modality now sees it: unit rows (count, DIM)."""
+    """The mean vector of each concept in this modality: unit rows (count, DIM)."""
     with torch.no_grad():
         named = seen.concepts >= 0
         vectors = F.normalize(head(seen.features[named]), dim=-1)

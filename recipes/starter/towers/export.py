@@ -1,4 +1,4 @@
-"""Step 12: the three towers in half precision -> a space folder that `multimodal.load` opens."""
+"""Step 12: saves the three towers in float16 as a space folder that `multimodal.load` opens."""
 
 from __future__ import annotations
 

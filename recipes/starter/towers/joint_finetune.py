@@ -1,11 +1,11 @@
-"""Step 9: the whole image and speech towers once more, together, toward the locked texts and toward each other.
+"""Step 9: trains the whole image and speech towers jointly, to match the frozen text tower and each other.
 
-Losses of `align` at the text tower's scale, for both towers: find the concept among all by its point, its name and by
-where the other modality now stands; find the own caption in the batch; lie near it. Where the other modality stands is
-a running mean of its latest vectors, so that each learns from the other as it moves.
+Losses of `align` at the text tower's scale, for both towers: classify the concept by its point, its name and the other
+modality's prototype; find the own caption in the batch; lie near it. A prototype is a running mean of a modality's
+latest vectors, so that the towers adapt to each other.
 
-One more for pictures: a thing of a said colour finds its caption among those of the same thing in every colour. Without
-it a batch holds too few captions that differ by colour alone, and colour is hardly learned.
+Images have one more loss: an object with a stated colour is matched to its caption among those of the same object in
+every colour. A batch alone contains too few captions that differ by colour only.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from recipes.starter.towers.train_speech import (
 from recipes.starter.towers.train_text import scene_batch, scene_loss
 from recipes.starter.towers.training import Training
 
-PLAIN, SCENES, COLOURED = 132, 68, 56  # pictures of a batch
+PLAIN, SCENES, COLOURED = 132, 68, 56  # images per batch
 CLIPS = 160
 COLOUR, LETTERS = 0.5, 0.3  # weights
 MEMORY = 0.7  # of the running means
 
 
-class Standing(nn.Module):
-    """Where a modality now stands: a running mean direction for each concept, unit rows (concepts, DIM)."""
+class Prototypes(nn.Module):
+    """Prototypes of a modality: a running mean vector per concept, unit rows (concepts, DIM)."""
 
     vectors: Tensor
 
@@ -52,13 +52,13 @@ class Standing(nn.Module):
 
     @torch.no_grad()
     def see(self, vectors: Tensor, concepts: Tensor) -> None:
-        """Move toward these; of several of one concept the last counts."""
+        """Updates the prototypes; of several vectors of one concept the last counts."""
         moved = MEMORY * self.vectors[concepts] + (1 - MEMORY) * vectors
         self.vectors[concepts] = F.normalize(moved, dim=-1)
 
 
 class Colours:
-    """The vectors of every thing in every colour, and which of them may be trained on."""
+    """The text vectors of every object in every colour, and which of them are held out."""
 
     def __init__(self, anchors: Anchors, held: captions.HeldOut) -> None:
         said = [
@@ -73,7 +73,7 @@ class Colours:
             self.banned[thing, colour] = True
 
     def loss(self, vectors: Tensor, scenes: list[captions.Scene]) -> Tensor:
-        """Cross-entropy over the colours of each single thing whose colour is said."""
+        """Cross-entropy over the colours of each single object with a stated colour."""
         rows = [k for k, scene in enumerate(scenes) if len(scene) == 1 and scene[0].colour != captions.NONE]
         things = torch.tensor([scenes[k][0].concept for k in rows])
         logits = SCALE * (self.vectors[things] @ vectors[rows][..., None])[..., 0]
@@ -84,7 +84,7 @@ class Colours:
 
 
 def coloured(rng: random.Random, count: int, names: int, held: captions.HeldOut) -> list[captions.Scene]:
-    """Single things of a said colour."""
+    """Single objects with a stated colour."""
     found: list[captions.Scene] = []
     while len(found) < count:
         scene = (captions.Thing(rng.randrange(names), rng.randrange(len(captions.COLOUR_NAMES))),)
@@ -96,7 +96,7 @@ def coloured(rng: random.Random, count: int, names: int, held: captions.HeldOut)
 def draw_batch(
     scene_compositor: compositor.Compositor, names: list[str], held: captions.HeldOut, rng: random.Random
 ) -> Drawn:
-    """PLAIN + SCENES + COLOURED pictures, all kinds of weather."""
+    """A batch of PLAIN + SCENES + COLOURED augmented images."""
     scenes, told = scene_batch(rng, SCENES, names, held)
     single: list[captions.Scene] = [
         (captions.Thing(concept),) for concept in rng.sample(range(len(names)), PLAIN)
@@ -112,7 +112,7 @@ def draw_batch(
 
 
 class JointFinetuning:
-    """Everything the two towers learn from."""
+    """Training data and losses of the two towers."""
 
     def __init__(self, work: Path, seed: int) -> None:
         self.anchors = Anchors(work)
@@ -128,15 +128,15 @@ class JointFinetuning:
         bank = compositor.with_redrawn(drawings, REDRAWN, self.generator)
         self.compositor = compositor.Compositor(bank, len(drawings), ground, self.generator)
 
-    def banks(self, other: Standing) -> tuple[Tensor, ...]:
+    def banks(self, other: Prototypes) -> tuple[Tensor, ...]:
         return (
             self.anchors.points,
             self.anchors.name_vectors,
             other.vectors.clone(),
         )  # it moves before the backward
 
-    def pictures(self, tower: ImageTower, own: Standing, other: Standing) -> dict[str, Tensor]:
-        """The losses of one batch of pictures, by name."""
+    def pictures(self, tower: ImageTower, own: Prototypes, other: Prototypes) -> dict[str, Tensor]:
+        """The losses of one batch of images, by name."""
         drawn = draw_batch(self.compositor, self.names, self.held, self.rng)
         texts = self.anchors.encode(drawn.told)
         with torch.autocast("cpu", torch.bfloat16):
@@ -152,7 +152,7 @@ class JointFinetuning:
             "colour": COLOUR * self.colours.loss(vectors, drawn.scenes),
         }
 
-    def speech(self, tower: AudioTower, own: Standing, other: Standing) -> dict[str, Tensor]:
+    def speech(self, tower: AudioTower, own: Prototypes, other: Prototypes) -> dict[str, Tensor]:
         """The losses of one batch of clips, by name."""
         clips, chosen = self.clips, torch.from_numpy(draw_rows(self.clips, self.usable, CLIPS, self.chooser))
         spoken = [vary(clips.clip(row), self.rng, self.generator) for row in chosen.tolist()]
@@ -177,22 +177,22 @@ class JointFinetuning:
 
 
 def watch(training: Training, eyes: ImageTower, ears: AudioTower, anchors: Anchors, work: Path) -> None:
-    """Log the held-out figures that are watched."""
+    """Logs the monitored held-out figures."""
     eyes.eval()
     ears.eval()
     found = evaluate.quick_image(eyes, anchors, work) | evaluate.quick_speech(ears, anchors, work)
-    training.log(**found, **evaluate.quick_meeting(eyes, ears, work))
+    training.log(**found, **evaluate.quick_joint(eyes, ears, work))
     eyes.train()
     ears.train()
 
 
 def run(work: Path, *, minutes: float, seed: int = 43) -> None:
-    """Train for `minutes` of wall time in all (a stopped run goes on); write image_met.pt and audio_met.pt."""
+    """Trains for `minutes` of wall time in total (interrupted runs resume); writes image_met.pt and audio_met.pt."""
     eyes, ears = ImageTower().to(memory_format=torch.channels_last), AudioTower()
     eyes.load_state_dict(torch.load(work / "image_aligned.pt", weights_only=True))
     ears.load_state_dict(torch.load(work / "audio_aligned.pt", weights_only=True))
     names = Anchors(work).name_vectors
-    seen, heard = Standing(names), Standing(names)
+    seen, heard = Prototypes(names), Prototypes(names)
     seeing, hearing = (
         Training(
             work, name, {"tower": tower, "standing": standing},

@@ -1,6 +1,6 @@
-"""Muon: momentum whose every matrix is made orthogonal before it is applied (Jordan et al. 2024).
+"""Muon: momentum with orthogonalised updates (Jordan et al. 2024).
 
-Convolutions count as matrices (out, in * kernel). Step sizes are matched to AdamW's (Liu et al. 2025), so one
+Convolutions are treated as matrices (out, in * kernel). Step sizes match AdamW's (Liu et al. 2025), so that one
 learning rate serves both.
 """
 

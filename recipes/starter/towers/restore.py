@@ -1,7 +1,7 @@
-"""The shipped towers back into the work folder, so that `meet` can go on from them without hours of training first.
+"""Restores the shipped towers into the work folder, so that `joint_finetune` can start from them.
 
-What shipping left out is made again: a concept's point is the mean of the text tower's vectors of its name, of its name
-in captions, and of its name told with its keywords. `make starter` trains everything and does not need this.
+What is not shipped is recomputed: a concept's point is the mean of the text tower's vectors of its name, of its name
+in captions, and of its name with its keywords. `make starter` trains everything and does not need this.
 """
 
 from __future__ import annotations

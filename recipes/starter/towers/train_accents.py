@@ -1,13 +1,12 @@
-"""Step 11: the speech tower alone once more, on two synthesisers and with stronger augmentation -> audio_accents.pt.
+"""Step 11: trains the speech tower further on two synthesisers with stronger augmentation -> audio_accents.pt.
 
-`python -m recipes.starter.towers.train_accents --work …` goes on from the jointly fine-tuned tower. The losses are the
-those of joint_finetune: find
-the concept by its point, its name and where its pictures stand; find the own text in the batch; lie near it; write its
-letters. Texts and pictures stay where they are. Half of each batch is espeak-ng, half flite.
+`python -m recipes.starter.towers.train_accents --work …` starts from the jointly fine-tuned tower. The losses are
+those of `joint_finetune`: classify the concept by its point, its name and its images; find the own text in the batch;
+lie near it; CTC. The text and image towers stay fixed. Half of each batch is espeak-ng, half flite.
 
-What is kept lies LEARNED of the way from the tower before to the tower after (Wortsman et al. 2022): so the voices that
-the tower knew before find their pictures as well as ever. The share was chosen on unseen espeak-ng voices and on what
-`accents` keeps back of flite.
+The saved weights are LEARNED of the way from the tower before to the tower after (Wortsman et al. 2022), so that
+retrieval for the earlier voices does not degrade. The factor was chosen on unseen espeak-ng voices and on what
+`accents` holds out of flite.
 """
 
 from __future__ import annotations
@@ -141,7 +140,7 @@ def between(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, Te
 
 
 def run(work: Path, *, minutes: float, seed: int = 59) -> None:
-    """Train for `minutes` of wall time in all (a stopped run goes on where it was); write audio_accents.pt."""
+    """Trains for `minutes` of wall time in total (interrupted runs resume); writes audio_accents.pt."""
     lesson, tower = Lesson(work), AudioTower()
     tower.load_state_dict(torch.load(work / "audio_met.pt", weights_only=True))
     watch = Watch(work, lesson.anchors)

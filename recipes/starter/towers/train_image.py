@@ -1,8 +1,8 @@
-"""Step 6: the image tower, drawn scenes toward the points and captions of the finished text tower (locked).
+"""Step 6: trains the image tower on rendered scenes, to match the points and captions of the frozen text tower.
 
-Losses: a scene's vector picks its things among all concepts (points and names both), and its own caption among the
-batch's, where batches hold scenes that share a thing but not a colour or company. A plain classifier on the features,
-thrown away afterwards, helps them form: it has no geometry to respect.
+Losses: a scene's vector selects its objects among all concepts (points and names), and its own caption in the batch,
+where batches contain scenes that share an object but differ in colour or in the other object. An auxiliary classifier
+on the features, discarded afterwards, accelerates training.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def draw_batch(
 
 
 def run(work: Path, *, minutes: float, batch: int = 256, seed: int = 13) -> None:
-    """Train for `minutes` of wall time in all (a stopped run goes on where it was); write image.pt."""
+    """Trains for `minutes` of wall time in total (interrupted runs resume); writes image.pt."""
     torch.manual_seed(seed)
     anchors = Anchors(work)
     held = captions.held_out(len(anchors.world))

@@ -1,7 +1,7 @@
-"""Step 7: the speech tower, toward the finished text tower's vector of what was said (locked), with a CTC reader.
+"""Step 7: trains the speech tower to match the frozen text tower's vectors, with a CTC head.
 
-Losses: an utterance picks its own words among the batch's and, where it says a concept's name, the concept among all;
-its vector points where the text's does; the CTC head writes the letters.
+Losses: an utterance selects its own words in the batch and, if it is a concept's name, the concept among all; its
+vector matches that of the text; CTC over its characters.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def losses(
 
 
 def run(work: Path, *, minutes: float, batch: int = 160, seed: int = 19) -> None:
-    """Train for `minutes` of wall time in all (a stopped run goes on where it was); write audio.pt."""
+    """Trains for `minutes` of wall time in total (interrupted runs resume); writes audio.pt."""
     torch.manual_seed(seed)
     anchors = Anchors(work)
     clips = Clips(anchors, work / "speech.npz")

@@ -1,11 +1,11 @@
-"""Step 5: the text tower, distilled from the teacher, and the concept points that pictures and speech will aim at.
+"""Step 5: distils the text tower from the teacher, and learns the concept points that images and speech are matched to.
 
-Five losses, all against the teacher's own space turned (PCA, centred) to DIM axes:
-- geometry: a phrase's vector points where the teacher's does;
+Five losses, all in the teacher's space, centred and projected (PCA) to DIM dimensions:
+- geometry: a phrase's vector has the direction of the teacher's;
 - meaning: a phrase ranks the concepts as the teacher does (KL);
-- labels: names, trained keywords and their templates find their concepts, several right answers allowed;
-- scenes: "a small blue strawberry" finds that scene's point and no other in the batch, where a scene's point is the
-  sum of its things' points, its colour's and its size's;
+- labels: names, training keywords and their templates select their concepts, with several correct answers;
+- scenes: "a small blue strawberry" selects that scene's point in the batch, where a scene's point is the sum of the
+  points of its objects, its colour and its size;
 - anchor: concept points stay near the teacher's.
 """
 
@@ -77,7 +77,7 @@ class Targets(nn.Module):
         return F.normalize(self.concepts, dim=-1)
 
     def scenes(self, scenes: list[captions.Scene]) -> Tensor:
-        """Unit rows (scenes, DIM): things, colours and sizes added up."""
+        """Unit rows (scenes, DIM): the sums of objects, colours and sizes."""
         things = [(row, thing) for row, scene in enumerate(scenes) for thing in scene]
         rows = torch.tensor([row for row, _ in things])
         parts = self.points()[[thing.concept for _, thing in things]]
@@ -131,7 +131,7 @@ def principal(vectors: np.ndarray, axes: int) -> Turn:
 def concept_vectors(
     world: list[Concept], teacher: dict[str, np.ndarray], phrases: dict[str, list[str]], turn: Turn
 ) -> Tensor:
-    """The teacher's point for each concept: its name, its trained keywords and both told together, averaged."""
+    """The teacher's point for each concept: the mean of its name, its training keywords and both together."""
     keyword = dict(
         zip(phrases["keyword"], torch.from_numpy(teacher["keyword"].astype(np.float32)), strict=True)
     )
@@ -208,7 +208,7 @@ def encode_sorted(tower: TextTower, tokens: list[list[int]], chunks: int = 4) ->
 
 
 def label_loss(vectors: Tensor, points: Tensor, meanings: list[list[int]], scale: Tensor) -> Tensor:
-    """-log of the probability that goes to any right concept."""
+    """Negative log of the total probability of all correct concepts."""
     logs = torch.log_softmax(scale * vectors @ points.T, dim=1)
     right = torch.full_like(logs, -torch.inf)
     for row, concepts in enumerate(meanings):
@@ -229,7 +229,7 @@ def scene_loss(vectors: Tensor, targets: Tensor, scenes: list[captions.Scene], s
 def scene_batch(
     rng: random.Random, count: int, names: list[str], held: captions.HeldOut
 ) -> tuple[list[captions.Scene], list[str]]:
-    """Scenes in families that share a thing, so that colour and company must be read."""
+    """Scenes in groups that share an object, so that colour and the other object matter."""
     scenes: list[captions.Scene] = []
     while len(scenes) < count:
         first = captions.random_scene(rng, len(names), held, plain=0.15)

@@ -1,4 +1,4 @@
-"""What the three trainings share: a budget of minutes, a learning rate that falls to zero over it, resuming, a log."""
+"""Shared by the three trainings: a time budget, a learning rate that decays to zero over it, resuming, a log."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ def is_matrix(weight: nn.Parameter) -> bool:
 
 
 class Training:
-    """Modules that learn for `minutes` of wall time in all; a stopped run goes on where it last saved.
+    """Trains modules for `minutes` of wall time in total; interrupted runs resume from the last checkpoint.
 
-    `scale` is the learned factor of contrastive logits, as in CLIP. The seed moves on with the step, so that a
-    resumed run does not see its first batches again. `muon` names the module whose matrices Muon trains; AdamW has
-    the rest.
+    `scale` is the learned logit scale, as in CLIP. The seed advances with the step, so that a resumed run does not
+    repeat its first batches. `muon` names the module whose matrices Muon trains; AdamW trains the rest.
     """
 
     def __init__(
