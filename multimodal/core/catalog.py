@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from multimodal.core.backends.precision import resolve_precision
 from multimodal.core.backends.runtime import Runtime
@@ -26,6 +26,36 @@ from multimodal.core.space import Space
 FOLDER_PREFIXES = ("./", "../", "/", "~", ".\\", "..\\")
 RUNTIME_OPTIONS = {"device", "precision", "decode", "engine", "offline", "trust_remote_code"}
 ACCEPTED = "load takes 'starter', '<family>/<model>', or a folder as './my-space' or a Path"
+
+
+class ModelName(NamedTuple):
+    """The parts of a model name; see `parse_model_name`."""
+
+    family: str
+    rest: str
+    folder: Path | None
+
+
+def parse_model_name(name: str | os.PathLike[str]) -> ModelName:
+    """Splits the name of a model into its family and the rest.
+
+    Args:
+        name: "family/rest", the path of a folder ("./folder", "~/folder", "/folder"), or a path object.
+
+    Returns:
+        The family ("" for a folder without one), the rest, and the folder that the rest names, or None. Nothing is
+        read from disk.
+
+    >>> parse_model_name("hf/openai/whisper-tiny")
+    ModelName(family='hf', rest='openai/whisper-tiny', folder=None)
+    >>> parse_model_name("./whisper").family
+    ''
+    """
+    text = os.fspath(name)
+    if isinstance(name, os.PathLike) and not is_folder_name(text):
+        text = f"./{text}"
+    family, rest = ("", text) if is_folder_name(text) else text.partition("/")[::2]
+    return ModelName(family, rest, Path(rest).expanduser() if is_folder_name(rest) else None)
 
 
 def load(name: str | os.PathLike[str], **options: Any) -> Space:
@@ -51,7 +81,7 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
         raise InvalidInput(f"load takes a name or a path, got {type(name).__name__}; {ACCEPTED}")
     if is_folder_name(name):
         return _from_folder(name, options)
-    family, _, rest = name.partition("/")
+    family, rest, _ = parse_model_name(name)
     try:
         load_family = family_module(family).load
     except UnknownModel:

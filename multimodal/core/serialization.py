@@ -38,7 +38,7 @@ def is_space(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def _is_ours(folder: Path) -> bool:
+def is_saved_space(folder: Path) -> bool:
     """Whether a folder was written by `save_space`: other libraries' checkpoints have a config.json too."""
     try:
         config = json.loads((folder / CONFIG).read_bytes())
@@ -50,7 +50,7 @@ def _is_ours(folder: Path) -> bool:
 def save_space(space: Space, folder: str | os.PathLike[str]) -> None:
     """See `Space.save_pretrained`."""
     target = Path(folder).expanduser().absolute()
-    if target.exists() and not _is_ours(target) and not (target.is_dir() and not any(target.iterdir())):
+    if target.exists() and not is_saved_space(target) and not (target.is_dir() and not any(target.iterdir())):
         raise InvalidInput(f"{target} exists and is not a saved space; save to a new or empty folder")
     config = json.dumps(_describe(space), indent=2, ensure_ascii=False, allow_nan=False)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.card import Card
-from multimodal.core.catalog import FOLDER_PREFIXES, close_matches
+from multimodal.core.catalog import close_matches, parse_model_name
 from multimodal.core.errors import CheckpointError, DownloadError, UnknownModel
 from multimodal.core.hub import api as hub
 
@@ -147,8 +147,8 @@ def source_of(
         raise UnknownModel(
             f"'hf' needs the id of a model or a folder: {known}, …, 'hf/./folder' (multimodal.cards() lists them)"
         )
-    if rest.startswith(FOLDER_PREFIXES) or rest in (".", ".."):
-        return Source(name, Path(rest).expanduser(), with_code=with_code, cards=cards)
+    if (folder := parse_model_name(name).folder) is not None:
+        return Source(name, folder, with_code=with_code, cards=cards)
     pinned = next((card.revision for card in cards if card.name == name), "")
     return Source(name, None, rest, revision or pinned or None, offline, with_code, cards)
 
