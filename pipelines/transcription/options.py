@@ -1,4 +1,4 @@
-"""What may be asked of a transcription, checked once for every model; and what a reader gives back."""
+"""The options of a transcription, and the interface between the pipeline and its backends."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ if TYPE_CHECKING:
 
 TIMESTAMPS = (None, "segment", "word")
 TASKS = ("transcribe", "translate")
-# As OpenAI's own program falls back, and its thresholds as transformers counts them (whose compression ratio is that of
-# token ids, not of characters)
+# The fallback temperatures of openai/whisper, and its thresholds as transformers computes them (transformers takes the
+# compression ratio of token ids, not of characters)
 FALLBACK = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 COMPRESSION_RATIO, LOG_PROBABILITY, NO_SPEECH = 1.35, -1.0, 0.6
 
 SecondsProgress = Callable[[float, float | None], None]
+"""Called with the seconds done and the seconds in all, or None while the length is unknown."""
 
 
 @dataclass(frozen=True)
 class TranscriptionOptions:
-    """The options of `TranscriptionPipeline.__call__`, as described there. Raises InvalidInput for nonsense."""
+    """The options of `TranscriptionPipeline.__call__`, validated; they are documented there.
+
+    Raises:
+        InvalidInput: A value that no model accepts.
+    """
 
     timestamps: str | None = "segment"
     language: str | None = None
@@ -55,36 +60,36 @@ class TranscriptionOptions:
         temperatures: tuple[Any, ...] = self.temperatures or ()
         if self.temperatures == ():
             raise InvalidInput("the temperatures are empty; leave them out, or give at least one")
-        for one in temperatures:
-            if isinstance(one, bool) or not isinstance(one, int | float) or not 0 <= one < math.inf:
-                raise InvalidInput(f"a temperature must be a number of at least 0, got {one!r}")
+        for value in temperatures:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise InvalidInput(f"a temperature must be a number of at least 0, got {value!r}")
         if self.vocabulary is not None:
             self._check_vocabulary(self.vocabulary)
 
     def _check_vocabulary(self, vocabulary: Any) -> None:
         if not vocabulary:
             raise InvalidInput("the vocabulary is empty; leave it out, or name what may have been said")
-        for one in vocabulary:
-            if not isinstance(one, str) or not one.strip():
-                raise InvalidInput(f"a vocabulary must hold words, got {one!r}")
+        for phrase in vocabulary:
+            if not isinstance(phrase, str) or not phrase.strip():
+                raise InvalidInput(f"a vocabulary must hold words, got {phrase!r}")
 
     @property
     def temperatures(self) -> tuple[float, ...] | None:
-        """One after another until the result is good enough; None for the model's own."""
+        """The temperatures to try in order until a window is good enough; None for the model's default."""
         if self.temperature is None or isinstance(self.temperature, tuple):
             return self.temperature
         return (self.temperature,)
 
-    def given(self) -> set[str]:
-        """The names of those that differ from what they are when left out."""
-        return {name for name, value in vars(self).items() if value != getattr(NOTHING_ASKED, name)}
+    def specified(self) -> set[str]:
+        """The names of the options that differ from their default."""
+        return {name for name, value in vars(self).items() if value != getattr(DEFAULTS, name)}
 
 
-NOTHING_ASKED = TranscriptionOptions()
+DEFAULTS = TranscriptionOptions()
 
 
 class TranscriptionOutput(NamedTuple):
-    """What a reader makes of a sound."""
+    """What a backend returns for one audio."""
 
     text: str
     language: str | None
@@ -94,18 +99,24 @@ class TranscriptionOutput(NamedTuple):
 
 
 class SampleSource(Protocol):
-    """What a reader reads: samples at a rate, in blocks, as often as it wishes."""
+    """Audio that can be read any number of times."""
 
-    def blocks(self, rate_hz: int) -> Iterator[NDArray[np.float32]]: ...
+    def blocks(self, rate_hz: int) -> Iterator[NDArray[np.float32]]:
+        """Mono samples (n,) at a sampling rate, in consecutive blocks."""
 
 
 class TranscriptionBackend(Protocol):
-    """A model that writes down what is said. what: what it is, for messages. takes: the options that mean something to
-    it, beside `timestamps`."""
+    """A speech-to-text model.
 
-    what: str
+    Attributes:
+        model_class: What the model is, for messages.
+        supported_options: The options it supports beside `timestamps`.
+    """
+
+    model_class: str
     supported_options: ClassVar[frozenset[str]]
 
     def transcribe(
         self, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
-    ) -> TranscriptionOutput: ...
+    ) -> TranscriptionOutput:
+        """Transcribes one audio."""

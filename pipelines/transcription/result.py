@@ -1,8 +1,9 @@
-"""What a transcription is: text, and when it was said. Frozen, plain values inside, ready for JSON and subtitles."""
+"""Transcription results: text, segments and words with their times."""
 
 from __future__ import annotations
 
 import html
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,39 +11,84 @@ from multimodal.core.errors import InvalidInput
 from multimodal.pipelines.transcription.subtitles import Cue, srt, vtt
 
 
-@dataclass(frozen=True)
-class Word:
-    """A word, without the space around it, and when it was said, in seconds from the start of the sound."""
+class _OldTimeNames:
+    """The names that `start` and `end` had in 0.1."""
 
-    start_s: float
-    end_s: float
+    start: float
+    end: float
+
+    @property
+    def start_s(self) -> float:
+        """Deprecated: use `start`."""
+        return self._renamed("start")
+
+    @property
+    def end_s(self) -> float:
+        """Deprecated: use `end`."""
+        return self._renamed("end")
+
+    def _renamed(self, name: str) -> float:
+        kind = type(self).__name__
+        warnings.warn(
+            f"{kind}.{name}_s is deprecated and will be removed in 0.3.0: use {kind}.{name}, in seconds too",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        value: float = getattr(self, name)
+        return value
+
+
+@dataclass(frozen=True)
+class Word(_OldTimeNames):
+    """One spoken word.
+
+    Attributes:
+        start: When it begins, in seconds from the start of the audio.
+        end: When it ends, in seconds from the start of the audio.
+        text: The word without surrounding white space.
+    """
+
+    start: float
+    end: float
     text: str
 
     def to_dict(self) -> dict[str, Any]:
+        """{"start", "end", "text"}, ready for JSON; times in seconds."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
-class Segment:
-    """Some words that were said in one go. text: without the space around it. tokens: the ids the model wrote, with its
-    time tokens; () where a model writes none."""
+class Segment(_OldTimeNames):
+    """A stretch of speech, such as a sentence or a subtitle.
 
-    start_s: float
-    end_s: float
+    Attributes:
+        start: When it begins, in seconds from the start of the audio.
+        end: When it ends, in seconds from the start of the audio.
+        text: What is said, without surrounding white space.
+        tokens: The token ids that the model generated, its timestamp tokens included; () for models without tokens.
+    """
+
+    start: float
+    end: float
     text: str
     tokens: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """{"start_s", "end_s", "text"}: tokens mean something to one model only."""
-        return {"start_s": self.start_s, "end_s": self.end_s, "text": self.text}
+        """{"start", "end", "text"}, ready for JSON; times in seconds. Tokens are left out: they are model-specific."""
+        return {"start": self.start, "end": self.end, "text": self.text}
 
 
 @dataclass(frozen=True)
 class Transcription:
-    """What was said in a sound.
+    """The transcription of one audio.
 
-    language: as in "en", where the model tells it or was told. segments: () if made with `timestamps=None`; words: ()
-    unless made with `timestamps="word"`. duration_s: of the whole sound. model: the name it was loaded by.
+    Attributes:
+        text: All of the text.
+        language: The language code, such as "en", where it was given or detected; else None.
+        segments: The segments in order; () with `timestamps=None`.
+        words: The words in order; () unless `timestamps="word"`.
+        duration_s: The length of the audio in seconds.
+        model: The name that the model was loaded by.
     """
 
     text: str
@@ -53,22 +99,30 @@ class Transcription:
     model: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """{"text", "language", "segments", "words", "duration_s", "model"}, ready for JSON."""
         return {
             "text": self.text,
             "language": self.language,
-            "segments": [one.to_dict() for one in self.segments],
-            "words": [one.to_dict() for one in self.words],
+            "segments": [segment.to_dict() for segment in self.segments],
+            "words": [word.to_dict() for word in self.words],
             "duration_s": self.duration_s,
             "model": self.model,
         }
 
     def to_srt(self) -> str:
-        """The segments as SubRip subtitles (.srt). Raises InvalidInput if it has text but no times."""
+        """The segments as SubRip subtitles (.srt).
+
+        Raises:
+            InvalidInput: There is text but no segments.
+        """
         return srt(self._cues())
 
     def to_vtt(self) -> str:
-        """The segments as WebVTT subtitles (.vtt). Raises InvalidInput if it has text but no times."""
+        """The segments as WebVTT subtitles (.vtt).
+
+        Raises:
+            InvalidInput: There is text but no segments.
+        """
         return vtt(self._cues())
 
     def _cues(self) -> list[Cue]:
@@ -76,23 +130,22 @@ class Transcription:
             raise InvalidInput(
                 "subtitles need times, and this transcription has none: make it with timestamps='segment'"
             )
-        return [Cue(one.start_s, one.end_s, one.text) for one in self.segments]
+        return [Cue(segment.start, segment.end, segment.text) for segment in self.segments]
 
     def __str__(self) -> str:
         return self.text
 
     def _repr_html_(self) -> str:
-        about = " · ".join(
-            html.escape(one) for one in (self.model, self.language or "", f"{self.duration_s:.1f} s") if one
-        )
+        parts = (self.model, self.language or "", f"{self.duration_s:.1f} s")
+        about = " · ".join(html.escape(part) for part in parts if part)
         if not self.segments:
             return f"<blockquote>{html.escape(self.text)}</blockquote><small>{about}</small>"
         rows = "".join(
-            f"<tr><td>{one.start_s:.2f}</td><td>{one.end_s:.2f}</td>"
-            f'<td style="text-align:left">{html.escape(one.text)}</td></tr>'
-            for one in self.segments
+            f"<tr><td>{segment.start:.2f}</td><td>{segment.end:.2f}</td>"
+            f'<td style="text-align:left">{html.escape(segment.text)}</td></tr>'
+            for segment in self.segments
         )
         return (
-            '<table><tr><th>from, s</th><th>to, s</th><th style="text-align:left">text</th></tr>'
+            '<table><tr><th>start, s</th><th>end, s</th><th style="text-align:left">text</th></tr>'
             f"{rows}</table><small>{about}</small>"
         )

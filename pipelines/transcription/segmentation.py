@@ -17,13 +17,13 @@ def group_words(words: Iterable[Word]) -> list[Segment]:
         if not found or _ends(found[-1], word):
             found.append([])
         found[-1].append(word)
-    return [Segment(one[0].start_s, one[-1].end_s, " ".join(word.text for word in one)) for one in found]
+    return [Segment(one[0].start, one[-1].end, " ".join(word.text for word in one)) for one in found]
 
 
 def _ends(segment: list[Word], word: Word) -> bool:
     n_chars = sum(len(one.text) + 1 for one in segment) + len(word.text)
     return (
-        word.start_s - segment[-1].end_s >= PAUSE_S
-        or word.end_s - segment[0].start_s > LONGEST_S
+        word.start - segment[-1].end >= PAUSE_S
+        or word.end - segment[0].start > LONGEST_S
         or n_chars > LONGEST_CHARS
     )

@@ -50,12 +50,8 @@ def transcribe_speech(
         progress(place.end(done_s), duration_s)
 
     found = reader.transcribe(SpeechOnly(source, spans), options, told)
-    segments = [
-        replace(one, start_s=place.start(one.start_s), end_s=place.end(one.end_s)) for one in found.segments
-    ]
-    words = [
-        replace(one, start_s=place.start(one.start_s), end_s=place.end(one.end_s)) for one in found.words
-    ]
+    segments = [replace(one, start=place.start(one.start), end=place.end(one.end)) for one in found.segments]
+    words = [replace(one, start=place.start(one.start), end=place.end(one.end)) for one in found.words]
     return TranscriptionOutput(found.text, found.language, segments, words, duration_s)
 
 

@@ -26,7 +26,7 @@ class SpeechCheckpoint:
     """name: as it was asked for. what: its class, for messages. kind: "whisper", "ctc" or "seq2seq"."""
 
     name: str
-    what: str
+    model_class: str
     kind: str
     model: Any
     extractor: Any

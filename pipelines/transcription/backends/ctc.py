@@ -38,7 +38,7 @@ class CtcBackend:
     supported_options: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
     def __init__(self, checkpoint: SpeechCheckpoint) -> None:
-        self.name, self.what = checkpoint.name, checkpoint.what
+        self.name, self.model_class = checkpoint.name, checkpoint.model_class
         self.model, self.tokenizer = checkpoint.model, checkpoint.tokenizer
         self.extractor = checkpoint.extractor
         self.rate_hz = int(self.extractor.sampling_rate)

@@ -36,7 +36,7 @@ BEAMS = 5  # as it has by default
 class FasterWhisperBackend:
     """A Whisper of faster-whisper."""
 
-    what = "Whisper in faster-whisper"
+    model_class = "Whisper in faster-whisper"
     supported_options: ClassVar[frozenset[str]] = frozenset(
         {"language", "task", "prompt", "beams", "temperature", "condition_on_previous"}
     )

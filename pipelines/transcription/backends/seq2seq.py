@@ -35,7 +35,7 @@ class Seq2SeqBackend:
     supported_options: ClassVar[frozenset[str]] = frozenset({"beams"})
 
     def __init__(self, checkpoint: SpeechCheckpoint) -> None:
-        self.name, self.what = checkpoint.name, checkpoint.what
+        self.name, self.model_class = checkpoint.name, checkpoint.model_class
         self.model, self.tokenizer = checkpoint.model, checkpoint.tokenizer
         self.extractor = checkpoint.extractor
         self.rate_hz = int(self.extractor.sampling_rate)
@@ -45,7 +45,7 @@ class Seq2SeqBackend:
     ) -> TranscriptionOutput:
         if options.timestamps == "word":
             raise InvalidInput(
-                f"{self.name!r} is a {self.what}, which tells no times of words: take timestamps='segment', or a "
+                f"{self.name!r} is a {self.model_class}, which times no words: take timestamps='segment', or a "
                 "Whisper or CTC model"
             )
         segments: list[Segment] = []

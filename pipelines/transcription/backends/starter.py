@@ -49,7 +49,7 @@ STEP_S = AUDIO_STRIDE * HOP / RATE_HZ / CTC_STEPS  # 20 ms
 class StarterBackend:
     """CharacterLM of English."""
 
-    what = "the starter's speech tower"
+    model_class = "the starter's speech tower"
     supported_options: ClassVar[frozenset[str]] = frozenset({"beams", "vocabulary"})
     beams: ClassVar[int] = 64
 
@@ -70,10 +70,10 @@ class StarterBackend:
                 mel, lead_s = _trimmed(samples[first * FRAME : last * FRAME])
                 for word in self._said(mel, options):
                     by_s = (start + first * FRAME) / RATE_HZ + lead_s
-                    words.append(Word(round(word.start_s + by_s, 3), round(word.end_s + by_s, 3), word.text))
+                    words.append(Word(round(word.start + by_s, 3), round(word.end + by_s, 3), word.text))
             progress(n_samples / RATE_HZ, None)
         duration_s = n_samples / RATE_HZ
-        words = [Word(one.start_s, min(one.end_s, duration_s), one.text) for one in words]
+        words = [Word(one.start, min(one.end, duration_s), one.text) for one in words]
         text = " ".join(word.text for word in words)
         return TranscriptionOutput(
             text,

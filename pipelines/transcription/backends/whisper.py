@@ -40,7 +40,7 @@ class WhisperBackend:
     )  # fmt: skip
 
     def __init__(self, checkpoint: SpeechCheckpoint) -> None:
-        self.name, self.what = checkpoint.name, checkpoint.what
+        self.name, self.model_class = checkpoint.name, checkpoint.model_class
         self.model, self.tokenizer = checkpoint.model, checkpoint.tokenizer
         self.extractor = checkpoint.extractor
         self.config = self.model.generation_config
@@ -90,11 +90,11 @@ class WhisperBackend:
                 f"{self.name!r} does not say in its generation_config.json which heads follow the sound "
                 "(alignment_heads), so it cannot tell when a word is said: take timestamps='segment'"
             )
-        one_by_one = {"temperature", "condition_on_previous"} & options.given()
-        if options.batch_size > 1 and one_by_one:
+        sequential_only = {"temperature", "condition_on_previous"} & options.specified()
+        if options.batch_size > 1 and sequential_only:
             raise InvalidInput(
                 f"with batch_size={options.batch_size} no window knows the one before, and each is written once: leave "
-                f"out {' and '.join(sorted(one_by_one))}, or take batch_size=1"
+                f"out {' and '.join(sorted(sequential_only))}, or take batch_size=1"
             )
         if options.prompt is not None:
             self.prompt_ids(options.prompt)

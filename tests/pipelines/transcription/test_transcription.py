@@ -13,7 +13,7 @@ from multimodal.core.errors import InvalidInput, MediaNotFound, UnknownModel
 from multimodal.core.paths import assets
 from multimodal.pipelines.transcription.backends.starter import StarterBackend
 from multimodal.pipelines.transcription.backends.starter import character_ids as letters_of
-from multimodal.pipelines.transcription.options import NOTHING_ASKED
+from multimodal.pipelines.transcription.options import DEFAULTS
 from tests.pipelines.transcription.transcription_models import RATE_HZ, as_audio_stream
 
 SOUNDS = assets() / "gallery" / "sounds"
@@ -57,7 +57,7 @@ def test_words_are_placed_where_they_are_said(transcribe: mm.TranscriptionPipeli
     assert [one.text for one in found.words] == list(names)
     ends = np.cumsum([mm.Audio(spoken(name)).load().seconds + 1.0 for name in names])
     for word, end in zip(found.words, ends, strict=True):
-        assert end - 2.5 < word.start_s < word.end_s <= end - 1.0 + 0.1
+        assert end - 2.5 < word.start < word.end <= end - 1.0 + 0.1
     assert [one.text for one in found.segments] == list(names)  # a second of silence ends a segment
 
 
@@ -83,7 +83,7 @@ def test_hours_are_heard_in_parts_of_seconds(
             for _ in range(20):
                 yield block
 
-    found = reader.transcribe(Long(), NOTHING_ASKED, lambda done, total: None)
+    found = reader.transcribe(Long(), DEFAULTS, lambda done, total: None)
     assert found.text.split().count("dog") >= 18
     assert max(lengths) <= 600
 
@@ -192,7 +192,7 @@ def test_a_slip_in_the_name_is_answered_with_what_is_meant() -> None:
     )
 
 
-def test_a_space_without_ears_is_refused() -> None:
+def test_a_space_without_an_audio_encoder_is_refused() -> None:
     space = mm.load("starter")
     blind = mm.Space(
         [space.encoders[mm.Modality.TEXT], space.encoders[mm.Modality.IMAGE]], space.logit_scales, name="eyes"
@@ -200,7 +200,7 @@ def test_a_space_without_ears_is_refused() -> None:
     with pytest.raises(UnknownModel) as caught:
         mm.TranscriptionPipeline.from_pretrained(blind)
     assert str(caught.value) == (
-        "the space 'eyes' has no encoder of sound: transcription takes 'starter', or a speech model such as "
+        "the space 'eyes' has no audio encoder: transcription takes 'starter', or a speech model such as "
         "'hf/openai/whisper-tiny'"
     )
 
@@ -215,12 +215,24 @@ def test_a_saved_starter_reads_as_the_shipped_one(
 
 
 def test_an_option_that_loading_does_not_know_is_refused() -> None:
-    with pytest.raises(InvalidInput) as caught:
-        mm.pipeline("transcription", presicion="bfloat16")
-    assert str(caught.value) == (
-        "a transcription pipeline is loaded without 'presicion'; did you mean 'precision' or 'revision'? it takes "
-        "device, precision, offline, revision"
+    with pytest.raises(TypeError, match="unexpected keyword argument 'presicion'"):
+        mm.pipeline("transcription", presicion="float32")
+
+
+def test_progress_true_shows_a_bar_on_standard_error(
+    transcribe: mm.TranscriptionPipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert transcribe([spoken("dog"), spoken("cat")], progress=True) == transcribe(
+        [spoken("dog"), spoken("cat")]
     )
+    captured = capsys.readouterr()
+    assert "transcribing" in captured.err and "100%" in captured.err
+    assert captured.out == ""
+
+
+def test_progress_that_cannot_be_called_is_refused(transcribe: mm.TranscriptionPipeline) -> None:
+    with pytest.raises(InvalidInput, match="^progress must be True, False or a function to call, got 3$"):
+        transcribe(spoken("dog"), progress=3)  # type: ignore[arg-type]
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:

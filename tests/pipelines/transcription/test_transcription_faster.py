@@ -48,7 +48,7 @@ def test_it_writes_what_faster_whisper_writes(transcribe: mm.TranscriptionPipeli
     theirs = [one for one in made if one.text.strip() and one.start < SECONDS]
     assert len(theirs) > 0
     assert [one.tokens for one in found.segments] == [tuple(one.tokens) for one in theirs]
-    assert [one.start_s for one in found.segments] == [one.start for one in theirs]
+    assert [one.start for one in found.segments] == [one.start for one in theirs]
     assert found.text == " ".join(one.text.strip() for one in theirs)
     assert (found.language, found.duration_s) == (about.language, SECONDS)
 
@@ -67,9 +67,9 @@ def test_a_long_sound_is_given_in_parts(
     monkeypatch.setattr(transcribe.backend.model, "transcribe", watched)
     found = transcribe(as_audio_stream(noise(9.0)), temperature=0, beams=1)
     assert sum(given) == pytest.approx(9.0) and len(given) >= 2
-    starts = [one.start_s for one in found.segments]
+    starts = [one.start for one in found.segments]
     assert starts == sorted(starts) and starts[-1] >= given[0]
-    assert all(one.end_s <= 9.0 for one in found.segments)
+    assert all(one.end <= 9.0 for one in found.segments)
 
 
 def test_english_alone_takes_no_language(transcribe: mm.TranscriptionPipeline) -> None:

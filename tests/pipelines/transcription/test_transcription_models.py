@@ -52,15 +52,15 @@ def test_ctc_reads_the_letters_of_transformers(letters: Path, seconds: float, ba
     assert found.text == theirs["text"].strip()
     assert len(found.text) > 5
     assert [one.text for one in found.words] == [one["text"] for one in theirs["chunks"]]
-    times = [(one.start_s, one.end_s) for one in found.words]
+    times = [(one.start, one.end) for one in found.words]
     assert np.allclose(times, [one["timestamp"] for one in theirs["chunks"]], atol=1e-6)
 
 
 def test_segments_of_ctc_hold_every_word(letters: Path) -> None:
     found = mm.TranscriptionPipeline.from_pretrained(letters)(as_audio_stream(noise(40.0)), timestamps="word")
     assert " ".join(one.text for one in found.segments) == " ".join(one.text for one in found.words)
-    assert found.segments[0].start_s == found.words[0].start_s
-    assert found.segments[-1].end_s == found.words[-1].end_s
+    assert found.segments[0].start == found.words[0].start
+    assert found.segments[-1].end == found.words[-1].end
 
 
 def test_an_option_of_whisper_is_refused_by_ctc(letters: Path) -> None:
@@ -100,7 +100,7 @@ def test_models_that_generate_write_the_tokens_of_transformers(sequences: Path, 
     assert found.text == tokenizer.decode(made[0], skip_special_tokens=True).strip()
     assert len(found.text) > 3
     assert found.segments[0].tokens == tuple(made[0].tolist())
-    assert (found.segments[0].start_s, found.segments[0].end_s) == (0.0, 3.0)
+    assert (found.segments[0].start, found.segments[0].end) == (0.0, 3.0)
 
 
 def test_a_long_sound_is_given_in_utterances(sequences: Path) -> None:
@@ -108,13 +108,13 @@ def test_a_long_sound_is_given_in_utterances(sequences: Path) -> None:
     found = read(as_audio_stream(noise(70.0)))
     assert found.duration_s == 70.0
     assert len(found.segments) >= 2
-    assert all(one.end_s - one.start_s <= 30 for one in found.segments)
-    assert found.segments[-1].end_s == 70.0
+    assert all(one.end - one.start <= 30 for one in found.segments)
+    assert found.segments[-1].end == 70.0
 
 
 def test_times_of_words_are_refused_where_there_are_none(sequences: Path) -> None:
     read = mm.TranscriptionPipeline.from_pretrained(sequences)
-    with pytest.raises(InvalidInput, match=r"which tells no times of words: take timestamps='segment'"):
+    with pytest.raises(InvalidInput, match=r"which times no words: take timestamps='segment'"):
         read(as_audio_stream(noise(1.0)), timestamps="word")
 
 
@@ -131,5 +131,5 @@ def test_no_segment_is_too_long_to_be_read() -> None:
     segments = group_words(words)
     assert " ".join(one.text for one in segments) == " ".join(one.text for one in words)
     for one in segments:
-        assert one.end_s - one.start_s <= LONGEST_S + 1e-9
+        assert one.end - one.start <= LONGEST_S + 1e-9
         assert len(one.text) <= LONGEST_CHARS

@@ -125,12 +125,21 @@ def test_a_transcription_is_plain_values() -> None:
     assert json.loads(json.dumps(said.to_dict())) == {
         "text": "a b",
         "language": "en",
-        "segments": [{"start_s": 0.0, "end_s": 1.0, "text": "a b"}],
-        "words": [{"start_s": 0.0, "end_s": 0.5, "text": "a"}],
+        "segments": [{"start": 0.0, "end": 1.0, "text": "a b"}],
+        "words": [{"start": 0.0, "end": 0.5, "text": "a"}],
         "duration_s": 2.0,
         "model": "m",
     }
     assert str(said) == "a b"
+
+
+@pytest.mark.parametrize("timed", [Segment(0.5, 1.25, "a"), Word(0.5, 1.25, "a")])
+def test_times_still_answer_to_their_old_names_with_a_warning(timed: Segment | Word) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"{type(timed).__name__}\.start_s is deprecated") as warned:
+        assert timed.start_s == timed.start == 0.5
+    assert warned[0].filename == __file__
+    with pytest.warns(DeprecationWarning, match=r"end_s is deprecated"):
+        assert timed.end_s == timed.end == 1.25
 
 
 def test_subtitles_of_text_without_times_are_refused() -> None:

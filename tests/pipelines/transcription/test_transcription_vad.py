@@ -70,9 +70,9 @@ def test_times_are_those_of_the_whole_sound() -> None:
     spans, _ = vad.detect_speech(opened(as_audio_stream(samples)))
     assert found.duration_s == len(samples) / RATE_HZ
     for segment in (*found.segments, *found.words):
-        assert segment.start_s <= segment.end_s
-        assert any(start / RATE_HZ <= segment.start_s <= end / RATE_HZ for start, end in spans)
-        assert any(start / RATE_HZ <= segment.end_s <= end / RATE_HZ + 1e-6 for start, end in spans)
+        assert segment.start <= segment.end
+        assert any(start / RATE_HZ <= segment.start <= end / RATE_HZ for start, end in spans)
+        assert any(start / RATE_HZ <= segment.end <= end / RATE_HZ + 1e-6 for start, end in spans)
 
 
 @needs_silero

@@ -91,7 +91,7 @@ def transcribe(folder: Path) -> mm.TranscriptionPipeline:
 
 
 def rows(found: mm.Transcription) -> list[tuple[float, float, tuple[int, ...]]]:
-    return [(one.start_s, one.end_s, one.tokens) for one in found.segments]
+    return [(one.start, one.end, one.tokens) for one in found.segments]
 
 
 def close(mine: list[Any], theirs: list[Any]) -> bool:
@@ -221,7 +221,7 @@ def test_words_are_timed_as_by_transformers(
     found = transcribe(as_audio_stream(samples), language="en", timestamps="word")
     made = upstream.pipeline(samples, return_timestamps="word")["chunks"]
     theirs = [(one["text"].strip(), *one["timestamp"]) for one in made]
-    mine = [(one.text, one.start_s, one.end_s) for one in found.words]
+    mine = [(one.text, one.start, one.end) for one in found.words]
     assert len(mine) >= 2
     # transformers goes on into the silence behind the sound; its last words are not of the sound
     assert mine == [one for one in theirs if one[0]][: len(mine)]
@@ -250,7 +250,7 @@ def test_windows_in_batches_are_joined_as_by_transformers(
     if timestamps == "word":
         times = [one["timestamp"] for one in theirs["chunks"] if one["text"].strip()]
         duration = len(samples) / RATE_HZ
-        assert [one.start_s for one in mine] == [min(start, duration) for start, _ in times]
+        assert [one.start for one in mine] == [min(start, duration) for start, _ in times]
 
 
 def test_text_alone_is_what_transformers_writes_without_times(
