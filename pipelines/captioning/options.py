@@ -1,4 +1,4 @@
-"""What passes between the captioning pipeline and the models behind it: what is asked, what is written, `Caption`."""
+"""The options and results of captioning, and the interface between the pipeline and its backends."""
 
 from __future__ import annotations
 
@@ -20,10 +20,21 @@ if TYPE_CHECKING:
     import torch
 
 
+SILENCE_PEAK = 1e-4  # of full scale, -80 dB: below the noise of a microphone in a quiet room
+
+
 @dataclass(frozen=True)
 class CaptioningOptions:
-    """How to write. prompt: a question or a beginning, or None for the model's usual. beams, max_tokens and
-    top_p: None for the model's own. temperature: 0 takes the likeliest; above, words are drawn."""
+    """The validated options of one call.
+
+    Attributes:
+        prompt: A question or the beginning of the caption; None for the default of the model.
+        max_tokens: The most tokens to write; None for the default of the model.
+        beams: The beam width; None for the default of the model.
+        temperature: Of the sampling; 0 is greedy decoding or beam search.
+        top_p: The probability mass that is sampled from; None for the default of the model.
+        seed: Of the sampling; None for a random one.
+    """
 
     prompt: str | None = None
     max_tokens: int | None = None
@@ -35,8 +46,14 @@ class CaptioningOptions:
 
 @dataclass(frozen=True)
 class CaptioningOutput:
-    """text; tokens: the numbers of what was written, as the model counts, without its end; mean_log_prob: their mean
-    log-probability; ended: whether the model came to an end by itself."""
+    """What a backend returns for one input.
+
+    Attributes:
+        text: The caption.
+        tokens: The token ids of the caption, without the end token.
+        mean_log_prob: The mean log-probability of the tokens.
+        ended: Whether the model produced the end token.
+    """
 
     text: str
     tokens: tuple[int, ...]
@@ -44,12 +61,15 @@ class CaptioningOutput:
     ended: bool
 
 
-SILENT = 1e-4  # of full scale, -80 dB: below what a microphone hears of a quiet room
-
-
 class CaptioningBackend(abc.ABC):
-    """A model that writes. name: for messages. modalities: of the items it takes. dim: of the vectors it takes, or
-    None if it takes none. prompts: whether it can be asked something."""
+    """A captioning model.
+
+    Attributes:
+        name: The name of the model, for messages.
+        modalities: The modalities of the items it captions.
+        dim: The dimension of the vectors it captions, or None if it captions none.
+        prompts: Whether it accepts a prompt.
+    """
 
     name: str
     modalities: tuple[Modality, ...]
@@ -57,26 +77,31 @@ class CaptioningBackend(abc.ABC):
     prompts: bool = True
 
     @abc.abstractmethod
-    def generate(self, items: Sequence[Any], asked: CaptioningOptions) -> list[CaptioningOutput]:
-        """Items of its modalities, or vectors (dim,), in one batch -> what is written of each."""
+    def generate(self, inputs: Sequence[Any], options: CaptioningOptions) -> list[CaptioningOutput]:
+        """Captions items of its modalities, or vectors (dim,), in one batch."""
 
     @abc.abstractmethod
     def to(self, device: torch.device) -> None:
-        """Moves the model."""
+        """Moves the model to a device."""
 
     @property
     @abc.abstractmethod
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device that the model is on."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """What a model says of one thing.
+    """A caption of one input.
 
-    score: 0 to 1, the geometric mean of the probabilities of its tokens: how sure the model was of its words, not of
-    their truth. n_tokens: how many it wrote. complete: False if max_tokens cut it off. modality: of what was captioned;
-    None for a vector. item: what was captioned, to be shown beside it; None for a vector.
+    Attributes:
+        text: The caption.
+        score: 0 to 1: the geometric mean of the token probabilities. It measures how certain the model was of the
+            wording, not whether the caption is true.
+        n_tokens: The number of tokens in the caption.
+        complete: False if `max_tokens` cut the caption.
+        modality: Of the input; None for a vector.
+        item: The input, shown beside the caption in notebooks; None for a vector.
     """
 
     text: str
@@ -103,19 +128,20 @@ class Caption:
     def _repr_html_(self) -> str:
         caption = html.escape(self.text) + ("" if self.complete else " …")
         return (
-            f'<figure style="margin:0">{_shown(self.item)}'
+            f'<figure style="margin:0">{_item_html(self.item)}'
             f"<figcaption>{caption} <small>({self.score:.2f})</small></figcaption></figure>"
         )
 
 
-def make_caption(written: CaptioningOutput, thing: Any) -> Caption:
-    item = thing if hasattr(thing, "modality") else None
-    score = min(1.0, max(0.0, math.exp(written.mean_log_prob)))
+def make_caption(output: CaptioningOutput, source: Any) -> Caption:
+    """The public result for the output of a backend. source: the item or vector that was captioned."""
+    item = source if hasattr(source, "modality") else None
+    score = min(1.0, max(0.0, math.exp(output.mean_log_prob)))
     modality = None if item is None else item.modality
-    return Caption(written.text, score, len(written.tokens), written.ended, modality, item)
+    return Caption(output.text, score, len(output.tokens), output.ended, modality, item)
 
 
-def _shown(item: Item | None) -> str:
+def _item_html(item: Item | None) -> str:
     if isinstance(item, Image):
         return f'<img src="data:image/png;base64,{base64.b64encode(item._repr_png_()).decode()}">'
     if isinstance(item, Audio | Video):
@@ -124,9 +150,9 @@ def _shown(item: Item | None) -> str:
 
 
 def load_audible(item: Any, rate_hz: int | None = None) -> Waveform:
-    """The sound of an Audio item. Raises MediaCorrupt for silence: a model would caption what is not there."""
+    """Decodes an Audio item. Raises MediaCorrupt for silence, for which models invent captions."""
     waveform: Waveform = item.load(rate_hz=rate_hz)
-    if float(abs(waveform.samples).max()) < SILENT:
+    if float(abs(waveform.samples).max()) < SILENCE_PEAK:
         raise MediaCorrupt(f"{item!r} is silent from beginning to end: there is nothing to caption")
     return waveform
 
@@ -140,13 +166,13 @@ def check_options(
     top_p: Any,
     seed: object,
 ) -> CaptioningOptions:
-    """A CaptioningOptions. Raises InvalidInput for what can never be right."""
+    """The options, validated. Raises InvalidInput for a value that no model accepts."""
     if prompt is not None and (not isinstance(prompt, str) or not prompt.strip()):
         raise InvalidInput(
             f"prompt must be a question or the beginning of a caption, got {prompt!r}; leave it out for the model's "
             "usual caption"
         )
-    most, width = check_positive(max_tokens, "max_tokens"), check_positive(beams, "beams")
+    max_count, width = check_positive(max_tokens, "max_tokens"), check_positive(beams, "beams")
     if not isinstance(sample, bool):
         raise InvalidInput(f"sample must be True or False, got {sample!r}")
     if sample and width is not None and width > 1:
@@ -159,9 +185,14 @@ def check_options(
         raise InvalidInput(f"temperature must be a number above 0, got {temperature!r}")
     if top_p is not None and not (_is_number(top_p) and 0 < top_p <= 1):
         raise InvalidInput(f"top_p must be a number above 0 and at most 1, got {top_p!r}")
-    heat = float(temperature) if sample else 0.0
-    share = None if top_p is None else float(top_p)
-    return CaptioningOptions(prompt, most, width, heat, share, _whole(seed))
+    return CaptioningOptions(
+        prompt,
+        max_count,
+        width,
+        float(temperature) if sample else 0.0,
+        None if top_p is None else float(top_p),
+        _check_seed(seed),
+    )
 
 
 def _is_number(value: object) -> bool:
@@ -169,7 +200,7 @@ def _is_number(value: object) -> bool:
 
 
 def check_positive(value: Any, name: str) -> int | None:
-    """A whole number above 0, or None as it is. Raises InvalidInput."""
+    """The value as an int of at least 1; None stays None. Raises InvalidInput."""
     if value is None:
         return None
     try:
@@ -181,7 +212,7 @@ def check_positive(value: Any, name: str) -> int | None:
     return number
 
 
-def _whole(seed: Any) -> int | None:
+def _check_seed(seed: Any) -> int | None:
     if seed is None:
         return None
     try:
@@ -194,8 +225,8 @@ def _whole(seed: Any) -> int | None:
 
 
 @contextlib.contextmanager
-def explain_out_of_memory(captioner: CaptioningBackend, count: int) -> Iterator[None]:
-    """An error of the device's memory as ours, with what to lower."""
+def explain_out_of_memory(backend: CaptioningBackend, count: int) -> Iterator[None]:
+    """Turns out-of-memory errors into an EncoderError that says which options to lower. count: of the batch."""
     import torch
 
     try:
@@ -203,15 +234,15 @@ def explain_out_of_memory(captioner: CaptioningBackend, count: int) -> Iterator[
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate" not in str(error):
             raise
-        lower = f"batch_size={max(1, count // 2)}" if count > 1 else "a smaller max_tokens, fewer beams"
+        cure = f"batch_size={max(1, count // 2)}" if count > 1 else "a smaller max_tokens, fewer beams"
         raise EncoderError(
-            f"{captioner.name!r} ran out of memory on {captioner.device} with {count} at once: try {lower}, "
+            f"{backend.name!r} ran out of memory on {backend.device} with {count} at once: try {cure}, "
             "precision='bfloat16', or another device"
         ) from error
 
 
 def seeded_generator(seed: int | None) -> torch.Generator:
-    """What draws: on the CPU, so that a seed gives the same words on every device; by chance without one."""
+    """A random generator on the CPU, so that a seed gives the same tokens on every device."""
     import torch
 
     generator = torch.Generator()
@@ -223,18 +254,35 @@ def seeded_generator(seed: int | None) -> torch.Generator:
 
 
 def token_budget(
-    name: str, max_tokens: int | None, default: int, *, context: int, n_read: int, apart: bool = False
+    name: str,
+    max_tokens: int | None,
+    default: int,
+    *,
+    context: int,
+    n_input: int,
+    is_encoder_decoder: bool = False,
 ) -> int:
-    """How many tokens may be written. context: how many the model takes; n_read: those of the prompt and of what it is
-    about, which take their part of it unless they are read by an encoder (apart). Raises InvalidInput."""
-    if n_read >= context:
+    """The most tokens that may be written.
+
+    Args:
+        name: The name of the model, for messages.
+        max_tokens: What the caller asked for.
+        default: The limit without `max_tokens`.
+        context: The context length of the model, in tokens.
+        n_input: The tokens of the prompt and the input.
+        is_encoder_decoder: Whether the input is read by an encoder and takes no part of the decoder's context.
+
+    Raises:
+        InvalidInput: The input does not fit into the context, or `max_tokens` does not.
+    """
+    if n_input >= context:
         raise InvalidInput(
-            f"the prompt and what it is about make {n_read} tokens, and {name!r} takes {context}: shorten the prompt"
+            f"the prompt and the input have {n_input} tokens, and {name!r} takes {context}: shorten the prompt"
         )
-    room = context - (1 if apart else n_read)
+    room = context - (1 if is_encoder_decoder else n_input)
     if max_tokens is not None and max_tokens > room:
         raise InvalidInput(
-            f"max_tokens={max_tokens} does not fit: {name!r} takes {context} tokens and {n_read} are read, so at most "
-            f"{room} can be written"
+            f"max_tokens={max_tokens} does not fit: {name!r} takes {context} tokens and the input has {n_input}, so at "
+            f"most {room} can be written"
         )
     return min(max_tokens or default, room)

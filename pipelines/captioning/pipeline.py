@@ -1,19 +1,15 @@
-"""Captioning: what is in a picture, a sound, a video, a text or a vector, in words.
+"""Captioning: a text that describes an image, an audio, a video, a text or a vector.
 
-    caption = multimodal.pipeline("captioning")                 # the starter: any modality, or a vector of its space
-    caption(Image("x.png")).text                                # "strawberry"
+The names that `from_pretrained` accepts:
 
-    ask = multimodal.pipeline("captioning", model="hf/HuggingFaceTB/SmolVLM-256M-Instruct")
-    ask(Image("chart.png"), prompt="What does the chart show?").text
+| Name | Model |
+|--|--|
+| `"starter"`, a saved space with its encoders | a decoder on the vectors of the space: one model for every modality |
+| `"hf/<owner>/<name>"`, `"hf/./folder"` | image captioners, vision-language and audio-language models of transformers |
+| `"openclip/coca_ViT-B-32:…"` | CoCa of open_clip |
 
-What `model` may be:
-
-    "starter", a saved space with its encoders    a decoder on the vectors: what captions a picture captions a clip
-    "hf/owner/name", "hf/./folder"                image captioners, vision-language and audio-language models of
-                                                  transformers (`_captioning_hf`)
-    "openclip/coca_ViT-B-32:…"                    CoCa of open_clip (`_captioning_coca`)
-
-Nothing is cut silently: what does not fit the model is refused, and a caption that `max_tokens` cut says so.
+Nothing is truncated silently: an input that does not fit the model is refused, and a caption that `max_tokens` cut has
+`complete=False`.
 """
 
 from __future__ import annotations
@@ -24,39 +20,54 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from multimodal.core.backends.runtime import Decode, Precision, Runtime
-from multimodal.core.catalog import FOLDER_PREFIXES, close_matches, load
+from multimodal.core.catalog import load, parse_model_name
 from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.items import as_item
 from multimodal.core.paths import assets
 from multimodal.core.pipeline import Pipeline, one_or_many
+from multimodal.core.progress import count_progress
 from multimodal.core.space import Space
 from multimodal.core.vectors import unit_rows
-from multimodal.pipelines.captioning import options as captioning_options
-from multimodal.pipelines.captioning.options import Caption, CaptioningBackend
+from multimodal.pipelines.captioning.options import (
+    Caption,
+    CaptioningBackend,
+    check_options,
+    check_positive,
+    explain_out_of_memory,
+    make_caption,
+)
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["Caption", "CaptioningPipeline"]
 
-BATCH = 8  # things at once, where the caller does not say
+DEFAULT_BATCH_SIZE = 8
 
 
 class CaptioningPipeline(Pipeline):
-    """`caption(Image("x.png"))` -> Caption. Made by `from_pretrained`; see the top of this module."""
+    """Captions inputs of any modality that the model takes.
+
+    >>> caption = CaptioningPipeline.from_pretrained("starter")      # doctest: +SKIP
+    >>> caption(Image("fruit.png")).text                             # doctest: +SKIP
+    'strawberry'
+
+    Attributes:
+        backend: The model that captions.
+    """
 
     task = "captioning"
 
     def __init__(self, backend: CaptioningBackend) -> None:
         if not isinstance(backend, CaptioningBackend):
             raise InvalidInput(
-                f"CaptioningPipeline takes a captioner, got {type(backend).__name__}: make it with "
+                f"CaptioningPipeline takes a captioning backend, got {type(backend).__name__}: make it with "
                 "CaptioningPipeline.from_pretrained('starter'), or another model by name"
             )
         self.backend = backend
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # each task has options of its own
         cls,
         model: str | os.PathLike[str] | Space = "starter",
         *,
@@ -66,35 +77,40 @@ class CaptioningPipeline(Pipeline):
         offline: bool = False,
         revision: str | None = None,
         decoder: str | os.PathLike[str] | None = None,
-        **unknown: Any,
     ) -> Self:
-        """The pipeline on a model: a name, the folder of a saved space, or a Space.
+        """Loads a captioning model.
 
-        device, precision: see `core.runtime.Runtime`; decode too, for a space. offline: nothing is fetched. revision: a
-        branch, tag or commit of the hub. decoder: of a space, the folder with the captioner trained for it; the
-        starter's by default.
-        Raises UnknownModel, CheckpointError for a model that does not caption, SpaceMismatch for a space that the
-        decoder was not trained for, DownloadError, MissingExtra, InvalidInput.
+        Args:
+            model: A name, the folder of a saved space, or a `Space`.
+            device: As torch names devices; "auto" is the accelerator if there is one.
+            precision: The number format of the weights, see `Runtime`.
+            decode: How images are decoded for a space, see `Runtime`.
+            offline: Makes no network requests.
+            revision: A branch, tag or commit on the Hub.
+            decoder: For a space: the folder with the captioning decoder that was trained for it. Default: the
+                starter's.
+
+        Raises:
+            UnknownModel: No model of that name.
+            CheckpointError: The checkpoint is damaged, or its model writes no captions.
+            SpaceMismatch: The decoder was not trained for the space.
+            DownloadError: The download failed.
+            MissingExtra: A package is not installed.
+            InvalidInput: An option that the kind of model does not support.
         """
-        if unknown:
-            known = ("device", "precision", "decode", "offline", "revision", "decoder")
-            hint = close_matches(next(iter(unknown)), known)
-            raise InvalidInput(
-                f"captioning takes no option {next(iter(unknown))!r}; {hint}options: {', '.join(known)}"
-            )
         runtime = Runtime(device, precision, decode)
-        family, _, rest = model.partition("/") if isinstance(model, str) else ("", "", "")
-        if family in BY_FAMILY and not str(model).startswith(FOLDER_PREFIXES):
+        family, rest, _ = parse_model_name(model) if isinstance(model, str) else ("", "", None)
+        if family in LOADERS:
             if decoder is not None:
                 raise InvalidInput(
-                    f"decoder= belongs to a space, and {model!r} writes by itself; leave it out"
+                    f"decoder= belongs to a space, and {model!r} has a decoder of its own; leave it out"
                 )
-            return cls(BY_FAMILY[family](rest, runtime, offline, revision))
+            return cls(LOADERS[family](rest, runtime, offline, revision))
         if revision is not None:
             raise InvalidInput(
-                f"revision={revision!r} is of a model of the hub, and {model!r} is none; leave it out"
+                f"revision={revision!r} is for a model on the Hub, which {model!r} is not; leave it out"
             )
-        return cls(_on_space(model, runtime, offline, decoder))
+        return cls(_space_backend(model, runtime, offline, decoder))
 
     def __call__(
         self,
@@ -108,57 +124,70 @@ class CaptioningPipeline(Pipeline):
         top_p: float | None = None,
         seed: int | None = None,
         batch_size: int | None = None,
-        progress: Callable[[int], None] | None = None,
+        progress: bool | Callable[[int], object] | None = None,
     ) -> Any:
-        """Captions one thing -> Caption; a list of things, or vectors (n, dim) -> a list of them, in order.
+        """Captions one input, or a list of them.
 
-        inputs: anything `as_item` takes, or a vector (dim,) of the space. prompt: a question, or for a model without a
-        chat template the beginning of the caption. max_tokens: at most so many; `Caption.complete` tells whether they
-        were enough. beams: the width of the search; 1 takes the likeliest token each time.
-        sample: draw the tokens, with `temperature`, from the likeliest that make up `top_p` (the model's own by
-        default); `seed` gives the same captions again for the same inputs in the same batches. progress:
-        called with the number of things just done.
-        Raises InvalidInput, UnsupportedModality for what the model does not take, MediaError, and EncoderError, with
-        what to lower, if the memory does not suffice.
+        Args:
+            inputs: Anything that `as_item` takes, a vector (dim,) of the space, or a list of these; or vectors
+                (n, dim). A str is text, never a path: give a `Path` or `Image("x.png")` for a file.
+            prompt: A question; for a model without a chat template the beginning of the caption.
+            max_tokens: The most tokens to write; `Caption.complete` says whether they sufficed.
+            beams: The beam width; 1 is greedy decoding. Default: the model's own.
+            sample: Samples the tokens instead of searching for the most probable.
+            temperature: Of the sampling; above 0.
+            top_p: The probability mass that is sampled from. Default: the model's own.
+            seed: Of the sampling. The same inputs in the same batches give the same captions.
+            batch_size: Inputs per batch, 8 by default.
+            progress: True for a progress bar, or a function to call with the number of inputs just captioned.
+
+        Returns:
+            A `Caption`, or a list of them in the order of the inputs.
+
+        Raises:
+            InvalidInput: An invalid option, or one that the model does not support.
+            UnsupportedModality: A modality that the model does not take.
+            MediaError: A file that cannot be decoded, or silence.
+            EncoderError: Out of memory; the message says what to lower.
         """
-        asked = captioning_options.check_options(prompt, max_tokens, beams, sample, temperature, top_p, seed)
+        options = check_options(prompt, max_tokens, beams, sample, temperature, top_p, seed)
         if prompt is not None and not self.backend.prompts:
             raise InvalidInput(
-                f"{self.backend.name!r} takes no prompt, it only says what a thing is; models that answer questions "
+                f"{self.backend.name!r} takes no prompt, it only describes its input; models that answer questions "
                 "are 'hf/…' vision-language models"
             )
-        at_once = captioning_options.check_positive(batch_size, "batch_size") or BATCH
-        things, alone = self._things(inputs)
-        found: list[Caption] = []
-        for start in range(0, len(things), at_once):
-            part = things[start : start + at_once]
-            with captioning_options.explain_out_of_memory(self.backend, len(part)):
-                written = self.backend.generate(part, asked)
-            found += [
-                captioning_options.make_caption(one, thing) for one, thing in zip(written, part, strict=True)
-            ]
-            if progress is not None:
-                progress(len(part))
-        return found[0] if alone else found
+        size = check_positive(batch_size, "batch_size") or DEFAULT_BATCH_SIZE
+        values, is_single = self._prepare(inputs)
+        captions: list[Caption] = []
+        with count_progress(progress, "captioning", len(values)) as report:
+            for start in range(0, len(values), size):
+                batch = values[start : start + size]
+                with explain_out_of_memory(self.backend, len(batch)):
+                    outputs = self.backend.generate(batch, options)
+                captions += [
+                    make_caption(output, value) for output, value in zip(outputs, batch, strict=True)
+                ]
+                report(len(batch))
+        return captions[0] if is_single else captions
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device that the model is on."""
         return self.backend.device
 
     def to(self, device: str) -> Self:
-        """Moves the model, as torch names devices; "auto" is the accelerator if there is one. Gives itself back."""
+        """Moves the model and returns the pipeline. device: as torch names it; "auto" is the accelerator, if any."""
         self.backend.to(Runtime(device).torch_device)
         return self
 
-    def _things(self, inputs: Any) -> tuple[list[Any], bool]:
-        """Items and unit vectors, and whether one was given alone."""
+    def _prepare(self, inputs: Any) -> tuple[list[Any], bool]:
+        """(items and unit vectors (dim,), whether a single input was given)."""
         if _is_vector(inputs) and inputs.ndim == 2:
             return list(unit_rows(inputs, self._dim())), False
-        values, alone = one_or_many(inputs)
-        return [self._thing(value) for value in values], alone
+        values, is_single = one_or_many(inputs)
+        return [self._prepare_one(value) for value in values], is_single
 
-    def _thing(self, value: Any) -> Any:
+    def _prepare_one(self, value: Any) -> Any:
         if _is_vector(value) and value.ndim == 1:
             return unit_rows(value, self._dim())[0]
         item = as_item(value)
@@ -184,7 +213,7 @@ def _is_vector(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
-def _on_space(
+def _space_backend(
     model: str | os.PathLike[str] | Space,
     runtime: Runtime,
     offline: bool,
@@ -212,8 +241,8 @@ def _coca(rest: str, runtime: Runtime, offline: bool, revision: str | None) -> C
     return load_backend(rest, runtime, offline=offline, revision=revision)
 
 
-BY_FAMILY: dict[str, Callable[[str, Runtime, bool, str | None], CaptioningBackend]] = {
+LOADERS: dict[str, Callable[[str, Runtime, bool, str | None], CaptioningBackend]] = {
     "hf": _hf,
     "openclip": _coca,
 }
-"""The families whose models write by themselves, not from vectors."""
+"""The loaders of the families whose models caption items directly, without vectors."""

@@ -1,7 +1,7 @@
 """CoCa of open_clip (Yu et al. 2022): an image tower and a decoder over its tokens.
 
-open_clip's own `generate` asks transformers for a class that version 5 no longer has; the words are searched for here,
-by `_captioning_search`, on the same logits. A prompt is the beginning of the caption.
+open_clip's `generate` needs a class that transformers 5 no longer has, so tokens are decoded by
+`captioning.decoding`, on the same logits. A prompt is the beginning of the caption.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from multimodal.encoders.openclip.checkpoint import OpenClipCheckpoint
 
 DEFAULT_TOKENS, DEFAULT_BEAMS = 30, 4
-CACHES = ("attn_mask", "text.attn_mask")  # what old files keep that is no weight
+CACHES = ("attn_mask", "text.attn_mask")  # buffers in older files that are not weights
 
 
 def load_backend(
     rest: str, runtime: Runtime, *, offline: bool, revision: str | None
 ) -> CocaCaptioningBackend:
-    """The captioner `openclip/<rest>`. Raises CheckpointError for a model that is no CoCa, and what `load` raises."""
+    """Loads `openclip/<rest>`. Raises CheckpointError for a model that is not a CoCa, and what `load` raises."""
     if importlib.util.find_spec("open_clip") is None:
         raise MissingExtra(f"captioning with 'openclip/{rest}'", package="open_clip_torch", extra="openclip")
     from multimodal.encoders.openclip.checkpoint import Overrides, resolve
@@ -45,19 +45,19 @@ def load_backend(
     name = f"openclip/{rest}"
     if "multimodal_cfg" not in checkpoint.model:
         raise CheckpointError(
-            f"{name!r} gives vectors of texts and pictures and writes no captions; of open_clip's models CoCa does: "
+            f"{name!r} encodes text and images and writes no captions; of open_clip's models CoCa does: "
             "'openclip/coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k'"
         )
     if checkpoint.model["text_cfg"].get("hf_model_name"):
         raise CheckpointError(
-            f"{name!r} reads texts with {checkpoint.model['text_cfg']['hf_model_name']!r}, which looks ahead and so "
-            "cannot write word by word; take 'openclip/coca_ViT-B-32:…' or 'openclip/coca_ViT-L-14:…'"
+            f"{name!r} reads texts with {checkpoint.model['text_cfg']['hf_model_name']!r}, which is not "
+            "causal and so cannot write token by token; take 'openclip/coca_ViT-B-32:…' or 'openclip/coca_ViT-L-14:…'"
         )
     return CocaCaptioningBackend(name, checkpoint, runtime)
 
 
 class CocaCaptioningBackend(CaptioningBackend):
-    """A CoCa with its preprocessing and CLIP's own tokenizer."""
+    """A CoCa with its image preprocessing and the tokenizer of CLIP."""
 
     modalities = (Modality.IMAGE,)
 
@@ -68,7 +68,7 @@ class CocaCaptioningBackend(CaptioningBackend):
         from multimodal.encoders.openclip.preprocessing import transform
 
         self.name = name
-        self.net = _filled(name, checkpoint).to(runtime.torch_device, runtime.dtype)
+        self.net = _load_network(name, checkpoint).to(runtime.torch_device, runtime.dtype)
         self.transform = transform(checkpoint.preprocess, image_size(self.net.visual))
         self.tokenizer = SimpleTokenizer(
             context_length=checkpoint.model["text_cfg"].get("context_length", 77)
@@ -83,38 +83,41 @@ class CocaCaptioningBackend(CaptioningBackend):
     def to(self, device: torch.device) -> None:
         self.net.to(device)
 
-    def generate(self, items: Sequence[Any], asked: CaptioningOptions) -> list[CaptioningOutput]:
+    def generate(self, inputs: Sequence[Any], options: CaptioningOptions) -> list[CaptioningOutput]:
         import torch
 
-        begun = [self.start, *(self.tokenizer.encode(asked.prompt) if asked.prompt else ())]
-        most = token_budget(
-            self.name, asked.max_tokens, DEFAULT_TOKENS, context=self.context, n_read=len(begun)
+        prefix = [self.start, *(self.tokenizer.encode(options.prompt) if options.prompt else ())]
+        max_length = token_budget(
+            self.name, options.max_tokens, DEFAULT_TOKENS, context=self.context, n_input=len(prefix)
         )
-        pixels = torch.stack([self.transform(item.load()) for item in items])
+        pixels = torch.stack([self.transform(item.load()) for item in inputs])
         with torch.inference_mode():
-            latents, seen = self.net._encode_image(pixels.to(self.device, self.net.logit_scale.dtype))
+            latents, embeddings = self.net._encode_image(pixels.to(self.device, self.net.logit_scale.dtype))
 
-            def next_log_probs(owners: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-                first = torch.tensor([begun]).expand(len(words), -1)
-                text, rows = torch.cat([first, words], dim=1).to(self.device), owners.to(self.device)
+            def next_log_probs(owners: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+                first = torch.tensor([prefix]).expand(len(tokens), -1)
+                text, rows = torch.cat([first, tokens], dim=1).to(self.device), owners.to(self.device)
                 logits = self.net(
-                    None, text, image_latent=latents[rows], image_embs=seen[rows], output_labels=False
+                    None, text, image_latent=latents[rows], image_embs=embeddings[rows], output_labels=False
                 )["logits"][:, -1]
                 return torch.log_softmax(logits.float(), dim=-1)
 
-            found = decoding.decode(
-                next_log_probs, len(items), beams=asked.beams or DEFAULT_BEAMS, max_length=most, end=self.end,
-                temperature=asked.temperature, top_p=asked.top_p or 1.0, generator=seeded_generator(asked.seed),
+            sequences = decoding.decode(
+                next_log_probs, len(inputs), beams=options.beams or DEFAULT_BEAMS, max_length=max_length, end=self.end,
+                temperature=options.temperature, top_p=options.top_p or 1.0, generator=seeded_generator(options.seed),
             )  # fmt: skip
         return [
             CaptioningOutput(
-                self.tokenizer.decode(one.words).strip(), tuple(one.words), one.mean_log_prob, one.ended
+                self.tokenizer.decode(sequence.tokens).strip(),
+                tuple(sequence.tokens),
+                sequence.mean_log_prob,
+                sequence.ended,
             )
-            for one in found
+            for sequence in sequences
         ]
 
 
-def _filled(name: str, checkpoint: OpenClipCheckpoint) -> Any:
+def _load_network(name: str, checkpoint: OpenClipCheckpoint) -> Any:
     from open_clip.coca_model import CoCa
 
     from multimodal.encoders.openclip.tensors import check_fit

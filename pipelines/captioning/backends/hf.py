@@ -1,9 +1,8 @@
-"""Models of transformers that write about what they see or hear: image captioners, vision- and audio-language models.
+"""Image captioners, vision-language and audio-language models of transformers.
 
-Which: whatever class `AutoModelForMultimodalLM` knows (every one of `AutoModelForImageTextToText`, and those that
-hear). How its inputs are made, its processor tells (`_captioning_hf_inputs`). Tokens are those of upstream's
-`generate` with the same inputs; what the checkpoint's generation_config.json sets holds, but for drawing at random,
-which happens only when asked for.
+Every class of `AutoModelForMultimodalLM` is supported: those of `AutoModelForImageTextToText`, and audio-language
+models. The processor determines the inputs (`hf_inputs`). The tokens are those of upstream's `generate` with the same
+inputs. The checkpoint's generation_config.json applies, except that sampling happens only with `sample=True`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from multimodal.core.modality import Modality
 from multimodal.encoders.hf.checkpoint import quiet
 from multimodal.pipelines.captioning.backends.hf_inputs import Inputs
 from multimodal.pipelines.captioning.options import (
@@ -29,14 +27,14 @@ DEFAULT_TOKENS = 128
 
 
 class HFCaptioningBackend(CaptioningBackend):
-    """A model with its processor."""
+    """A model of transformers with its processor."""
 
     def __init__(self, name: str, model: Any, inputs: Inputs) -> None:
         self.name, self.model, self.inputs = name, model, inputs
         self.modalities = inputs.modalities
         tokenizer = inputs.processor.tokenizer
-        self.encodes = _encodes(model.config)
-        if not self.encodes:  # what is written goes on from the end of what was read
+        self.is_encoder_decoder = _is_encoder_decoder(model.config)
+        if not self.is_encoder_decoder:  # the caption continues from the end of the input
             tokenizer.padding_side = "left"
         if tokenizer.pad_token is None and tokenizer.eos_token is not None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -48,55 +46,63 @@ class HFCaptioningBackend(CaptioningBackend):
     def to(self, device: torch.device) -> None:
         self.model.to(device)
 
-    def generate(self, items: Sequence[Any], asked: CaptioningOptions) -> list[CaptioningOutput]:
-        found: dict[int, CaptioningOutput] = {}
-        for modality in dict.fromkeys(item.modality for item in items):
-            places = [place for place, item in enumerate(items) if item.modality is modality]
-            written = self._write([items[place] for place in places], asked, modality)
-            found |= dict(zip(places, written, strict=True))
-        return [found[place] for place in range(len(items))]
+    def generate(self, inputs: Sequence[Any], options: CaptioningOptions) -> list[CaptioningOutput]:
+        outputs: dict[int, CaptioningOutput] = {}
+        for modality in dict.fromkeys(item.modality for item in inputs):
+            positions = [position for position, item in enumerate(inputs) if item.modality is modality]
+            batch = self._generate([inputs[position] for position in positions], options)
+            outputs |= dict(zip(positions, batch, strict=True))
+        return [outputs[position] for position in range(len(inputs))]
 
-    def _write(
-        self, items: Sequence[Any], asked: CaptioningOptions, modality: Modality
-    ) -> list[CaptioningOutput]:
+    def _generate(self, items: Sequence[Any], options: CaptioningOptions) -> list[CaptioningOutput]:
         import torch
 
-        inputs = self.inputs(items, asked.prompt).to(self.model.device, dtype=self.model.dtype)
-        options = self._options(asked, inputs)
-        with torch.inference_mode(), quiet(), _seeded(asked, self.model.device):
-            out = self.model.generate(**inputs, **options, return_dict_in_generate=True, output_logits=True)
-        ends = _ends(self.model)
-        rows, logs = written_tokens(out)
-        return [self._told(row, log, ends) for row, log in zip(rows, logs, strict=True)]
+        inputs = self.inputs(items, options.prompt).to(self.model.device, dtype=self.model.dtype)
+        arguments = self._arguments(options, inputs)
+        with torch.inference_mode(), quiet(), _seeded(options.seed, self.model.device):
+            generated = self.model.generate(
+                **inputs, **arguments, return_dict_in_generate=True, output_logits=True
+            )
+        end_tokens = _end_tokens(self.model)
+        rows, log_probs = generated_tokens(generated)
+        return [self._output(*pair, end_tokens) for pair in zip(rows, log_probs, strict=True)]
 
-    def _told(self, row: list[int], logs: list[float], ends: set[int]) -> CaptioningOutput:
-        place = next((k for k, token in enumerate(row) if token in ends), None)
-        counted = logs if place is None else logs[: place + 1]  # the end is one of its choices
-        tokens = row if place is None else row[:place]
+    def _output(self, row: list[int], log_probs: list[float], end_tokens: set[int]) -> CaptioningOutput:
+        end = next((position for position, token in enumerate(row) if token in end_tokens), None)
+        counted = log_probs if end is None else log_probs[: end + 1]  # the end token counts too
+        tokens = row if end is None else row[:end]
         text = self.inputs.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        return CaptioningOutput(text, tuple(tokens), sum(counted) / max(1, len(counted)), place is not None)
+        return CaptioningOutput(text, tuple(tokens), sum(counted) / max(1, len(counted)), end is not None)
 
-    def _options(self, asked: CaptioningOptions, inputs: Any) -> dict[str, Any]:
-        n_read = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
-        options: dict[str, Any] = {"max_new_tokens": self._most(asked.max_tokens, n_read), "do_sample": False}
-        if asked.beams is not None:
-            options["num_beams"] = asked.beams
-        if asked.temperature > 0:
-            options |= {"do_sample": True, "num_beams": 1, "temperature": asked.temperature}
-            options |= {} if asked.top_p is None else {"top_p": asked.top_p}
-        return options
+    def _arguments(self, options: CaptioningOptions, inputs: Any) -> dict[str, Any]:
+        n_input = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
+        arguments: dict[str, Any] = {
+            "max_new_tokens": self._max_new_tokens(options.max_tokens, n_input),
+            "do_sample": False,
+        }
+        if options.beams is not None:
+            arguments["num_beams"] = options.beams
+        if options.temperature > 0:
+            arguments |= {"do_sample": True, "num_beams": 1, "temperature": options.temperature}
+            arguments |= {} if options.top_p is None else {"top_p": options.top_p}
+        return arguments
 
-    def _most(self, max_tokens: int | None, n_read: int) -> int:
+    def _max_new_tokens(self, max_tokens: int | None, n_input: int) -> int:
         context = _context(self.model.config)
         if context is None:
             return max_tokens or DEFAULT_TOKENS
         return token_budget(
-            self.name, max_tokens, DEFAULT_TOKENS, context=context, n_read=n_read, apart=self.encodes
+            self.name,
+            max_tokens,
+            DEFAULT_TOKENS,
+            context=context,
+            n_input=n_input,
+            is_encoder_decoder=self.is_encoder_decoder,
         )
 
 
-def written_tokens(out: Any) -> tuple[list[list[int]], list[list[float]]]:
-    """What `generate` wrote, without what it read: tokens, and the log-probability of each by the model's logits."""
+def generated_tokens(out: Any) -> tuple[list[list[int]], list[list[float]]]:
+    """The tokens that `generate` added to its input, and the log-probability of each by the model's logits."""
     import torch
 
     beams = getattr(out, "beam_indices", None)
@@ -105,51 +111,51 @@ def written_tokens(out: Any) -> tuple[list[list[int]], list[list[float]]]:
         steps = int((beams >= 0).sum(dim=1).max())
         beams = beams[:, :steps].clamp(min=0)
     tokens = out.sequences[:, out.sequences.shape[1] - steps :]
-    logs = torch.empty(tokens.shape, dtype=torch.float32)
+    log_probs = torch.empty(tokens.shape, dtype=torch.float32)
     for step in range(steps):
         scores = torch.log_softmax(out.logits[step].float(), dim=-1)
         if beams is not None:
             scores = scores[beams[:, step]]
-        logs[:, step] = scores.gather(1, tokens[:, step : step + 1])[:, 0].cpu()
-    return tokens.tolist(), logs.tolist()
+        log_probs[:, step] = scores.gather(1, tokens[:, step : step + 1])[:, 0].cpu()
+    return tokens.tolist(), log_probs.tolist()
 
 
 @contextlib.contextmanager
-def _seeded(asked: CaptioningOptions, device: torch.device) -> Iterator[None]:
-    """`generate` draws from the global generator: it is set for the time, and then as it was."""
+def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Seeds the global generator, which `generate` samples from, and restores its state afterwards."""
     import torch
 
-    if asked.seed is None:
+    if seed is None:
         yield
         return
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(asked.seed)
+        torch.manual_seed(seed)
         yield
 
 
-def _ends(model: Any) -> set[int]:
-    """The tokens that end what is written."""
-    found: set[int] = set()
+def _end_tokens(model: Any) -> set[int]:
+    """The ids of the tokens that end a sequence."""
+    ids: set[int] = set()
     text = model.config.get_text_config(decoder=True)
-    for said in (
+    for value in (
         model.generation_config.eos_token_id,
         text.eos_token_id,
         getattr(text, "sep_token_id", None),
     ):
-        found |= {said} if isinstance(said, int) else set(said or ())
-    return found
+        ids |= {value} if isinstance(value, int) else set(value or ())
+    return ids
 
 
-def _encodes(config: Any) -> bool:
+def _is_encoder_decoder(config: Any) -> bool:
     text = config.get_text_config()
     return bool(getattr(config, "is_encoder_decoder", False) or getattr(text, "is_encoder_decoder", False))
 
 
 def _context(config: Any) -> int | None:
-    """How many tokens the language model takes; None where its positions are relative."""
+    """The context length of the language model in tokens; None where its positions are relative."""
     text = config.get_text_config(decoder=True)
     for key in ("max_position_embeddings", "n_positions", "max_target_positions"):
-        if isinstance(found := getattr(text, key, None), int):
-            return found
+        if isinstance(length := getattr(text, key, None), int):
+            return length
     return None

@@ -1,4 +1,4 @@
-"""A captioner of transformers out of a checkpoint: its class, its processor, its weights, and whether they fit."""
+"""Loads a captioning model of transformers: its class, its processor and its weights, strictly checked for fit."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ MORE_FILES = (
     "additional_chat_templates/*",
     "tekken.json",
 )
-NAMED = 3  # tensors that an error names
+MAX_NAMED = 3  # tensors that an error message lists
 OTHER_USES = (
     ("Whisper", "it transcribes: multimodal.pipeline('transcription', model=…)"),
     ("Wav2Vec2", "it transcribes: multimodal.pipeline('transcription', model=…)"),
-    ("CLIP", "it gives vectors: multimodal.load(…)"),
-    ("Siglip", "it gives vectors: multimodal.load(…)"),
-    ("Clap", "it gives vectors: multimodal.load(…)"),
+    ("CLIP", "it encodes items as vectors: multimodal.load(…)"),
+    ("Siglip", "it encodes items as vectors: multimodal.load(…)"),
+    ("Clap", "it encodes items as vectors: multimodal.load(…)"),
 )
 
 
 def load_backend(rest: str, runtime: Runtime, *, offline: bool, revision: str | None) -> HFCaptioningBackend:
-    """The captioner `hf/<rest>`, an id of the hub or a folder ("./folder").
+    """Loads `hf/<rest>`, where rest is the id of a model on the Hub or a folder ("./folder").
 
-    Raises UnknownModel, DownloadError, CheckpointError for a checkpoint that does not write about pictures or sounds
-    or whose tensors do not fit, MissingExtra.
+    Raises UnknownModel, DownloadError, MissingExtra, and CheckpointError for a model that generates no text from images
+    or audio, or whose tensors do not fit.
     """
     require_transformers()
     source = source_of(rest, revision=revision, offline=offline, with_code=False, cards=CARDS)
     folder = _folder(source)
-    config, cls = _described(source, folder)
+    config, cls = _config_and_class(source, folder)
     processor = _processor(source.name, folder)
-    model = _filled(source, cls, config, runtime)
+    model = _load_model(source, cls, config, runtime)
     if (folder / GENERATION).is_file():
         from transformers import GenerationConfig
 
@@ -53,8 +53,9 @@ def load_backend(rest: str, runtime: Runtime, *, offline: bool, revision: str | 
     inputs = Inputs(processor, str(config.model_type), source.name)
     if not inputs.modalities:
         raise CheckpointError(
-            f"{source.name!r} has a {type(processor).__name__} without a part for pictures or, with a chat template, "
-            "for sounds: copy preprocessor_config.json, and chat_template.jinja if it is a chat model, beside them"
+            f"{source.name!r} has a {type(processor).__name__} without an image processor or, with a chat template, "
+            "an audio processor: copy preprocessor_config.json, and chat_template.jinja if it is a chat model, "
+            "beside them"
         )
     return HFCaptioningBackend(source.name, model.to(runtime.torch_device), inputs)
 
@@ -63,14 +64,13 @@ def _folder(source: Source) -> Path:
     folder = source.settings()
     if source.folder is not None:
         return folder
-    found = hub.snapshot(
+    return hub.snapshot(
         source.repo, patterns=(CONFIG, *MORE_FILES), revision=folder.name, offline=source.offline
     )
-    return found
 
 
-def _described(source: Source, folder: Path) -> tuple[Any, type]:
-    """Its configuration, and the class that writes. Raises CheckpointError if there is none."""
+def _config_and_class(source: Source, folder: Path) -> tuple[Any, type]:
+    """The configuration and the generating class. Raises CheckpointError if there is none."""
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING
 
@@ -83,20 +83,24 @@ def _described(source: Source, folder: Path) -> tuple[Any, type]:
     try:
         with quiet():
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # whatever a stranger's file provokes in transformers, told as ours
+    except Exception as error:  # a damaged file can raise anything in transformers
         raise CheckpointError(
             f"{source.name!r}: transformers cannot read its {CONFIG} ({short(error)}); fetch or copy it again, or "
             "upgrade transformers"
         ) from error
     if type(config) not in MODEL_FOR_MULTIMODAL_LM_MAPPING:
         named = (getattr(config, "architectures", None) or [kind])[0]
-        use = next((words for start, words in OTHER_USES if named.startswith(start)), "")
+        use = next((cure for prefix, cure in OTHER_USES if named.startswith(prefix)), "")
         raise CheckpointError(
-            f"{source.name!r} is a {named}, which does not write about pictures, sounds or videos"
-            + (f"; {use}" if use else "; captioners are BLIP, GIT, Florence-2, LLaVA, Qwen-VL and their like")
+            f"{source.name!r} is a {named}, which generates no text from images, audio or video"
+            + (
+                f"; {use}"
+                if use
+                else "; captioning models are BLIP, GIT, Florence-2, LLaVA, Qwen-VL and similar"
+            )
         )
-    found = MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)]
-    return config, found[0] if isinstance(found, tuple) else found
+    mapped = MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)]
+    return config, mapped[0] if isinstance(mapped, tuple) else mapped
 
 
 def _processor(name: str, folder: Path) -> Any:
@@ -104,25 +108,25 @@ def _processor(name: str, folder: Path) -> Any:
 
     try:
         with quiet():
-            found = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True)
-            if hasattr(found, "tokenizer"):
-                return found
-            return _Pair(
+            processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True)
+            if hasattr(processor, "tokenizer"):
+                return processor
+            return _ImageProcessorAndTokenizer(
                 transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True),
                 transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True),
             )
     except ImportError as error:
-        lacking = re.search(r"ackage `([\w-]+)`|requires the (\S+) library", str(error))
-        package = (lacking[1] or lacking[2]) if lacking else (error.name or "another package")
+        match = re.search(r"ackage `([\w-]+)`|requires the (\S+) library", str(error))
+        package = (match[1] or match[2]) if match else (error.name or "another package")
         raise MissingExtra(f"the processor of {name!r}", package=package, extra="hf") from error
-    except Exception as error:  # whatever a stranger's files provoke in transformers, told as ours
+    except Exception as error:  # damaged files can raise anything in transformers
         raise CheckpointError(
-            f"no processor can be made of the files of {name!r}: {short(error)}; fetch or copy them again"
+            f"the processor of {name!r} cannot be loaded: {short(error)}; fetch or copy its files again"
         ) from error
 
 
-class _Pair:
-    """An image processor and a tokenizer that no class of transformers joins (vision-encoder-decoder)."""
+class _ImageProcessorAndTokenizer:
+    """The processor of vision-encoder-decoder models, for which transformers has no class."""
 
     def __init__(self, image_processor: Any, tokenizer: Any) -> None:
         self.image_processor, self.tokenizer = image_processor, tokenizer
@@ -133,10 +137,10 @@ class _Pair:
         return self.image_processor(images, return_tensors="pt")
 
 
-def _filled(source: Source, cls: Any, config: Any, runtime: Runtime) -> Any:
+def _load_model(source: Source, cls: Any, config: Any, runtime: Runtime) -> Any:
     with quiet():
         try:
-            model, told = cls.from_pretrained(
+            model, report = cls.from_pretrained(
                 None,
                 config=config,
                 state_dict=source.tensors(),
@@ -150,11 +154,11 @@ def _filled(source: Source, cls: Any, config: Any, runtime: Runtime) -> Any:
                 f"the tensors of {source.name!r} do not fit a {cls.__name__} as its {CONFIG} describes it: "
                 f"{short(error)}"
             ) from error
-    missing = sorted(told["missing_keys"])
+    missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
             f"the tensors of {source.name!r} do not fit a {cls.__name__} as its {CONFIG} describes it ({len(missing)} "
-            f"missing: {', '.join(missing[:NAMED])}{', …' if len(missing) > NAMED else ''}); the checkpoint is "
+            f"missing: {', '.join(missing[:MAX_NAMED])}{', …' if len(missing) > MAX_NAMED else ''}); the checkpoint is "
             "incomplete or of another model"
         )
     return model.eval().requires_grad_(False)

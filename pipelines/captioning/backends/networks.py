@@ -1,7 +1,7 @@
-"""The starter's captioner as a plain torch module: a vector of the shared space as a prefix, and words after it.
+"""The starter's captioning network: a vector of the shared space as a prefix, then words.
 
-It knows nothing of modalities: a picture, a clip and a text that mean the same lie at nearly the same point, and it is
-the point that is put into words. (ClipCap, Mokady et al. 2021, with a decoder of its own instead of GPT-2.)
+The network does not depend on the modality: an image, an audio and a text with the same meaning have nearly the same
+vector. (ClipCap, Mokady et al. 2021, with a small decoder of its own instead of GPT-2.)
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from multimodal.encoders.starter.networks import DIM, Block
 
-PREFIX = 4  # states made of the vector
+PREFIX = 4  # prefix states made from the vector
 WIDTH, LAYERS, HEADS = 144, 3, 4
-LONGEST = 24  # words, the end among them; two things with colours take 19
-END = 0  # the number of the word that ends a caption
+LONGEST = 24  # words, the end included; a caption of two coloured objects takes 19
+END = 0  # the id of the word that ends a caption
 
 
 class CaptionNet(nn.Module):
-    """A causal transformer over whole words; the matrix that reads words also writes them."""
+    """A causal transformer over whole words, with tied input and output embeddings."""
 
     blocked: Tensor
 
@@ -32,15 +32,15 @@ class CaptionNet(nn.Module):
         nn.init.normal_(self.words.weight, std=WIDTH**-0.5)
         length = PREFIX + LONGEST - 1
         later = torch.ones(length, length).triu(1).bool()
-        later[:PREFIX, :PREFIX] = False  # the prefix is one thing: its parts see each other
+        later[:PREFIX, :PREFIX] = False  # prefix states attend to each other in both directions
         self.register_buffer(
             "blocked", torch.zeros(length, length).masked_fill(later, -torch.inf), persistent=False
         )
 
     def forward(self, vectors: Tensor, words: Tensor) -> Tensor:
-        """vectors (n, dim) unit rows, words (n, t) int64 with t < LONGEST -> logits (n, t + 1, words).
+        """Unit vectors (n, dim) and word ids (n, t), t < LONGEST -> logits (n, t + 1, words).
 
-        Those at place k are of the word after the first k.
+        The logits at position k are of the word after the first k.
         """
         prefix = self.prefix(vectors).view(len(vectors), PREFIX, WIDTH)
         states = torch.cat([prefix, self.words(words).to(prefix.dtype)], dim=1)

@@ -1,7 +1,7 @@
-"""Captions out of the vectors of a shared space, whatever they were made from: the decoder that ships with the starter.
+"""Captions from the vectors of a shared space, whatever their modality: the decoder that ships with the starter.
 
-A decoder belongs to the encoders whose vectors it learned, and their fingerprints stand beside its weights
-(`caption.json`); `recipes/starter/captioner/train_captions.py` makes both files for any space of that world.
+A decoder is valid only for the encoders whose vectors it was trained on. Their fingerprints are stored beside its
+weights (`caption.json`); `recipes/starter/captioner/train_captions.py` writes both files.
 """
 
 from __future__ import annotations
@@ -28,37 +28,44 @@ if TYPE_CHECKING:
 
     from multimodal.pipelines.captioning.decoding import DecodedSequence
 
-WEIGHTS, ABOUT = "caption.safetensors", "caption.json"
+WEIGHTS, METADATA = "caption.safetensors", "caption.json"
 FORMAT = 1
 BEAMS = 3
-TOP_P = 0.9  # it was trained to leave a little chance to every word (label smoothing)
-AGAIN = "train one with 'python -m recipes.starter.captioner.train_captions', or copy the folder again"
+TOP_P = 0.9  # trained with label smoothing, it gives every word some probability
+CURE = "train one with 'python -m recipes.starter.captioner.train_captions', or copy the folder again"
 
 
 class SpaceCaptioningBackend(CaptioningBackend):
-    """A space and the decoder that was trained for it."""
+    """A space with the decoder that was trained for it."""
 
     prompts = False
 
     def __init__(self, space: Space, folder: str | os.PathLike[str]) -> None:
-        """folder: with caption.safetensors and caption.json.
+        """Loads the decoder.
 
-        Raises CorruptSpace if they are missing or damaged, SpaceMismatch if they were made for another space.
+        Args:
+            space: The space whose vectors are captioned.
+            folder: Holds caption.safetensors and caption.json.
+
+        Raises:
+            CorruptSpace: The files are missing or damaged.
+            SpaceMismatch: The decoder was trained for another space.
         """
         from multimodal.pipelines.captioning.backends.networks import CaptionNet
 
-        about, tensors = _read(Path(folder))
-        self.space, self.name, self.words = space, space.name, list(about["words"])
+        metadata, tensors = _read(Path(folder))
+        self.space, self.name, self.words = space, space.name, list(metadata["words"])
         self.modalities = space.modalities
         self.dim = space.dim
-        _check_made_for(space, about["encoders"], Path(folder))
+        _check_trained_for(space, metadata["encoders"], Path(folder))
         runtime = next(iter(space.encoders.values())).runtime
         self.net = CaptionNet(len(self.words), space.dim)
         try:
             self.net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         except RuntimeError as error:
             raise CorruptSpace(
-                f"the tensors of {Path(folder) / WEIGHTS} do not fit the captioner that {ABOUT} describes; {AGAIN}"
+                f"the tensors of {Path(folder) / WEIGHTS} do not fit the captioning decoder that {METADATA} "
+                f"describes; {CURE}"
             ) from error
         self._device: torch.device = runtime.torch_device
         self.net.eval().requires_grad_(False).to(self._device, runtime.dtype)
@@ -72,11 +79,11 @@ class SpaceCaptioningBackend(CaptioningBackend):
         self._device = device
         self.net.to(device)
 
-    def generate(self, items: Sequence[Any], asked: CaptioningOptions) -> list[CaptioningOutput]:
-        return self.tell(self._vectors(items), asked)
+    def generate(self, inputs: Sequence[Any], options: CaptioningOptions) -> list[CaptioningOutput]:
+        return self.caption_vectors(self._vectors(inputs), options)
 
-    def tell(self, vectors: torch.Tensor, asked: CaptioningOptions) -> list[CaptioningOutput]:
-        """(n, dim) unit rows -> what is said of each."""
+    def caption_vectors(self, vectors: torch.Tensor, options: CaptioningOptions) -> list[CaptioningOutput]:
+        """Unit vectors (n, dim) -> one output each."""
         import torch
 
         from multimodal.pipelines.captioning import decoding
@@ -84,59 +91,59 @@ class SpaceCaptioningBackend(CaptioningBackend):
 
         vectors = vectors.to(self._device, self.net.positions.dtype)
 
-        def next_log_probs(owners: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-            logits = self.net(vectors[owners.to(self._device)], words.to(self._device))[:, -1]
+        def next_log_probs(owners: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+            logits = self.net(vectors[owners.to(self._device)], tokens.to(self._device))[:, -1]
             return torch.log_softmax(logits.float(), dim=-1)
 
         with torch.inference_mode():
-            found = decoding.decode(
+            sequences = decoding.decode(
                 next_log_probs,
                 len(vectors),
-                beams=asked.beams or BEAMS,
-                max_length=min(asked.max_tokens or LONGEST, LONGEST),
+                beams=options.beams or BEAMS,
+                max_length=min(options.max_tokens or LONGEST, LONGEST),
                 end=END,
-                temperature=asked.temperature,
-                top_p=asked.top_p or TOP_P,
-                generator=seeded_generator(asked.seed),
+                temperature=options.temperature,
+                top_p=options.top_p or TOP_P,
+                generator=seeded_generator(options.seed),
             )
-        return [self._written(one) for one in found]
+        return [self._output(sequence) for sequence in sequences]
 
-    def _written(self, found: DecodedSequence) -> CaptioningOutput:
-        said = _once([self.words[number] for number in found.words])
+    def _output(self, sequence: DecodedSequence) -> CaptioningOutput:
+        words = _drop_repetition([self.words[token] for token in sequence.tokens])
         return CaptioningOutput(
-            " ".join(said), tuple(found.words[: len(said)]), found.mean_log_prob, found.ended
+            " ".join(words), tuple(sequence.tokens[: len(words)]), sequence.mean_log_prob, sequence.ended
         )
 
-    def _vectors(self, items: Sequence[Any]) -> torch.Tensor:
+    def _vectors(self, inputs: Sequence[Any]) -> torch.Tensor:
         import numpy as np
         import torch
 
-        rows = np.empty((len(items), self.space.dim), dtype=np.float32)
+        rows = np.empty((len(inputs), self.space.dim), dtype=np.float32)
         to_encode: dict[int, Item] = {}
-        for position, item in enumerate(items):
+        for position, item in enumerate(inputs):
             if isinstance(item, np.ndarray):
                 rows[position] = item
             else:
-                to_encode[position] = _audible(item)
+                to_encode[position] = _decode_audio(item)
         if to_encode:
             rows[list(to_encode)] = self.space.encode(list(to_encode.values()))
         return torch.from_numpy(rows)
 
 
-def _once(said: list[str]) -> list[str]:
-    """Without a second time of the same: one thing seen as two is "a dog and a dog" to the decoder."""
-    half = len(said) // 2
-    twice = (
+def _drop_repetition(words: list[str]) -> list[str]:
+    """ "a dog and a dog" -> "a dog": the decoder repeats an object that it takes for two."""
+    half = len(words) // 2
+    is_repeated = (
         half > 0
-        and len(said) % 2 == 1
-        and said[half : half + 1] == ["and"]
-        and said[:half] == said[half + 1 :]
+        and len(words) % 2 == 1
+        and words[half : half + 1] == ["and"]
+        and words[:half] == words[half + 1 :]
     )
-    return said[:half] if twice else said
+    return words[:half] if is_repeated else words
 
 
-def _audible(item: Item) -> Item:
-    """The item; of a sound what was decoded to find out that it is one."""
+def _decode_audio(item: Item) -> Item:
+    """The item; an audio as its decoded samples, checked for silence."""
     if not isinstance(item, Audio):
         return item
     waveform = load_audible(item)
@@ -148,28 +155,30 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     from safetensors.torch import load_file
 
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
         tensors = load_file(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
-        raise CorruptSpace(f"no captioner can be read from {folder} ({error}); {AGAIN}") from error
-    if not isinstance(about, dict) or not {"format", "encoders", "words"} <= set(about):
-        raise CorruptSpace(f"{folder / ABOUT} does not describe a captioner; {AGAIN}")
-    if about["format"] > FORMAT:
+        raise CorruptSpace(f"no captioning decoder can be read from {folder} ({error}); {CURE}") from error
+    if not isinstance(metadata, dict) or not {"format", "encoders", "words"} <= set(metadata):
+        raise CorruptSpace(f"{folder / METADATA} does not describe a captioning decoder; {CURE}")
+    if metadata["format"] > FORMAT:
         raise CorruptSpace(
-            f"{folder / ABOUT} has format {about['format']}, this version reads up to {FORMAT}: upgrade multimodal"
+            f"{folder / METADATA} has format {metadata['format']}, this version reads up to {FORMAT}: upgrade "
+            "multimodal"
         )
-    return about, tensors
+    return metadata, tensors
 
 
-def _check_made_for(space: Space, made_for: dict[str, str], folder: Path) -> None:
-    strange = [
+def _check_trained_for(space: Space, trained_for: dict[str, str], folder: Path) -> None:
+    mismatched = [
         str(modality)
         for modality, encoder in space.encoders.items()
-        if made_for.get(str(modality)) != encoder.fingerprint
+        if trained_for.get(str(modality)) != encoder.fingerprint
     ]
-    if strange:
+    if mismatched:
         raise SpaceMismatch(
-            f"the captioner in {folder} was not trained for the {' and '.join(strange)} encoder of {space.name!r}, so "
-            "it would misread its vectors; caption with the starter ('starter'), with a model by name "
+            f"the captioning decoder in {folder} was not trained for the {' and '.join(mismatched)} encoder of "
+            f"{space.name!r}, so "
+            "its captions would be wrong; caption with the starter ('starter'), with a model by name "
             "('hf/…', 'openclip/coca_…'), or train one with recipes/starter/captioner/train_captions.py"
         )

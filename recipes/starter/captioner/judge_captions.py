@@ -36,7 +36,7 @@ def share(
     """Percent of vectors whose caption is exactly the right one."""
     said = []
     for part in vectors.split(256):
-        said += [one.text for one in captioner.tell(part, CaptioningOptions(beams=beams))]
+        said += [one.text for one in captioner.caption_vectors(part, CaptioningOptions(beams=beams))]
     return round(100 * sum(a == b for a, b in zip(said, right, strict=True)) / len(right), 1)
 
 
@@ -86,7 +86,7 @@ def milliseconds(
     spent = []
     for row in range(TIMED):
         began = time.perf_counter()
-        captioner.tell(model.name_vectors[row : row + 1], CaptioningOptions(beams=beams))
+        captioner.caption_vectors(model.name_vectors[row : row + 1], CaptioningOptions(beams=beams))
         spent.append(time.perf_counter() - began)
     torch.set_num_threads(threads)
     return round(1000 * sorted(spent)[TIMED // 2], 1)

@@ -15,7 +15,7 @@ import multimodal as mm
 from multimodal.core.errors import CorruptSpace, EncoderError, InvalidInput, SpaceMismatch
 from multimodal.core.paths import assets
 from multimodal.core.space import Space
-from multimodal.pipelines.captioning.backends import space as _captioning_space
+from multimodal.pipelines.captioning.backends import space as space_backend
 from multimodal.pipelines.captioning.options import Caption
 
 GALLERY = assets() / "gallery"
@@ -82,7 +82,7 @@ def test_nothing_is_said_twice() -> None:
         ("a dog and a dog", "a dog"), ("a dog and a cat", "a dog and a cat"), ("and", "and"), ("dog", "dog"), ("", ""),
         ("fish and chips", "fish and chips"),
     ):  # fmt: skip
-        assert _captioning_space._once(said.split()) == expected.split()
+        assert space_backend._drop_repetition(said.split()) == expected.split()
 
 
 def test_one_in_one_out_and_rows_in_rows_out(tell: mm.CaptioningPipeline, space: Space) -> None:
@@ -91,7 +91,8 @@ def test_one_in_one_out_and_rows_in_rows_out(tell: mm.CaptioningPipeline, space:
     assert [one.text for one in tell(vectors)] == ["dog", "cat"]
     assert [one.text for one in tell(["a dog"])] == ["dog"]
     assert [one.text for one in tell(list(vectors))] == ["dog", "cat"]
-    assert tell(7.0 * vectors[0].astype(np.float64)) == tell(vectors[0])  # only its direction counts
+    scaled, unit = tell(7.0 * vectors[0].astype(np.float64)), tell(vectors[0])  # only its direction counts
+    assert (scaled.text, scaled.score) == (unit.text, pytest.approx(unit.score, abs=1e-6))
 
 
 def test_in_a_batch_each_is_told_as_alone(tell: mm.CaptioningPipeline, space: Space) -> None:
@@ -124,6 +125,15 @@ def test_a_seed_draws_the_same_again(tell: mm.CaptioningPipeline, space: Space) 
     cold = tell(vector, sample=True, temperature=0.01, seed=1).text
     assert cold == tell(vector, beams=1).text
     assert tell(vector, sample=True, top_p=1e-6, seed=2).text == cold
+
+
+def test_progress_true_shows_a_bar_on_standard_error(
+    tell: mm.CaptioningPipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell(["a dog", "a cat"], progress=True)
+    captured = capsys.readouterr()
+    assert "captioning" in captured.err and "100%" in captured.err
+    assert captured.out == ""
 
 
 def test_what_max_tokens_cut_says_so(tell: mm.CaptioningPipeline) -> None:
@@ -188,7 +198,7 @@ NEVER: list[tuple[dict[str, Any], str]] = [
      "usual caption"),
     ({"prompt": 3}, "prompt must be a question or the beginning of a caption, got 3; leave it out for the model's "
      "usual caption"),
-    ({"prompt": "what is it?"}, "'starter' takes no prompt, it only says what a thing is; models that answer questions "
+    ({"prompt": "what is it?"}, "'starter' takes no prompt, it only describes its input; models that answer questions "
      "are 'hf/…' vision-language models"),
     ({"beams": 0}, "beams must be a whole number of at least 1, got 0"),
     ({"beams": True}, "beams must be a whole number of at least 1, got True"),
@@ -245,7 +255,8 @@ def test_a_space_of_other_encoders_is_refused(space: Space, tmp_path: Path) -> N
     with pytest.raises(SpaceMismatch) as told:
         mm.pipeline("captioning", model=strange)
     assert str(told.value) == (
-        f"the captioner in {DECODER} was not trained for the image encoder of 'mine', so it would misread its vectors; "
+        f"the captioning decoder in {DECODER} was not trained for the image encoder of 'mine', so its captions "
+        "would be wrong; "
         "caption with the starter ('starter'), with a model by name ('hf/…', 'openclip/coca_…'), or train one with "
         "recipes/starter/captioner/train_captions.py"
     )
@@ -269,7 +280,8 @@ def test_a_damaged_decoder_is_refused(space: Space, tmp_path: Path, damage: Call
     folder = shutil.copytree(DECODER, tmp_path / "decoder")
     damage(folder)
     with pytest.raises(
-        CorruptSpace, match=rf"^no captioner can be read from {folder} \(.*\); train one with 'python -m"
+        CorruptSpace,
+        match=rf"^no captioning decoder can be read from {folder} \(.*\); train one with 'python -m",
     ):
         mm.CaptioningPipeline.from_pretrained(space, decoder=folder)
 
@@ -278,7 +290,10 @@ def test_a_damaged_decoder_is_refused(space: Space, tmp_path: Path, damage: Call
     ("changes", "message"),
     [
         ({"format": 2}, r"caption\.json has format 2, this version reads up to 1: upgrade multimodal$"),
-        ({"words": ["", "dog"]}, r"do not fit the captioner that caption\.json describes; train one"),
+        (
+            {"words": ["", "dog"]},
+            r"do not fit the captioning decoder that caption\.json describes; train one",
+        ),
     ],
 )
 def test_a_decoder_that_does_not_fit_is_refused(
@@ -293,18 +308,20 @@ def test_a_decoder_that_does_not_fit_is_refused(
 
 def test_options_of_another_kind_of_model_are_refused(space: Space) -> None:
     with pytest.raises(
-        InvalidInput, match=r"^revision='main' is of a model of the hub, and 'starter' is none; leave it out$"
+        InvalidInput,
+        match=r"^revision='main' is for a model on the Hub, which 'starter' is not; leave it out$",
     ):
         mm.CaptioningPipeline.from_pretrained("starter", revision="main")
     with pytest.raises(
-        InvalidInput, match=r"^decoder= belongs to a space, and 'hf/a/b' writes by itself; leave it out$"
+        InvalidInput,
+        match=r"^decoder= belongs to a space, and 'hf/a/b' has a decoder of its own; leave it out$",
     ):
         mm.CaptioningPipeline.from_pretrained("hf/a/b", decoder="x")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'devise'"):
+        mm.CaptioningPipeline.from_pretrained("starter", devise="cpu")  # type: ignore[call-arg]
     with pytest.raises(
-        InvalidInput, match=r"^captioning takes no option 'devise'; did you mean 'device'\? options: "
+        InvalidInput, match=r"^CaptioningPipeline takes a captioning backend, got Space: make it with"
     ):
-        mm.CaptioningPipeline.from_pretrained("starter", devise="cpu")
-    with pytest.raises(InvalidInput, match=r"^CaptioningPipeline takes a captioner, got Space: make it with"):
         mm.CaptioningPipeline(space)  # type: ignore[arg-type]
 
 
@@ -314,7 +331,7 @@ def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
     def full(*things: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(_captioning_space.SpaceCaptioningBackend, "_vectors", full)
+    monkeypatch.setattr(space_backend.SpaceCaptioningBackend, "_vectors", full)
     with pytest.raises(EncoderError) as told:
         tell(["a dog", "a cat"])
     assert str(told.value) == (

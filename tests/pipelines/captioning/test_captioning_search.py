@@ -51,7 +51,7 @@ def test_beams_wide_enough_find_the_best_caption_there_is(seed: int) -> None:
         words, ended, mean = made.best(owner)
         assert one.ended == ended
         assert one.mean_log_prob == pytest.approx(mean, abs=1e-5)
-        assert tuple(one.words) == words
+        assert tuple(one.tokens) == words
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6))
@@ -59,9 +59,9 @@ def test_a_score_is_the_mean_log_probability_of_what_was_found(seed: int, beams:
     made = Made(seed)
     (one,) = decoding.beam_search(made, 1, beams=beams, max_length=MOST, end=END)
     assert one.mean_log_prob == pytest.approx(
-        made.mean_log_prob(0, tuple(one.words), ended=one.ended), abs=1e-5
+        made.mean_log_prob(0, tuple(one.tokens), ended=one.ended), abs=1e-5
     )
-    assert END not in one.words
+    assert END not in one.tokens
 
 
 @given(st.integers(0, 10_000))
@@ -71,7 +71,7 @@ def test_one_beam_takes_the_likeliest_word_each_time(seed: int) -> None:
     while len(words) < MOST and (word := int(made.logs(0, tuple(words)).argmax())) != END:
         words.append(word)
     (one,) = decoding.beam_search(made, 1, beams=1, max_length=MOST, end=END)
-    assert one.words == words
+    assert one.tokens == words
     assert one.ended == (len(words) < MOST)
 
 
@@ -84,7 +84,7 @@ def test_in_a_batch_each_is_found_as_alone(seed: int, beams: int) -> None:
             lambda owners, words, at=owner: made(torch.full_like(owners, at), words),  # type: ignore[misc]
             1, beams=beams, max_length=MOST, end=END,
         )  # fmt: skip
-        assert (one.words, one.ended) == (alone.words, alone.ended)
+        assert (one.tokens, one.ended) == (alone.tokens, alone.ended)
 
 
 def test_a_caption_that_is_certain_ends_the_search_early() -> None:
@@ -96,7 +96,7 @@ def test_a_caption_that_is_certain_ends_the_search_early() -> None:
 
     calls: list[int] = []
     (one,) = decoding.beam_search(certain, 1, beams=3, max_length=20, end=END)
-    assert (one.words, one.ended) == ([2], True)
+    assert (one.tokens, one.ended) == ([2], True)
     assert len(calls) < 4
 
 
@@ -107,7 +107,7 @@ def test_what_never_ends_is_cut_and_says_so() -> None:
 
     for beams in (1, 3):
         (one,) = decoding.beam_search(endless, 1, beams=beams, max_length=5, end=END)
-        assert (one.words, one.ended) == ([1] * 5, False)
+        assert (one.tokens, one.ended) == ([1] * 5, False)
         assert one.mean_log_prob == pytest.approx(float(torch.log_softmax(torch.tensor([1.0, 0, 0]), 0)[0]))
 
 
@@ -120,7 +120,7 @@ def test_drawn_words_come_as_often_as_the_model_says() -> None:
         return made(torch.zeros_like(owners), words)
 
     found = decoding.sample_tokens(same, n, max_length=2, end=END, temperature=1.0, generator=generator)
-    firsts = [one.words[0] if one.words else END for one in found]
+    firsts = [one.tokens[0] if one.tokens else END for one in found]
     for word in range(WORDS):
         expected = math.exp(float(made.logs(0, ())[word]))
         assert firsts.count(word) / n == pytest.approx(expected, abs=0.03)
@@ -140,4 +140,4 @@ def test_a_low_temperature_is_as_good_as_the_likeliest() -> None:
     cold = decoding.sample_tokens(
         made, 1, max_length=MOST, end=END, temperature=1e-3, generator=torch.Generator().manual_seed(0)
     )
-    assert cold[0].words == decoding.sample_tokens(made, 1, max_length=MOST, end=END)[0].words
+    assert cold[0].tokens == decoding.sample_tokens(made, 1, max_length=MOST, end=END)[0].tokens

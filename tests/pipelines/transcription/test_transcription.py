@@ -231,7 +231,7 @@ def test_progress_true_shows_a_bar_on_standard_error(
 
 
 def test_progress_that_cannot_be_called_is_refused(transcribe: mm.TranscriptionPipeline) -> None:
-    with pytest.raises(InvalidInput, match="^progress must be True, False or a function to call, got 3$"):
+    with pytest.raises(InvalidInput, match=r"^progress must be True, False or a function to call, got 3$"):
         transcribe(spoken("dog"), progress=3)  # type: ignore[arg-type]
 
 
