@@ -39,7 +39,7 @@ def check_progress(progress: object) -> None:
 @contextlib.contextmanager
 def count_progress(
     progress: bool | Callable[[int], object] | None, description: str, total: int
-) -> Iterator[Callable[[int], object]]:
+) -> Iterator[Callable[[int], None]]:
     """The function to call with the number of items just finished, for each kind of `progress`.
 
     Args:
@@ -52,7 +52,11 @@ def count_progress(
     """
     check_progress(progress)
     if callable(progress):
-        yield progress
+
+        def call(count: int) -> None:
+            progress(count)
+
+        yield call
     elif progress:
         with progress_bar(description, total) as update:
             done = 0

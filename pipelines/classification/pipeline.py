@@ -1,15 +1,15 @@
-"""Zero-shot classification: labels in words, given by the caller, for pictures, sounds and texts.
+"""Zero-shot classification: labels in words, given by the caller, for inputs of any modality.
 
-The mathematics, with x the unit vector of an input:
+With x the unit vector of an input:
 
-    c = the mean of the unit vectors of a label's prompts (one for each template), scaled back to length one
-    s = scale * cosine(x, c) + bias, with the scale and bias of the space's head for (modality of x, text)
+    c = the mean of the unit vectors of a label's prompts (one per template), normalised to unit length
+    s = scale * cosine(x, c) + bias, with the scale and bias of the space for (modality of x, text)
 
 One label of several (`multi_label=False`): softmax of s over the labels, which sums to one.
 
-Each label on its own (`multi_label=True`): where the head was trained with a sigmoid (SigLIP), sigmoid(s), as trained.
-Where it was trained with a softmax (CLIP), s means something only next to another s, so the label is put next to the
-neutral word "something" in the same templates: the softmax of these two, which is sigmoid(s - s_neutral).
+Independent labels (`multi_label=True`): for a model trained with a sigmoid (SigLIP), sigmoid(s), as trained. For a
+model trained with a softmax (CLIP), a single s has no absolute meaning, so each label is compared with the neutral word
+"something" in the same templates: the softmax of the two, which is sigmoid(s - s_neutral).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import html
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -26,6 +26,7 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Text, as_item
 from multimodal.core.modality import Modality
 from multimodal.core.pipeline import Pipeline, one_or_many
+from multimodal.core.progress import count_progress
 from multimodal.core.space import Space
 from multimodal.core.vectors import unit_rows
 from multimodal.pipelines.classification.templates import TEMPLATE_SETS
@@ -42,38 +43,49 @@ DEFAULT_TEMPLATES: dict[Modality, tuple[str, ...]] = {
     Modality.AUDIO: ("{}", "the sound of {}"),
     Modality.VIDEO: ("{}", "a video of {}"),
 }
-LABEL_SETS_KEPT = 64
+CACHED_LABEL_SETS = 64
 
 
 @dataclass(frozen=True)
 class LabelScore:
-    """A label and how likely it is, 0 to 1."""
+    """A label with its probability.
+
+    Attributes:
+        label: The label as given.
+        score: Its probability, 0 to 1.
+    """
 
     label: str
     score: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """{"label", "score"}, ready for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Classification(Sequence[LabelScore]):
-    """The labels of one input, likeliest first (equal ones as given). `.label` and `.score` are the first's."""
+    """The labels of one input, most probable first; a sequence of `LabelScore`. Ties keep the order given.
+
+    Attributes:
+        scores: The labels with their probabilities.
+    """
 
     scores: tuple[LabelScore, ...]
 
     @property
     def label(self) -> str:
+        """The most probable label."""
         return self.scores[0].label
 
     @property
     def score(self) -> float:
+        """The probability of the most probable label, 0 to 1."""
         return self.scores[0].score
 
     def to_dict(self) -> dict[str, Any]:
         """{"scores": [{"label", "score"}, …]}, ready for JSON."""
-        return {"scores": [one.to_dict() for one in self.scores]}
+        return {"scores": [label.to_dict() for label in self.scores]}
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -90,23 +102,31 @@ class Classification(Sequence[LabelScore]):
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{html.escape(one.label)}</td><td>{one.score:.3f}</td>"
-            f'<td><progress max="1" value="{one.score:.4f}"></progress></td></tr>'
-            for one in self.scores
+            f"<tr><td>{html.escape(label.label)}</td><td>{label.score:.3f}</td>"
+            f'<td><progress max="1" value="{label.score:.4f}"></progress></td></tr>'
+            for label in self.scores
         )
         return f"<table><tr><th>label</th><th>score</th><th></th></tr>{rows}</table>"
 
 
 class ZeroShotClassificationPipeline(Pipeline):
-    """`classify(Image("x.png"), labels=["cat", "dog"])` -> the labels, likeliest first."""
+    """Classifies inputs of any modality into labels given as text.
+
+    >>> classify = ZeroShotClassificationPipeline.from_pretrained("starter")     # doctest: +SKIP
+    >>> classify(Image("pet.png"), labels=["cat", "dog"]).label                  # doctest: +SKIP
+    'cat'
+
+    Attributes:
+        space: The space that encodes inputs and labels.
+    """
 
     task = "zero-shot-classification"
 
     def __init__(self, space: Space) -> None:
-        space.encoder_for(Modality.TEXT)  # labels are words
+        space.encoder_for(Modality.TEXT)  # labels are encoded as text
         self.space = space
-        # Encoding the prompts is most of the work and the same for every input: the last label sets are kept.
-        self._class_vectors = functools.lru_cache(maxsize=LABEL_SETS_KEPT)(self._encode_classes)
+        # Encoding the prompts is most of the work and does not depend on the inputs: recent label sets are cached
+        self._class_vectors = functools.lru_cache(maxsize=CACHED_LABEL_SETS)(self._encode_classes)
 
     def __call__(
         self,
@@ -116,38 +136,54 @@ class ZeroShotClassificationPipeline(Pipeline):
         templates: str | Sequence[str] | None = None,
         multi_label: bool = False,
         top_k: int | None = None,
+        progress: bool | Callable[[int], object] | None = None,
     ) -> Any:
-        """Classifies one input -> Classification; a list of inputs -> a list of them.
+        """Classifies one input, or a list of them.
 
-        inputs: anything `as_item` takes (a str is text), of modalities that may differ.
-        labels: what to choose from, in words. templates: sentences with "{}" where the label goes, whose vectors are
-        averaged (default: DEFAULT_TEMPLATES of the input's modality); "imagenet" stands for the 80 published with CLIP,
-        "imagenet-simple" for seven of them.
-        multi_label: judge each label on its own, so that several or none may fit; see the top of this module.
-        top_k: only the likeliest so many. Raises InvalidInput, UnsupportedModality, MediaError.
+        Args:
+            inputs: Anything that `as_item` takes, or a list of these, of mixed modalities too. A str is text, never
+            a path:
+                give a `Path` or `Image("x.png")` for a file.
+            labels: The labels to choose from, in words.
+            templates: Sentences with "{}" in place of the label, whose vectors are averaged; "imagenet" stands for
+            the 80
+                that were published with CLIP, "imagenet-simple" for seven of them. Default: DEFAULT_TEMPLATES of the
+                modality.
+            multi_label: Scores each label independently, so that several or none may fit.
+            top_k: Returns only the most probable labels.
+            progress: True for a progress bar, or a function to call with the number of inputs just encoded.
+
+        Returns:
+            A `Classification`, or a list of them in the order of the inputs.
+
+        Raises:
+            InvalidInput: Invalid labels, templates or options.
+            UnsupportedModality: A modality that the space does not encode.
+            MediaError: A file that cannot be decoded.
         """
         import numpy as np
 
         names, n_kept = _check_labels(labels), _check_top_k(top_k)
         sentences = None if templates is None else _check_templates(templates)
-        values, alone = one_or_many(inputs)
+        values, is_single = one_or_many(inputs)
         items = [as_item(value) for value in values]
-        vectors = self.space.encode(items)
+        with count_progress(progress, "classifying", len(items)) as report:
+            vectors = self.space.encode(items, progress=report)
         scores = np.empty((len(items), len(names)), dtype=np.float64)
         for modality in dict.fromkeys(item.modality for item in items):
-            where = [position for position, item in enumerate(items) if item.modality == modality]
+            positions = [position for position, item in enumerate(items) if item.modality == modality]
             classes = self._class_vectors(names, sentences or DEFAULT_TEMPLATES[modality])
-            scores[where] = self._scores(vectors[where], classes, modality, multi_label)
-        found = [_ranked(names, row, n_kept) for row in scores]
-        return found[0] if alone else found
+            scores[positions] = self._scores(vectors[positions], classes, modality, multi_label)
+        results = [_ranked(names, row, n_kept) for row in scores]
+        return results[0] if is_single else results
 
     def _encode_classes(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> NDArray[np.float32]:
-        """(len(labels) + 1, dim): a unit row for each label, and last the neutral one."""
+        """(labels + 1, dim): a unit vector for each label, and last for the neutral word."""
         words = (*labels, NEUTRAL)
         prompts = [Text(template.replace(SLOT, word)) for word in words for template in templates]
         vectors = self.space.encode(prompts).reshape(len(words), len(templates), self.space.dim)
         means = unit_rows(vectors.mean(axis=1), self.space.dim)
-        means.setflags(write=False)  # shared by every call that finds it in the cache
+        means.setflags(write=False)  # shared through the cache
         return means
 
     def _scores(
@@ -157,7 +193,7 @@ class ZeroShotClassificationPipeline(Pipeline):
         modality: Modality,
         multi_label: bool,
     ) -> NDArray[np.float32]:
-        """(n, dim) inputs of one modality, (labels + 1, dim) -> (n, labels) in 0 to 1."""
+        """Vectors (n, dim) of one modality and classes (labels + 1, dim) -> probabilities (n, labels)."""
         import numpy as np
 
         head = self.space.logit_scale_for(modality, Modality.TEXT)
@@ -184,7 +220,7 @@ def _check_labels(labels: Iterable[str]) -> tuple[str, ...]:
     given: tuple[object, ...] = tuple(labels)
     if not given:
         raise InvalidInput("the list of labels is empty; give at least one")
-    names: dict[str, None] = {}  # in order, and quick to look up: there may be thousands
+    names: dict[str, None] = {}  # ordered, with fast look-up: there may be thousands
     for name in given:
         if not isinstance(name, str) or not name.strip():
             raise InvalidInput(f"a label must be a word or more, got {name!r}")

@@ -1,9 +1,9 @@
-"""Published sets of templates, by name: who compares figures needs the very sentences they were made with."""
+"""Published prompt templates by name: figures are comparable only with the templates they were measured with."""
 
 from __future__ import annotations
 
-# Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision": the 80 sentences that
-# the notebook published with CLIP averages for its ImageNet figures, in its order.
+# Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision": the 80 templates that
+# the notebook published with CLIP averages for its ImageNet figures, in its order
 IMAGENET = (
     "a bad photo of a {}.",
     "a photo of many {}.",
@@ -87,7 +87,7 @@ IMAGENET = (
     "a tattoo of the {}.",
 )
 
-# The same notebook ends with seven of them that do as well together; which, and in this order, by open_clip.
+# A subset of seven that performs as well, from the end of the same notebook, in the order of open_clip
 IMAGENET_SIMPLE = (
     "itap of a {}.",
     "a bad photo of the {}.",

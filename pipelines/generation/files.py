@@ -1,8 +1,8 @@
-"""Pictures and sounds as files that say how they were made: PNG with text chunks, WAV with an INFO list.
+"""Image and audio files with generation metadata: PNG with text chunks, WAV with an INFO list.
 
-PNG, section 11.3.3 of its specification: `Software` and `Description` are keywords it names; `multimodal` holds all
-of it as JSON. WAV: a LIST chunk of type INFO with ISFT (software), INAM (title) and ICMT (comment), which holds the
-JSON.
+PNG, section 11.3.3 of its specification: `Software` and `Description` are standard keywords; `multimodal` holds all
+of the metadata as JSON. WAV: a LIST chunk of type INFO with ISFT (software), INAM (title) and ICMT (comment), which
+holds the JSON.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ MAX_WAV = 2**32 - 1
 
 
 def check_suffix(path: str | os.PathLike[str], suffix: str) -> Path:
-    """The path. Raises InvalidInput if it does not end as what is in it does."""
-    found = Path(path).expanduser()
-    if found.suffix.lower() != suffix:
-        what, other = ("picture", ".image.save()") if suffix == ".png" else ("sound", "soundfile.write()")
+    """The path, expanded. Raises InvalidInput unless it has the suffix."""
+    target = Path(path).expanduser()
+    if target.suffix.lower() != suffix:
+        what, other = ("image", ".image.save()") if suffix == ".png" else ("audio file", "soundfile.write()")
         raise InvalidInput(
-            f"a {what} is saved as {suffix}, which holds how it was made, got {str(path)!r}; write "
-            f"{found.with_suffix(suffix).name!r}, or {other} for another format without that"
+            f"the {what} is saved as {suffix}, which holds its metadata, got {str(path)!r}; write "
+            f"{target.with_suffix(suffix).name!r}, or {other} for another format without that"
         )
-    return found
+    return target
 
 
 def png_bytes(image: PIL.Image.Image, metadata: dict[str, Any] | None) -> bytes:
-    """A PNG, with the metadata unless it is None."""
+    """The image as a PNG file, with the metadata unless it is None."""
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
@@ -60,7 +60,7 @@ def png_bytes(image: PIL.Image.Image, metadata: dict[str, Any] | None) -> bytes:
 
 
 def wav_bytes(samples: NDArray[np.float32], rate_hz: int, metadata: dict[str, Any]) -> bytes:
-    """A 16-bit WAV; what is beyond -1 to 1 is clipped. samples: (n,) or (n, channels)."""
+    """Samples (n,) or (n, channels) as a 16-bit WAV file with the metadata; values beyond -1 to 1 are clipped."""
     import soundfile
 
     buffer = io.BytesIO()
@@ -72,14 +72,17 @@ def wav_bytes(samples: NDArray[np.float32], rate_hz: int, metadata: dict[str, An
     listed = b"INFO" + b"".join(_chunk(name.encode(), text.encode() + b"\0") for name, text in entries)
     whole = sound[8:] + _chunk(b"LIST", listed)
     if len(whole) > MAX_WAV:
-        raise InvalidInput(f"{len(whole):,} bytes of sound do not fit into a WAV; make it shorter")
+        raise InvalidInput(f"{len(whole):,} bytes of audio do not fit into a WAV; make it shorter")
     return b"RIFF" + struct.pack("<I", len(whole)) + whole
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """How a file was made, as `Generation.metadata` had it.
+    """The metadata that `Generation.save` wrote into a file.
 
-    Raises MediaNotFound; MediaUnsupported for a file that is neither PNG nor WAV or says nothing of it, MediaCorrupt.
+    Raises:
+        MediaNotFound: No such file.
+        MediaUnsupported: Neither a PNG nor a WAV, or a file without this metadata.
+        MediaCorrupt: The file or its metadata is damaged.
     """
     file = Path(path).expanduser()
     try:
@@ -90,32 +93,31 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
             elif head[:4] == b"RIFF" and head[8:] == b"WAVE":
                 text = _from_wav(stream)
             else:
-                raise MediaUnsupported(f"{path}: neither a PNG nor a WAV, which alone say how they were made")
+                raise MediaUnsupported(f"{path}: neither a PNG nor a WAV; only these hold metadata")
     except FileNotFoundError as error:
         raise MediaNotFound(f"{path}: no such file") from error
     if text is None:
-        raise MediaUnsupported(f"{path}: says nothing of how it was made; multimodal did not save it")
+        raise MediaUnsupported(f"{path}: has no generation metadata; multimodal did not save it")
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise MediaCorrupt(f"{path}: what it says of how it was made is damaged ({error})") from error
+        raise MediaCorrupt(f"{path}: its metadata is damaged ({error})") from error
     if not isinstance(found, dict):
-        raise MediaCorrupt(f"{path}: what it says of how it was made is damaged (no JSON object)")
+        raise MediaCorrupt(f"{path}: its metadata is damaged (no JSON object)")
     return found
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """All or nothing: whoever looks, sees the old file or the new one, and a run that is stopped leaves neither
-    half."""
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file atomically: readers see the old file or the new one, and an interrupted write leaves no part."""
     if not path.absolute().parent.is_dir():
         raise InvalidInput(f"the folder {str(path.absolute().parent)!r} does not exist; make it first")
-    with _scratch(path) as new:
-        new.write_bytes(content)
-        new.replace(path)
+    with _scratch_file(path) as scratch:
+        scratch.write_bytes(content)
+        scratch.replace(path)
 
 
 @contextlib.contextmanager
-def _scratch(path: Path) -> Iterator[Path]:
+def _scratch_file(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.absolute().parent) as folder:
         yield Path(folder) / path.name
 
@@ -125,7 +127,7 @@ def _from_png(file: Path) -> str | None:
 
     try:
         with PIL.Image.open(file) as image:
-            image.load()  # text may also stand behind the pixels
+            image.load()  # text chunks may follow the pixels
             text = getattr(image, "text", {}).get(KEY)
     except (OSError, SyntaxError, ValueError) as error:
         raise MediaCorrupt(f"{file}: a broken PNG ({error}); copy it again") from error
@@ -133,7 +135,7 @@ def _from_png(file: Path) -> str | None:
 
 
 def _from_wav(stream: BinaryIO) -> str | None:
-    """The comment among the chunks of a WAV, read past the sound without loading it."""
+    """The comment of a WAV; the audio chunk is skipped."""
     for name, size in _chunks(stream):
         begins = stream.tell()
         if name == b"LIST" and 4 <= size <= MAX_INFO:

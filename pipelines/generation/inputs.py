@@ -1,5 +1,4 @@
-"""What a call of the generation pipeline gives, as requests: words, vectors and pictures paired up, each with its
-seed."""
+"""Turns the arguments of a generation call into requests: prompts, vectors and images paired up, each with its seed."""
 
 from __future__ import annotations
 
@@ -16,9 +15,9 @@ from multimodal.pipelines.generation.options import GenerationBackend, Generatio
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-OPPOSITE = -0.9999  # a cosine below leaves the direction between to rounding
+OPPOSITE = -0.9999  # below this cosine the great circle is determined by rounding errors
 NEAR = 1e-3  # radians
-SEEDS = 2**32  # a seed drawn by chance is below: short enough to be typed
+SEEDS = 2**32  # random seeds are below this: short enough to type
 
 
 def build_requests(
@@ -31,70 +30,71 @@ def build_requests(
     seed: Any,
     n: int,
 ) -> tuple[list[GenerationRequest], bool]:
-    """(n requests for each input, in order; whether one input was given alone).
+    """(n requests for each input in order, whether a single input was given).
 
-    Raises InvalidInput, SpaceMismatch for a space the maker does not draw from, MediaError.
+    Raises InvalidInput, SpaceMismatch for a space that the model does not take vectors of, MediaError.
     """
-    prompts, vectors, alone = _words_and_vectors(backend, inputs, vector, space)
-    pictures, alone_picture = _pictures(image)
-    rows = _paired({"inputs": prompts, "vectors": vectors, "images": pictures})
+    prompts, vectors, is_single = _prompts_and_vectors(backend, inputs, vector, space)
+    images, is_single_image = _images(image)
+    rows = _pair({"inputs": prompts, "vectors": vectors, "images": images})
     starts = _seeds(seed, len(rows), n)
     requests = [
         GenerationRequest(prompt, check_seed(start + place), row, picture)
         for (prompt, row, picture), start in zip(rows, starts, strict=True)
         for place in range(n)
     ]
-    return requests, alone and alone_picture
+    return requests, is_single and is_single_image
 
 
-def _words_and_vectors(
+def _prompts_and_vectors(
     backend: GenerationBackend, inputs: Any, vector: Any, space: Space | None
 ) -> tuple[list[Any] | None, list[Any] | None, bool]:
-    """(prompts, vectors, whether one was given alone)."""
-    rows, alone_vector = _vectors(vector)
+    """(prompts, vectors, whether a single input was given)."""
+    rows, is_single_vector = _vectors(vector)
     if inputs is None:
         if space is not None:
             raise InvalidInput(
-                "space= is for an input that is no prompt, and there is no input; leave it out"
+                "space= encodes inputs that are no prompts, and there is no input; leave it out"
             )
-        return None, rows, alone_vector
-    alone = not isinstance(inputs, list | tuple)
-    values = [inputs] if alone else list(inputs)
+        return None, rows, is_single_vector
+    is_single = not isinstance(inputs, list | tuple)
+    values = [inputs] if is_single else list(inputs)
     if not values:
         raise InvalidInput("the list of inputs is empty; give at least one")
-    words = [isinstance(one, str) for one in values]
-    if all(words):
+    is_prompt = [isinstance(value, str) for value in values]
+    if all(is_prompt):
         if space is not None:
             raise InvalidInput(
-                "space= is for an input that is no prompt: write Text('…') to draw from the vector of words"
+                "space= encodes inputs that are no prompts: write Text('…') to generate from the vector of a text"
             )
-        empty = next((place for place, one in enumerate(values) if not one.strip()), None)
+        empty = next((position for position, value in enumerate(values) if not value.strip()), None)
         if empty is not None:
-            where = "" if alone else f" (number {empty} of the list)"
-            raise InvalidInput(f"the prompt{where} is empty: say what to make")
-        return values, rows, alone and alone_vector
-    if any(words) or rows is not None:
+            where = "" if is_single else f" (number {empty} of the list)"
+            raise InvalidInput(f"the prompt{where} is empty: describe what to generate")
+        return values, rows, is_single and is_single_vector
+    if any(is_prompt) or rows is not None:
         raise InvalidInput("give either prompts, or items with space=, or vectors: these were mixed")
-    return None, _encoded(backend, values, space or backend.space), alone
+    return None, _encode(backend, values, space or backend.space), is_single
 
 
-def _encoded(backend: GenerationBackend, values: Sequence[Any], space: Space | None) -> list[Any]:
-    items = [as_item(one) for one in values]
+def _encode(backend: GenerationBackend, values: Sequence[Any], space: Space | None) -> list[Any]:
+    items = [as_item(value) for value in values]
     if backend.dim is None or space is None:
         raise InvalidInput(
-            f"an input of {items[0].modality} is no prompt: give a str; to draw from its vector space=…, a CLIP that "
-            f"{backend.name!r} was trained with; to redraw a picture image=…"
+            f"an input of {items[0].modality} is not a prompt: give a str; to generate from its vector space=…, a "
+            "CLIP that "
+            f"{backend.name!r} was trained with; to start from an image image=…"
         )
     if space.dim != backend.dim:
         raise SpaceMismatch(
-            f"the space {space.name!r} has vectors of {space.dim} numbers, and {backend.name!r} draws from vectors of "
-            f"{backend.dim}, of the CLIP it was trained with: load that one"
+            f"the space {space.name!r} has vectors of dimension {space.dim}, and {backend.name!r} takes vectors of "
+            f"dimension {backend.dim}, of the CLIP it was trained with: load that one"
         )
     return list(space.encode(items))
 
 
 def _vectors(vector: Any) -> tuple[list[NDArray[Any]] | None, bool]:
-    """(float32 rows, whether one was given alone). Raises InvalidInput for what is no vector."""
+    """(float32 rows, whether a single vector was given). Raises InvalidInput for anything but vectors."""
     if vector is None:
         return None, True
     import numpy as np
@@ -105,88 +105,89 @@ def _vectors(vector: Any) -> tuple[list[NDArray[Any]] | None, bool]:
             f"vector must be floats of shape (dim,) or (n, dim), got {rows.dtype} of shape {rows.shape}"
         )
     if not np.isfinite(rows).all() or not np.abs(rows).sum(axis=-1).all():
-        raise InvalidInput("vector must be finite and not all zeros: check what it was made of")
+        raise InvalidInput("vector must be finite and not all zeros")
     return list(np.atleast_2d(rows).astype(np.float32)), rows.ndim == 1
 
 
 def interpolate(space: Space, first: Any, last: Any, count: int) -> NDArray[Any]:
-    """(count, dim) unit rows from one thing to another, evenly along the great circle of their vectors.
+    """Unit vectors (count, dim) from one input to another, at equal angles on the great circle between their vectors.
 
-    Raises InvalidInput for fewer than 2, or vectors so opposite that there is no one way between them.
+    Raises InvalidInput for fewer than 2, or for opposite vectors.
     """
     import numpy as np
 
     if count < 2:
         raise InvalidInput(f"n must be at least 2, the two ends, got {count}")
     ends = [
-        unit_rows(one, space.dim)[0] if isinstance(one, np.ndarray) else space.encode([as_item(one)])[0]
-        for one in (first, last)
+        unit_rows(end, space.dim)[0] if isinstance(end, np.ndarray) else space.encode([as_item(end)])[0]
+        for end in (first, last)
     ]
     cosine = float(np.clip(ends[0] @ ends[1], -1, 1))
     if cosine < OPPOSITE:
-        raise InvalidInput("the two vectors are opposite, so that no way between them is the shortest")
-    share = np.linspace(0, 1, count, dtype=np.float32)[:, None]
+        raise InvalidInput("the two vectors are opposite, so no great circle between them is the shortest")
+    fraction = np.linspace(0, 1, count, dtype=np.float32)[:, None]
     angle = float(np.arccos(cosine))
-    if angle < NEAR:  # where the circle is a straight line, as exactly as float32 can tell
-        return unit_rows((1 - share) * ends[0] + share * ends[1], space.dim)
-    return unit_rows(np.sin((1 - share) * angle) * ends[0] + np.sin(share * angle) * ends[1], space.dim)
+    if angle < NEAR:  # a straight line, within the precision of float32
+        return unit_rows((1 - fraction) * ends[0] + fraction * ends[1], space.dim)
+    return unit_rows(np.sin((1 - fraction) * angle) * ends[0] + np.sin(fraction * angle) * ends[1], space.dim)
 
 
-def _pictures(image: Any) -> tuple[list[Any] | None, bool]:
-    """(RGB pictures, whether one was given alone)."""
+def _images(image: Any) -> tuple[list[Any] | None, bool]:
+    """(RGB images, whether a single one was given)."""
     if image is None:
         return None, True
     import PIL.Image
 
-    alone = not isinstance(image, list | tuple)
-    values = [image] if alone else list(image)
+    is_single = not isinstance(image, list | tuple)
+    values = [image] if is_single else list(image)
     if not values:
         raise InvalidInput("the list of images is empty; give at least one")
-    items = [one if isinstance(one, Image) else Image(one) for one in values]
-    return [PIL.Image.fromarray(one.load()) for one in items], alone
+    items = [value if isinstance(value, Image) else Image(value) for value in values]
+    return [PIL.Image.fromarray(item.load()) for item in items], is_single
 
 
-def _paired(lists: dict[str, list[Any] | None]) -> list[tuple[Any, ...]]:
+def _pair(lists: dict[str, list[Any] | None]) -> list[tuple[Any, ...]]:
     """Rows of what goes together; a list of one goes with all. Raises InvalidInput for lengths that do not match."""
-    given = {name: len(one) for name, one in lists.items() if one is not None}
-    if not given:
-        raise InvalidInput("nothing to make something of: give words, an image or a vector")
+    counts = {name: len(values) for name, values in lists.items() if values is not None}
+    if not counts:
+        raise InvalidInput("nothing to generate from: give a prompt, an image or a vector")
     if lists["vectors"] is not None and lists["images"] is not None:
-        raise InvalidInput("give either an image to begin with or a vector to draw from, not both")
-    count = max(given.values())
-    if any(one not in (1, count) for one in given.values()):
-        told = ", ".join(f"{n} {name}" for name, n in given.items())
-        raise InvalidInput(f"{told} do not pair up: give as many of each, or one for all")
+        raise InvalidInput("give either an image to start from or a vector, not both")
+    count = max(counts.values())
+    if any(size not in (1, count) for size in counts.values()):
+        listed = ", ".join(f"{size} {name}" for name, size in counts.items())
+        raise InvalidInput(f"{listed} do not pair up: give as many of each, or one for all")
     spread = [
-        [None] * count if one is None else one * count if len(one) == 1 else one for one in lists.values()
+        [None] * count if values is None else values * count if len(values) == 1 else values
+        for values in lists.values()
     ]
     return list(zip(*spread, strict=True))
 
 
 def _seeds(seed: Any, count: int, n: int) -> list[int]:
-    """The first seed of each of `count` inputs, which make n things each."""
+    """The first seed of each of `count` inputs with n outputs each."""
     if isinstance(seed, list | tuple):
         if len(seed) != count:
             raise InvalidInput(
                 f"{len(seed)} seeds given for {count} inputs: give one for each, or a single one"
             )
-        return [check_seed(one) for one in seed]
+        return [check_seed(value) for value in seed]
     first = secrets.randbelow(SEEDS) if seed is None else check_seed(seed)
     return [check_seed(first + place * n) for place in range(count)]
 
 
 def batches(requests: Sequence[GenerationRequest], size: int) -> Iterator[list[GenerationRequest]]:
-    """In order, at most `size` at a time, and pictures of one size only."""
+    """Batches of at most `size` requests in order, each with images of one size only."""
     batch: list[GenerationRequest] = []
-    for one in requests:
-        other = (
+    for request in requests:
+        is_other_size = (
             batch
-            and one.image is not None
+            and request.image is not None
             and batch[0].image is not None
-            and one.image.size != batch[0].image.size
+            and request.image.size != batch[0].image.size
         )
-        if len(batch) == size or other:
+        if len(batch) == size or is_other_size:
             yield batch
             batch = []
-        batch.append(one)
+        batch.append(request)
     yield batch

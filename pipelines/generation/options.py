@@ -1,7 +1,7 @@
-"""What is asked of a model that makes things, and what such a model must provide.
+"""The options of generation, and the interface between the pipeline and its backends.
 
-A maker knows nothing of lists, seeds by default or files: it is given requests and makes one thing of each. A decoder
-on a shared space is one more backend: it takes "vector", and its `space` is where the vectors come from.
+A backend is given requests and generates one output for each. Lists, default seeds and files are the pipeline's
+concern. A backend on a shared space supports "vector", and its `space` encodes the inputs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,19 @@ if TYPE_CHECKING:
 
 StepProgress = Callable[[int, int], object]
 MAX_SEED = 2**63 - 1
-MAX_SIDE = 16_384  # pixels; beyond it the mistake is a typing error
+MAX_SIDE = 16_384  # pixels; a larger number is a typing mistake
 
 
 @dataclass(frozen=True, eq=False)
 class GenerationRequest:
-    """One thing to make. prompt: words, or None. vector: float32 (dim,). image: RGB, to be redrawn."""
+    """One output to generate.
+
+    Attributes:
+        prompt: The prompt, or None.
+        seed: Of the random numbers.
+        vector: float32 (dim,), or None.
+        image: RGB, to start from, or None.
+    """
 
     prompt: str | None
     seed: int
@@ -39,7 +46,11 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """How to make it; None is what the model was published with."""
+    """The options of all requests of a call; None is the default of the model.
+
+    Raises:
+        InvalidInput: A value that no model accepts.
+    """
 
     negative: str | None = None
     steps: int | None = None
@@ -51,37 +62,40 @@ class GenerationOptions:
     truncate: bool = False
 
     def __post_init__(self) -> None:
-        negative: object = self.negative  # callers are not checked
+        negative: object = self.negative  # callers need not be type-checked
         if negative is not None and not (isinstance(negative, str) and negative.strip()):
-            raise InvalidInput(
-                f"negative must be words for what is not wanted, got {negative!r}; leave it out"
-            )
+            raise InvalidInput(f"negative must be a prompt for what to avoid, got {negative!r}; leave it out")
         for name in ("steps", "width", "height"):
             value = getattr(self, name)
-            if value is not None and (not _whole(value) or value < 1):
+            if value is not None and (not _is_whole(value) or value < 1):
                 raise InvalidInput(f"{name} must be a whole number above 0, got {value!r}")
         for name in ("width", "height"):
             if (getattr(self, name) or 0) > MAX_SIDE:
                 raise InvalidInput(f"{name} must be at most {MAX_SIDE:,} pixels, got {getattr(self, name):,}")
-        if self.guidance is not None and not (_number(self.guidance) and self.guidance >= 0):
+        if self.guidance is not None and not (_is_number(self.guidance) and self.guidance >= 0):
             raise InvalidInput(f"guidance must be a number from 0 up, got {self.guidance!r}")
-        if self.strength is not None and not (_number(self.strength) and 0 < self.strength <= 1):
+        if self.strength is not None and not (_is_number(self.strength) and 0 < self.strength <= 1):
             raise InvalidInput(
-                f"strength must be above 0 and at most 1 (1 keeps nothing of the picture), got {self.strength!r}"
+                f"strength must be above 0 and at most 1 (1 keeps nothing of the image), got {self.strength!r}"
             )
-        if self.seconds is not None and not (_number(self.seconds) and self.seconds > 0):
+        if self.seconds is not None and not (_is_number(self.seconds) and self.seconds > 0):
             raise InvalidInput(f"seconds must be a number above 0, got {self.seconds!r}")
 
-    def given(self) -> set[str]:
-        """The names of the options that are not left to the model."""
-        return {one.name for one in fields(self) if getattr(self, one.name) not in (None, False)}
+    def specified(self) -> set[str]:
+        """The names of the options that are set."""
+        return {option.name for option in fields(self) if getattr(self, option.name) not in (None, False)}
 
 
 @dataclass(frozen=True, eq=False)
 class GenerationOutput:
-    """What came of a request: a picture, or samples float32 (n,) or (n, channels) at a rate.
+    """What a backend returns for one request.
 
-    flagged: whether the checkpoint's own safety checker refused it; None if it has none. The rest is as it was run.
+    Attributes:
+        image: RGB, or None for audio.
+        samples: float32 (n,) or (n, channels), or None for an image.
+        rate_hz: The sampling rate of `samples`.
+        flagged: Whether the checkpoint's safety checker rejected the output; None without a safety checker.
+        steps: As used, like guidance and strength; None where it does not apply.
     """
 
     image: PIL.Image.Image | None = None
@@ -94,14 +108,19 @@ class GenerationOutput:
 
 
 class GenerationBackend(Protocol):
-    """A model that makes pictures or sounds.
+    """A generation model.
 
-    what: its class, for messages. makes: Modality.IMAGE or AUDIO. takes: of "prompt", "vector", "image" and the names
-    of the options. dim: of the vectors it takes. space: where its vectors come from if it brings a space of its own.
+    Attributes:
+        name: The name of the model, for messages.
+        model_class: Its class, for messages and metadata.
+        output_modality: Modality.IMAGE or Modality.AUDIO.
+        dim: The dimension of the vectors it takes, or None.
+        space: The space of the vectors, if the model comes with one.
+        supported_options: Of "prompt", "vector", "image" and the names of the options.
     """
 
     name: str
-    what: str
+    model_class: str
     output_modality: Modality
     dim: int | None
     space: Space | None
@@ -110,19 +129,19 @@ class GenerationBackend(Protocol):
     def supported_options(self) -> frozenset[str]: ...
 
     def check(self, requests: Sequence[GenerationRequest], options: GenerationOptions) -> None:
-        """Raises InvalidInput for what can never work, before anything runs."""
+        """Raises InvalidInput for requests that cannot work, before anything runs."""
 
     def generate(
         self, requests: Sequence[GenerationRequest], options: GenerationOptions, progress: StepProgress
     ) -> list[GenerationOutput]:
-        """One thing of each request, together as one batch. All have a vector or none has, and so for the rest."""
+        """Generates one batch. Either all requests have a vector or none has; likewise for images and prompts."""
 
     def to(self, device: Any) -> None:
         """Moves the model."""
 
 
 def check_seed(seed: Any) -> int:
-    """Raises InvalidInput unless it is a whole number that torch takes."""
+    """The seed as an int. Raises InvalidInput unless it is a whole number that torch accepts."""
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= MAX_SEED:
         raise InvalidInput(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
     return int(seed)
@@ -130,7 +149,7 @@ def check_seed(seed: Any) -> int:
 
 @contextlib.contextmanager
 def explain_out_of_memory(backend: GenerationBackend, count: int) -> Iterator[None]:
-    """An error of the device's memory as ours, with what to lower."""
+    """Turns out-of-memory errors into an EncoderError that says what to lower. count: of the batch."""
     import torch
 
     try:
@@ -141,17 +160,19 @@ def explain_out_of_memory(backend: GenerationBackend, count: int) -> Iterator[No
             and "can't allocate" not in str(error).lower()
         ):
             raise
-        less = "a smaller width and height" if backend.output_modality is Modality.IMAGE else "fewer seconds"
-        lower = f"batch_size={max(1, count // 2)}" if count > 1 else less
+        smaller = (
+            "a smaller width and height" if backend.output_modality is Modality.IMAGE else "fewer seconds"
+        )
+        cure = f"batch_size={max(1, count // 2)}" if count > 1 else smaller
         raise EncoderError(
-            f"{backend.name!r} ran out of memory with {count} at once: try {lower}, precision='bfloat16', or "
+            f"{backend.name!r} ran out of memory with {count} at once: try {cure}, precision='bfloat16', or "
             "offload=True where there is an accelerator (both are options of from_pretrained)"
         ) from error
 
 
-def _whole(value: object) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

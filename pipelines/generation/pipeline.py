@@ -1,32 +1,35 @@
-"""Generation: pictures and sounds out of words, out of a picture, or out of a vector of anything.
+"""Generation: images and audio from text, from an image, or from a vector of any modality.
 
-    "diffusers/<owner>/<name>"        a pipeline of diffusers: Stable Diffusion 1.x, 2.x, XL, 3, Flux, PixArt, Sana,
-                                      Kandinsky, Qwen-Image, … for pictures; AudioLDM 2, Stable Audio for sounds
-    "diffusers/./folder", "./folder"  the same, as save_pretrained() of diffusers wrote it
-    "hf/facebook/musicgen-small"      MusicGen, a model of transformers; also "hf/./folder"
+The names that `from_pretrained` accepts:
 
-The first word is the library, as in `load` it is the family. Vectors must be CLIP's of pictures, of the CLIP that the
-checkpoint was trained with (Stable unCLIP: OpenAI's ViT-L/14 or LAION's ViT-H/14, Kandinsky 2.2: LAION's ViT-bigG/14,
-IP-Adapter: LAION's ViT-H/14): `space=` is that CLIP, or one joined to it, so that a sound draws what it sounds like.
+| Name | Model |
+|--|--|
+| `"starter"`, a `Space` of its encoders | the decoder that ships with the package, on the vectors of the space |
+| `"diffusers/<owner>/<name>"` | a pipeline of diffusers. Images: Stable Diffusion 1.x, 2.x, XL and 3, Flux, PixArt,
+Sana, Kandinsky, Qwen-Image, …; audio: AudioLDM 2, Stable Audio |
+| `"diffusers/./folder"`, `"./folder"` | the same, as save_pretrained() of diffusers wrote it |
+| `"hf/facebook/musicgen-small"` | MusicGen, a model of transformers; also "hf/./folder" |
 
-"starter", and a Space of the same encoders, draw with the generator that ships: of words, of another picture, of a
-spoken name, or of what lies between two of them (`between`). `decoder=` is another, which
-recipes/starter/generator/draw.py made.
+Models of diffusers that take vectors take CLIP image embeddings of the CLIP that they were trained with (Stable unCLIP:
+OpenAI's ViT-L/14 or LAION's ViT-H/14; Kandinsky 2.2: LAION's ViT-bigG/14; IP-Adapter: LAION's ViT-H/14). `space=` is
+that CLIP, or a space joined to it, so that an image can be generated from an audio.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from multimodal.core.backends.runtime import Precision, Runtime
-from multimodal.core.catalog import FOLDER_PREFIXES, load
+from multimodal.core.catalog import load, parse_model_name
 from multimodal.core.errors import InvalidInput
 from multimodal.core.media.inputs import check_count
 from multimodal.core.pipeline import Pipeline
+from multimodal.core.progress import UpdateBar, check_progress, progress_bar
 from multimodal.core.space import Space
 from multimodal.pipelines.generation.inputs import batches, build_requests, interpolate
 from multimodal.pipelines.generation.options import (
@@ -46,7 +49,14 @@ __all__ = ["Generation", "GenerationPipeline"]
 
 
 class GenerationPipeline(Pipeline):
-    """`draw("a blue heart", seed=3).image`, `.save("heart.png")`. Make one with `from_pretrained`."""
+    """Generates images or audio.
+
+    >>> draw = GenerationPipeline.from_pretrained("starter")             # doctest: +SKIP
+    >>> draw("a blue heart", seed=3).save("heart.png")                   # doctest: +SKIP
+
+    Attributes:
+        backend: The model that generates. For diffusers, `backend.pipe` is diffusers' own pipeline (LoRA, schedulers).
+    """
 
     task = "generation"
 
@@ -55,11 +65,11 @@ class GenerationPipeline(Pipeline):
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """The name of the model."""
         return self.backend.name
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # each task has options of its own
         cls,
         model: str | os.PathLike[str] | Space = "starter",
         *,
@@ -73,38 +83,46 @@ class GenerationPipeline(Pipeline):
         vector_length: float | None = None,
         offload: bool = False,
         decoder: str | os.PathLike[str] | None = None,
-        **options: Any,
     ) -> Self:
-        """The pipeline on a model; for the names see the top of this module.
+        """Loads a generation model.
 
-        device, precision: see `core.runtime.Runtime`. offline: take nothing from the network. revision: a branch, tag
-        or commit of the hub. variant: of the weights, as "fp16": half to fetch; they are used in `precision` all the
-        same. prior: "diffusers/…" that turns words into the vectors a decoder draws from; if left out, as the
-        decoder's card says (Kandinsky 2.2, Stable Cascade). ip_adapter:
-        "h94/IP-Adapter:models/ip-adapter_sd15.safetensors" or "./file.safetensors", by which Stable Diffusion takes
-        vectors. vector_length: how long those are that it was trained with, where the checkpoint does not tell;
-        vectors of length one are scaled to it. offload: keep in the accelerator's memory only the part that runs.
-        decoder: a folder that recipes/starter/generator/draw.py wrote for the space `model`, a Space or the
-        name of one; the
-        starter's ships. The safety checker stays as it was shipped. Code of a checkpoint is never run.
-        Raises UnknownModel, DownloadError, CheckpointError for a model that makes neither pictures nor sounds,
-        InvalidInput, MissingExtra, SpaceMismatch for a space that the decoder was not trained for.
+        Code of a checkpoint is never run, and its safety checker stays in place.
+
+        Args:
+            model: "starter", "diffusers/<owner>/<name>", "hf/facebook/musicgen-small", a folder, or a `Space`.
+            device: As torch names devices; "auto" is the accelerator if there is one.
+            precision: The number format of the weights, see `Runtime`.
+            offline: Makes no network requests.
+            revision: A branch, tag or commit on the Hub.
+            variant: Of the weight files, such as "fp16": half the download. `precision` applies all the same.
+            prior: "diffusers/<owner>/<name>" of the prior that turns text into the vectors that a decoder takes.
+                Default: the prior named in the decoder's model card (Kandinsky 2.2, Stable Cascade).
+            ip_adapter: "h94/IP-Adapter:models/ip-adapter_sd15.safetensors" or "./file.safetensors": the adapter through
+                which Stable Diffusion takes vectors.
+            vector_length: The mean norm of the vectors that the model was trained with, where the checkpoint does not
+                store it. Unit vectors are scaled to it.
+            offload: Keeps only the part that is running in the memory of the accelerator.
+            decoder: For a space: the folder that recipes/starter/generator/draw.py wrote for it. Default: the
+                starter's.
+
+        Raises:
+            UnknownModel: No model of that name.
+            CheckpointError: The checkpoint is damaged, or its model generates neither images nor audio.
+            SpaceMismatch: The decoder was not trained for the space.
+            DownloadError: The download failed.
+            MissingExtra: A package is not installed.
+            InvalidInput: An option that the kind of model does not support.
         """
-        if options:
-            raise InvalidInput(
-                f"from_pretrained of a GenerationPipeline takes no {', '.join(sorted(options))}"
-            )
         load_options = LoadOptions(variant, prior, ip_adapter, vector_length, offload)
         if isinstance(model, Space) or decoder is not None:
             space = model if isinstance(model, Space) else load(model, device=device, precision=precision)
             return cls(space_backend(space, load_options, None if decoder is None else Path(decoder)))
-        name = os.fspath(model)
-        if isinstance(model, os.PathLike) and not name.startswith(FOLDER_PREFIXES):
-            name = f"./{name}"
+        family, rest, _ = parse_model_name(model)
+        name = f"{family}/{rest}" if family and rest else family or rest
         return cls(resolve_backend(name, Runtime(device, precision), revision, offline, load_options))
 
     def to(self, device: str) -> Self:
-        """Moves the model to a device, as torch names it ("auto": the accelerator), and returns the pipeline."""
+        """Moves the model and returns the pipeline. device: as torch names it; "auto" is the accelerator, if any."""
         self.backend.to(Runtime(device).torch_device)
         return self
 
@@ -126,42 +144,78 @@ class GenerationPipeline(Pipeline):
         seconds: float | None = None,
         truncate: bool = False,
         batch_size: int = 1,
-        progress: StepProgress | None = None,
+        progress: bool | StepProgress | None = None,
     ) -> Any:
-        """Makes one thing -> Generation; a list in gives a list out, in order; with n above 1 a list for each.
+        """Generates an image or audio for one input, or for a list of them.
 
-        inputs: words (a str). Or an item (Image, Audio, Video, Text, a Path) whose vector in `space` is drawn from.
-        image: what to begin with, anything that Image takes; `strength`, above 0 to 1, says how much of it may change.
-        Width and height are its own, rounded down to what the model can do. vector: (dim,), or (n, dim) for several, of
-        CLIP for pictures; see the top of this module. Inputs, images and vectors pair up; one alone goes with all.
-        seed: the thing with it is the same whenever and beside whatever it is made (with batch_size 1), and the one of
-        diffusers with `torch.Generator("cpu").manual_seed(seed)`. By chance if left out: the result says which. The
-        n things of all inputs count on from it; or a list with one for each input.
-        negative: what is not wanted. steps, guidance, width, height, seconds (of a sound): as the model was published
-        if left out. truncate: let the model read only the beginning of a prompt that is too long, rather than refuse
-        it. batch_size: things made at a time; more than one is quicker on a GPU, and changes the last digits.
-        progress: called with the steps done and the steps in all of what is being made; a model of two stages counts
-        each anew. To cancel, raise anything in it: that comes out of here, and the pipeline can be used again.
-        Raises InvalidInput for nonsense, an option the model does not take, or a prompt longer than it reads;
-        SpaceMismatch for vectors of another space; MediaError for a picture that is none; EncoderError, saying what to
-        lower, if the memory does not suffice.
+        Inputs, images and vectors pair up one by one; a single one goes with all of the others.
+
+        Args:
+            inputs: A prompt. Or an item (`Image`, `Audio`, `Video`, `Text`, a `Path`) whose vector in `space` is drawn
+                from. A str is a prompt, never a path.
+            image: An image to start from: anything that `Image` takes. Its width and height are kept, rounded down to
+                what the model supports.
+            vector: (dim,), or (n, dim) for several: a vector of the model's space, see the top of this module.
+            space: The space that encodes `inputs` which are no prompts. Default: the space of the model.
+            seed: One seed, or a list with one per input. The same seed gives the same output, whatever else is in the
+                call (with `batch_size=1`); for diffusers, that of `torch.Generator("cpu").manual_seed(seed)`. Further
+                outputs use the seeds that follow. Default: random; the result tells it.
+            n: The number of outputs per input.
+            negative: A prompt for what to avoid.
+            steps: The number of denoising steps. Default, here and below: as the model was published.
+            guidance: The scale of classifier-free guidance.
+            strength: With `image`: how much of it may change, above 0 to 1.
+            width: In pixels.
+            height: In pixels.
+            seconds: The duration of audio.
+            truncate: Truncates a prompt that is too long instead of refusing it.
+            batch_size: Outputs per batch. More than one is faster on a GPU and changes the last digits.
+            progress: True for a progress bar, or a function to call with the steps done and the steps in all of the
+                current batch; a two-stage model counts each stage. An exception raised in it cancels the call, and the
+                pipeline can be used again.
+
+        Returns:
+            A `Generation`; a list of them for a list of inputs, in order; with `n` above 1 a list per input.
+
+        Raises:
+            InvalidInput: An invalid option, one that the model does not support, or a prompt that is too long.
+            SpaceMismatch: Vectors of another space.
+            MediaError: A file that cannot be decoded.
+            EncoderError: Out of memory; the message says what to lower.
         """
+        check_progress(progress)
         options = GenerationOptions(negative, steps, guidance, strength, width, height, seconds, truncate)
-        check_count(n, "n", of=" of things to make")
-        check_count(batch_size, "batch_size", of=" of things made at a time")
-        requests, alone = build_requests(
+        check_count(n, "n", of=" of outputs")
+        check_count(batch_size, "batch_size", of=" of outputs per batch")
+        requests, is_single = build_requests(
             self.backend, inputs, image=image, vector=vector, space=space, seed=seed, n=n
         )
         self.backend.check(requests, options)
-        made = [
-            one
-            for batch in batches(requests, batch_size)
-            for one in self._made(batch, options, progress or _unseen)
-        ]
-        groups = [made[start : start + n] if n > 1 else made[start] for start in range(0, len(made), n)]
-        return groups[0] if alone else groups
+        if progress is True:
+            with progress_bar("generating", len(requests)) as update:
+                results = self._generate_all(requests, options, batch_size, _ItemProgress(update))
+        else:
+            report = progress if callable(progress) else _no_progress
+            results = self._generate_all(requests, options, batch_size, report)
+        starts = range(0, len(results), n)
+        groups = [results[start : start + n] if n > 1 else results[start] for start in starts]
+        return groups[0] if is_single else groups
 
-    def between(
+    def _generate_all(
+        self,
+        requests: Sequence[GenerationRequest],
+        options: GenerationOptions,
+        batch_size: int,
+        progress: StepProgress,
+    ) -> list[Generation]:
+        results: list[Generation] = []
+        for batch in batches(requests, batch_size):
+            if isinstance(progress, _ItemProgress):
+                progress.batch = (len(results), len(batch))
+            results += self._generate_batch(batch, options, progress)
+        return results
+
+    def interpolate(
         self,
         first: Any,
         last: Any,
@@ -169,44 +223,81 @@ class GenerationPipeline(Pipeline):
         n: int = 5,
         space: Space | None = None,
         seed: int | None = None,
-        **how: Any,
+        **options: Any,
     ) -> list[Generation]:
-        """n things, from what `first` is to what `last` is, in even steps along the sphere of their space.
+        """Generates from the vectors on the great circle between two inputs (as in unCLIP, Ramesh et al. 2022).
 
-        first, last: words (a str), any item, or vectors (dim,) of the space. All have one seed, so that only what is
-        drawn changes. how: the other options of a call. (Spherical interpolation as in unCLIP, Ramesh et al. 2022.)
-        Raises InvalidInput for a model that draws from no vectors, fewer than 2 things, or opposite vectors.
+        Args:
+            first: A prompt, an item, or a vector (dim,) of the space.
+            last: Likewise.
+            n: The number of outputs, both ends included, at equal angles.
+            space: The space that encodes `first` and `last`. Default: the space of the model.
+            seed: One seed for all outputs, so that only the vector changes.
+            **options: Further options of a call.
+
+        Returns:
+            `n` results from `first` to `last`.
+
+        Raises:
+            InvalidInput: A model that takes no vectors, `n` below 2, or opposite vectors.
         """
         rows = interpolation_vectors(self.backend, first, last, n, space)
-        start = build_requests(self.backend, None, image=None, vector=rows[0], space=None, seed=seed, n=1)[0][
-            0
-        ].seed
-        return list(self(vector=rows, seed=[start] * n, **how))
+        requests, _ = build_requests(
+            self.backend, None, image=None, vector=rows[0], space=None, seed=seed, n=1
+        )
+        return list(self(vector=rows, seed=[requests[0].seed] * n, **options))
 
-    def _made(
+    def between(self, first: Any, last: Any, **options: Any) -> list[Generation]:
+        """Deprecated: use `interpolate`."""
+        warnings.warn(
+            "GenerationPipeline.between is deprecated and will be removed in 0.3.0: use "
+            "GenerationPipeline.interpolate",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.interpolate(first, last, **options)
+
+    def _generate_batch(
         self, batch: Sequence[GenerationRequest], options: GenerationOptions, progress: StepProgress
     ) -> Iterator[Generation]:
-        for request, one in zip(batch, self.backend.generate(batch, options, progress), strict=True):
+        outputs = self.backend.generate(batch, options, progress)
+        for request, output in zip(batch, outputs, strict=True):
             yield Generation(
-                model=self.name, prompt=request.prompt, seed=request.seed, image=one.image, samples=one.samples,
-                rate_hz=one.rate_hz, steps=one.steps, guidance=one.guidance, negative=options.negative,
-                strength=one.strength, flagged=one.flagged, made_by=self.backend.what, version=version("multimodal"),
+                model=self.name, prompt=request.prompt, seed=request.seed, image=output.image, samples=output.samples,
+                rate_hz=output.rate_hz, steps=output.steps, guidance=output.guidance, negative=options.negative,
+                strength=output.strength, flagged=output.flagged, made_by=self.backend.model_class,
+                version=version("multimodal"),
             )  # fmt: skip
 
 
 def interpolation_vectors(
     backend: GenerationBackend, first: Any, last: Any, n: int, space: Space | None = None
 ) -> NDArray[np.float32]:
-    """(n, dim): what `GenerationPipeline.between` draws from, and raises."""
-    check_count(n, "n", of=" of things to make")
-    where = space or backend.space
-    if "vector" not in backend.supported_options or where is None:
+    """The vectors (n, dim) that `GenerationPipeline.interpolate` generates from."""
+    check_count(n, "n", of=" of outputs")
+    source = space or backend.space
+    if "vector" not in backend.supported_options or source is None:
         raise InvalidInput(
-            f"{backend.name!r} has no space in which something lies between two things: take 'starter', or a "
-            "checkpoint that draws from CLIP's vectors, with space= that CLIP"
+            f"{backend.name!r} has no space to interpolate in: take 'starter', or a checkpoint that takes CLIP's "
+            "vectors, with space= that CLIP"
         )
-    return interpolate(where, first, last, n)
+    return interpolate(source, first, last, n)
 
 
-def _unseen(done: int, total: int) -> None:
-    """StepProgress that nobody asked for."""
+def _no_progress(done: int, total: int) -> None:
+    """Reports nothing."""
+
+
+class _ItemProgress:
+    """Moves a bar of outputs by the share of the steps of the current batch that are done.
+
+    batch: the number of outputs before the current batch, and in it.
+    """
+
+    def __init__(self, update: UpdateBar) -> None:
+        self.update = update
+        self.batch = (0, 1)
+
+    def __call__(self, done: int, total: int) -> None:
+        before, size = self.batch
+        self.update(before + size * min(done / max(total, 1), 1.0))

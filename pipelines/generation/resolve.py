@@ -1,4 +1,4 @@
-"""The model that a name of the generation pipeline means."""
+"""Resolves the name of a generation model to its backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.backends.runtime import Runtime
-from multimodal.core.catalog import FOLDER_PREFIXES, close_matches, load
+from multimodal.core.catalog import close_matches, load, parse_model_name
 from multimodal.core.errors import CheckpointError, InvalidInput, UnknownModel
 from multimodal.core.paths import assets
 from multimodal.core.space import Space
@@ -23,7 +23,7 @@ KNOWN = (
     "diffusers/kandinsky-community/kandinsky-2-2-decoder", "diffusers/cvssp/audioldm2",
     "diffusers/stabilityai/stable-audio-open-1.0", "hf/facebook/musicgen-small",
 )  # fmt: skip
-WRITE = (
+ACCEPTED = (
     f"write 'starter', 'diffusers/<owner>/<name>' (as in {KNOWN[1]!r}), 'hf/facebook/musicgen-small', or a folder as "
     "'./my-model'"
 )
@@ -31,7 +31,7 @@ WRITE = (
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What is beside a checkpoint of diffusers; see `GenerationPipeline.from_pretrained`."""
+    """The options of loading that only checkpoints of diffusers support; see `GenerationPipeline.from_pretrained`."""
 
     variant: str | None = None
     prior: str | None = None
@@ -49,15 +49,15 @@ class LoadOptions:
 def resolve_backend(
     name: str, runtime: Runtime, revision: str | None, offline: bool, load_options: LoadOptions
 ) -> GenerationBackend:
-    """The model, on its device. Raises what `GenerationPipeline.from_pretrained` raises."""
+    """Loads the model onto its device. Raises what `GenerationPipeline.from_pretrained` raises."""
     if name == "starter":
         return space_backend(load(name), load_options)
     library, rest = _split(name)
     if library == "diffusers":
-        with warnings.catch_warnings():  # importing parts of diffusers warns of what torch will drop one day
+        with warnings.catch_warnings():  # importing diffusers triggers deprecation warnings of torch
             warnings.simplefilter("ignore")
             return _diffusers(rest, name, runtime, revision, offline, load_options)
-    _refuse(name, load_options)
+    _refuse_options(name, load_options)
     from multimodal.core.hub.source import source_of
     from multimodal.encoders.hf.cards import CARDS
     from multimodal.pipelines.generation.backends import musicgen as musicgen
@@ -67,36 +67,37 @@ def resolve_backend(
 
 
 def space_backend(space: Space, load_options: LoadOptions, decoder: Path | None = None) -> GenerationBackend:
-    """What draws from the vectors of a space: the generator in the folder `decoder`, or else the one that ships.
+    """The decoder in a folder, or the one that ships, on the vectors of a space.
 
     Raises SpaceMismatch if it was trained for another space, CorruptSpace if it cannot be read.
     """
     from multimodal.pipelines.generation.backends.space import SpaceGenerationBackend
 
-    _refuse(space.name, load_options)
+    _refuse_options(space.name, load_options)
     return SpaceGenerationBackend(space, decoder or assets() / "starter" / "decoders" / "draw")
 
 
-def _refuse(name: str, load_options: LoadOptions) -> None:
-    given = [one.name for one in fields(load_options) if getattr(load_options, one.name) != one.default]
+def _refuse_options(name: str, load_options: LoadOptions) -> None:
+    given = [
+        option.name for option in fields(load_options) if getattr(load_options, option.name) != option.default
+    ]
     if given:
-        raise InvalidInput(f"{name!r} is no checkpoint of diffusers and takes no {', '.join(given)}")
+        raise InvalidInput(f"{name!r} is not a checkpoint of diffusers and takes no {', '.join(given)}")
 
 
 def _split(name: str) -> tuple[str, str]:
     """("diffusers" or "hf", the rest of the name). Raises UnknownModel with close matches."""
-    if name.startswith(FOLDER_PREFIXES) or name in (".", ".."):
-        folder = Path(name).expanduser()
+    library, rest, folder = parse_model_name(name)
+    if not library and folder is not None:
         if not folder.is_dir():
             raise UnknownModel(f"{name!r} names the folder {str(folder)!r}, and there is none")
         return "hf" if (folder / "config.json").is_file() else "diffusers", name
-    library, _, rest = name.partition("/")
     if library in ("diffusers", "hf"):
         return library, rest
     hint = close_matches(name, ("starter", *KNOWN)) or close_matches(
-        name, [one.rpartition("/")[2] for one in KNOWN]
+        name, [known.rpartition("/")[2] for known in KNOWN]
     )
-    raise UnknownModel(f"no model that makes things is called {name!r}; {hint}{WRITE}")
+    raise UnknownModel(f"no generation model is called {name!r}; {hint}{ACCEPTED}")
 
 
 def _diffusers(
@@ -114,13 +115,13 @@ def _diffusers(
     pipe = loading.read(source, runtime, place=not load_options.offload)
     prior = load_options.prior or (source.prior() if needs_vector(call_signature(pipe)) else None)
     if prior is not None:
-        library, where = _split(prior)
+        library, location = _split(prior)
         if library != "diffusers":
             raise CheckpointError(
-                f"prior={prior!r} is no checkpoint of diffusers: write 'diffusers/<owner>/<name>'"
+                f"prior={prior!r} is not a checkpoint of diffusers: write 'diffusers/<owner>/<name>'"
             )
-        half = checkpoints.source_of(where, name=prior, revision=None, **more)
-        pipe = loading.join_prior(pipe, loading.read(half, runtime, place=not load_options.offload))
+        prior_source = checkpoints.source_of(location, name=prior, revision=None, **more)
+        pipe = loading.join_prior(pipe, loading.read(prior_source, runtime, place=not load_options.offload))
     if load_options.ip_adapter is not None:
         loading.add_adapter(pipe, load_options.ip_adapter, offline)
     if load_options.offload:

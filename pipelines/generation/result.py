@@ -1,4 +1,4 @@
-"""What a model made: a picture or a sound, and all that is needed to make it again."""
+"""Generation results: an image or audio, with the metadata that reproduces it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,30 @@ if TYPE_CHECKING:
     import PIL.Image
     from numpy.typing import NDArray
 
-TOLD = (
+METADATA_FIELDS = (
     "prompt", "model", "seed", "steps", "guidance", "negative", "strength", "flagged", "made_by", "version",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Generation:
-    """image: RGB, or None for a sound. samples: float32 (n,), or (n, channels), at rate_hz; None for a picture.
+    """One generated image or audio.
 
-    model, prompt, seed, steps, guidance, negative, strength: as it was made; None where it does not apply or the model
-    keeps it to itself. flagged: whether the checkpoint's safety checker refused it, in which case the picture is black;
-    None if it brings none. made_by: the class that made it, and its library. version: of multimodal.
+    Attributes:
+        model: The name of the model.
+        prompt: The prompt, or None.
+        seed: The seed; the same seed gives the same output.
+        image: RGB, or None for audio.
+        samples: float32 (n,) or (n, channels) in -1 to 1, or None for an image.
+        rate_hz: The sampling rate of `samples`.
+        steps: As used, like the fields up to `strength`; None where it does not apply or the model does not tell.
+        guidance: The guidance scale.
+        negative: The negative prompt.
+        strength: How much of the starting image could change.
+        flagged: Whether the checkpoint's safety checker rejected the output, which is then black; None without a safety
+            checker.
+        made_by: The class that generated it.
+        version: Of multimodal.
     """
 
     model: str
@@ -47,76 +59,85 @@ class Generation:
 
     @property
     def audio(self) -> Audio | None:
-        """The sound as an item, to be encoded, transcribed or captioned; None for a picture."""
+        """The audio as an item, to be encoded, transcribed or captioned; None for an image."""
         if self.samples is None:
             return None
         return Audio({"array": self.samples, "sampling_rate": self.rate_hz})
 
     @property
     def seconds(self) -> float | None:
-        """How long the sound is; None for a picture."""
+        """The duration of the audio; None for an image."""
         return None if self.samples is None or not self.rate_hz else len(self.samples) / self.rate_hz
 
     @property
     def suffix(self) -> str:
-        """How its file ends: ".png" or ".wav"."""
+        """The suffix of its file: ".png" or ".wav"."""
         return ".png" if self.samples is None else ".wav"
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What `save` writes beside the picture or sound."""
-        return {name: getattr(self, name) for name in TOLD}
+        """What `save` writes into the file beside the image or audio."""
+        return {name: getattr(self, name) for name in METADATA_FIELDS}
 
     def to_dict(self) -> dict[str, Any]:
-        """The metadata and the size: all but the pixels or samples themselves, ready for JSON."""
+        """The metadata and the size, ready for JSON: everything but the pixels or samples."""
         if self.samples is not None:
             return self.metadata | {"seconds": self.seconds, "rate_hz": self.rate_hz}
-        return self.metadata | {"width": self._picture.width, "height": self._picture.height}
+        return self.metadata | {"width": self._checked_image.width, "height": self._checked_image.height}
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes a PNG or a 16-bit WAV with the metadata in it, all or nothing, and returns where.
+        """Writes a PNG or a 16-bit WAV with the metadata in it, atomically, replacing an existing file.
 
-        A file of that name is replaced. Raises InvalidInput for another ending or a folder that does not exist.
+        Args:
+            path: Ends in `suffix`.
+
+        Returns:
+            The path.
+
+        Raises:
+            InvalidInput: Another suffix, or a folder that does not exist.
         """
-        place = files.check_suffix(path, self.suffix)
+        target = files.check_suffix(path, self.suffix)
         if self.samples is None:
-            content = files.png_bytes(self._picture, self.metadata)
+            content = files.png_bytes(self._checked_image, self.metadata)
         else:
             content = files.wav_bytes(self.samples, self.rate_hz or 1, self.metadata)
-        files.write_whole(place, content)
-        return place
+        files.write_atomically(target, content)
+        return target
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """What `save` wrote, read back. Raises MediaError for a file that is missing, broken, or no such file."""
-        told = files.read_metadata(path)
-        if not {"model", "prompt", "seed"} <= told.keys():
-            raise MediaCorrupt(
-                f"{path}: what it says of how it was made lacks the model, the prompt or the seed"
-            )
-        known = {name: told[name] for name in TOLD if name in told}
-        place = Path(path).expanduser()
-        if place.read_bytes()[:4] == b"RIFF":
+        """Reads a file that `save` wrote.
+
+        Raises:
+            MediaError: The file is missing, damaged, or was not written by `save`.
+        """
+        metadata = files.read_metadata(path)
+        if not {"model", "prompt", "seed"} <= metadata.keys():
+            raise MediaCorrupt(f"{path}: its metadata lacks the model, the prompt or the seed")
+        known = {name: metadata[name] for name in METADATA_FIELDS if name in metadata}
+        file = Path(path).expanduser()
+        if file.read_bytes()[:4] == b"RIFF":
             import soundfile
 
-            samples, rate_hz = soundfile.read(place, dtype="float32")
+            samples, rate_hz = soundfile.read(file, dtype="float32")
             return cls(samples=samples, rate_hz=int(rate_hz), **known)
         import PIL.Image
 
-        with PIL.Image.open(place) as image:
+        with PIL.Image.open(file) as image:
             return cls(image=image.convert("RGB"), **known)
 
     @property
-    def _picture(self) -> PIL.Image.Image:
+    def _checked_image(self) -> PIL.Image.Image:
         if self.image is None:
-            raise InvalidInput("this Generation holds neither a picture nor a sound; give image= or samples=")
+            raise InvalidInput("this Generation holds neither an image nor audio; give image= or samples=")
         return self.image
 
     def _repr_png_(self) -> bytes | None:
         return None if self.image is None else files.png_bytes(self.image, None)
 
     def _repr_html_(self) -> str | None:
-        """A player for a sound; a picture shows itself."""
+        """A player for audio; images are shown by `_repr_png_`."""
         if self.samples is None or self.rate_hz is None:
             return None
         from multimodal.core.media import audio as media_audio
@@ -127,7 +148,7 @@ class Generation:
 
     def __repr__(self) -> str:
         if self.samples is None:
-            size = f"{self._picture.width}x{self._picture.height}"
+            size = f"{self._checked_image.width}x{self._checked_image.height}"
         else:
             size = f"{self.seconds:.2f} s at {self.rate_hz} Hz"
         flagged = ", flagged" if self.flagged else ""

@@ -1,7 +1,6 @@
-"""A sound in pieces: read in blocks and resampled block by block, so that hours of it need no more memory than minutes.
+"""Audio as a stream: read and resampled in blocks, so that memory does not grow with the length.
 
-The samples are those of `Audio.load(rate_hz=…)` (to rounding); only they never lie in memory together, unless they were
-given as an array.
+The samples equal those of `Audio.load(rate_hz=…)` to rounding.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from multimodal.core.modality import Waveform
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BLOCK_S = 20  # resampled at a time
-CONTEXT_S = 1  # on both sides of what is resampled, and thrown away: far more than the filter is long
-QUIET_S = 0.02  # what is loud or quiet is judged over this
-SILENT = 1e-6  # below this no sample of a 16-bit file can be but 0
+BLOCK_S = 20  # resampled at once
+CONTEXT_S = 1  # on both sides of a resampled block, then discarded: much longer than the filter
+QUIET_S = 0.02  # the window over which loudness is measured
+SILENT = 1e-6  # below one step of a 16-bit file
 
 
 class AudioStream:
-    """Something to transcribe. It can be read any number of times; nothing of it is kept between."""
+    """An audio that can be read any number of times; nothing is cached between reads."""
 
     def __init__(self, audio: Audio) -> None:
         self.audio = audio
 
     def blocks(self, rate_hz: int) -> Iterator[NDArray[np.float32]]:
-        """Mono samples at this rate, in blocks of some seconds. Raises what `Audio.load` raises, on the way."""
+        """Mono samples (n,) at a sampling rate, in blocks of a few seconds. Raises what `Audio.load` raises."""
         return resampled(self.audio.stream(), rate_hz)
 
     def __repr__(self) -> str:
@@ -42,54 +41,54 @@ class AudioStream:
 
 
 def as_audio_stream(value: Any) -> AudioStream:
-    """A path (str or Path), the bytes of a file, {"array", "sampling_rate"}, an Audio, or a Video with a sound track.
+    """The audio of a path (str or Path), the bytes of a file, {"array", "sampling_rate"}, an Audio or a Video.
 
-    Raises InvalidInput, UnsupportedModality for what is no sound by its type, MediaError for a video without sound.
+    Raises InvalidInput or UnsupportedModality for other types, MediaError for a video without an audio track.
     """
     if isinstance(value, Video):
         if (track := value.audio()) is None:
-            raise UnsupportedModality(f"{value!r} has no sound track, so there is nothing to transcribe")
+            raise UnsupportedModality(f"{value!r} has no audio track, so there is nothing to transcribe")
         return AudioStream(track)
     if isinstance(value, Text | Image):
         raise UnsupportedModality(
-            f"transcription takes sound, got {value.modality} ({value!r:.80}); give a path, or Audio(…)"
+            f"transcription takes audio, got {value.modality} ({value!r:.80}); give a path, or Audio(…)"
         )
     if isinstance(value, Audio):
         return AudioStream(value)
     if isinstance(value, str | os.PathLike | bytes | bytearray) or is_audio_mapping(value):
         return AudioStream(Audio(value))
-    about = "; say its rate: {'array': samples, 'sampling_rate': Hz}" if is_array(value) else ""
+    hint = "; give its sampling rate: {'array': samples, 'sampling_rate': Hz}" if is_array(value) else ""
     raise InvalidInput(
         "transcription takes a path, the bytes of a file, {'array': samples, 'sampling_rate': Hz}, Audio or Video, "
-        f"got {describe_type(value)}{about}"
+        f"got {describe_type(value)}{hint}"
     )
 
 
 def resampled(blocks: Iterable[Waveform], rate_hz: int) -> Iterator[NDArray[np.float32]]:
-    """Waveforms that follow on each other -> their samples at another rate, as if resampled in one.
+    """Consecutive waveforms -> their samples at another sampling rate, as if resampled at once.
 
-    What is resampled at a time begins and ends on whole seconds, where both rates have a sample, and has CONTEXT_S
-    around it that the filter sees.
+    Each resampled block begins and ends on whole seconds, where both rates have a sample, and has CONTEXT_S of
+    context for the filter on both sides.
     """
-    kept: list[NDArray[np.float32]] = []
-    n_kept, lead, old_hz = 0, 0, rate_hz  # lead: seconds of context at the front
+    pending: list[NDArray[np.float32]] = []
+    n_pending, lead, old_hz = 0, 0, rate_hz  # lead: seconds of context at the front
     for block in blocks:
         old_hz = block.rate_hz
         if old_hz == rate_hz:
             yield block.samples
             continue
-        kept.append(block.samples)
-        n_kept += len(block.samples)
-        if n_kept < (lead + BLOCK_S + CONTEXT_S) * old_hz:
+        pending.append(block.samples)
+        n_pending += len(block.samples)
+        if n_pending < (lead + BLOCK_S + CONTEXT_S) * old_hz:
             continue
-        samples = np.concatenate(kept)
-        seconds = len(samples) // old_hz - CONTEXT_S  # done up to here
+        samples = np.concatenate(pending)
+        seconds = len(samples) // old_hz - CONTEXT_S  # the end of what is complete
         changed = resample(Waveform(samples[: (seconds + CONTEXT_S) * old_hz], old_hz), rate_hz).samples
         yield changed[lead * rate_hz : seconds * rate_hz]
-        kept = [samples[(seconds - CONTEXT_S) * old_hz :].copy()]
-        n_kept, lead = len(kept[0]), CONTEXT_S
-    if kept:
-        rest = resample(Waveform(np.concatenate(kept), old_hz), rate_hz).samples[lead * rate_hz :]
+        pending = [samples[(seconds - CONTEXT_S) * old_hz :].copy()]
+        n_pending, lead = len(pending[0]), CONTEXT_S
+    if pending:
+        rest = resample(Waveform(np.concatenate(pending), old_hz), rate_hz).samples[lead * rate_hz :]
         if len(rest):
             yield rest
 
@@ -97,9 +96,9 @@ def resampled(blocks: Iterable[Waveform], rate_hz: int) -> Iterator[NDArray[np.f
 def overlapping_windows(
     blocks: Iterable[NDArray[np.float32]], length: int, step: int
 ) -> Iterator[tuple[int, NDArray[np.float32], bool]]:
-    """(start, samples, whether it is the last) of windows `length` long that begin every `step` samples.
+    """(start, samples, whether it is the last) of windows of `length` samples that begin every `step` samples.
 
-    As transformers has them: the first window that reaches the end is the last.
+    As in transformers, the first window that reaches the end is the last.
     """
     held, start = np.zeros(0, np.float32), 0
     for block in blocks:
@@ -113,7 +112,7 @@ def overlapping_windows(
 def split_at_quiet(
     blocks: Iterable[NDArray[np.float32]], rate_hz: int, longest_s: float
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(start, samples) of windows of at most longest_s seconds, cut where it is quietest in the second half of each."""
+    """(start, samples) of windows of at most longest_s seconds, each cut at the quietest place of its second half."""
     longest, frame = int(longest_s * rate_hz), max(1, int(QUIET_S * rate_hz))
     held, start = np.zeros(0, np.float32), 0
     for block in blocks:
@@ -130,5 +129,5 @@ def split_at_quiet(
 
 
 def is_silent(samples: NDArray[np.float32]) -> bool:
-    """Whether there is nothing at all in it: digital silence. A model given that makes words up."""
+    """Whether samples (n,) are digital silence, for which models invent words."""
     return not len(samples) or float(np.abs(samples).max()) < SILENT

@@ -1,7 +1,7 @@
-"""CTC: what a table of character probabilities reads as (Graves et al. 2006).
+"""CTC decoding (Graves et al. 2006): greedy, beam search, scoring and alignment.
 
-Prefix beam search is that of Hannun et al. 2014 (https://arxiv.org/abs/1408.2873): a prefix keeps the probability of
-all paths that read so, apart those that end in a blank, since only after one may a character come twice.
+Prefix beam search follows Hannun et al. 2014 (https://arxiv.org/abs/1408.2873): each prefix keeps the probability of
+its paths that end in a blank apart from the others, because only after a blank can a character repeat.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 BLANK = 0
 NEVER = -math.inf
-NEGLIGIBLE = math.log(1e-3)  # a class less likely than this at a step is not tried there
+NEGLIGIBLE = math.log(1e-3)  # classes with less probability at a step are skipped there
 
 Prefix = tuple[int, ...]
 LanguageModel = Callable[[Prefix, int], float]
 
 
 def greedy(logs: NDArray[np.float32]) -> list[tuple[int, int, int]]:
-    """The likeliest path -> (class, its first step, one past its last step) of each character.
+    """The most probable path -> (class, first step, one past the last step) of each character.
 
     logs: (steps, classes) log-probabilities; class 0 is the blank.
     """
@@ -42,58 +42,58 @@ def greedy(logs: NDArray[np.float32]) -> list[tuple[int, int, int]]:
 def beam_search(
     logs: NDArray[np.float32], beams: int, model: LanguageModel | None = None
 ) -> list[tuple[Prefix, float]]:
-    """The likeliest readings, best first, at most `beams` -> (classes, log-probability) of each.
+    """The most probable texts, best first, at most `beams` -> (classes, log-probability) of each.
 
-    logs: (steps, classes). model: what to add for a class after a prefix (shallow fusion); the log-probabilities then
-    include it.
+    logs: (steps, classes). model: the language model score of a class after a prefix (shallow fusion), which is
+    added to the log-probabilities.
     """
     # prefix -> [log-probability of the paths that end in a blank, of those that end in its last character]
     kept: dict[Prefix, tuple[float, float]] = {(): (0.0, NEVER)}
     bonus: dict[Prefix, float] = {(): 0.0}
     for row in logs.tolist():
-        tried = [(one, log) for one, log in enumerate(row) if log > NEGLIGIBLE or one == BLANK]
+        tried = [(label, log) for label, log in enumerate(row) if log > NEGLIGIBLE or label == BLANK]
         grown: dict[Prefix, tuple[float, float]] = {}
         for prefix, (blank, last) in kept.items():
             both = _add(blank, last)
-            for one, log in tried:
-                if one == BLANK:
-                    _more(grown, prefix, both + log, NEVER)
+            for label, log in tried:
+                if label == BLANK:
+                    _accumulate(grown, prefix, both + log, NEVER)
                     continue
-                longer = (*prefix, one)
-                if prefix and prefix[-1] == one:
-                    _more(grown, prefix, NEVER, last + log)
-                    _more(grown, longer, NEVER, blank + log)
+                longer = (*prefix, label)
+                if prefix and prefix[-1] == label:
+                    _accumulate(grown, prefix, NEVER, last + log)
+                    _accumulate(grown, longer, NEVER, blank + log)
                 else:
-                    _more(grown, longer, NEVER, both + log)
+                    _accumulate(grown, longer, NEVER, both + log)
                 if longer not in bonus:
-                    bonus[longer] = bonus[prefix] + (0.0 if model is None else model(prefix, one))
+                    bonus[longer] = bonus[prefix] + (0.0 if model is None else model(prefix, label))
         best = sorted(grown, key=lambda prefix: -(_add(*grown[prefix]) + bonus[prefix]))[:beams]
         kept = {prefix: grown[prefix] for prefix in best}
         bonus = {prefix: bonus[prefix] for prefix in best}
     return [(prefix, _add(*logs_of) + bonus[prefix]) for prefix, logs_of in kept.items()]
 
 
-def _more(table: dict[Prefix, tuple[float, float]], prefix: Prefix, blank: float, last: float) -> None:
+def _accumulate(table: dict[Prefix, tuple[float, float]], prefix: Prefix, blank: float, last: float) -> None:
     old_blank, old_last = table.get(prefix, (NEVER, NEVER))
     table[prefix] = (_add(old_blank, blank), _add(old_last, last))
 
 
-def _add(one: float, other: float) -> float:
-    """log(exp(one) + exp(other))."""
-    high, low = (one, other) if one >= other else (other, one)
+def _add(first: float, second: float) -> float:
+    """log(exp(first) + exp(second))."""
+    high, low = (first, second) if first >= second else (second, first)
     return high if low == NEVER else high + math.log1p(math.exp(low - high))
 
 
 def forward_scores(logs: NDArray[np.float32], readings: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """log P(reading | sound) of each reading, over all paths; -inf where there are too few steps for it.
+    """log P(text | audio) of each text (classes), over all paths; -inf where there are too few steps for it.
 
-    logs: (steps, classes). The readings are scored together: states (readings, 2 * longest + 1), blanks between.
+    logs: (steps, classes). The texts are scored together, as states (texts, 2 * longest + 1) with blanks in between.
     """
     longest = max(map(len, readings), default=0)
     labels = np.full((len(readings), 2 * longest + 1), BLANK)
     for place, reading in enumerate(readings):
         labels[place, 1 : 2 * len(reading) : 2] = reading
-    # from two states back one may come only to a character, and not to the same one again
+    # a path may skip a blank only between two different characters
     skip = np.zeros(labels.shape, dtype=bool)
     skip[:, 2:] = (labels[:, 2:] != BLANK) & (labels[:, 2:] != labels[:, :-2])
     at = np.full(labels.shape, -np.inf)
@@ -114,9 +114,9 @@ def forward_scores(logs: NDArray[np.float32], readings: Sequence[Sequence[int]])
 
 
 def align(logs: NDArray[np.float32], reading: Sequence[int]) -> list[tuple[int, int]]:
-    """The likeliest path that reads so (Viterbi) -> (first step, one past its last) of each character.
+    """The most probable path of a text (Viterbi) -> (first step, one past the last) of each character.
 
-    There must be steps enough: one a character, and one more between two alike.
+    There must be enough steps: one per character, and one more between equal neighbours.
     """
     labels = np.full(2 * len(reading) + 1, BLANK)
     labels[1::2] = reading
@@ -124,12 +124,12 @@ def align(logs: NDArray[np.float32], reading: Sequence[int]) -> list[tuple[int, 
     skip[2:] = (labels[2:] != BLANK) & (labels[2:] != labels[:-2])
     at = np.full(len(labels), -np.inf)
     at[:2] = logs[0, labels[:2]]
-    came = np.zeros((len(logs), len(labels)), dtype=np.int64)
+    origin = np.zeros((len(logs), len(labels)), dtype=np.int64)
     for step in range(1, len(logs)):
-        one, two = np.roll(at, 1), np.roll(at, 2)
-        one[:1], two[:2] = -np.inf, -np.inf
-        choices = np.stack([at, one, np.where(skip, two, -np.inf)])
-        came[step] = choices.argmax(axis=0)
+        previous, before = np.roll(at, 1), np.roll(at, 2)
+        previous[:1], before[:2] = -np.inf, -np.inf
+        choices = np.stack([at, previous, np.where(skip, before, -np.inf)])
+        origin[step] = choices.argmax(axis=0)
         at = choices.max(axis=0) + logs[step, labels]
     state = len(labels) - 1 if len(labels) == 1 or at[-1] >= at[-2] else len(labels) - 2
     spans = [(len(logs), 0)] * len(reading)
@@ -137,5 +137,5 @@ def align(logs: NDArray[np.float32], reading: Sequence[int]) -> list[tuple[int, 
         if state % 2:
             first, last = spans[state // 2]
             spans[state // 2] = (min(first, step), max(last, step + 1))
-        state -= int(came[step, state])
+        state -= int(origin[step, state])
     return spans

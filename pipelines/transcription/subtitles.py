@@ -1,8 +1,8 @@
-"""Subtitles: SubRip (.srt) and WebVTT (.vtt) of texts with times.
+"""Subtitle formats: SubRip (.srt) and WebVTT (.vtt).
 
-Players differ in what they forgive, so what is written is always in order: a text ends before the next begins, is
-shown for at least MIN_SHOWN_S, and holds nothing that would end it early (an empty line, an arrow).
-WebVTT: https://www.w3.org/TR/webvtt1/. SubRip has no standard; what is written is what its own program writes.
+Players differ in what they tolerate, so the output is strict: cues are in order and do not overlap, last at least
+MIN_SHOWN_S, and contain nothing that would end them early (an empty line, an arrow).
+WebVTT: https://www.w3.org/TR/webvtt1/. SubRip has no standard; the output follows the SubRip program.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VTT_ESCAPES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"))
 
 
 class Cue(NamedTuple):
-    """A text to be shown, and when, in seconds."""
+    """A text with the times at which it is shown, in seconds."""
 
     start_s: float
     end_s: float
@@ -25,7 +25,7 @@ class Cue(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """A cue in whole milliseconds, its lines not empty."""
+    """A cue in whole milliseconds, without empty lines."""
 
     start: int
     end: int
@@ -34,7 +34,7 @@ class _Shown(NamedTuple):
 
 def srt(cues: Iterable[Cue]) -> str:
     """SubRip: numbered from 1, times with a comma. No cues give an empty string."""
-    # The arrow would be taken for times; SubRip knows no escape, so the nearest that reads the same is written
+    # An arrow would be parsed as a time line, and SubRip has no escapes, so a similar character is written
     blocks = [
         f"{number}\n{_clock(cue.start, ',')} {ARROW} {_clock(cue.end, ',')}\n"
         + "\n".join(line.replace(ARROW, "→") for line in cue.lines)
@@ -55,25 +55,25 @@ def vtt(cues: Iterable[Cue]) -> str:
 
 
 def _in_order(cues: Iterable[Cue]) -> list[_Shown]:
-    """Sorted by their start, none over the next, none too short to be seen, none without words.
+    """Cues sorted by start, without overlaps, empty texts or too short durations.
 
-    Where two begin together, or nearly, the later one waits: no word is lost.
+    Where two begin at nearly the same time, the later one is delayed: no text is lost.
     """
     least = round(1000 * MIN_SHOWN_S)
-    found: list[_Shown] = []
-    for cue in sorted(cues, key=lambda one: one.start_s):
+    shown: list[_Shown] = []
+    for cue in sorted(cues, key=lambda cue: cue.start_s):
         lines = [" ".join(line.split()) for line in cue.text.splitlines()]
         lines = [line for line in lines if line]
         if not lines:
             continue
         start = max(0, round(1000 * cue.start_s)) if math.isfinite(cue.start_s) else 0
         end = round(1000 * cue.end_s) if math.isfinite(cue.end_s) else start
-        if found:
-            before = found[-1]
+        if shown:
+            before = shown[-1]
             start = max(start, before.start + least)
-            found[-1] = before._replace(end=min(before.end, start))
-        found.append(_Shown(start, max(end, start + least), lines))
-    return found
+            shown[-1] = before._replace(end=min(before.end, start))
+        shown.append(_Shown(start, max(end, start + least), lines))
+    return shown
 
 
 def _clock(milliseconds: int, point: str) -> str:

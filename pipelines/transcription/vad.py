@@ -1,6 +1,6 @@
-"""Voice-activity detection: find what is speech, transcribe that alone, and tell its times as they are in the sound.
+"""Voice-activity detection: transcribes only speech, with times relative to the whole audio.
 
-By silero-vad, whose model comes with its package. It listens to 32 ms at a time, so a sound of any length will do.
+Uses silero-vad, whose weights come with its package. It processes 32 ms at a time, so audio of any length works.
 """
 
 from __future__ import annotations
@@ -29,34 +29,36 @@ if TYPE_CHECKING:
 
 RATE_HZ = 16_000
 STEP = 512  # samples, as the model was trained
-# Pauses within what is said are kept, and some room around it: a model hears words worse where they are cut close
-MIN_SILENCE_MS, ROOM_MS = 2000, 400
+# Short pauses are kept, and some padding around speech: words that are cut closely are recognised worse
+MIN_SILENCE_MS, PADDING_MS = 2000, 400
 
 
 def transcribe_speech(
-    reader: TranscriptionBackend,
+    backend: TranscriptionBackend,
     source: SampleSource,
     options: TranscriptionOptions,
     progress: SecondsProgress,
 ) -> TranscriptionOutput:
-    """What `reader` makes of the speech in a sound. Raises MissingExtra without silero-vad."""
+    """Transcribes only the speech in an audio. Raises MissingExtra without silero-vad."""
     spans, n_samples = detect_speech(source)
     duration_s = n_samples / RATE_HZ
     if not spans:
         return TranscriptionOutput("", None, (), (), duration_s)
-    place = SpanTimeline([(start / RATE_HZ, end / RATE_HZ) for start, end in spans])
+    timeline = SpanTimeline([(start / RATE_HZ, end / RATE_HZ) for start, end in spans])
 
-    def told(done_s: float, total_s: float | None) -> None:
-        progress(place.end(done_s), duration_s)
+    def report(done_s: float, total_s: float | None) -> None:
+        progress(timeline.end(done_s), duration_s)
 
-    found = reader.transcribe(SpeechOnly(source, spans), options, told)
-    segments = [replace(one, start=place.start(one.start), end=place.end(one.end)) for one in found.segments]
-    words = [replace(one, start=place.start(one.start), end=place.end(one.end)) for one in found.words]
+    found = backend.transcribe(SpeechOnly(source, spans), options, report)
+    segments = [
+        replace(one, start=timeline.start(one.start), end=timeline.end(one.end)) for one in found.segments
+    ]
+    words = [replace(one, start=timeline.start(one.start), end=timeline.end(one.end)) for one in found.words]
     return TranscriptionOutput(found.text, found.language, segments, words, duration_s)
 
 
 class SpeechOnly:
-    """A source without what lies between spans (start, end), in samples of RATE_HZ."""
+    """A source reduced to its speech spans (start, end), in samples at RATE_HZ."""
 
     def __init__(self, source: SampleSource, spans: Sequence[tuple[int, int]]) -> None:
         self.source, self.spans = source, spans
@@ -76,18 +78,18 @@ class SpeechOnly:
 
 
 class SpanTimeline:
-    """Seconds of the joined spans (start, end) -> seconds of the whole."""
+    """Maps seconds of the concatenated spans (start, end) to seconds of the whole audio."""
 
     def __init__(self, spans: Sequence[tuple[float, float]]) -> None:
         self.spans = spans
         self.joined = np.concatenate([[0.0], np.cumsum([end - start for start, end in spans])]).tolist()
 
     def start(self, at_s: float) -> float:
-        """Of what begins there: on a seam, in the later span."""
+        """The time of a start: at the boundary of two spans, in the later one."""
         return self._of(at_s, bisect_right(self.joined, at_s + 1e-6) - 1)
 
     def end(self, at_s: float) -> float:
-        """Of what ends there: on a seam, in the earlier span."""
+        """The time of an end: at the boundary of two spans, in the earlier one."""
         return self._of(at_s, bisect_left(self.joined, at_s - 1e-6) - 1)
 
     def _of(self, at_s: float, span: int) -> float:
@@ -97,45 +99,46 @@ class SpanTimeline:
 
 
 def detect_speech(source: SampleSource) -> tuple[list[tuple[int, int]], int]:
-    """(start, end) of each stretch of speech, and the length of the sound, in samples of RATE_HZ."""
+    """The (start, end) of each speech span, and the length of the audio, in samples at RATE_HZ."""
     import torch
 
     model, spans_of = _silero()
     model.reset_states()
-    likely: list[float] = []
+    probabilities: list[float] = []
     held, n_samples = np.zeros(0, np.float32), 0
     with torch.inference_mode():
         for block in source.blocks(RATE_HZ):
             n_samples += len(block)
             held = np.concatenate([held, block])
             whole = len(held) // STEP * STEP
-            likely += [float(model(torch.from_numpy(one), RATE_HZ)) for one in held[:whole].reshape(-1, STEP)]
+            frames = held[:whole].reshape(-1, STEP)
+            probabilities += [float(model(torch.from_numpy(frame), RATE_HZ)) for frame in frames]
             held = held[whole:]
         if len(held):
             last = np.pad(held, (0, STEP - len(held)))
-            likely.append(float(model(torch.from_numpy(last), RATE_HZ)))
-    found = spans_of(
-        likely,
+            probabilities.append(float(model(torch.from_numpy(last), RATE_HZ)))
+    spans = spans_of(
+        probabilities,
         sampling_rate=RATE_HZ,
         audio_length_samples=n_samples,
         min_silence_duration_ms=MIN_SILENCE_MS,
-        speech_pad_ms=ROOM_MS,
+        speech_pad_ms=PADDING_MS,
     )
-    return [(int(one["start"]), int(one["end"])) for one in found], n_samples
+    return [(int(span["start"]), int(span["end"])) for span in spans], n_samples
 
 
 @functools.cache
 def _silero() -> tuple[Any, Any]:
     if importlib.util.find_spec("silero_vad") is None:
-        raise MissingExtra("leaving out what is no speech (vad=True)", package="silero-vad", extra="vad")
+        raise MissingExtra("voice-activity detection (vad=True)", package="silero-vad", extra="vad")
     import torch
 
     n_threads = torch.get_num_threads()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its model is a TorchScript, which torch warns is of the past
+        warnings.simplefilter("ignore")  # its model is TorchScript, which torch deprecates
         import silero_vad  # type: ignore[import-untyped, import-not-found]
         from silero_vad import utils_vad
 
         model = silero_vad.load_silero_vad()
-    torch.set_num_threads(n_threads)  # importing it leaves torch with one thread
+    torch.set_num_threads(n_threads)  # importing silero_vad sets torch to one thread
     return model, utils_vad.get_speech_timestamps_from_probs

@@ -162,7 +162,7 @@ def test_steps_from_one_thing_to_another_have_one_seed(cli: Cli, tmp_path: Path)
         "generate", "a cat", "--towards", "a dog", "--n", 3, "-o", tmp_path / "pet.png", "--seed", 5
     )
     assert outcome.code == 0, outcome.stderr
-    expected = mm.GenerationPipeline.from_pretrained("starter").between("a cat", "a dog", n=3, seed=5)
+    expected = mm.GenerationPipeline.from_pretrained("starter").interpolate("a cat", "a dog", n=3, seed=5)
     for place, one in enumerate(expected, 1):
         made = Generation.load(tmp_path / f"pet-{place}.png")
         assert made.seed == 5 and made.image is not None and one.image is not None
@@ -193,7 +193,7 @@ def test_what_is_drawn_must_be_clear(
 
 def test_an_empty_prompt_and_one_that_is_too_long_are_refused(cli: Cli, model: Path, tmp_path: Path) -> None:
     how = ("-o", tmp_path / "x.png", "--model", model, *SIZE)
-    assert cli("generate", " ", *how).stderr == "error: the prompt is empty: say what to make\n"
+    assert cli("generate", " ", *how).stderr == "error: the prompt is empty: describe what to generate\n"
     outcome = cli("generate", "red " * 40, *how)
     assert outcome.code == 1 and "122 tokens" in outcome.stderr
     assert cli("generate", "red " * 40, *how, "--truncate").code == 0

@@ -13,8 +13,8 @@ from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.pipelines.classification.pipeline import (
+    CACHED_LABEL_SETS,
     DEFAULT_TEMPLATES,
-    LABEL_SETS_KEPT,
     Classification,
     LabelScore,
     ZeroShotClassificationPipeline,
@@ -169,7 +169,7 @@ def test_the_prompts_of_a_label_set_are_encoded_once(clip: Space) -> None:
 
 def test_the_cache_is_bounded(clip: Space) -> None:
     classify, text = ZeroShotClassificationPipeline(clip), clip.encoders[Modality.TEXT]
-    for n in range(LABEL_SETS_KEPT + 1):
+    for n in range(CACHED_LABEL_SETS + 1):
         classify(RED, labels=[f"label {n}"], templates="{}")
     n = len(text.encoded)  # type: ignore[attr-defined]
     classify(RED, labels=["label 1"], templates="{}")
@@ -267,3 +267,14 @@ def test_a_space_without_words_is_refused_at_once(clip: Space) -> None:
 def test_a_space_without_head_is_refused(clip: Space) -> None:
     with pytest.raises(InvalidInput, match="has no logit scale, so only cosines are known"):
         ZeroShotClassificationPipeline(Space(clip.encoders))(RED, labels=["a"])
+
+
+def test_progress_true_shows_a_bar_on_standard_error(clip: Space, capsys: pytest.CaptureFixture[str]) -> None:
+    classify = ZeroShotClassificationPipeline(clip)
+    counts: list[int] = []
+    expected = classify(["a", "b"], labels=["x", "y"], progress=counts.append)
+    assert classify(["a", "b"], labels=["x", "y"], progress=True) == expected
+    assert sum(counts) == 2
+    captured = capsys.readouterr()
+    assert "classifying" in captured.err and "100%" in captured.err
+    assert captured.out == ""

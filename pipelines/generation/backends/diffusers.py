@@ -40,13 +40,14 @@ class DiffusersBackend:
     space: Space | None = None  # its vectors come from outside
 
     def __init__(self, name: str, pipe: Any, vector_length: float | None = None) -> None:
-        self.name, self.pipe, self.what = name, pipe, type(pipe).__name__
+        self.name, self.pipe, self.model_class = name, pipe, type(pipe).__name__
         self.call = signature.call_signature(pipe)
         self.output_modality = signature.output_modality(self.call)
         self.rate_hz = signature.sampling_rate(pipe) if self.output_modality is Modality.AUDIO else None
         if self.output_modality is Modality.AUDIO and self.rate_hz is None:
             raise CheckpointError(
-                f"{name!r} is a {self.what}, none of whose parts tells the rate of its samples; take another model"
+                f"{name!r} is a {self.model_class}, none of whose parts tells the rate of its samples; take "
+                "another model"
             )
         self.by_vector: signature.CallSignature | None = None
         self.kind: signature.VectorKind | None = None
@@ -117,24 +118,26 @@ class DiffusersBackend:
         if request.vector is not None:
             if self.by_vector is None:
                 raise InvalidInput(
-                    f"{self.name!r} is a {self.what}, which takes no vectors: give words, or a checkpoint made for "
+                    f"{self.name!r} is a {self.model_class}, which takes no vectors: give words, or a checkpoint "
+                    "made for "
                     "CLIP's vectors of pictures (Stable unCLIP, Kandinsky 2.2), or ip_adapter=… to from_pretrained"
                 )
             return self.by_vector
         if request.image is not None:
             if self.by_image is None:
                 raise InvalidInput(
-                    f"{self.name!r} is a {self.what}, which begins with no picture: leave image out"
+                    f"{self.name!r} is a {self.model_class}, which begins with no picture: leave image out"
                 )
             return self.by_image
         if signature.needs_vector(self.call):
             raise InvalidInput(
-                f"{self.name!r} is a {self.what}, which draws from vectors alone: give vector=…, or to from_pretrained "
+                f"{self.name!r} is a {self.model_class}, which draws from vectors alone: give vector=…, or to "
+                "from_pretrained "
                 "prior='diffusers/<the checkpoint that turns words into its vectors>'"
             )
         if signature.needs_image(self.call):
             raise InvalidInput(
-                f"{self.name!r} is a {self.what}, which makes nothing of words alone: give image=…"
+                f"{self.name!r} is a {self.model_class}, which makes nothing of words alone: give image=…"
                 + (" or vector=…" if self.by_vector is not None else "")
             )
         return self.call
@@ -145,7 +148,7 @@ class DiffusersBackend:
         takes = set(call.names) | {"truncate"}
         if request.image is not None and self._resizes(call):
             takes |= {"width", "height"}
-        refused = sorted(options.given() - takes)
+        refused = sorted(options.specified() - takes)
         if refused:
             raise InvalidInput(
                 f"{self.name!r} is a {type(call.pipe).__name__}, which takes no {', '.join(refused)}"
@@ -217,7 +220,7 @@ class DiffusersBackend:
             return values[0] if alone else values
 
         found: dict[str, Any] = {
-            call.names[key]: getattr(options, key) for key in options.given() & call.names.keys()
+            call.names[key]: getattr(options, key) for key in options.specified() & call.names.keys()
         }
         if options.negative is not None:
             found[call.names["negative"]] = each([options.negative] * len(requests))

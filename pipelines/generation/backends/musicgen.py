@@ -35,7 +35,7 @@ class MusicGenBackend:
     space: Space | None = None
 
     def __init__(self, name: str, model: Any, tokenizer: Any) -> None:
-        self.name, self.model, self.tokenizer, self.what = name, model, tokenizer, type(model).__name__
+        self.name, self.model, self.tokenizer, self.model_class = name, model, tokenizer, type(model).__name__
         config = model.config
         self.rate_hz = int(config.audio_encoder.sampling_rate)
         self.tokens_hz = float(config.audio_encoder.frame_rate)
@@ -48,12 +48,13 @@ class MusicGenBackend:
 
     def check(self, requests: Sequence[GenerationRequest], options: GenerationOptions) -> None:
         """See GenerationBackend."""
-        refused = sorted(options.given() - OPTIONS)
+        refused = sorted(options.specified() - OPTIONS)
         for request in requests:
             refused += [name for name in ("image", "vector") if getattr(request, name) is not None]
         if refused:
             raise InvalidInput(
-                f"{self.name!r} is a {self.what}, which takes no {', '.join(dict.fromkeys(refused))}; it takes a "
+                f"{self.name!r} is a {self.model_class}, which takes no {', '.join(dict.fromkeys(refused))}; it "
+                "takes a "
                 f"prompt, {', '.join(sorted(OPTIONS))}"
             )
         if options.seconds is not None and self._tokens(options.seconds) > self.most:

@@ -48,7 +48,7 @@ class SpaceGenerationBackend:
     """A space and the pipeline that was trained for its vectors. `pipe` is a DiffusionPipeline, loaded at first use."""
 
     output_modality = Modality.IMAGE
-    what = "SpacePicturePipeline"
+    model_class = "SpacePicturePipeline"
     supported_options = TAKES
 
     def __init__(self, space: Space, folder: Path) -> None:
@@ -73,15 +73,13 @@ class SpaceGenerationBackend:
 
         with warnings.catch_warnings():  # importing parts of diffusers warns of what torch will drop one day
             warnings.simplefilter("ignore")
-            from multimodal.pipelines.generation.backends.space_pipeline import SpacePicturePipeline
+            from multimodal.pipelines.generation.backends.space_pipeline import load_parts
         from multimodal.pipelines.generation.backends.diffusers_load import captured_logs
 
         runtime = next(iter(self._space.encoders.values())).runtime
         try:
             with captured_logs():
-                pipe = SpacePicturePipeline.from_pretrained(
-                    self.folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
-                )
+                pipe = load_parts(self.folder)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
             raise CorruptSpace(f"no generator can be read from {self.folder} ({error}); {AGAIN}") from error
         if pipe.dim != self.dim:
@@ -100,7 +98,7 @@ class SpaceGenerationBackend:
 
     def check(self, requests: Sequence[GenerationRequest], options: GenerationOptions) -> None:
         """See GenerationBackend."""
-        refused = sorted(options.given() - TAKES)
+        refused = sorted(options.specified() - TAKES)
         if refused:
             raise InvalidInput(
                 f"{self.name!r} draws pictures of 64x64 pixels and takes no {', '.join(refused)}; it takes "

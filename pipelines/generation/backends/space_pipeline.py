@@ -8,15 +8,28 @@ folder is diffusers' own: `SpacePicturePipeline.from_pretrained(folder)` reads i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    FluxTransformer2DModel,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
-from multimodal.pipelines.generation.backends.space_prior import PAIRS, SINGLES, apply_layout, swap_halves
+from multimodal.pipelines.generation.backends.space_prior import (
+    PAIRS,
+    SINGLES,
+    DrawingPrior,
+    apply_layout,
+    swap_halves,
+)
 
 SIDE = 64  # pixels
 BLOCK = 4  # pixels a side that are one position of the autoencoder's input
@@ -160,3 +173,25 @@ class SpacePicturePipeline(DiffusionPipeline):  # type: ignore[misc]
         """The way back."""
         blocks = self.vae.decode(latents.to(self.vae.dtype)).sample.float()
         return (F.pixel_shuffle(blocks, BLOCK) / 2 + 0.5).clamp(0, 1)
+
+
+def load_parts(folder: Path) -> SpacePicturePipeline:
+    """Loads the pipeline from its folder, in float32.
+
+    The classes of the parts are fixed here and not taken from model_index.json: folders of earlier versions name
+    modules there that no longer exist.
+    """
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    if index.get("_class_name") != SpacePicturePipeline.__name__:
+        raise ValueError(f"model_index.json names no {SpacePicturePipeline.__name__}")
+    models = {"prior": DrawingPrior, "transformer": FluxTransformer2DModel, "vae": AutoencoderKL}
+    parts = {
+        name: model.from_pretrained(
+            folder, subfolder=name, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
+        )
+        for name, model in models.items()
+    }
+    scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(
+        folder, subfolder="scheduler", local_files_only=True
+    )
+    return SpacePicturePipeline(**parts, scheduler=scheduler)

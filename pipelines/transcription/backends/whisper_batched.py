@@ -32,10 +32,10 @@ Piece = tuple[int, "NDArray[np.float32]", bool]
 
 
 def read_in_batches(
-    reader: WhisperBackend, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
+    backend: WhisperBackend, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
 ) -> TranscriptionOutput:
     """See the top of this module."""
-    extractor = reader.extractor
+    extractor = backend.extractor
     rate_hz, length = int(extractor.sampling_rate), int(extractor.n_samples)
     side = round(length / OVERLAP)
     coming: Iterator[Piece] = overlapping_windows(source.blocks(rate_hz), length, length - 2 * side)
@@ -51,8 +51,8 @@ def read_in_batches(
                 [one for one, loud in zip(windows, heard, strict=True) if loud],
                 sampling_rate=rate_hz, return_tensors="pt", return_attention_mask=True,
             )  # fmt: skip
-            language = language or reader.language_of(options.language, inputs["input_features"][:1])
-            made = _written(reader, inputs, options, language)
+            language = language or backend.language_of(options.language, inputs["input_features"][:1])
+            made = _written(backend, inputs, options, language)
         nothing = {"tokens": torch.zeros(1, 0, dtype=torch.long), "token_timestamps": torch.zeros(1, 0)}
         for (start, samples, last), loud in zip(batch, heard, strict=True):
             left, right = 0 if start == 0 else side, 0 if last else side
@@ -60,27 +60,27 @@ def read_in_batches(
             outputs.append((made.pop(0) if loud else nothing) | {"stride": stride})
         progress(n_samples / rate_hz, None)
     duration_s = n_samples / rate_hz
-    text, segments, words = reader.collate(outputs, duration_s, options.timestamps)
+    text, segments, words = backend.collate(outputs, duration_s, options.timestamps)
     if options.timestamps == "word":
-        segments = reader.collate(outputs, duration_s, "segment")[1]
+        segments = backend.collate(outputs, duration_s, "segment")[1]
     return TranscriptionOutput(text, language[2:-2] if language else None, segments, words, duration_s)
 
 
 def _written(
-    reader: WhisperBackend, inputs: Any, options: TranscriptionOptions, language: str | None
+    backend: WhisperBackend, inputs: Any, options: TranscriptionOptions, language: str | None
 ) -> list[dict[str, Any]]:
     """Tokens (1, n) of each window and, if words are to be timed, when each was said."""
-    device, dtype = reader.model.device, reader.model.dtype
+    device, dtype = backend.model.device, backend.model.dtype
     words = options.timestamps == "word"
-    asked = reader.how(options, language)
+    asked = backend.how(options, language)
     if options.prompt is not None:
-        asked["prompt_ids"] = reader.prompt_ids(options.prompt)
+        asked["prompt_ids"] = backend.prompt_ids(options.prompt)
     if options.timestamps is not None:
         asked["return_timestamps"] = True
     if words:
         asked |= {"return_token_timestamps": True, "return_segments": True}
     with torch.inference_mode():
-        made = reader.model.generate(
+        made = backend.model.generate(
             inputs["input_features"].to(device, dtype),
             attention_mask=inputs["attention_mask"].to(device),
             **asked,

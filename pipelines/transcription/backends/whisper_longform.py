@@ -37,11 +37,13 @@ RawSegment = dict[
 class LongFormDecoder:
     """One sound on its way through a model."""
 
-    def __init__(self, reader: WhisperBackend, options: TranscriptionOptions, language: str | None) -> None:
-        self.backend, self.options = reader, options
-        self.first_time = getattr(reader.config, "no_timestamps_token_id", reader.model.config.vocab_size) + 1
-        self.how = reader.how(options, language)
-        self.prompt = None if options.prompt is None else reader.prompt_ids(options.prompt)
+    def __init__(self, backend: WhisperBackend, options: TranscriptionOptions, language: str | None) -> None:
+        self.backend, self.options = backend, options
+        self.first_time = (
+            getattr(backend.config, "no_timestamps_token_id", backend.model.config.vocab_size) + 1
+        )
+        self.how = backend.how(options, language)
+        self.prompt = None if options.prompt is None else backend.prompt_ids(options.prompt)
         self.before: list[Tensor] = [] if self.prompt is None else [self.prompt[1:]]
         self.cool = True
 

@@ -141,8 +141,8 @@ class ColourMaker:
         self.dim: int | None = space.dim
 
     def check(self, requests: Sequence[GenerationRequest], options: GenerationOptions) -> None:
-        if options.given():
-            raise InvalidInput(f"it takes no {', '.join(sorted(options.given()))}")
+        if options.specified():
+            raise InvalidInput(f"it takes no {', '.join(sorted(options.specified()))}")
 
     def generate(
         self, requests: Sequence[GenerationRequest], options: GenerationOptions, progress: StepProgress

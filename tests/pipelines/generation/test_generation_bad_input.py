@@ -58,16 +58,16 @@ def refuses(
         ({"width": 99_999}, "width must be at most 16,384 pixels, got 99,999"),
         ({"width": 30}, "width must be a multiple of 8 for NAME, got 30: take 24 or 32"),
         ({"height": 5}, "height must be a multiple of 8 for NAME, got 5: take 8"),
-        ({"strength": 0}, "strength must be above 0 and at most 1 (1 keeps nothing of the picture), got 0"),
-        ({"negative": " "}, "negative must be words for what is not wanted, got ' '; leave it out"),
+        ({"strength": 0}, "strength must be above 0 and at most 1 (1 keeps nothing of the image), got 0"),
+        ({"negative": " "}, "negative must be a prompt for what to avoid, got ' '; leave it out"),
         ({"negative": "rain", "guidance": 1.0},
          "negative does nothing with guidance=1.0: give a guidance above 1, or leave it out"),
         ({"seed": -1}, "seed must be a whole number from 0 to 2^63 - 1, got -1"),
         ({"seed": True}, "seed must be a whole number from 0 to 2^63 - 1, got True"),
         ({"seed": 2**63 - 1, "n": 2}, f"seed must be a whole number from 0 to 2^63 - 1, got {2**63}"),
         ({"seed": [1, 2]}, "2 seeds given for 1 inputs: give one for each, or a single one"),
-        ({"n": 0}, "n must be a whole number of things to make of at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be a whole number of things made at a time of at least 1, got 0"),
+        ({"n": 0}, "n must be a whole number of outputs of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of outputs per batch of at least 1, got 0"),
         ({"seconds": 0}, "seconds must be a number above 0, got 0"),
         ({"seconds": 3}, f"{SD} no seconds; it takes {TAKES}"),
         ({"strength": 0.5}, f"{SD} no strength without image=; it takes {TAKES}"),
@@ -75,7 +75,7 @@ def refuses(
          f"{SD} no vectors: give words, or a checkpoint made for CLIP's vectors of pictures (Stable unCLIP, Kandinsky "
          "2.2), or ip_adapter=… to from_pretrained"),
         ({"space": "clip"},
-         "space= is for an input that is no prompt: write Text('…') to draw from the vector of words"),
+         "space= encodes inputs that are no prompts: write Text('…') to generate from the vector of a text"),
     ],
 )  # fmt: skip
 def test_nonsense_is_refused(draw: GenerationPipeline, how: dict[str, Any], text: str) -> None:
@@ -83,22 +83,25 @@ def test_nonsense_is_refused(draw: GenerationPipeline, how: dict[str, Any], text
 
 
 def test_inputs_that_are_no_prompt_are_refused(draw: GenerationPipeline, clip: Space) -> None:
-    refuses(draw, "the prompt is empty: say what to make", "")
-    refuses(draw, "the prompt is empty: say what to make", " \n")
-    refuses(draw, "the prompt (number 1 of the list) is empty: say what to make", ["a cat", ""])
+    refuses(draw, "the prompt is empty: describe what to generate", "")
+    refuses(draw, "the prompt is empty: describe what to generate", " \n")
+    refuses(draw, "the prompt (number 1 of the list) is empty: describe what to generate", ["a cat", ""])
     refuses(draw, "the list of inputs is empty; give at least one", [])
-    refuses(draw, "nothing to make something of: give words, an image or a vector")
+    refuses(draw, "nothing to generate from: give a prompt, an image or a vector")
     refuses(draw, "the list of images is empty; give at least one", "a cat", image=[])
     refuses(
         draw, "give either prompts, or items with space=, or vectors: these were mixed", ["a", a_picture()]
     )
     refuses(
         draw,
-        "an input of image is no prompt: give a str; to draw from its vector space=…, a CLIP that NAME was trained "
-        "with; to redraw a picture image=…",
+        "an input of image is not a prompt: give a str; to generate from its vector space=…, a CLIP that NAME was "
+        "trained "
+        "with; to start from an image image=…",
         a_picture(),
     )
-    refuses(draw, "space= is for an input that is no prompt, and there is no input; leave it out", space=clip)
+    refuses(
+        draw, "space= encodes inputs that are no prompts, and there is no input; leave it out", space=clip
+    )
     two = [a_picture(), a_picture()]
     refuses(
         draw, "3 inputs, 2 images do not pair up: give as many of each, or one for all", ["a"] * 3, image=two
@@ -173,10 +176,8 @@ def test_vectors_of_another_clip_are_refused(checkpoints: Checkpoints, clip: Spa
         "was trained with: load that one",
         a_picture(), space=clip, kind=SpaceMismatch,
     )  # fmt: skip
-    refuses(draw, "vector must be finite and not all zeros: check what it was made of", vector=np.zeros(16))
-    refuses(
-        draw, "vector must be finite and not all zeros: check what it was made of", vector=np.full(16, np.nan)
-    )
+    refuses(draw, "vector must be finite and not all zeros", vector=np.zeros(16))
+    refuses(draw, "vector must be finite and not all zeros", vector=np.full(16, np.nan))
     refuses(
         draw, "vector must be floats of shape (dim,) or (n, dim), got int64 of shape (3,)", vector=[1, 2, 3]
     )

@@ -61,7 +61,7 @@ def test_a_name_that_means_nothing_is_answered_with_close_ones(tmp_path: Path) -
         "write 'starter', 'diffusers/<owner>/<name>' (as in 'diffusers/stabilityai/sdxl-turbo'), "
         "'hf/facebook/musicgen-small', or a folder as './my-model'"
     )
-    start = "no model that makes things is called"
+    start = "no generation model is called"
     refuses(UnknownModel, f"{start} 'dall-e'; {write}", "dall-e")
     refuses(UnknownModel, f"{start} 'sdxl-turb'; did you mean 'sdxl-turbo'? {write}", "sdxl-turb")
     gone = tmp_path / "gone"
@@ -102,9 +102,10 @@ def test_a_folder_is_named_in_several_ways(checkpoints: Checkpoints, monkeypatch
 
 def test_options_that_mean_nothing_are_refused(checkpoints: Checkpoints) -> None:
     folder, music = checkpoints("stable_diffusion"), checkpoints("musicgen")
-    refuses(InvalidInput, "from_pretrained of a GenerationPipeline takes no decode", folder, decode="fast")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'decode'"):
+        GenerationPipeline.from_pretrained(folder, decode="fast")
     refuses(InvalidInput, "vector_length must be a number above 0, got 0", folder, vector_length=0)
-    text = f"{str(music)!r} is no checkpoint of diffusers and takes no variant, prior"
+    text = f"{str(music)!r} is not a checkpoint of diffusers and takes no variant, prior"
     refuses(InvalidInput, text, music, variant="fp16", prior="diffusers/a/b")
     with pytest.raises(InvalidInput, match="precision must be one of"):
         load(folder, precision="int8")

@@ -110,11 +110,11 @@ def test_another_ending_is_refused_with_the_name_to_write(tmp_path: Path) -> Non
     with pytest.raises(InvalidInput) as caught:
         picture().save(tmp_path / "heart.jpg")
     assert str(caught.value) == (
-        f"a picture is saved as .png, which holds how it was made, got {str(tmp_path / 'heart.jpg')!r}; write "
+        f"the image is saved as .png, which holds its metadata, got {str(tmp_path / 'heart.jpg')!r}; write "
         "'heart.png', or .image.save() for another format without that"
     )
     with pytest.raises(
-        InvalidInput, match=r"^a sound is saved as \.wav, .*; write 'a\.wav', or soundfile\.write\(\)"
+        InvalidInput, match=r"^the audio file is saved as \.wav, .*; write 'a\.wav', or soundfile\.write\(\)"
     ):
         sound().save("a.png")
     with pytest.raises(InvalidInput, match=r"^the folder '.*gone' does not exist; make it first$"):
@@ -144,19 +144,17 @@ def test_files_that_say_nothing_of_it_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(MediaNotFound, match=r"x\.png: no such file$"):
         Generation.load(place)
     place.write_bytes(b"a text")
-    with pytest.raises(
-        MediaUnsupported, match=r"x\.png: neither a PNG nor a WAV, which alone say how they were made$"
-    ):
+    with pytest.raises(MediaUnsupported, match=r"x\.png: neither a PNG nor a WAV; only these hold metadata$"):
         Generation.load(place)
     PICTURE.save(place)
     with pytest.raises(
-        MediaUnsupported, match=r"x\.png: says nothing of how it was made; multimodal did not save it$"
+        MediaUnsupported, match=r"x\.png: has no generation metadata; multimodal did not save it$"
     ):
         Generation.load(place)
     plain = tmp_path / "x.wav"
     soundfile.write(plain, np.zeros(10), 8_000)
     with pytest.raises(
-        MediaUnsupported, match=r"x\.wav: says nothing of how it was made; multimodal did not save it$"
+        MediaUnsupported, match=r"x\.wav: has no generation metadata; multimodal did not save it$"
     ):
         Generation.load(plain)
     whole = picture().save(place).read_bytes()

@@ -231,20 +231,50 @@ def test_a_saved_drawing_says_how_it_was_made(draw: GenerationPipeline, tmp_path
     assert back.metadata == made.metadata and (pixels(back) == pixels(made)).all()
 
 
-# --- between -------------------------------------------------------------------------------------
+# --- interpolation -------------------------------------------------------------------------------------
 
 
-def test_between_begins_with_the_one_and_ends_with_the_other(draw: GenerationPipeline) -> None:
-    steps = draw.between("a cat", mm.Text("a dog"), n=3, seed=4, steps=2)
+def test_an_interpolation_begins_with_the_first_input_and_ends_with_the_last(
+    draw: GenerationPipeline,
+) -> None:
+    steps = draw.interpolate("a cat", mm.Text("a dog"), n=3, seed=4, steps=2)
     assert len(steps) == 3 and {one.seed for one in steps} == {4}
     for end, words in ((0, "a cat"), (2, "a dog")):
         assert np.abs(pixels(steps[end]) - pixels(draw(words, seed=4, steps=2))).max() <= 1
     assert (pixels(steps[1]) != pixels(steps[0])).any()
 
 
+def test_interpolate_still_answers_to_between_with_a_warning(draw: GenerationPipeline) -> None:
+    with pytest.warns(
+        DeprecationWarning, match=r"between is deprecated .* use GenerationPipeline\.interpolate"
+    ):
+        old = draw.between("a cat", "a dog", n=2, seed=4, steps=1)
+    new = draw.interpolate("a cat", "a dog", n=2, seed=4, steps=1)
+    assert all((pixels(before) == pixels(after)).all() for before, after in zip(old, new, strict=True))
+
+
+def test_a_folder_that_names_a_module_of_an_earlier_version_still_loads(
+    draw: GenerationPipeline, starter: Space, copy: Path
+) -> None:
+    index = json.loads((copy / "model_index.json").read_text())
+    index["prior"] = ["multimodal.pipelines._generation_space_prior", "DrawingPrior"]
+    (copy / "model_index.json").write_text(json.dumps(index))
+    earlier = load(starter, decoder=copy)("a cat", seed=1, steps=1)
+    assert (pixels(earlier) == pixels(draw("a cat", seed=1, steps=1))).all()
+
+
+def test_progress_true_shows_a_bar_on_standard_error(
+    draw: GenerationPipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(["a cat", "a dog"], seed=1, steps=1, progress=True)
+    captured = capsys.readouterr()
+    assert "generating" in captured.err and "100%" in captured.err
+    assert captured.out == ""
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9))
-def test_steps_between_lie_on_the_sphere_and_are_even(seed: int, count: int) -> None:
+def test_interpolated_vectors_lie_on_the_sphere_at_equal_angles(seed: int, count: int) -> None:
     ends = np.random.default_rng(seed).normal(size=(2, 256)).astype(np.float32)
     rows = interpolate(mm.load("starter", device="cpu"), ends[0], ends[1], count)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
@@ -256,7 +286,7 @@ def test_steps_between_lie_on_the_sphere_and_are_even(seed: int, count: int) -> 
     )
 
 
-def test_between_the_same_is_the_same(starter: Space) -> None:
+def test_interpolating_between_equal_vectors_repeats_them(starter: Space) -> None:
     vector = starter.encode(["a cat"])[0]
     np.testing.assert_allclose(interpolate(starter, vector, vector, 4), np.stack([vector] * 4), atol=1e-6)
 
@@ -287,16 +317,16 @@ def test_vectors_of_another_size_or_without_direction_are_refused(draw: Generati
         draw(vector=np.ones(3, np.float32))
     with pytest.raises(InvalidInput, match="vector must be finite and not all zeros"):
         draw(vector=np.zeros(256, np.float32))
-    with pytest.raises(InvalidInput, match="the prompt is empty: say what to make"):
+    with pytest.raises(InvalidInput, match="the prompt is empty: describe what to generate"):
         draw(" ")
 
 
-def test_between_is_refused_where_nothing_lies_between(draw: GenerationPipeline, starter: Space) -> None:
+def test_an_interpolation_without_a_shortest_arc_is_refused(draw: GenerationPipeline, starter: Space) -> None:
     vector = starter.encode(["a cat"])[0]
-    with pytest.raises(InvalidInput, match="the two vectors are opposite, so that no way between"):
-        draw.between(vector, -vector)
+    with pytest.raises(InvalidInput, match="the two vectors are opposite, so no great circle between"):
+        draw.interpolate(vector, -vector)
     with pytest.raises(InvalidInput, match="n must be at least 2, the two ends, got 1"):
-        draw.between("a cat", "a dog", n=1)
+        draw.interpolate("a cat", "a dog", n=1)
 
 
 def test_options_of_checkpoints_of_diffusers_are_refused(starter: Space, folder: Path) -> None:
