@@ -104,7 +104,7 @@ def test_a_prompt_that_fills_the_context_is_refused(ask: mm.CaptioningPipeline, 
         ask(mm.Image(PICTURES[0]), prompt="cat " * 80)
     context = ask.backend.context  # type: ignore[attr-defined]
     assert str(told.value) == (
-        f"the prompt and what it is about make 81 tokens, and 'openclip/local-dir:{folder}' takes {context}: shorten "
+        f"the prompt and the input have 81 tokens, and 'openclip/local-dir:{folder}' takes {context}: shorten "
         "the prompt"
     )
 
@@ -124,7 +124,7 @@ def test_a_clip_is_told_that_it_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as told:
         mm.CaptioningPipeline.from_pretrained(f"openclip/local-dir:{path}")
     assert str(told.value) == (
-        f"'openclip/local-dir:{path}' gives vectors of texts and pictures and writes no captions; of open_clip's "
+        f"'openclip/local-dir:{path}' encodes text and images and writes no captions; of open_clip's "
         "models CoCa does: 'openclip/coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k'"
     )
 
@@ -135,7 +135,7 @@ def test_a_coca_whose_text_tower_looks_ahead_is_refused(folder: Path, tmp_path: 
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     weights = folder / "open_clip_model.safetensors"
     (tmp_path / weights.name).symlink_to(weights)
-    with pytest.raises(CheckpointError, match=r"reads texts with 'roberta-base', which looks ahead"):
+    with pytest.raises(CheckpointError, match=r"reads texts with 'roberta-base', which is not causal"):
         mm.CaptioningPipeline.from_pretrained(f"openclip/local-dir:{tmp_path}")
 
 

@@ -306,7 +306,7 @@ def test_a_prompt_longer_than_the_model_takes_is_refused_not_cut(
     n = int(str(told.value).split(" make ")[1].split()[0])
     assert n > 300
     assert str(told.value) == (
-        f"the prompt and what it is about make {n} tokens, and 'hf/{folder('llava')}' takes 256: shorten the prompt"
+        f"the prompt and the input have {n} tokens, and 'hf/{folder('llava')}' takes 256: shorten the prompt"
     )
 
 
@@ -329,7 +329,7 @@ def test_a_sound_longer_than_the_model_hears_is_refused_not_cut(
     with pytest.raises(MediaTooLarge) as told:
         load("qwen2_audio")(mm.Audio({"array": np.tile(SOUNDS[0], 2)[:24_000], "sampling_rate": 16_000}))
     assert str(told.value) == (
-        f"the sound is 1.5 s long, and 'hf/{folder('qwen2_audio')}' hears at most 1 s at once: give a part of it, or "
+        f"the audio is 1.5 s long, and 'hf/{folder('qwen2_audio')}' takes at most 1 s at once: give a part of it, or "
         "transcribe it"
     )
 
@@ -337,9 +337,7 @@ def test_a_sound_longer_than_the_model_hears_is_refused_not_cut(
 def test_a_prompt_that_pretends_to_hold_pictures_is_refused(
     load: Load, folder: Callable[[str], Path]
 ) -> None:
-    with pytest.raises(
-        InvalidInput, match=r"^the processor of 'hf/.*' refuses this prompt or what is to be captioned: "
-    ):
+    with pytest.raises(InvalidInput, match=r"^the processor of 'hf/.*' rejects the prompt or the input: "):
         load("llava")(mm.Image(PICTURES[0]), prompt="<image> and <image>")
 
 
@@ -351,10 +349,10 @@ def test_a_prompt_given_to_a_model_without_one_is_refused(load: Load) -> None:
 @pytest.mark.parametrize(
     ("config", "name", "use"),
     [
-        (hf.BertConfig, "BertForMaskedLM", "; captioners are BLIP, GIT, Florence-2, LLaVA, Qwen-VL and their like"),
+        (hf.BertConfig, "BertForMaskedLM", "; captioning models are BLIP, GIT, Florence-2, LLaVA, Qwen-VL and similar"),
         (hf.WhisperConfig, "WhisperForConditionalGeneration",
          "; it transcribes: multimodal.pipeline('transcription', model=…)"),
-        (hf.CLIPConfig, "CLIPModel", "; it gives vectors: multimodal.load(…)"),
+        (hf.CLIPConfig, "CLIPModel", "; it encodes items as vectors: multimodal.load(…)"),
     ],
 )  # fmt: skip
 def test_a_model_that_does_not_caption_is_told_what_it_does(
@@ -364,7 +362,7 @@ def test_a_model_that_does_not_caption_is_told_what_it_does(
     with pytest.raises(CheckpointError) as told:
         mm.CaptioningPipeline.from_pretrained(f"hf/{tmp_path}")
     assert str(told.value) == (
-        f"'hf/{tmp_path}' is a {name}, which does not write about pictures, sounds or videos{use}"
+        f"'hf/{tmp_path}' is a {name}, which generates no text from images, audio or video{use}"
     )
 
 
@@ -395,7 +393,7 @@ def test_a_checkpoint_without_its_processor_is_refused(folder: Callable[[str], P
     copy = shutil.copytree(folder("blip"), tmp_path / "blip")
     for name in ("processor_config.json", "preprocessor_config.json"):
         (copy / name).unlink(missing_ok=True)
-    with pytest.raises(CheckpointError, match=r"^no processor can be made of the files of 'hf/.*'"):
+    with pytest.raises(CheckpointError, match=r"^the processor of 'hf/.*'"):
         mm.CaptioningPipeline.from_pretrained(f"hf/{copy}")
 
 

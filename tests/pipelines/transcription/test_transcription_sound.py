@@ -137,7 +137,7 @@ def test_a_text_or_a_picture_is_no_sound(value: mm.Text | mm.Image) -> None:
     with pytest.raises(UnsupportedModality) as caught:
         as_audio_stream(value)
     assert str(caught.value) == (
-        f"transcription takes sound, got {value.modality} ({value!r:.80}); give a path, or Audio(…)"
+        f"transcription takes audio, got {value.modality} ({value!r:.80}); give a path, or Audio(…)"
     )
 
 
@@ -146,7 +146,7 @@ def test_an_array_without_its_rate_is_refused() -> None:
         as_audio_stream(np.zeros(16_000, np.float32))
     assert str(caught.value) == (
         "transcription takes a path, the bytes of a file, {'array': samples, 'sampling_rate': Hz}, Audio or Video, got "
-        "a value of type ndarray; say its rate: {'array': samples, 'sampling_rate': Hz}"
+        "a value of type ndarray; give its sampling rate: {'array': samples, 'sampling_rate': Hz}"
     )
 
 

@@ -98,7 +98,7 @@ def test_without_the_package_the_cure_is_said(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(MissingExtra) as caught:
         mm.pipeline("transcription")(as_audio_stream(np.ones(16_000, np.float32)), vad=True)
     assert str(caught.value) == (
-        "leaving out what is no speech (vad=True) needs silero-vad: pip install 'multimodal[vad]'"
+        "voice-activity detection (vad=True) needs silero-vad: pip install 'multimodal[vad]'"
     )
 
 
