@@ -303,7 +303,7 @@ def test_a_prompt_longer_than_the_model_takes_is_refused_not_cut(
 ) -> None:
     with pytest.raises(InvalidInput) as told:
         load("llava")(mm.Image(PICTURES[0]), prompt="x" * 300)
-    n = int(str(told.value).split(" make ")[1].split()[0])
+    n = int(str(told.value).split(" input have ")[1].split()[0])
     assert n > 300
     assert str(told.value) == (
         f"the prompt and the input have {n} tokens, and 'hf/{folder('llava')}' takes 256: shorten the prompt"
@@ -315,9 +315,9 @@ def test_more_tokens_than_the_model_has_room_for_are_refused(
 ) -> None:
     with pytest.raises(InvalidInput) as told:
         load("llava")(mm.Image(PICTURES[0]), prompt="hm", max_tokens=250)
-    n = int(str(told.value).split(" tokens and ")[1].split()[0])
+    n = int(str(told.value).split(" input has ")[1].split(",")[0])
     assert str(told.value) == (
-        f"max_tokens=250 does not fit: 'hf/{folder('llava')}' takes 256 tokens and {n} are read, so at most "
+        f"max_tokens=250 does not fit: 'hf/{folder('llava')}' takes 256 tokens and the input has {n}, so at most "
         f"{256 - n} can be written"
     )
     assert load("llava")(mm.Image(PICTURES[0]), prompt="hm", max_tokens=256 - n).n_tokens <= 256 - n
@@ -329,7 +329,7 @@ def test_a_sound_longer_than_the_model_hears_is_refused_not_cut(
     with pytest.raises(MediaTooLarge) as told:
         load("qwen2_audio")(mm.Audio({"array": np.tile(SOUNDS[0], 2)[:24_000], "sampling_rate": 16_000}))
     assert str(told.value) == (
-        f"the audio is 1.5 s long, and 'hf/{folder('qwen2_audio')}' takes at most 1 s at once: give a part of it, or "
+        f"the audio is 1.5 s long, and 'hf/{folder('qwen2_audio')}' takes at most 1 s: give a part of it, or "
         "transcribe it"
     )
 

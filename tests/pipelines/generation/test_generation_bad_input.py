@@ -172,7 +172,8 @@ def test_vectors_of_another_clip_are_refused(checkpoints: Checkpoints, clip: Spa
     )  # fmt: skip
     refuses(
         draw,
-        f"the space 'clip-like' has vectors of 3 numbers, and NAME draws from vectors of {CLIP_DIM}, of the CLIP it "
+        f"the space 'clip-like' has vectors of dimension 3, and NAME takes vectors of dimension {CLIP_DIM}, of the "
+        "CLIP it "
         "was trained with: load that one",
         a_picture(), space=clip, kind=SpaceMismatch,
     )  # fmt: skip
