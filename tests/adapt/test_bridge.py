@@ -292,7 +292,7 @@ def test_only_the_kernel_method_maps_between_spaces_of_different_geometry(
         apart.EyesText, "understood", lambda self, item: scattered(apart.meaning(item.load()))
     )
     named = CORPUS[:100]
-    sounds_of, found = [apart.heard(one) for one in named], {}
+    sounds_of, found = [apart.heard(name) for name in named], {}
     for method in METHODS:
         with pytest.warns(PoorBridge):
             made = bridge(ears, eyes, corpus=CORPUS, method=method, media=sounds(apart))
@@ -406,7 +406,7 @@ def test_a_bridged_encoder_keeps_its_query_encoder(
     asking.gap = 3.0
     monkeypatch.setattr(type(text.inner), "query_encoder", asking)
     found = made.query_space.encoders["audio"]
-    heard = [apart.heard(one) for one in NEW[:3]]
+    heard = [apart.heard(text) for text in NEW[:3]]
     rows = torch.from_numpy(asking.encode(heard))
     by_hand = torch.nn.functional.normalize(text.projector(rows), dim=1).detach().numpy()
     assert np.abs(found.encode(heard) - by_hand).max() <= 1e-6

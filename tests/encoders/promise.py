@@ -41,5 +41,5 @@ def assert_kept(exact: mm.Space, auto: mm.Space, items: Mapping[str, Sequence[An
             one, other = exact.encode(lot), auto.encode(lot)
             assert centred_cosine(one, other) >= LEAST, (modality, encoder.precision_decision)
             assert encoder.precision_decision.bfloat16 or np.array_equal(one, other)
-        dtypes = {one.dtype for one in encoder.net.parameters()}
+        dtypes = {parameter.dtype for parameter in encoder.net.parameters()}
         assert (torch.bfloat16 in dtypes) == encoder.precision_decision.bfloat16

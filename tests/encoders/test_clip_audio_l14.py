@@ -46,7 +46,7 @@ def eyes(folder: Path, dim: int = DIM) -> Path:
     seen = norm | {"interpolation": "bicubic", "resize_mode": "shortest"}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": seen}))
     save_file(
-        {name: one.contiguous() for name, one in model.state_dict().items()},
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
         folder / "open_clip_model.safetensors",
     )
     return folder
@@ -204,7 +204,7 @@ def test_the_card_is_the_sum_of_the_models_cards():
     (card,) = preset.CARDS
     heard = next(one for one in ears if one.name == preset.AUDIO_MODEL)
     assert card.dim == heard.dim and heard.source in card.source and heard.figure in card.figure
-    seen = next((one for one in mm.cards() if one.name == preset.CLIP_MODEL), None)
+    seen = next((card for card in mm.cards() if card.name == preset.CLIP_MODEL), None)
     if seen is not None:
         assert card.size_mb == pytest.approx(seen.size_mb + heard.size_mb, rel=0.02)
         assert seen.licence == card.licence == heard.licence

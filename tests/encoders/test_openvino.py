@@ -51,7 +51,7 @@ def test_vectors_are_open_clips_own(published: Published, model: str) -> None:
     expected = published(model)
     space = mm.load(expected.name, engine="openvino")
     assert np.abs(space.encode(TEXTS) - expected.texts).max() <= EXACT
-    assert np.abs(space.encode([mm.Image(one) for one in PICTURES]) - expected.pictures).max() <= EXACT
+    assert np.abs(space.encode([mm.Image(image) for image in PICTURES]) - expected.pictures).max() <= EXACT
 
 
 def test_auto_rounds_only_what_a_trial_bears_out(published: Published, fast_bfloat16: None) -> None:
@@ -70,7 +70,7 @@ def test_bfloat16_by_name_rounds_without_asking(published: Published) -> None:
     assert space.runtime_info["image"] == "cpu bfloat16 matrices by OpenVINO"
     space.encode(PICTURES)
     assert space.encoders["image"]._program.bfloat16
-    assert {one.dtype for one in space.encoders["image"].net.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in space.encoders["image"].net.parameters()} == {torch.float32}
 
 
 def test_a_saved_space_takes_the_engine_and_travels(published: Published, tmp_path: Any) -> None:
@@ -79,7 +79,7 @@ def test_a_saved_space_takes_the_engine_and_travels(published: Published, tmp_pa
     space = mm.load(tmp_path / "s", engine="openvino")
     assert np.abs(space.encode(TEXTS) - expected.texts).max() <= EXACT
     again = pickle.loads(pickle.dumps(space.encoders["text"]))
-    assert np.abs(again.encode([mm.Text(one) for one in TEXTS]) - expected.texts).max() <= EXACT
+    assert np.abs(again.encode([mm.Text(text) for text in TEXTS]) - expected.texts).max() <= EXACT
 
 
 def test_a_net_that_cannot_be_run_is_told_at_once_and_quietly(capfd: pytest.CaptureFixture[str]) -> None:

@@ -99,7 +99,7 @@ def run(work: Path, space: Path, folder: Path) -> None:
     figures = {
         "exact captions, percent": things(captioner, model, work) | combinations(captioner, model, work),
         "milliseconds a caption": milliseconds(captioner, model),
-        "parameters": sum(one.numel() for one in captioner.net.parameters()),
+        "parameters": sum(parameter.numel() for parameter in captioner.net.parameters()),
     }
     text = json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
     (folder / "caption_figures.json").write_text(text)

@@ -164,7 +164,9 @@ class JointFinetuning:
         named = concepts >= 0
         logits = [SCALE * vectors[named] @ bank.T for bank in self.banks(other)]
         things = (
-            [F.cross_entropy(one, concepts[named]) for one in logits] if named.any() else [torch.zeros(())]
+            [F.cross_entropy(logit, concepts[named]) for logit in logits]
+            if named.any()
+            else [torch.zeros(())]
         )
         own.see(vectors[named].detach(), concepts[named])
         letters = letters_loss(tower, states, lengths, [clips.letters[row] for row in rows.tolist()])

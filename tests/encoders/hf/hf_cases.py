@@ -38,8 +38,8 @@ CLIPS = [np.stack([picture(40, 50) for _ in range(4)]) for _ in range(3)]
 ITEMS: dict[str, list[Any]] = {
     "text": TEXTS,
     "image": PICTURES,
-    "audio": [{"array": one, "sampling_rate": RATE_HZ} for one in SOUNDS],
-    "video": [mm.Video(one, fps=4) for one in CLIPS],
+    "audio": [{"array": clip, "sampling_rate": RATE_HZ} for clip in SOUNDS],
+    "video": [mm.Video(clip, fps=4) for clip in CLIPS],
 }
 
 
@@ -85,20 +85,22 @@ def texts(case: Case) -> Any:
 
 
 def pictures(case: Case) -> Any:
-    return case.processor.image_processor([PIL.Image.fromarray(one) for one in PICTURES], return_tensors="pt")
+    return case.processor.image_processor(
+        [PIL.Image.fromarray(image) for image in PICTURES], return_tensors="pt"
+    )
 
 
 def clips(case: Case) -> Any:
     if case.kind == "xclip":
-        return case.processor(videos=[list(one) for one in CLIPS], return_tensors="pt")
-    frames = [torch.from_numpy(one).permute(0, 3, 1, 2) for one in CLIPS]
+        return case.processor(videos=[list(clip) for clip in CLIPS], return_tensors="pt")
+    frames = [torch.from_numpy(clip).permute(0, 3, 1, 2) for clip in CLIPS]
     return case.processor.video_processor(frames, return_tensors="pt", do_sample_frames=False)
 
 
 def sounds(case: Case) -> list[Any]:
     """One by one: beside others, CLAP's extractor marks one of them at random, and PE's pads the shorter."""
     extract = case.processor.feature_extractor
-    return [extract(one, sampling_rate=RATE_HZ, return_tensors="pt") for one in SOUNDS]
+    return [extract(clip, sampling_rate=RATE_HZ, return_tensors="pt") for clip in SOUNDS]
 
 
 def by_hand(case: Case) -> dict[str, np.ndarray]:
@@ -123,7 +125,7 @@ def _whole(case: Case) -> Any:
 
 
 def _clap(case: Case) -> dict[str, np.ndarray]:
-    outs = [case.model(**texts(case), **one) for one in sounds(case)]
+    outs = [case.model(**texts(case), **clip) for clip in sounds(case)]
     return {
         "text": unit(outs[0].text_embeds),
         "audio": unit(torch.cat([out.audio_embeds for out in outs])),
@@ -163,7 +165,7 @@ def _xclip(case: Case) -> dict[str, np.ndarray]:
 
 
 def _pe_audio(case: Case) -> dict[str, np.ndarray]:
-    outs = [case.model(**texts(case), **one) for one in sounds(case)]
+    outs = [case.model(**texts(case), **clip) for clip in sounds(case)]
     return {
         "text": unit(outs[0].text_audio_embeds),
         "audio": unit(torch.cat([out.audio_embeds for out in outs])),
@@ -180,7 +182,7 @@ def _pe_av(case: Case) -> dict[str, np.ndarray]:
     words, heard, seen = texts(case), sounds(case), clips(case)["pixel_values_videos"]
     outs = [
         case.model(
-            **{name: one[i : i + 1] for name, one in words.items()},
+            **{name: tensor[i : i + 1] for name, tensor in words.items()},
             **heard[i % 3],
             pixel_values_videos=seen[i % 3, None],
         )
@@ -209,11 +211,11 @@ def _embedding_gemma(case: Case) -> dict[str, np.ndarray]:
         return unit((states * mask).sum(1) / mask.sum(1))
 
     # a frame a second of a clip that lasts one: the middle one
-    frames = [torch.from_numpy(one[2:3]).permute(0, 3, 1, 2) for one in CLIPS]
+    frames = [torch.from_numpy(clip[2:3]).permute(0, 3, 1, 2) for clip in CLIPS]
     return {
-        "text": np.concatenate([mean(text=[one]) for one in TEXTS]),
-        "image": np.concatenate([mean(images=[[PIL.Image.fromarray(one)]]) for one in PICTURES]),
-        "audio": np.concatenate([mean(audio=[one], sampling_rate=RATE_HZ) for one in SOUNDS]),
+        "text": np.concatenate([mean(text=[text]) for text in TEXTS]),
+        "image": np.concatenate([mean(images=[[PIL.Image.fromarray(image)]]) for image in PICTURES]),
+        "audio": np.concatenate([mean(audio=[clip], sampling_rate=RATE_HZ) for clip in SOUNDS]),
         "video": np.concatenate([mean(videos=[one], do_sample_frames=False) for one in frames]),
     }
 

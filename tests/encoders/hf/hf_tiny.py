@@ -64,7 +64,7 @@ def clip_text(tokenizer: Any, **more: Any) -> dict[str, Any]:
 
 
 def bert_tokenizer(length: int = 512) -> Any:
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *("##" + one for one in LETTERS)]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *("##" + letter for letter in LETTERS)]
     return hf.BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, model_max_length=length)
 
 
@@ -77,7 +77,7 @@ def roberta_tokenizer() -> Any:
 def xlm_tokenizer(length: int) -> Any:
     pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -2.0)]
     return hf.XLMRobertaTokenizer(
-        vocab=[*pieces, *((one, -3.0) for one in LETTERS), ("<mask>", 0.0)], model_max_length=length
+        vocab=[*pieces, *((letter, -3.0) for letter in LETTERS), ("<mask>", 0.0)], model_max_length=length
     )
 
 
@@ -100,7 +100,13 @@ def siglip_tokenizer(folder: Path) -> Any:
 
 def unigram_tokenizer(names: list[str], length: int = 64, end: str = "") -> Any:
     """A plain tokenizer.json: letters, lower case, and `end` behind each text if given."""
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -2.0), *((one, -3.0) for one in LETTERS)]
+    pieces = [
+        ("<pad>", 0.0),
+        ("</s>", 0.0),
+        ("<unk>", -20.0),
+        ("▁", -2.0),
+        *((letter, -3.0) for letter in LETTERS),
+    ]
     made = Tokenizer(models.Unigram(pieces, unk_id=2))
     made.normalizer = normalizers.Lowercase()
     made.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -389,7 +395,7 @@ def videoprism(folder: Path) -> tuple[Any, Any]:
             ("</s>", 0.0),
             ("<unk>", -20.0),
             ("▁", -2.0),
-            *((one, -3.0) for one in LETTERS),
+            *((letter, -3.0) for letter in LETTERS),
         ],
         extra_ids=0,
         model_max_length=64,
@@ -412,9 +418,9 @@ def embedding_gemma(folder: Path) -> tuple[Any, Any]:
     special = [("<pad>", 0.0), ("<eos>", 0.0), ("<bos>", 0.0), ("<unk>", -20.0), ("<|video|>", 0.0)]
     pieces = [
         *special,
-        *((one, 0.0) for one in named.values()),
+        *((name, 0.0) for name in named.values()),
         ("▁", -2.0),
-        *((one, -3.0) for one in LETTERS),
+        *((letter, -3.0) for letter in LETTERS),
     ]
     made = Tokenizer(models.Unigram(pieces, unk_id=3))
     made.normalizer, made.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Metaspace()

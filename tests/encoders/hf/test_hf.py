@@ -211,7 +211,7 @@ def test_every_kind_of_tower_runs_in_bfloat16(kind):
     space, rough = case(kind).space, mm.load(f"hf/{case(kind).folder}", device="cpu", precision="bfloat16")
     assert rough.fingerprint == space.fingerprint
     for modality, encoder in rough.encoders.items():
-        assert {one.dtype for one in encoder.net.parameters()} == {torch.bfloat16}
+        assert {parameter.dtype for parameter in encoder.net.parameters()} == {torch.bfloat16}
         exact, near = space.encode(ITEMS[modality]), rough.encode(ITEMS[modality])
         assert near.dtype == np.float32
         assert (exact * near).sum(1).min() >= 0.99, modality
@@ -225,7 +225,11 @@ def test_auto_leaves_a_hard_argmax_in_float32_whatever_a_trial_says(fast_bfloat1
 def test_what_a_model_computes_for_itself_stays_in_float32():
     """Rounded to bfloat16, the frequencies of rotary positions are wrong by whole turns."""
     rough = mm.load(f"hf/{case('pe_audio').folder}", device="cpu", precision="bfloat16")
-    own = {name: one.dtype for name, one in rough.encoders["audio"].net.named_buffers() if "inv_freq" in name}
+    own = {
+        name: tensor.dtype
+        for name, tensor in rough.encoders["audio"].net.named_buffers()
+        if "inv_freq" in name
+    }
     assert set(own.values()) == {torch.float32}
 
 

@@ -127,7 +127,9 @@ def test_towers_of_one_id_can_be_joined_again(server):
 def test_a_model_that_open_clip_has_too_is_of_that_space(server):
     server.add("laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", files_of("clip"))
     space = mm.load("hf/laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", device="cpu", revision="main")
-    assert {one.space_id for one in space.encoders.values()} == {"openclip/ViT-L-14:datacomp_xl_s13b_b90k"}
+    assert {encoder.space_id for encoder in space.encoders.values()} == {
+        "openclip/ViT-L-14:datacomp_xl_s13b_b90k"
+    }
 
 
 @pytest.mark.parametrize(

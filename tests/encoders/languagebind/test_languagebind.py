@@ -97,7 +97,9 @@ def test_the_tower_is_transformers_clip_vision_model(activation):
     for weight in upstream.parameters():
         torch.nn.init.normal_(weight, std=0.2)
     tower = AudioTower(checkpoint.TowerConfig(48, 3, 6, 80, 14, (4, 4), 20, activation, 1e-5)).eval()
-    weights = {name: one for name, one in upstream.state_dict().items() if not name.endswith("position_ids")}
+    weights = {
+        name: tensor for name, tensor in upstream.state_dict().items() if not name.endswith("position_ids")
+    }
     tower.load_state_dict(weights)
     pixels = torch.randn(2, 3, 56, 56)
     with torch.inference_mode():
@@ -141,7 +143,7 @@ def test_two_calls_and_any_company_give_the_same_vector(space):
     clips = [clip("long"), noise(3_000), clip("short"), noise(170_000)]
     together = space.encode(clips)
     assert np.array_equal(together, space.encode(clips))
-    assert np.abs(together - np.stack([space.encode(one) for one in clips])).max() <= 1e-6
+    assert np.abs(together - np.stack([space.encode(clip) for clip in clips])).max() <= 1e-6
 
 
 def test_more_windows_than_fit_at_once_change_nothing(space, monkeypatch):

@@ -100,7 +100,7 @@ def test_the_text_tower_is_not_read(folder):
 
 
 def test_half_precision_weights_are_run_in_full(folder):
-    tensors = {name: one.half() for name, one in load_file(folder / "model.safetensors").items()}
+    tensors = {name: tensor.half() for name, tensor in load_file(folder / "model.safetensors").items()}
     save_file(tensors, folder / "model.safetensors")
     assert {one.dtype for one in loaded(folder).encoders["audio"].state_dict().values()} == {torch.float32}
 
@@ -236,5 +236,5 @@ def test_a_saved_space_whose_weights_were_swapped_is_refused(folder, tmp_path):
 def test_reading_twice_gives_equal_tensors(folder):
     first, again = checkpoint.read(folder), checkpoint.read(folder)
     assert first.sizes == again.sizes and first.sound == again.sound
-    assert all(torch.equal(one, again.tensors[name]) for name, one in first.tensors.items())
+    assert all(torch.equal(tensor, again.tensors[name]) for name, tensor in first.tensors.items())
     assert pickle.dumps(first.sizes) == pickle.dumps(again.sizes)

@@ -185,7 +185,9 @@ def random_weights(folder: Path, seed: int) -> dict[str, torch.Tensor]:
 
 def _calibrated(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Gives every BatchNorm the statistics of what passes through it, as training does."""
-    norms = [one for one in model.modules() if isinstance(one, torch.nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+    ]
     if norms:
         for norm in norms:
             norm.momentum = 1.0
@@ -252,7 +254,7 @@ def by_hand(model_name: str, **how: Any) -> tuple[NDArray[np.float32], NDArray[n
     model.eval()
     with torch.no_grad():
         texts = model.encode_text(tokenizer(TEXTS), normalize=True)
-        pictures = torch.stack([preprocess(PIL.Image.fromarray(one)) for one in PICTURES])
+        pictures = torch.stack([preprocess(PIL.Image.fromarray(image)) for image in PICTURES])
         return texts.numpy(), model.encode_image(pictures, normalize=True).numpy()
 
 
@@ -283,7 +285,7 @@ def architecture(published: Callable[[str], Expected], tmp_path: Path) -> Iterat
         del open_clip.factory._MODEL_CONFIGS[name]
 
 
-IMAGES = [mm.Image(one) for one in PICTURES]
+IMAGES = [mm.Image(image) for image in PICTURES]
 SAID = {**OPENAI, "interpolation": "bicubic", "resize_mode": "shortest"}
 SQUASHED = {**SIGLIP, "interpolation": "bilinear"}
 

@@ -31,7 +31,7 @@ from tests.encoders.promise import assert_kept, fast_bfloat16
 __all__ = ["architecture", "fast_bfloat16", "published"]  # fixtures
 
 Published = Callable[[str], Expected]
-IMAGES = [mm.Image(one) for one in PICTURES]
+IMAGES = [mm.Image(image) for image in PICTURES]
 BATCH_NORMED = {"RN50", "MobileCLIP-S1", "MobileCLIP2-S3"}  # image towers, throughout
 TRIMMED = {  # causal and pooled at the end of the text, or masked
     *(
@@ -102,7 +102,7 @@ def test_a_saved_space_needs_the_checkpoint_no_more(published: Published, model,
     assert np.array_equal(again.encode([*TEXTS, *IMAGES]), vectors)
     assert again.fingerprint == space.fingerprint
     assert again.logit_scales == space.logit_scales
-    assert {one.space_id for one in again.encoders.values()} == {"somewhere"}
+    assert {encoder.space_id for encoder in again.encoders.values()} == {"somewhere"}
 
 
 @pytest.mark.parametrize("model", ["ViT-B-32", "coca_ViT-B-32", "xlm-roberta-base-ViT-B-32"])
@@ -141,7 +141,7 @@ def test_zero_shot_classification_is_open_clips(published: Published):
     tokenizer = open_clip.get_tokenizer(f"local-dir:{expected.folder}")
     classifier = open_clip.build_zero_shot_classifier(model, tokenizer, labels, templates)
     with torch.no_grad():
-        pictures = torch.stack([preprocess(PIL.Image.fromarray(one)) for one in PICTURES])
+        pictures = torch.stack([preprocess(PIL.Image.fromarray(image)) for image in PICTURES])
         by_hand = (100 * model.encode_image(pictures, normalize=True) @ classifier).softmax(dim=-1).numpy()
     space = expected.space
     classify = mm.ZeroShotClassificationPipeline(mm.Space(space.encoders, mm.LogitScale(scale=100.0)))
@@ -198,7 +198,7 @@ def test_order_and_company_change_nothing(published: Published, model):
     @given(st.lists(sentences, min_size=2, max_size=6))
     def check(texts):
         together = space.encode(texts)
-        assert np.abs(together - np.stack([space.encode(one) for one in texts])).max() <= 1e-6
+        assert np.abs(together - np.stack([space.encode(text) for text in texts])).max() <= 1e-6
 
     check()
 
@@ -244,5 +244,7 @@ def test_fast_decoding_gives_nearly_the_same(published: Published, model):
 
 def test_the_towers_of_one_model_are_built_without_the_other(published: Published):
     space = published("ViT-B-32").space
-    assert not any(isinstance(one, nets.TextTransformer) for one in space.encoders["image"].net.modules())
+    assert not any(
+        isinstance(module, nets.TextTransformer) for module in space.encoders["image"].net.modules()
+    )
     assert space.encoders["text"].max_input == 300

@@ -27,19 +27,21 @@ __all__ = ["architecture", "published", "tags", "weights"]  # fixtures
 
 
 def training(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    wrapped = {f"module.{name}": one for name, one in tensors.items()}
+    wrapped = {f"module.{name}": tensor for name, tensor in tensors.items()}
     torch.save({"epoch": 3, "name": "run", "state_dict": wrapped, "optimizer": {"lr": 0.1}}, path)
 
 
 def custom_text(tensors: dict[str, torch.Tensor], path: Path) -> None:
     """As `CustomTextCLIP` names them, with a scale of one dimension."""
     outside = ("visual", "logit_scale")
-    renamed = {name if name.startswith(outside) else f"text.{name}": one for name, one in tensors.items()}
+    renamed = {
+        name if name.startswith(outside) else f"text.{name}": tensor for name, tensor in tensors.items()
+    }
     save_file(renamed | {"logit_scale": tensors["logit_scale"][None]}, path)
 
 
 def in_half(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    save_file({name: one.half() for name, one in tensors.items()}, path)
+    save_file({name: tensor.half() for name, tensor in tensors.items()}, path)
 
 
 @pytest.mark.parametrize(

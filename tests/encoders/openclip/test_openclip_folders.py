@@ -154,7 +154,7 @@ def another_size(folder: Path) -> str:
 
 def many_missing(folder: Path) -> str:
     file = folder / "open_clip_model.safetensors"
-    save_file({name: one for name, one in load_file(file).items() if "transformer" not in name}, file)
+    save_file({name: tensor for name, tensor in load_file(file).items() if "transformer" not in name}, file)
     return misfit(
         folder,
         "text.transformer.resblocks.0.ln_1.weight: missing, expected (48,)",
@@ -167,7 +167,7 @@ def many_missing(folder: Path) -> str:
 
 def no_scale(folder: Path) -> str:
     file = folder / "open_clip_model.safetensors"
-    save_file({name: one for name, one in load_file(file).items() if name != "logit_scale"}, file)
+    save_file({name: tensor for name, tensor in load_file(file).items() if name != "logit_scale"}, file)
     return misfit(folder, "logit_scale: missing")
 
 
@@ -283,7 +283,7 @@ def test_apples_own_names_are_translated(published: Published, tmp_path):
     """MobileCLIP-B as Apple published it, before open_clip took it over."""
     folder = copy_of(published("MobileCLIP-B"), tmp_path)
     file = folder / "open_clip_model.safetensors"
-    tensors = {name: one for name, one in load_file(file).items() if name != "visual.trunk.head.bias"}
+    tensors = {name: tensor for name, tensor in load_file(file).items() if name != "visual.trunk.head.bias"}
     torch.save(dict(as_apple(*pair) for pair in tensors.items()), folder / "open_clip_pytorch_model.bin")
     file.unlink()
     assert parity(load(f"local-dir:{folder}"), by_hand(f"local-dir:{folder}")) <= 1e-5
@@ -303,5 +303,5 @@ def test_pixels_are_open_clips(published: Published, tmp_path, resize_mode, inte
     edit(folder, preprocess_cfg=changes)
     _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     ours = load(f"local-dir:{folder}").encoders["image"].prepare(IMAGES)["pixels"]
-    theirs = torch.stack([preprocess(PIL.Image.fromarray(one)) for one in PICTURES])
+    theirs = torch.stack([preprocess(PIL.Image.fromarray(image)) for image in PICTURES])
     assert torch.equal(ours, theirs)

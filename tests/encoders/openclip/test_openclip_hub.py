@@ -50,7 +50,7 @@ def test_a_tag_knows_its_activation_and_preprocessing(
     spaces = [load(f"{tags}:openai"), load(f"{tags}-quickgelu:openai"), load(f"{tags}:OpenAI")]
     assert parity(spaces[0], quick) <= 1e-5
     assert {space.fingerprint for space in spaces} == {spaces[0].fingerprint}
-    homes = {(space.name, one.space_id) for space in spaces for one in space.encoders.values()}
+    homes = {(space.name, encoder.space_id) for space in spaces for encoder in space.encoders.values()}
     assert homes == {(f"openclip/{tags}:openai",) * 2}
     assert (spaces[0] | spaces[1]).modalities == ("text", "image")
 

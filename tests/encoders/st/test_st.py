@@ -111,8 +111,8 @@ def test_a_vision_language_model_takes_texts_pictures_and_videos(load, upstream)
 def test_sounds_get_upstreams_vectors_at_the_models_rate(name, rate_hz, load, upstream):
     space, by_hand = load(name), upstream(name)
     clips = [sound(rate_hz // 2, rate_hz), sound(rate_hz, rate_hz)]
-    expected = np.stack([by_hand.encode([one], normalize_embeddings=True)[0] for one in clips])
-    assert np.abs(space.encode([mm.Audio(one) for one in clips]) - expected).max() <= 1e-6
+    expected = np.stack([by_hand.encode([clip], normalize_embeddings=True)[0] for clip in clips])
+    assert np.abs(space.encode([mm.Audio(clip) for clip in clips]) - expected).max() <= 1e-6
     other = mm.Audio(sound(11_025, 22_050))
     resampled = other.load(rate_hz=rate_hz)
     again = mm.Audio({"array": resampled.samples, "sampling_rate": rate_hz})
@@ -144,7 +144,7 @@ def test_windows_cover_a_sound(n, limit):
 @pytest.mark.parametrize("name", ["mean", "static", "clip", "qwen"])
 def test_company_in_the_batch_changes_a_text_by_no_more_than_1e_5(name, load):
     space = load(name)
-    assert np.abs(space.encode(TEXTS) - np.stack([space.encode(one) for one in TEXTS])).max() <= 1e-5
+    assert np.abs(space.encode(TEXTS) - np.stack([space.encode(text) for text in TEXTS])).max() <= 1e-5
 
 
 def test_a_text_is_a_text_even_if_it_reads_like_a_picture(load, upstream, tmp_path, monkeypatch):
@@ -372,7 +372,7 @@ def test_bfloat16_weights_change_directions_little_and_the_fingerprint_not_at_al
     exact, fast = load(name), load(name, precision="bfloat16")
     items = TEXTS + (pictures() if "image" in exact.modalities else [])
     assert (exact.encode(items) * fast.encode(items)).sum(1).min() >= 0.999
-    dtypes = {one.dtype for one in fast.encoders["text"].shared.model.parameters()}
+    dtypes = {parameter.dtype for parameter in fast.encoders["text"].shared.model.parameters()}
     assert dtypes == {torch.bfloat16}
     assert fast.fingerprint == exact.fingerprint
 
@@ -494,7 +494,7 @@ def test_a_name_without_an_owner_is_one_of_sentence_transformers(hub):
     assert (
         space.name == "st/clip-ViT-B-32" and space.card is not None and space.card.figure == "ImageNet 63.3"
     )
-    assert {one.space_id for one in space.encoders.values()} == {"st/clip-ViT-B-32"}
+    assert {encoder.space_id for encoder in space.encoders.values()} == {"st/clip-ViT-B-32"}
 
 
 def test_a_model_is_fetched_from_a_hub_once_and_loads_offline_after(server: LoopbackHub, models, load):

@@ -40,7 +40,7 @@ def load(folder: Path, **options: Any) -> mm.Space:
 
 
 def change(path: Path, **tensors: torch.Tensor | None) -> None:
-    found = load_file(path) | {name: one for name, one in tensors.items() if one is not None}
+    found = load_file(path) | {name: tensor for name, tensor in tensors.items() if tensor is not None}
     for name in [name for name, one in tensors.items() if one is None]:
         del found[name]
     save_file(found, path, metadata={"format": "pt"})
@@ -303,4 +303,4 @@ def test_parts_become_the_folder_they_came_from(models, tmp_path):
     again = checkpoint.files_in(tmp_path / "again")
     assert again.files == parts.files
     assert again.tensors().keys() == parts.tensors().keys()
-    assert all(torch.equal(one, again.tensors()[name]) for name, one in parts.tensors().items())
+    assert all(torch.equal(tensor, again.tensors()[name]) for name, tensor in parts.tensors().items())
