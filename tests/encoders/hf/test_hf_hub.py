@@ -94,7 +94,7 @@ def test_offline_takes_what_is_in_the_cache_and_opens_no_socket(server, monkeypa
         monkeypatch.setattr(socket, name, refuse)
     assert np.array_equal(mm.load(f"hf/{REPO}", device="cpu", offline=True).encode("a cat"), expected)
     assert server.requests == []
-    with pytest.raises(DownloadError, match=r"^offline, and the cache .* lacks config\.json"):
+    with pytest.raises(DownloadError, match=r"^offline, and the cache .* does not contain config\.json"):
         mm.load("hf/org/never-seen", offline=True)
 
 
