@@ -142,13 +142,11 @@ class ZeroShotClassificationPipeline(Pipeline):
 
         Args:
             inputs: Anything that `as_item` takes, or a list of these, of mixed modalities too. A str is text, never
-            a path:
-                give a `Path` or `Image("x.png")` for a file.
+                a path: give a `Path` or `Image("x.png")` for a file.
             labels: The labels to choose from, in words.
             templates: Sentences with "{}" in place of the label, whose vectors are averaged; "imagenet" stands for
-            the 80
-                that were published with CLIP, "imagenet-simple" for seven of them. Default: DEFAULT_TEMPLATES of the
-                modality.
+                the 80 that were published with CLIP, "imagenet-simple" for seven of them. Default: DEFAULT_TEMPLATES
+                of the modality.
             multi_label: Scores each label independently, so that several or none may fit.
             top_k: Returns only the most probable labels.
             progress: True for a progress bar, or a function to call with the number of inputs just encoded.
