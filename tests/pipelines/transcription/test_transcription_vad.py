@@ -53,7 +53,7 @@ def test_spans_are_those_of_silero_on_the_whole_sound() -> None:
         torch.from_numpy(samples),
         model,
         min_silence_duration_ms=vad.MIN_SILENCE_MS,
-        speech_pad_ms=vad.ROOM_MS,
+        speech_pad_ms=vad.PADDING_MS,
     )
     for size in (len(samples), 7001):
         spans, n_samples = vad.detect_speech(Blocks(samples, size))
