@@ -24,7 +24,7 @@ help: ## list the targets
 	@echo "  make starter needs, from Debian or Ubuntu:"
 	@echo "    $(STARTER_PACKAGES)"
 
-demo: $(RUNTIME) ## text, pictures and speech find each other: tables here, pictures and sound in demo/report.html
+demo: $(RUNTIME) ## search a small gallery with text, image and speech; tables here, a report in demo/report.html
 	@$(PY) -m multimodal demo
 
 # A file of tests stays on one core, so that what its tests share is made once; each core runs torch on one thread.
@@ -38,18 +38,18 @@ coverage: $(DEV) ## tests again, with the share of lines that they execute
 docs: $(DOCS) ## the documentation, into site/; a broken link or an undocumented public name is an error
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
-lint: $(DEV) ## ruff: faults and formatting
+lint: $(DEV) ## ruff: lint and formatting
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
 types: $(DEV) ## mypy, strict
 	$(PY) -m mypy -p multimodal
 
-format: $(DEV) ## let ruff mend what it can
+format: $(DEV) ## ruff: fix and format
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-starter: $(RECIPES) ## make the data and train the shipped model again (hours on a CPU; resumes where it was)
+starter: $(RECIPES) ## make the data and train the shipped model again (hours on a CPU; resumes)
 	@for command in $(STARTER_COMMANDS); do command -v $$command >/dev/null || missing="$$missing $$command"; done; \
 	if [ -n "$$missing" ]; then \
 	    echo "make starter needs these commands, which are not here:$$missing."; \
