@@ -107,7 +107,7 @@ def _download(name: str, repo: str, revision: str | None, offline: bool) -> Path
     except (UnknownModel, DownloadError) as error:
         hint = close_matches(name, [card.name for card in CARDS if card.name != name])
         if Path(name.removeprefix("st/")).is_dir():
-            hint += f"a folder of that name is here: write 'st/./{name.removeprefix('st/')}'. "
+            hint += f"there is a folder of that name: write 'st/./{name.removeprefix('st/')}'. "
         if not hint:
             raise
         raise type(error)(f"{error}; {hint.strip()}") from error

@@ -147,5 +147,5 @@ def test_an_unknown_id_is_answered_with_close_matches(server, name, hint):
 def test_a_folder_written_without_its_dot_is_found_out(server, tmp_path, monkeypatch):
     (tmp_path / "my-clip").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnknownModel, match=r"a folder of that name is here: write 'hf/\./my-clip'\.$"):
+    with pytest.raises(UnknownModel, match=r"there is a folder of that name: write 'hf/\./my-clip'\.$"):
         mm.load("hf/my-clip")

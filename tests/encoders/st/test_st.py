@@ -562,7 +562,7 @@ def test_a_local_folder_of_that_name_is_suggested(models, monkeypatch, tmp_path)
         raise UnknownModel(f"no repository {repo}")
 
     monkeypatch.setattr("multimodal.core.hub.api.listing", listing)
-    with pytest.raises(UnknownModel, match=r"a folder of that name is here: write 'st/\./mine'\.$"):
+    with pytest.raises(UnknownModel, match=r"there is a folder of that name: write 'st/\./mine'\.$"):
         mm.load("st/mine", device="cpu")
 
 
