@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from multimodal.core.catalog import load
-from multimodal.core.errors import IndexStateError, InvalidInput, UnknownModel
+from multimodal.core.errors import IndexStateError, InvalidInput
 from multimodal.core.items import Item
 from multimodal.core.pipeline import as_space
 from multimodal.core.space import Space
+from multimodal.index.administration import IndexAdministration
 from multimodal.index.config import DEFAULT, SearchConfig
 from multimodal.index.ingest import estimate as estimating
 from multimodal.index.ingest import jobs
+from multimodal.index.ingest import reindex as reindexing
 from multimodal.index.ingest import sync as syncing
 from multimodal.index.ingest.config import DEFAULT_CONFIG, IngestConfig, JobOptions
 from multimodal.index.ingest.sources.resolve import check_ids
-from multimodal.index.results import Estimate, Failures, Hits, IngestReport, Progress, Rows
+from multimodal.index.opening import index_folder, load_space, matching_space
+from multimodal.index.results import Estimate, Failures, Hits, IngestReport, Progress
 from multimodal.index.search.query import Query
 from multimodal.index.search.request import SearchOptions, check_options, run_search
 from multimodal.index.search.searcher import Searcher
@@ -38,10 +41,9 @@ if TYPE_CHECKING:
 APPROXIMATE_ITEMS = (
     10_000_000  # above it, LanceDB's index is faster than binary codes: 640 MB, about 30 ms per core
 )
-SHOWN_FINGERPRINT_CHARS = 12
 
 
-class Index:
+class Index(IndexAdministration):
     """Items of any modality on disk, and search over them. Use Index.create or Index.open to get one.
 
     An index belongs to one space, identified by its fingerprint: vectors of different spaces cannot be compared, and
@@ -53,7 +55,7 @@ class Index:
     def __init__(self, table: ItemTable, space: Space, search_config: SearchConfig = DEFAULT) -> None:
         self._table = table
         self._space = space
-        self._own = _matching_space(table, space)  # encodes what is added
+        self._own = matching_space(table, space)  # encodes what is added
         self._search_config = search_config
         self._searcher = Searcher(table, search_config)
 
@@ -63,13 +65,18 @@ class Index:
         path: str | os.PathLike[str],
         space: Space | str | os.PathLike[str],
         *,
+        exist_ok: bool = False,
         search_config: SearchConfig = DEFAULT,
     ) -> Self:
         """Creates an empty index.
 
+        The folder appears with its content in one step: of several processes that create the same index at once, one
+        succeeds, and with exist_ok=True the others open what it created.
+
         Args:
             path: A new or empty folder.
             space: A Space, or an argument of `load`. Its address is stored, so that Index.open(path) can load it again.
+            exist_ok: Open the index that is already at the path, if it was created with the same space.
             search_config: Tuning constants of search.
 
         Raises:
@@ -84,7 +91,13 @@ class Index:
             modalities=tuple(map(str, loaded.modalities)),
             options=loaded.options,
         )
-        table = ItemTable.create(_folder(path), index_metadata, search_config.max_small_fragments)
+        folder = index_folder(path)
+        try:
+            table = ItemTable.create(folder, index_metadata, search_config.max_small_fragments)
+        except IndexStateError:
+            if not exist_ok or not is_index(folder):
+                raise
+            table = ItemTable.open(folder, search_config.max_small_fragments)
         return cls(table, loaded, search_config)
 
     @classmethod
@@ -106,19 +119,14 @@ class Index:
         Raises:
             IndexStateError: There is no index, its space cannot be loaded, or `space` is a different one.
         """
-        table = ItemTable.open(_folder(path), search_config.max_small_fragments)
-        loaded = _load_space(table) if space is None else as_space(space)
+        table = ItemTable.open(index_folder(path), search_config.max_small_fragments)
+        loaded = load_space(table) if space is None else as_space(space)
         return cls(table, loaded, search_config)
 
     @staticmethod
     def exists(path: str | os.PathLike[str]) -> bool:
         """Whether there is an index in a folder."""
-        return is_index(_folder(path))
-
-    @property
-    def path(self) -> Path:
-        """The folder of the index, absolute."""
-        return self._table.path
+        return is_index(index_folder(path))
 
     @property
     def space(self) -> Space:
@@ -352,35 +360,51 @@ class Index:
             checked["ids"] = check_ids(ids)
         return run_search(self._searcher, self._space, query, k, checked)
 
-    def rows(
+    def reindex(
         self,
+        path: str | os.PathLike[str],
+        space: Space | str | os.PathLike[str],
         *,
-        modality: str | Iterable[str] | None = None,
-        where: Mapping[str, Any] | None = None,
-        vectors: bool = False,
-    ) -> Rows:
-        """Stored items, in the order of the files on disk.
+        batch_size: int = 32,
+        threads: int | None = None,
+        wait: float | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        config: IngestConfig = DEFAULT_CONFIG,
+    ) -> IngestReport:
+        """Encodes the same documents with another space into a new index, and leaves this one as it is.
+
+        Vectors of different spaces cannot be converted, so the sources are read again: files, and the tables and
+        archives that documents came from. Texts are taken from this index. Ids and metadata stay the same. An
+        interrupted call resumes when it is repeated.
 
         Args:
-            modality: As in `search`.
-            where: As in `search`.
-            vectors: Include the vectors.
+            path: The folder of the new index: new, empty, or an index of `space`, which is continued.
+            space: A Space, or an argument of `load`.
+            batch_size: As in `add`.
+            threads: As in `add`.
+            wait: As in `add`.
+            progress: As in `add`.
+            config: As in `add`.
 
         Returns:
-            An iterable of dicts with id, uri, modality, text, metadata, start_s, end_s, start_char, end_char and, if
-            requested, vector (dim,) float32. It reads the table anew each time it is iterated.
+            The counts of documents by outcome. Documents whose source is gone, and images, audio and video that were
+            given in memory, are failures.
 
         Raises:
-            InvalidInput: `modality` or `where` is invalid.
+            InvalidInput: `path` is this index.
+            IndexStateError: The path is in use, or cannot be written.
+            IndexBusy: Another writer of the new index was active for longer than `wait`.
         """
-        sql = condition(self._space, modality, where)
-        table = self._table
-
-        def read() -> Iterator[dict[str, Any]]:
-            for row, vector in table.rows(sql, vectors=vectors):
-                yield row._asdict() if vector is None else row._asdict() | {"vector": vector}
-
-        return Rows(read, lambda: table.count(sql), table.index_metadata.dim if vectors else None)
+        folder = index_folder(path)
+        if folder.resolve() == self.path.resolve():
+            raise InvalidInput(
+                f"reindex writes a new index, got the path of this one, {str(folder)!r}; choose another"
+            )
+        new = type(self).create(folder, space, exist_ok=True)
+        options = JobOptions(False, batch_size, threads, wait, progress, config)
+        report = reindexing.reindex(self._table, new._table, new._own, options)
+        new._searcher.prepare()
+        return report
 
     def optimize(self, *, approximate: bool | None = None, wait: float | None = None) -> None:
         """Merges small files, and builds everything that searches would otherwise build on first need.
@@ -401,23 +425,6 @@ class Index:
             )
         self._searcher.prepare()
         self._searcher.view().prepare_text_search()
-
-    def delete(self, ids: Sequence[str] | str) -> int:
-        """Deletes items. Waits for another writer.
-
-        Args:
-            ids: Ids of items, or of documents, which deletes all their chunks. Unknown ids are ignored.
-
-        Returns:
-            The number of deleted rows.
-        """
-        checked = check_ids(ids)
-        with writing(self.path):
-            self._table.upgrade()
-            return self._table.delete(checked)
-
-    def __len__(self) -> int:
-        return self._table.count()
 
     def __bool__(self) -> bool:
         """True even if the index is empty."""
@@ -446,47 +453,3 @@ def _reopen(path: Path, space: tuple[str, dict[str, Any]] | None, search_config:
     """Opens an unpickled index. space: the address and options of its space; None for those stored in the index."""
     loaded = None if space is None else load(space[0], **space[1])
     return Index.open(path, loaded, search_config=search_config)
-
-
-def _folder(path: str | os.PathLike[str]) -> Path:
-    given: object = os.fspath(path)  # a PathLike may hold bytes
-    if not isinstance(given, str) or not given.strip() or "\0" in given:
-        raise InvalidInput(f"the path of an index must be a folder such as 'memories.lance', got {path!r}")
-    return Path(given).expanduser().absolute()
-
-
-def _load_space(table: ItemTable) -> Space:
-    index_metadata = table.index_metadata
-    try:
-        return load(index_metadata.address, **index_metadata.options)
-    except UnknownModel as error:
-        raise IndexStateError(
-            f"the index at {str(table.path)!r} was created with the space {index_metadata.space!r}, which cannot be "
-            f"loaded as {index_metadata.address!r} ({error}); pass it: Index.open({str(table.path)!r}, space)"
-        ) from error
-
-
-def _matching_space(table: ItemTable, space: Space) -> Space:
-    """The part of a space that the index was created with.
-
-    That is all of it, or of a space with more modalities (such as a bridged one) those of the index. Items are added
-    with this part; anything the whole space encodes may be searched with. Raises IndexStateError if the index was
-    created with another space.
-    """
-    index_metadata = table.index_metadata
-    if set(index_metadata.modalities) <= set(map(str, space.modalities)):
-        part = space.select(*index_metadata.modalities)
-        if part.fingerprint == index_metadata.fingerprint:
-            return space if len(part.encoders) == len(space.encoders) else part
-    created = _describe(
-        index_metadata.space, index_metadata.dim, index_metadata.modalities, index_metadata.fingerprint
-    )
-    given = _describe(space.name, space.dim, space.modalities, space.fingerprint)
-    raise IndexStateError(
-        f"the index at {str(table.path)!r} was created with the space {created}, and is opened with {given}: their "
-        "vectors cannot be compared; open it with the first, or create a new index from the same files with the second"
-    )
-
-
-def _describe(name: str, dim: int, modalities: Iterable[str], fingerprint: str) -> str:
-    return f"{name!r} ({' + '.join(modalities)}, dim {dim}, fingerprint {fingerprint[:SHOWN_FINGERPRINT_CHARS]}…)"

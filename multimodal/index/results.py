@@ -204,6 +204,20 @@ class Rows:
         """
         return _data_frame(list(self), list(self._types()))
 
+    @property
+    def dim(self) -> int | None:
+        """The length of the vectors; None without vectors."""
+        return self._dim
+
+    def arrow_batches(self, n: int = 4096) -> Iterator[pyarrow.Table]:
+        """Tables as of `to_arrow`, of n rows each, read one after another; at least one, which may be empty."""
+        rows = iter(self)
+        batch = list(itertools.islice(rows, n))
+        while True:
+            yield _arrow_table([self._plain(row) for row in batch], self._types())
+            if not (batch := list(itertools.islice(rows, n))):
+                return
+
     def to_arrow(self) -> pyarrow.Table:
         """A table with one row per item; metadata is a JSON string, vectors are fixed-size lists of float32."""
         return _arrow_table([self._plain(row) for row in self], self._types())

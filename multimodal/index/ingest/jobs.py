@@ -129,13 +129,14 @@ def _failed_members(
         elif isinstance(record, FailureRecord):
             if whole or record.key in wanted:
                 yield record
-        elif (failure := wanted.get(_key(record))) is not None:
+        elif (failure := wanted.get(record_id(record))) is not None:
             yield record._replace(metadata=failure.metadata)
         elif whole is not None:
             yield record
 
 
-def _key(record: SourceRecord) -> str:
+def record_id(record: SourceRecord) -> str:
+    """The id that a member of a container has in the index."""
     value = record.value
     if record.id:
         return record.id

@@ -7,13 +7,14 @@ exactly if the table exists.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal.core.errors import IndexStateError
 from multimodal.index.config import DEFAULT
+from multimodal.index.results import Metadata
 from multimodal.index.storage import schema
 from multimodal.index.storage.filters import begins_with, is_in
 from multimodal.index.storage.schema import PROVENANCE_COLUMNS, ROW_COLUMNS, IndexMetadata, Provenance, Row
@@ -158,11 +159,44 @@ class ItemTable:
 
     def delete(self, ids: Sequence[str]) -> int:
         """Deletes rows by their id or by that of their document; returns the number of deleted rows."""
-        deleted = 0
-        for some_ids in _batched_ids(ids):
-            condition = " OR ".join(is_in(name, some_ids, "ids") for name in ("id", "source"))
-            deleted += int(self._table.delete(condition).num_deleted_rows)
-        return deleted
+        return self.delete_matching(self.id_conditions(ids))
+
+    def delete_matching(self, conditions: Sequence[str]) -> int:
+        """Deletes the rows that meet any of the conditions; returns the number of deleted rows."""
+        return sum(int(self._table.delete(condition).num_deleted_rows) for condition in conditions)
+
+    def id_conditions(self, ids: Sequence[str]) -> list[str]:
+        """Conditions, each for a part of the ids, that match rows by their id or by that of their document."""
+        names = (
+            ("id", "source") if self._is_upgraded else ("id",)
+        )  # an index of an earlier version has one row each
+        return [
+            " OR ".join(f"({is_in(name, some_ids, 'ids')})" for name in names)
+            for some_ids in _batched_ids(ids)
+        ]
+
+    def update_metadata(self, conditions: Sequence[str], change: Callable[[Metadata], Metadata]) -> int:
+        """Changes the metadata of the rows that meet any of the conditions; returns the number of changed rows.
+
+        Rows are written in batches, each in one transaction, with all other columns as they are.
+        """
+        matching: dict[str, None] = {}
+        for condition in conditions:  # all ids first: rows may no longer match once they are changed
+            ids = self._table.search().select(["id"]).where(condition).to_arrow()["id"].to_pylist()
+            matching |= dict.fromkeys(ids)
+        changed = 0
+        for some_ids in _batched_ids(list(matching)):
+            rows, provenances, vectors = self.fetch_rows(is_in("id", some_ids, "ids"))
+            new = [row._replace(metadata=change(row.metadata)) for row in rows]
+            positions = [place for place, row in enumerate(rows) if new[place] != row]
+            if positions:
+                self.upsert(
+                    [new[place] for place in positions],
+                    [provenances[place] for place in positions],
+                    vectors[positions],
+                )
+            changed += len(positions)
+        return changed
 
     def documents(self, sources: Sequence[str]) -> dict[str, IndexedDocument]:
         """What the index holds of these documents, by id; unknown ones are left out."""
@@ -224,7 +258,7 @@ def _refuse_existing(path: Path) -> None:
                               "choose another path")  # fmt: skip
     if is_index(path):
         raise IndexStateError(f"there is an index at {str(path)!r} already: open it with Index.open({str(path)!r}), "
-                              "or delete the folder to start anew")  # fmt: skip
+                              "or create it with exist_ok=True")  # fmt: skip
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         what = "a folder that is not empty" if path.is_dir() else "a file"
         raise IndexStateError(

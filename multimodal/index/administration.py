@@ -1,0 +1,256 @@
+"""IndexAdministration: the part of an Index that lists, exports, updates and deletes what is stored."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from multimodal.core.errors import InvalidInput
+from multimodal.core.space import Space
+from multimodal.index import row_files
+from multimodal.index.ingest.sources.resolve import check_ids
+from multimodal.index.results import Metadata, Rows
+from multimodal.index.search.searcher import Searcher
+from multimodal.index.storage.filters import check_metadata, condition
+from multimodal.index.storage.lock import writing
+from multimodal.index.storage.table import ItemTable
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+
+class IndexAdministration:
+    """Methods of `Index` on stored items; see there."""
+
+    _table: ItemTable
+    _space: Space
+    _searcher: Searcher
+
+    @property
+    def path(self) -> Path:
+        """The folder of the index, absolute."""
+        return self._table.path
+
+    def __len__(self) -> int:
+        return self._table.count()
+
+    def rows(
+        self,
+        *,
+        ids: Sequence[str] | str | None = None,
+        modality: str | Iterable[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        vectors: bool = False,
+    ) -> Rows:
+        """Stored items, in the order of the files on disk.
+
+        Args:
+            ids: Only these: ids of items, or of documents, which stand for all their chunks.
+            modality: As in `search`.
+            where: As in `search`.
+            vectors: Include the vectors.
+
+        Returns:
+            An iterable of dicts with id, uri, modality, text, metadata, start_s, end_s, start_char, end_char and, if
+            requested, vector (dim,) float32. It reads the table anew each time it is iterated.
+
+        Raises:
+            InvalidInput: `ids`, `modality` or `where` is invalid.
+        """
+        conditions = self._conditions(ids, modality, where)
+        table = self._table
+
+        def read() -> Iterator[dict[str, Any]]:
+            seen: set[str] = set()
+            for sql in conditions:
+                for row, vector in table.rows(sql, vectors=vectors):
+                    if len(conditions) > 1:  # a row may meet one by its id, another by that of its document
+                        if row.id in seen:
+                            continue
+                        seen.add(row.id)
+                    yield row._asdict() if vector is None else row._asdict() | {"vector": vector}
+
+        def count() -> int:
+            return table.count(conditions[0]) if len(conditions) == 1 else sum(1 for _ in read())
+
+        return Rows(read, count, table.index_metadata.dim if vectors else None)
+
+    def to_arrow(
+        self,
+        *,
+        vectors: bool = False,
+        modality: str | Iterable[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> pyarrow.Table:
+        """The stored items as an Arrow table.
+
+        Args:
+            vectors: Include the vectors, as fixed-size lists of float32.
+            modality: As in `search`.
+            where: As in `search`.
+
+        Returns:
+            A table with one row per item and the keys of `rows` as columns; metadata is a JSON string.
+        """
+        return self.rows(modality=modality, where=where, vectors=vectors).to_arrow()
+
+    def to_pandas(
+        self,
+        *,
+        vectors: bool = False,
+        modality: str | Iterable[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> pandas.DataFrame:
+        """The stored items as a data frame.
+
+        Args:
+            vectors: Include the vectors, as arrays (dim,) float32.
+            modality: As in `search`.
+            where: As in `search`.
+
+        Returns:
+            A data frame with one row per item and the keys of `rows` as columns; metadata is a dict.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        return self.rows(modality=modality, where=where, vectors=vectors).to_pandas()
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        vectors: bool = True,
+        modality: str | Iterable[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> int:
+        """Writes the stored items to a file, batch by batch.
+
+        Args:
+            path: "out.parquet": the columns of `to_arrow`. "out.jsonl": one object per line, with the keys of `rows`.
+                "out.npy": the vectors (n, dim) float32, and beside it "out.jsonl" with their rows in the same order.
+            vectors: Include the vectors; a .npy file always has them.
+            modality: As in `search`.
+            where: As in `search`.
+            overwrite: Replace existing files.
+
+        Returns:
+            The number of exported items.
+
+        Raises:
+            InvalidInput: The suffix is another one, the folder does not exist, or a file exists.
+        """
+        target = row_files.check(path, overwrite=overwrite)
+        needs_vectors = vectors or target.suffix.lower() == ".npy"
+        return row_files.write(target, self.rows(modality=modality, where=where, vectors=needs_vectors))
+
+    def update(
+        self,
+        ids: Sequence[str] | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        modality: str | Iterable[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        replace: bool = False,
+        wait: float | None = None,
+    ) -> int:
+        """Changes the metadata of stored items, without encoding anything. What is selected must meet all of `ids`,
+        `modality` and `where`.
+
+        Large updates are written in several transactions; an interrupted call is completed by repeating it.
+
+        Args:
+            ids: As in `delete`.
+            metadata: Keys to set, as in `add`; None as a value is stored as None.
+            modality: As in `search`.
+            where: As in `search`, such as update(where={"album": "x"}, metadata={"album": "y"}).
+            replace: Remove all other keys. Default: they are kept.
+            wait: As in `add`.
+
+        Returns:
+            The number of rows whose metadata changed.
+
+        Raises:
+            InvalidInput: Nothing is selected, or an argument is invalid.
+            IndexBusy: Another writer was active for longer than `wait`.
+        """
+        if metadata is None:
+            raise InvalidInput("update needs the metadata to set, such as metadata={'album': 'x'}, got None")
+        new = check_metadata(metadata)
+
+        def change(old: Metadata) -> Metadata:
+            return new if replace else old | new
+
+        with self._selected("update", ids, modality, where, wait) as conditions:
+            changed = self._table.update_metadata(conditions, change)
+            self._table.compact()
+        self._searcher.prepare()
+        return changed
+
+    def delete(
+        self,
+        ids: Sequence[str] | str | None = None,
+        *,
+        modality: str | Iterable[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        wait: float | None = None,
+    ) -> int:
+        """Deletes items. What is deleted must meet all of `ids`, `modality` and `where`.
+
+        Files on disk are not touched, so that adding or synchronising their folder again brings them back.
+
+        Args:
+            ids: Ids of items, or of documents, which deletes all their chunks. Unknown ids are ignored.
+            modality: As in `search`.
+            where: As in `search`, such as delete(where={"album": "x"}).
+            wait: As in `add`.
+
+        Returns:
+            The number of deleted rows.
+
+        Raises:
+            InvalidInput: Nothing is selected, or an argument is invalid.
+            IndexBusy: Another writer was active for longer than `wait`.
+        """
+        with self._selected("delete", ids, modality, where, wait) as conditions:
+            return self._table.delete_matching(conditions)
+
+    @contextlib.contextmanager
+    def _selected(
+        self,
+        what: str,
+        ids: Sequence[str] | str | None,
+        modality: str | Iterable[str] | None,
+        where: Mapping[str, Any] | None,
+        wait: float | None,
+    ) -> Iterator[list[str]]:
+        """Holds the lock of the index; gives conditions for the rows. Raises InvalidInput if they match every row."""
+        if ids is None and modality is None and not where:
+            raise InvalidInput(
+                f"{what} needs a selection: ids, modality or where, such as where={{'album': 'x'}}; without one it "
+                "would change every item"
+            )
+        checked = None if ids is None else check_ids(ids)
+        condition(self._space, modality, where)  # raises before the lock is waited for
+        with writing(self.path, wait):
+            self._table.upgrade()
+            conditions = self._conditions(checked, modality, where)
+            yield [sql for sql in conditions if sql is not None]
+
+    def _conditions(
+        self,
+        ids: Sequence[str] | str | None,
+        modality: str | Iterable[str] | None,
+        where: Mapping[str, Any] | None,
+    ) -> list[str | None]:
+        """Conditions; a row is selected if it meets any. [None] for all rows."""
+        filtered = condition(self._space, modality, where)
+        if ids is None:
+            return [filtered]
+        by_id = self._table.id_conditions(list(dict.fromkeys(check_ids(ids))))
+        return [sql if filtered is None else f"({sql}) AND ({filtered})" for sql in by_id]
