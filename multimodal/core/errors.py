@@ -18,6 +18,12 @@ MultimodalError
 ├── MissingExtra            (ImportError)        an optional dependency is not installed
 └── IndexStateError                              an index not found, existing already, or of another space
     └── IndexBusy                                another process is writing to it
+
+and the warnings, which are no errors:
+
+MultimodalWarning           (UserWarning)
+├── MediaWarning                                 media of which a part could not be read
+└── PathLikeTextWarning                          a str that looks like a path was taken as text
 """
 
 from __future__ import annotations
@@ -49,6 +55,18 @@ class MediaCorrupt(MediaError):
 
 class MediaTooLarge(MediaError):
     """The header announces more pixels, seconds or bytes than the limits allow; nothing was decoded."""
+
+
+class MultimodalWarning(UserWarning):
+    """The base class of the warnings of this package, for `warnings.filterwarnings`."""
+
+
+class MediaWarning(MultimodalWarning):
+    """A file was decoded, but a part of it could not be read."""
+
+
+class PathLikeTextWarning(MultimodalWarning):
+    """A str that looks like the path of a file was taken as text, because a str is always text."""
 
 
 class UnsupportedModality(MultimodalError, ValueError):

@@ -57,6 +57,7 @@ SIGNATURES: tuple[tuple[bytes, Signature], ...] = (
     (b"OggS", Signature(Modality.AUDIO, "soundfile")),
     (b"ID3", Signature(Modality.AUDIO, "soundfile")),  # MP3 with a tag
     (b"RF64", Signature(Modality.AUDIO, "soundfile")),
+    (b"BW64", Signature(Modality.AUDIO, "soundfile")),
     (b"riff\x2e\x91\xcf\x11", Signature(Modality.AUDIO, "soundfile")),  # Wave64
     (b"caff\0", Signature(Modality.AUDIO, "soundfile")),
     (b".snd", Signature(Modality.AUDIO, "soundfile")),  # AU
@@ -69,7 +70,7 @@ SIGNATURES: tuple[tuple[bytes, Signature], ...] = (
     (b"FLV\1", Signature(None, "av:flv")),
     (b"\0\0\1\xba", Signature(None, "av:mpeg")),
 )
-FOUR_CC: dict[bytes, Signature] = {  # RIFF and FORM (IFF) name their format at byte 8
+FOUR_CC: dict[bytes, Signature] = {  # RIFF, RIFX and FORM (IFF) name their format at byte 8
     b"WAVE": Signature(Modality.AUDIO, "soundfile"),
     b"WEBP": Signature(Modality.IMAGE, "pillow"),
     b"AVI ": Signature(None, "av:avi"),
@@ -80,7 +81,7 @@ FOUR_CC: dict[bytes, Signature] = {  # RIFF and FORM (IFF) name their format at 
 
 def signature(head: bytes) -> Signature:
     """The signature of a file. head: its first HEAD_BYTES bytes."""
-    if head[:4] in (b"RIFF", b"FORM"):
+    if head[:4] in (b"RIFF", b"RIFX", b"FORM"):
         return FOUR_CC.get(head[8:12], UNKNOWN)
     if head[4:8] == b"ftyp":
         return _brand(head)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from multimodal.core.errors import InvalidInput, MediaTooLarge, MissingExtra
 from multimodal.core.items import Audio
 from multimodal.core.limits import limits
-from multimodal.core.media import audio, sniff
+from multimodal.core.media import audio_decoders, resampling, sniff
 from multimodal.core.modality import Modality, Waveform
 
 RATE = 16_000
@@ -231,8 +231,8 @@ def test_the_same_rate_leaves_every_bit() -> None:
 @example(8_001, 16_000)
 @example(2**31 - 1, 8_000)
 def test_no_rate_needs_a_kernel_without_bounds_and_none_is_bent_audibly(old: int, new: int) -> None:
-    ratio = audio._ratio(old, new)
-    assert ratio.numerator * ratio.denominator <= 1.01 * audio.MAX_KERNEL
+    ratio = resampling._ratio(old, new)
+    assert ratio.numerator * ratio.denominator <= 1.01 * resampling.MAX_KERNEL
     assert abs(ratio * old / new - 1) < 3e-4
 
 
@@ -265,7 +265,7 @@ def test_usual_rates_are_resampled_in_their_exact_ratio() -> None:
         192_000,
     ):
         for new in (16_000, 24_000, 44_100, 48_000):
-            assert float(audio._ratio(old, new)) == new / old
+            assert float(resampling._ratio(old, new)) == new / old
 
 
 @pytest.mark.parametrize("rate", [0, -1, 0.5])
@@ -290,7 +290,7 @@ def test_sounds_load_alike_in_many_threads() -> None:
 
 
 def test_a_long_sound_is_read_in_blocks_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio, "BLOCK_SAMPLES", 1_000)
+    monkeypatch.setattr(audio_decoders, "BLOCK_SAMPLES", 1_000)
     samples = np.round(tone(440) * 2**15).astype(np.int16)
     np.testing.assert_array_equal(
         Audio(encoded(samples)).load().samples, (samples / 2**15).astype(np.float32)
@@ -304,4 +304,4 @@ def test_a_sound_that_was_cut_short_gives_what_is_there() -> None:
 
 def test_reading_stops_at_the_limit_whatever_the_header_said() -> None:
     with limits(max_seconds=0.1), pytest.raises(MediaTooLarge, match=r"more than the limit of 0\.1"):
-        list(audio._mono(iter([np.zeros((1_000, 1), np.float32)] * 2), RATE, "liar.mp3"))
+        list(audio_decoders._mono(iter([np.zeros((1_000, 1), np.float32)] * 2), RATE, "liar.mp3"))

@@ -16,7 +16,7 @@ import transformers
 
 import multimodal as mm
 from multimodal.core.errors import CheckpointError, InvalidInput
-from multimodal.core.media.audio import BLOCK_SAMPLES
+from multimodal.core.media.audio_decoders import BLOCK_SAMPLES
 from multimodal.pipelines.transcription.audio_stream import as_audio_stream as opened
 from multimodal.pipelines.transcription.backends import whisper_mels as mels
 from multimodal.pipelines.transcription.options import (
