@@ -9,9 +9,12 @@ import typer
 from multimodal import __version__
 from multimodal.cli.console import Commands
 from multimodal.cli.demo.command import demo
+from multimodal.cli.indexes.delete import delete
+from multimodal.cli.indexes.export import export_index
 from multimodal.cli.indexes.index import index
 from multimodal.cli.indexes.map import map as map_command
 from multimodal.cli.indexes.optimize import optimize
+from multimodal.cli.indexes.reindex import reindex
 from multimodal.cli.indexes.search import search
 from multimodal.cli.models.bridge import bridge
 from multimodal.cli.models.doctor import doctor
@@ -93,7 +96,10 @@ def _set_limits(context: typer.Context, pairs: list[str]) -> None:
 app.command(rich_help_panel="Explore")(demo)
 app.command(rich_help_panel="Search")(index)
 app.command(rich_help_panel="Search")(search)
-app.command(rich_help_panel="Search")(optimize)
+app.command(rich_help_panel="Administration")(optimize)
+app.command(rich_help_panel="Administration")(delete)
+app.command("export-index", rich_help_panel="Administration")(export_index)
+app.command(rich_help_panel="Administration")(reindex)
 app.command(rich_help_panel="Analyze")(classify)
 app.command(rich_help_panel="Analyze")(embed)
 app.command(rich_help_panel="Analyze")(bridge)

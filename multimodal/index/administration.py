@@ -8,14 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multimodal.core.errors import InvalidInput
-from multimodal.core.space import Space
+from multimodal.core.errors import InvalidInput, UnsupportedModality
+from multimodal.core.modality import Modality
 from multimodal.index import row_files
+from multimodal.index.config import DEFAULT, SearchConfig
 from multimodal.index.ingest.sources.resolve import check_ids
+from multimodal.index.opening import index_folder
 from multimodal.index.results import Metadata, Rows
 from multimodal.index.search.searcher import Searcher
-from multimodal.index.storage.filters import check_metadata, condition
+from multimodal.index.storage.filters import HasModalities, check_metadata, condition
 from multimodal.index.storage.lock import writing
+from multimodal.index.storage.schema import IndexMetadata
 from multimodal.index.storage.table import ItemTable
 
 if TYPE_CHECKING:
@@ -24,11 +27,24 @@ if TYPE_CHECKING:
 
 
 class IndexAdministration:
-    """Methods of `Index` on stored items; see there."""
+    """Methods of `Index` on stored items, none of which needs a model; see there."""
 
-    _table: ItemTable
-    _space: Space
-    _searcher: Searcher
+    def __init__(
+        self, table: ItemTable, modalities: HasModalities, search_config: SearchConfig = DEFAULT
+    ) -> None:
+        self._table = table
+        self._modalities = modalities
+        self._searcher = Searcher(table, search_config)
+
+    @classmethod
+    def without_space(cls, path: str | os.PathLike[str]) -> IndexAdministration:
+        """Opens an index without loading its space.
+
+        Raises:
+            IndexStateError: There is no index.
+        """
+        table = ItemTable.open(index_folder(path))
+        return IndexAdministration(table, _StoredModalities(table.index_metadata))
 
     @property
     def path(self) -> Path:
@@ -236,7 +252,7 @@ class IndexAdministration:
                 "would change every item"
             )
         checked = None if ids is None else check_ids(ids)
-        condition(self._space, modality, where)  # raises before the lock is waited for
+        condition(self._modalities, modality, where)  # raises before the lock is waited for
         with writing(self.path, wait):
             self._table.upgrade()
             conditions = self._conditions(checked, modality, where)
@@ -249,8 +265,19 @@ class IndexAdministration:
         where: Mapping[str, Any] | None,
     ) -> list[str | None]:
         """Conditions; a row is selected if it meets any. [None] for all rows."""
-        filtered = condition(self._space, modality, where)
+        filtered = condition(self._modalities, modality, where)
         if ids is None:
             return [filtered]
         by_id = self._table.id_conditions(list(dict.fromkeys(check_ids(ids))))
         return [sql if filtered is None else f"({sql}) AND ({filtered})" for sql in by_id]
+
+
+class _StoredModalities:
+    """The modalities of an index, in the place of its space."""
+
+    def __init__(self, index_metadata: IndexMetadata) -> None:
+        self.modalities = tuple(map(Modality, index_metadata.modalities))
+
+    def encoder_for(self, modality: Modality | str) -> None:
+        if modality not in self.modalities:
+            raise UnsupportedModality(f"the index holds {', '.join(self.modalities)}, got {str(modality)!r}")

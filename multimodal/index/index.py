@@ -25,7 +25,6 @@ from multimodal.index.opening import index_folder, load_space, matching_space
 from multimodal.index.results import Estimate, Failures, Hits, IngestReport, Progress
 from multimodal.index.search.query import Query
 from multimodal.index.search.request import SearchOptions, check_options, run_search
-from multimodal.index.search.searcher import Searcher
 from multimodal.index.storage.failures import FailureLog
 from multimodal.index.storage.filters import condition
 from multimodal.index.storage.lock import writing
@@ -53,11 +52,10 @@ class Index(IndexAdministration):
     """
 
     def __init__(self, table: ItemTable, space: Space, search_config: SearchConfig = DEFAULT) -> None:
-        self._table = table
+        super().__init__(table, space, search_config)
         self._space = space
         self._own = matching_space(table, space)  # encodes what is added
         self._search_config = search_config
-        self._searcher = Searcher(table, search_config)
 
     @classmethod
     def create(
@@ -360,10 +358,9 @@ class Index(IndexAdministration):
             checked["ids"] = check_ids(ids)
         return run_search(self._searcher, self._space, query, k, checked)
 
-    def reindex(
+    def add_index(
         self,
-        path: str | os.PathLike[str],
-        space: Space | str | os.PathLike[str],
+        source: IndexAdministration | str | os.PathLike[str],
         *,
         batch_size: int = 32,
         threads: int | None = None,
@@ -371,15 +368,13 @@ class Index(IndexAdministration):
         progress: Callable[[Progress], None] | None = None,
         config: IngestConfig = DEFAULT_CONFIG,
     ) -> IngestReport:
-        """Encodes the same documents with another space into a new index, and leaves this one as it is.
+        """Adds the documents of another index, encoded with the space of this one.
 
         Vectors of different spaces cannot be converted, so the sources are read again: files, and the tables and
-        archives that documents came from. Texts are taken from this index. Ids and metadata stay the same. An
-        interrupted call resumes when it is repeated.
+        archives that documents came from. Texts are taken from the other index. Ids and metadata stay the same.
 
         Args:
-            path: The folder of the new index: new, empty, or an index of `space`, which is continued.
-            space: A Space, or an argument of `load`.
+            source: An index, or its folder; its space is not loaded.
             batch_size: As in `add`.
             threads: As in `add`.
             wait: As in `add`.
@@ -391,20 +386,45 @@ class Index(IndexAdministration):
             given in memory, are failures.
 
         Raises:
+            InvalidInput: `source` is this index.
+            IndexBusy: Another writer was active for longer than `wait`.
+            IndexStateError: There is no index at `source`, or this one cannot be written.
+        """
+        old = source if isinstance(source, IndexAdministration) else IndexAdministration.without_space(source)
+        if old.path.resolve() == self.path.resolve():
+            raise InvalidInput(
+                f"an index cannot be added to itself, got {str(old.path)!r}; choose another folder"
+            )
+        options = JobOptions(False, batch_size, threads, wait, progress, config)
+        report = reindexing.reindex(old._table, self._table, self._own, options)
+        self._searcher.prepare()
+        return report
+
+    def reindex(
+        self, path: str | os.PathLike[str], space: Space | str | os.PathLike[str], **options: Any
+    ) -> IngestReport:
+        """Encodes the same documents with another space into a new index, and leaves this one as it is.
+
+        An interrupted call resumes when it is repeated.
+
+        Args:
+            path: The folder of the new index: new, empty, or an index of `space`, which is continued.
+            space: A Space, or an argument of `load`.
+            **options: See `add_index`.
+
+        Returns:
+            As `add_index`.
+
+        Raises:
             InvalidInput: `path` is this index.
             IndexStateError: The path is in use, or cannot be written.
             IndexBusy: Another writer of the new index was active for longer than `wait`.
         """
-        folder = index_folder(path)
-        if folder.resolve() == self.path.resolve():
+        if index_folder(path).resolve() == self.path.resolve():
             raise InvalidInput(
-                f"reindex writes a new index, got the path of this one, {str(folder)!r}; choose another"
+                f"an index cannot be added to itself, got {os.fspath(path)!r}; choose another folder"
             )
-        new = type(self).create(folder, space, exist_ok=True)
-        options = JobOptions(False, batch_size, threads, wait, progress, config)
-        report = reindexing.reindex(self._table, new._table, new._own, options)
-        new._searcher.prepare()
-        return report
+        return type(self).create(path, space, exist_ok=True).add_index(self, **options)
 
     def optimize(self, *, approximate: bool | None = None, wait: float | None = None) -> None:
         """Merges small files, and builds everything that searches would otherwise build on first need.

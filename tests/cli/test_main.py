@@ -17,7 +17,21 @@ from multimodal.cli.models import info
 from tests.cli.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "index", "search", "classify", "embed", "doctor", "models", "info", "bridge", "map")
+COMMANDS = (
+    "demo",
+    "index",
+    "search",
+    "classify",
+    "embed",
+    "doctor",
+    "models",
+    "info",
+    "bridge",
+    "map",
+    "delete",
+    "export-index",
+    "reindex",
+)
 HEAVY = ("torch", "numpy", "PIL", "lancedb", "pyarrow", "soundfile", "torchaudio")
 QUICK = (
     ("models", "--json"),

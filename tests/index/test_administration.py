@@ -286,7 +286,7 @@ def test_reindex_can_be_repeated(index: Index, wide: Space, sources: Path, tmp_p
 def test_reindex_refuses_its_own_path_and_an_index_of_another_space(
     index: Index, wide: Space, tmp_path: Path
 ) -> None:
-    with pytest.raises(InvalidInput, match="got the path of this one"):
+    with pytest.raises(InvalidInput, match="cannot be added to itself"):
         index.reindex(index.path, wide)
     Index.create(tmp_path / "other.lance", index.space)
     with pytest.raises(IndexStateError, match="their vectors cannot be compared"):

@@ -129,7 +129,7 @@ def index(
         "--sync": lambda more: opened.sync(sources, **given, **how, **more),
         "--retry-failed": lambda more: opened.retry_failed(**how, **more),
     }
-    _run(opened, into, jobs[mode], no_wait=no_wait, json=json)
+    run_job(opened, into, jobs[mode], no_wait=no_wait, json=json)
 
 
 def _mode(given: list[str], paths: list[str] | None) -> str | None:
@@ -176,7 +176,8 @@ def _exists(into: Path) -> bool:
     return Index.exists(into)
 
 
-def _run(opened: Index, into: Path, job: Job, *, no_wait: bool, json: bool) -> None:
+def run_job(opened: Index, into: Path, job: Job, *, no_wait: bool, json: bool) -> None:
+    """Runs a job with a progress bar, waits for another writer, and shows the report; ends with its exit code."""
     began = time.perf_counter()
     try:
         with bar(quiet=json) as progress:

@@ -73,7 +73,7 @@ def asked(
             param_hint="WORDS",
         )
     weight = _weights(weights, {kind for kind, _ in parts})
-    return Asked(tuple((item, weight[kind]) for kind, item in parts), tuple(map(_id, near or ())), text)
+    return Asked(tuple((item, weight[kind]) for kind, item in parts), tuple(map(item_id, near or ())), text)
 
 
 def _weights(given: Sequence[str] | None, kinds: set[str]) -> dict[str, float]:
@@ -96,7 +96,7 @@ def _weights(given: Sequence[str] | None, kinds: set[str]) -> dict[str, float]:
     return weights | {"not": -weights["not"]}
 
 
-def _id(given: str) -> str:
+def item_id(given: str) -> str:
     """The id of an item: as it is, or that of a file, which is its absolute path."""
     from multimodal.index.ingest.sources.folders import absolute
 

@@ -114,7 +114,7 @@ def search(
     from multimodal.index import Index
 
     wanted = asked(query, {"image": image, "audio": audio, "video": video}, away, near, text, weight)
-    conditions = _conditions(where)
+    conditions = conditions_of(where)
     wanted.check()
     if not Index.exists(index):
         found = "the path holds no index" if index.exists() else "the folder does not exist"
@@ -151,7 +151,8 @@ def open_or_create(path: Path, space: str | None, how: dict[str, Any]) -> Index:
         return Index.open(path, _space(path, space, how))
     from multimodal.core.catalog import load
 
-    return Index.create(path, load(space or DEFAULT_SPACE, **how))
+    # Another process may create it meanwhile: the job then waits for that writer.
+    return Index.create(path, load(space or DEFAULT_SPACE, **how), exist_ok=True)
 
 
 def _space(index: Path, name: str | None, how: dict[str, Any]) -> Space | str | None:
@@ -178,7 +179,7 @@ def metadata_of(pairs: list[str] | None) -> dict[str, Any]:
     return found
 
 
-def _conditions(pairs: list[str] | None) -> dict[str, Any]:
+def conditions_of(pairs: list[str] | None) -> dict[str, Any]:
     """`year>=2020` and the like, as Index.search takes them; several of one key hold together."""
     found: dict[str, Any] = {}
     for pair in pairs or ():

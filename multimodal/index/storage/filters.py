@@ -15,11 +15,10 @@ import json
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from multimodal.core.errors import InvalidInput
 from multimodal.core.modality import Modality
-from multimodal.core.space import Space
 from multimodal.index.results import Metadata, Scalar
 
 RANGES = (">", ">=", "<", "<=")
@@ -27,8 +26,19 @@ MAX_INT = 2**53  # beyond it, a JSON number (a double) is no longer exact
 KINDS = "str, int, float, bool or None"
 
 
+class HasModalities(Protocol):
+    """A space, or what stands for one: says which modalities there are."""
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """All of them."""
+
+    def encoder_for(self, modality: Modality | str) -> object:
+        """Raises UnsupportedModality for any other."""
+
+
 def condition(
-    space: Space, modality: str | Iterable[str] | None = None, where: Mapping[str, Any] | None = None
+    space: HasModalities, modality: str | Iterable[str] | None = None, where: Mapping[str, Any] | None = None
 ) -> str | None:
     """The condition for a table, or None if every row matches.
 
@@ -42,7 +52,7 @@ def condition(
     return " AND ".join(f"({condition})" for condition in conditions) or None
 
 
-def modalities(space: Space, modality: str | Iterable[str] | None) -> tuple[str, ...] | None:
+def modalities(space: HasModalities, modality: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """The names of modalities, or None for all. Raises InvalidInput, UnsupportedModality."""
     if modality is None:
         return None
@@ -103,7 +113,7 @@ def check_metadata(metadata: object) -> Metadata:
     return {_key(key): _scalar(value, f"metadata {key!r}") for key, value in metadata.items()}
 
 
-def _modality(name: object, space: Space) -> Modality:
+def _modality(name: object, space: HasModalities) -> Modality:
     try:
         modality = Modality(name)  # type: ignore[arg-type]
     except ValueError:
