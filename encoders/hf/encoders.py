@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
 from multimodal.core.items import Item
+from multimodal.core.media.image import load_pil
 from multimodal.core.media.windows import windows
 from multimodal.core.modality import Modality
 from multimodal.encoders.hf import preprocessing
@@ -168,7 +169,7 @@ class HFImage(HFEncoder):
         Returns:
             pixel_values (n, 3, h, w) float32; for NaFlex, patches with their mask and shape.
         """
-        images = [preprocessing.to_pil(item, self.min_side) for item in items]
+        images = [load_pil(item, self.min_side) for item in items]
         inputs = self.processor(images=images, return_tensors="pt")
         return {name: inputs[name] for name in inputs if name in self.tower.input_names}
 
@@ -265,7 +266,7 @@ class HFJoint(_SegmentedEncoder):
     def segments(self, item: Any) -> list[Mapping[str, Tensor]]:
         process = preprocessing.process_single
         if self.modality is Modality.IMAGE:
-            return [process(self.processor, images=[[preprocessing.to_pil(item, self.min_side)]])]
+            return [process(self.processor, images=[[load_pil(item, self.min_side)]])]
         if self.modality is Modality.VIDEO:
             frames = item.load(fps=self.settings["fps"], max_frames=self.settings["max_frames"]).frames
             return [process(self.processor, videos=[preprocessing.channels_first(frames)])]

@@ -112,13 +112,6 @@ def channels_first(frames: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
-def to_pil(item: Any, min_side: int | None) -> Any:
-    """An Image item as a PIL image; see `Image.load` for `min_side`."""
-    import PIL.Image
-
-    return PIL.Image.fromarray(item.load() if min_side is None else item.load(min_side=min_side))
-
-
 def joint_processor(files: Mapping[str, bytes]) -> Any:
     """The processor of a model whose modalities share one."""
     return _from_files("AutoProcessor", files)

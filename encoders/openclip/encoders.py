@@ -12,6 +12,7 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import CheckpointError
 from multimodal.core.items import Image, Item
+from multimodal.core.media.image import load_pil
 from multimodal.core.modality import Modality
 from multimodal.encoders.openclip import networks
 from multimodal.encoders.openclip.preprocessing import transform
@@ -131,7 +132,7 @@ class OpenClipImage(_OpenClipEncoder):
         """
         # Reduced-size decoding never goes below the size that the transform resizes to
         side = max(self.size) if self.runtime.decode == "fast" else None
-        pixels = [self.transform(item.load(side)) for item in items if isinstance(item, Image)]
+        pixels = [self.transform(load_pil(item, side)) for item in items if isinstance(item, Image)]
         return {"pixels": torch.stack(pixels)}
 
     def forward(self, batch: Batch) -> Tensor:

@@ -10,9 +10,8 @@ from multimodal.core.catalog import close_matches
 from multimodal.core.errors import CheckpointError, InvalidInput
 
 if TYPE_CHECKING:
-    import numpy as np
+    import PIL.Image
     import torch
-    from numpy.typing import NDArray
 
 NEEDED = ("mean", "std", "interpolation", "resize_mode")
 KEYS = (*NEEDED, "fill_color")
@@ -47,24 +46,13 @@ def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def transform(
     preprocess: Mapping[str, Any], size: tuple[int, int]
-) -> Callable[[NDArray[np.uint8]], torch.Tensor]:
-    """`open_clip.image_transform_v2` for inference: pixels (h, w, 3) uint8 -> (3, *size) float32, normalised."""
+) -> Callable[[PIL.Image.Image], torch.Tensor]:
+    """`open_clip.image_transform_v2` for inference: a PIL image -> (3, *size) float32, normalised."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
+    apply: Callable[[PIL.Image.Image], torch.Tensor]
     apply = image_transform_v2(PreprocessCfg(size=size, **preprocess), is_train=False)
-    return _FromArray(apply)
-
-
-class _FromArray:
-    """A class rather than a closure, because encoders are pickled when sent to other processes."""
-
-    def __init__(self, apply: Callable[[Any], torch.Tensor]) -> None:
-        self.apply = apply
-
-    def __call__(self, rgb: NDArray[np.uint8]) -> torch.Tensor:
-        import PIL.Image
-
-        return self.apply(PIL.Image.fromarray(rgb))
+    return apply
 
 
 def _per_channel(value: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import CheckpointError
 from multimodal.core.items import Audio, Image, Item, Text, Video
+from multimodal.core.media.image import load_pil
 from multimodal.core.media.windows import windows
 from multimodal.core.modality import Modality
 
@@ -37,7 +38,7 @@ def groups(
         return [[_text(model, str(item.load())) for item in items]], owners
     if isinstance(items[0], Image):
         side = shortest_side(model) if fast else None
-        return [[_to_pil(item, side) for item in items if isinstance(item, Image)]], owners
+        return [[load_pil(item, side) for item in items if isinstance(item, Image)]], owners
     if isinstance(items[0], Audio):
         rate_hz, limit = sampling_rate(model, name), window_samples(model)
         segments = [
@@ -96,12 +97,6 @@ def shortest_side(model: SentenceTransformer) -> int | None:
 def _text(model: SentenceTransformer, text: str) -> Any:
     """Models for media would download or open a plain str that looks like the address of an image."""
     return text if list(model.modalities) == ["text"] else {"text": text}
-
-
-def _to_pil(item: Image, side: int | None) -> Any:
-    import PIL.Image
-
-    return PIL.Image.fromarray(item.load() if side is None else item.load(min_side=side))
 
 
 def _video(item: Video) -> dict[str, Any]:

@@ -136,14 +136,14 @@ def _images(image: Any) -> tuple[list[Any] | None, bool]:
     """(RGB images, whether a single one was given)."""
     if image is None:
         return None, True
-    import PIL.Image
+    from multimodal.core.media.image import load_pil
 
     is_single = not isinstance(image, list | tuple)
     values = [image] if is_single else list(image)
     if not values:
         raise InvalidInput("the list of images is empty; give at least one")
     items = [value if isinstance(value, Image) else Image(value) for value in values]
-    return [PIL.Image.fromarray(item.load()) for item in items], is_single
+    return [load_pil(item) for item in items], is_single
 
 
 def _pair(lists: dict[str, list[Any] | None]) -> list[tuple[Any, ...]]:

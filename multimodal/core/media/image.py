@@ -14,6 +14,7 @@ import PIL.Image
 from PIL import ImageFile
 
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported, MissingExtra
+from multimodal.core.items import Image
 from multimodal.core.limits import get_limits
 from multimodal.core.media.inputs import check_count
 from multimodal.core.media.sniff import HEAD_BYTES, UNKNOWN, Source, open_source, signature, unsupported
@@ -67,14 +68,42 @@ def decode_image(
     source: Source | PIL.Image.Image | NDArray[Any], min_side: int | None = None
 ) -> NDArray[np.uint8]:
     """Implements Image.load."""
-    if min_side is not None:
-        check_count(min_side, "min_side", of=" of pixels")
     if isinstance(source, np.ndarray):
+        _check_min_side(min_side)
         return _from_array(source)
+    return np.array(decode_pil(source, min_side), dtype=np.uint8)
+
+
+def decode_pil(
+    source: Source | PIL.Image.Image | NDArray[Any], min_side: int | None = None
+) -> PIL.Image.Image:
+    """Decodes as `decode_image` does, to a PIL image.
+
+    For preprocessing by Pillow: an array made of a decoded JPEG and an image made of that array cost as much as its
+    resize to 224 pixels (measured).
+
+    Returns:
+        An upright image of mode RGB, to be read only: it can be the caller's own.
+    """
+    _check_min_side(min_side)
+    if isinstance(source, np.ndarray):
+        return PIL.Image.fromarray(_from_array(source))
     if isinstance(source, PIL.Image.Image):
         return _decode(source, "<PIL image>")  # without min_side: a draft would change the caller's own image
     with open_source(source) as (file, name), _open(file, name) as image:
         return _decode(image, name, min_side)
+
+
+def load_pil(item: Image, min_side: int | None = None) -> PIL.Image.Image:
+    """`item.load(min_side)` as a PIL image, without an array in between where the item decodes itself as usual."""
+    if type(item).load is not Image.load:  # a subclass with a decoder of its own
+        return PIL.Image.fromarray(item.load() if min_side is None else item.load(min_side))
+    return decode_pil(item.source, min_side)
+
+
+def _check_min_side(min_side: int | None) -> None:
+    if min_side is not None:
+        check_count(min_side, "min_side", of=" of pixels")
 
 
 def image_size(source: Source) -> tuple[int, int]:
@@ -155,7 +184,7 @@ def _open_heif(file: BinaryIO, name: str) -> PIL.Image.Image:
     return image
 
 
-def _decode(image: PIL.Image.Image, name: str, min_side: int | None = None) -> NDArray[np.uint8]:
+def _decode(image: PIL.Image.Image, name: str, min_side: int | None = None) -> PIL.Image.Image:
     width, height = image.size
     get_limits().check_pixels(width, height, name)
     get_limits().check_bytes(width * height * 3, f"{name} (decoded)")
@@ -169,7 +198,11 @@ def _decode(image: PIL.Image.Image, name: str, min_side: int | None = None) -> N
         image.load()
         rgb = _to_rgb(image, name)
         turn = TRANSPOSE_FOR.get(_orientation(image))
-        return np.array(rgb if turn is None else rgb.transpose(turn), dtype=np.uint8)
+        if turn is None:
+            return rgb
+        turned = rgb.transpose(turn)
+        turned.info.clear()  # it still states the orientation, by which preprocessing would turn the image again
+        return turned
     except (MediaCorrupt, MediaUnsupported):
         raise
     except DECODE_ERRORS as error:

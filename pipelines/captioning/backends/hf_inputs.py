@@ -144,9 +144,9 @@ class _ProcessorErrors:
 
 
 def _pil_image(item: Any) -> Any:
-    import PIL.Image
+    from multimodal.core.media.image import load_pil
 
-    return PIL.Image.fromarray(item.load())
+    return load_pil(item)
 
 
 def _frame_metadata(clip: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from PIL import ImageCms, PngImagePlugin
 
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported
 from multimodal.core.items import Image
-from multimodal.core.media import sniff
+from multimodal.core.media import image, sniff
 from multimodal.core.modality import Modality
 
 # Smooth, so that lossy formats stay close; each corner of another colour, so that turning shows.
@@ -22,9 +23,9 @@ Y, X = np.mgrid[0:24, 0:32]
 PHOTO = np.stack([X * 8, Y * 10, 255 - X * 4 - Y * 5], axis=2).clip(0, 255).astype(np.uint8)
 
 
-def encoded(image: PIL.Image.Image, kind: str, **options: object) -> bytes:
+def encoded(picture: PIL.Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -218,6 +219,37 @@ def test_exif_orientation_is_applied_once(kind: str, orientation: int) -> None:
 def test_exif_orientation_of_a_16_bit_picture_is_applied_too() -> None:
     deep = PIL.Image.fromarray(np.array([[0, 65_535]], dtype=np.uint16))
     assert Image(encoded(deep, "PNG", exif=exif_with(6))).load()[:, :, 0].tolist() == [[0], [255]]
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_pil_image_for_preprocessing_is_upright_and_is_not_turned_again(
+    is_open: bool, orientation: int
+) -> None:
+    data = encoded(PIL.Image.fromarray(PHOTO), "PNG", exif=exif_with(orientation))
+    source = PIL.Image.open(io.BytesIO(data)) if is_open else data
+    loaded = image.load_pil(Image(source))
+    assert loaded.mode == "RGB"
+    again = PIL.ImageOps.exif_transpose(loaded)  # what the image processors of transformers do
+    assert differ(np.asarray(again), UPRIGHT[orientation](PHOTO)) == 0
+    if isinstance(source, PIL.Image.Image):
+        assert source.getexif().get(0x0112, 1) == orientation  # the caller's image keeps what it states
+
+
+def test_a_subclass_with_its_own_decoder_is_asked_for_the_pil_image() -> None:
+    class Negative(Image):
+        __slots__ = ()
+
+        def load(self, min_side: int | None = None) -> np.ndarray:
+            return 255 - super().load(min_side)
+
+    assert differ(np.asarray(image.load_pil(Negative(PHOTO))), 255 - PHOTO) == 0
+
+
+def test_a_broken_exif_block_does_not_stop_preprocessing() -> None:
+    data = encoded(PIL.Image.fromarray(PHOTO), "PNG", exif=b"Exif\0\0nonsense")
+    for source in (data, PIL.Image.open(io.BytesIO(data))):
+        PIL.ImageOps.exif_transpose(image.load_pil(Image(source)))
 
 
 def test_a_broken_exif_block_does_not_cost_the_picture() -> None:
