@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
-from multimodal.core.items import Item
+from multimodal.core.items import Image, Item
 from multimodal.core.media.image import load_pil
 from multimodal.core.media.windows import windows
 from multimodal.core.modality import Modality
@@ -169,7 +169,7 @@ class HFImage(HFEncoder):
         Returns:
             pixel_values (n, 3, h, w) float32; for NaFlex, patches with their mask and shape.
         """
-        images = [load_pil(item, self.min_side) for item in items]
+        images = [load_pil(item, self.min_side) for item in items if isinstance(item, Image)]
         inputs = self.processor(images=images, return_tensors="pt")
         return {name: inputs[name] for name in inputs if name in self.tower.input_names}
 
