@@ -147,7 +147,8 @@ class TranscriptionPipeline(Pipeline):
                 can propagate. Whisper only.
             batch_size: Windows per batch. Above 1, Whisper decodes overlapping windows independently: faster on a GPU,
                 slightly worse at the boundaries.
-            vad: Transcribes only the speech that silero-vad detects; needs the extra `vad`.
+            vad: Transcribes only the speech that silero-vad detects, and pauses of up to 5 s in it; segments and words
+                begin and end in speech. Needs the extra `vad`.
             vocabulary: The only phrases that can be said; the most probable is returned. Starter only.
             seed: Of sampling at temperatures above 0.
             progress: True for a progress bar, or a function to call with the seconds done and the seconds in all
