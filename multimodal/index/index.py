@@ -27,7 +27,7 @@ from multimodal.index.search.query import Query
 from multimodal.index.search.request import SearchOptions, check_options, run_search
 from multimodal.index.storage.failures import FailureLog
 from multimodal.index.storage.filters import condition
-from multimodal.index.storage.lock import writing
+from multimodal.index.storage.lock import reading, writing
 from multimodal.index.storage.schema import IndexMetadata
 from multimodal.index.storage.table import ItemTable, is_index
 
@@ -356,7 +356,8 @@ class Index(IndexAdministration):
             checked["similar_to"] = check_ids(similar_to)
         if (ids := checked.get("ids")) is not None:
             checked["ids"] = check_ids(ids)
-        return run_search(self._searcher, self._space, query, k, checked)
+        with reading(self.path):
+            return run_search(self._searcher, self._space, query, k, checked)
 
     def add_index(
         self,
@@ -444,7 +445,8 @@ class Index(IndexAdministration):
                 approximate=len(self) > APPROXIMATE_ITEMS if approximate is None else approximate
             )
         self._searcher.prepare()
-        self._searcher.view().prepare_text_search()
+        with reading(self.path):
+            self._searcher.view().prepare_text_search()
 
     def __bool__(self) -> bool:
         """True even if the index is empty."""

@@ -120,7 +120,6 @@ class Admission:
         """Looks deferred records up again, and admits them."""
         deferred: list[SourceOutput] = [*self.committer.deferred]
         self.committer.deferred = []
-        self.committer.recent.clear()
         self.source_worker.submit(
             lambda: LookupBatch(self.lookup.stat(deferred), self.has_ended), self.enqueue
         )

@@ -1,12 +1,14 @@
 """Commits each document's outcome exactly once: stored, unchanged, moved, duplicate or failed.
 
-Finished documents are written in commits. A commit is one transaction and holds all rows of each of its documents:
-whenever a job is stopped, each document is in the index as a whole or not at all.
+Finished documents are written in commits, new ones in one transaction and replaced ones in another. A transaction holds
+all rows of each of its documents: whenever a job is stopped, each document is in the index as a whole or not at all.
+
+New documents are appended. Two facts keep that from storing one twice: the job holds the writer lock, so that no other
+process writes; and ids that the job has written since a document was looked up are remembered, and looked up again.
 """
 
 from __future__ import annotations
 
-import ctypes
 import time
 from functools import partial
 from typing import NamedTuple
@@ -19,12 +21,13 @@ from multimodal.index.ingest.sources.record import SourceRecord
 from multimodal.index.ingest.workers import Workers
 from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.filters import is_in
+from multimodal.index.storage.memory import release_memory
 from multimodal.index.storage.schema import Row
 from multimodal.index.storage.table import ItemTable
 
 REVISIONS_PER_COMMIT = 256
 COMPACT_EVERY = 128  # commits: each adds a small file, and lists all of them
-MAX_RECENT = 4096  # more than are looked up and not opened yet at any time
+INDEX_EVERY = 8  # commits, after which the B-tree of ids may be due
 
 
 class Committer:
@@ -33,7 +36,9 @@ class Committer:
 
     Attributes:
         in_flight: Ids of the documents that have begun and have no outcome yet.
-        recent: Ids written lately, oldest first. What was looked up of them before is out of date.
+        n_writes: Writes that are complete, and therefore seen by a lookup that begins now.
+        recent: Ids written lately, oldest first, and the number of that write. What was looked up of them before it is
+            out of date. An id is kept until every document that comes was looked up after its write.
         deferred: Records that came while their id was in flight, or whose file changed while it was read.
         seen_ids: Every id that came, if the caller sets it to a set.
     """
@@ -45,16 +50,19 @@ class Committer:
         self.pending = PendingCommit(config)
         self.revisions: list[Revision] = []
         self.in_flight: set[str] = set()
-        self.recent: dict[str, None] = {}
+        self.recent: dict[str, int] = {}
         self.deferred: list[SourceRecord] = []
         self.retried: set[str] = set()  # ids whose file changed once while it was read
-        self.n_commits = 0
+        self.n_commits = self.n_writes = 0
         self.seen_ids: set[str] | None = None
 
     def begin(self, document: Document) -> bool:
-        """Whether a document may go on now. If one with its id is in flight, it is deferred until that has ended."""
+        """Whether a document may go on now. It is deferred if one with its id is in flight, or was written since the
+        document was looked up. Documents come in the order of their lookup."""
         if self.seen_ids is not None:
             self.seen_ids.add(document.id)
+        while self.recent and self.recent[oldest := next(iter(self.recent))] <= document.looked_up_at:
+            del self.recent[oldest]
         if document.id in self.in_flight or document.id in self.recent:
             self.deferred.append(document.record)
             return False
@@ -64,7 +72,7 @@ class Committer:
     def mark_unchanged(self, document: Document) -> None:
         """The index has a document with this content. Its state and metadata are updated later, if they are new."""
         stored = document.stored
-        has_new_metadata = stored is None or document.metadata != stored.row.metadata
+        has_new_metadata = stored is None or document.metadata != stored.metadata
         if not has_new_metadata and stored is not None and document.provenance[-2:] == stored.provenance[-2:]:
             self.finish(document, "unchanged")
         else:
@@ -112,6 +120,9 @@ class Committer:
 
     def _written(self, result: CommitResult) -> None:
         self.n_commits += 1
+        self.n_writes += 1
+        if self.n_commits % INDEX_EVERY == 0:
+            self.writer.submit(self.table.index_ids, lambda _: None)
         if self.n_commits % COMPACT_EVERY == 0:
             self.writer.submit(self.table.compact, lambda _: None)
         self.writer.submit(release_memory, lambda _: None)
@@ -123,6 +134,7 @@ class Committer:
         self.write_failures()
 
     def _revised(self, revisions: list[Revision]) -> None:
+        self.n_writes += 1
         for _, document, outcome in revisions:
             self._release(document)
             self.progress.count(document.id, outcome)
@@ -131,9 +143,8 @@ class Committer:
 
     def _release(self, document: Document) -> None:
         self.in_flight.remove(document.id)
-        self.recent[document.id] = None
-        if len(self.recent) > MAX_RECENT:
-            del self.recent[next(iter(self.recent))]
+        self.recent.pop(document.id, None)  # so that the order is that of the writes
+        self.recent[document.id] = self.n_writes
 
     def write_failures(self) -> None:
         """Raises IndexStateError if the failures cannot be written."""
@@ -190,18 +201,29 @@ class Revision(NamedTuple):
 
 
 def write(table: ItemTable, documents: list[Document]) -> CommitResult:
-    """Writes documents in one transaction.
+    """Writes new documents in one transaction, and those that replace others in another.
 
     A document that cannot be stored is isolated by halving, and the others are written.
     Raises IndexStateError if nothing can be written: the disk is full, or the folder is gone.
     """
+    new = [document for document in documents if document.stored is None]
+    known = [document for document in documents if document.stored is not None]
+    results = [_write(table, some) for some in (new, known) if some]
+    return CommitResult(
+        [document for result in results for document in result.written],
+        [failure for result in results for failure in result.failed],
+    )
+
+
+def _write(table: ItemTable, documents: list[Document]) -> CommitResult:
+    """Writes documents, all of them new or none, in one transaction."""
     try:
         _upsert(table, documents)
     except (TypeError, ValueError) as error:  # before anything reached the disk
         if len(documents) == 1:
             return CommitResult([], [(documents[0], documents[0].failure("write", error))])
         middle = len(documents) // 2
-        first, second = write(table, documents[:middle]), write(table, documents[middle:])
+        first, second = _write(table, documents[:middle]), _write(table, documents[middle:])
         return CommitResult(first.written + second.written, first.failed + second.failed)
     except (OSError, RuntimeError) as error:
         raise _cannot_write(table, error) from error
@@ -219,7 +241,8 @@ def _upsert(table: ItemTable, documents: list[Document]) -> None:
         for document in documents
         if document.stored is not None and (document.stored.n_rows > 1 or len(document.rows) > 1)
     ]
-    table.upsert(rows, provenances, vectors, replacing=replacing)
+    are_new = all(document.stored is None for document in documents)
+    table.upsert(rows, provenances, vectors, replacing=replacing, are_new=are_new)
 
 
 def write_revisions(table: ItemTable, revisions: list[Revision]) -> None:
@@ -249,13 +272,6 @@ def write_revisions(table: ItemTable, revisions: list[Revision]) -> None:
 def _revised_row(row: Row, stored_id: str, document: Document) -> Row:
     id_ = document.id + row.id.removeprefix(stored_id)
     return row._replace(id=id_, uri=document.uri, metadata=document.metadata)
-
-
-def release_memory() -> None:
-    """Returns freed memory to the system: LanceDB reads in many threads, and glibc keeps for each what it freed."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _cannot_write(table: ItemTable, error: Exception) -> IndexStateError:

@@ -33,6 +33,7 @@ class Document:
         path: The file it is read from; None for items in memory and members of containers.
         state: Size and time of that file when the document was looked up.
         stored: What the index holds of the document already.
+        looked_up_at: Number of the latest write that `stored` includes.
         rows: Rows of the chunks that are encoded, with their `vectors` (dim,).
         pending: How many chunks are read and not encoded yet.
         is_read: Whether all chunks have been read.
@@ -47,6 +48,7 @@ class Document:
     item: Item | None = None
     content_hash: str | None = None
     stored: IndexedDocument | None = None
+    looked_up_at: int = 0
     rows: list[Row] = field(default_factory=list)
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
     pending: int = 0
@@ -58,7 +60,7 @@ class Document:
         """The metadata of its rows: as given with the source, or else as stored."""
         if self.record.metadata is not None:
             return self.record.metadata
-        return {} if self.stored is None else self.stored.row.metadata
+        return {} if self.stored is None else self.stored.metadata
 
     @property
     def provenance(self) -> Provenance:

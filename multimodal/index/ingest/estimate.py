@@ -61,6 +61,8 @@ class _NullTable:
 
     def upsert(self, *arguments: Any, **options: Any) -> None: ...
 
+    def index_ids(self) -> None: ...
+
 
 def estimate(
     table: ItemTable | None,

@@ -81,6 +81,7 @@ def job_context(
         yield progress
         _resolve_folder_failures(progress.failure_log)
         table.compact()
+        table.index_ids()
         progress.failure_log.write()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from multimodal.core.media.inputs import source_nbytes
@@ -28,8 +28,15 @@ class LookupBatch(NamedTuple):
 class Lookup:
     """Reads records from a source, as many at a time as are worth one query of the index."""
 
-    def __init__(self, records: Iterator[SourceOutput], table: ItemTable, config: IngestConfig) -> None:
+    def __init__(
+        self,
+        records: Iterator[SourceOutput],
+        table: ItemTable,
+        config: IngestConfig,
+        n_writes: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._records, self._table, self._config = records, table, config
+        self._n_writes = n_writes  # of the job to the table so far
         self._size = config.lookup_first
 
     def next(self) -> LookupBatch:
@@ -55,9 +62,10 @@ class Lookup:
             stat_document(record) if isinstance(record, SourceRecord) else record for record in records
         ]
         documents = [result for result in results if isinstance(result, Document)]
+        n_writes = self._n_writes()  # before the table is read
         stored = self._table.documents([document.id for document in documents])
         for document in documents:
-            document.stored = stored.get(document.id)
+            document.stored, document.looked_up_at = stored.get(document.id), n_writes
         return results
 
 

@@ -54,7 +54,7 @@ class Job:
         self.committer = Committer(table, progress, self.writer, self.config)
         self.deduplicator = Deduplicator(dict(vanished or {}), _owners(table) if options.dedupe else None)
         self.admission = Admission(
-            Lookup(records, table, self.config),
+            Lookup(records, table, self.config, lambda: self.committer.n_writes),
             space,
             self.committer,
             self.source_worker,

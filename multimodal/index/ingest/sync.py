@@ -96,7 +96,7 @@ def _vanished(table: ItemTable, folder: Path) -> Iterator[IndexedDocument]:
     previous = None
     for row, provenance in table.files_below(f"{folder}{os.sep}".replace(os.sep * 2, os.sep)):
         if provenance.source != previous and _is_gone(provenance.source):
-            yield IndexedDocument(row, provenance, 1)
+            yield IndexedDocument(row.metadata, provenance, 1)
         previous = provenance.source
 
 

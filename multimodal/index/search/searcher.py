@@ -1,4 +1,4 @@
-"""Searcher: answers the queries of one index.
+"""Searcher: answers the queries of one index. Callers search inside `reading` of lock.py, from `view` to the last hit.
 
 `Hits.method` states how complete an answer is:
 
@@ -33,6 +33,7 @@ from multimodal.index.search.query import ModalityWeights
 from multimodal.index.search.ranking import ScoredRow
 from multimodal.index.search.reference_sample import ReferenceSampleStore
 from multimodal.index.search.view import Filter, RankedRows, SnapshotView
+from multimodal.index.storage.lock import reading
 from multimodal.index.storage.segment_store import SegmentStore
 from multimodal.index.storage.snapshot import LatestVersion
 from multimodal.index.storage.table import ItemTable
@@ -81,7 +82,7 @@ class Searcher:
     """Searches one index and caches what it has read. May be used by several threads."""
 
     def __init__(self, table: ItemTable, config: SearchConfig = DEFAULT) -> None:
-        self._config = config
+        self._config, self._path = config, table.path
         self._segments = SegmentStore(table.path, LatestVersion(table.path, table.index_metadata), config)
         self._samples = ReferenceSampleStore(table.path, table.index_metadata.fingerprint)
         self._inverted_indexes = InvertedIndexCache()
@@ -99,7 +100,8 @@ class Searcher:
 
     def prepare(self) -> None:
         """Builds segment files that the next search would have to build first."""
-        self._segments.prepare()
+        with reading(self._path):
+            self._segments.prepare()
 
     def vector_search(
         self, vectors: NDArray[np.float32], weights: Sequence[ModalityWeights], plan: SearchPlan

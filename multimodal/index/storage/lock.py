@@ -1,4 +1,8 @@
-"""Writer lock: a file lock beside the table that admits one writer at a time. Readers do not use it.
+"""Two file locks beside the table: one admits a single writer at a time, the other announces readers.
+
+Readers never wait. While a call reads, it shares the readers' lock, so that a writer knows whether an old version of
+the table may still be in use. A call takes the lock before it asks for the latest version; so once the lock was free
+for an instant, no reader is left on a version older than the latest of that instant.
 
 The operating system releases the lock when the process that holds it ends, however it ends, so a file that is left
 behind locks nothing. Its content (process, host and time) is only shown to processes that wait.
@@ -19,8 +23,9 @@ from typing import Any
 
 from multimodal.core.errors import IndexBusy, IndexStateError, InvalidInput
 
-LOCK = "writer.lock"
+LOCK, READERS = "writer.lock", "readers.lock"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.5
+READER_TRIES, READER_PAUSE_S = 50, 0.001
 
 _held: dict[str, int] = {}  # path of each lock held by this process -> id of the thread that holds it
 
@@ -49,6 +54,69 @@ def writing(index: Path, wait_s: float | None = None) -> Iterator[None]:
             yield
         finally:
             del _held[str(path)]
+
+
+@contextlib.contextmanager
+def reading(index: Path) -> Iterator[None]:
+    """Announces a reader while the block runs. Without permission or file locks, nothing is announced."""
+    file = _open_readers(index)
+    try:
+        if file is not None:
+            # A writer has it for an instant only; one that is suspended just then must not hold up a search.
+            for _ in range(READER_TRIES):
+                if _try_lock(file, exclusive=False):
+                    break
+                time.sleep(READER_PAUSE_S)
+        yield
+    finally:
+        if file is not None:
+            _unlock(file)
+
+
+def await_readers(index: Path, wait_s: float) -> bool:
+    """Whether all readers that began before this call have ended; waits up to wait_s seconds for them.
+
+    False also where the system has no file locks, so that it is unknown.
+    """
+    file = _open_readers(index)
+    if file is None:
+        return False
+    end = time.monotonic() + wait_s
+    try:
+        while not _try_lock(file, exclusive=True):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(FIRST_PAUSE_S)
+        return True
+    finally:
+        _unlock(file)
+
+
+def _open_readers(index: Path) -> int | None:
+    path = index / READERS
+    for flags in (os.O_RDONLY, os.O_RDONLY | os.O_CREAT):
+        with contextlib.suppress(OSError):  # a folder of another user, or read-only media
+            return os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o644)
+    return None
+
+
+def _try_lock(file: int, *, exclusive: bool) -> bool:
+    """Locks without waiting. False if another process or thread is in the way, or there are no file locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _unlock(file: int) -> None:
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_UN)  # closing does not suffice: a forked process may hold a copy
+    os.close(file)
 
 
 def holder(index: Path) -> dict[str, Any]:
