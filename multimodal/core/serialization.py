@@ -23,6 +23,7 @@ from multimodal.core.errors import CorruptSpace, InvalidInput, UnknownModel
 from multimodal.core.families import family_module
 from multimodal.core.logit_scale import LogitScale, Pair
 from multimodal.core.modality import Modality
+from multimodal.core.paths import local_path
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ def is_saved_space(folder: Path) -> bool:
 
 def save_space(space: Space, folder: str | os.PathLike[str]) -> None:
     """See `Space.save_pretrained`."""
-    target = Path(folder).expanduser().absolute()
+    target = local_path(folder, "a saved space")
     if target.exists() and not is_saved_space(target) and not (target.is_dir() and not any(target.iterdir())):
         raise InvalidInput(f"{target} exists and is not a saved space; save to a new or empty folder")
     config = json.dumps(_describe(space), indent=2, ensure_ascii=False, allow_nan=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from multimodal.core.catalog import load
 from multimodal.core.errors import IndexStateError, InvalidInput, UnknownModel
+from multimodal.core.paths import local_path
 from multimodal.core.space import Space
 from multimodal.index.storage.table import ItemTable
 
@@ -19,7 +20,7 @@ def index_folder(path: str | os.PathLike[str]) -> Path:
     given: object = os.fspath(path)  # a PathLike may hold bytes
     if not isinstance(given, str) or not given.strip() or "\0" in given:
         raise InvalidInput(f"the path of an index must be a folder such as 'memories.lance', got {path!r}")
-    return Path(given).expanduser().absolute()
+    return local_path(path, "an index")
 
 
 def load_space(table: ItemTable) -> Space:

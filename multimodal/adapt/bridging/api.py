@@ -14,7 +14,6 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from multimodal.adapt.bridging import assemble, fitting
@@ -27,6 +26,7 @@ from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
+from multimodal.core.paths import local_path
 from multimodal.core.pipeline import as_space
 from multimodal.core.space import Space
 
@@ -94,7 +94,7 @@ def bridge(
     supported = [*brought, *(modality for modality in b.modalities if modality != shared)]
     unpaired = reading.sort_media(reading.read_media(media), supported)
     job = _job(a, b, shared, brought, texts, unpaired, method, seed)
-    checkpoint = BridgeCheckpoint(None if out is None else Path(out).expanduser(), job)
+    checkpoint = BridgeCheckpoint(None if out is None else local_path(out, "a bridge"), job)
     finished = checkpoint.finished()
     if finished is not None:
         report, projectors = finished
