@@ -143,6 +143,8 @@ class Index(IndexAdministration):
         ids: Sequence[str] | str | None = None,
         metadata: Mapping[str, Any] | None = None,
         columns: Mapping[str, str] | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
         dedupe: bool = False,
         batch_size: int = 32,
         threads: int | None = None,
@@ -150,12 +152,13 @@ class Index(IndexAdministration):
         progress: Callable[[Progress], None] | None = None,
         config: IngestConfig = DEFAULT_CONFIG,
     ) -> IngestReport:
-        """Adds a folder, a file, an item, or an iterable of items and (item, metadata) pairs.
+        """Adds a folder, a file, an item, a table, or an iterable of items, (item, metadata) pairs or rows.
 
         A str or Path alone is a folder (recursive, in order of name, without hidden files), a file, or a pattern such
         as "photos/**/*.jpg". Files are recognised by content; .txt and .md are texts. A table (.csv, .tsv, .jsonl,
         .parquet) given by name lists paths or texts with metadata, a tar archive is read as WebDataset, and an object
-        with `features` as a Hugging Face dataset. In a list, a str is a text and a Path any of these, as everywhere.
+        with `features` as a Hugging Face dataset. A pandas, polars or Arrow table, and an iterable whose first item is a
+        dict or such a table, is a table in memory. In a list, a str is a text and a Path any of these, as everywhere.
 
         Long audio becomes one row per window (hits have start_s and end_s), a long text file one row per chunk
         (start_char, end_char). Files of unchanged size and time, and items of unchanged content, are not encoded again.
@@ -170,6 +173,9 @@ class Index(IndexAdministration):
             metadata: For all documents; a pair's own metadata takes precedence. Keys are str; values are str, int,
                 float, bool or None. Default: known documents keep their metadata.
             columns: Of a table or dataset, {"path": …, "text": …, "id": …}, where the names are not recognised.
+            delimiter: Between the cells of CSV files, such as ";". Default: recognised; a tab in .tsv files.
+            encoding: Of text tables and the texts of archives, such as "cp1252". Default: by their byte order mark or
+                content; Latin-1, with a warning, if they are not UTF-8 or UTF-16.
             dedupe: Skip documents whose content the index has under another id.
             batch_size: Images per batch; audio and text batches have the same cost.
             threads: Threads that read and decode. Default: the number of cores.
@@ -182,14 +188,13 @@ class Index(IndexAdministration):
 
         Raises:
             MediaNotFound: A path does not exist.
-            InvalidInput: The list is empty, or ids, metadata or columns are invalid.
+            InvalidInput: The list is empty, `source` is a dict or no known iterable, or another argument is invalid.
             IndexBusy: Another writer was active for longer than `wait`.
             IndexStateError: The index cannot be written; what was written before is kept.
         """
         options = JobOptions(dedupe, batch_size, threads, wait, progress, config)
-        report = jobs.add(
-            self._table, self._own, source, options, ids=ids, metadata=metadata, columns=columns
-        )
+        reading = {"columns": columns, "delimiter": delimiter, "encoding": encoding}
+        report = jobs.add(self._table, self._own, source, options, ids=ids, metadata=metadata, **reading)
         self._searcher.prepare()
         return report
 
@@ -199,6 +204,8 @@ class Index(IndexAdministration):
         *,
         metadata: Mapping[str, Any] | None = None,
         columns: Mapping[str, str] | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
         dedupe: bool = False,
         batch_size: int = 32,
         threads: int | None = None,
@@ -218,6 +225,8 @@ class Index(IndexAdministration):
             source: Folders, tables or archives.
             metadata: As in `add`.
             columns: As in `add`.
+            delimiter: As in `add`.
+            encoding: As in `add`.
             dedupe: As in `add`.
             batch_size: As in `add`.
             threads: As in `add`.
@@ -236,7 +245,8 @@ class Index(IndexAdministration):
                 the index cannot be written.
         """
         options = JobOptions(dedupe, batch_size, threads, wait, progress, config)
-        report = syncing.sync(self._table, self._own, source, options, metadata=metadata, columns=columns)
+        reading = {"columns": columns, "delimiter": delimiter, "encoding": encoding}
+        report = syncing.sync(self._table, self._own, source, options, metadata=metadata, **reading)
         self._searcher.prepare()
         return report
 
@@ -245,6 +255,8 @@ class Index(IndexAdministration):
         source: object,
         *,
         columns: Mapping[str, str] | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
         batch_size: int = 32,
         threads: int | None = None,
         config: IngestConfig = DEFAULT_CONFIG,
@@ -257,6 +269,8 @@ class Index(IndexAdministration):
         Args:
             source: As in `add`.
             columns: As in `add`.
+            delimiter: As in `add`.
+            encoding: As in `add`.
             batch_size: As in `add`.
             threads: As in `add`.
             config: As in `add`.
@@ -269,7 +283,7 @@ class Index(IndexAdministration):
             InvalidInput: As in `add`.
         """
         options = JobOptions(False, batch_size, threads, config=config)
-        return estimating.estimate(self._table, self._own, source, columns, options)
+        return estimating.estimate(self._table, self._own, source, columns, options, delimiter, encoding)
 
     def failures(self) -> Failures:
         """Documents that could not be added, with stage and reason, in the order of their names.

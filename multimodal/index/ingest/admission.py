@@ -68,6 +68,8 @@ class Admission:
         self.lookup, self.space, self.committer, self.deduplicator = lookup, space, committer, deduplicator
         self.source_worker, self.workers, self.config = source_worker, workers, config
         self.has_ended = False  # whether the source has no more records
+        self.source_error: Exception | None = None  # what ended it early, to be raised when the rest is written
+        self.incomplete: set[str] = set()  # tables and archives with rows or members that could not be read
         self.queue: deque[LookupResult] = deque()  # looked up, not opened yet
         self.opening: dict[str, Opening | None] = {}  # by id, in the order of the source
         self.streams: deque[OpenedDocument] = deque()  # documents with more chunks to read
@@ -125,7 +127,9 @@ class Admission:
         )
 
     def enqueue(self, batch: LookupBatch) -> None:
-        if batch.error is not None:
+        if isinstance(batch.error, Exception):
+            self.source_error = batch.error
+        elif batch.error is not None:
             raise batch.error
         self.has_ended = batch.is_last
         self.queue.extend(batch.results)
@@ -138,8 +142,11 @@ class Admission:
             if isinstance(result, FailureRecord):
                 self.committer.progress.fail(result)
             elif isinstance(result, ContainerRead):
-                self.committer.progress.failure_log.resolve(result.container)
+                self.container_read(result)
             elif self.committer.begin(result):
+                place = result.record.place
+                if place is not None and place != result.id:
+                    self.committer.progress.failure_log.resolve(place)  # it can be read now
                 if result.has_same_state or result.has_same_content:
                     self.committer.mark_unchanged(result)
                 else:
@@ -148,6 +155,15 @@ class Admission:
             self.opening |= dict.fromkeys(document.id for document in documents)
             work = partial(_open, documents, self.space, self.config, self.deduplicator.is_active)
             self.workers.submit(work, self.accept_opened)
+
+    def container_read(self, read: ContainerRead) -> None:
+        """A table or archive was read to its end."""
+        failure_log = self.committer.progress.failure_log
+        for failure in failure_log:
+            if read.resolves(failure):
+                failure_log.resolve(failure.key)
+        if not read.is_complete:
+            self.incomplete.add(read.container)
 
     def accept_opened(self, results: Sequence[Opening]) -> None:
         if not self.deduplicator.is_active:

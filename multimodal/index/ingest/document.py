@@ -150,6 +150,8 @@ def failure_of(
         columns=record.columns,
         id=record.id,
         metadata=record.metadata,
+        delimiter=record.delimiter,
+        encoding=record.encoding,
     )
 
 

@@ -70,9 +70,11 @@ def estimate(
     source: object,
     columns: Mapping[str, str] | None,
     options: JobOptions,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> Estimate:
     """See Index.estimate. table: None for an index that does not exist yet."""
-    source_options = SourceOptions(None, columns, None if table is None else table.path)
+    source_options = SourceOptions(None, columns, None if table is None else table.path, delimiter, encoding)
     records = resolve.records(source, None, source_options)
     samples: dict[str, _Sample] = {}
     unchanged = failed = 0
@@ -101,9 +103,9 @@ def estimate(
 def _documents(lookup: Lookup) -> Iterator[Document | FailureRecord]:
     while True:
         batch = lookup.next()
+        yield from (result for result in batch.results if not isinstance(result, ContainerRead))
         if batch.error is not None:
             raise batch.error
-        yield from (result for result in batch.results if not isinstance(result, ContainerRead))
         if batch.is_last:
             return
 

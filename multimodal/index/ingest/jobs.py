@@ -21,6 +21,8 @@ from multimodal.index.ingest.scheduler import Job
 from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.folders import absolute
 from multimodal.index.ingest.sources.record import (
+    ROW,
+    ROW_RANGE,
     Blob,
     ContainerRead,
     SourceOptions,
@@ -43,9 +45,11 @@ def add(
     ids: Sequence[str] | str | None = None,
     metadata: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> IngestReport:
     """See Index.add."""
-    source_options = SourceOptions(checked_metadata(metadata), columns, table.path)
+    source_options = SourceOptions(checked_metadata(metadata), columns, table.path, delimiter, encoding)
     records = resolve.records(source, ids, source_options)
     with job_context(table, options, lambda: resolve.length(source, source_options)) as progress:
         Job(records, table, space, progress, options).run()
@@ -109,13 +113,14 @@ def _failed_records(failures: Sequence[FailureRecord], skip: Path) -> Iterator[S
         if failure.path and not failure.container
     )
     yield from resolve.expand(files, SourceOptions(skip=skip))
-    containers: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, FailureRecord]] = {}
+    containers: dict[tuple[Any, ...], dict[str, FailureRecord]] = {}
     for failure in failures:
         if failure.container is not None:
             columns = tuple((failure.columns or {}).items())
-            containers.setdefault((failure.container, columns), {})[failure.key] = failure
-    for (container, columns), wanted in containers.items():
-        options = SourceOptions(None, dict(columns) or None, skip)
+            reading = (failure.container, columns, failure.delimiter, failure.encoding)
+            containers.setdefault(reading, {})[failure.key] = failure
+    for (container, columns, delimiter, encoding), wanted in containers.items():
+        options = SourceOptions(None, dict(columns) or None, skip, delimiter, encoding)
         yield from _failed_members(container, wanted, options)
 
 
@@ -124,16 +129,36 @@ def _failed_members(
 ) -> Iterator[SourceOutput]:
     """The members of a table or archive that failed; all of them if it could not be read to its end."""
     whole = wanted.get(container)
+    ranges = _row_ranges(container, wanted)
     for record in resolve.members(Path(container), None if whole is None else whole.metadata, options):
         if isinstance(record, ContainerRead):
             yield record
         elif isinstance(record, FailureRecord):
-            if whole or record.key in wanted:
+            if whole or record.key in wanted or record.key == container:
                 yield record
-        elif (failure := wanted.get(record_id(record))) is not None:
-            yield record._replace(metadata=failure.metadata)
+        elif (failure := wanted.get(record_id(record)) or wanted.get(record.place or "")) is not None:
+            yield record._replace(metadata=(failure.metadata or {}) | (record.metadata or {}))
+        elif (failure := _containing(ranges, record.place)) is not None:
+            yield record._replace(metadata=(failure.metadata or {}) | (record.metadata or {}))
         elif whole is not None:
             yield record
+
+
+def _row_ranges(
+    container: str, wanted: Mapping[str, FailureRecord]
+) -> list[tuple[int, int, FailureRecord]]:
+    """First and last row of each failure of several rows of a table."""
+    prefix = f"{container}{ROW_RANGE}"
+    keys = [key for key in wanted if key.startswith(prefix)]
+    spans = [(*map(int, key.removeprefix(prefix).split("-")), wanted[key]) for key in keys]
+    return [(first, last, failure) for first, last, failure in spans]
+
+
+def _containing(ranges: list[tuple[int, int, FailureRecord]], place: str | None) -> FailureRecord | None:
+    row = (place or "").rpartition(ROW)[2]
+    if not ranges or not row.isdecimal():
+        return None
+    return next((failure for first, last, failure in ranges if first <= int(row) <= last), None)
 
 
 def record_id(record: SourceRecord) -> str:

@@ -40,7 +40,7 @@ class Lookup:
         self._size = config.lookup_first
 
     def next(self) -> LookupBatch:
-        """The next batch. An error of the source ends it, and drops the records just before."""
+        """The next batch. An error of the source ends it; the records before the error are in it."""
         config = self._config
         records: list[SourceOutput] = []
         n_bytes, start = 0, time.monotonic()
@@ -52,6 +52,8 @@ class Lookup:
                 if len(records) >= self._size or n_bytes >= config.lookup_bytes or is_late:
                     self._size = min(2 * self._size, config.lookup_max)
                     return LookupBatch(self.stat(records), is_last=False)
+        except Exception as error:
+            return LookupBatch(self.stat(records), is_last=True, error=error)
         except BaseException as error:
             return LookupBatch([], is_last=True, error=error)
         return LookupBatch(self.stat(records), is_last=True)

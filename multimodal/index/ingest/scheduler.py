@@ -66,13 +66,15 @@ class Job:
         self.n_preparing = self.n_decoded_bytes = 0  # batches in preparation, and the bytes they decode to
 
     def run(self) -> None:
-        """Runs to the end. An error of the source ends the job, as do Ctrl-C and an index that cannot be written; what
-        is finished by then is kept."""
+        """Runs to the end. An error of the source is raised when all records before it are written. Ctrl-C and an index
+        that cannot be written end the job at once; what is finished by then is kept."""
         try:
             while self.fill():
                 resolve(self.inbox.get())
             self.committer.write_failures()
             self.progress.notify()
+            if self.admission.source_error is not None:
+                raise self.admission.source_error
         except IndexStateError:  # nothing more can be written
             raise
         except BaseException:

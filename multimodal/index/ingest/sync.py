@@ -34,9 +34,11 @@ def sync(
     *,
     metadata: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> IngestReport:
     """See Index.sync."""
-    source_options = SourceOptions(checked_metadata(metadata), columns, table.path)
+    source_options = SourceOptions(checked_metadata(metadata), columns, table.path, delimiter, encoding)
     roots = _check_roots(source)
     folders = [root for root in roots if root.is_dir()]
     containers = [root for root in roots if not root.is_dir()]
@@ -56,6 +58,8 @@ def sync(
         moved = {indexed.provenance.source for indexed in job.deduplicator.moved}
         _delete(table, progress, [id_ for id_ in vanished if id_ not in moved])
         for container in containers:
+            if str(container) in job.admission.incomplete:
+                continue  # a document of a row that cannot be read must not be taken for one that is gone
             seen_ids = job.committer.seen_ids or set()
             _delete(table, progress, _removed_members(table, progress, str(container), seen_ids))
         _resolve_vanished_failures(progress.failure_log, folders)

@@ -30,7 +30,7 @@ class FailureRecord:
         stage: Where it failed; see `Failure`.
         reason: What is wrong, and the cure.
         path: The path of its file exactly as the system names it; None for what is not a file.
-        container: The table or archive that holds it, with the `columns` given for that.
+        container: The table or archive that holds it, with the `columns`, `delimiter` and `encoding` given for that.
         id: The id it was given with.
         metadata: The metadata it was given with.
     """
@@ -44,6 +44,8 @@ class FailureRecord:
     columns: dict[str, str] | None = None
     id: str | None = None
     metadata: Metadata | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
 
     @property
     def failure(self) -> Failure:

@@ -1,31 +1,22 @@
 """Hugging Face data sets: anything that has `features` and yields rows as dicts. The library itself is not needed.
 
-Each column of images, audio or videos yields a document for each row, and every other column is metadata. Without such
-a column, a column of texts does.
+Media are read as they are stored, without decoding, so that a broken one is found where all files are decoded.
 """
 
 from __future__ import annotations
 
-import itertools
+import copy
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import InvalidInput
-from multimodal.core.items import Text
-from multimodal.index.ingest.sources.record import (
-    SourceOptions,
-    SourceRecord,
-    column_roles,
-    media_value,
-    row_metadata,
-)
-from multimodal.index.results import Metadata
+from multimodal.index.ingest.sources.delimited import BadRow
+from multimodal.index.ingest.sources.record import SourceOptions, SourceRecord
+from multimodal.index.ingest.sources.rows import MEDIA_FEATURES
+from multimodal.index.ingest.sources.rows import records as row_records
 from multimodal.index.storage.failures import FailureRecord
 
-MEDIA_FEATURES = ("Image", "Audio", "Video")
-
-DatasetRow = Mapping[str, Any]
+NAME = "the data set"
 
 
 def is_dataset(value: Any) -> bool:
@@ -44,70 +35,63 @@ def is_dataset(value: Any) -> bool:
 
 
 def records(source: Any, options: SourceOptions) -> Iterator[SourceRecord | FailureRecord]:
-    """Yields a document for each row, or for each media column of it, in order.
+    """Yields the documents of a data set; see rows.records."""
+    return row_records(_rows(undecoded(source)), options, NAME, source.features)
 
-    Raises InvalidInput if there are no rows, or no column is known to hold what to index; see record.column_roles.
+
+def undecoded(source: Any) -> Any:
+    """The data set with plain Python rows, and with media as {"bytes", "path"}.
+
+    One with a transform of its own (`set_transform`) stays as it is.
     """
-    columns = options.columns
+    layout = getattr(source, "format", None)
+    if isinstance(layout, Mapping) and layout.get("type") == "custom":
+        return source
+    if hasattr(source, "with_format"):
+        columns = layout.get("columns") if isinstance(layout, Mapping) else None
+        source = source.with_format(None, columns=columns) if columns else source.with_format(None)
+    if hasattr(source, "cast_column"):
+        for name, feature in (source.features or {}).items():
+            if type(feature).__name__ in MEDIA_FEATURES and getattr(feature, "decode", False):
+                stored = copy.copy(feature)
+                stored.decode = False
+                source = source.cast_column(name, stored)
+    return source
+
+
+def _rows(source: Any) -> Iterator[Any]:
+    """Yields rows. One that raises is a BadRow, and those after it are read, if the data set can be read from there."""
+    position, reason_before = 0, None
     rows = iter(source)
-    first = next(rows, None)
-    if first is None:
-        raise InvalidInput("the data set has no rows; there is nothing to index")
-    features = source.features or {}
-    media = _media_columns(first, features) if not {"path", "text"} & (columns or {}).keys() else []
-    roles = dict(columns or {}) if media else column_roles(list(first), columns, "the data set")
-    if not media and "path" in roles:
-        media = [roles["path"]]
-    labels = {name: feature.int2str for name, feature in features.items() if hasattr(feature, "int2str")}
-    return _documents(itertools.chain([first], rows), media, roles, labels, options.metadata)
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except Exception as error:  # whatever a loader or a transform raises
+            reason = f"{type(error).__name__}: {error}"
+        else:
+            yield row
+            position, reason_before = position + 1, None
+            continue
+        position += 1
+        if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+            yield BadRow(reason)
+            yield from _rows_by_position(source, position)
+            return
+        # A stream is read again from its start: if that fails as before, it is the stream rather than its row.
+        if reason == reason_before or not hasattr(source, "skip"):
+            yield BadRow(f"{reason}; the data set cannot be read any further")
+            return
+        yield BadRow(reason)
+        rows, reason_before = iter(source.skip(position)), reason
 
 
-def _media_columns(row: DatasetRow, features: Mapping[str, Any]) -> list[str]:
-    return [
-        name
-        for name, value in row.items()
-        if type(features.get(name)).__name__ in MEDIA_FEATURES or (not features and _is_media(value))
-    ]
-
-
-def _is_media(value: Any) -> bool:
-    import PIL.Image
-
-    if isinstance(value, PIL.Image.Image) or hasattr(value, "get_all_samples"):
-        return True
-    return isinstance(value, Mapping) and (
-        {"array", "sampling_rate"} <= set(value) or set(value) == {"bytes", "path"}
-    )
-
-
-def _documents(
-    rows: Iterable[DatasetRow],
-    media: list[str],
-    roles: dict[str, str],
-    labels: Mapping[str, Any],
-    metadata: Metadata | None,
-) -> Iterator[SourceRecord | FailureRecord]:
-    for number, row in enumerate(rows):
-        name = f"row {number}"
-        label_names = {
-            column: to_str(row[column])
-            for column, to_str in labels.items()
-            if isinstance(row.get(column), int)
-        }
-        merged = (metadata or {}) | row_metadata(dict(row) | label_names, [*media, *roles.values()])
-        row_id = str(row[roles["id"]]) if "id" in roles else None
-        if not media:
-            yield SourceRecord(Text(str(row[roles["text"]])), name, row_id, merged, split_text=True)
-        for column in media:
-            id_ = f"{row_id}/{column}" if row_id is not None and len(media) > 1 else row_id
-            try:
-                yield SourceRecord(_decoded(row[column], name), name, id_, merged, split_text=True)
-            except InvalidInput as error:
-                yield FailureRecord(name, name, "read", f"{name}: {error}")
-
-
-def _decoded(value: Any, name: str) -> object:
-    if hasattr(value, "get_all_samples"):  # audio in `datasets` 4: a decoder of torchcodec
-        samples = value.get_all_samples()
-        return {"array": samples.data.numpy(), "sampling_rate": int(samples.sample_rate)}
-    return media_value(value, name, Path())
+def _rows_by_position(source: Any, start: int) -> Iterator[Any]:
+    for position in range(start, len(source)):
+        try:
+            row = source[position]
+        except Exception as error:
+            yield BadRow(f"{type(error).__name__}: {error}")
+        else:
+            yield row

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from multimodal.core.errors import InvalidInput
+from multimodal.core.items import Text
+from multimodal.core.media.inputs import describe_type
+from multimodal.index.ingest.sources.delimited import check_delimiter
+from multimodal.index.ingest.sources.encodings import check_encoding
 from multimodal.index.results import Metadata, Scalar
 from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.filters import MAX_INT, check_metadata
@@ -22,17 +30,29 @@ PATH_NAMES = (
 )
 TEXT_NAMES = ("text", "caption", "sentence", "content", "transcript")
 
+ROW, ROW_RANGE = "#row=", "#rows="  # what follows the path of a table in the key of a row, and of several
+COPY = "#copy="  # what precedes the name in the key of a member that an archive holds again
+
 FileState = tuple[int, int]  # size in bytes, mtime_ns
 
 
 @dataclass(frozen=True)
 class SourceOptions:
     """Options for all records of a source. metadata: None leaves stored metadata as it is. columns: the roles of the
-    columns of tables. skip: a folder to leave out, the index itself."""
+    columns of tables. skip: a folder to leave out, the index itself. delimiter, encoding: of tables that are text;
+    None to recognise them.
+
+    Raises InvalidInput for a delimiter or encoding that does not exist."""
 
     metadata: Metadata | None = None
     columns: Mapping[str, str] | None = None
     skip: Path | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        check_delimiter(self.delimiter)
+        check_encoding(self.encoding)
 
 
 class Blob(NamedTuple):
@@ -46,8 +66,9 @@ class SourceRecord(NamedTuple):
     """One document to add.
 
     name: how a failure names it. metadata: None leaves stored metadata as it is. container: the archive or table it
-    comes from, with the `columns` given for that. file_state: that of the container, if its members cannot change
-    without it. split_text: whether a long text is split into passages; a text that is given by itself is not.
+    comes from, with the `columns`, `delimiter` and `encoding` given for that. file_state: that of the container, if its
+    members cannot change without it. split_text: whether a long text is split into passages; a text that is given by
+    itself is not. place: the row of the table or the sample of the archive, as the key of a failure to read it.
     """
 
     value: object
@@ -58,12 +79,34 @@ class SourceRecord(NamedTuple):
     columns: dict[str, str] | None = None
     file_state: FileState | None = None
     split_text: bool = False
+    place: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
 
 
 class ContainerRead(NamedTuple):
-    """A table or archive was read to its end. If that failed before, the failure is resolved."""
+    """A table or archive was read to its end. Failures of an earlier reading that did not recur are resolved.
+
+    n_rows: how many rows a table has. failed: the keys of the failures to read a row or member. is_complete: whether it
+    is known of every row and member which document it is.
+    """
 
     container: str
+    n_rows: int | None = None
+    failed: frozenset[str] = frozenset()
+    is_complete: bool = True
+
+    def resolves(self, failure: FailureRecord) -> bool:
+        """Whether a failure of an earlier reading is out of date."""
+        if failure.container != self.container or failure.key in self.failed:
+            return False
+        if failure.key == self.container:
+            return True
+        place = failure.key.removeprefix(self.container)
+        if place.startswith((ROW_RANGE, COPY)):
+            return True
+        row = place.removeprefix(ROW)
+        return self.n_rows is not None and row != place and row.isdecimal() and int(row) > self.n_rows
 
 
 SourceOutput = SourceRecord | FailureRecord | ContainerRead  # what iterating a source yields
@@ -101,11 +144,59 @@ def row_metadata(row: Mapping[str, Any], without: Sequence[str]) -> Metadata:
     return check_metadata({name: value for name, value in cells.items() if value is not None})
 
 
+def is_missing(value: object) -> bool:
+    """Whether a cell is empty: None, NaN, or what pandas and NumPy have for them (NA, NaT)."""
+    import numpy as np
+
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return bool(np.isnat(value))
+    return isinstance(value, float | np.floating) and bool(value != value)
+
+
+def text_value(value: object, column: str, uri: str | None = None) -> Text:
+    """The text in a cell; a number is written out.
+
+    Raises InvalidInput for an empty cell, or one that holds neither.
+    """
+    if is_missing(value) or value == "":
+        raise InvalidInput(f"the column {column!r} is empty; there is nothing to encode")
+    if isinstance(value, str):
+        return Text(str(value), uri=uri)
+    if not isinstance(value, numbers.Number | Decimal | date | time | Enum | UUID):
+        raise InvalidInput(
+            f"the column {column!r} holds {describe_type(value)} where a text was expected; name another with "
+            "columns={'text': ...}"
+        )
+    return Text(str(value), uri=uri)
+
+
+def id_value(value: object, column: str) -> str | None:
+    """The id in a cell; None if it is empty, so that one is derived. A whole number has no decimals: 7.0 is "7".
+
+    Raises InvalidInput for a cell that holds neither text nor a number.
+    """
+    if is_missing(value) or value == "":
+        return None
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and float(value).is_integer():
+        return str(int(value))
+    if isinstance(value, numbers.Number | Decimal | date | time | Enum | UUID):
+        return str(value)
+    raise InvalidInput(f"the column {column!r} holds {describe_type(value)} where an id was expected")
+
+
 def _scalar(value: object) -> Scalar:
     """A cell as metadata: dates as ISO 8601, lists and mappings as JSON, integers beyond 2**53 as text."""
     import numpy as np
 
+    if is_missing(value):
+        return None
     plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, np.ndarray):
+        plain = plain.tolist()
     if isinstance(plain, int) and not isinstance(plain, bool) and abs(plain) > MAX_INT:
         return str(plain)
     if isinstance(plain, float) and not math.isfinite(plain):
@@ -127,7 +218,7 @@ def media_value(value: object, uri: str, folder: Path) -> object:
         value = value["path"] if value["bytes"] is None else value["bytes"]
     if isinstance(value, bytes) and value:
         return Blob(value, uri)
-    if value is None or value in ("", b""):
+    if is_missing(value) or (isinstance(value, str | bytes) and not value):
         raise InvalidInput("the path is empty; there is nothing to index")
     if not isinstance(value, str):
         return value

@@ -1,17 +1,20 @@
-"""Resolves the argument of `Index.add` to source records: a folder, file, pattern, table, archive, data set or list."""
+"""Resolves the argument of `Index.add` to source records: a folder, file, pattern, table, archive,
+data set, data frame or iterable of items or rows."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import InvalidInput, MediaNotFound
 from multimodal.core.items import as_item
+from multimodal.core.media.inputs import is_audio_mapping
 from multimodal.core.media.registry import is_item
-from multimodal.index.ingest.sources import archives, hf_datasets, tables
+from multimodal.index.ingest.sources import archives, frames, hf_datasets, rows, tables
 from multimodal.index.ingest.sources.folders import (
     absolute,
     check_unicode,
@@ -21,10 +24,12 @@ from multimodal.index.ingest.sources.folders import (
     printable,
     walk,
 )
-from multimodal.index.ingest.sources.record import ContainerRead, SourceOptions, SourceOutput, SourceRecord
+from multimodal.index.ingest.sources.record import SourceOptions, SourceOutput, SourceRecord
 from multimodal.index.results import Metadata
 from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.filters import check_metadata
+
+TABLE = "the table"  # of rows in memory, in messages
 
 
 def records(
@@ -43,12 +48,18 @@ def records(
             )
         return _from_values(paths, ids, options)
     if hf_datasets.is_dataset(source):
-        if ids is not None:
-            raise InvalidInput(
-                "ids are given for a data set: name the column that holds them, columns={'id': ...}"
-            )
+        _refuse_ids(ids, "a data set")
         return hf_datasets.records(source, options)
-    return _from_values(_iterable(source), ids, options)
+    if frames.is_frame(source):
+        _refuse_ids(ids, "a table")
+        return rows.records(frames.frame_rows(source), options, TABLE)
+    first, values = _peek(_iterable(source))
+    if rows.is_row(first) or frames.is_frame(first):
+        _refuse_ids(ids, "rows")
+        return rows.records(_rows(values), options, TABLE)
+    if isinstance(source, Set) and ids is not None:
+        raise InvalidInput("ids are given for a set, which has no order; pass a list")
+    return _from_values(values, ids, options)
 
 
 def length(source: object, options: SourceOptions) -> int | None:
@@ -57,9 +68,11 @@ def length(source: object, options: SourceOptions) -> int | None:
         source = _paths(source)
     if not isinstance(source, Sequence):
         n_rows = getattr(source, "num_rows", None)  # of a data set
-        return n_rows if isinstance(n_rows, int) else None
+        return n_rows if isinstance(n_rows, int) else frames.n_rows(source) if frames.is_frame(source) else None
     total = 0
     for value in source:
+        if frames.is_frame(value):
+            return None
         if not isinstance(value, Path) or not is_container(path := value.expanduser()):
             total += 1
         elif path.is_dir():
@@ -89,16 +102,8 @@ def members(path: Path, metadata: Metadata | None, options: SourceOptions) -> It
                 yield SourceRecord(file, printable(file), None, metadata)
         return
     path = absolute(path)
-    if tables.is_table(path):
-        outputs = tables.records(path, metadata, options.columns)
-    else:
-        outputs = archives.records(path, metadata)
-    is_complete = True
-    for output in outputs:
-        is_complete = is_complete and not (isinstance(output, FailureRecord) and output.key == str(path))
-        yield output
-    if is_complete:
-        yield ContainerRead(str(path))
+    read = tables.records if tables.is_table(path) else archives.records
+    yield from read(path, metadata, options)
 
 
 def expand(source_records: Iterator[SourceRecord], options: SourceOptions) -> Iterator[SourceOutput]:
@@ -146,15 +151,42 @@ def _paths(source: str | os.PathLike[str]) -> list[Path]:
     )
 
 
-def _iterable(source: object) -> Iterable[object]:
-    """The items in `source`; a single item becomes a list. Raises InvalidInput at once if it is no item."""
-    import numpy as np
+def _refuse_ids(ids: object, kind: str) -> None:
+    if ids is not None:
+        raise InvalidInput(
+            f"ids are given for {kind}: name the column that holds them, columns={{'id': ...}}"
+        )
 
-    if _is_pair(source):
+
+def _iterable(source: object) -> Iterable[object]:
+    """The items in `source`; a single item becomes a list. Raises InvalidInput at once for what is neither."""
+    if is_item(source) or _is_pair(source):
         return [source]
-    if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes | bytearray | np.ndarray):
-        return source
-    return [as_item(source)]
+    if (cells := frames.column_values(source)) is not None:
+        return cells
+    is_array = isinstance(source, bytes | bytearray) or hasattr(type(source), "shape")
+    if is_array or is_audio_mapping(source) or not isinstance(source, Iterable):
+        return [as_item(source)]
+    frames.check_iterable(source)
+    return source
+
+
+def _peek(source: Iterable[object]) -> tuple[object, Iterable[object]]:
+    """The first item, or None, and all items. A sequence stays one, so that it can be checked before work begins."""
+    if isinstance(source, Sequence):
+        return (source[0] if len(source) else None), source
+    items = iter(source)
+    first = list(itertools.islice(items, 1))
+    return (first[0] if first else None), itertools.chain(first, items)
+
+
+def _rows(source: Iterable[object]) -> Iterator[object]:
+    """The rows in an iterable of rows and tables. Media as Hugging Face stores them are a row of one column."""
+    for value in source:
+        if frames.is_frame(value):
+            yield from frames.frame_rows(value)
+        else:
+            yield {"media": value} if isinstance(value, Mapping) and set(value) == {"bytes", "path"} else value
 
 
 def _is_pair(value: object) -> bool:

@@ -1,12 +1,12 @@
-"""Tables of documents: CSV, TSV, JSON lines and Parquet, one document a row, read row by row.
+"""Table files: CSV, TSV, JSON lines and Parquet, one document a row, read row by row.
 
 One column holds paths (relative to the table) or the media themselves, or one holds texts. One may hold ids, and every
-other column is metadata. A row without an id is identified by its file, or else by its number.
+other column is metadata. A row without an id is identified by its file, or else by its number. A row that cannot be
+read is a failure, counts in the numbering, and the rows after it are read.
 """
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 from collections.abc import Iterator, Mapping
@@ -14,111 +14,162 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import InvalidInput
-from multimodal.core.items import Text
+from multimodal.index.ingest.sources.arrow_rows import read_parquet
+from multimodal.index.ingest.sources.delimited import BadRow, TableRow, read_delimited
 from multimodal.index.ingest.sources.folders import printable
-from multimodal.index.ingest.sources.record import SourceRecord, column_roles, media_value, row_metadata
+from multimodal.index.ingest.sources.lines import read_lines
+from multimodal.index.ingest.sources.record import (
+    ROW,
+    ROW_RANGE,
+    ContainerRead,
+    SourceOptions,
+    SourceRecord,
+    column_roles,
+    id_value,
+    media_value,
+    row_metadata,
+    text_value,
+)
 from multimodal.index.results import Metadata
 from multimodal.index.storage.failures import FailureRecord
 
 CSV = (".csv", ".tsv")
-DELIMITERS = ",;\t|"
-ROWS_PER_BATCH = 256
-
-TableRow = dict[str, Any]
+JSON_LINES = ".jsonl"
+PARQUET = ".parquet"
+PEEK_ROWS = 64  # read to find the columns, so that a bad first row does not decide them
+READ_ERRORS = (OSError, ValueError)
 
 
 def is_table(path: Path) -> bool:
     """Whether a file is a table, by its name."""
-    return path.suffix.lower() in READERS and path.is_file()
+    return path.suffix.lower() in (*CSV, JSON_LINES, PARQUET) and path.is_file()
 
 
 def n_rows(path: Path) -> int | None:
     """How many rows a table has, if its header says so."""
-    if path.suffix.lower() != ".parquet":
+    if path.suffix.lower() != PARQUET:
         return None
     import pyarrow.parquet as pq
 
     try:
         return int(pq.read_metadata(path).num_rows)
-    except (OSError, ValueError):  # reported when the table is read
+    except READ_ERRORS:  # reported when the table is read
         return None
 
 
+def column_names(rows: list[Any]) -> list[str]:
+    """The names of all columns of some rows, in the order in which they first come."""
+    return list(dict.fromkeys(str(name) for row in rows if isinstance(row, Mapping) for name in row))
+
+
 def records(
-    path: Path, metadata: Metadata | None, columns: Mapping[str, str] | None
-) -> Iterator[SourceRecord | FailureRecord]:
-    """Yields the rows of a table. An unreadable table is one failure, and so is an unusable row.
+    path: Path, metadata: Metadata | None, options: SourceOptions
+) -> Iterator[SourceRecord | FailureRecord | ContainerRead]:
+    """Yields the rows of a table. An failedable table is one failure, and so is an unusable row.
 
     Raises InvalidInput if the roles of the columns cannot be found; see record.column_roles.
     """
-    given_columns = None if columns is None else dict(columns)
-    try:
-        rows = READERS[path.suffix.lower()](path)
-        first = next(rows, None)
-        if first is None:
-            raise InvalidInput(f"{printable(path)}: has no rows; there is nothing to index")
-    except (OSError, ValueError, csv.Error) as error:
-        yield _failure(str(path), path, _reason(path, error), given_columns, metadata)
+    table = _Table(path, metadata, options)
+    rows = table.read()
+    first, error = peek(rows, READ_ERRORS)
+    if not first:
+        error = error or InvalidInput(f"{printable(path)}: has no rows; there is nothing to index")
+        yield table.failure(str(path), table.reason(error), metadata)
         return
-    roles = column_roles(list(first), columns, printable(path))
-    number = 0
+    names = column_names(first)
+    table.roles = column_roles(names, options.columns, printable(path)) if names else {}
+    number, failed = 0, set[str]()
     try:
-        for number, row in enumerate(itertools.chain([first], rows), start=1):
-            yield _record(path, number, row, roles, metadata, given_columns)
-    except (OSError, ValueError, csv.Error) as error:
-        reason = f"{_reason(path, error)} (after {number:,} rows)"
-        yield _failure(str(path), path, reason, given_columns, metadata)
+        for row in itertools.chain(first, rows):
+            output = table.output(number + 1, row)
+            if isinstance(row, BadRow) and isinstance(output, FailureRecord):
+                failed.add(output.key)
+            yield output
+            number += row.n_rows if isinstance(row, BadRow) else 1
+    except READ_ERRORS as later:
+        error = later
+    if error is not None:
+        yield table.failure(str(path), f"{table.reason(error)} (after {number:,} rows)", metadata)
+    else:
+        yield ContainerRead(str(path), number, frozenset(failed), not failed)
 
 
-def _record(
-    path: Path,
-    number: int,
-    row: TableRow,
-    roles: dict[str, str],
-    metadata: Metadata | None,
-    columns: dict[str, str] | None,
-) -> SourceRecord | FailureRecord:
-    uri = f"{path}#row={number}"
+def peek(
+    rows: Iterator[Any], errors: tuple[type[Exception], ...]
+) -> tuple[list[Any], Exception | None]:
+    """The first rows, and the error that came before there were enough of them."""
+    first: list[Any] = []
     try:
-        value = (
-            media_value(row.get(roles["path"]), uri, path.parent)
-            if "path" in roles
-            else _text(row, roles["text"], uri)
+        first.extend(itertools.islice(rows, PEEK_ROWS))  # keeps what came before an error
+    except errors as error:
+        return first, error
+    return first, None
+
+
+class _Table:
+    """A table that is being read, with what all of its rows share."""
+
+    def __init__(self, path: Path, metadata: Metadata | None, options: SourceOptions) -> None:
+        self.path, self.metadata, self.options = path, metadata, options
+        self.suffix = path.suffix.lower()
+        self.columns = None if options.columns is None else dict(options.columns)
+        self.roles: dict[str, str] = {}
+
+    def read(self) -> Iterator[TableRow | BadRow]:
+        if self.suffix in CSV:
+            return read_delimited(self.path, self.options.delimiter, self.options.encoding)
+        return read_parquet(self.path) if self.suffix == PARQUET else _json_lines(self.path, self.options.encoding)
+
+    def output(self, number: int, row: TableRow | BadRow) -> SourceRecord | FailureRecord:
+        """What becomes of a row. number: from 1."""
+        if isinstance(row, BadRow) and row.n_rows > 1:
+            key = f"{self.path}{ROW_RANGE}{number}-{number + row.n_rows - 1}"
+            reason = f"{printable(key)}: {row.reason}, so {row.n_rows:,} rows were not added"
+            return self.failure(key, reason, self.metadata)
+        place = f"{self.path}{ROW}{number}"
+        if isinstance(row, BadRow):
+            return self.failure(place, f"{printable(place)}: {row.reason}", self.metadata)
+        try:
+            return self.record(place, row)
+        except InvalidInput as error:
+            return self.failure(place, f"{printable(place)}: {error}", self.metadata)
+
+    def record(self, place: str, row: TableRow) -> SourceRecord:
+        roles, value = self.roles, None
+        if "path" in roles:
+            value = media_value(row.get(roles["path"]), place, self.path.parent)
+        else:
+            value = text_value(row.get(roles["text"]), roles["text"], place)
+        cells = _typed_cells(row) if self.suffix in CSV else row
+        return SourceRecord(
+            value,
+            printable(value) if isinstance(value, Path) else printable(place),
+            id_value(row.get(roles["id"]), roles["id"]) if "id" in roles else None,
+            (self.metadata or {}) | row_metadata(cells, [*roles.values()]),
+            str(self.path),
+            self.columns,
+            split_text=True,
+            place=place,
+            delimiter=self.options.delimiter,
+            encoding=self.options.encoding,
         )
-        cells = _typed_cells(row) if path.suffix.lower() in CSV else row
-        merged = (metadata or {}) | row_metadata(cells, [*roles.values()])
-        id_ = row.get(roles["id"]) if "id" in roles else None
-        if "id" in roles and id_ in (None, ""):
-            raise InvalidInput(f"the column {roles['id']!r} is empty; every row needs its own id")
-    except InvalidInput as error:
-        return _failure(uri, path, f"{printable(uri)}: {error}", columns)
-    name = printable(value) if isinstance(value, Path) else printable(uri)
-    return SourceRecord(
-        value, name, None if id_ is None else str(id_), merged, str(path), columns, split_text=True
-    )
 
+    def failure(self, key: str, reason: str, metadata: Metadata | None) -> FailureRecord:
+        return FailureRecord(
+            key,
+            printable(key),
+            "read",
+            reason,
+            container=str(self.path),
+            columns=self.columns,
+            metadata=metadata,
+            delimiter=self.options.delimiter,
+            encoding=self.options.encoding,
+        )
 
-def _failure(
-    key: str, path: Path, reason: str, columns: dict[str, str] | None, metadata: Metadata | None = None
-) -> FailureRecord:
-    return FailureRecord(
-        key, printable(key), "read", reason, container=str(path), columns=columns, metadata=metadata
-    )
-
-
-def _text(row: TableRow, column: str, uri: str) -> Text:
-    value = row.get(column)
-    if value is None or value == "":
-        raise InvalidInput(f"the column {column!r} is empty; there is nothing to encode")
-    return Text(str(value), uri=uri)
-
-
-def _csv(path: Path) -> Iterator[TableRow]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        header = file.readline()
-        file.seek(0)
-        for row in csv.DictReader(file, delimiter=max(DELIMITERS, key=header.count)):
-            yield {name: cell or None for name, cell in row.items() if isinstance(name, str)}
+    def reason(self, error: Exception) -> str:
+        text, name = str(error), printable(self.path)
+        return text if text.startswith(name) else f"{name}: cannot be read as a table ({text})"
 
 
 def _typed_cells(row: TableRow) -> TableRow:
@@ -129,35 +180,24 @@ def _typed_cells(row: TableRow) -> TableRow:
 def _typed(cell: Any) -> Any:
     try:
         value = json.loads(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return cell
     return value if isinstance(value, bool | int | float) else cell
 
 
-def _jsonl(path: Path) -> Iterator[TableRow]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise InvalidInput(f"line {number} is no JSON object such as {{'path': 'x.jpg'}}")
-            yield row
+def _json_lines(path: Path, encoding: str | None) -> Iterator[TableRow | BadRow]:
+    for line in read_lines(path, encoding):
+        if line.problem is not None:
+            yield BadRow(line.problem)
+        elif line.text.strip():
+            yield _json_row(line.number, line.text)
 
 
-def _parquet(path: Path) -> Iterator[TableRow]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH):
-            yield from batch.to_pylist()
-
-
-READERS = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
-
-
-def _reason(path: Path, error: Exception) -> str:
-    text = str(error)
-    return (
-        text if text.startswith(printable(path)) else f"{printable(path)}: cannot be read as a table ({text})"
-    )
+def _json_row(number: int, text: str) -> TableRow | BadRow:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return BadRow(f"line {number:,} is not valid JSON ({error})")
+    if not isinstance(row, dict):
+        return BadRow(f"line {number:,} is no JSON object such as {{'path': 'x.jpg'}}")
+    return row
