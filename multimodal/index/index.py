@@ -157,8 +157,8 @@ class Index(IndexAdministration):
         A str or Path alone is a folder (recursive, in order of name, without hidden files), a file, or a pattern such
         as "photos/**/*.jpg". Files are recognised by content; .txt and .md are texts. A table (.csv, .tsv, .jsonl,
         .parquet) given by name lists paths or texts with metadata, a tar archive is read as WebDataset, and an object
-        with `features` as a Hugging Face dataset. A pandas, polars or Arrow table, and an iterable whose first item is a
-        dict or such a table, is a table in memory. In a list, a str is a text and a Path any of these, as everywhere.
+        with `features` as a Hugging Face dataset. A pandas, polars or Arrow table is read in the same way, and so is an
+        iterable whose first item is a dict or such a table. In a list, a str is a text and a Path any of these, as everywhere.
 
         Long audio becomes one row per window (hits have start_s and end_s), a long text file one row per chunk
         (start_char, end_char). Files of unchanged size and time, and items of unchanged content, are not encoded again.
@@ -193,7 +193,7 @@ class Index(IndexAdministration):
             IndexStateError: The index cannot be written; what was written before is kept.
         """
         options = JobOptions(dedupe, batch_size, threads, wait, progress, config)
-        reading = {"columns": columns, "delimiter": delimiter, "encoding": encoding}
+        reading: dict[str, Any] = {"columns": columns, "delimiter": delimiter, "encoding": encoding}
         report = jobs.add(self._table, self._own, source, options, ids=ids, metadata=metadata, **reading)
         self._searcher.prepare()
         return report
@@ -245,7 +245,7 @@ class Index(IndexAdministration):
                 the index cannot be written.
         """
         options = JobOptions(dedupe, batch_size, threads, wait, progress, config)
-        reading = {"columns": columns, "delimiter": delimiter, "encoding": encoding}
+        reading: dict[str, Any] = {"columns": columns, "delimiter": delimiter, "encoding": encoding}
         report = syncing.sync(self._table, self._own, source, options, metadata=metadata, **reading)
         self._searcher.prepare()
         return report

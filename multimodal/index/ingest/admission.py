@@ -68,7 +68,9 @@ class Admission:
         self.lookup, self.space, self.committer, self.deduplicator = lookup, space, committer, deduplicator
         self.source_worker, self.workers, self.config = source_worker, workers, config
         self.has_ended = False  # whether the source has no more records
-        self.source_error: Exception | None = None  # what ended it early, to be raised when the rest is written
+        self.source_error: Exception | None = (
+            None  # what ended it early, to be raised when the rest is written
+        )
         self.incomplete: set[str] = set()  # tables and archives with rows or members that could not be read
         self.queue: deque[LookupResult] = deque()  # looked up, not opened yet
         self.opening: dict[str, Opening | None] = {}  # by id, in the order of the source

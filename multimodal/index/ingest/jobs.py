@@ -129,36 +129,35 @@ def _failed_members(
 ) -> Iterator[SourceOutput]:
     """The members of a table or archive that failed; all of them if it could not be read to its end."""
     whole = wanted.get(container)
-    ranges = _row_ranges(container, wanted)
+    ranges = list(_row_ranges(container, wanted))
     for record in resolve.members(Path(container), None if whole is None else whole.metadata, options):
         if isinstance(record, ContainerRead):
             yield record
         elif isinstance(record, FailureRecord):
             if whole or record.key in wanted or record.key == container:
                 yield record
-        elif (failure := wanted.get(record_id(record)) or wanted.get(record.place or "")) is not None:
-            yield record._replace(metadata=(failure.metadata or {}) | (record.metadata or {}))
-        elif (failure := _containing(ranges, record.place)) is not None:
+        elif (failure := _failure_of(record, wanted, ranges)) is not None:
             yield record._replace(metadata=(failure.metadata or {}) | (record.metadata or {}))
         elif whole is not None:
             yield record
 
 
-def _row_ranges(
-    container: str, wanted: Mapping[str, FailureRecord]
-) -> list[tuple[int, int, FailureRecord]]:
-    """First and last row of each failure of several rows of a table."""
-    prefix = f"{container}{ROW_RANGE}"
-    keys = [key for key in wanted if key.startswith(prefix)]
-    spans = [(*map(int, key.removeprefix(prefix).split("-")), wanted[key]) for key in keys]
-    return [(first, last, failure) for first, last, failure in spans]
+def _failure_of(
+    record: SourceRecord, wanted: Mapping[str, FailureRecord], ranges: Sequence[tuple[range, FailureRecord]]
+) -> FailureRecord | None:
+    """The failure of a record: of the document, of its row or sample, or of the rows among which its row is."""
+    if (failure := wanted.get(record_id(record)) or wanted.get(record.place or "")) is not None:
+        return failure
+    row = (record.place or "").rpartition(ROW)[2]
+    return next((failure for rows, failure in ranges if row.isdecimal() and int(row) in rows), None)
 
 
-def _containing(ranges: list[tuple[int, int, FailureRecord]], place: str | None) -> FailureRecord | None:
-    row = (place or "").rpartition(ROW)[2]
-    if not ranges or not row.isdecimal():
-        return None
-    return next((failure for first, last, failure in ranges if first <= int(row) <= last), None)
+def _row_ranges(container: str, wanted: Mapping[str, FailureRecord]) -> Iterator[tuple[range, FailureRecord]]:
+    """The failures of several rows of a table, with the numbers of these rows."""
+    for key, failure in wanted.items():
+        first, _, last = key.removeprefix(f"{container}{ROW_RANGE}").partition("-")
+        if first.isdecimal() and last.isdecimal():
+            yield range(int(first), int(last) + 1), failure
 
 
 def record_id(record: SourceRecord) -> str:

@@ -33,9 +33,11 @@ class BadRow(NamedTuple):
     n_rows: int = 1
 
 
-def check_delimiter(delimiter: str | None) -> None:
+def check_delimiter(delimiter: object) -> None:
     """Raises InvalidInput unless the delimiter is one character that may separate cells."""
-    if delimiter is None or (isinstance(delimiter, str) and len(delimiter) == 1 and delimiter not in '"\r\n\0'):
+    if delimiter is None or (
+        isinstance(delimiter, str) and len(delimiter) == 1 and delimiter not in '"\r\n\0'
+    ):
         return
     raise InvalidInput(
         f"delimiter must be one character such as ';' or '\\t', got {delimiter!r}; leave it out to have it recognised"
@@ -140,6 +142,7 @@ def _records(feed: _Feed, delimiter: str, n_cells: int | None) -> Iterator[list[
     parser = csv.reader(feed, delimiter=delimiter, strict=True)
     while True:
         feed.begin()
+        cells: list[str] | None
         try:
             cells = next(parser)
         except StopIteration:
@@ -149,8 +152,6 @@ def _records(feed: _Feed, delimiter: str, n_cells: int | None) -> Iterator[list[
             if cells is None and len(feed.taken) == 1:
                 cells = _parse_leniently(feed.taken[0].text, delimiter, n_cells)
         lines = feed.taken
-        if cells is not None and not lines:  # the file ends with an empty record
-            return
         problem = next((line.problem for line in lines if line.problem), None)
         if cells is None or (len(lines) > 1 and n_cells is not None and len(cells) != n_cells):
             feed.give_back(lines[1:])

@@ -14,7 +14,12 @@ from multimodal.core.media.inputs import describe_type
 from multimodal.index.ingest.sources.arrow_rows import batch_rows
 from multimodal.index.ingest.sources.delimited import BadRow, TableRow, unique_names
 
-TABLE_SIGNS = ("columns", "dtypes", "keys", "schema")  # attributes of tables and mappings, which iterate over names
+TABLE_SIGNS = (
+    "columns",
+    "dtypes",
+    "keys",
+    "schema",
+)  # attributes of tables and mappings, which iterate over names
 
 
 def is_frame(value: Any) -> bool:
@@ -91,8 +96,8 @@ def check_iterable(value: Any) -> None:
         raise InvalidInput("got an open file, which yields lines; pass its path, or its content as an item")
     if not isinstance(value, Iterator) and (signs := [name for name in TABLE_SIGNS if _has(value, name)]):
         raise InvalidInput(
-            f"got {describe_type(value)}, which has {signs[0]!r} as a table has, but offers neither rows nor Arrow data; "
-            "pass a list of items, a list of dicts, or a pandas, polars or Arrow table"
+            f"got {describe_type(value)}, which has {signs[0]!r} as a table has, but neither rows nor Arrow data; pass "
+            "a list of items, a list of dicts, or a pandas, polars or Arrow table"
         )
 
 

@@ -85,8 +85,8 @@ def _nul(text: str, number: int) -> str | None:
 
 def _bad_bytes(number: int, encoding: str) -> str:
     return (
-        f"line {number:,} holds bytes that are not valid {encoding.removesuffix('-sig').upper()}; correct them, or name "
-        "the encoding of the file with encoding='cp1252' or another"
+        f"line {number:,} holds bytes that are not valid {encoding.removesuffix('-sig').upper()}; correct them, or "
+        "name the encoding of the file with encoding='cp1252' or another"
     )
 
 

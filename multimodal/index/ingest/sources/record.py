@@ -177,11 +177,13 @@ def id_value(value: object, column: str) -> str | None:
 
     Raises InvalidInput for a cell that holds neither text nor a number.
     """
+    import numpy as np
+
     if is_missing(value) or value == "":
         return None
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and float(value).is_integer():
+    if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     if isinstance(value, numbers.Number | Decimal | date | time | Enum | UUID):
         return str(value)

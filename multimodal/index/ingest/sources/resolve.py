@@ -68,7 +68,9 @@ def length(source: object, options: SourceOptions) -> int | None:
         source = _paths(source)
     if not isinstance(source, Sequence):
         n_rows = getattr(source, "num_rows", None)  # of a data set
-        return n_rows if isinstance(n_rows, int) else frames.n_rows(source) if frames.is_frame(source) else None
+        return (
+            n_rows if isinstance(n_rows, int) else frames.n_rows(source) if frames.is_frame(source) else None
+        )
     total = 0
     for value in source:
         if frames.is_frame(value):
@@ -186,7 +188,9 @@ def _rows(source: Iterable[object]) -> Iterator[object]:
         if frames.is_frame(value):
             yield from frames.frame_rows(value)
         else:
-            yield {"media": value} if isinstance(value, Mapping) and set(value) == {"bytes", "path"} else value
+            yield (
+                {"media": value} if isinstance(value, Mapping) and set(value) == {"bytes", "path"} else value
+            )
 
 
 def _is_pair(value: object) -> bool:

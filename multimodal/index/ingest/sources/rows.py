@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import InvalidInput, MultimodalError
+from multimodal.core.media import registry
 from multimodal.index.ingest.sources.delimited import BadRow
 from multimodal.index.ingest.sources.record import (
     Blob,
@@ -118,8 +119,12 @@ class _Rows:
             return
         try:
             cells = {str(column): cell for column, cell in row.items()}
-            named = {column: self._label(column, cells.get(column)) for column in self.labels if column in cells}
-            metadata = (self.metadata or {}) | row_metadata(cells | named, [*self.media, *self.roles.values()])
+            named = {
+                column: self._label(column, cells.get(column)) for column in self.labels if column in cells
+            }
+            metadata = (self.metadata or {}) | row_metadata(
+                cells | named, [*self.media, *self.roles.values()]
+            )
             row_id = id_value(cells.get(self.roles["id"]), self.roles["id"]) if "id" in self.roles else None
         except Exception as error:  # whatever a cell raises, one row must not end a job of hours
             yield _failure(name, _reason(error))
@@ -148,7 +153,7 @@ def _decoded(value: Any) -> object:
         samples = value.get_all_samples()
         return {"array": samples.data.numpy(), "sampling_rate": int(samples.sample_rate)}
     media = media_value(value, "", Path())
-    return media.data if isinstance(media, Blob) else media
+    return registry.open_item(media.data) if isinstance(media, Blob) else media
 
 
 def _failure(name: str, reason: str) -> FailureRecord:

@@ -94,9 +94,7 @@ def records(
         yield ContainerRead(str(path), number, frozenset(failed), not failed)
 
 
-def peek(
-    rows: Iterator[Any], errors: tuple[type[Exception], ...]
-) -> tuple[list[Any], Exception | None]:
+def peek(rows: Iterator[Any], errors: tuple[type[Exception], ...]) -> tuple[list[Any], Exception | None]:
     """The first rows, and the error that came before there were enough of them."""
     first: list[Any] = []
     try:
@@ -118,7 +116,11 @@ class _Table:
     def read(self) -> Iterator[TableRow | BadRow]:
         if self.suffix in CSV:
             return read_delimited(self.path, self.options.delimiter, self.options.encoding)
-        return read_parquet(self.path) if self.suffix == PARQUET else _json_lines(self.path, self.options.encoding)
+        return (
+            read_parquet(self.path)
+            if self.suffix == PARQUET
+            else _json_lines(self.path, self.options.encoding)
+        )
 
     def output(self, number: int, row: TableRow | BadRow) -> SourceRecord | FailureRecord:
         """What becomes of a row. number: from 1."""
@@ -195,9 +197,11 @@ def _json_lines(path: Path, encoding: str | None) -> Iterator[TableRow | BadRow]
 
 def _json_row(number: int, text: str) -> TableRow | BadRow:
     try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return BadRow(f"line {number:,} is not valid JSON ({error})")
+        row = json.loads(text.strip())
+    except json.JSONDecodeError as error:
+        return BadRow(f"line {number:,} is not valid JSON ({error.msg}, at column {error.colno:,})")
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, too many brackets
+        return BadRow(f"line {number:,} cannot be read as JSON ({error})")
     if not isinstance(row, dict):
         return BadRow(f"line {number:,} is no JSON object such as {{'path': 'x.jpg'}}")
     return row
