@@ -158,7 +158,7 @@ class Index(IndexAdministration):
         as "photos/**/*.jpg". Files are recognised by content; .txt and .md are texts. A table (.csv, .tsv, .jsonl,
         .parquet) given by name lists paths or texts with metadata, a tar archive is read as WebDataset, and an object
         with `features` as a Hugging Face dataset. A pandas, polars or Arrow table is read in the same way, and so is an
-        iterable whose first item is a dict or such a table. In a list, a str is a text and a Path any of these, as everywhere.
+        iterable whose first item is a dict or such a table. In a list, a str is a text and a Path any of these.
 
         Long audio becomes one row per window (hits have start_s and end_s), a long text file one row per chunk
         (start_char, end_char). Files of unchanged size and time, and items of unchanged content, are not encoded again.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +25,7 @@ MODES = ("--sync", "--retry-failed", "--failures", "--dry-run")
 WITHOUT_PATHS = ("--retry-failed", "--failures")
 # oneDNN caches a kernel per batch shape, 1,024 by default: a hundred megabytes in a long job
 KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+DELIMITER_NAMES = {"tab": "\t", "\\t": "\t"}  # what can be typed in a shell for a tab
 
 Job = Callable[[dict[str, Any]], "IngestReport"]
 
@@ -62,6 +65,22 @@ def index(
             "--column",
             metavar="ROLE=NAME",
             help="Column of a table that holds the path, text or id; may be repeated.",
+        ),
+    ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            "--delimiter",
+            metavar="CHAR",
+            help="Between the cells of CSV files, such as ';' or 'tab'. \\[default: recognised]",
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            "--encoding",
+            metavar="NAME",
+            help="Of CSV and JSON lines files, such as cp1252. \\[default: recognised]",
         ),
     ] = None,
     sync: Annotated[
@@ -108,7 +127,12 @@ def index(
     """
     flags = dict(zip(MODES, (sync, retry_failed, failures, dry_run), strict=True))
     mode = _mode([name for name, wanted in flags.items() if wanted], paths)
-    about, columns = metadata_of(metadata), _columns(column)
+    about = metadata_of(metadata)
+    reading = {
+        "columns": _columns(column),
+        "delimiter": DELIMITER_NAMES.get(delimiter or "", delimiter),
+        "encoding": encoding,
+    }
     sources = _expand(paths or [])
     load = load_options
     if mode == "--failures":
@@ -116,10 +140,10 @@ def index(
         return
     how: dict[str, Any] = {"threads": threads, "batch_size": batch_size}
     if mode == "--dry-run":
-        _dry_run(into, space, load, sources, columns, how, json)
+        _dry_run(into, space, load, sources, reading, how, json)
         return
     os.environ.setdefault(*KERNELS)  # read once, when torch computes for the first time
-    given: dict[str, Any] = {"metadata": about or None, "columns": columns, "dedupe": dedupe}
+    given: dict[str, Any] = {"metadata": about or None, "dedupe": dedupe} | reading
     with console.working("opening the index", quiet=json):
         if mode == "--retry-failed" and not _exists(into):
             raise IndexStateError(f"no index at {str(into)!r}, so no failures are recorded")
@@ -180,7 +204,7 @@ def run_job(opened: Index, into: Path, job: Job, *, no_wait: bool, json: bool) -
     """Runs a job with a progress bar, waits for another writer, and shows the report; ends with its exit code."""
     began = time.perf_counter()
     try:
-        with bar(quiet=json) as progress:
+        with _encodings_noted(), bar(quiet=json) as progress:
             try:
                 report = job({"progress": progress, "wait": 0})
             except IndexBusy as busy:
@@ -214,12 +238,27 @@ def run_job(opened: Index, into: Path, job: Job, *, no_wait: bool, json: bool) -
         raise typer.Exit(console.SOME_FAILED)
 
 
+@contextlib.contextmanager
+def _encodings_noted() -> Iterator[None]:
+    """Prints the files whose encoding was guessed as notes, when the job has ended."""
+    from multimodal.index.ingest.sources.encodings import EncodingAssumed
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", EncodingAssumed)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, EncodingAssumed):
+            console.note(in_cli_terms(str(warning.message)))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
 def _dry_run(
     into: Path,
     space: str | None,
     load: dict[str, Any],
     paths: list[Path],
-    columns: dict[str, str] | None,
+    reading: dict[str, Any],
     how: dict[str, Any],
     json: bool,
 ) -> None:
@@ -229,12 +268,11 @@ def _dry_run(
 
     with console.working("scanning the files and timing a sample", quiet=json):
         if _exists(into):
-            found = open_or_create(into, space, load).estimate(paths, columns=columns, **how)
+            found = open_or_create(into, space, load).estimate(paths, **reading, **how)
         else:
             new = load_space(space or DEFAULT_SPACE, **load)
-            found = estimate(
-                None, new, paths, columns, JobOptions(batch_size=how["batch_size"], threads=how["threads"])
-            )
+            options_ = JobOptions(batch_size=how["batch_size"], threads=how["threads"])
+            found = estimate(None, new, paths, options=options_, **reading)
     if json:
         console.print_json({"index": str(into)} | found.to_dict())
     else:

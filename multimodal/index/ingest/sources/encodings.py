@@ -25,6 +25,10 @@ MULTI_BYTE = re.compile(
 NOT_IN_LATIN = re.compile(rb"[\x81\x8d\x8f\x90\x9d\xff]")  # unassigned in Windows-1252, or in hardly any text
 
 
+class EncodingAssumed(UserWarning):
+    """The encoding of a file was guessed, and letters may be wrong."""
+
+
 def check_encoding(encoding: str | None) -> None:
     """Raises InvalidInput unless Python can decode text with this encoding."""
     try:
@@ -78,6 +82,7 @@ def warn_of_latin(name: str) -> None:
     warnings.warn(
         f"{name}: not valid UTF-8, so read as Latin-1 (Windows-1252); if letters are wrong, name the encoding with "
         "encoding='cp1251' or another",
+        EncodingAssumed,
         stacklevel=2,
     )
 
