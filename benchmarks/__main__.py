@@ -1,22 +1,22 @@
-"""All benchmarks, one after the other: python -m benchmarks [--small] (= make bench)"""
+"""Runs all benchmarks: python -m benchmarks [--small] (= make bench)"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-MODULES = ("startup", "memory", "images", "captions", "sounds", "search", "device")
+MODULES = ("startup", "memory", "images", "captions", "audio", "search", "device")
 
 
 def main(argv: list[str]) -> int:
-    """Each in a process of its own, so that none starts with what another left in memory. The number that failed."""
+    """Runs each benchmark in a separate process; returns the number of failures."""
     failed = []
     for name in MODULES:
         print(f"\n## {name}", flush=True)
         if subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *argv]).returncode:
             failed.append(name)
     if failed:
-        print(f"\nThese did not end well: {', '.join(failed)}", file=sys.stderr)
+        print(f"\nFailed: {', '.join(failed)}", file=sys.stderr)
     return len(failed)
 
 

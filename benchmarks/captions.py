@@ -1,6 +1,6 @@
 """2,000 captions of mixed length -> an index on disk: python -m benchmarks.captions [--cores 2] [--small]
 
-The text tower of the same random-weight ViT-B/32 in open_clip's README loop, sentence-transformers, txtai and
+The text tower of a ViT-B/32 with the same random weights, in open_clip's README loop, sentence-transformers, txtai and
 multimodal.
 """
 
@@ -20,7 +20,7 @@ from benchmarks.images import BATCH, size_of
 
 
 def open_clip(at_once: int) -> Callable[[Path], Work]:
-    """So many texts at a time, as the README encodes a list of them."""
+    """`at_once` texts at a time, as in the README."""
 
     def set_up(folder: Path) -> Work:
         import torch
@@ -32,9 +32,9 @@ def open_clip(at_once: int) -> Callable[[Path], Work]:
             for start in range(0, len(texts), at_once):
                 tokens = tokenizer(texts[start : start + at_once])
                 with torch.no_grad():
-                    found = model.encode_text(tokens)
-                    found /= found.norm(dim=-1, keepdim=True)
-                rows.append(found)
+                    vectors = model.encode_text(tokens)
+                    vectors /= vectors.norm(dim=-1, keepdim=True)
+                rows.append(vectors)
             return saved(torch.cat(rows).numpy(), out)
 
         return work
@@ -61,7 +61,7 @@ def txtai(folder: Path) -> Work:
 
 
 def ours(name: str, **options: Any) -> Callable[[Path], Work]:
-    """name: "openclip" or "hf", each with its own kind of checkpoint."""
+    """name: the family, "openclip" or "hf", which selects the checkpoint."""
 
     def set_up(folder: Path) -> Work:
         import multimodal as mm
@@ -70,7 +70,7 @@ def ours(name: str, **options: Any) -> Callable[[Path], Work]:
         space = mm.load(
             f"hf/{hf}" if name == "hf" else f"openclip/local-dir:{openclip}", device="cpu", **options
         )
-        space.encode(["a caption"])  # which compiles, if OpenVINO runs it
+        space.encode(["a caption"])  # OpenVINO compiles at the first call
         return lambda texts, out: indexed(space, texts, [f"{n:05}" for n in range(len(texts))], out)
 
     return set_up
@@ -93,12 +93,14 @@ COMPETITORS: dict[str, Callable[[Path], Work]] = {
 
 
 def gflop(folder: Path, small: bool) -> float:
-    """Of the text tower over the whole context, as open_clip computes it for every text however short. Who leaves out
-    the positions behind a text computes less, so that a share of the peak above one is no error."""
-    said = CLIP_SIZES["tiny" if small else "ViT-B/32"]
-    width, layers, _ = said["text"]
+    """GFLOP of the text tower over the whole context, as open_clip computes it for texts of any length.
+
+    Libraries that skip padding compute less, so that a share of the peak may exceed 1.
+    """
+    sizes = CLIP_SIZES["tiny" if small else "ViT-B/32"]
+    width, layers, _ = sizes["text"]
     block = 2 * CONTEXT * width * 12 * width + 4 * CONTEXT * CONTEXT * width
-    return (layers * block + 2 * width * said["dim"]) / 1e9
+    return (layers * block + 2 * width * sizes["dim"]) / 1e9
 
 
 def inputs(folder: Path, n: int, small: bool) -> Sequence[str]:

@@ -1,8 +1,9 @@
-"""Whether mixed results are fair: python -m benchmarks.fairness --work WORK [--folder SPACE]
+"""Ranking quality over mixed modalities: python -m benchmarks.fairness --work WORK [--folder SPACE]
 
-WORK is where recipes/starter keeps its data. Prints nDCG@10 of ways to put texts, pictures and speech in one order, by
-the kind of query, with the share of each modality in the top ten; how reliable hit.probability is; and what
-min_probability rejects. Writes benchmarks/results/fairness.json and fairness.png, the gap before and after.
+WORK is the data folder of recipes/starter. Prints nDCG@10 of methods to rank texts, images and speech in a single list,
+by the modality of the query, with the share of each modality in the top ten; the calibration of hit.probability; and
+the effect of min_probability. Writes benchmarks/results/fairness.json and fairness.png, the modality gap before and
+after calibration.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ COPIES = ("name", "ground")  # queries that are in the gallery themselves
 
 
 def galleries(world: World) -> dict[str, Gallery]:
-    """The even one, and uneven ones made from it, all with the concepts that are measured on among others."""
+    """The balanced gallery, and unbalanced subsets of it; all contain concepts of the evaluation half."""
     full, rng = world.gallery, np.random.default_rng(1)
     kept = rng.random((3, len(world.names))) < 0.5
     few = rng.permutation(np.flatnonzero(world.halves()[1]))[:100]
@@ -44,11 +45,13 @@ def galleries(world: World) -> dict[str, Gallery]:
 
 
 def ranking(world: World, gallery: Gallery) -> dict[str, Any]:
-    """{way: {kind of query: {judge: nDCG, "shares": of each modality in the top ten}}}; "perfect" is no way but the
-    most that any way can reach."""
-    found: dict[str, Any] = {}
+    """{method: {modality of the query: {judge: nDCG, "shares": of each modality in the top ten}}}.
+
+    "perfect" is the upper bound for all methods.
+    """
+    figures_by_way: dict[str, Any] = {}
     for way in (*WAYS, OURS):
-        found[way] = {}
+        figures_by_way[way] = {}
         for kind, names in JUDGES.items():
             figures: dict[str, Any] = {}
             shares = []
@@ -60,29 +63,29 @@ def ranking(world: World, gallery: Gallery) -> dict[str, Any]:
             mixed = np.concatenate(shares)
             figures["mean"] = round(float(np.mean(list(figures.values()))), 1)
             figures["shares"] = {k: round(float((mixed == n).mean()), 3) for n, k in enumerate(KINDS)}
-            found[way][kind] = figures
-    found["perfect"] = {
+            figures_by_way[way][kind] = figures
+    figures_by_way["perfect"] = {
         kind: {"mean": round(float(np.mean([perfect(world.queries[name], gallery) for name in names])), 1)}
         for kind, names in JUDGES.items()
     }
-    return found
+    return figures_by_way
 
 
 def reliability(world: World, gallery: Gallery) -> dict[str, Any]:
-    """Of the top ten, on the concepts and judges that nothing was fitted on."""
-    told, right, errors = [], [], {}
+    """Calibration over the top ten, on concepts and judges that were not used for fitting."""
+    probabilities, matches, errors = [], [], {}
     here = np.isin(np.arange(len(world.names)), gallery.concepts)
     for name in (name for names in JUDGES.values() for name in names):
         queries = world.queries[name].within(world.halves()[1])
         if len(here) > len(np.unique(gallery.concepts)) * 4:  # of few concepts, only queries about them
             queries = queries.only(queries.about[:, here].any(1))
         scores = scored(OURS, queries, gallery)
-        order, found = top_ten(scores, queries, gallery)
+        order, matched = top_ten(scores, queries, gallery)
         values = np.vectorize(probability)(np.take_along_axis(scores, order, 1))
-        errors[name] = round(calibration_error(values.ravel(), found.ravel()), 3)
-        told.append(values.ravel())
-        right.append(found.ravel())
-    every, true = np.concatenate(told), np.concatenate(right)
+        errors[name] = round(calibration_error(values.ravel(), matched.ravel()), 3)
+        probabilities.append(values.ravel())
+        matches.append(matched.ravel())
+    every, true = np.concatenate(probabilities), np.concatenate(matches)
     figures = {"error": round(calibration_error(every, true), 3), "by judge": errors}
     return figures | {
         "mean probability": round(float(every.mean()), 3),
@@ -91,38 +94,37 @@ def reliability(world: World, gallery: Gallery) -> dict[str, Any]:
 
 
 def rejection(
-    world: World, half: NDArray[np.bool_], asked: Sequence[str], *, families: bool
+    world: World, half: NDArray[np.bool_], names: Sequence[str], *, families: bool
 ) -> dict[str, Any]:
-    """What min_probability lets through of queries about ABSENT concepts of one half, and about its present ones.
+    """The effect of min_probability on queries about absent and present concepts of one half.
 
-    families: concepts are taken away with all of their Unicode subgroup, so that nothing like them is left. A hit that
-    is a copy of the query (its very words) is taken away from what it is asked of. "false accept": the share of queries
-    about what is absent that find anything; "recall": of those about what is present; "right": of those, that find
-    what they are about.
+    families: concepts are removed with all of their Unicode subgroup, so that no similar concept remains. Copies of the
+    query are removed from the gallery. "false accept": the share of queries about absent concepts with any hit;
+    "recall": that of queries about present concepts; "right": the share of the latter with a correct hit.
     """
     gone = absent(world, half, families=families)
-    found: dict[str, Any] = {"absent": int((gone & half).sum())}
-    for name in asked:
+    figures: dict[str, Any] = {"absent": int((gone & half).sum())}
+    for name in names:
         queries = world.queries[name].within(half)
         rows = ~gone[world.gallery.concepts] & ((world.gallery.kinds != queries.kind) | (name not in COPIES))
         gallery = world.gallery.only(rows)
         scores = scored(OURS, queries, gallery)
         order, right = top_ten(scores, queries, gallery)
-        told = np.vectorize(probability)(np.take_along_axis(scores, order, 1))
+        probabilities = np.vectorize(probability)(np.take_along_axis(scores, order, 1))
         missing, there = ~queries.about[:, ~gone].any(1), ~queries.about[:, gone].any(1)
-        found[name] = {
+        figures[name] = {
             f"at {least:g}": {
-                "false accept": round(float((told[missing, 0] >= least).mean()), 3),
-                "recall": round(float((told[there, 0] >= least).mean()), 3),
-                "right": round(float(((told >= least) & right)[there].any(1).mean()), 3),
+                "false accept": round(float((probabilities[missing, 0] >= least).mean()), 3),
+                "recall": round(float((probabilities[there, 0] >= least).mean()), 3),
+                "right": round(float(((probabilities >= least) & right)[there].any(1).mean()), 3),
             }
             for least in LEAST
         }
-    return found
+    return figures
 
 
 def absent(world: World, half: NDArray[np.bool_], *, families: bool) -> NDArray[np.bool_]:
-    """Concepts to take away, at least ABSENT of one half."""
+    """Concepts to remove, at least ABSENT of one half."""
     rng, gone = np.random.default_rng(3), np.zeros(len(world.names), bool)
     groups = np.array(world.families if families else list(map(str, range(len(world.names)))))
     for family in rng.permutation(np.unique(groups)):
@@ -132,7 +134,7 @@ def absent(world: World, half: NDArray[np.bool_], *, families: bool) -> NDArray[
 
 
 def draw(world: World, path: Path) -> None:
-    """The gap: the best cosine with each modality for every query of a kind, and what it becomes."""
+    """Plots the modality gap: the best cosine with each modality for all queries, and the calibrated log odds."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -154,9 +156,9 @@ def draw(world: World, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def show(found: dict[str, Any]) -> None:
-    """The tables."""
-    for title, table in found["ranking"].items():
+def show(result: dict[str, Any]) -> None:
+    """Prints the tables."""
+    for title, table in result["ranking"].items():
         print(
             f"\n{title}: nDCG@10, in brackets against plain cosine, and shares of text, image, audio in the top ten"
         )
@@ -168,14 +170,16 @@ def show(found: dict[str, Any]) -> None:
                 cells.append(f"{kind} {figures['mean']:5.1f} ({ratio:.2f}) {shares}")
             print(f"  {way:18}", "   ".join(cells))
     print("\nreliability")
-    for name, figures in found["reliability"].items():
+    for name, figures in result["reliability"].items():
         print(f"  {name:24} {json.dumps(figures)}")
     levels = ", ".join(f"{least:g}" for least in LEAST)
     print(f"\nrejection by min_probability {levels}: false accept/recall/right, percent")
-    for title, figures in found["rejection"].items():
+    for title, figures in result["rejection"].items():
         print(f"  {title}, {figures['absent']} concepts absent")
         for name, by_least in list(figures.items())[1:]:
-            cells = ("/".join(f"{100 * share:.0f}" for share in one.values()) for one in by_least.values())
+            cells = (
+                "/".join(f"{100 * share:.0f}" for share in rates.values()) for rates in by_least.values()
+            )
             print(f"    {name:18}", "  ".join(f"{cell:>10}" for cell in cells))
 
 
@@ -183,29 +187,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, required=True, help="where recipes/starter keeps its data")
+    parser.add_argument("--work", type=Path, required=True, help="the data folder of recipes/starter")
     parser.add_argument("--folder", type=Path, default=Path("assets/starter"), help="the space")
-    parser.add_argument("--name", default="fairness", help="of the files in benchmarks/results")
-    asked = parser.parse_args()
+    parser.add_argument("--name", default="fairness", help="name of the files in benchmarks/results")
+    args = parser.parse_args()
     spaces.family()  # so that the spaces of recipes/bridge open
-    world = gather(asked.folder, asked.work)
-    several = galleries(world)
+    world = gather(args.folder, args.work)
+    galleries_by_name = galleries(world)
     first, second = world.halves()
     chosen, measured = (sum(names.values(), ()) for names in (FITTED, JUDGES))
-    found = {
+    result = {
         "scale": world.scale,
-        "ranking": {name: ranking(world, gallery) for name, gallery in list(several.items())[:3]},
-        "reliability": {name: reliability(world, gallery) for name, gallery in several.items()},
+        "ranking": {name: ranking(world, gallery) for name, gallery in list(galleries_by_name.items())[:3]},
+        "reliability": {name: reliability(world, gallery) for name, gallery in galleries_by_name.items()},
         "rejection": {
             "to choose by": rejection(world, first, ("name", *chosen), families=True),
             "nothing alike left": rejection(world, second, ("name", *measured), families=True),
             "things alike left": rejection(world, second, ("name", *measured), families=False),
         },
     }
-    show(found)
+    show(result)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{asked.name}.json").write_text(json.dumps(found, indent=1) + "\n")
-    draw(world, RESULTS / f"{asked.name}.png")
+    (RESULTS / f"{args.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    draw(world, RESULTS / f"{args.name}.png")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """1,000 JPEGs of mixed sizes -> an index on disk: python -m benchmarks.images [--cores 2] [--small]
 
-The same random-weight ViT-B/32 in open_clip's README loop, sentence-transformers, txtai and multimodal. Each is used as
-its own README says, and writes what it would be searched in: an array of NumPy, an index of txtai, an index of ours.
+A ViT-B/32 with the same random weights in open_clip's README loop, sentence-transformers, txtai and multimodal. Each
+library is used as in its README, and writes what it searches in: a NumPy array, a txtai index, a multimodal index.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def size_of(folder: Path) -> str:
 
 
 def open_clip_loop(folder: Path) -> Work:
-    """One by one, as the README does it."""
+    """One image at a time, as in the README."""
     import torch
     from PIL import Image
 
@@ -34,18 +34,18 @@ def open_clip_loop(folder: Path) -> Work:
     def work(paths: list[str], out: Path) -> Callable[[], Any]:
         rows = []
         for path in paths:
-            picture = preprocess(Image.open(path)).unsqueeze(0)
+            image = preprocess(Image.open(path)).unsqueeze(0)
             with torch.no_grad():
-                found = model.encode_image(picture)
-                found /= found.norm(dim=-1, keepdim=True)
-            rows.append(found)
+                vectors = model.encode_image(image)
+                vectors /= vectors.norm(dim=-1, keepdim=True)
+            rows.append(vectors)
         return saved(torch.cat(rows).numpy(), out)
 
     return work
 
 
 def open_clip_batches(folder: Path) -> Work:
-    """The same with 32 pictures at a time."""
+    """The same in batches of 32 images."""
     import torch
     from PIL import Image
 
@@ -54,11 +54,11 @@ def open_clip_batches(folder: Path) -> Work:
     def work(paths: list[str], out: Path) -> Callable[[], Any]:
         rows = []
         for start in range(0, len(paths), BATCH):
-            pictures = torch.stack([preprocess(Image.open(path)) for path in paths[start : start + BATCH]])
+            images = torch.stack([preprocess(Image.open(path)) for path in paths[start : start + BATCH]])
             with torch.no_grad():
-                found = model.encode_image(pictures)
-                found /= found.norm(dim=-1, keepdim=True)
-            rows.append(found)
+                vectors = model.encode_image(images)
+                vectors /= vectors.norm(dim=-1, keepdim=True)
+            rows.append(vectors)
         return saved(torch.cat(rows).numpy(), out)
 
     return work
@@ -90,7 +90,7 @@ def txtai(folder: Path) -> Work:
 
 
 def ours(name: str, **options: Any) -> Callable[[Path], Work]:
-    """name: "openclip" or "hf", each with its own kind of checkpoint."""
+    """name: the family, "openclip" or "hf", which selects the checkpoint."""
 
     def set_up(folder: Path) -> Work:
         import numpy as np
@@ -101,8 +101,8 @@ def ours(name: str, **options: Any) -> Callable[[Path], Work]:
         space = mm.load(
             f"hf/{hf}" if name == "hf" else f"openclip/local-dir:{openclip}", device="cpu", **options
         )
-        space.encode(np.zeros((8, 8, 3), np.uint8))  # which compiles, if OpenVINO runs it
-        return lambda paths, out: indexed(space, [Path(one) for one in paths], paths, out)
+        space.encode(np.zeros((8, 8, 3), np.uint8))  # OpenVINO compiles at the first call
+        return lambda paths, out: indexed(space, [Path(path) for path in paths], paths, out)
 
     return set_up
 
@@ -121,12 +121,12 @@ COMPETITORS: dict[str, Callable[[Path], Work]] = {
 
 
 def gflop(folder: Path, small: bool) -> float:
-    """Of the image tower, for one picture."""
+    """GFLOP of the image tower per image."""
     return image_gflop("tiny" if small else "ViT-B/32")
 
 
 def image_gflop(size: str) -> float:
-    """Products of matrices alone: a multiplication and an addition are two."""
+    """GFLOP of matrix products; a multiplication and an addition count as two."""
     width, layers, _, patch, side = CLIP_SIZES[size]["vision"]
     n = (side // patch) ** 2
     tokens = n + 1
@@ -135,7 +135,7 @@ def image_gflop(size: str) -> float:
 
 
 def inputs(folder: Path, n: int, small: bool) -> Sequence[str]:
-    clip_folders(folder, "tiny" if small else "ViT-B/32")  # once, before several processes want it
+    clip_folders(folder, "tiny" if small else "ViT-B/32")  # once, before several processes need it
     return photos(folder, n, small=small)
 
 

@@ -1,7 +1,7 @@
-"""Whether the memory of indexing grows with the number of files: python -m benchmarks.memory [--small]
+"""Growth of memory with the number of indexed files: python -m benchmarks.memory [--small]
 
-The starter indexes 1,000, 5,000 and 20,000 small files, texts and pictures, each number in a process of its own. What
-each file adds is the slope of the straight line through the peaks.
+The starter indexes 1,000, 5,000 and 20,000 small texts and images, each number in a separate process. The growth per
+file is the slope of a line fitted to the peaks.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def starter(folder: Path) -> Work:
     def work(folders: list[str], out: Path) -> Callable[[], Any]:
         index = mm.Index.create(out, space)
         added: list[int] = []  # files: a long text is several rows
-        for one in folders:
-            added.append(index.add(one).added)
+        for files in folders:
+            added.append(index.add(files).added)
         return lambda: np.array(added)
 
     return work
@@ -45,16 +45,16 @@ COMPETITORS: dict[str, Callable[[Path], Work]] = {"multimodal": starter}
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser = arguments(__doc__ or "", rounds=1)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    asked = parser.parse_args(argv)
-    sizes = [50, 200] if asked.small else sorted(asked.sizes)
+    args = parser.parse_args(argv)
+    sizes = [50, 200] if args.small else sorted(args.sizes)
     table: dict[int, dict[str, float]] = {}
     for size in sizes:
-        files = many_small_files(asked.data / ("small" if asked.small else "full"), size)
+        files = many_small_files(args.data / ("small" if args.small else "full"), size)
         with tempfile.TemporaryDirectory() as scratch:
             out = Path(scratch) / "index"
-            with Competitor("benchmarks.memory", "multimodal", 1, files, Path(scratch)) as one:
-                one.ready()
-                took = one.do([str(files)], out, keep=True)
+            with Competitor("benchmarks.memory", "multimodal", 1, files, Path(scratch)) as competitor:
+                competitor.ready()
+                took = competitor.do([str(files)], out, keep=True)
             if (n := int(np.load(out.with_suffix(".npy"))[0])) != size:
                 raise RuntimeError(f"{n} of {size} files were added")
         table[size] = {
@@ -62,19 +62,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             "files a core second": size / took.core_s,
             "seconds": took.seconds,
         }
-    slope = float(np.polyfit(list(table), [one["peak_mb"] for one in table.values()], 1)[0])
-    found = {"benchmark": "memory", "hardware": machine.hardware(), "versions": machine.versions(), "cores": 1,
+    slope = float(np.polyfit(list(table), [row["peak_mb"] for row in table.values()], 1)[0])
+    result = {"benchmark": "memory", "hardware": machine.hardware(), "versions": machine.versions(), "cores": 1,
              "summary": table, "kB a file": 1000 * slope}  # fmt: skip
-    title = f"memory{'-small' * asked.small}"
-    keep(found, asked.results, title)
-    print(machine_line(found))
-    print("\n| files | peak memory, MB | files a core second |\n| ---: | ---: | ---: |")
+    title = f"memory{'-small' * args.small}"
+    keep(result, args.results, title)
+    print(machine_line(result))
+    print("\n| files | peak memory, MB | files per core second |\n| ---: | ---: | ---: |")
     for size, row in table.items():
         print(f"| {size:,} | {row['peak_mb']:,.0f} | {row['files a core second']:,.0f} |")
-    print(f"\n{1000 * slope:.2f} kB a file")
+    print(f"\n{1000 * slope:.2f} kB per file")
     draw_bars({f"multimodal, {size:,} files": row["peak_mb"] for size, row in table.items()},
-              "peak memory of indexing, MB", asked.results / f"{title}.png")  # fmt: skip
-    return found
+              "peak memory of indexing, MB", args.results / f"{title}.png")  # fmt: skip
+    return result
 
 
 if __name__ == "__main__":

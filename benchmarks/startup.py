@@ -1,8 +1,8 @@
-"""How long until something happens: python -m benchmarks.startup [--small]
+"""Startup times: python -m benchmarks.startup [--small]
 
-Each is a process of its own, from its start to its end, on one core: importing, `multimodal --help`, and the first
-vector of a text from the shipped starter; beside the import of the libraries a user would take instead. Nothing of
-theirs is downloaded or loaded, so they are told here by their imports alone.
+Measures separate processes on one core from start to exit: imports, `multimodal --help`, and the first text vector of
+the starter, beside the imports of comparable libraries. No models are loaded in the latter, since nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STARTS = {
 
 
 class Start(NamedTuple):
-    """One process: the seconds that passed and those it computed, and its memory."""
+    """A process: wall time, CPU time, and peak memory."""
 
     seconds: float
     core_s: float
@@ -46,7 +46,7 @@ class Start(NamedTuple):
 
 
 def start(code: str) -> Start | None:
-    """Runs code in a new Python on one core -> what it took; None if a package is missing."""
+    """Runs code in a new Python process on one core; None if a package is missing."""
     timed = PIN + WRAPPED.format(code)
     report = "import resource as r; u = r.getrusage(r.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime, u.ru_maxrss)"
     outer = (
@@ -59,56 +59,56 @@ def start(code: str) -> Start | None:
     if int(code_) == MISSING:
         return None
     if int(code_):
-        raise RuntimeError(f"{code!r} ended with {code_}:\n{ran.stderr}")
+        raise RuntimeError(f"{code!r} exited with code {code_}:\n{ran.stderr}")
     return Start(float(seconds), float(core_s), int(peak) * (1e-6 if sys.platform == "darwin" else 1024e-6))
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    asked = arguments(__doc__ or "", rounds=7).parse_args(argv)
+    args = arguments(__doc__ or "", rounds=7).parse_args(argv)
     names = [
-        name for name in STARTS if not asked.small or name.startswith(("python", "import m", "multimodal -"))
+        name for name in STARTS if not args.small or name.startswith(("python", "import m", "multimodal -"))
     ]
     rounds: list[dict[str, Start]] = []
     left_out: list[str] = []
-    for number in range(2 if asked.small else asked.rounds):
-        this = {}
+    for number in range(2 if args.small else args.rounds):
+        timings = {}
         for name in turns(names, number):
             took = start(STARTS[name])
             if took is None:
                 left_out += [name] if name not in left_out else []
             else:
-                this[name] = took
-        rounds.append(this)
+                timings[name] = took
+        rounds.append(timings)
     table = {name: figures(rounds, name) for name in names if name not in left_out}
-    found = {"benchmark": "startup", "hardware": machine.hardware(), "versions": machine.versions(), "cores": 1,
+    result = {"benchmark": "startup", "hardware": machine.hardware(), "versions": machine.versions(), "cores": 1,
              "left out": left_out, "summary": table,
-             "rounds": [{name: one._asdict() for name, one in each.items()} for each in rounds]}  # fmt: skip
-    title = f"startup{'-small' * asked.small}"
-    keep(found, asked.results, title)
-    print(machine_line(found))
+             "rounds": [{name: start._asdict() for name, start in starts.items()} for starts in rounds]}  # fmt: skip
+    title = f"startup{'-small' * args.small}"
+    keep(result, args.results, title)
+    print(machine_line(result))
     print(f"medians of {len(rounds)} processes each, files in the system's cache\n")
     print(
-        "| | ms | ms computed | net of interpreter start | peak memory, MB |\n| --- | ---: | ---: | ---: | ---: |"
+        "| | ms | CPU ms | net of interpreter start | peak memory, MB |\n| --- | ---: | ---: | ---: | ---: |"
     )
-    for name, one in table.items():
-        print(f"| {name} | {one['ms']:,.0f} | {one['ms computed']:,.0f} | {one['less python']:,.0f} | "
-              f"{one['peak_mb']:,.0f} |")  # fmt: skip
+    for name, row in table.items():
+        print(f"| {name} | {row['ms']:,.0f} | {row['ms computed']:,.0f} | {row['less python']:,.0f} | "
+              f"{row['peak_mb']:,.0f} |")  # fmt: skip
     for name in left_out:
         print(f"Left out: {name}, a package is not installed.")
-    draw_bars({name: one["ms computed"] for name, one in reversed(table.items())}, "ms computed until done",
-              asked.results / f"{title}.png", log=True)  # fmt: skip
-    return found
+    draw_bars({name: row["ms computed"] for name, row in reversed(table.items())}, "CPU time until exit, ms",
+              args.results / f"{title}.png", log=True)  # fmt: skip
+    return result
 
 
 def figures(rounds: Sequence[dict[str, Start]], name: str) -> dict[str, float]:
-    """Medians. less python: of what was computed, beyond what an empty process of the same round did."""
-    mine = [one[name] for one in rounds]
-    beyond = [one[name].core_s - one["python, nothing"].core_s for one in rounds]
+    """Medians over rounds. "less python": CPU time minus that of an empty process in the same round."""
+    starts = [timings[name] for timings in rounds]
+    beyond = [timings[name].core_s - timings["python, nothing"].core_s for timings in rounds]
     return {
-        "ms": 1000 * statistics.median(one.seconds for one in mine),
-        "ms computed": 1000 * statistics.median(one.core_s for one in mine),
+        "ms": 1000 * statistics.median(timing.seconds for timing in starts),
+        "ms computed": 1000 * statistics.median(timing.core_s for timing in starts),
         "less python": 1000 * statistics.median(beyond),
-        "peak_mb": max(one.peak_mb for one in mine),
+        "peak_mb": max(timing.peak_mb for timing in starts),
     }
 
 

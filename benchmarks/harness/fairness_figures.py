@@ -1,4 +1,4 @@
-"""Ways to put texts, pictures and speech in one order, and what an order and its probabilities are worth."""
+"""Methods to rank texts, images and speech in a single list, and metrics of rankings and probabilities."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tail(cosines: Floats, sampled: Floats) -> Floats:
 
 
 def empirical(cosines: Floats, sampled: Floats) -> Floats:
-    """The share of sampled cosines below; equal ones by cosine."""
+    """The share of sampled cosines below each cosine; ties are broken by the cosine."""
     ordered = np.sort(sampled, 1)
     below = np.array([np.searchsorted(a, b) for a, b in zip(ordered, cosines, strict=True)])
     return below / sampled.shape[1] + 1e-6 * cosines
@@ -68,72 +68,74 @@ OURS = "multimodal"
 
 
 def scored(way: str, queries: Queries, gallery: Gallery, seed: int = 0) -> Floats:
-    """(queries, items): what the items are put in order by; -inf for what cannot be among the first TOP_ROWS."""
+    """Ranking scores (queries, items); -inf for items that cannot be among the first TOP_ROWS."""
     rng, mean = np.random.default_rng(seed), len(gallery.kinds) / len(np.unique(gallery.kinds))
-    found = np.full((len(queries.vectors), len(gallery.kinds)), -np.inf)
+    scores = np.full((len(queries.vectors), len(gallery.kinds)), -np.inf)
     for kind in np.unique(gallery.kinds):
         own = np.flatnonzero(gallery.kinds == kind)
         cosines = (queries.vectors @ gallery.vectors[own].T).astype(np.float64)
         sampled = cosines[:, rng.choice(len(own), min(len(own), SAMPLED), replace=False)]
         if way != OURS:
-            found[:, own] = WAYS[way](cosines, sampled)
+            scores[:, own] = WAYS[way](cosines, sampled)
             continue
         top = np.argsort(-cosines, 1)[:, :TOP_ROWS]
         for row, places in enumerate(top):
             known = cosines[row, places]
             same_modality = float(kind == queries.kind)
             calibration = ModalityCalibration.fit(sampled[row], known.tolist(), len(own), mean, same_modality)
-            found[row, own[places]] = calibration.logits(known.tolist())
-    return found
+            scores[row, own[places]] = calibration.logits(known.tolist())
+    return scores
 
 
 def top_ten(scores: Floats, queries: Queries, gallery: Gallery) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Places (queries, 10) of the best items, and whether each is a match."""
+    """Positions (queries, 10) of the best items, and whether each is a match."""
     order = np.argsort(-scores, 1, kind="stable")[:, :10]
     return order, queries.about[np.arange(len(scores))[:, None], gallery.concepts[order]]
 
 
 def ndcg(right: NDArray[Any], queries: Queries, gallery: Gallery) -> float:
-    """Percent; queries without a match in the gallery are left out."""
+    """nDCG@10 in percent, over queries with a match in the gallery."""
     return _share((right * GAIN[: right.shape[1]]).sum(1), queries, gallery)
 
 
 def _share(gained: Floats, queries: Queries, gallery: Gallery) -> float:
-    """Of what each query could gain."""
+    """The gain in percent of the ideal gain, averaged over queries."""
     total = queries.about[:, gallery.concepts].sum(1)
     ideal = np.concatenate([[0.0], GAIN.cumsum()])[np.minimum(total, 10)]
     return float(100 * (gained[total > 0] / ideal[total > 0]).mean())
 
 
-def calibration_error(told: Floats, right: NDArray[Any]) -> float:
-    """Expected: over BINS equal bins of probability, how far it is from the share of matches."""
-    bins = np.minimum((told * BINS).astype(int), BINS - 1)
+def calibration_error(probabilities: Floats, right: NDArray[Any]) -> float:
+    """Expected calibration error over BINS bins of equal width."""
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     return float(
         sum(
-            abs(told[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()
+            abs(probabilities[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()
             for b in np.unique(bins)
         )
     )
 
 
 def perfect(queries: Queries, gallery: Gallery) -> float:
-    """nDCG of the best order there is that leaves each modality's own order by cosine as it is, percent.
+    """The upper bound of nDCG, in percent, for rankings that keep the order by cosine within each modality.
 
-    No way to join the three orders can do better. By dynamic programming over how many of each are taken.
+    Computed by dynamic programming over the number of items taken from each modality.
     """
     kinds = np.unique(gallery.kinds)
-    right = []
+    matches_by_modality = []
     for kind in kinds:
         own = gallery.only(gallery.kinds == kind)
-        right.append(top_ten((queries.vectors @ own.vectors.T).astype(np.float64), queries, own)[1])
+        matches_by_modality.append(
+            top_ten((queries.vectors @ own.vectors.T).astype(np.float64), queries, own)[1]
+        )
     best = {(0,) * len(kinds): np.zeros(len(queries.vectors))}
     for gain in GAIN:
         longer: dict[tuple[int, ...], Floats] = {}
         for taken, value in best.items():
-            for place, found in enumerate(right):
-                if taken[place] < found.shape[1]:
+            for place, matches in enumerate(matches_by_modality):
+                if taken[place] < matches.shape[1]:
                     more = (*taken[:place], taken[place] + 1, *taken[place + 1 :])
-                    with_it = value + gain * found[:, taken[place]]
+                    with_it = value + gain * matches[:, taken[place]]
                     longer[more] = np.maximum(longer.get(more, with_it), with_it)
         best = longer or best
     return _share(np.max(list(best.values()), axis=0), queries, gallery)

@@ -1,4 +1,4 @@
-"""What a benchmark ran on: the processor as the system tells it, the versions of everything, and the peak of a GEMM."""
+"""Hardware, package versions and GEMM peak of the machine that a benchmark runs on."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ GEMM_TIMES = 9
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of every package that takes part; one that is not there is left out."""
-    found = {"python": platform.python_version()}
+    """The versions of Python and of the installed packages that benchmarks use."""
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def hardware() -> dict[str, Any]:
-    """The processor's name, the instructions that matter here, cores of this process, and memory in GB."""
-    told = _cpuinfo()
-    flags = set((told.get("flags") or told.get("Features") or "").split())
+    """Processor, relevant instruction sets, cores available to this process, and memory in GB."""
+    cpuinfo = _cpuinfo()
+    flags = set((cpuinfo.get("flags") or cpuinfo.get("Features") or "").split())
     return {
-        "cpu": told.get("model name") or platform.processor() or platform.machine(),
-        "flags": [one for one in FLAGS if one in flags],
+        "cpu": cpuinfo.get("model name") or platform.processor() or platform.machine(),
+        "flags": [flag for flag in FLAGS if flag in flags],
         "cores": cores(),
-        "threads a core": _threads_a_core(told),
+        "threads a core": _threads_a_core(cpuinfo),
         "memory_gb": _memory_gb(),
         "system": f"{platform.system()} {platform.release()}",
     }
 
 
 def cores() -> int:
-    """Those this process may use, where the system tells."""
+    """The number of cores that this process may use, where the system states it."""
     ours = getattr(os, "sched_getaffinity", None)
     return len(ours(0)) if ours is not None else os.cpu_count() or 1
 
 
 def _cpuinfo() -> dict[str, str]:
-    """Of the first processor; empty where there is no such file."""
+    """The /proc/cpuinfo entry of the first processor; empty without this file."""
     try:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
     except OSError:
@@ -60,9 +60,9 @@ def _cpuinfo() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _threads_a_core(told: dict[str, str]) -> int | None:
+def _threads_a_core(cpuinfo: dict[str, str]) -> int | None:
     try:
-        return int(told["siblings"]) // int(told["cpu cores"])
+        return int(cpuinfo["siblings"]) // int(cpuinfo["cpu cores"])
     except (KeyError, ValueError, ZeroDivisionError):
         return None
 
@@ -75,40 +75,39 @@ def _memory_gb() -> float | None:
 
 
 def gemm_gflops(device: str = "cpu", side: int = GEMM_SIDE) -> dict[str, float]:
-    """What this process reaches now in one large product of matrices, in GFLOP/s by precision: the median of
-    GEMM_TIMES, after three that do not count. The threads are those torch has; on a CPU their own seconds count, so
-    that the figure holds beside other work."""
+    """GFLOP/s of a large matrix product in this process, by precision: the median of GEMM_TIMES, after a warm-up.
+
+    Uses torch's threads. On a CPU, CPU time counts instead of wall time, so that other load does not change the result.
+    """
     import torch
 
-    found: dict[str, float] = {}
+    peaks: dict[str, float] = {}
     place = torch.device(device)
     on_cpu = place.type == "cpu"
     clock, threads = (time.process_time, torch.get_num_threads()) if on_cpu else (time.perf_counter, 1)
     for dtype in (torch.float32, torch.bfloat16):
         layer = torch.nn.Linear(side, side, bias=False, device=place, dtype=dtype)
-        given = torch.randn(side, side, device=place, dtype=dtype)
+        values = torch.randn(side, side, device=place, dtype=dtype)
         times = []
         with torch.inference_mode():
             for turn in range(GEMM_TIMES + 3):
                 started = clock()
-                layer(given)
+                layer(values)
                 if place.type != "cpu":
                     torch.accelerator.synchronize(place)
                 if turn >= 3:
                     times.append((clock() - started) / threads)
-        found[str(dtype).removeprefix("torch.")] = round(2 * side**3 / statistics.median(times) / 1e9, 1)
-    return found
+        peaks[str(dtype).removeprefix("torch.")] = round(2 * side**3 / statistics.median(times) / 1e9, 1)
+    return peaks
 
 
 def flops(call: Any) -> int:
-    """Of one call of a torch model, counted by torch as it runs: a multiplication and an addition are two."""
+    """FLOP of a call of a torch model, counted by torch; a multiplication and an addition count as two."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(
-        False
-    )  # one kernel for all of an attention: torch counts none of it
+    torch.backends.mha.set_fastpath_enabled(False)  # torch does not count its fused attention kernel
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             call()

@@ -1,7 +1,7 @@
-"""The same random weights as every library reads them: ViT-B/32 as transformers and as open_clip keep it, and CLAP.
+"""Models with the same random weights in the formats of all libraries: CLIP for transformers and open_clip, and CLAP.
 
-Nothing is downloaded: architectures are built from their published configurations. Speed does not depend on what the
-weights are; similarity is told between libraries that hold the same ones.
+Nothing is downloaded: architectures are built from their published configurations. Speed does not depend on the values
+of weights; similarity is measured between libraries with the same weights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CLIP_SIZES: dict[str, dict[str, Any]] = {
     "ViT-L/14": {"vision": (1024, 24, 16, 14, 224), "text": (768, 12, 12), "dim": 768},
     "tiny": {"vision": (64, 2, 1, 32, 64), "text": (64, 2, 1), "dim": 32},
 }
-# laion/clap-htsat-unfused; "tiny" is the same network, small
+# laion/clap-htsat-unfused; "tiny" is a small version of the same network
 CLAP_SIZES: dict[str, dict[str, Any]] = {
     "clap-htsat-unfused": {"projection_dim": 512},
     "tiny": {
@@ -32,7 +32,7 @@ CLAP_SIZES: dict[str, dict[str, Any]] = {
 
 
 def clip_folders(folder: Path, size: str) -> tuple[Path, Path]:
-    """(a folder as transformers saves CLIP, one as open_clip's "local-dir:" takes it), made once."""
+    """(a folder as transformers saves CLIP, a folder for open_clip's "local-dir:"), created once."""
     name = size.replace("/", "-")
     ours, theirs = folder / f"{name}-transformers", folder / f"{name}-open_clip"
     if not (theirs / "open_clip_config.json").is_file():
@@ -47,18 +47,18 @@ def _clip(size: str) -> Any:
     import torch
     from transformers import CLIPConfig, CLIPModel
 
-    said = CLIP_SIZES[size]
-    width, layers, heads, patch, side = said["vision"]
-    text_width, text_layers, text_heads = said["text"]
+    sizes = CLIP_SIZES[size]
+    width, layers, heads, patch, side = sizes["vision"]
+    text_width, text_layers, text_heads = sizes["text"]
     config = CLIPConfig(
-        projection_dim=said["dim"],
+        projection_dim=sizes["dim"],
         vision_config={
             "hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers,
-            "num_attention_heads": heads, "patch_size": patch, "image_size": side, "projection_dim": said["dim"],
+            "num_attention_heads": heads, "patch_size": patch, "image_size": side, "projection_dim": sizes["dim"],
         },
         text_config={
             "hidden_size": text_width, "intermediate_size": 4 * text_width, "num_hidden_layers": text_layers,
-            "num_attention_heads": text_heads, "projection_dim": said["dim"], "bos_token_id": 49406,
+            "num_attention_heads": text_heads, "projection_dim": sizes["dim"], "bos_token_id": 49406,
             "eos_token_id": 49407, "pad_token_id": 49407,
         },
     )  # fmt: skip
@@ -67,7 +67,7 @@ def _clip(size: str) -> Any:
 
 
 def _clip_processor(size: str) -> Any:
-    """CLIP's own vocabulary, which ships with open_clip."""
+    """A processor with CLIP's vocabulary, which ships with open_clip."""
     from open_clip.tokenizer import SimpleTokenizer
     from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
 
@@ -84,12 +84,12 @@ def _write_open_clip(model: Any, size: str, folder: Path) -> None:
     from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
     from safetensors.torch import save_file
 
-    said = CLIP_SIZES[size]
-    width, layers, heads, patch, side = said["vision"]
-    text_width, text_layers, text_heads = said["text"]
+    sizes = CLIP_SIZES[size]
+    width, layers, heads, patch, side = sizes["vision"]
+    text_width, text_layers, text_heads = sizes["text"]
     config = {
         "model_cfg": {
-            "embed_dim": said["dim"], "quick_gelu": True,
+            "embed_dim": sizes["dim"], "quick_gelu": True,
             "vision_cfg": {"image_size": side, "layers": layers, "width": width, "head_width": width // heads,
                            "patch_size": patch},
             "text_cfg": {"context_length": CONTEXT, "vocab_size": 49408, "width": text_width, "heads": text_heads,
@@ -104,8 +104,8 @@ def _write_open_clip(model: Any, size: str, folder: Path) -> None:
 
 
 def as_open_clip(tensors: dict[str, Any]) -> dict[str, Any]:
-    """transformers' CLIP -> the same weights by open_clip's names."""
-    found = {
+    """Renames the weights of transformers' CLIP to open_clip's names."""
+    renamed = {
         "logit_scale": tensors["logit_scale"],
         "text_projection": tensors["text_projection.weight"].T,
         "visual.proj": tensors["visual_projection.weight"].T,
@@ -118,14 +118,15 @@ def as_open_clip(tensors: dict[str, Any]) -> dict[str, Any]:
     norms = {"text_model.final_layer_norm": "ln_final", "vision_model.pre_layrnorm": "visual.ln_pre",
              "vision_model.post_layernorm": "visual.ln_post"}  # fmt: skip
     for theirs, ours in norms.items():
-        found |= {f"{ours}.{part}": tensors[f"{theirs}.{part}"] for part in ("weight", "bias")}
+        renamed |= {f"{ours}.{part}": tensors[f"{theirs}.{part}"] for part in ("weight", "bias")}
     for tower, prefix in (("text_model", "transformer"), ("vision_model", "visual.transformer")):
         for number in range(sum(f"{tower}.encoder.layers.{n}.mlp.fc1.bias" in tensors for n in range(99))):
             layer = f"{tower}.encoder.layers.{number}"
-            found |= {
-                f"{prefix}.resblocks.{number}.{name}": one for name, one in _block(tensors, layer).items()
+            renamed |= {
+                f"{prefix}.resblocks.{number}.{name}": tensor
+                for name, tensor in _block(tensors, layer).items()
             }
-    return {name: one.detach().clone().contiguous() for name, one in found.items()}
+    return {name: tensor.detach().clone().contiguous() for name, tensor in renamed.items()}
 
 
 def _block(tensors: dict[str, Any], layer: str) -> dict[str, Any]:
@@ -133,16 +134,16 @@ def _block(tensors: dict[str, Any], layer: str) -> dict[str, Any]:
 
     names = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
              "self_attn.out_proj": "attn.out_proj"}  # fmt: skip
-    found = {}
+    renamed = {}
     for part in ("weight", "bias"):
-        found |= {f"{ours}.{part}": tensors[f"{layer}.{theirs}.{part}"] for theirs, ours in names.items()}
-        three = [tensors[f"{layer}.self_attn.{one}_proj.{part}"] for one in "qkv"]
-        found[f"attn.in_proj_{part}"] = torch.cat(three)
-    return found
+        renamed |= {f"{ours}.{part}": tensors[f"{layer}.{theirs}.{part}"] for theirs, ours in names.items()}
+        three = [tensors[f"{layer}.self_attn.{part_name}_proj.{part}"] for part_name in "qkv"]
+        renamed[f"attn.in_proj_{part}"] = torch.cat(three)
+    return renamed
 
 
 def clap_folder(folder: Path, size: str) -> Path:
-    """A folder as transformers saves CLAP, made once."""
+    """A folder as transformers saves CLAP, created once."""
     where = folder / f"{size}-transformers" if size != "tiny" else folder / "tiny-clap-transformers"
     if (where / "preprocessor_config.json").is_file() or (where / "processor_config.json").is_file():
         return where
@@ -152,7 +153,7 @@ def clap_folder(folder: Path, size: str) -> Path:
     torch.manual_seed(SEED)
     ClapModel(ClapConfig(**CLAP_SIZES[size])).eval().save_pretrained(where)
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(one) for one in plain] + [chr(256 + n) for n in range(256 - len(plain))]
+    letters = [chr(code) for code in plain] + [chr(256 + n) for n in range(256 - len(plain))]
     words = [
         "<s>",
         "<pad>",
@@ -161,7 +162,7 @@ def clap_folder(folder: Path, size: str) -> Path:
         *letters,
     ]  # bytes alone: RoBERTa's own vocabulary is not at hand
     tokenizer = RobertaTokenizer(
-        vocab={one: i for i, one in enumerate(words)}, merges=[], model_max_length=512
+        vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=512
     )
     extractor = ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad")
     ClapProcessor(extractor, tokenizer).save_pretrained(where)

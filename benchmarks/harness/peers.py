@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_clip_model(folder: Path, size: str) -> tuple[Any, Any, Any]:
-    """(model, preprocess, tokenizer) as open_clip's README makes them."""
+    """(model, preprocess, tokenizer), created as in open_clip's README."""
     import open_clip
 
     name = f"local-dir:{clip_folders(folder, size)[1]}"
@@ -24,33 +24,33 @@ def open_clip_model(folder: Path, size: str) -> tuple[Any, Any, Any]:
 
 
 def txtai_embeddings(model: Path) -> Any:
-    """An index of txtai over a model that sentence-transformers loads, as its examples with CLIP make it."""
+    """A txtai index with a model that sentence-transformers loads, as in its CLIP examples."""
     from txtai import Embeddings
 
     return Embeddings(method="sentence-transformers", path=str(model), gpu=False)
 
 
 def saved(rows: NDArray[np.float32], out: Path) -> Callable[[], Any]:
-    """Writes what a user of a library without an index would keep."""
+    """Writes the vectors as .npy, as a user of a library without an index would."""
     import numpy as np
 
     np.save(out.with_suffix(".kept.npy"), rows)
     return lambda: rows
 
 
-def indexed(space: Any, things: Sequence[Any], ids: Sequence[str], out: Path) -> Callable[[], Any]:
-    """Has multimodal add things to a new index; then its vectors in the order of the ids that were given."""
+def indexed(space: Any, items: Sequence[Any], ids: Sequence[str], out: Path) -> Callable[[], Any]:
+    """Adds items to a new multimodal index; the returned call reads their vectors in the order of `ids`."""
     import numpy as np
 
     import multimodal as mm
 
     index = mm.Index.create(out, space)
-    report = index.add(list(things), ids=list(ids))
+    report = index.add(list(items), ids=list(ids))
     if len(index) != len(ids):
         raise RuntimeError(f"{len(index)} of {len(ids)} are in the index: {report}")
 
     def vectors() -> Any:
-        found = {row["id"]: row["vector"] for row in index.rows(vectors=True)}
-        return np.stack([found[one] for one in ids])
+        vectors_by_id = {row["id"]: row["vector"] for row in index.rows(vectors=True)}
+        return np.stack([vectors_by_id[id_] for id_ in ids])
 
     return vectors

@@ -1,4 +1,4 @@
-"""What was measured, as a table and as a plot."""
+"""Tables and plots of results."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 OURS = "multimodal"
-QUIET = 0.9  # of a core
+QUIET = 0.9  # share of a core above which the machine counts as unloaded
 
 
-def machine_line(found: dict[str, Any]) -> str:
-    hardware = found["hardware"]
+def machine_line(result: dict[str, Any]) -> str:
+    hardware = result["hardware"]
     flags = hardware["flags"]
     amx = "" if "amx_tile" in flags else ", no AMX"
     return (
@@ -18,48 +18,50 @@ def machine_line(found: dict[str, Any]) -> str:
     )
 
 
-def show(found: dict[str, Any]) -> None:
-    """The table of a benchmark."""
-    for line in lines(found):
+def show(result: dict[str, Any]) -> None:
+    """Prints the table of a benchmark."""
+    for line in lines(result):
         print(line)
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """As Markdown, so that it can be copied where it is told."""
-    unit, table = found["unit"], found["summary"]
-    references = list(dict.fromkeys(other for one in table.values() for other in one["ratios"]))
-    heads = ["", f"{unit}/s", f"{unit} a core second", *(f"by {name}" for name in references)]
-    heads += ["least centred cosine", "largest difference", "peak memory, MB", "share of GEMM peak"]
+def lines(result: dict[str, Any]) -> list[str]:
+    """The result as lines of Markdown."""
+    unit, table = result["unit"], result["summary"]
+    references = list(dict.fromkeys(other for figures in table.values() for other in figures["ratios"]))
+    heads = ["", f"{unit}/s", f"{unit} per core second", *(f"vs {name}" for name in references)]
+    heads += ["lowest centred cosine", "largest difference", "peak memory, MB", "share of GEMM peak"]
     rows = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
-    rate = "a core second" if found["rates by"] == "core_s" else "a second"
-    for name, one in sorted(table.items(), key=lambda pair: pair[1][rate]):
-        like = one.get("likeness")
-        rows.append([name, f"{one['a second']:.1f}", f"{one['a core second']:.1f}"])
-        rows[-1] += [_times(one["ratios"].get(other)) for other in references]
-        rows[-1] += ["", ""] if like is None else [
-            f"{like['least centred cosine']:.5f}", f"{like['largest difference']:.1e}"
+    rate = "a core second" if result["rates by"] == "core_s" else "a second"
+    for name, figures in sorted(table.items(), key=lambda pair: pair[1][rate]):
+        similarity = figures.get("likeness")
+        rows.append([name, f"{figures['a second']:.1f}", f"{figures['a core second']:.1f}"])
+        rows[-1] += [_times(figures["ratios"].get(other)) for other in references]
+        rows[-1] += ["", ""] if similarity is None else [
+            f"{similarity['least centred cosine']:.5f}", f"{similarity['largest difference']:.1e}"
         ]  # fmt: skip
-        rows[-1] += [f"{one['peak_mb']:,.0f}", f"{100 * one['share of peak']:.0f} % of {one['precision']}"]
-    cores = found["cores"]
+        rows[-1] += [
+            f"{figures['peak_mb']:,.0f}",
+            f"{100 * figures['share of peak']:.0f} % of {figures['precision']}",
+        ]
+    cores = result["cores"]
     above = [
-        f"{found['benchmark']}: {found['n']:,} {unit} in {found['rounds in all']} rounds, of which "
-        f"{len(found['rounds'])} are done; medians; {cores} core{'s' * (cores > 1)}",
-        machine_line(found),
-        ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
+        f"{result['benchmark']}: {result['n']:,} {unit} in {result['rounds in all']} rounds, of which "
+        f"{len(result['rounds'])} are done; medians; {cores} core{'s' * (cores > 1)}",
+        machine_line(result),
+        ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
         "",
     ]
-    peaks = "; ".join(f"{kind} {value:,.0f}" for kind, value in _peaks(found).items())
-    rates = "; ".join(f"{name} {value:,.1f}" for name, value in found["roofline"].items())
-    below = ["", f"GEMM peak of the same run, GFLOP/s: {peaks}. The model takes {found['gflop each']:.2f} GFLOP each, "
+    peaks = "; ".join(f"{kind} {value:,.0f}" for kind, value in _peaks(result).items())
+    rates = "; ".join(f"{name} {value:,.1f}" for name, value in result["roofline"].items())
+    below = ["", f"GEMM peak of the same run, GFLOP/s: {peaks}. The model takes {result['gflop each']:.2f} GFLOP each, "
                  f"so no more than: {rates}."]  # fmt: skip
-    share = found["of a core, while it worked"]
+    share = result["of a core, while it worked"]
     if cores == 1 and share < QUIET:
         below += [
-            f"The machine was shared: a competitor had {share:.2f} of its core. What was computed in a second of the "
-            "core is what to compare."
+            f"The machine was loaded: competitors had {share:.2f} of their core. Compare the rates per core second."
         ]
     left_out = [
-        f"Left out: {name}, {package} is not installed." for name, package in found["left out"].items()
+        f"Left out: {name}, {package} is not installed." for name, package in result["left out"].items()
     ]
     return [*above, *(f"| {' | '.join(row)} |" for row in rows), *below, *left_out]
 
@@ -68,20 +70,23 @@ def _times(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}×"
 
 
-def _peaks(found: dict[str, Any]) -> dict[str, float]:
+def _peaks(result: dict[str, Any]) -> dict[str, float]:
     import statistics
 
-    runs = found["gemm gflop/s"]
-    return {kind: statistics.median(one[kind] for one in runs) for kind in runs[0]}
+    runs = result["gemm gflop/s"]
+    return {kind: statistics.median(run[kind] for run in runs) for kind in runs[0]}
 
 
-def draw(found: dict[str, Any], path: Path) -> None:
-    """Bars of the rates, the fastest on top; what the machine's peak allows as lines. Nothing without matplotlib."""
-    rate = "a core second" if found["rates by"] == "core_s" else "a second"
-    bars = {name: one[rate] for name, one in sorted(found["summary"].items(), key=lambda pair: pair[1][rate])}
-    label = f"{found['unit']} {rate}, {found['cores']} core{'s' * (found['cores'] > 1)}"
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Plots the rates as bars, with the limits by the machine's peak as lines. Does nothing without matplotlib."""
+    rate = "a core second" if result["rates by"] == "core_s" else "a second"
+    bars = {
+        name: figures[rate]
+        for name, figures in sorted(result["summary"].items(), key=lambda pair: pair[1][rate])
+    }
+    label = f"{result['unit']} {rate.replace('a ', 'per ', 1)}, {result['cores']} core{'s' * (result['cores'] > 1)}"
     draw_bars(bars, label, path,
-              marks=found["roofline"])  # fmt: skip
+              marks=result["roofline"])  # fmt: skip
 
 
 def draw_bars(
@@ -92,7 +97,7 @@ def draw_bars(
     marks: dict[str, float] | None = None,
     log: bool = False,
 ) -> None:
-    """One bar for each name, ours in another colour; marks: dotted lines."""
+    """Plots a bar for each name, those of multimodal in another colour. marks: dotted lines."""
     try:
         import matplotlib
     except ModuleNotFoundError:

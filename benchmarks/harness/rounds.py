@@ -1,7 +1,6 @@
-"""Interleaved rounds: every competitor does the same part of the job, in turn, before any does the next part.
+"""Interleaved rounds: in each round, all competitors process the same part of the inputs in turn.
 
-So whatever else the machine does meanwhile touches them alike, and a ratio is taken within a round. What is reported is
-the median of the rounds.
+Other load on the machine thus affects all competitors alike. Ratios are taken within rounds; the median is reported.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ Round = dict[str, "Timed"]
 
 
 class Timed(NamedTuple):
-    """One competitor in one round: the things it did, the seconds that passed, those its process computed (on all cores
-    together), and the most memory it has had so far."""
+    """A competitor in a round: inputs processed, wall time, CPU time (over all cores), and peak memory so far."""
 
     n: int
     seconds: float
@@ -30,43 +28,43 @@ class Timed(NamedTuple):
     peak_mb: float
 
     def rate(self, by: str) -> float:
-        """Things by "seconds" or by "core_s"."""
+        """Inputs per second of wall time ("seconds") or CPU time ("core_s")."""
         return self.n / (self.core_s if by == "core_s" else self.seconds)
 
 
 class CompetitorFailed(RuntimeError):
-    """A competitor's process ended before its work was done."""
+    """The process of a competitor exited early."""
 
 
 class Competitor:
-    """One competitor in its own process; see _worker.py. missing: the package it lacks, if it cannot take part."""
+    """A competitor in a separate process; see worker.py. missing: the package it lacks, if any."""
 
     def __init__(self, module: str, name: str, cores: int, folder: Path, scratch: Path) -> None:
         self.name, self.missing = name, None
-        self._said = scratch / f"{name.replace(' ', '-').replace('/', '-')}.log"
+        self._log = scratch / f"{name.replace(' ', '-').replace('/', '-')}.log"
         command = [sys.executable, "-m", "benchmarks.harness.worker", module, name, str(cores), str(folder)]
-        with self._said.open("w") as log:
+        with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
             )
 
     def ready(self) -> None:
-        """Waits until it is set up, or tells what it lacks."""
+        """Waits until the competitor is set up, or sets `missing`."""
         self.missing = self._answer().get("missing")
 
     def do(self, inputs: Sequence[Any], out: Path, *, keep: bool) -> Timed:
-        """Has it do a part of the job. keep: its vectors are to lie in `out`.npy. Raises CompetitorFailed."""
+        """Processes inputs. keep: whether vectors are written to `out`.npy. Raises CompetitorFailed."""
         task = {"inputs": list(inputs), "out": str(out), "keep": keep}
         print(json.dumps(task), file=self._process.stdin, flush=True)
-        found = self._answer()
-        return Timed(len(inputs), found["seconds"], found["core_s"], found["peak_mb"])
+        answer = self._answer()
+        return Timed(len(inputs), answer["seconds"], answer["core_s"], answer["peak_mb"])
 
     def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if line:
             return dict(json.loads(line))
         code = self._process.wait()
-        raise CompetitorFailed(f"{self.name} ended with code {code}; it said:\n{self._said.read_text()}")
+        raise CompetitorFailed(f"{self.name} exited with code {code}:\n{self._log.read_text()}")
 
     def __enter__(self) -> Self:
         return self
@@ -85,35 +83,38 @@ class Competitor:
 
 
 def turns(names: Sequence[str], number: int) -> list[str]:
-    """Who goes after whom in a round: another one is first each time."""
+    """The order of competitors in a round, rotated by one per round."""
     first = number % len(names)
     return [*names[first:], *names[:first]]
 
 
 def parted(inputs: Sequence[Any], n: int) -> list[list[Any]]:
-    """n parts of about the same size, each with inputs from everywhere in the list."""
+    """n parts of about the same size, each with every n-th input."""
     return [list(inputs[number::n]) for number in range(n)]
 
 
 def summary(rounds: Sequence[Round], references: Iterable[str], by: str) -> dict[str, dict[str, Any]]:
-    """{competitor: its median rates, the slowest and fastest, its peak memory, and the median of its rate by that of
-    each reference}. by: the kind of seconds; see Timed."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(name for one in rounds for name in one):
-        mine = [one[name] for one in rounds if name in one]
+    """{competitor: median, lowest and highest rate, peak memory, and the median ratio to each reference}.
+
+    by: "seconds" or "core_s"; see Timed.
+    """
+    table: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(name for timings in rounds for name in timings):
+        timings = [timings[name] for timings in rounds if name in timings]
         ratios = {other: ratio(rounds, name, other, by) for other in references}
-        found[name] = {
-            "a second": statistics.median(one.rate("seconds") for one in mine),
-            "a core second": statistics.median(one.rate("core_s") for one in mine),
-            "slowest round": min(one.rate(by) for one in mine),
-            "fastest round": max(one.rate(by) for one in mine),
-            "peak_mb": max(one.peak_mb for one in mine),
+        table[name] = {
+            "a second": statistics.median(timing.rate("seconds") for timing in timings),
+            "a core second": statistics.median(timing.rate("core_s") for timing in timings),
+            "slowest round": min(timing.rate(by) for timing in timings),
+            "fastest round": max(timing.rate(by) for timing in timings),
+            "peak_mb": max(timing.peak_mb for timing in timings),
             "ratios": {other: value for other, value in ratios.items() if value is not None},
         }
-    return found
+    return table
 
 
 def ratio(rounds: Sequence[Round], name: str, other: str, by: str) -> float | None:
-    """The median of name's rate by other's, each taken within one round; None if they were never in one."""
-    both = [one[name].rate(by) / one[other].rate(by) for one in rounds if name in one and other in one]
-    return statistics.median(both) if both else None
+    """The median over rounds of the ratio of two rates; None if the two never ran in the same round."""
+    shared = [timings for timings in rounds if name in timings and other in timings]
+    ratios = [timings[name].rate(by) / timings[other].rate(by) for timings in shared]
+    return statistics.median(ratios) if ratios else None

@@ -13,28 +13,27 @@ if TYPE_CHECKING:
 
 
 def similarity(vectors: NDArray[np.float32], reference: NDArray[np.float32]) -> dict[str, float]:
-    """Of two sets of rows (n, dim), scaled to length one: the least and the median cosine after the mean of the
-    reference is taken from both, and the largest difference of a number.
+    """Minimum and median centred cosine, and largest absolute difference, of two sets of rows (n, dim).
 
-    Without the mean, for random weights (and CLIP's own) put all of a modality in a narrow cone, where any two vectors
-    have a cosine near one.
+    Rows are normalised, and the mean of the reference is subtracted from both sets: random weights, like those of CLIP,
+    map a modality into a narrow cone, where the cosine of any two vectors is near 1.
     """
-    one, other = _unit(vectors), _unit(reference)
-    mean = other.mean(0)
-    cosines = (_unit(one - mean) * _unit(other - mean)).sum(1)
+    rows, reference_rows = _unit(vectors), _unit(reference)
+    mean = reference_rows.mean(0)
+    cosines = (_unit(rows - mean) * _unit(reference_rows - mean)).sum(1)
     return {
         "least centred cosine": float(cosines.min()),
         "median centred cosine": float(np.median(cosines)),
-        "largest difference": float(np.abs(one - other).max()),
+        "largest difference": float(np.abs(rows - reference_rows).max()),
     }
 
 
 def over_rounds(several: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The worst of the extremes, and the median of the medians."""
+    """The worst extremes, and the median of the medians."""
     return {
-        "least centred cosine": min(one["least centred cosine"] for one in several),
-        "median centred cosine": statistics.median(one["median centred cosine"] for one in several),
-        "largest difference": max(one["largest difference"] for one in several),
+        "least centred cosine": min(figures["least centred cosine"] for figures in several),
+        "median centred cosine": statistics.median(figures["median centred cosine"] for figures in several),
+        "largest difference": max(figures["largest difference"] for figures in several),
     }
 
 

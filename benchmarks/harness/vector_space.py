@@ -1,4 +1,4 @@
-"""A space without a model, for an index that is filled and searched with vectors alone."""
+"""A space without a model, for an index that is filled and searched with vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from multimodal.core.space import Space
 
 
 class VectorEncoder(Encoder):
-    """Encodes nothing."""
+    """An encoder that only defines a dimension."""
 
     modality = Modality.TEXT
 
@@ -22,10 +22,10 @@ class VectorEncoder(Encoder):
         self.dim = dim
 
     def prepare(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        raise NotImplementedError("this space is asked with vectors alone; give a vector, not a text")
+        raise NotImplementedError("this space has no model; search with a vector instead of a text")
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        raise NotImplementedError("this space is asked with vectors alone; give a vector, not a text")
+        raise NotImplementedError("this space has no model; search with a vector instead of a text")
 
     def config(self) -> dict[str, Any]:
         return {"dim": self.dim}

@@ -1,8 +1,9 @@
-"""One competitor in its own process: python -m benchmarks.harness.worker MODULE NAME CORES FOLDER
+"""The process of a competitor: python -m benchmarks.harness.worker MODULE NAME CORES FOLDER
 
-Reads tasks as JSON lines and answers each with one. Its own process, so that memory is its own, and no library's
-threads or caches help another's. MODULE.COMPETITORS[NAME](FOLDER) sets up and gives `work`; `work(inputs, out)` does a
-part of the job, which is timed, and gives back what makes its vectors of it, which is not; None where it has none.
+Reads tasks as JSON lines and answers each with a JSON line. Competitors run in separate processes, so that memory is
+measured separately and no library uses the threads or caches of another. MODULE.COMPETITORS[NAME](FOLDER) sets up and
+returns `work`. `work(inputs, out)` is timed; it returns a function, which is not timed, that returns the vectors, or
+None if there are none.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ KIB = 1024
 
 
 def peak_mb() -> float:
-    """The most memory this process has had so far, in MB."""
+    """The peak memory of this process so far, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak * (1 if sys.platform == "darwin" else KIB) / 1e6, 1)
 
 
 def pin(cores: int) -> None:
-    """Holds this process, and whatever threads it will make, to so many cores."""
+    """Restricts this process and its threads to a number of cores."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(cores)  # before anything reads them
+        os.environ[name] = str(cores)  # before any library reads them
 
 
 def main() -> None:
     module, name, cores, folder = sys.argv[1:]
-    # What libraries print must not get between the answers
+    # Output of libraries must not mix with the answers
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     pin(int(cores))

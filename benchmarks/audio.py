@@ -1,7 +1,7 @@
-"""200 sounds with CLAP -> an index on disk: python -m benchmarks.sounds [--cores 2] [--small]
+"""200 audio clips with CLAP -> an index on disk: python -m benchmarks.audio [--cores 2] [--small]
 
-Random weights of laion/clap-htsat-unfused's architecture in the loop of transformers' own documentation, its
-zero-shot-audio-classification pipeline, and multimodal. The clips are 1 to 10 seconds long, at CLAP's own 48 kHz.
+The architecture of laion/clap-htsat-unfused with random weights, in the loop of transformers' documentation, its
+zero-shot-audio-classification pipeline, and multimodal. The clips are 1 to 10 seconds long, at 48 kHz as for CLAP.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _read(path: str) -> Any:
 
 
 def transformers_pipeline(folder: Path) -> Work:
-    """It gives the scores of labels and no vectors, and encodes the labels anew for each clip."""
+    """Returns label scores and no vectors, and encodes the labels again for each clip."""
     from transformers import pipeline
 
     classify = pipeline("zero-shot-audio-classification", model=str(clap_folder(folder, size_of(folder))))
@@ -49,7 +49,7 @@ def transformers_pipeline(folder: Path) -> Work:
 
 
 def transformers_loop(at_once: int) -> Callable[[Path], Work]:
-    """So many clips at a time, through processor and get_audio_features."""
+    """`at_once` clips at a time, with the processor and get_audio_features."""
 
     def set_up(folder: Path) -> Work:
         import torch
@@ -61,11 +61,11 @@ def transformers_loop(at_once: int) -> Callable[[Path], Work]:
         def work(paths: list[str], out: Path) -> Callable[[], Any]:
             rows = []
             for start in range(0, len(paths), at_once):
-                sounds = [_read(path) for path in paths[start : start + at_once]]
-                given = processor(audio=sounds, sampling_rate=CLIP_HZ, return_tensors="pt")
+                clips_read = [_read(path) for path in paths[start : start + at_once]]
+                inputs_ = processor(audio=clips_read, sampling_rate=CLIP_HZ, return_tensors="pt")
                 with torch.no_grad():
-                    found = model.get_audio_features(**given)
-                rows.append(getattr(found, "pooler_output", found))
+                    output = model.get_audio_features(**inputs_)
+                rows.append(getattr(output, "pooler_output", output))
             return saved(torch.cat(rows).numpy(), out)
 
         return work
@@ -81,8 +81,8 @@ def ours(**options: Any) -> Callable[[Path], Work]:
 
         space = mm.load(f"hf/{clap_folder(folder, size_of(folder))}", device="cpu", **options)
         silence = {"array": np.zeros(CLIP_HZ, np.float32), "sampling_rate": CLIP_HZ}
-        space.encode(mm.Audio(silence))  # which compiles, if OpenVINO runs it
-        return lambda paths, out: indexed(space, [Path(one) for one in paths], paths, out)
+        space.encode(mm.Audio(silence))  # OpenVINO compiles at the first call
+        return lambda paths, out: indexed(space, [Path(path) for path in paths], paths, out)
 
     return set_up
 
@@ -100,7 +100,7 @@ COMPETITORS: dict[str, Callable[[Path], Work]] = {
 
 
 def gflop(folder: Path, small: bool) -> float:
-    """Of the audio tower, for one clip, as torch counts it."""
+    """GFLOP of the audio tower per clip, as counted by torch."""
     import torch
     from transformers import ClapModel
 
@@ -124,8 +124,8 @@ def inputs(folder: Path, n: int, small: bool) -> Sequence[str]:
 
 
 BENCHMARK = Benchmark(
-    name="sounds",
-    module="benchmarks.sounds",
+    name="audio",
+    module="benchmarks.audio",
     unit="clips",
     n=200,
     n_small=8,
