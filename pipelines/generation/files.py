@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 KEY = "multimodal"
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
-MAX_INFO = (
-    1 << 20
-)  # bytes of metadata that are read: a prompt is far below, and a file can come from anywhere
+MAX_INFO = 1 << 20  # bytes; larger metadata of untrusted files is not read
 MAX_WAV = 2**32 - 1
 
 
@@ -65,12 +63,12 @@ def wav_bytes(samples: NDArray[np.float32], rate_hz: int, metadata: dict[str, An
 
     buffer = io.BytesIO()
     soundfile.write(buffer, samples.clip(-1, 1), rate_hz, format="WAV", subtype="PCM_16")
-    sound = buffer.getvalue()
+    wav = buffer.getvalue()
     entries = [("ISFT", f"multimodal {metadata['version']}"), ("ICMT", json.dumps(metadata))]
     if metadata["prompt"]:
         entries.insert(1, ("INAM", metadata["prompt"]))
     listed = b"INFO" + b"".join(_chunk(name.encode(), text.encode() + b"\0") for name, text in entries)
-    whole = sound[8:] + _chunk(b"LIST", listed)
+    whole = wav[8:] + _chunk(b"LIST", listed)
     if len(whole) > MAX_WAV:
         raise InvalidInput(f"{len(whole):,} bytes of audio do not fit into a WAV; make it shorter")
     return b"RIFF" + struct.pack("<I", len(whole)) + whole
@@ -99,18 +97,18 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     if text is None:
         raise MediaUnsupported(f"{path}: has no generation metadata; multimodal did not save it")
     try:
-        found = json.loads(text)
+        metadata = json.loads(text)
     except ValueError as error:
         raise MediaCorrupt(f"{path}: its metadata is damaged ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(metadata, dict):
         raise MediaCorrupt(f"{path}: its metadata is damaged (no JSON object)")
-    return found
+    return metadata
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file atomically: readers see the old file or the new one, and an interrupted write leaves no part."""
     if not path.absolute().parent.is_dir():
-        raise InvalidInput(f"the folder {str(path.absolute().parent)!r} does not exist; make it first")
+        raise InvalidInput(f"the folder {str(path.absolute().parent)!r} does not exist; create it first")
     with _scratch_file(path) as scratch:
         scratch.write_bytes(content)
         scratch.replace(path)

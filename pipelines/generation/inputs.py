@@ -39,8 +39,8 @@ def build_requests(
     rows = _pair({"inputs": prompts, "vectors": vectors, "images": images})
     starts = _seeds(seed, len(rows), n)
     requests = [
-        GenerationRequest(prompt, check_seed(start + place), row, picture)
-        for (prompt, row, picture), start in zip(rows, starts, strict=True)
+        GenerationRequest(prompt, check_seed(start + place), row, image)
+        for (prompt, row, image), start in zip(rows, starts, strict=True)
         for place in range(n)
     ]
     return requests, is_single and is_single_image
@@ -81,14 +81,13 @@ def _encode(backend: GenerationBackend, values: Sequence[Any], space: Space | No
     items = [as_item(value) for value in values]
     if backend.dim is None or space is None:
         raise InvalidInput(
-            f"an input of {items[0].modality} is not a prompt: give a str; to generate from its vector space=…, a "
-            "CLIP that "
-            f"{backend.name!r} was trained with; to start from an image image=…"
+            f"an input of {items[0].modality} is not a prompt: give a str; to generate from its vector give space=…, "
+            f"the CLIP model that {backend.name!r} was trained with; to start from an image give image=…"
         )
     if space.dim != backend.dim:
         raise SpaceMismatch(
             f"the space {space.name!r} has vectors of dimension {space.dim}, and {backend.name!r} takes vectors of "
-            f"dimension {backend.dim}, of the CLIP it was trained with: load that one"
+            f"dimension {backend.dim}, of the CLIP model it was trained with: load that model"
         )
     return list(space.encode(items))
 
@@ -117,14 +116,16 @@ def interpolate(space: Space, first: Any, last: Any, count: int) -> NDArray[Any]
     import numpy as np
 
     if count < 2:
-        raise InvalidInput(f"n must be at least 2, the two ends, got {count}")
+        raise InvalidInput(f"n must be at least 2, got {count}")
     ends = [
         unit_rows(end, space.dim)[0] if isinstance(end, np.ndarray) else space.encode([as_item(end)])[0]
         for end in (first, last)
     ]
     cosine = float(np.clip(ends[0] @ ends[1], -1, 1))
     if cosine < OPPOSITE:
-        raise InvalidInput("the two vectors are opposite, so no great circle between them is the shortest")
+        raise InvalidInput(
+            "the two vectors are opposite, so no path between them is the shortest; choose other ends"
+        )
     fraction = np.linspace(0, 1, count, dtype=np.float32)[:, None]
     angle = float(np.arccos(cosine))
     if angle < NEAR:  # a straight line, within the precision of float32
@@ -147,7 +148,7 @@ def _images(image: Any) -> tuple[list[Any] | None, bool]:
 
 
 def _pair(lists: dict[str, list[Any] | None]) -> list[tuple[Any, ...]]:
-    """Rows of what goes together; a list of one goes with all. Raises InvalidInput for lengths that do not match."""
+    """Rows of corresponding elements; a single element is repeated. Raises InvalidInput for mismatched lengths."""
     counts = {name: len(values) for name, values in lists.items() if values is not None}
     if not counts:
         raise InvalidInput("nothing to generate from: give a prompt, an image or a vector")

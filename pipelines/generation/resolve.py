@@ -90,7 +90,7 @@ def _split(name: str) -> tuple[str, str]:
     library, rest, folder = parse_model_name(name)
     if not library and folder is not None:
         if not folder.is_dir():
-            raise UnknownModel(f"{name!r} names the folder {str(folder)!r}, and there is none")
+            raise UnknownModel(f"{name!r} names the folder {str(folder)!r}, which does not exist")
         return "hf" if (folder / "config.json").is_file() else "diffusers", name
     if library in ("diffusers", "hf"):
         return library, rest

@@ -28,15 +28,15 @@ def greedy(logs: NDArray[np.float32]) -> list[tuple[int, int, int]]:
 
     logs: (steps, classes) log-probabilities; class 0 is the blank.
     """
-    found: list[tuple[int, int, int]] = []
+    characters: list[tuple[int, int, int]] = []
     before = BLANK
     for step, best in enumerate(logs.argmax(axis=1).tolist()):
         if best != BLANK and best == before:
-            found[-1] = (best, found[-1][1], step + 1)
+            characters[-1] = (best, characters[-1][1], step + 1)
         elif best != BLANK:
-            found.append((best, step, step + 1))
+            characters.append((best, step, step + 1))
         before = best
-    return found
+    return characters
 
 
 def beam_search(

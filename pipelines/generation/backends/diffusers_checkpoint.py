@@ -1,8 +1,8 @@
-"""A checkpoint of diffusers: a folder of one's own, or a repository of the hub of which only what is needed is fetched.
+"""diffusers checkpoints: a local folder, or a Hub repository from which only the required files are fetched.
 
-Its model_index.json names the parts. Of each part the safetensors of one variant are taken; where there are none, the
-pickled .bin, which diffusers and transformers read with `weights_only`, so that nothing in it is run. Code of its own
-is refused.
+model_index.json names the components. For each component, the safetensors of one variant are used; without any, the
+pickled .bin, which diffusers and transformers read with `weights_only`, so that no code in it runs. Checkpoints with
+custom code are refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EXTRA = "diffusion"
 
 @dataclass(frozen=True)
 class DiffusersSource:
-    """name: as it was asked for, for messages. folder: one's own, or None for a repository of the hub."""
+    """A checkpoint to read. name: as given, for messages. folder: a local folder; None for a Hub repository."""
 
     name: str
     folder: Path | None
@@ -39,16 +39,16 @@ class DiffusersSource:
     variant: str | None = None
 
     def fetched(self) -> tuple[Path, dict[str, Any]]:
-        """The folder with all that is needed, and what its model_index.json says.
+        """The folder with all required files, and the content of its model_index.json.
 
-        Raises UnknownModel, DownloadError; CheckpointError if it is no checkpoint of diffusers, brings code of its own,
-        or lacks the weights of a part.
+        Raises UnknownModel, DownloadError; CheckpointError if it is not a diffusers checkpoint, contains custom code,
+        or lacks the weights of a component.
         """
         folder = self._index_folder()
         index = self._index(folder)
         parts = _parts(self.name, index)
         if self.folder is not None:
-            names = [one.relative_to(folder).as_posix() for one in folder.glob("*/*") if one.is_file()]
+            names = [path.relative_to(folder).as_posix() for path in folder.glob("*/*") if path.is_file()]
             self._chosen(parts, names)
             return folder, index
         at: dict[str, Any] = {"revision": folder.name, "offline": self.offline, "extra": EXTRA}
@@ -57,22 +57,22 @@ class DiffusersSource:
         return folder, index
 
     def pipeline_class(self) -> type:
-        """The class that its model_index.json names; nothing more is fetched. Raises what `fetched` raises."""
+        """The class named in model_index.json; nothing else is fetched. Raises as `fetched` does."""
         import diffusers
 
         index = self._index(self._index_folder())
         _parts(self.name, index)
-        found: type = getattr(diffusers, index["_class_name"])
-        return found
+        pipeline_class: type = getattr(diffusers, index["_class_name"])
+        return pipeline_class
 
     def prior(self) -> str | None:
-        """The other half that its card names, for a checkpoint that draws from vectors (Kandinsky, Stable Cascade)."""
+        """The prior named in the model card of a decoder checkpoint (Kandinsky, Stable Cascade), or None."""
         folder = self._index_folder()
         if not (folder / CARD).is_file():
             return None
         head = (folder / CARD).read_text(encoding="utf-8", errors="replace").partition("\n---")[0]
-        found = re.search(r"^prior:\s*\n?\s*-?\s*['\"]?([\w.-]+/[\w.-]+)", head, re.MULTILINE)
-        return None if found is None else f"diffusers/{found.group(1)}"
+        match = re.search(r"^prior:\s*\n?\s*-?\s*['\"]?([\w.-]+/[\w.-]+)", head, re.MULTILINE)
+        return None if match is None else f"diffusers/{match.group(1)}"
 
     def _index_folder(self) -> Path:
         if self.folder is None:
@@ -80,26 +80,26 @@ class DiffusersSource:
                 self.repo, patterns=(INDEX, CARD), revision=self.revision, offline=self.offline, extra=EXTRA
             )
         if not self.folder.is_dir():
-            raise UnknownModel(f"{self.name!r} names the folder {str(self.folder)!r}, and there is none")
+            raise UnknownModel(f"{self.name!r} names the folder {str(self.folder)!r}, which does not exist")
         return self.folder
 
     def _index(self, folder: Path) -> dict[str, Any]:
         path = folder / INDEX
         if not path.is_file():
             raise UnknownModel(
-                f"{self.name!r} has no {INDEX}, so it is no checkpoint of diffusers; give a folder that "
-                "save_pretrained() of diffusers wrote, or the id of a model"
+                f"{self.name!r} has no {INDEX}, so it is not a diffusers checkpoint; give a folder written by "
+                "save_pretrained() of diffusers, or the id of a model"
             )
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            index = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise CheckpointError(f"{path} is not JSON ({error}); fetch or copy it again") from error
-        if not isinstance(found, dict) or "_class_name" not in found:
-            raise CheckpointError(f"{path} names no pipeline of diffusers; fetch or copy it again")
-        return found
+        if not isinstance(index, dict) or "_class_name" not in index:
+            raise CheckpointError(f"{path} names no diffusers pipeline; fetch or copy it again")
+        return index
 
     def _chosen(self, parts: Iterable[str], names: Sequence[str]) -> list[str]:
-        """Of the files of a repository, those to fetch. Raises CheckpointError for a part without usable weights."""
+        """The files of a repository to fetch. Raises CheckpointError for a component without usable weights."""
         chosen: list[str] = []
         for part in parts:
             inside = [name for name in names if name.startswith(f"{part}/") and name.count("/") == 1]
@@ -113,15 +113,15 @@ class DiffusersSource:
             by_variant: dict[str | None, list[str]] = {}
             for name in names:
                 file = SHARD.sub("", name.removeprefix(f"{part}/").removesuffix(ending))
-                if name.endswith(ending) and (told := NAMED.fullmatch(file)):
-                    by_variant.setdefault(told["variant"], []).append(name)
+                if name.endswith(ending) and (match := NAMED.fullmatch(file)):
+                    by_variant.setdefault(match["variant"], []).append(name)
             for variant in (
                 self.variant,
                 None,
-            ):  # a part without that variant is taken whole, as upstream does
+            ):  # as upstream: a component without the variant uses its default
                 if variant in by_variant:
                     return by_variant[variant]
-            others |= {one for one in by_variant if one is not None}
+            others |= {variant for variant in by_variant if variant is not None}
         if others:
             raise CheckpointError(
                 f"{self.name!r} has weights of {part!r} only as {', '.join(sorted(others))}: give "
@@ -133,7 +133,7 @@ class DiffusersSource:
 def source_of(
     rest: str, *, name: str, revision: str | None, offline: bool, variant: str | None
 ) -> DiffusersSource:
-    """The source that "diffusers/<rest>" means. Raises UnknownModel for an empty one, MissingExtra."""
+    """The source named by "diffusers/<rest>". Raises UnknownModel for an empty name, MissingExtra."""
     require_diffusers()
     if not rest:
         raise UnknownModel(
@@ -145,31 +145,31 @@ def source_of(
 
 
 def require_diffusers() -> None:
-    """Raises MissingExtra unless diffusers and transformers are installed; the starter draws without the latter."""
+    """Raises MissingExtra unless diffusers and transformers are installed; the starter needs only the former."""
     for package in ("diffusers", "transformers"):
         if importlib.util.find_spec(package) is None:
-            raise MissingExtra("drawing pictures", package=package, extra=EXTRA)
+            raise MissingExtra("generating images", package=package, extra=EXTRA)
 
 
 def _parts(name: str, index: Mapping[str, Any]) -> list[str]:
-    """The parts that are kept in folders. Raises CheckpointError for code that is not diffusers' or transformers'."""
+    """The components stored in folders. Raises CheckpointError for classes of other libraries."""
     import diffusers
 
-    known, told = index["_class_name"], diffusers.__version__
-    if not isinstance(known, str) or not hasattr(diffusers, known):
+    class_name, version = index["_class_name"], diffusers.__version__
+    if not isinstance(class_name, str) or not hasattr(diffusers, class_name):
         raise CheckpointError(
-            f"{name!r} is a {known if isinstance(known, str) else 'pipeline'} that diffusers {told} does not know, or "
-            "brings code of its own, which is never run here: upgrade diffusers, or take another model"
+            f"{name!r} is a {class_name if isinstance(class_name, str) else 'pipeline'}, which diffusers {version} "
+            "does not know, or it contains custom code, which is never run: upgrade diffusers, or use another model"
         )
-    found = []
+    parts = []
     for part, value in index.items():
         if part.startswith("_") or not (isinstance(value, list) and len(value) == 2) or value[0] is None:
             continue
         library = str(value[0])
         if library not in ("diffusers", "transformers") and not hasattr(diffusers.pipelines, library):
             raise CheckpointError(
-                f"{name!r} has a part {part!r} out of {library!r}, which is neither diffusers nor transformers: "
-                "code of its own is never run here; take another model"
+                f"{name!r} has a component {part!r} of {library!r}, which is neither diffusers nor transformers: "
+                "custom code is never run; use another model"
             )
-        found.append(part)
-    return found
+        parts.append(part)
+    return parts

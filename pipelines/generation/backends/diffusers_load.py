@@ -1,6 +1,6 @@
-"""A pipeline of diffusers out of a checkpoint: silent, and strict about what is missing.
+"""Loading of diffusers pipelines, without log output and strict about missing weights.
 
-diffusers and transformers initialise at random whatever a checkpoint lacks and say so in a log. Here that is an error.
+diffusers and transformers initialise missing weights at random and only log it. Here that is an error.
 """
 
 from __future__ import annotations
@@ -21,22 +21,20 @@ from multimodal.core.hub import api as hub
 from multimodal.pipelines.generation.backends.diffusers_checkpoint import EXTRA, DiffusersSource
 
 LIBRARIES = ("diffusers", "transformers")
-AT_RANDOM = ("newly initialized", "MISSING")  # how the two say that weights were made up
-LONGEST = 300  # characters of somebody else's message
+AT_RANDOM = ("newly initialized", "MISSING")  # how the two log randomly initialised weights
+LONGEST = 300  # characters of an upstream message
 
 
 def read(source: DiffusersSource, runtime: Runtime, *, place: bool = True) -> Any:
-    """The pipeline, in the runtime's precision, on its device unless told otherwise.
+    """Loads the pipeline in the runtime's precision, and on its device unless `place` is False.
 
     Raises UnknownModel, DownloadError, MissingExtra, CheckpointError.
     """
     import diffusers
 
     folder, index = source.fetched()
-    with _told_as_ours(source.name), captured_logs() as heard:
-        importlib.import_module(
-            "diffusers.pipelines.auto_pipeline"
-        )  # needed later, and it warns of torch's plans
+    with _as_checkpoint_error(source.name), captured_logs() as messages:
+        importlib.import_module("diffusers.pipelines.auto_pipeline")  # needed later, and warns when imported
         try:
             pipe = diffusers.DiffusionPipeline.from_pretrained(
                 folder, local_files_only=True, variant=_variant(source, folder), **_dtype(runtime)
@@ -45,20 +43,20 @@ def read(source: DiffusersSource, runtime: Runtime, *, place: bool = True) -> An
             raise MissingExtra(
                 f"{source.name!r} ({short(error)})", package="another package", extra=EXTRA
             ) from error
-    made_up = next((one for one in heard if any(word in one for word in AT_RANDOM)), None)
-    if made_up is not None:
+    initialised = next((message for message in messages if any(word in message for word in AT_RANDOM)), None)
+    if initialised is not None:
         raise CheckpointError(
             f"{source.name!r} lacks weights of its {index['_class_name']}, or has them in another shape; it is "
-            f"incomplete or of another model ({short(made_up)})"
+            f"incomplete or of another model ({short(initialised)})"
         )
-    _mend(pipe)
+    _add_language_model_head(pipe)
     return pipe.to(runtime.torch_device) if place else pipe
 
 
 def join_prior(pipe: Any, prior: Any) -> Any:
-    """A decoder and the prior it needs, as the one pipeline that diffusers has for both.
+    """Combines a decoder and its prior into the diffusers pipeline for both.
 
-    Raises CheckpointError if it has none for these two.
+    Raises CheckpointError if diffusers has no combined pipeline for them.
     """
     import diffusers
     from diffusers.pipelines import auto_pipeline
@@ -69,7 +67,9 @@ def join_prior(pipe: Any, prior: Any) -> Any:
     named = {f"prior_{key}": value for key, value in prior.components.items()}
     try:
         if whole is None:
-            raise TypeError(f"diffusers {diffusers.__version__} joins no {type(pipe).__name__} to anything")
+            raise TypeError(
+                f"diffusers {diffusers.__version__} has no combined pipeline for {type(pipe).__name__}"
+            )
         return whole(**pipe.components, **named)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
@@ -78,19 +78,19 @@ def join_prior(pipe: Any, prior: Any) -> Any:
 
 
 def add_adapter(pipe: Any, name: str, offline: bool) -> None:
-    """Gives a pipeline an IP-Adapter, through which it takes CLIP's vectors of pictures beside words.
+    """Adds an IP-Adapter to a pipeline, so that it takes CLIP image vectors beside a prompt.
 
     name: "<owner>/<name>:<file in it>" or "./file.safetensors". Raises UnknownModel, DownloadError, CheckpointError.
     """
     if name.startswith(FOLDER_PREFIXES):
         path = Path(name).expanduser()
         if not path.is_file():
-            raise UnknownModel(f"ip_adapter={name!r} names a file, and there is none")
+            raise UnknownModel(f"ip_adapter={name!r}: the file does not exist")
     else:
         repo, colon, file = name.partition(":")
         if not colon or not file:
             raise UnknownModel(
-                f"ip_adapter={name!r} must say which file: 'h94/IP-Adapter:models/ip-adapter_sd15.safetensors', or "
+                f"ip_adapter={name!r} names no file: write 'h94/IP-Adapter:models/ip-adapter_sd15.safetensors' or "
                 "'./file.safetensors'"
             )
         path = hub.file(repo, file, offline=offline, extra=EXTRA)
@@ -102,114 +102,114 @@ def add_adapter(pipe: Any, name: str, offline: bool) -> None:
             halves[half][rest] = value
     if not all(halves.values()) or "proj.weight" not in halves["image_proj"]:
         raise CheckpointError(
-            f"ip_adapter={name!r} holds no projection of one vector for each picture ('image_proj.proj.weight'); the "
-            "kinds called plus, full and faceid look at more than that: take the plain one"
+            f"ip_adapter={name!r} has no projection from a single image vector ('image_proj.proj.weight'); the "
+            "variants plus, full and faceid need more than one vector: use the plain variant"
         )
     if not callable(getattr(pipe, "load_ip_adapter", None)) or not hasattr(pipe, "unet"):
         raise CheckpointError(
-            f"a {type(pipe).__name__} takes no IP-Adapter: they are made for Stable Diffusion 1.x, 2.x and XL"
+            f"a {type(pipe).__name__} takes no IP-Adapter: these exist for Stable Diffusion 1.x, 2.x and XL"
         )
-    with _told_as_ours(f"ip_adapter={name}"), captured_logs():
+    with _as_checkpoint_error(f"ip_adapter={name}"), captured_logs():
         pipe.load_ip_adapter(halves, subfolder="", weight_name="", image_encoder_folder=None)
         pipe.unet.to(pipe.unet.device, pipe.unet.dtype)
 
 
 def offload(pipe: Any) -> None:
-    """Keeps the parts of a model in the main memory but for the one that runs. Raises InvalidInput, MissingExtra."""
+    """Keeps all components but the running one in main memory. Raises InvalidInput, MissingExtra."""
     import torch
 
     if importlib.util.find_spec("accelerate") is None:
         raise MissingExtra("offload=True", package="accelerate", extra="offload")
     if torch.accelerator.current_accelerator(check_available=True) is None:
-        raise InvalidInput(
-            "offload=True needs an accelerator to run the parts on, and torch sees none; leave it out"
-        )
+        raise InvalidInput("offload=True needs an accelerator, and torch finds none; leave it out")
     pipe.enable_model_cpu_offload()
 
 
 @contextlib.contextmanager
 def captured_logs() -> Iterator[list[str]]:
-    """What diffusers and transformers would log and warn of, as a list instead, and no bars of progress."""
+    """Collects log messages of diffusers and transformers in a list, and disables their warnings and progress bars."""
     from diffusers.utils import logging as diffusers_logging
 
-    talkers: list[Any] = [diffusers_logging]
-    if importlib.util.find_spec("transformers") is not None:  # the starter draws without
+    modules: list[Any] = [diffusers_logging]
+    if importlib.util.find_spec("transformers") is not None:  # optional for the starter
         from transformers.utils import logging as transformers_logging
 
-        talkers.append(transformers_logging)
-    heard: list[str] = []
-    listener = _Listener(heard)
-    loggers = [logging.getLogger(one) for one in LIBRARIES]
-    before = [(one.handlers, one.level) for one in loggers]
-    bars = [one for one in talkers if getattr(one, "is_progress_bar_enabled", lambda: True)()]
-    for one in loggers:
-        one.handlers = [listener]
-        one.setLevel(logging.WARNING)
+        modules.append(transformers_logging)
+    messages: list[str] = []
+    collector = _LogCollector(messages)
+    loggers = [logging.getLogger(logger) for logger in LIBRARIES]
+    before = [(logger.handlers, logger.level) for logger in loggers]
+    bars = [logger for logger in modules if getattr(logger, "is_progress_bar_enabled", lambda: True)()]
+    for logger in loggers:
+        logger.handlers = [collector]
+        logger.setLevel(logging.WARNING)
     for module in bars:
         module.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield heard
+            yield messages
     finally:
-        for one, (handlers, level) in zip(loggers, before, strict=True):
-            one.handlers = handlers
-            one.setLevel(level)
+        for logger, (handlers, level) in zip(loggers, before, strict=True):
+            logger.handlers = handlers
+            logger.setLevel(level)
         for module in bars:
             module.enable_progress_bar()
 
 
-class _Listener(logging.Handler):
-    def __init__(self, heard: list[str]) -> None:
+class _LogCollector(logging.Handler):
+    def __init__(self, messages: list[str]) -> None:
         super().__init__()
-        self.heard = heard
+        self.messages = messages
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.heard.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 def short(error: object) -> str:
-    """Somebody else's message, on one line and not endless."""
+    """An upstream message on one line, truncated."""
     text = " ".join(str(error).split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 @contextlib.contextmanager
-def _told_as_ours(name: str) -> Iterator[None]:
+def _as_checkpoint_error(name: str) -> Iterator[None]:
     try:
         yield
     except (MultimodalError, MemoryError):
         raise
-    except Exception as error:  # whatever a stranger's files provoke, told as ours
+    except Exception as error:  # damaged files raise errors of many types
         raise CheckpointError(
             f"diffusers cannot read {name!r}: {short(error)}; fetch or copy it again, or upgrade diffusers"
         ) from error
 
 
 def _variant(source: DiffusersSource, folder: Path) -> str | None:
-    """The variant, if any part has it: upstream refuses a word that fits none."""
+    """The variant, if any component has it. Raises CheckpointError otherwise, where upstream gives an obscure error."""
     if source.variant is None:
         return None
-    if any(f".{source.variant}." in f"{one.name.replace('-', '.')}" for one in folder.glob("*/*")):
+    if any(f".{source.variant}." in path.name.replace("-", ".") for path in folder.glob("*/*")):
         return source.variant
     raise CheckpointError(f"{source.name!r} has no weights of variant {source.variant!r}; leave variant out")
 
 
 def _dtype(runtime: Runtime) -> dict[str, Any]:
-    """Under the name that this diffusers has for it: it was torch_dtype before."""
+    """The dtype argument under the name that the installed diffusers uses; it was `torch_dtype` before."""
     from diffusers.utils import deprecation_utils
 
     renamed = hasattr(deprecation_utils, "_resolve_dtype")
     return {"dtype" if renamed else "torch_dtype": runtime.dtype}
 
 
-def _mend(pipe: Any) -> None:
-    """AudioLDM 2 steps its GPT-2 by hand, with a method that only the class with a head has; older checkpoints name the
-    class without. What it computes is the same: the head is not used."""
+def _add_language_model_head(pipe: Any) -> None:
+    """Replaces the `GPT2Model` of older AudioLDM 2 checkpoints by a `GPT2LMHeadModel` with the same weights.
+
+    The pipeline calls a method that only the class with a head has. Its output is the same: the head is not used.
+    """
     from transformers import GPT2LMHeadModel, GPT2Model
 
-    words = getattr(pipe, "language_model", None)
-    if isinstance(words, GPT2Model):
-        whole = GPT2LMHeadModel(words.config)
-        whole.transformer = words
-        pipe.register_modules(language_model=whole.to(words.dtype).eval())
+    body = getattr(pipe, "language_model", None)
+    if isinstance(body, GPT2Model):
+        language_model = GPT2LMHeadModel(body.config)
+        language_model.transformer = body
+        pipe.register_modules(language_model=language_model.to(body.dtype).eval())

@@ -1,4 +1,4 @@
-"""What goes on while a pipeline of diffusers runs: its progress as ours, and numbers that are none as an error."""
+"""Progress reports and error translation while a diffusers pipeline runs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from multimodal.core.errors import EncoderError, InvalidInput, MultimodalError
 from multimodal.pipelines.generation.backends.diffusers_load import short
 from multimodal.pipelines.generation.options import StepProgress
 
-OVERFLOW = "invalid value encountered in cast"  # what numpy says of a picture that is not numbers
+OVERFLOW = "invalid value encountered in cast"  # numpy's warning for an image with NaN
 
 
 @contextlib.contextmanager
 def report_progress(pipes: Iterable[Any], progress: StepProgress) -> Iterator[None]:
-    """Upstream's own bar of progress calls ours instead. Every pipeline has one, and few have the same callbacks."""
+    """Replaces the progress bar of pipelines by a callback. All pipelines have a bar; their callbacks differ."""
     pipes = list(pipes)
     for pipe in pipes:
         vars(pipe)["progress_bar"] = functools.partial(_Bar, progress)
@@ -29,15 +29,15 @@ def report_progress(pipes: Iterable[Any], progress: StepProgress) -> Iterator[No
 
 
 class _Bar:
-    """As much of tqdm as pipelines use: `for step in bar`, or `with bar: bar.update()`."""
+    """The part of tqdm's interface that pipelines use: `for step in bar`, or `with bar: bar.update()`."""
 
     def __init__(self, progress: StepProgress, iterable: Any = None, total: int | None = None) -> None:
         self.progress, self.iterable = progress, iterable
         self.done, self.total = 0, len(iterable) if total is None else int(total)
 
     def __iter__(self) -> Iterator[Any]:
-        for one in self.iterable:
-            yield one
+        for element in self.iterable:
+            yield element
             self.update()
 
     def __enter__(self) -> _Bar:
@@ -51,14 +51,14 @@ class _Bar:
         self.progress(self.done, self.total)
 
     def set_postfix(self, *values: object, **more: object) -> None:
-        """Shown by nobody."""
+        """Ignored: nothing is displayed."""
 
     close = set_description = set_postfix
 
 
 @contextlib.contextmanager
 def overflow_as_error(name: str) -> Iterator[None]:
-    """A picture of NaN is an error, not black: numpy warns where it is made into bytes."""
+    """Raises EncoderError for an image with NaN, which would be saved as black; numpy only warns in the cast."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=OVERFLOW)
         try:
@@ -69,8 +69,10 @@ def overflow_as_error(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def value_errors_as_invalid_input(name: str, progress: StepProgress) -> Iterator[StepProgress]:
-    """What upstream finds wrong with its arguments, as ours; yields the progress to hand on. Once a step is made, an
-    error may be the caller's own out of `progress`, and is left alone."""
+    """Turns a ValueError of upstream about its arguments into InvalidInput. Yields the progress callback to pass on.
+
+    After the first step, a ValueError may come from the caller's callback, and is not changed.
+    """
     steps = 0
 
     def counted(done: int, total: int) -> None:
@@ -85,7 +87,7 @@ def value_errors_as_invalid_input(name: str, progress: StepProgress) -> Iterator
     except ValueError as error:
         if steps:
             raise
-        raise InvalidInput(f"{name!r} refuses this: {short(error)}") from error
+        raise InvalidInput(f"{name!r} rejects its arguments: {short(error)}") from error
 
 
 def overflow_error(name: str) -> EncoderError:

@@ -1,4 +1,4 @@
-"""Music by MusicGen, which is a model of transformers: the same samples as upstream gives after `torch.manual_seed`."""
+"""Music generation with MusicGen of transformers; samples are identical to upstream's after `torch.manual_seed`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GENERATION = "generation_config.json"
 
 
 class MusicGenBackend:
-    """`model` is transformers' own. It reads a prompt of any length."""
+    """`model` is the transformers model. Prompts may have any length."""
 
     output_modality = Modality.AUDIO
     supported_options = OPTIONS | {"prompt"}
@@ -41,7 +41,7 @@ class MusicGenBackend:
         self.tokens_hz = float(config.audio_encoder.frame_rate)
         self.n_books = int(config.decoder.num_codebooks)
         self.most = int(config.decoder.max_position_embeddings)
-        self._busy = threading.Lock()  # it draws from torch's one generator
+        self._busy = threading.Lock()  # sampling uses torch's global generator
 
     def to(self, device: Any) -> None:
         self.model.to(device)
@@ -54,47 +54,46 @@ class MusicGenBackend:
         if refused:
             raise InvalidInput(
                 f"{self.name!r} is a {self.model_class}, which takes no {', '.join(dict.fromkeys(refused))}; it "
-                "takes a "
-                f"prompt, {', '.join(sorted(OPTIONS))}"
+                f"takes a prompt, {', '.join(sorted(OPTIONS))}"
             )
         if options.seconds is not None and self._tokens(options.seconds) > self.most:
             raise InvalidInput(
-                f"{self.name!r} makes at most {(self.most - self.n_books + 1) / self.tokens_hz:.1f} seconds, got "
-                f"{options.seconds}: make less, or several pieces"
+                f"{self.name!r} generates at most {(self.most - self.n_books + 1) / self.tokens_hz:.1f} seconds, got "
+                f"{options.seconds}: ask for less, or generate several pieces"
             )
 
     def generate(
         self, requests: Sequence[GenerationRequest], options: GenerationOptions, progress: StepProgress
     ) -> list[GenerationOutput]:
-        """See GenerationBackend. One after the other: pieces drawn together would share their dice."""
+        """See GenerationBackend. Requests run in sequence: a batch would share one random generator."""
         with self._busy, explain_out_of_memory(self, 1), quiet():
-            return [self._made(request, options, progress) for request in requests]
+            return [self._generate(request, options, progress) for request in requests]
 
-    def _made(
+    def _generate(
         self, request: GenerationRequest, options: GenerationOptions, progress: StepProgress
     ) -> GenerationOutput:
         import torch
         import transformers
 
         device = self.model.device
-        words = self.tokenizer([request.prompt], padding=True, return_tensors="pt").to(device)
-        how: dict[str, Any] = {}
+        tokens = self.tokenizer([request.prompt], padding=True, return_tensors="pt").to(device)
+        options_given: dict[str, Any] = {}
         total = int(self.model.generation_config.max_length or self.most)
         if options.seconds is not None:
-            total = how["max_new_tokens"] = self._tokens(options.seconds)
+            total = options_given["max_new_tokens"] = self._tokens(options.seconds)
         if options.guidance is not None:
-            how["guidance_scale"] = float(options.guidance)
-        stops = transformers.StoppingCriteriaList([_Watch(progress, total)])  # type: ignore[list-item]
+            options_given["guidance_scale"] = float(options.guidance)
+        stops = transformers.StoppingCriteriaList([_ProgressReporter(progress, total)])  # type: ignore[list-item]
         with (
             torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=_kind(device)),
             torch.inference_mode(),
         ):
             torch.manual_seed(request.seed)
-            found = self.model.generate(**words, **how, stopping_criteria=stops)
-        samples = found[0].float().cpu().numpy().T  # (channels, n) -> (n, channels)
+            output = self.model.generate(**tokens, **options_given, stopping_criteria=stops)
+        samples = output[0].float().cpu().numpy().T  # (channels, n) -> (n, channels)
         if not math.isfinite(float(abs(samples).sum())):
             raise EncoderError(
-                f"{self.name!r} made numbers that are not finite: give precision='float32' to from_pretrained"
+                f"{self.name!r} produced non-finite values: give precision='float32' to from_pretrained"
             )
         if options.seconds is not None:
             samples = samples[: max(round(options.seconds * self.rate_hz), 1)]
@@ -108,12 +107,12 @@ class MusicGenBackend:
         )
 
     def _tokens(self, seconds: float) -> int:
-        """Steps for so long a piece: the books are written one step apart, so that the last ends later."""
+        """Decoding steps for a duration; the codebooks are delayed by one step each, which adds n_books - 1."""
         return math.ceil(seconds * self.tokens_hz) + self.n_books - 1
 
 
-class _Watch:
-    """Called by transformers after each token; never stops."""
+class _ProgressReporter:
+    """A stopping criterion that reports progress after each token and never stops."""
 
     def __init__(self, progress: StepProgress, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
@@ -127,10 +126,9 @@ class _Watch:
 
 
 def read(source: Source, runtime: Runtime) -> MusicGenBackend:
-    """The model, on its device.
+    """Loads the model on its device.
 
-    Raises UnknownModel, DownloadError, MissingExtra, CheckpointError for another kind of model or weights that do not
-    fit.
+    Raises UnknownModel, DownloadError, MissingExtra; CheckpointError for another type of model or mismatched weights.
     """
     require_transformers()
     import transformers
@@ -138,8 +136,8 @@ def read(source: Source, runtime: Runtime) -> MusicGenBackend:
     kind = source.config()["model_type"]
     if kind not in KINDS:
         raise CheckpointError(
-            f"{source.name!r} is of type {kind!r}, and of transformers only MusicGen makes things here; pictures "
-            "are made by checkpoints of diffusers: 'diffusers/…'"
+            f"{source.name!r} is of type {kind!r}; of transformers' models only MusicGen generates here; for images "
+            "use a diffusers checkpoint: 'diffusers/…'"
         )
     folder = source.settings()
     name = (
@@ -150,7 +148,7 @@ def read(source: Source, runtime: Runtime) -> MusicGenBackend:
         with quiet():
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model, told = cls.from_pretrained(
+            model, loading_info = cls.from_pretrained(
                 None,
                 config=config,
                 state_dict=source.tensors(),
@@ -164,10 +162,10 @@ def read(source: Source, runtime: Runtime) -> MusicGenBackend:
                 )
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"transformers cannot make a {name} of {source.name!r}: {short(error)}; fetch or copy it again"
+            f"transformers cannot load {source.name!r} as a {name}: {short(error)}; fetch or copy it again"
         ) from error
-    if told["missing_keys"]:
-        missing = sorted(told["missing_keys"])
+    if loading_info["missing_keys"]:
+        missing = sorted(loading_info["missing_keys"])
         raise CheckpointError(
             f"{source.name!r} lacks {len(missing)} weights of its {name} ({missing[0]}, …); it is incomplete or of "
             "another model"

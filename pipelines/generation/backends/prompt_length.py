@@ -1,4 +1,4 @@
-"""How many tokens a pipeline of diffusers reads of a prompt. Upstream cuts what is more and only logs it."""
+"""Token limits of prompts in diffusers pipelines. Upstream truncates longer prompts and only logs it."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ ENDLESS = 10**6  # transformers writes a number like 10^30 where a tokenizer has
 
 
 def check_length(name: str, what: str, text: str, call: CallSignature) -> None:
-    """Raises InvalidInput if no text encoder of the pipeline reads all of a text.
+    """Raises InvalidInput if a text exceeds the limits of all text encoders of the pipeline.
 
-    Where several read it (Flux, Stable Diffusion 3) the one that reads most decides: the others only give a summary.
+    With several encoders (Flux, Stable Diffusion 3) the one with the highest limit counts: the others only contribute a
+    pooled vector.
     """
-    read = list(_readers(call))
-    if not read:
+    readers = list(_readers(call))
+    if not readers:
         return
     with captured_logs():
-        counts = [(len(tokenizer(text, truncation=False).input_ids), limit) for tokenizer, limit in read]
+        counts = [(len(tokenizer(text, truncation=False).input_ids), limit) for tokenizer, limit in readers]
     if all(count > limit for count, limit in counts):
-        count, limit = max(counts, key=lambda one: one[1] - one[0])
+        count, limit = max(counts, key=lambda pair: pair[1] - pair[0])
         raise InvalidInput(
-            f"the {what} has {count} tokens and {name!r} reads {limit}: shorten it, or give truncate=True to have it "
-            f"read only the beginning: {text[:60]!r}…"
+            f"the {what} has {count} tokens and {name!r} reads {limit}: shorten it, or give truncate=True to use only "
+            f"its beginning: {text[:60]!r}…"
         )
 
 
 def _readers(call: CallSignature) -> Iterator[tuple[Any, int]]:
-    """(tokenizer, limit in tokens with its marks of begin and end) of each text encoder that is there and has one."""
+    """(tokenizer, limit in tokens, special tokens included) of each text encoder that has a tokenizer."""
     pipe = call.pipe
     for part, tokenizer in pipe.components.items():
         encoder = part.replace("tokenizer", "text_encoder")
         if "tokenizer" not in part or tokenizer is None or pipe.components.get(encoder) is None:
             continue
         limit = int(getattr(tokenizer, "model_max_length", ENDLESS))
-        told = call.defaults.get("max_sequence_length")
-        if isinstance(told, int) and not type(tokenizer).__name__.startswith("CLIP"):
-            # Sana puts a prompt behind instructions, which are not counted, and spends one of the rest on its mark
-            limit = told - 1 if call.has("complex_human_instruction") else told
+        max_length = call.defaults.get("max_sequence_length")
+        if isinstance(max_length, int) and not type(tokenizer).__name__.startswith("CLIP"):
+            # Sana prepends instructions, which do not count, and uses one of the remaining tokens for its mark
+            limit = max_length - 1 if call.has("complex_human_instruction") else max_length
         if limit < ENDLESS:
             yield tokenizer, limit

@@ -1,4 +1,4 @@
-"""How a pipeline of diffusers is called: read from its signature, since each names and takes things its own way."""
+"""Call signatures of diffusers pipelines, by inspection: parameter names and accepted inputs differ between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from multimodal.core.errors import CheckpointError
 from multimodal.core.modality import Modality
 from multimodal.pipelines.generation.backends.diffusers_load import captured_logs
 
-NAMES = {  # ours: theirs, the first that a pipeline has
+NAMES = {  # our option: candidate parameters, of which the first that a pipeline has is used
     "steps": ("num_inference_steps",),
     "guidance": ("guidance_scale", "prior_guidance_scale"),
     "negative": ("negative_prompt",),
@@ -22,19 +22,18 @@ NAMES = {  # ours: theirs, the first that a pipeline has
     "seconds": ("audio_length_in_s", "audio_end_in_s", "duration", "audio_duration_s"),
 }
 VECTORS = ("image_embeds", "image_embeddings")
-SOUNDS = {*NAMES["seconds"], "num_waveforms_per_prompt"}
+AUDIO_PARAMETERS = {*NAMES["seconds"], "num_waveforms_per_prompt"}
 OTHER_USES = {
-    "num_frames": "makes videos",
-    "mask_image": "paints into masked pictures",
-    "audio": "takes sounds to begin with",
+    "num_frames": "generates videos",
+    "mask_image": "inpaints masked images",
+    "audio": "starts from audio",
 }
 VectorKind = Literal["unclip", "kandinsky", "adapter"]
 
 
 @dataclass(frozen=True)
 class CallSignature:
-    """One way to call a pipeline. names: {our option: its parameter}. defaults: {its parameter: what it does
-    without}."""
+    """One way to call a pipeline. names: {our option: its parameter}. defaults: {its parameter: the default}."""
 
     pipe: Any
     names: Mapping[str, str]
@@ -44,7 +43,7 @@ class CallSignature:
         return parameter in self.defaults
 
     def default(self, option: str) -> Any:
-        """What an option of ours is if left out; None if it is not taken or is worked out inside."""
+        """The default of an option; None if the option is not accepted or its default is computed in the call."""
         return self.defaults.get(self.names.get(option, ""))
 
 
@@ -52,55 +51,56 @@ def call_signature(pipe: Any) -> CallSignature:
     """The call of a pipeline."""
     defaults = _defaults(type(pipe))
     names = {
-        ours: found
+        ours: parameter
         for ours, theirs in NAMES.items()
-        if (found := next((one for one in theirs if one in defaults), None)) is not None
+        if (parameter := next((candidate for candidate in theirs if candidate in defaults), None)) is not None
     }
     true_scale = defaults.get("true_cfg_scale")
-    if true_scale is not None:  # guidance by a second pass, beside one that was trained in
+    if true_scale is not None:  # classifier-free guidance beside distilled guidance
         if defaults.get("guidance_scale") is None:
             names["guidance"] = "true_cfg_scale"
-        elif true_scale <= 1:  # Flux: without that second pass a negative prompt does nothing
+        elif true_scale <= 1:  # Flux: without classifier-free guidance a negative prompt has no effect
             names.pop("negative", None)
     return CallSignature(pipe, names, defaults)
 
 
 def check_use(name: str, cls: type) -> None:
-    """Raises CheckpointError for a pipeline that makes neither pictures nor sounds of words, vectors or pictures."""
-    if ".dummy_" in cls.__module__:  # stands for one whose library is missing, as loading it will tell
+    """Raises CheckpointError for a pipeline that generates neither images nor audio from prompts, vectors or images."""
+    if ".dummy_" in cls.__module__:  # placeholder for a missing library, which loading reports
         return
     has = _defaults(cls)
     other = next((use for parameter, use in OTHER_USES.items() if parameter in has), None)
     if other is None and "Prior" in cls.__name__:
-        other = "turns words into vectors and draws nothing; name the decoder, and this as prior=…"
+        other = "maps text to vectors and generates no image; name the decoder, and this model as prior=…"
     if other is None and not {"prompt", "image_embeds"} & has.keys():
-        other = "makes things without being told what"
+        other = "generates without a prompt or a vector"
     if other is not None:
         raise CheckpointError(
-            f"{name!r} is a {cls.__name__}, which {other}: take one that makes pictures or sounds of words, such as "
-            "'diffusers/stabilityai/sdxl-turbo'"
+            f"{name!r} is a {cls.__name__}, which {other}: use a model that generates images or audio from a prompt, "
+            "such as 'diffusers/stabilityai/sdxl-turbo'"
         )
 
 
 def _defaults(cls: Any) -> dict[str, Any]:
     return {
-        key: one.default for key, one in inspect.signature(cls.__call__).parameters.items() if key != "self"
+        key: parameter.default
+        for key, parameter in inspect.signature(cls.__call__).parameters.items()
+        if key != "self"
     }
 
 
 def needs_vector(call: CallSignature) -> bool:
-    """Whether it draws nothing without a vector that another model makes of words."""
-    return any(call.defaults.get(one) is inspect.Parameter.empty for one in VECTORS)
+    """Whether the pipeline requires a vector, which another model (its prior) computes from text."""
+    return any(call.defaults.get(name) is inspect.Parameter.empty for name in VECTORS)
 
 
 def output_modality(call: CallSignature) -> Modality:
-    """What comes out."""
-    return Modality.AUDIO if any(call.has(one) for one in SOUNDS) else Modality.IMAGE
+    """The modality of the output."""
+    return Modality.AUDIO if any(call.has(name) for name in AUDIO_PARAMETERS) else Modality.IMAGE
 
 
 def image_to_image_signature(call: CallSignature) -> CallSignature | None:
-    """The call that begins with a picture: the pipeline's own, or of the class that diffusers pairs with it; None
-    without one."""
+    """The image-to-image call: the pipeline's own, or of the class that diffusers pairs with it; None without one."""
     if call.has("image"):
         return call
     try:
@@ -113,14 +113,14 @@ def image_to_image_signature(call: CallSignature) -> CallSignature | None:
 
 
 def needs_image(call: CallSignature) -> bool:
-    """Whether it makes nothing of words alone."""
-    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING as WORDS
+    """Whether the pipeline requires an image beside the prompt."""
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING as TEXT_TO_IMAGE
 
-    return call.has("image") and type(call.pipe) not in WORDS.values()
+    return call.has("image") and type(call.pipe) not in TEXT_TO_IMAGE.values()
 
 
 def vector_signature(call: CallSignature) -> tuple[CallSignature, VectorKind, int] | None:
-    """(call, kind, dim) for a pipeline that takes CLIP's vectors of pictures; None for another.
+    """(call, kind, dim) for a pipeline that takes CLIP image vectors; None for any other.
 
     unclip: Stable unCLIP, class labels with noise. kandinsky: Kandinsky 2.2's decoder. adapter: an IP-Adapter.
     """
@@ -140,11 +140,16 @@ def vector_signature(call: CallSignature) -> tuple[CallSignature, VectorKind, in
 
 
 def vector_norm(pipe: Any) -> float | None:
-    """How long the vectors are that a checkpoint was trained with: CLIP's own have a length far from 1, and the mean
-    and spread that it keeps of them tell it. None where it keeps none."""
+    """The norm of the vectors that a checkpoint was trained with, from the mean and deviation stored in it.
+
+    Unnormalised CLIP vectors have norms far from 1. None for a checkpoint without these statistics.
+    """
     for mean, std in (
-        (getattr(getattr(pipe, "image_normalizer", None), one, None) for one in ("mean", "std")),
-        (getattr(getattr(pipe, "prior_prior", None), one, None) for one in ("clip_mean", "clip_std")),
+        (getattr(getattr(pipe, "image_normalizer", None), attribute, None) for attribute in ("mean", "std")),
+        (
+            getattr(getattr(pipe, "prior_prior", None), attribute, None)
+            for attribute in ("clip_mean", "clip_std")
+        ),
     ):
         if mean is not None and std is not None:
             return math.sqrt(float((mean.detach().float() ** 2).sum() + (std.detach().float() ** 2).sum()))
@@ -152,7 +157,7 @@ def vector_norm(pipe: Any) -> float | None:
 
 
 def size_multiple(pipe: Any) -> int:
-    """What width and height must be multiples of."""
+    """The number of pixels of which width and height must be multiples."""
     pipe = getattr(pipe, "decoder_pipe", pipe)
     movq = getattr(pipe, "movq_scale_factor", None)
     if movq is not None:
@@ -166,11 +171,11 @@ def size_multiple(pipe: Any) -> int:
 
 
 def sampling_rate(pipe: Any) -> int | None:
-    """Samples a second of what it makes; None if no part tells."""
+    """The sampling rate of the generated audio; None if no component states it."""
     for part in ("vocoder", "vae"):
         config = getattr(getattr(pipe, part, None), "config", None)
         for key in ("sampling_rate", "sample_rate"):
-            if (found := getattr(config, key, None)) is not None:
-                return int(found)
-    found = getattr(pipe, "sample_rate", None)
-    return None if found is None else int(found)
+            if (rate_hz := getattr(config, key, None)) is not None:
+                return int(rate_hz)
+    rate_hz = getattr(pipe, "sample_rate", None)
+    return None if rate_hz is None else int(rate_hz)

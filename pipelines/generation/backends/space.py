@@ -1,10 +1,8 @@
-"""Pictures out of the vectors of a shared space, whatever they were made from: by a generator that was
-trained for them.
+"""Image generation from vectors of a shared space, of any modality, with a generator trained for that space.
 
-A decoder belongs to the encoders whose vectors it learned, and their fingerprints stand beside its weights
-(`draw.json`); `recipes/starter/generator/train_draw.py` makes the folder for any space of that world. Numbers
-are reproducible:
-the picture of a seed is the same whatever it is made beside.
+A generator belongs to the encoders whose vectors it was trained on; their fingerprints are stored beside its weights
+(`draw.json`). `recipes/starter/generator/train_draw.py` writes the folder. Outputs are reproducible: the image of a
+seed does not depend on the rest of its batch.
 """
 
 from __future__ import annotations
@@ -36,42 +34,42 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-ABOUT = "draw.json"
+DESCRIPTION = "draw.json"
 FORMAT = 1
-AGAIN = "train one with 'python -m recipes.starter.generator.draw', or copy the folder again"
-STRENGTH = 0.7  # of what begins with a picture, as in Stable Diffusion's own redrawing, a little less
+REPAIR = "train one with 'python -m recipes.starter.generator.draw', or copy the folder again"
+STRENGTH = 0.7  # default for image-to-image, slightly below that of Stable Diffusion
 MOST_STEPS = 1000
 TAKES = frozenset({"prompt", "vector", "image", "negative", "steps", "guidance", "strength"})
 
 
 class SpaceGenerationBackend:
-    """A space and the pipeline that was trained for its vectors. `pipe` is a DiffusionPipeline, loaded at first use."""
+    """A space and the pipeline trained on its vectors. `pipe` is a DiffusionPipeline, loaded at first use."""
 
     output_modality = Modality.IMAGE
     model_class = "SpacePicturePipeline"
     supported_options = TAKES
 
     def __init__(self, space: Space, folder: Path) -> None:
-        """folder: as diffusers writes it, with draw.json.
+        """folder: a diffusers pipeline folder with draw.json.
 
-        Raises MissingExtra without diffusers, CorruptSpace if the folder is missing or damaged, SpaceMismatch if it was
-        made for another space.
+        Raises MissingExtra without diffusers, CorruptSpace if the folder is missing or damaged, SpaceMismatch if it
+        belongs to another space.
         """
         self.space: Space | None = space
         self.dim: int | None = space.dim
         self.name, self.folder, self._space = space.name, folder, space
         if importlib.util.find_spec("diffusers") is None:
-            raise MissingExtra("drawing pictures", package="diffusers", extra="diffusion")
+            raise MissingExtra("generating images", package="diffusers", extra="diffusion")
         self._check_made_for(_read(folder))
         self._device: torch.device | None = None
-        self._busy = threading.Lock()  # the scheduler keeps where it is
+        self._busy = threading.Lock()  # the scheduler holds state
 
     @functools.cached_property
     def pipe(self) -> Any:
-        """Raises CorruptSpace for weights that are missing or do not fit."""
+        """The loaded pipeline. Raises CorruptSpace for missing or mismatched weights."""
         import torch
 
-        with warnings.catch_warnings():  # importing parts of diffusers warns of what torch will drop one day
+        with warnings.catch_warnings():  # importing diffusers raises deprecation warnings
             warnings.simplefilter("ignore")
             from multimodal.pipelines.generation.backends.space_pipeline import load_parts
         from multimodal.pipelines.generation.backends.diffusers_load import captured_logs
@@ -81,14 +79,14 @@ class SpaceGenerationBackend:
             with captured_logs():
                 pipe = load_parts(self.folder)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise CorruptSpace(f"no generator can be read from {self.folder} ({error}); {AGAIN}") from error
+            raise CorruptSpace(f"no generator can be read from {self.folder} ({error}); {REPAIR}") from error
         if pipe.dim != self.dim:
             raise CorruptSpace(
-                f"the generator in {self.folder} draws from vectors of {pipe.dim} numbers and its space has "
-                f"{self.dim}; {AGAIN}"
+                f"the generator in {self.folder} takes vectors of dimension {pipe.dim}, and its space has dimension "
+                f"{self.dim}; {REPAIR}"
             )
         pipe.set_progress_bar_config(disable=True)
-        torch.nn.Module.to(pipe.transformer, runtime.cast)  # ModelMixin's own warns of nothing
+        torch.nn.Module.to(pipe.transformer, runtime.cast)  # ModelMixin.to warns without cause
         return pipe.to(self._device or runtime.torch_device)
 
     def to(self, device: torch.device) -> None:
@@ -101,7 +99,7 @@ class SpaceGenerationBackend:
         refused = sorted(options.specified() - TAKES)
         if refused:
             raise InvalidInput(
-                f"{self.name!r} draws pictures of 64x64 pixels and takes no {', '.join(refused)}; it takes "
+                f"{self.name!r} generates images of 64 x 64 pixels and takes no {', '.join(refused)}; it takes "
                 f"{', '.join(sorted(TAKES))}"
             )
         if options.steps is not None and options.steps > MOST_STEPS:
@@ -110,9 +108,9 @@ class SpaceGenerationBackend:
             )
         if options.negative is not None and options.guidance is not None and options.guidance <= 1:
             raise InvalidInput(
-                f"negative does nothing with guidance={options.guidance}: give a guidance above 1, or leave it out"
+                f"negative has no effect with guidance={options.guidance}: give a guidance above 1, or leave it out"
             )
-        if options.strength is not None and any(one.image is None for one in requests):
+        if options.strength is not None and any(request.image is None for request in requests):
             raise InvalidInput(f"{self.name!r} takes no strength without image=: leave it out")
         for request in requests:
             if request.vector is not None:
@@ -121,35 +119,35 @@ class SpaceGenerationBackend:
     def generate(
         self, requests: Sequence[GenerationRequest], options: GenerationOptions, progress: StepProgress
     ) -> list[GenerationOutput]:
-        """See GenerationBackend. A picture alone is drawn again from its own vector."""
+        """See GenerationBackend. An image without a prompt is regenerated from its own vector."""
         import torch
 
         from multimodal.pipelines.generation.backends import space_pipeline as pipes
 
         steps = options.steps or pipes.STEPS
         guidance = pipes.GUIDANCE if options.guidance is None else float(options.guidance)
-        begun = requests[0].image is not None
-        strength = (options.strength or STRENGTH) if begun else None
+        starts_from_image = requests[0].image is not None
+        strength = (options.strength or STRENGTH) if starts_from_image else None
         vectors = torch.from_numpy(self._vectors(requests))
         negative = None if options.negative is None else self._space.encode([Text(options.negative)])[0]
-        dice = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
+        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
         with self._busy, explain_out_of_memory(self, len(requests)):
-            drawn = self.pipe(
-                vectors, dice, steps=steps, guidance=guidance, strength=strength or 1.0,
-                pictures=torch.stack([_square(one.image) for one in requests]) if begun else None,
-                negative=None if negative is None else torch.from_numpy(negative), told=progress,
+            images = self.pipe(
+                vectors, generators, steps=steps, guidance=guidance, strength=strength or 1.0,
+                images=torch.stack([_square(request.image) for request in requests]) if starts_from_image else None,
+                negative=None if negative is None else torch.from_numpy(negative), on_step=progress,
             )  # fmt: skip
-        if not torch.isfinite(drawn).all():
+        if not torch.isfinite(images).all():
             raise EncoderError(
-                f"{self.name!r} made numbers that are not finite: give precision='float32' to from_pretrained"
+                f"{self.name!r} produced non-finite values: give precision='float32' to from_pretrained"
             )
         return [
-            GenerationOutput(image=_picture(one), steps=steps, guidance=guidance, strength=strength)
-            for one in drawn
+            GenerationOutput(image=_to_pil(pixels), steps=steps, guidance=guidance, strength=strength)
+            for pixels in images
         ]
 
     def _vectors(self, requests: Sequence[GenerationRequest]) -> NDArray[Any]:
-        """(n, dim) unit rows: of the vector, else of the words, else of the picture to begin with."""
+        """(n, dim) unit rows: the vector of each request, else that of its prompt, else that of its image."""
         import numpy as np
 
         rows = np.empty((len(requests), self._space.dim), dtype=np.float32)
@@ -166,44 +164,45 @@ class SpaceGenerationBackend:
         return rows
 
     def _check_made_for(self, about: dict[str, Any]) -> None:
-        strange = [
+        mismatched = [
             str(modality)
             for modality, encoder in self._space.encoders.items()
             if about["encoders"].get(str(modality)) != encoder.fingerprint
         ]
-        if strange:
+        if mismatched:
             raise SpaceMismatch(
-                f"the generator in {self.folder} was not trained for the {' and '.join(strange)} encoder of "
-                f"{self._space.name!r}, so it would misread its vectors; draw with the starter ('starter'), with a "
-                "model by name ('diffusers/…'), or train one with recipes/starter/generator/draw.py"
+                f"the generator in {self.folder} was not trained for the {' and '.join(mismatched)} encoder of "
+                f"{self._space.name!r}, so it would misread its vectors; use the starter ('starter'), a diffusers "
+                "model ('diffusers/…'), or train a generator with recipes/starter/generator/draw.py"
             )
 
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CorruptSpace(f"no generator can be read from {folder} ({error}); {AGAIN}") from error
+        raise CorruptSpace(f"no generator can be read from {folder} ({error}); {REPAIR}") from error
     if not isinstance(about, dict) or not {"format", "encoders"} <= set(about):
-        raise CorruptSpace(f"{folder / ABOUT} does not describe a generator; {AGAIN}")
+        raise CorruptSpace(f"{folder / DESCRIPTION} does not describe a generator; {REPAIR}")
     if about["format"] > FORMAT:
         raise CorruptSpace(
-            f"{folder / ABOUT} has format {about['format']}, this version reads up to {FORMAT}: upgrade multimodal"
+            f"{folder / DESCRIPTION} has format {about['format']}, this version reads up to {FORMAT}: upgrade "
+            "multimodal"
         )
     return about
 
 
-def _square(picture: PIL.Image.Image | None) -> torch.Tensor:
-    """Any RGB picture as the generator sees one: (3, 64, 64) in [0, 1], filled up to a square as the starter does."""
+def _square(image: PIL.Image.Image | None) -> torch.Tensor:
+    """An RGB image as input of the generator: (3, 64, 64) in [0, 1], padded to a square as for the starter."""
     import numpy as np
 
     from multimodal.encoders.starter.preprocessing import resize_to_square
 
-    return resize_to_square(np.asarray(picture)).float() / 255
+    return resize_to_square(np.asarray(image)).float() / 255
 
 
-def _picture(drawn: torch.Tensor) -> PIL.Image.Image:
+def _to_pil(image: torch.Tensor) -> PIL.Image.Image:
     import PIL.Image
 
-    pixels = (drawn * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    pixels = (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     return PIL.Image.fromarray(pixels)

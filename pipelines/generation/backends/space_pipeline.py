@@ -1,9 +1,9 @@
-"""Pictures out of vectors of a shared space, as a pipeline of diffusers: a rectified flow in an autoencoder's latents.
+"""Image generation from vectors of a shared space as a diffusers pipeline: rectified flow in an autoencoder's latents.
 
-`prior` recalls what a vector tells of, as sketches in latents; `transformer` (Flux's single-stream blocks) reads the
-vector and the sketches; `vae` turns 64x64 pixels, as blocks of 4x4, into 8x8 latents and back; `scheduler` walks from
-noise to the picture in straight steps (Liu et al. 2022; Lipman et al. 2022). It knows neither words nor modalities. The
-folder is diffusers' own: `SpacePicturePipeline.from_pretrained(folder)` reads it, and so does each part's class.
+`prior` predicts sketches in latents from a vector; `transformer` (Flux's single-stream blocks) is conditioned on the
+vector and the sketches; `vae` maps 64x64 pixels, as blocks of 4x4, to 8x8 latents and back; `scheduler` integrates from
+noise to the image (Liu et al. 2022; Lipman et al. 2022). The pipeline depends on vectors alone, not on modalities. The
+folder has the format of diffusers: `SpacePicturePipeline.from_pretrained(folder)` reads it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from multimodal.pipelines.generation.backends.space_prior import (
 )
 
 SIDE = 64  # pixels
-BLOCK = 4  # pixels a side that are one position of the autoencoder's input
-PATCH = 2  # latents a side that are one token
+BLOCK = 4  # edge in pixels of a position of the autoencoder's input
+PATCH = 2  # edge in latents of a token
 LATENT = SIDE // 8
-PLACE = 4.0  # the length of what tells a token its place, that of a vector of 16 normal numbers
+PLACE = 4.0  # norm of a token's one-hot position, that of a standard normal vector of dimension 16
 STEPS, GUIDANCE = 16, 3.0
 
-Told = Callable[[int, int], object]
+OnStep = Callable[[int, int], object]
 
 
 def tokens_of(latents: Tensor) -> Tensor:
@@ -47,13 +47,13 @@ def tokens_of(latents: Tensor) -> Tensor:
 
 
 def latents_of(tokens: Tensor) -> Tensor:
-    """The way back."""
+    """The inverse of `tokens_of`."""
     side = LATENT // PATCH
     return F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (side, side)), PATCH)
 
 
 def places(device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Where the vector's token and the picture's stand, for the rotary positions: (1, 3) and (16, 3)."""
+    """The rotary positions of the vector's token and the image's tokens: (1, 3) and (16, 3)."""
     row = torch.arange(LATENT // PATCH, device=device)
     down, across = torch.meshgrid(row, row, indexing="ij")
     places = torch.stack([torch.zeros_like(down), down, across], dim=-1).reshape(-1, 3)
@@ -61,11 +61,11 @@ def places(device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
 
 
 def velocity(transformer: Any, tokens: Tensor, vectors: Tensor, canvases: Tensor, sigmas: Tensor) -> Tensor:
-    """What the flow says at noise levels sigmas (n,) in [0, 1]: noise minus picture, like tokens.
+    """The predicted velocity at noise levels sigmas (n,) in [0, 1]: noise minus image, shaped like tokens.
 
-    Beside a token's latents stand its part of the canvases (n, 16, 2 channels) and its place, one of 16: Flux tells
-    tokens apart by rotation alone, which a small network is slow to learn from. A unit row's numbers are small; they
-    are brought to a deviation of one.
+    Each token is concatenated with its part of the canvases (n, 16, 2 channels) and its position as a one-hot vector:
+    Flux encodes positions only by rotation, from which a small network learns slowly. Unit vectors are scaled to
+    standard deviation 1.
     """
     alone, own = places(tokens.device)
     vectors = vectors * vectors.shape[1] ** 0.5
@@ -90,7 +90,7 @@ class SpacePicturePipeline(DiffusionPipeline):  # type: ignore[misc]
 
     @property
     def dim(self) -> int:
-        """Of the vectors."""
+        """The dimension of the vectors."""
         return int(self.transformer.config.joint_attention_dim)
 
     @torch.inference_mode()
@@ -101,28 +101,31 @@ class SpacePicturePipeline(DiffusionPipeline):  # type: ignore[misc]
         *,
         steps: int = STEPS,
         guidance: float = GUIDANCE,
-        pictures: Tensor | None = None,
+        images: Tensor | None = None,
         strength: float = 1.0,
         negative: Tensor | None = None,
-        told: Told | None = None,
+        on_step: OnStep | None = None,
     ) -> Tensor:
         """vectors (n, dim) unit rows, one generator each -> (n, 3, 64, 64) in [0, 1].
 
-        guidance: how far to go from what is drawn of nothing (or of `negative`, (dim,)) towards the vector; 1 is as
-        trained. pictures (n, 3, 64, 64) in [0, 1]: where to begin, with `strength` of the way still to go.
+        guidance: the scale of classifier-free guidance, away from the unconditional prediction (or that of `negative`,
+        (dim,)); 1 disables it. images: (n, 3, 64, 64) in [0, 1] to start from; `strength` is the fraction of the
+        trajectory that remains. on_step: called with (steps done, steps in total).
         """
         device, dtype = self.transformer.device, self.transformer.dtype
         channels = int(self.vae.config.latent_channels)
         shape = (channels, LATENT, LATENT)
-        noise = torch.stack([torch.randn(shape, generator=one, device=one.device) for one in generators])
+        noise = torch.stack(
+            [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
+        )
         tokens = tokens_of(noise.to(device))
         self.scheduler.set_timesteps(steps, device=device)
         sigmas = self.scheduler.sigmas
         first = 0
-        if pictures is not None:
+        if images is not None:
             first = min(steps - 1, int((sigmas > strength).sum()))
-            begun = tokens_of(self.encode(pictures))
-            tokens = sigmas[first] * tokens + (1 - sigmas[first]) * begun
+            image_tokens = tokens_of(self.encode(images))
+            tokens = sigmas[first] * tokens + (1 - sigmas[first]) * image_tokens
             self.scheduler.set_begin_index(first)
         vectors, canvases = self.condition(vectors.to(device, torch.float32), generators, guidance, negative)
         for number in range(first, steps):
@@ -135,21 +138,22 @@ class SpacePicturePipeline(DiffusionPipeline):  # type: ignore[misc]
                 slope = from_ + guidance * (towards - from_)
             moment = self.scheduler.timesteps[number]
             tokens = self.scheduler.step(slope, moment, tokens, return_dict=False)[0]
-            if told is not None:
-                told(number + 1 - first, steps - first)
+            if on_step is not None:
+                on_step(number + 1 - first, steps - first)
         return self.decode(latents_of(tokens))
 
     def condition(
         self, vectors: Tensor, generators: Sequence[torch.Generator], guidance: float, negative: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Vectors and what is recalled of them, laid out by the dice; with guidance, then those to go away from."""
+        """(vectors, canvases), with randomly drawn layouts; with guidance, the unconditional rows follow."""
         turn, layouts = [], []
-        for one in generators:
-            turn.append(torch.rand(1, generator=one, device=one.device) < 0.5)
-            dice = [
-                torch.randint(most, (1,), generator=one, device=one.device) for most in (SINGLES, len(PAIRS))
+        for generator in generators:
+            turn.append(torch.rand(1, generator=generator, device=generator.device) < 0.5)
+            choice = [
+                torch.randint(most, (1,), generator=generator, device=generator.device)
+                for most in (SINGLES, len(PAIRS))
             ]
-            layouts.append(torch.cat(dice))
+            layouts.append(torch.cat(choice))
         laid = torch.stack(layouts).to(vectors.device)
 
         def canvases(vectors: Tensor) -> Tensor:
@@ -164,13 +168,13 @@ class SpacePicturePipeline(DiffusionPipeline):  # type: ignore[misc]
         )
         return torch.cat([vectors, away]), torch.cat([canvases(vectors), canvases(away)])
 
-    def encode(self, pictures: Tensor) -> Tensor:
-        """(n, 3, 64, 64) in [0, 1] -> latents (n, c, 8, 8) of mean 0 and deviation 1."""
-        blocks = F.pixel_unshuffle(pictures.to(self.vae.device, self.vae.dtype) * 2 - 1, BLOCK)
+    def encode(self, images: Tensor) -> Tensor:
+        """(n, 3, 64, 64) in [0, 1] -> latents (n, c, 8, 8) of mean 0 and standard deviation 1."""
+        blocks = F.pixel_unshuffle(images.to(self.vae.device, self.vae.dtype) * 2 - 1, BLOCK)
         return self.vae.encode(blocks).latent_dist.mean.float()
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The way back."""
+        """The inverse of `encode`."""
         blocks = self.vae.decode(latents.to(self.vae.dtype)).sample.float()
         return (F.pixel_shuffle(blocks, BLOCK) / 2 + 0.5).clamp(0, 1)
 

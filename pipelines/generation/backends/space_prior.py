@@ -1,12 +1,12 @@
-"""What a picture should hold, from a vector of a shared space: the first half of drawing, as in unCLIP (Ramesh 2022).
+"""The prior of the generator: predicts latent sketches from a vector of a shared space, as in unCLIP (Ramesh 2022).
 
-A perceptron with gates recalls the thing that a vector tells of, as clean latents in a few fixed frames. A vector of a
-coloured thing is nearly the sum of the thing's and of what the colour adds, so the colour is read first and taken out,
-the thing recalled as it is, and its sketch dyed: things and colours never met together are known as well as others. A
-vector of two things is nearly the sum of theirs, so the nearest of the directions that are known is taken out of it to
-see the second, and that of the second to see the first (matching pursuit, Mallat and Zhang 1993): two things are known
-by the same weights as one. A sketch is the mean of what is meant: sharp where a vector is plain, blurred where not.
-Where things stand and how they look in the end is the flow's part, which sees the sketches beside its noise.
+A gated MLP maps the vector of an object to clean latents in a few fixed frames. The vector of a coloured object is
+nearly the sum of the object's vector and a colour component, so the colour is predicted first and subtracted, the
+object is predicted without it, and its sketch is recoloured. This generalises to unseen pairs of object and colour. The
+vector of two objects is nearly the sum of theirs, so the nearest known direction is removed to obtain the second
+object, and that of the second to obtain the first (matching pursuit, Mallat and Zhang 1993); the same weights serve one
+and two objects. A sketch is a conditional mean: sharp for an unambiguous vector, blurred otherwise. Position and
+appearance are decided by the flow, which is conditioned on the sketches.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# the frames of a sketch, by the tokens a side: a thing that fills the picture, one put aside, and each of two halves
+# frames of a sketch and their edge in tokens: an object that fills the image, a smaller one, and each of two halves
 FRAMES = {"full": 4, "aside": 3, "first": 2, "second": 2}
 HELD = sum(side**2 for side in FRAMES.values())
 HALF = FRAMES["first"] ** 2
-# where a thing put aside begins, in tokens from the top and the left, and where two halves do; half of the layouts of
-# one thing fill the picture
+# top left corners of the smaller object and of the two halves, in tokens; in half of the layouts of a single object it
+# fills the image
 ASIDES = ((0, 0), (0, 1), (1, 0), (1, 1))
 SINGLES = 2 * len(ASIDES)
 PAIRS = (((1, 0), (1, 2)), ((0, 1), (2, 1)), ((0, 0), (2, 2)), ((0, 2), (2, 0)))
-SHARPNESS = 40.0  # of the choice among directions, against cosines
+SHARPNESS = 40.0  # inverse temperature of the softmax over directions, by cosine
 
 
 class Gated(nn.Module):
-    """Products of numbers (Shazeer 2020): (n, width) -> (n, inner)."""
+    """Gated linear unit (Shazeer 2020): (n, width) -> (n, inner)."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Gated(nn.Module):
 
 
 class Dyed(nn.Module):
-    """Sketches (n, t, channels) in the colours told by shares (n, dyes), each token by itself."""
+    """Recolours sketches (n, t, channels) by colour weights (n, dyes), token by token."""
 
     def __init__(self, channels: int, dyes: int, inner: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Dyed(nn.Module):
 
 
 class DrawingPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """vectors (n, dim), unit rows -> sketches (n, 33, channels), the tokens of FRAMES one after another."""
+    """Unit vectors (n, dim) -> sketches (n, 33, channels), the tokens of FRAMES concatenated."""
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
@@ -84,57 +84,59 @@ class DrawingPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.axes = nn.Parameter(torch.randn(directions, dim) / dim**0.5)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Zeros are taken as they are."""
+        """Vectors (n, dim) -> sketches (n, 33, channels). All-zero vectors are allowed."""
         return self.coloured(*self.recalled(vectors))
 
     def recalled(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Sketches in things' own colours, and the shares of the dyes (n, 3, dyes) of the whole and each half."""
+        """Sketches without added colour, and the colour weights (n, 3, dyes) of the whole image and each half."""
         left = self.without_nearest(vectors, vectors)
         seen = torch.stack([vectors, self.without_nearest(vectors, left), left], dim=1)
         shares = torch.softmax(self.to_dye(large(seen)), dim=2)
-        one, again, two = self.features(seen - shares @ self.dye_axes).unbind(1)
-        parts = [self.to_whole(one), self.to_half(again), self.to_half(two)]
+        whole, first_half, second_half = self.features(seen - shares @ self.dye_axes).unbind(1)
+        parts = [self.to_whole(whole), self.to_half(first_half), self.to_half(second_half)]
         return torch.cat(parts, dim=1).unflatten(1, (HELD, -1)), shares
 
     def coloured(self, plain: Tensor, shares: Tensor) -> Tensor:
-        """The sketches dyed: of each frame the share of what it shows."""
+        """The sketches recoloured, each frame by the weights of its part."""
         parts = plain.split([HELD - 2 * HALF, HALF, HALF], dim=1)
         return torch.cat(
             [self.dye(part, share) for part, share in zip(parts, shares.unbind(1), strict=True)], dim=1
         )
 
     def without_nearest(self, vectors: Tensor, like: Tensor) -> Tensor:
-        """What is left of the vectors (n, dim) without the known direction that is nearest to `like`."""
+        """Vectors (n, dim) minus their component along the known direction that is nearest to `like`."""
         known = F.normalize(self.axes, dim=1)
         nearest = torch.softmax(SHARPNESS * F.normalize(like, dim=1) @ known.T, dim=1) @ known
         along = F.normalize(nearest, dim=1)
         return vectors - (vectors * along).sum(1, keepdim=True) * along
 
-    def features(self, things: Tensor) -> Tensor:
+    def features(self, vectors: Tensor) -> Tensor:
         """(…, dim) -> (…, known)."""
-        states = self.into(large(things))
+        states = self.into(large(vectors))
         return self.wide(states + self.back(self.hidden(states)))  # type: ignore[no-any-return]
 
     def sketch(self, vectors: Tensor) -> Tensor:
-        """float32; nothing, all zeros, of a vector of zeros."""
-        told = vectors.any(dim=1)[:, None, None]
-        return self(vectors.to(self.dtype)).float() * told
+        """float32 sketches; zeros for an all-zero vector."""
+        is_set = vectors.any(dim=1)[:, None, None]
+        return self(vectors.to(self.dtype)).float() * is_set
 
 
 def large(vectors: Tensor) -> Tensor:
-    """Unit rows with numbers of deviation one."""
+    """Unit rows scaled to standard deviation 1."""
     return vectors * vectors.shape[-1] ** 0.5
 
 
 def swap_halves(sketches: Tensor) -> Tensor:
-    """With the halves exchanged."""
+    """The sketches with their two halves exchanged."""
     rest = sketches[:, : -2 * HALF]
     return torch.cat([rest, sketches[:, -HALF:], sketches[:, -2 * HALF : -HALF]], dim=1)
 
 
 def apply_layout(sketches: Tensor, layouts: Tensor) -> Tensor:
-    """sketches (n, 33, channels), layouts int (n, 2), below SINGLES and PAIRS -> (n, 16, 2 channels): one thing and two
-    halves, each where it may stand in a picture of 4 x 4 tokens, and zeros around them."""
+    """Places the frames of sketches on canvases of 4 x 4 tokens: the single object and the two halves, zeros elsewhere.
+
+    sketches: (n, 33, channels). layouts: int (n, 2), below SINGLES and len(PAIRS). Returns (n, 16, 2 channels).
+    """
     side = FRAMES["full"]
     frames = [part.unflatten(1, (edge, edge)) for part, edge in zip(
         sketches.split([edge**2 for edge in FRAMES.values()], dim=1), FRAMES.values(), strict=True

@@ -1,9 +1,8 @@
-"""Which letter follows which, in the phrases that the starter was trained on: counts of runs of up to six letters.
+"""Character n-gram language model of the starter: counts of n-grams up to order 6 in its training phrases.
 
-Likelihoods are interpolated as by Witten and Bell 1991: a run that went on in many ways leaves more to what shorter
-runs say. Made by `recipes/starter/data/letters.py`; in assets/starter/letters.safetensors runs are numbers to
-base 39, and
-counts are eighths of a power of two, so that a run takes five bytes.
+Probabilities use Witten-Bell interpolation (1991): the more distinct characters follow a prefix, the more weight goes
+to the shorter prefix. Written by `recipes/starter/data/letters.py`. assets/starter/letters.safetensors stores n-grams
+as numbers to base 39 and counts as eighths of a power of two, five bytes per n-gram.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ORDER = 6  # six letters to base 39 are the most that fit 32 bits
+ORDER = 6  # the most characters to base 39 that fit into 32 bits
 BASE = 1 + len(ALPHABET)
 SPACE = 1 + ALPHABET.index(" ")
 EIGHTHS = 8
 RUNS, COUNTS = "runs_of_{}", "counts_of_{}"
 FILE = Path("starter") / "letters.safetensors"
-# Found on festival and flite rms, with an earlier speech tower: how much the letters weigh beside
-# the sound, and what a letter earns, since each makes a reading less likely
+# Language model weight, and a bonus per character, since each lowers the probability of a text. Tuned on festival and
+# flite rms with an earlier speech tower
 WEIGHT, EARNED = 0.8, 2.5
 KEPT = 1 << 18
 
@@ -37,19 +36,19 @@ Run = tuple[int, ...]
 
 
 class CharacterLM:
-    """counts: how often each run of 1 to ORDER classes was seen."""
+    """counts: the number of occurrences of each n-gram of 1 to ORDER classes."""
 
     def __init__(self, counts: Mapping[Run, float]) -> None:
         self.counts = counts
-        self.seen: Counter[Run] = Counter()  # how often a run went on
-        self.ways: Counter[Run] = Counter()  # and in how many ways
+        self.seen: Counter[Run] = Counter()  # occurrences of a prefix
+        self.ways: Counter[Run] = Counter()  # distinct characters after it
         for run, count in counts.items():
             self.seen[run[:-1]] += count  # type: ignore[assignment]
             self.ways[run[:-1]] += 1
         self._kept = functools.lru_cache(maxsize=KEPT)(self._log)
 
     def likelihood(self, before: Run, letter: int) -> float:
-        """Of a letter after a run of at most ORDER - 1; of all letters, they sum to one."""
+        """P(letter | the at most ORDER - 1 classes before it); sums to 1 over all letters."""
         if not before:
             return (self.counts.get((letter,), 0) + 0.5) / (self.seen[()] + 0.5 * (BASE - 1))
         shorter = self.likelihood(before[1:], letter)
@@ -59,7 +58,7 @@ class CharacterLM:
         return (self.counts.get((*before, letter), 0) + ways * shorter) / (seen + ways)
 
     def __call__(self, prefix: Run, letter: int) -> float:
-        """What a letter adds to the log-probability of a reading that began with `prefix`."""
+        """The weighted log-probability of a letter after `prefix`, plus the bonus."""
         return self._kept((SPACE, *prefix)[1 - ORDER :], letter)
 
     def _log(self, before: Run, letter: int) -> float:
@@ -67,7 +66,7 @@ class CharacterLM:
 
 
 def pack_counts(counts: Mapping[Run, int]) -> dict[str, NDArray[Any]]:
-    """Counts as arrays, by name, for a file."""
+    """Encodes counts as named arrays for a file."""
     import numpy as np
 
     arrays: dict[str, NDArray[Any]] = {}
@@ -80,7 +79,7 @@ def pack_counts(counts: Mapping[Run, int]) -> dict[str, NDArray[Any]]:
 
 
 def unpack_counts(arrays: Mapping[str, NDArray[Any]]) -> dict[Run, float]:
-    """What `pack_counts` made, with counts to 4 %."""
+    """Decodes the arrays of `pack_counts`; counts are accurate to 4 %."""
     counts: dict[Run, float] = {}
     for size in range(1, ORDER + 1):
         runs, eighths = arrays[RUNS.format(size)].tolist(), arrays[COUNTS.format(size)].tolist()
@@ -90,20 +89,20 @@ def unpack_counts(arrays: Mapping[str, NDArray[Any]]) -> dict[Run, float]:
 
 
 def _number(run: Run) -> int:
-    return functools.reduce(lambda number, one: number * BASE + one, run, 0)
+    return functools.reduce(lambda number, label: number * BASE + label, run, 0)
 
 
 def _run(number: int, size: int) -> Run:
     run = []
     for _ in range(size):
-        number, one = divmod(number, BASE)
-        run.append(one)
+        number, label = divmod(number, BASE)
+        run.append(label)
     return tuple(reversed(run))
 
 
 @functools.cache
 def shipped_char_lm() -> CharacterLM:
-    """The letters of the starter."""
+    """The language model of the starter."""
     from safetensors.numpy import load_file
 
     arrays: dict[str, np.ndarray[Any, Any]] = load_file(assets() / FILE)

@@ -1,4 +1,4 @@
-"""A speech model of transformers out of a folder or a repository of the hub: what it is, its weights and its words."""
+"""Speech recognition checkpoints of transformers, from a folder or a Hub repository: class, weights and tokenizer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from multimodal.encoders.hf.checkpoint import quiet, require_transformers, short
 
 __all__ = ["SpeechCheckpoint", "quiet", "read"]
 
-HEARS = ("input_features", "input_values")
+AUDIO_INPUTS = ("input_features", "input_values")
 SMALL_FILES = ("*.json", "*.txt", "*.model")
 NAMED = 3
 
 
 @dataclass(frozen=True)
 class SpeechCheckpoint:
-    """name: as it was asked for. what: its class, for messages. kind: "whisper", "ctc" or "seq2seq"."""
+    """A loaded model. name: as given. model_class: for messages. kind: "whisper", "ctc" or "seq2seq"."""
 
     name: str
     model_class: str
@@ -34,9 +34,9 @@ class SpeechCheckpoint:
 
 
 def read(source: Source, runtime: Runtime) -> SpeechCheckpoint:
-    """The model, ready to run. What it is, is told from its small files; weights are fetched only if it can be used.
+    """Loads a model. Its type is read from its configuration, before any weights are fetched.
 
-    Raises UnknownModel, DownloadError, MissingExtra, CheckpointError for what writes down no speech or does not fit.
+    Raises UnknownModel, DownloadError, MissingExtra; CheckpointError for a model of another task or mismatched weights.
     """
     require_transformers()
     written = source.config()
@@ -56,40 +56,40 @@ def _small_files(source: Source) -> Path:
 
 
 def _describe(name: str, written: dict[str, Any], folder: Path) -> tuple[Any, Any, str]:
-    """(config, class, kind). Raises CheckpointError for a model that writes down no speech, saying what it is."""
+    """(config, class, kind). Raises CheckpointError for a model that is not for speech recognition."""
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
-    with _told_as_ours(name, "its config.json"):
+    with _as_checkpoint_error(name, "its config.json"):
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     ctc = set(auto.MODEL_FOR_CTC_MAPPING_NAMES.values())
     speech = set(auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES.values())
-    named = list(config.architectures or [])
-    if not named:  # by its type: a reader of letters before one that generates, since few are both
-        named = [
-            one
+    class_names = list(config.architectures or [])
+    if not class_names:  # by model type; seq2seq classes come first
+        class_names = [
+            class_name
             for table in (auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES, auto.MODEL_FOR_CTC_MAPPING_NAMES)
-            if (one := table.get(config.model_type))
+            if (class_name := table.get(config.model_type))
         ]
-    what = named[0] if named else f"model of type {written['model_type']!r}"
-    cls = getattr(transformers, what, None) if named else None
-    hears = isinstance(cls, type) and getattr(cls, "main_input_name", None) in HEARS
-    if hears and issubclass(cls, transformers.WhisperForConditionalGeneration):  # type: ignore[arg-type]
+    what = class_names[0] if class_names else f"model of type {written['model_type']!r}"
+    cls = getattr(transformers, what, None) if class_names else None
+    takes_audio = isinstance(cls, type) and getattr(cls, "main_input_name", None) in AUDIO_INPUTS
+    if takes_audio and issubclass(cls, transformers.WhisperForConditionalGeneration):  # type: ignore[arg-type]
         return config, cls, "whisper"
-    if hears and (what in ctc or what.endswith("ForCTC")):
+    if takes_audio and (what in ctc or what.endswith("ForCTC")):
         return config, cls, "ctc"
-    if what in speech or (hears and cls.can_generate()):  # type: ignore[union-attr]
+    if what in speech or (takes_audio and cls.can_generate()):  # type: ignore[union-attr]
         return config, cls, "seq2seq"
     raise CheckpointError(
-        f"{name!r} is a {what}, which writes down no speech: take a Whisper, or a checkpoint made for CTC or for "
-        "speech to text, such as 'hf/openai/whisper-tiny' or 'hf/facebook/wav2vec2-base-960h'"
+        f"{name!r} is a {what}, which does not transcribe speech: use a Whisper, CTC or speech-to-text checkpoint, "
+        "such as 'hf/openai/whisper-tiny' or 'hf/facebook/wav2vec2-base-960h'"
     )
 
 
 def _processors(name: str, folder: Path, cls: Any) -> tuple[Any, Any]:
     import transformers
 
-    with _told_as_ours(name, "its feature extractor or tokenizer"):
+    with _as_checkpoint_error(name, "its feature extractor or tokenizer"):
         extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return extractor, tokenizer
@@ -98,8 +98,8 @@ def _processors(name: str, folder: Path, cls: Any) -> tuple[Any, Any]:
 def _filled(source: Source, cls: Any, config: Any, folder: Path, runtime: Runtime) -> Any:
     import transformers
 
-    with _told_as_ours(source.name, "its weights"):
-        model, told = cls.from_pretrained(
+    with _as_checkpoint_error(source.name, "its weights"):
+        model, loading_info = cls.from_pretrained(
             None,
             config=config,
             state_dict=source.tensors(),
@@ -110,22 +110,22 @@ def _filled(source: Source, cls: Any, config: Any, folder: Path, runtime: Runtim
             model.generation_config = transformers.GenerationConfig.from_pretrained(
                 folder, local_files_only=True
             )
-    learned = {name for name, one in model.state_dict().items() if one.is_floating_point()}
-    missing = sorted(set(told["missing_keys"]) & learned)
-    wrong = [one for one, *_ in told["mismatched_keys"]]
-    if missing or wrong:
-        shown = ", ".join((missing + wrong)[:NAMED])
+    floating = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    missing = sorted(set(loading_info["missing_keys"]) & floating)
+    mismatched = [key for key, *_ in loading_info["mismatched_keys"]]
+    if missing or mismatched:
+        shown = ", ".join((missing + mismatched)[:NAMED])
         raise CheckpointError(
-            f"the tensors of {source.name!r} do not fit a {cls.__name__} as its config.json describes it "
-            f"({len(missing)} missing, {len(wrong)} of another shape: {shown}); the checkpoint is incomplete or of "
-            "another model"
+            f"the tensors of {source.name!r} do not match a {cls.__name__} as described by its config.json "
+            f"({len(missing)} missing, {len(mismatched)} of another shape: {shown}); the checkpoint is incomplete or "
+            "of another model"
         )
     return model.eval().requires_grad_(False).to(runtime.torch_device)
 
 
 @contextlib.contextmanager
-def _told_as_ours(name: str, what: str) -> Iterator[None]:
-    """Whatever a stranger's file provokes in transformers, as a CheckpointError. Silent otherwise."""
+def _as_checkpoint_error(name: str, what: str) -> Iterator[None]:
+    """Raises CheckpointError for any error of transformers while it reads a file, and silences its log."""
     try:
         with quiet():
             yield

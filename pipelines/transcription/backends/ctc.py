@@ -1,7 +1,7 @@
-"""CTC models of transformers (Wav2Vec2, HuBERT, WavLM, …): letters for every few hundredths of a second.
+"""CTC models of transformers (Wav2Vec2, HuBERT, WavLM, …): a class for every 20 ms or so.
 
-A long sound is read in windows that overlap, whose inner parts are joined before anything is decoded: the
-`chunk_length_s=30` of transformers' speech pipeline.
+Long audio is processed in overlapping windows, whose inner parts are joined before decoding, as with
+`chunk_length_s=30` in transformers' speech pipeline.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from multimodal.pipelines.transcription.backends.checkpoint import SpeechCheckpoint
 
-WINDOW_S, OVERLAP = 30, 6  # the overlap is a sixth of the window on each side
+WINDOW_S, OVERLAP = 30, 6  # the overlap on each side is 1/6 of the window
 
 
 class CtcBackend:
-    """A model that gives classes for short steps of time, and a tokenizer that folds them into words."""
+    """A model that predicts a class per time step, and a tokenizer that collapses them into words."""
 
     supported_options: ClassVar[frozenset[str]] = frozenset({"batch_size"})
 
@@ -43,15 +43,15 @@ class CtcBackend:
         self.extractor = checkpoint.extractor
         self.rate_hz = int(self.extractor.sampling_rate)
         ratio = getattr(self.model.config, "inputs_to_logits_ratio", None)
-        self.ratio = int(ratio) if ratio else None  # samples a step; None: told by how many steps come out
-        self.tells_words = "output_word_offsets" in inspect.signature(self.tokenizer.decode).parameters
+        self.ratio = int(ratio) if ratio else None  # samples per step; None: derived from the number of steps
+        self.has_word_offsets = "output_word_offsets" in inspect.signature(self.tokenizer.decode).parameters
 
     def transcribe(
         self, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
     ) -> TranscriptionOutput:
-        if options.timestamps == "word" and not self.tells_words:
+        if options.timestamps == "word" and not self.has_word_offsets:
             raise InvalidInput(
-                f"the tokenizer of {self.name!r} ({type(self.tokenizer).__name__}) does not tell where words are: take "
+                f"the tokenizer of {self.name!r} ({type(self.tokenizer).__name__}) gives no word timestamps: use "
                 "timestamps='segment'"
             )
         unit = self.ratio or 1
@@ -69,12 +69,14 @@ class CtcBackend:
                 waiting = []
                 progress(n_samples / self.rate_hz, None)
         duration_s = n_samples / self.rate_hz
-        return self._reading(ids, options, duration_s)
+        return self._output(ids, options, duration_s)
 
     def _classes(self, windows: Sequence[tuple[NDArray[np.float32], int, int]]) -> list[int]:
-        """The likeliest class of each step of the inner parts of some windows (samples, left, right)."""
-        full = [one for one in windows if len(one[0]) == len(windows[0][0])]
-        if len(full) < len(windows):  # the last may be shorter: padding would change what some models hear
+        """The most probable class of each step in the inner parts of windows (samples, left margin, right margin)."""
+        full = [window for window in windows if len(window[0]) == len(windows[0][0])]
+        if len(full) < len(
+            windows
+        ):  # the last may be shorter, and padding would change the output of some models
             return self._classes(full) + self._classes(windows[len(full) :])
         inputs = self.extractor(
             [samples for samples, _, _ in windows],
@@ -88,20 +90,20 @@ class CtcBackend:
                 **{name: inputs[name].to(device, dtype)},
                 attention_mask=None if mask is None else mask.to(device),
             ).logits
-        found: list[int] = []
+        ids: list[int] = []
         for row, (samples, left, right) in zip(logits.argmax(dim=-1).tolist(), windows, strict=True):
             steps = round(len(samples) / self.ratio) if self.ratio else len(row)
-            first, behind = (round(one / len(samples) * steps) for one in (left, right))
+            first, behind = (round(margin / len(samples) * steps) for margin in (left, right))
             inner = row[first : steps - behind]
-            found += [self._blank] * len(inner) if is_silent(samples) else inner
-        return found
+            ids += [self._blank] * len(inner) if is_silent(samples) else inner
+        return ids
 
     @property
     def _blank(self) -> int:
         blank = getattr(self.model.config, "pad_token_id", None)
         return int(blank if blank is not None else self.tokenizer.pad_token_id)
 
-    def _reading(
+    def _output(
         self, ids: list[int], options: TranscriptionOptions, duration_s: float
     ) -> TranscriptionOutput:
         if not ids:
@@ -109,14 +111,18 @@ class CtcBackend:
         text = str(self.tokenizer.decode(ids)).strip()
         if options.timestamps is None:
             return TranscriptionOutput(text, None, (), (), duration_s)
-        if not self.tells_words:
+        if not self.has_word_offsets:
             words = [Word(0.0, duration_s, text)] if text else []
             return TranscriptionOutput(text, None, group_words(words), (), duration_s)
         step_s = self.ratio / self.rate_hz if self.ratio else duration_s / len(ids)
-        told: list[dict[str, Any]] = self.tokenizer.decode(ids, output_word_offsets=True).word_offsets
+        offsets: list[dict[str, Any]] = self.tokenizer.decode(ids, output_word_offsets=True).word_offsets
         words = [
-            Word(one["start_offset"] * step_s, min(one["end_offset"] * step_s, duration_s), one["word"])
-            for one in told
+            Word(
+                offset["start_offset"] * step_s,
+                min(offset["end_offset"] * step_s, duration_s),
+                offset["word"],
+            )
+            for offset in offsets
         ]
         return TranscriptionOutput(
             text, None, group_words(words), words if options.timestamps == "word" else (), duration_s

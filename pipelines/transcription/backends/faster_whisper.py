@@ -1,10 +1,10 @@
-"""Whisper run by CTranslate2 (the package faster-whisper): the same model several times as fast, also in 8 bits.
+"""Whisper on CTranslate2 (the package faster-whisper): several times as fast, also in 8 bits.
 
-    "faster-whisper/large-v3"        a name that faster-whisper knows, fetched by it
-    "faster-whisper/./folder"        a checkpoint converted by ct2-transformers-converter
+    "faster-whisper/large-v3"        a model name of faster-whisper
+    "faster-whisper/./folder"        a checkpoint converted with ct2-transformers-converter
 
-Its heuristics are those of OpenAI's own program, temperature fallback and conditioning among them, so texts may differ
-from those of transformers where these differ.
+Its heuristics (temperature fallback, conditioning) are those of OpenAI's implementation, so texts may differ from those
+of transformers.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from multimodal.pipelines.transcription.result import Segment, Word
 RATE_HZ = 16_000
 FILES = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*")
 NEEDED = ("config.json", "model.bin", "tokenizer.json")
-AT_ONCE_S = 600.0  # faster-whisper takes a sound whole: longer ones are given in parts, cut where it is quiet
-BEAMS = 5  # as it has by default
+AT_ONCE_S = 600.0  # faster-whisper holds its input in memory: longer audio is split where it is quiet
+BEAMS = 5  # its default
 
 
 class FasterWhisperBackend:
-    """A Whisper of faster-whisper."""
+    """A Whisper model of faster-whisper."""
 
     model_class = "Whisper in faster-whisper"
     supported_options: ClassVar[frozenset[str]] = frozenset(
@@ -57,23 +57,23 @@ class FasterWhisperBackend:
             if is_silent(samples):
                 continue
             by_s, until_s = start / RATE_HZ, n_samples / RATE_HZ
-            made, about = self.model.transcribe(samples, **self._asked(options, language))
-            language = language or about.language
-            for one in made:
-                if one.start + by_s >= until_s:
-                    break  # what it writes into the silence that fills up the last window
-                times = float(one.start) + by_s, min(float(one.end) + by_s, until_s)
-                if one.text.strip():
-                    segments.append(Segment(*times, one.text.strip(), tuple(one.tokens)))
+            results, info = self.model.transcribe(samples, **self._arguments(options, language))
+            language = language or info.language
+            for result in results:
+                if result.start + by_s >= until_s:
+                    break  # hallucinated in the padding of the last window
+                times = float(result.start) + by_s, min(float(result.end) + by_s, until_s)
+                if result.text.strip():
+                    segments.append(Segment(*times, result.text.strip(), tuple(result.tokens)))
                 words += [
                     Word(float(word.start) + by_s, min(float(word.end) + by_s, until_s), word.word.strip())
-                    for word in one.words or ()
+                    for word in result.words or ()
                 ]
                 progress(times[1], None)
-        text = " ".join(one.text for one in segments)
+        text = " ".join(segment.text for segment in segments)
         kept = segments if options.timestamps else []
         return TranscriptionOutput(
-            text, language, kept, [one for one in words if one.text], n_samples / RATE_HZ
+            text, language, kept, [word for word in words if word.text], n_samples / RATE_HZ
         )
 
     def _language(self, options: TranscriptionOptions) -> str | None:
@@ -81,8 +81,8 @@ class FasterWhisperBackend:
             return None
         if len(self.languages) == 1:
             raise InvalidInput(
-                f"{self.name!r} was trained on English alone: leave out language and task, or take a checkpoint of "
-                "many languages (those whose names do not end in '.en')"
+                f"{self.name!r} was trained on English only: leave out language and task, or use a multilingual "
+                "checkpoint (a name that does not end in '.en')"
             )
         if options.language is None:
             return None
@@ -94,8 +94,8 @@ class FasterWhisperBackend:
             )
         return code
 
-    def _asked(self, options: TranscriptionOptions, language: str | None) -> dict[str, Any]:
-        asked: dict[str, Any] = {
+    def _arguments(self, options: TranscriptionOptions, language: str | None) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
             "language": language,
             "task": options.task,
             "beam_size": options.beams or BEAMS,
@@ -104,8 +104,8 @@ class FasterWhisperBackend:
             "condition_on_previous_text": options.condition_on_previous,
         }
         if options.temperatures is not None:
-            asked["temperature"] = list(options.temperatures)
-        return asked
+            arguments["temperature"] = list(options.temperatures)
+        return arguments
 
 
 def load(rest: str, runtime: Runtime, revision: str | None, offline: bool) -> FasterWhisperBackend:
@@ -116,10 +116,10 @@ def load(rest: str, runtime: Runtime, revision: str | None, offline: bool) -> Fa
     from faster_whisper import WhisperModel  # type: ignore[import-untyped, import-not-found]
 
     folder = _folder(name, rest, revision, offline)
-    lacking = [one for one in NEEDED if not (folder / one).is_file()]
+    lacking = [name for name in NEEDED if not (folder / name).is_file()]
     if lacking:
         raise CheckpointError(
-            f"{name!r} has no {', '.join(lacking)}, so it is no checkpoint of CTranslate2; make one with "
+            f"{name!r} has no {', '.join(lacking)}, so it is not a CTranslate2 checkpoint; make one with "
             "ct2-transformers-converter --model FOLDER --output_dir NEW --copy_files tokenizer.json "
             "preprocessor_config.json"
         )
@@ -137,7 +137,7 @@ def _folder(name: str, rest: str, revision: str | None, offline: bool) -> Path:
     if rest.startswith(FOLDER_PREFIXES) or rest in (".", ".."):
         folder = Path(rest).expanduser()
         if not folder.is_dir():
-            raise UnknownModel(f"{name!r} names the folder {str(folder)!r}, and there is none")
+            raise UnknownModel(f"{name!r} names the folder {str(folder)!r}, which does not exist")
         return folder
     repo = rest if "/" in rest else _MODELS.get(rest)
     if repo is None:

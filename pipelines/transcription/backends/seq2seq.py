@@ -1,6 +1,6 @@
-"""Other models of transformers that write down speech (Speech2Text, Moonshine, SpeechT5, …): one utterance at a time.
+"""Encoder-decoder speech models of transformers (Speech2Text, Moonshine, SpeechT5, …), utterance by utterance.
 
-They tell no times and were trained on split_at_quiet, so a long sound is cut where it is quietest, and the times of a
+They give no timestamps and were trained on utterances, so long audio is split where it is quietest, and the times of a
 segment are those of its part.
 """
 
@@ -30,7 +30,7 @@ LONGEST_S = 30.0
 
 
 class Seq2SeqBackend:
-    """A model that generates words from a sound of moderate length."""
+    """A model that generates text from audio of at most LONGEST_S seconds."""
 
     supported_options: ClassVar[frozenset[str]] = frozenset({"beams"})
 
@@ -45,8 +45,8 @@ class Seq2SeqBackend:
     ) -> TranscriptionOutput:
         if options.timestamps == "word":
             raise InvalidInput(
-                f"{self.name!r} is a {self.model_class}, which times no words: take timestamps='segment', or a "
-                "Whisper or CTC model"
+                f"{self.name!r} is a {self.model_class}, which gives no word timestamps: use timestamps='segment', or "
+                "a Whisper or CTC model"
             )
         segments: list[Segment] = []
         n_samples = 0
@@ -57,7 +57,7 @@ class Seq2SeqBackend:
                 times = start / self.rate_hz, n_samples / self.rate_hz
                 segments.append(Segment(*times, text, tuple(tokens)))
             progress(n_samples / self.rate_hz, None)
-        text = " ".join(one.text for one in segments)
+        text = " ".join(segment.text for segment in segments)
         kept = segments if options.timestamps else ()
         return TranscriptionOutput(text, None, kept, (), n_samples / self.rate_hz)
 
@@ -67,8 +67,8 @@ class Seq2SeqBackend:
         )
         device, dtype = self.model.device, self.model.dtype
         given: dict[str, Any] = {
-            name: one.to(device, dtype) if one.is_floating_point() else one.to(device)
-            for name, one in inputs.items()
+            name: tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)
+            for name, tensor in inputs.items()
         }
         beams = {} if options.beams is None else {"num_beams": options.beams}
         with torch.inference_mode():

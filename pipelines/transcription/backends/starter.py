@@ -1,8 +1,8 @@
-"""The starter's own ear: the letters its speech tower reads, by beam search, or the likeliest of some words.
+"""Transcription with the starter's speech tower: CTC beam search over characters, or a choice from a vocabulary.
 
-In the search, letters are also judged by what follows what in the phrases of its training (`_transcription_letters`).
+The beam search is combined with a character language model of the training phrases (`char_lm`).
 
-It was trained on phrases of a second or two, so a sound is cut at its pauses. What it reads well and what not stands in
+The tower was trained on phrases of one to two seconds, so audio is split at pauses. Its error rates are in
 `assets/starter/README.md`.
 """
 
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 VOCABULARIES_KEPT = 8
 LONGEST_S = 5.5  # a window holds six seconds
 FRAME = RATE_HZ // 50  # samples
-PAUSE_FRAMES, ROOM_FRAMES = 20, 8  # what parts phrases, and what is left of it around them
-# How much a cosine weighs beside a log-probability, and what a letter of a vocabulary's word earns, since long words
-# lose more than they should by letters alone. Found on festival and flite rms, with an earlier speech tower
+PAUSE_FRAMES, ROOM_FRAMES = 20, 8  # the length of a pause, and the margin kept around phrases
+# A bonus per character of a vocabulary's word, since long words score too low by characters alone; and the weight of
+# the cosine beside log-probabilities. Tuned on festival and flite rms with an earlier speech tower
 EACH_LETTER, NEARNESS = 1.5, 40.0
 STEP_S = AUDIO_STRIDE * HOP / RATE_HZ / CTC_STEPS  # 20 ms
 
 
 class StarterBackend:
-    """CharacterLM of English."""
+    """English transcription with the starter's audio encoder and, if given, its text encoder."""
 
     model_class = "the starter's speech tower"
     supported_options: ClassVar[frozenset[str]] = frozenset({"beams", "vocabulary"})
@@ -67,13 +67,13 @@ class StarterBackend:
             energy = energies(samples)
             loudest = max(loudest, float(energy.max()))
             for first, last in phrases(energy >= max(loudest * 10 ** (QUIET_DB / 10), SILENT**2)):
-                mel, lead_s = _trimmed(samples[first * FRAME : last * FRAME])
-                for word in self._said(mel, options):
+                mel, lead_s = _trimmed_mel(samples[first * FRAME : last * FRAME])
+                for word in self._decode(mel, options):
                     by_s = (start + first * FRAME) / RATE_HZ + lead_s
                     words.append(Word(round(word.start + by_s, 3), round(word.end + by_s, 3), word.text))
             progress(n_samples / RATE_HZ, None)
         duration_s = n_samples / RATE_HZ
-        words = [Word(one.start, min(one.end, duration_s), one.text) for one in words]
+        words = [Word(word.start, min(word.end, duration_s), word.text) for word in words]
         text = " ".join(word.text for word in words)
         return TranscriptionOutput(
             text,
@@ -84,14 +84,14 @@ class StarterBackend:
         )
 
     def logs(self, mel: torch.Tensor) -> NDArray[np.float32]:
-        """Log-mels (frames, 64) -> log-probabilities (steps, classes) of the letters, 20 ms a step."""
+        """Log-mels (frames, 64) -> character log-probabilities (steps, classes), 20 ms per step."""
         net, device = self.encoder.net, self.encoder.device
         with torch.inference_mode():
             states, _ = net.states(mel[None].to(device), torch.tensor([len(mel)], device=device))
-            found: NDArray[np.float32] = net.characters(states)[0].cpu().numpy()
-        return found
+            log_probabilities: NDArray[np.float32] = net.characters(states)[0].cpu().numpy()
+        return log_probabilities
 
-    def _said(self, mel: torch.Tensor, options: TranscriptionOptions) -> list[Word]:
+    def _decode(self, mel: torch.Tensor, options: TranscriptionOptions) -> list[Word]:
         logs = self.logs(mel)
         if options.vocabulary is None:
             return self.words(mel, logs, options.beams or self.beams)
@@ -102,93 +102,98 @@ class StarterBackend:
         return _words(reading, align(logs, reading))
 
     def words(self, mel: torch.Tensor, logs: NDArray[np.float32], beams: int) -> list[Word]:
-        """What log-mels, with their log-probabilities, read as; times in seconds from the first step.
+        """The words of log-mels and their log-probabilities, with times in seconds from the first step.
 
-        One beam is the likeliest path, by the letters heard alone. Of more, the best reading is the one whose letters,
-        spelling and vector fit best: a reading is a text, and lies in one space with the sound.
+        With one beam, the most probable path. With more, candidates are scored by the sum of character, language model
+        and embedding scores; the last is the cosine of the candidate's text vector with the audio vector.
         """
         if beams == 1:
             path = greedy(logs)
-            return _words([one for one, _, _ in path], [(first, last) for _, first, last in path])
-        found = beam_search(logs, beams, shipped_char_lm())
-        texts = [" ".join("".join(ALPHABET[one - 1] for one in reading).split()) for reading, _ in found]
-        scores = np.array([score for _, score in found])
+            return _words([label for label, _, _ in path], [(first, last) for _, first, last in path])
+        readings = beam_search(logs, beams, shipped_char_lm())
+        texts = [
+            " ".join("".join(ALPHABET[label - 1] for label in reading).split()) for reading, _ in readings
+        ]
+        scores = np.array([score for _, score in readings])
         if self.texts is not None and (written := [text for text in texts if text]):
             near = dict(zip(written, self._encoded(tuple(written)) @ self._vector(mel), strict=True))
             scores += NEARNESS * np.array([near.get(text, 0.0) for text in texts])
-        reading = found[int(scores.argmax())][0]
+        reading = readings[int(scores.argmax())][0]
         return _words(reading, align(logs, reading))
 
     def scores(
         self, mel: torch.Tensor, logs: NDArray[np.float32], vocabulary: Sequence[str]
     ) -> NDArray[np.float64]:
-        """How well each of some words fits: by its letters, and by how near its vector is to that of the sound."""
-        readings = [character_ids(one) for one in vocabulary]
-        found = forward_scores(logs, readings) + EACH_LETTER * np.array([len(one) for one in readings])
+        """The score (n,) of each word of a vocabulary: by its characters, and by its cosine with the audio."""
+        readings = [character_ids(word) for word in vocabulary]
+        scores = forward_scores(logs, readings) + EACH_LETTER * np.array([len(word) for word in readings])
         if self.texts is not None:
-            found += NEARNESS * (self._vectors(tuple(vocabulary)) @ self._vector(mel))
-        return found
+            scores += NEARNESS * (self._vectors(tuple(vocabulary)) @ self._vector(mel))
+        return scores
 
     def _vector(self, mel: torch.Tensor) -> NDArray[np.float32]:
-        """(256,) of log-mels: a unit vector of the space."""
+        """The unit vector (256,) of log-mels."""
         device = self.encoder.device
         with torch.inference_mode():
             length = torch.tensor([len(mel)], device=device)
-            found: NDArray[np.float32] = (
+            vector: NDArray[np.float32] = (
                 self.encoder.net(mel[None].to(device), length)[0].float().cpu().numpy()
             )
-        return found
+        return vector
 
     def _encoded(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
-        """(n, 256): their unit vectors."""
-        return self.texts.encode([Text(one) for one in texts], batch_size=64)  # type: ignore[union-attr]
+        """The unit vectors (n, 256) of texts."""
+        return self.texts.encode([Text(text) for text in texts], batch_size=64)  # type: ignore[union-attr]
 
 
 def character_ids(text: str) -> list[int]:
-    """The classes of a text's letters. Raises InvalidInput if it has none that the starter can write."""
-    found = [1 + ALPHABET.index(one) for one in " ".join(text.lower().split()) if one in ALPHABET]
-    if not any(one != SPACE for one in found):
-        raise InvalidInput(f"the starter writes {ALPHABET.strip()!r} alone, and none of it is in {text!r}")
-    return found
+    """The classes of a text's characters. Raises InvalidInput if none of them is in the starter's alphabet."""
+    ids = [
+        1 + ALPHABET.index(character) for character in " ".join(text.lower().split()) if character in ALPHABET
+    ]
+    if not any(label != SPACE for label in ids):
+        raise InvalidInput(
+            f"{text!r} contains none of the characters that the starter can write: {ALPHABET.strip()!r}"
+        )
+    return ids
 
 
 def energies(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean square of each frame of 20 ms; the last may be shorter."""
+    """The mean square of each frame of 20 ms; the last may be shorter."""
     filled = np.pad(samples, (0, -len(samples) % FRAME))
-    found: NDArray[np.float32] = np.square(filled).reshape(-1, FRAME).mean(axis=1)
-    return found
+    energy: NDArray[np.float32] = np.square(filled).reshape(-1, FRAME).mean(axis=1)
+    return energy
 
 
 def phrases(loud: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Whether each frame is loud -> (first frame, one past the last) of what is said between pauses, with some room."""
-    found: list[tuple[int, int]] = []
+    """Splits at pauses: whether each frame is loud -> (first frame, one past the last) of phrases, with a margin."""
+    spans: list[tuple[int, int]] = []
     for at in loud.nonzero()[0].tolist():
-        if found and at - found[-1][1] < PAUSE_FRAMES:
-            found[-1] = (found[-1][0], at + 1)
+        if spans and at - spans[-1][1] < PAUSE_FRAMES:
+            spans[-1] = (spans[-1][0], at + 1)
         else:
-            found.append((at, at + 1))
-    return [(max(0, first - ROOM_FRAMES), min(len(loud), last + ROOM_FRAMES)) for first, last in found]
+            spans.append((at, at + 1))
+    return [(max(0, first - ROOM_FRAMES), min(len(loud), last + ROOM_FRAMES)) for first, last in spans]
 
 
-def _trimmed(samples: NDArray[np.float32]) -> tuple[torch.Tensor, float]:
-    """Log-mels without the silence at both ends, and how many seconds were cut in front."""
+def _trimmed_mel(samples: NDArray[np.float32]) -> tuple[torch.Tensor, float]:
+    """Log-mels without the silence at both ends, and the seconds that were cut at the start."""
     mel = log_mel(samples)
     kept = trim_silence(mel)
-    behind = trim_silence(
-        torch.cat([mel, mel.amax().expand(1, mel.shape[1])])
-    )  # a loud end: only the front is cut
+    loud_end = torch.cat([mel, mel.amax().expand(1, mel.shape[1])])  # so that only the start is cut
+    behind = trim_silence(loud_end)
     return kept, (len(mel) + 1 - len(behind)) * HOP / RATE_HZ
 
 
 def _words(reading: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[Word]:
-    found: list[Word] = []
+    words: list[Word] = []
     text, first, last = "", 0, 0
-    for one, (start, end) in [*zip(reading, spans, strict=True), (SPACE, (0, 0))]:
-        if one == SPACE:
+    for label, (start, end) in [*zip(reading, spans, strict=True), (SPACE, (0, 0))]:
+        if label == SPACE:
             if text:
-                found.append(Word(first * STEP_S, last * STEP_S, text))
+                words.append(Word(first * STEP_S, last * STEP_S, text))
             text = ""
             continue
         first = first if text else start
-        text, last = text + ALPHABET[one - 1], end
-    return found
+        text, last = text + ALPHABET[label - 1], end
+    return words

@@ -1,9 +1,9 @@
-"""Whisper, of any size: hours of sound window by window, as `WhisperForConditionalGeneration.generate` does it.
+"""Whisper models of transformers, for audio of any length, window by window.
 
-Its `generate` keeps the log-mels of the whole sound, and of every window the probabilities of all words until the last
-is done: tens of gigabytes for some hours. Here it is given one window after another, and they follow on each other by
-its own rule (section 3.8 of https://arxiv.org/abs/2212.04356), so that tokens and times are the same. What it writes
-into the silence with which it fills up short sounds is dropped: segments that begin after the sound has ended.
+`WhisperForConditionalGeneration.generate` holds the log-mels of the whole audio and the scores of all windows until the
+end: tens of gigabytes for some hours. Here it is called once per window, and windows follow each other by the same rule
+(section 3.8 of https://arxiv.org/abs/2212.04356), so that tokens and times are identical. Segments that begin after the
+end of the audio are dropped: they are hallucinated in the padding of the last window.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class WhisperBackend:
-    """A Whisper of transformers."""
+    """A Whisper model of transformers."""
 
     supported_options: ClassVar[frozenset[str]] = frozenset(
         {
@@ -45,10 +45,10 @@ class WhisperBackend:
         self.extractor = checkpoint.extractor
         self.config = self.model.generation_config
         encoder = self.model.model.encoder
-        self.stride = encoder.conv1.stride[0] * encoder.conv2.stride[0]  # frames a time token stands for
+        self.stride = encoder.conv1.stride[0] * encoder.conv2.stride[0]  # frames per time token
         self.window = self.stride * self.model.config.max_source_positions  # frames
         self.time_s = self.stride * self.extractor.hop_length / self.extractor.sampling_rate
-        # Models whose generation config is older than these attributes tell languages only by their tokens
+        # Older generation configs lack these attributes; languages are then known only by their tokens
         self.languages: dict[str, int] = dict(getattr(self.config, "lang_to_id", None) or {})
         if getattr(self.config, "is_multilingual", bool(self.languages)) is False:
             self.languages = {}
@@ -63,85 +63,88 @@ class WhisperBackend:
         if mels.silent:
             return TranscriptionOutput("", None, (), (), mels.duration_s)
         language = self.language_of(options.language, mels.window(0, self.window))
-        said = LongFormDecoder(self, options, language).run(mels, progress)
-        kept = [one for one in said if one["start"] < mels.duration_s]
-        tokens = [token for one in kept for token in one["tokens"].tolist()]
-        segments = [self._segment(one, mels.duration_s) for one in kept]
+        raw_segments = LongFormDecoder(self, options, language).run(mels, progress)
+        kept = [segment for segment in raw_segments if segment["start"] < mels.duration_s]
+        tokens = [token for segment in kept for token in segment["tokens"].tolist()]
+        segments = [self._segment(segment, mels.duration_s) for segment in kept]
         return TranscriptionOutput(
             self.decode(tokens),
             language[2:-2] if language else None,
-            [one for one in segments if one.text] if options.timestamps else (),
+            [segment for segment in segments if segment.text] if options.timestamps else (),
             self._words(kept, mels.duration_s) if options.timestamps == "word" else (),
             mels.duration_s,
         )
 
     def check(self, options: TranscriptionOptions) -> None:
-        """Raises InvalidInput for what this checkpoint cannot do."""
+        """Raises InvalidInput for options that this checkpoint does not support."""
         if not self.languages and (options.language or options.task != "transcribe"):
-            asked = f"language={options.language!r}" if options.language else f"task={options.task!r}"
+            option = f"language={options.language!r}" if options.language else f"task={options.task!r}"
             raise InvalidInput(
-                f"{self.name!r} was trained on English alone, so it takes no {asked}: leave it out, or take a "
-                "checkpoint of many languages (those of Whisper whose names do not end in '.en')"
+                f"{self.name!r} was trained on English only, so it takes no {option}: leave it out, or use a "
+                "multilingual checkpoint (a Whisper whose name does not end in '.en')"
             )
         if options.language:
             self._language_token(options.language)
         if options.timestamps == "word" and not getattr(self.config, "alignment_heads", None):
             raise InvalidInput(
-                f"{self.name!r} does not say in its generation_config.json which heads follow the sound "
-                "(alignment_heads), so it cannot tell when a word is said: take timestamps='segment'"
+                f"{self.name!r} has no alignment_heads in its generation_config.json, which word timestamps need: use "
+                "timestamps='segment'"
             )
         sequential_only = {"temperature", "condition_on_previous"} & options.specified()
         if options.batch_size > 1 and sequential_only:
             raise InvalidInput(
-                f"with batch_size={options.batch_size} no window knows the one before, and each is written once: leave "
-                f"out {' and '.join(sorted(sequential_only))}, or take batch_size=1"
+                f"with batch_size={options.batch_size} windows are independent and decoded once: leave out "
+                f"{' and '.join(sorted(sequential_only))}, or use batch_size=1"
             )
         if options.prompt is not None:
             self.prompt_ids(options.prompt)
 
     def prompt_ids(self, prompt: str) -> Tensor:
-        """(n,) token ids, of which the first says that a prompt follows. Raises InvalidInput if it is too long, or
-        holds a token of Whisper's own."""
+        """Token ids (n,), beginning with the mark of a prompt.
+
+        Raises InvalidInput if the prompt is too long or contains a special token.
+        """
         import torch
 
         try:
             ids = self.tokenizer.get_prompt_ids(prompt, return_tensors="np")
         except ValueError as error:
             raise InvalidInput(
-                f"the prompt {prompt!r:.80} cannot be used ({error}); take out what is between <| and |>"
+                f"the prompt {prompt!r:.80} cannot be used ({error}); remove the text between <| and |>"
             ) from error
         most = self.model.config.max_target_positions // 2 - 1
         if len(ids) - 1 > most:
             raise InvalidInput(
-                f"the prompt has {len(ids) - 1} tokens, and {self.name!r} takes at most {most} beside what it writes; "
-                "shorten it"
+                f"the prompt has {len(ids) - 1} tokens, and {self.name!r} takes at most {most}; shorten it"
             )
         return torch.as_tensor(ids, dtype=torch.long, device=self.model.device)
 
     def how(self, options: TranscriptionOptions, language: str | None) -> dict[str, Any]:
-        """What `generate` is told of language, task and beams."""
-        asked: dict[str, Any] = {"language": language, "task": options.task} if language else {}
-        return asked | ({} if options.beams is None else {"num_beams": options.beams})
+        """The arguments of `generate` for language, task and beams."""
+        arguments: dict[str, Any] = {"language": language, "task": options.task} if language else {}
+        return arguments | ({} if options.beams is None else {"num_beams": options.beams})
 
-    def language_of(self, asked: str | None, window: Tensor) -> str | None:
-        """The token "<|en|>" of the language asked for, or else of the one heard in a window; None for one of English
-        alone."""
+    def language_of(self, language: str | None, window: Tensor) -> str | None:
+        """The token, as "<|en|>", of the given language, or of the language detected in a window.
+
+        None for an English-only checkpoint.
+        """
         if not self.languages:
             return None
-        if asked is not None:
-            return self._language_token(asked)
+        if language is not None:
+            return self._language_token(language)
         import torch
 
         filled = torch.nn.functional.pad(window, (0, self.window - window.shape[-1]))
-        heard = int(self.model.detect_language(filled.to(self.model.device, self.model.dtype))[0])
-        return next(token for token, number in self.languages.items() if number == heard)
+        detected = int(self.model.detect_language(filled.to(self.model.device, self.model.dtype))[0])
+        return next(token for token, number in self.languages.items() if number == detected)
 
     def _language_token(self, language: str) -> str:
         names = self._names()
         word = language.strip().lower()
         token = word if word in self.languages else f"<|{names.get(word, word)}|>"
         if token not in self.languages:
-            codes = {one[2:-2] for one in self.languages}
+            codes = {token[2:-2] for token in self.languages}
             hint = close_matches(word, [name for name, code in names.items() if code in codes])
             raise InvalidInput(
                 f"{self.name!r} knows no language {language!r}; {hint}it knows {', '.join(sorted(codes))}"
@@ -156,14 +159,14 @@ class WhisperBackend:
         return dict(TO_LANGUAGE_CODE)
 
     def decode(self, tokens: list[int]) -> str:
-        """The words among tokens."""
+        """The text of tokens, without special tokens."""
         text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return text.strip()
 
-    def _segment(self, one: Mapping[str, Any], duration_s: float) -> Segment:
-        tokens = one["tokens"].tolist()
+    def _segment(self, raw: Mapping[str, Any], duration_s: float) -> Segment:
+        tokens = raw["tokens"].tolist()
         return Segment(
-            float(one["start"]), min(float(one["end"]), duration_s), self.decode(tokens), tuple(tokens)
+            float(raw["start"]), min(float(raw["end"]), duration_s), self.decode(tokens), tuple(tokens)
         )
 
     def _words(self, kept: list[dict[str, Any]], duration_s: float) -> list[Word]:
@@ -172,15 +175,15 @@ class WhisperBackend:
         if not kept:
             return []
         whole = {
-            "tokens": torch.cat([one["tokens"] for one in kept])[None].cpu(),
-            "token_timestamps": torch.cat([one["token_timestamps"] for one in kept])[None].cpu(),
+            "tokens": torch.cat([segment["tokens"] for segment in kept])[None].cpu(),
+            "token_timestamps": torch.cat([segment["token_timestamps"] for segment in kept])[None].cpu(),
         }
         return self.collate([whole], duration_s)[2]
 
     def collate(
         self, outputs: list[dict[str, Any]], duration_s: float, timestamps: str | None = "word"
     ) -> tuple[str, list[Segment], list[Word]]:
-        """What transformers' own pipeline makes of tokens: text, and its parts with their times."""
+        """Text, segments and words of tokens with their times, as transformers' speech pipeline computes them."""
         from multimodal.pipelines.transcription.backends.checkpoint import quiet
 
         with quiet():
@@ -198,5 +201,5 @@ class WhisperBackend:
             if words := chunk["text"].strip():
                 parts.append((start, end, words))
         if timestamps == "word":
-            return text.strip(), [], [Word(*one) for one in parts]
-        return text.strip(), [Segment(*one) for one in parts], []
+            return text.strip(), [], [Word(*part) for part in parts]
+        return text.strip(), [Segment(*part) for part in parts], []

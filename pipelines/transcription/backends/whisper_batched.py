@@ -1,7 +1,7 @@
-"""Whisper on several windows at once: windows that overlap, each on its own, and what they say joined.
+"""Whisper on batches of independent, overlapping windows, whose outputs are merged.
 
-This is the `chunk_length_s=30` of transformers' speech pipeline, with its own joining. It is faster where batches are
-(on a GPU, many times); a word at a seam may be lost or doubled, and no window knows what came before.
+Equivalent to `chunk_length_s=30` of transformers' speech pipeline, with its merging. Faster on hardware that gains from
+batches, above all GPUs; words at a boundary may be lost or doubled, and windows have no context.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from multimodal.pipelines.transcription.backends.whisper import WhisperBackend
 
-OVERLAP = 6  # of a window on each side, as transformers has it
+OVERLAP = 6  # the overlap on each side is 1/6 of a window, as in transformers
 
 Piece = tuple[int, "NDArray[np.float32]", bool]
 
@@ -34,7 +34,7 @@ Piece = tuple[int, "NDArray[np.float32]", bool]
 def read_in_batches(
     backend: WhisperBackend, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
 ) -> TranscriptionOutput:
-    """See the top of this module."""
+    """Transcribes with `options.batch_size` windows at a time. See the docstring of the module."""
     extractor = backend.extractor
     rate_hz, length = int(extractor.sampling_rate), int(extractor.n_samples)
     side = round(length / OVERLAP)
@@ -44,20 +44,20 @@ def read_in_batches(
     while batch := list(islice(coming, options.batch_size)):
         n_samples = batch[-1][0] + len(batch[-1][1])
         windows = [samples for _, samples, _ in batch]
-        heard = [not is_silent(one) for one in windows]
-        made: list[dict[str, Any]] = []
-        if any(heard):
+        is_loud = [not is_silent(samples) for samples in windows]
+        generated: list[dict[str, Any]] = []
+        if any(is_loud):
             inputs = extractor(
-                [one for one, loud in zip(windows, heard, strict=True) if loud],
+                [samples for samples, loud in zip(windows, is_loud, strict=True) if loud],
                 sampling_rate=rate_hz, return_tensors="pt", return_attention_mask=True,
             )  # fmt: skip
             language = language or backend.language_of(options.language, inputs["input_features"][:1])
-            made = _written(backend, inputs, options, language)
-        nothing = {"tokens": torch.zeros(1, 0, dtype=torch.long), "token_timestamps": torch.zeros(1, 0)}
-        for (start, samples, last), loud in zip(batch, heard, strict=True):
+            generated = _written(backend, inputs, options, language)
+        empty = {"tokens": torch.zeros(1, 0, dtype=torch.long), "token_timestamps": torch.zeros(1, 0)}
+        for (start, samples, last), loud in zip(batch, is_loud, strict=True):
             left, right = 0 if start == 0 else side, 0 if last else side
             stride = tuple(n / rate_hz for n in (len(samples), left, right))
-            outputs.append((made.pop(0) if loud else nothing) | {"stride": stride})
+            outputs.append((generated.pop(0) if loud else empty) | {"stride": stride})
         progress(n_samples / rate_hz, None)
     duration_s = n_samples / rate_hz
     text, segments, words = backend.collate(outputs, duration_s, options.timestamps)
@@ -69,24 +69,27 @@ def read_in_batches(
 def _written(
     backend: WhisperBackend, inputs: Any, options: TranscriptionOptions, language: str | None
 ) -> list[dict[str, Any]]:
-    """Tokens (1, n) of each window and, if words are to be timed, when each was said."""
+    """Tokens (1, n) of each window and, for word timestamps, their times."""
     device, dtype = backend.model.device, backend.model.dtype
     words = options.timestamps == "word"
-    asked = backend.how(options, language)
+    arguments = backend.how(options, language)
     if options.prompt is not None:
-        asked["prompt_ids"] = backend.prompt_ids(options.prompt)
+        arguments["prompt_ids"] = backend.prompt_ids(options.prompt)
     if options.timestamps is not None:
-        asked["return_timestamps"] = True
+        arguments["return_timestamps"] = True
     if words:
-        asked |= {"return_token_timestamps": True, "return_segments": True}
+        arguments |= {"return_token_timestamps": True, "return_segments": True}
     with torch.inference_mode():
-        made = backend.model.generate(
+        generated = backend.model.generate(
             inputs["input_features"].to(device, dtype),
             attention_mask=inputs["attention_mask"].to(device),
-            **asked,
+            **arguments,
         )
-    tokens = (made["sequences"] if words else made).cpu()
+    tokens = (generated["sequences"] if words else generated).cpu()
     if not words:
         return [{"tokens": row[None]} for row in tokens]
-    times = [torch.cat([one["token_timestamps"] for one in said])[None].cpu() for said in made["segments"]]
+    times = [
+        torch.cat([segment["token_timestamps"] for segment in segments])[None].cpu()
+        for segments in generated["segments"]
+    ]
     return [{"tokens": row[None], "token_timestamps": when} for row, when in zip(tokens, times, strict=True)]

@@ -1,7 +1,7 @@
-"""Whisper's log-mels of a sound of any length, a window at a time, as its feature extractor computes them of the whole.
+"""Whisper's log-mels of audio of any length, window by window, identical to the feature extractor's for all of it.
 
-Every value depends on the loudest of the whole sound (whatever lies 80 dB below that is cut off), so a sound of more
-than one window is read twice: once for the loudest, once for the values.
+Values are clamped to 80 dB below the maximum of the whole audio, so audio longer than a window is read twice: first for
+the maximum, then for the values.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ FRAMES_AT_ONCE = 6000
 
 
 class LogMels:
-    """n_frames: of the sound, or of a whole window if it is shorter than one, as transformers pads it; real: of the
-    sound alone. silent: whether all of it is digital silence."""
+    """The log-mels of an audio.
+
+    n_frames: the number of frames; for audio shorter than a window, that of a padded window, as in transformers. real:
+    the number of frames without padding. silent: whether all samples are zero.
+    """
 
     def __init__(self, source: SampleSource, extractor: Any) -> None:
         self.extractor = extractor
@@ -42,7 +45,7 @@ class LogMels:
             if n_samples > extractor.n_samples:
                 break
         if n_samples <= extractor.n_samples:
-            self._take_whole(np.concatenate(head), rate_hz)
+            self._read_whole(np.concatenate(head), rate_hz)
             return
         self.coming: Iterator[Tensor] = iter(())
         seen = _Counted(chain(head, blocks))
@@ -52,18 +55,20 @@ class LogMels:
         self.coming = powers(source.blocks(rate_hz), extractor)
         self.held = torch.zeros(len(extractor.mel_filters[0]), 0)
 
-    def _take_whole(self, samples: NDArray[np.float32], rate_hz: int) -> None:
-        made = self.extractor(samples, sampling_rate=rate_hz, return_tensors="pt", return_attention_mask=True)
-        self.held, self.coming = made["input_features"][0], iter(())
+    def _read_whole(self, samples: NDArray[np.float32], rate_hz: int) -> None:
+        features = self.extractor(
+            samples, sampling_rate=rate_hz, return_tensors="pt", return_attention_mask=True
+        )
+        self.held, self.coming = features["input_features"][0], iter(())
         self.n_samples, self.n_frames = len(samples), self.held.shape[1]
-        self.real, self.silent = int(made["attention_mask"].sum()), not np.abs(samples).max() > 0
+        self.real, self.silent = int(features["attention_mask"].sum()), not np.abs(samples).max() > 0
 
     @property
     def duration_s(self) -> float:
         return self.n_samples / int(self.extractor.sampling_rate)
 
     def window(self, start: int, length: int) -> Tensor:
-        """(1, mels, frames) from frame `start` on, at most `length`, fewer at the end. `start` must never go back."""
+        """(1, mels, frames) from frame `start`, at most `length` frames. `start` must not decrease between calls."""
         while True:
             done = min(start - self.held_from, self.held.shape[1])
             self.held, self.held_from = self.held[:, done:], self.held_from + done
@@ -73,12 +78,12 @@ class LogMels:
             self.held = torch.cat([self.held, (values.clamp(min=self.loudest - RANGE) + 4.0) / 4.0], dim=1)
 
     def mask(self, start: int, length: int) -> Tensor:
-        """(1, length): 1 where there is sound, 0 where a short one was filled up."""
+        """The attention mask (1, length): 1 for audio, 0 for padding."""
         return (torch.arange(start, start + length)[None] < self.real).long()
 
 
 class _Counted:
-    """Blocks that are counted as they pass."""
+    """Blocks, with the number of samples and the peak of those read so far."""
 
     def __init__(self, blocks: Iterable[NDArray[np.float32]]) -> None:
         self.blocks, self.n, self.peak = blocks, 0, 0.0
@@ -91,8 +96,10 @@ class _Counted:
 
 
 def powers(blocks: Iterable[NDArray[np.float32]], extractor: Any) -> Iterator[Tensor]:
-    """log10 of the mel powers, (mels, frames) at a time: those of `WhisperFeatureExtractor` before it looks for the
-    loudest. The sound must be longer than one Fourier window."""
+    """Yields log10 of the mel powers, (mels, frames), as `WhisperFeatureExtractor` computes them before clamping.
+
+    The audio must be longer than a Fourier window.
+    """
     size, hop = int(extractor.n_fft), int(extractor.hop_length)
     filters = torch.from_numpy(extractor.mel_filters).to(torch.float32).T
     shape, half = torch.hann_window(size), size // 2

@@ -76,7 +76,7 @@ def test_every_class_that_draws_words_is_taken() -> None:
         assert signature.output_modality(call) is Modality.IMAGE and not signature.needs_image(call)
         assert {"guidance", "width", "height"} <= call.names.keys(), cls
     assert len(known) - len(refused) > 30
-    assert all("makes videos" in one or "masked" in one for one in refused)
+    assert all("generates videos" in message or "masked" in message for message in refused)
     for cls in auto_pipeline.AUTO_TEXT2AUDIO_PIPELINES_MAPPING.values():
         call = signature.call_signature(object.__new__(cls))
         assert signature.output_modality(call) is Modality.AUDIO and {"steps", "seconds"} <= call.names.keys()
@@ -97,13 +97,13 @@ def test_a_decoder_with_its_prior_redraws_a_picture_at_its_own_size(checkpoints:
     assert np.array_equal(pixels(made), expected)
 
 
-def test_what_diffusers_refuses_is_told_as_ours(checkpoints: Checkpoints) -> None:
+def test_errors_of_diffusers_become_invalid_input(checkpoints: Checkpoints) -> None:
     rain = ours(checkpoints("stable_audio"))
     with pytest.raises(ValueError) as theirs:
         by_hand(upstream(checkpoints("stable_audio")), 1, prompt="rain", audio_end_in_s=1e6)
     with pytest.raises(InvalidInput) as caught:
         rain("rain", seconds=1e6)
-    assert str(caught.value) == f"{rain.name!r} refuses this: {' '.join(str(theirs.value).split())}"
+    assert str(caught.value) == f"{rain.name!r} rejects its arguments: {' '.join(str(theirs.value).split())}"
     draw = ours(checkpoints("stable_diffusion"))
 
     def fails(done: int, total: int) -> None:
@@ -131,10 +131,11 @@ def test_two_threads_do_not_spoil_each_other(checkpoints: Checkpoints) -> None:
     assert set(off.values()) == {0}, off
 
 
-class ColourMaker:
-    """As small as a decoder on a shared space can be: it paints the first three numbers of a vector."""
+class ColourBackend:
+    """A minimal decoder on a shared space: the first three components of a vector are the colour of the image."""
 
-    name, what, makes, takes = "colours", "ColourMaker", Modality.IMAGE, frozenset({"prompt", "vector"})
+    name, model_class, output_modality = "colours", "ColourBackend", Modality.IMAGE
+    supported_options = frozenset({"prompt", "vector"})
 
     def __init__(self, space: Space) -> None:
         self.space: Space | None = space
@@ -160,9 +161,9 @@ class ColourMaker:
         """Nothing to move."""
 
 
-def test_a_decoder_on_a_space_is_one_more_maker(clip: Space) -> None:
-    """What draws from the vector of a word draws from the vector of anything, and needs no space= for it."""
-    draw = GenerationPipeline(ColourMaker(clip))
+def test_a_decoder_on_a_space_is_a_backend(clip: Space) -> None:
+    """It generates from prompts and from vectors of any modality, without space=."""
+    draw = GenerationPipeline(ColourBackend(clip))
     red = PIL.Image.new("RGB", (8, 8), (255, 0, 0))
     made = [
         draw("red", seed=1), draw(red, seed=1), draw(mm.Text("red"), seed=1), draw(vector=np.eye(3)[0], seed=1)
@@ -171,7 +172,7 @@ def test_a_decoder_on_a_space_is_one_more_maker(clip: Space) -> None:
     assert (made[0].prompt, made[1].prompt) == ("red", None)
     assert made[0].to_dict() | {"version": ""} == {
         "prompt": "red", "model": "colours", "seed": 1, "steps": None, "guidance": None, "negative": None,
-        "strength": None, "flagged": None, "made_by": "ColourMaker", "version": "", "width": 8, "height": 8,
+        "strength": None, "flagged": None, "made_by": "ColourBackend", "version": "", "width": 8, "height": 8,
     }  # fmt: skip
     with pytest.raises(InvalidInput, match=r"^it takes no steps$"):
         draw("red", steps=3)

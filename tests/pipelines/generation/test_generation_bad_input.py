@@ -61,7 +61,7 @@ def refuses(
         ({"strength": 0}, "strength must be above 0 and at most 1 (1 keeps nothing of the image), got 0"),
         ({"negative": " "}, "negative must be a prompt for what to avoid, got ' '; leave it out"),
         ({"negative": "rain", "guidance": 1.0},
-         "negative does nothing with guidance=1.0: give a guidance above 1, or leave it out"),
+         "negative has no effect with guidance=1.0: give a guidance above 1, or leave it out"),
         ({"seed": -1}, "seed must be a whole number from 0 to 2^63 - 1, got -1"),
         ({"seed": True}, "seed must be a whole number from 0 to 2^63 - 1, got True"),
         ({"seed": 2**63 - 1, "n": 2}, f"seed must be a whole number from 0 to 2^63 - 1, got {2**63}"),
@@ -72,8 +72,8 @@ def refuses(
         ({"seconds": 3}, f"{SD} no seconds; it takes {TAKES}"),
         ({"strength": 0.5}, f"{SD} no strength without image=; it takes {TAKES}"),
         ({"vector": [0.5] * 16},
-         f"{SD} no vectors: give words, or a checkpoint made for CLIP's vectors of pictures (Stable unCLIP, Kandinsky "
-         "2.2), or ip_adapter=… to from_pretrained"),
+         f"{SD} no vectors: give a prompt, use a checkpoint made for CLIP image vectors (Stable unCLIP, Kandinsky "
+         "2.2), or give ip_adapter=… to from_pretrained"),
         ({"space": "clip"},
          "space= encodes inputs that are no prompts: write Text('…') to generate from the vector of a text"),
     ],
@@ -94,9 +94,8 @@ def test_inputs_that_are_no_prompt_are_refused(draw: GenerationPipeline, clip: S
     )
     refuses(
         draw,
-        "an input of image is not a prompt: give a str; to generate from its vector space=…, a CLIP that NAME was "
-        "trained "
-        "with; to start from an image image=…",
+        "an input of image is not a prompt: give a str; to generate from its vector give space=…, the CLIP model that "
+        "NAME was trained with; to start from an image give image=…",
         a_picture(),
     )
     refuses(
@@ -106,13 +105,13 @@ def test_inputs_that_are_no_prompt_are_refused(draw: GenerationPipeline, clip: S
     refuses(
         draw, "3 inputs, 2 images do not pair up: give as many of each, or one for all", ["a"] * 3, image=two
     )
-    refuses(draw, "NAME needs words for what to make of the picture: give a prompt", image=a_picture())
+    refuses(draw, "NAME needs a prompt beside the image: give a prompt", image=a_picture())
     with pytest.raises(MediaNotFound):
         draw("a cat", image="gone.png")
 
 
 def test_too_few_steps_for_a_strength_are_refused(draw: GenerationPipeline) -> None:
-    text = "of 2 steps a strength of 0.3 leaves none: give at least 4 steps"
+    text = "strength 0.3 leaves none of 2 steps: give at least 4 steps"
     refuses(draw, text, "a cat", image=a_picture(), strength=0.3, steps=2)
     assert draw("a cat", image=a_picture(), strength=0.3, steps=4).image is not None
 
@@ -120,7 +119,7 @@ def test_too_few_steps_for_a_strength_are_refused(draw: GenerationPipeline) -> N
 def test_a_prompt_that_is_too_long_is_refused_and_cut_only_if_asked(draw: GenerationPipeline) -> None:
     words = "red " * 40  # 3 letters and 2 marks: CLIP's 77 tokens hold 75 letters
     text = (
-        f"the prompt has 122 tokens and NAME reads 77: shorten it, or give truncate=True to have it read only the "
+        f"the prompt has 122 tokens and NAME reads 77: shorten it, or give truncate=True to use only its "
         f"beginning: {words[:60]!r}…"
     )
     refuses(draw, text, words)
@@ -149,7 +148,7 @@ def test_sounds_and_pictures_take_their_own_options(checkpoints: Checkpoints) ->
     )  # fmt: skip
     refuses(
         rain,
-        "NAME is a StableAudioPipeline, which begins with no picture: leave image out",
+        "NAME is a StableAudioPipeline, which cannot start from an image: leave image out",
         "x",
         image=a_picture(),
     )
@@ -158,7 +157,10 @@ def test_sounds_and_pictures_take_their_own_options(checkpoints: Checkpoints) ->
     refuses(waltz, f"{what} negative, steps; {takes}", "a waltz", steps=3, negative="drums")
     refuses(waltz, f"{what} image; {takes}", "a waltz", image=a_picture())
     refuses(
-        waltz, "NAME makes at most 40.9 seconds, got 60: make less, or several pieces", "a waltz", seconds=60
+        waltz,
+        "NAME generates at most 40.9 seconds, got 60: ask for less, or generate several pieces",
+        "a waltz",
+        seconds=60,
     )
 
 
@@ -167,14 +169,14 @@ def test_vectors_of_another_clip_are_refused(checkpoints: Checkpoints, clip: Spa
     size = {"width": 64, "height": 64}
     refuses(
         draw,
-        f"NAME takes vectors of {CLIP_DIM} numbers, of the CLIP it was trained with, got 8: encode with that CLIP",
+        f"NAME takes vectors of dimension {CLIP_DIM}, from the CLIP model it was trained with, got 8: encode with "
+        "that model",
         vector=np.ones(8), kind=SpaceMismatch,
     )  # fmt: skip
     refuses(
         draw,
         f"the space 'clip-like' has vectors of dimension 3, and NAME takes vectors of dimension {CLIP_DIM}, of the "
-        "CLIP it "
-        "was trained with: load that one",
+        "CLIP model it was trained with: load that model",
         a_picture(), space=clip, kind=SpaceMismatch,
     )  # fmt: skip
     refuses(draw, "vector must be finite and not all zeros", vector=np.zeros(16))
@@ -182,11 +184,13 @@ def test_vectors_of_another_clip_are_refused(checkpoints: Checkpoints, clip: Spa
     refuses(
         draw, "vector must be floats of shape (dim,) or (n, dim), got int64 of shape (3,)", vector=[1, 2, 3]
     )
-    refuses(draw, "NAME takes either words or a vector, not both: leave one out", "a cat", vector=a_vector())
+    refuses(
+        draw, "NAME takes either a prompt or a vector, not both: leave one out", "a cat", vector=a_vector()
+    )
     refuses(
         draw,
-        "NAME is a KandinskyV22Pipeline, which draws from vectors alone: give vector=…, or to from_pretrained "
-        "prior='diffusers/<the checkpoint that turns words into its vectors>'",
+        "NAME is a KandinskyV22Pipeline, which generates from vectors only: give vector=…, or give from_pretrained "
+        "prior='diffusers/<the checkpoint that maps text to its vectors>'",
         "a cat",
     )
     refuses(
@@ -195,8 +199,8 @@ def test_vectors_of_another_clip_are_refused(checkpoints: Checkpoints, clip: Spa
     unit = a_vector() / np.linalg.norm(a_vector())
     refuses(
         draw,
-        "a vector of length 1 given, and NAME was trained with CLIP's own, which are longer, and does not say how "
-        "long: give vector_length=… to from_pretrained (the mean length of image_embeds of its CLIP)",
+        "got a vector of norm 1, but NAME was trained with unnormalised CLIP vectors and does not state their norm: "
+        "give vector_length=… to from_pretrained (the mean norm of image_embeds of its CLIP)",
         vector=unit,
     )
     told = GenerationPipeline.from_pretrained(checkpoints("kandinsky"), vector_length=5.0)
@@ -209,7 +213,7 @@ def test_vectors_of_another_clip_are_refused(checkpoints: Checkpoints, clip: Spa
 def test_a_checkpoint_that_only_varies_pictures_says_so(checkpoints: Checkpoints) -> None:
     refuses(
         ours(checkpoints("unclip")),
-        "NAME is a StableUnCLIPImg2ImgPipeline, which makes nothing of words alone: give image=… or vector=…",
+        "NAME is a StableUnCLIPImg2ImgPipeline, which cannot generate from a prompt alone: give image=… or vector=…",
         "a cat",
     )
 

@@ -65,10 +65,10 @@ def test_a_name_that_means_nothing_is_answered_with_close_ones(tmp_path: Path) -
     refuses(UnknownModel, f"{start} 'dall-e'; {write}", "dall-e")
     refuses(UnknownModel, f"{start} 'sdxl-turb'; did you mean 'sdxl-turbo'? {write}", "sdxl-turb")
     gone = tmp_path / "gone"
-    refuses(UnknownModel, f"{str(gone)!r} names the folder {str(gone)!r}, and there is none", gone)
+    refuses(UnknownModel, f"{str(gone)!r} names the folder {str(gone)!r}, which does not exist", gone)
     refuses(
         UnknownModel,
-        f"'diffusers/{gone}' names the folder {str(gone)!r}, and there is none",
+        f"'diffusers/{gone}' names the folder {str(gone)!r}, which does not exist",
         f"diffusers/{gone}",
     )
     refuses(
@@ -78,8 +78,8 @@ def test_a_name_that_means_nothing_is_answered_with_close_ones(tmp_path: Path) -
     )
     refuses(
         UnknownModel,
-        f"{str(tmp_path)!r} has no model_index.json, so it is no checkpoint of diffusers; give a folder that "
-        "save_pretrained() of diffusers wrote, or the id of a model",
+        f"{str(tmp_path)!r} has no model_index.json, so it is not a diffusers checkpoint; give a folder written by "
+        "save_pretrained() of diffusers, or the id of a model",
         tmp_path,
     )
 
@@ -114,14 +114,18 @@ def test_options_that_mean_nothing_are_refused(checkpoints: Checkpoints) -> None
 # --- what a checkpoint must be -------------------------------------------------------------------
 
 
-def test_what_draws_nothing_of_words_is_refused_before_its_weights(tmp_path: Path) -> None:
-    ending = "take one that makes pictures or sounds of words, such as 'diffusers/stabilityai/sdxl-turbo'"
+def test_a_model_that_generates_nothing_from_a_prompt_is_refused_before_its_weights_are_fetched(
+    tmp_path: Path,
+) -> None:
+    ending = (
+        "use a model that generates images or audio from a prompt, such as 'diffusers/stabilityai/sdxl-turbo'"
+    )
     for cls, use in (
-        ("DDPMPipeline", "makes things without being told what"),
-        ("WanPipeline", "makes videos"),
-        ("StableDiffusionInpaintPipeline", "paints into masked pictures"),
+        ("DDPMPipeline", "generates without a prompt or a vector"),
+        ("WanPipeline", "generates videos"),
+        ("StableDiffusionInpaintPipeline", "inpaints masked images"),
         ("KandinskyV22PriorPipeline",
-         "turns words into vectors and draws nothing; name the decoder, and this as prior=…"),
+         "maps text to vectors and generates no image; name the decoder, and this model as prior=…"),
     ):  # fmt: skip
         (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": cls}))
         refuses(CheckpointError, f"{str(tmp_path)!r} is a {cls}, which {use}: {ending}", tmp_path)
@@ -132,14 +136,15 @@ def test_code_of_its_own_is_never_run(copy: Path) -> None:
     rewrite(copy / "model_index.json", unet=["pipeline", "MyUNet"])
     refuses(
         CheckpointError,
-        f"{str(copy)!r} has a part 'unet' out of 'pipeline', which is neither diffusers nor transformers: code of its "
-        "own is never run here; take another model",
+        f"{str(copy)!r} has a component 'unet' of 'pipeline', which is neither diffusers nor transformers: custom code "
+        "is never run; use another model",
         copy,
     )
     for told, what in ((["pipeline", "Mine"], "pipeline"), ("MyPipeline", "MyPipeline")):
         rewrite(copy / "model_index.json", _class_name=told)
         with pytest.raises(
-            CheckpointError, match=rf"is a {what} that diffusers [\d.]+ does not know, or brings code of"
+            CheckpointError,
+            match=rf"is a {what}, which diffusers [\d.]+ does not know, or it contains custom code",
         ):
             load(copy)
 
@@ -152,7 +157,7 @@ def test_a_damaged_index_is_told(copy: Path) -> None:
     ):
         load(copy)
     index.write_text("[]")
-    refuses(CheckpointError, f"{index} names no pipeline of diffusers; fetch or copy it again", copy)
+    refuses(CheckpointError, f"{index} names no diffusers pipeline; fetch or copy it again", copy)
 
 
 @pytest.mark.parametrize(("part", "file"), [("unet", "diffusion_pytorch_model"), ("text_encoder", "model")])
@@ -237,7 +242,7 @@ def test_without_its_libraries_the_extra_is_named(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *more: None if name == package else found(name, *more)
     )
-    refuses(MissingExtra, f"drawing pictures needs {package}: pip install 'multimodal[diffusion]'", copy)
+    refuses(MissingExtra, f"generating images needs {package}: pip install 'multimodal[diffusion]'", copy)
 
 
 def test_offload_needs_what_it_runs_on(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,9 +259,7 @@ def test_offload_needs_what_it_runs_on(checkpoints: Checkpoints, monkeypatch: py
     )
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: object())
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
-    with pytest.raises(
-        InvalidInput, match=r"^offload=True needs an accelerator to run the parts on, and torch sees none;"
-    ):
+    with pytest.raises(InvalidInput, match=r"^offload=True needs an accelerator, and torch finds none;"):
         loading.offload(None)
 
 
@@ -284,13 +287,13 @@ def test_halves_that_do_not_fit_are_told(checkpoints: Checkpoints) -> None:
     refuses(
         CheckpointError,
         "a KandinskyV22PriorPipeline is not the prior of a StableDiffusionPipeline: diffusers "
-        f"{importlib.import_module('diffusers').__version__} joins no StableDiffusionPipeline to anything",
+        f"{importlib.import_module('diffusers').__version__} has no combined pipeline for StableDiffusionPipeline",
         other,
         prior=str(checkpoints("kandinsky_prior")),
     )
     refuses(
         CheckpointError,
-        "prior='hf/a/b' is no checkpoint of diffusers: write 'diffusers/<owner>/<name>'",
+        "prior='hf/a/b' is not a checkpoint of diffusers: write 'diffusers/<owner>/<name>'",
         decoder,
         prior="hf/a/b",
     )
@@ -300,13 +303,13 @@ def test_an_adapter_must_be_one(checkpoints: Checkpoints, tmp_path: Path) -> Non
     folder = checkpoints("stable_diffusion")
     refuses(
         UnknownModel,
-        "ip_adapter='./gone.bin' names a file, and there is none",
+        "ip_adapter='./gone.bin': the file does not exist",
         folder,
         ip_adapter="./gone.bin",
     )
     refuses(
         UnknownModel,
-        "ip_adapter='h94/IP-Adapter' must say which file: 'h94/IP-Adapter:models/ip-adapter_sd15.safetensors', or "
+        "ip_adapter='h94/IP-Adapter' names no file: write 'h94/IP-Adapter:models/ip-adapter_sd15.safetensors' or "
         "'./file.safetensors'",
         folder,
         ip_adapter="h94/IP-Adapter",
@@ -315,8 +318,8 @@ def test_an_adapter_must_be_one(checkpoints: Checkpoints, tmp_path: Path) -> Non
     save_file({"image_proj.latents": torch.zeros(1), "ip_adapter.1.to_k_ip.weight": torch.zeros(1)}, plus)
     refuses(
         CheckpointError,
-        f"ip_adapter={str(plus)!r} holds no projection of one vector for each picture ('image_proj.proj.weight'); the "
-        "kinds called plus, full and faceid look at more than that: take the plain one",
+        f"ip_adapter={str(plus)!r} has no projection from a single image vector ('image_proj.proj.weight'); the "
+        "variants plus, full and faceid need more than one vector: use the plain variant",
         folder,
         ip_adapter=str(plus),
     )
@@ -326,7 +329,7 @@ def test_an_adapter_must_be_one(checkpoints: Checkpoints, tmp_path: Path) -> Non
     )
     refuses(
         CheckpointError,
-        "a KandinskyV22Pipeline takes no IP-Adapter: they are made for Stable Diffusion 1.x, 2.x and XL",
+        "a KandinskyV22Pipeline takes no IP-Adapter: these exist for Stable Diffusion 1.x, 2.x and XL",
         checkpoints("kandinsky"),
         ip_adapter=str(plain),
     )
@@ -350,8 +353,8 @@ def test_of_transformers_only_musicgen_makes_things(checkpoints: Checkpoints, tm
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     refuses(
         CheckpointError,
-        f"{str(tmp_path)!r} is of type 'clip', and of transformers only MusicGen makes things here; pictures are made "
-        "by checkpoints of diffusers: 'diffusers/…'",
+        f"{str(tmp_path)!r} is of type 'clip'; of transformers' models only MusicGen generates here; for images use "
+        "a diffusers checkpoint: 'diffusers/…'",
         tmp_path,
     )
 
@@ -402,7 +405,8 @@ def test_what_a_hub_does_not_have_is_told(server: LoopbackHub) -> None:
         load("diffusers/org/gone")
     server.add("org/clip", {"config.json": b"{}", "README.md": b"# It"})
     with pytest.raises(
-        UnknownModel, match=r"^'diffusers/org/clip' has no model_index\.json, so it is no checkpoint of"
+        UnknownModel,
+        match=r"^'diffusers/org/clip' has no model_index\.json, so it is not a diffusers checkpoint",
     ):
         load("diffusers/org/clip")
     with pytest.raises(DownloadError, match=r"^offline, and the cache"):

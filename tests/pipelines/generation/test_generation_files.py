@@ -117,7 +117,7 @@ def test_another_ending_is_refused_with_the_name_to_write(tmp_path: Path) -> Non
         InvalidInput, match=r"^the audio file is saved as \.wav, .*; write 'a\.wav', or soundfile\.write\(\)"
     ):
         sound().save("a.png")
-    with pytest.raises(InvalidInput, match=r"^the folder '.*gone' does not exist; make it first$"):
+    with pytest.raises(InvalidInput, match=r"^the folder '.*gone' does not exist; create it first$"):
         picture().save(tmp_path / "gone" / "a.png")
 
 

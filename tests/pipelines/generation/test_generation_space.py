@@ -297,12 +297,12 @@ def test_interpolating_between_equal_vectors_repeats_them(starter: Space) -> Non
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"width": 64}, "draws pictures of 64x64 pixels and takes no width; it takes guidance, image, negative,"),
+        ({"width": 64}, "generates images of 64 x 64 pixels and takes no width; it takes guidance, image, negative,"),
         ({"seconds": 2.0, "height": 8}, "takes no height, seconds; it takes"),
         ({"steps": 1001}, "steps must be at most 1,000 for 'starter', got 1,001"),
         ({"steps": 0}, "steps must be a whole number above 0, got 0"),
         ({"strength": 0.5}, "'starter' takes no strength without image=: leave it out"),
-        ({"negative": "a dog", "guidance": 1}, "negative does nothing with guidance=1: give a guidance above 1"),
+        ({"negative": "a dog", "guidance": 1}, "negative has no effect with guidance=1: give a guidance above 1"),
     ],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(
@@ -323,15 +323,15 @@ def test_vectors_of_another_size_or_without_direction_are_refused(draw: Generati
 
 def test_an_interpolation_without_a_shortest_arc_is_refused(draw: GenerationPipeline, starter: Space) -> None:
     vector = starter.encode(["a cat"])[0]
-    with pytest.raises(InvalidInput, match="the two vectors are opposite, so no great circle between"):
+    with pytest.raises(InvalidInput, match="the two vectors are opposite, so no path between them"):
         draw.interpolate(vector, -vector)
-    with pytest.raises(InvalidInput, match="n must be at least 2, the two ends, got 1"):
+    with pytest.raises(InvalidInput, match="n must be at least 2, got 1"):
         draw.interpolate("a cat", "a dog", n=1)
 
 
 def test_options_of_checkpoints_of_diffusers_are_refused(starter: Space, folder: Path) -> None:
     with pytest.raises(
-        InvalidInput, match="'starter' is no checkpoint of diffusers and takes no variant, offload"
+        InvalidInput, match="'starter' is not a checkpoint of diffusers and takes no variant, offload"
     ):
         load(starter, decoder=folder, variant="fp16", offload=True)
 
@@ -344,7 +344,7 @@ def test_a_space_it_was_not_trained_for_is_refused(folder: Path, starter: Space,
         load(starter, decoder=copy)
     assert str(caught.value) == (
         f"the generator in {copy} was not trained for the image encoder of 'starter', so it would misread its "
-        "vectors; draw with the starter ('starter'), with a model by name ('diffusers/…'), or train one with "
+        "vectors; use the starter ('starter'), a diffusers model ('diffusers/…'), or train a generator with "
         "recipes/starter/generator/draw.py"
     )
     assert load(starter.select("text", "audio"), decoder=copy)("a cat", steps=1).image is not None

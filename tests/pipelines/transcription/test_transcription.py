@@ -112,7 +112,8 @@ def test_a_vocabulary_that_cannot_be_written_is_refused(
     with pytest.raises(InvalidInput) as caught:
         transcribe(spoken("dog"), vocabulary=["dog", name])
     assert str(caught.value) == (
-        f'the starter writes "abcdefghijklmnopqrstuvwxyz0123456789\'" alone, and none of it is in {name!r}'
+        f"{name!r} contains none of the characters that the starter can write: "
+        '"abcdefghijklmnopqrstuvwxyz0123456789\'"'
     )
 
 
@@ -236,5 +237,5 @@ def test_progress_that_cannot_be_called_is_refused(transcribe: mm.TranscriptionP
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UnknownModel, match=r"names the folder .* and there is none"):
+    with pytest.raises(UnknownModel, match=r"names the folder .*, which does not exist"):
         mm.TranscriptionPipeline.from_pretrained(tmp_path / "none")

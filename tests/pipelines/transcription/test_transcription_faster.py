@@ -76,8 +76,8 @@ def test_english_alone_takes_no_language(transcribe: mm.TranscriptionPipeline) -
     with pytest.raises(InvalidInput) as caught:
         transcribe(as_audio_stream(noise(1.0)), language="de")
     assert str(caught.value) == (
-        f"{transcribe.name!r} was trained on English alone: leave out language and task, or take a checkpoint of many "
-        "languages (those whose names do not end in '.en')"
+        f"{transcribe.name!r} was trained on English only: leave out language and task, or use a multilingual "
+        "checkpoint (a name that does not end in '.en')"
     )
 
 
@@ -92,8 +92,8 @@ def test_a_folder_that_was_not_converted_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         mm.pipeline("transcription", model=f"faster-whisper/{tmp_path}")
     assert str(caught.value) == (
-        f"'faster-whisper/{tmp_path}' has no config.json, model.bin, tokenizer.json, so it is no checkpoint of "
-        "CTranslate2; make one with ct2-transformers-converter --model FOLDER --output_dir NEW --copy_files "
+        f"'faster-whisper/{tmp_path}' has no config.json, model.bin, tokenizer.json, so it is not a "
+        "CTranslate2 checkpoint; make one with ct2-transformers-converter --model FOLDER --output_dir NEW --copy_files "
         "tokenizer.json preprocessor_config.json"
     )
 

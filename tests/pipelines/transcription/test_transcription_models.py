@@ -114,7 +114,7 @@ def test_a_long_sound_is_given_in_utterances(sequences: Path) -> None:
 
 def test_times_of_words_are_refused_where_there_are_none(sequences: Path) -> None:
     read = mm.TranscriptionPipeline.from_pretrained(sequences)
-    with pytest.raises(InvalidInput, match=r"which times no words: take timestamps='segment'"):
+    with pytest.raises(InvalidInput, match=r"which gives no word timestamps: use timestamps='segment'"):
         read(as_audio_stream(noise(1.0)), timestamps="word")
 
 

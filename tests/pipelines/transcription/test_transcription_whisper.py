@@ -375,8 +375,8 @@ def test_english_alone_takes_no_language_and_no_task(tmp_path: Path, asked: dict
     with pytest.raises(InvalidInput) as caught:
         english(as_audio_stream(noise(1.0)), **asked)
     assert str(caught.value) == (
-        f"{english.name!r} was trained on English alone, so it takes no {name}={value!r}: leave it out, or take a "
-        "checkpoint of many languages (those of Whisper whose names do not end in '.en')"
+        f"{english.name!r} was trained on English only, so it takes no {name}={value!r}: leave it out, or use a "
+        "multilingual checkpoint (a Whisper whose name does not end in '.en')"
     )
 
 
@@ -384,13 +384,11 @@ def test_a_prompt_that_does_not_fit_is_refused(transcribe: mm.TranscriptionPipel
     with pytest.raises(InvalidInput) as caught:
         transcribe(as_audio_stream(noise(1.0)), prompt="x y z " * 9)
     assert str(caught.value).startswith("the prompt has ")
-    assert f"tokens, and {transcribe.name!r} takes at most 15 beside what it writes; shorten it" in str(
-        caught.value
-    )
+    assert f"tokens, and {transcribe.name!r} takes at most 15; shorten it" in str(caught.value)
 
 
 def test_a_prompt_with_a_token_of_whispers_own_is_refused(transcribe: mm.TranscriptionPipeline) -> None:
-    with pytest.raises(InvalidInput, match=r"cannot be used .*; take out what is between <\| and \|>"):
+    with pytest.raises(InvalidInput, match=r"cannot be used .*; remove the text between <\| and \|>"):
         transcribe(as_audio_stream(noise(1.0)), prompt="so <|endoftext|> it ends")
 
 
@@ -402,14 +400,17 @@ def test_windows_in_batches_take_no_option_that_needs_one_after_another(
             as_audio_stream(noise(1.0)), batch_size=4, temperature=FALLBACK, condition_on_previous=True
         )
     assert str(caught.value) == (
-        "with batch_size=4 no window knows the one before, and each is written once: leave out condition_on_previous "
-        "and temperature, or take batch_size=1"
+        "with batch_size=4 windows are independent and decoded once: leave out condition_on_previous and temperature, "
+        "or use batch_size=1"
     )
 
 
 def test_words_need_a_checkpoint_that_says_which_heads_follow_the_sound(tmp_path: Path) -> None:
     without = mm.TranscriptionPipeline.from_pretrained(whisper(tmp_path / "without", heads=False))
-    with pytest.raises(InvalidInput, match=r"\(alignment_heads\), so it cannot tell when a word is said"):
+    with pytest.raises(
+        InvalidInput,
+        match=r"has no alignment_heads in its generation_config\.json, which word timestamps need",
+    ):
         without(as_audio_stream(noise(1.0)), timestamps="word")
 
 
@@ -423,7 +424,7 @@ def test_an_incomplete_checkpoint_is_refused(folder: Path, tmp_path: Path) -> No
     with pytest.raises(CheckpointError) as caught:
         mm.TranscriptionPipeline.from_pretrained(cut)
     assert str(caught.value) == (
-        f"the tensors of {str(cut)!r} do not fit a WhisperForConditionalGeneration as its config.json describes it "
+        f"the tensors of {str(cut)!r} do not match a WhisperForConditionalGeneration as described by its config.json "
         "(1 missing, 0 of another shape: model.encoder.conv1.weight); the checkpoint is incomplete or of another model"
     )
 
@@ -434,8 +435,8 @@ def test_a_model_that_writes_down_no_speech_is_refused_by_what_it_is(tmp_path: P
     with pytest.raises(CheckpointError) as caught:
         mm.TranscriptionPipeline.from_pretrained(tmp_path)
     assert str(caught.value) == (
-        f"'{tmp_path}' is a CLIPModel, which writes down no speech: take a Whisper, or a checkpoint made for CTC or "
-        "for speech to text, such as 'hf/openai/whisper-tiny' or 'hf/facebook/wav2vec2-base-960h'"
+        f"'{tmp_path}' is a CLIPModel, which does not transcribe speech: use a Whisper, CTC or speech-to-text "
+        "checkpoint, such as 'hf/openai/whisper-tiny' or 'hf/facebook/wav2vec2-base-960h'"
     )
 
 
@@ -445,7 +446,7 @@ def test_a_classifier_of_sounds_is_refused_by_what_it_is(folder: Path, tmp_path:
     config["architectures"] = ["WhisperForAudioClassification"]
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        CheckpointError, match="is a WhisperForAudioClassification, which writes down no speech"
+        CheckpointError, match="is a WhisperForAudioClassification, which does not transcribe speech"
     ):
         mm.TranscriptionPipeline.from_pretrained(other)
 
