@@ -92,7 +92,7 @@ def load(
         folder = _download(card, revision, offline)
         space_id = space_id or HOME
     checkpoint = read(folder)
-    encoder = LanguageBindAudio(checkpoint.sizes, checkpoint.sound, checkpoint.tensors, runtime)
+    encoder = LanguageBindAudio(checkpoint.sizes, checkpoint.mel_settings, checkpoint.tensors, runtime)
     encoder.space_id = space_id
     # The scale was trained for this pair only; with images, joined spaces use the head of their own model
     heads: dict[Pair | None, LogitScale] = {}

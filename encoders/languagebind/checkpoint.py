@@ -70,7 +70,7 @@ class LanguageBindCheckpoint:
     """An audio tower: float32 tensors by upstream's names, and the trained logit scale (None if unknown)."""
 
     sizes: TowerConfig
-    sound: MelSettings
+    mel_settings: MelSettings
     tensors: dict[str, Tensor]
     scale: float | None
 
@@ -85,10 +85,12 @@ def read(folder: Path) -> LanguageBindCheckpoint:
     vision = DEFAULTS | config["vision_config"]
     tensors = _merged(_read_tensors(folder), vision["lora_alpha"], folder)
     scale = tensors.pop("logit_scale", None)
-    sizes, sound = _sizes(config, vision, tensors, folder)
+    sizes, mel_settings = _sizes(config, vision, tensors, folder)
     tensors = _fit_positions(tensors, sizes)
     check_fit(tensors, sizes, str(folder))
-    return LanguageBindCheckpoint(sizes, sound, tensors, None if scale is None else math.exp(float(scale)))
+    return LanguageBindCheckpoint(
+        sizes, mel_settings, tensors, None if scale is None else math.exp(float(scale))
+    )
 
 
 def check_fit(tensors: Mapping[str, Tensor], sizes: TowerConfig, where: str) -> None:
@@ -155,7 +157,7 @@ def _sizes(
             f"{path} has temporal attention over {vision['num_frames']} frames; audio is one frame, so num_frames must "
             "be 1"
         )
-    sound = MelSettings(
+    mel_settings = MelSettings(
         vision["audio_sample_rate"],
         vision["num_mel_bins"],
         vision["target_length"],
@@ -169,14 +171,14 @@ def _sizes(
         heads=vision["num_attention_heads"],
         mlp_width=vision["intermediate_size"],
         patch=patch,
-        grid=(sound.mels // patch, sound.frames // patch),
+        grid=(mel_settings.mels // patch, mel_settings.frames // patch),
         dim=config["projection_dim"],
         activation=vision["hidden_act"],
         epsilon=vision["layer_norm_eps"],
         time_attention=vision["add_time_attn"],
         time_mlp=any(".temporal_mlp." in name for name in tensors),
     )
-    return sizes, sound
+    return sizes, mel_settings
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -32,11 +32,11 @@ class LanguageBindAudio(Encoder):
     def __init__(
         self,
         sizes: TowerConfig,
-        sound: MelSettings,
+        mel_settings: MelSettings,
         tensors: Mapping[str, Tensor],
         runtime: Runtime = CPU_FLOAT32,
     ) -> None:
-        self.sizes, self.sound, self.dim = sizes, sound, sizes.dim
+        self.sizes, self.mel_settings, self.dim = sizes, mel_settings, sizes.dim
         with torch.device("meta"):  # the weights are assigned below
             net = AudioTower(sizes)
         # Copied: memory-mapped tensors may be unaligned, which changes the last bits of a product
@@ -44,12 +44,12 @@ class LanguageBindAudio(Encoder):
         net.load_state_dict(weights, assign=True)
         self.runtime, self.device, self.dtype = runtime, runtime.torch_device, runtime.cast
         self.net = net.eval().requires_grad_(False).to(self.device, self.dtype)
-        self.max_input = sound.seconds
+        self.max_input = mel_settings.seconds
 
     def config(self) -> dict[str, Any]:
         return {
             "tower": self.sizes.to_dict(),
-            "sound": self.sound.to_dict(),
+            "sound": self.mel_settings.to_dict(),
             "windows": "equal, covering; short clips tiled; mean of unit vectors",
         }
 
@@ -65,7 +65,9 @@ class LanguageBindAudio(Encoder):
         owners, mels = [], []
         for owner, item in enumerate(items):
             if isinstance(item, Audio):
-                for window in mel_windows(item.load(rate_hz=self.sound.rate_hz).samples, self.sound):
+                for window in mel_windows(
+                    item.load(rate_hz=self.mel_settings.rate_hz).samples, self.mel_settings
+                ):
                     owners.append(owner)
                     mels.append(window)
         return {"mels": torch.stack(mels), "owners": torch.tensor(owners)}

@@ -75,15 +75,15 @@ def split_towers(
     return TowerTensors(towers["visual"], towers["text"], head)
 
 
-def check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], prefix: str, title: str) -> None:
+def check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], prefix: str, title: str) -> None:
     """Raises CheckpointError naming the tensors that are missing, unexpected or of another shape."""
     faults = []
     for name, tensor in expected.items():
-        if name not in found:
+        if name not in tensors:
             faults.append(f"{prefix}{name}: missing, expected {tuple(tensor.shape)}")
-        elif found[name].shape != tensor.shape:
-            faults.append(f"{prefix}{name}: expected {tuple(tensor.shape)}, got {tuple(found[name].shape)}")
-    faults += [f"{prefix}{name}: unexpected" for name in found if name not in expected]
+        elif tensors[name].shape != tensor.shape:
+            faults.append(f"{prefix}{name}: expected {tuple(tensor.shape)}, got {tuple(tensors[name].shape)}")
+    faults += [f"{prefix}{name}: unexpected" for name in tensors if name not in expected]
     if faults:
         raise CheckpointError(_misfit(title, faults))
 

@@ -120,8 +120,8 @@ def _built_in() -> frozenset[str]:
 @functools.cache
 def _entry_points() -> dict[str, str]:
     """{family: dotted path} of every installed distribution; a built-in name wins over an entry point."""
-    found = metadata.entry_points(group=ENTRY_POINTS)
-    return {point.name: point.value for point in found if _NAME.fullmatch(point.name)}
+    entry_points = metadata.entry_points(group=ENTRY_POINTS)
+    return {point.name: point.value for point in entry_points if _NAME.fullmatch(point.name)}
 
 
 def _path(target: ModuleType | str) -> str:

@@ -209,12 +209,12 @@ def _pipeline_class(task: str) -> type[Pipeline]:
     if not isinstance(target, str):
         return target
     module, _, name = target.partition(":")
-    found = getattr(importlib.import_module(module), name, None)
-    if not _is_pipeline(found):
+    pipeline_class = getattr(importlib.import_module(module), name, None)
+    if not _is_pipeline(pipeline_class):
         raise InvalidInput(
             f"the task {task!r} is registered as {target!r}, which is no subclass of multimodal.Pipeline"
         )
-    return cast("type[Pipeline]", found)
+    return cast("type[Pipeline]", pipeline_class)
 
 
 def _is_pipeline(value: object) -> bool:
@@ -229,8 +229,8 @@ def _built_in() -> tuple[dict[str, str], dict[str, str]]:
 
 @functools.cache
 def _entry_points() -> dict[str, str]:
-    found = metadata.entry_points(group=ENTRY_POINTS)
-    return {point.name: point.value for point in found if _NAME.fullmatch(point.name)}
+    entry_points = metadata.entry_points(group=ENTRY_POINTS)
+    return {point.name: point.value for point in entry_points if _NAME.fullmatch(point.name)}
 
 
 def _path(target: type[Pipeline] | str) -> str:

@@ -80,9 +80,9 @@ class Projector(nn.Module):
         wanted = made.state_dict()
         for name, own in wanted.items():
             if name not in tensors or tensors[name].shape != own.shape:
-                found = f"has shape {tuple(tensors[name].shape)}" if name in tensors else "is missing"
+                problem = f"has shape {tuple(tensors[name].shape)}" if name in tensors else "is missing"
                 raise CorruptSpace(
-                    f"the bridge's weight {name!r} {found} where {tuple(own.shape)} is due; make the bridge again"
+                    f"the bridge's weight {name!r} {problem}, expected shape {tuple(own.shape)}; fit the bridge again"
                 )
         made.load_state_dict({name: tensors[name].float() for name in wanted})
         return made.eval().requires_grad_(False)

@@ -1,25 +1,25 @@
 """Controls of the map: dragging, zooming, hovering, the legend, the filter, and the keyboard."""
 
 CONTROLS = r"""
-const tip = byId("tip"), list = byId("list"), found = byId("found"), search = byId("search"), LISTED = 60;
+const tip = byId("tip"), list = byId("list"), foundCount = byId("found"), search = byId("search"), LISTED = 60;
 const on = data.kinds.map(() => true);
 const words = data.rows.map(r => [r.label, r.text, r.uri, r.about].filter(Boolean).join("\n").toLowerCase());
 
 function line(name, text) {
   if (!text) return null;
-  const one = make("p");
-  one.className = name;
-  one.textContent = text;
-  return one;
+  const paragraph = make("p");
+  paragraph.className = name;
+  paragraph.textContent = text;
+  return paragraph;
 }
 function player(k) {
-  const one = make("audio");
-  one.controls = true;
-  one.src = data.thumb[k];
-  one.play().catch(() => {});  // where a browser wants another click first
-  return one;
+  const audio = make("audio");
+  audio.controls = true;
+  audio.src = data.thumb[k];
+  audio.play().catch(() => {});  // browsers may require another click before they play
+  return audio;
 }
-function tell(k, pin) {
+function showTip(k, pin) {
   if (k < 0) { tip.hidden = true; tip.replaceChildren(); return; }
   const row = data.rows[k], kind = kindOf(k), parts = [];
   if (isSeen(k)) {
@@ -47,17 +47,17 @@ function hover(x, y) {
   canvas.classList.toggle("over", k >= 0);
   if (k === over) return;
   over = k;
-  if (pinned < 0) tell(k, false);
+  if (pinned < 0) showTip(k, false);
   ask();
 }
 function pin(k) {
   pinned = k;
-  tell(k, k >= 0);
+  showTip(k, k >= 0);
   ask();
 }
 function moved() {
   if (pinned >= 0) place(pinned);
-  else if (over >= 0) { over = -1; tell(-1, false); }
+  else if (over >= 0) { over = -1; showTip(-1, false); }
   ask();
 }
 function zoomAt(x, y, times) {
@@ -113,7 +113,7 @@ canvas.addEventListener("pointerdown", event => {
 canvas.addEventListener("pointermove", event => {
   const now = at(event), before = fingers.get(event.pointerId);
   if (!before) { hover(...now); return; }
-  if (!dragged && Math.hypot(now[0] - before[0], now[1] - before[1]) < 4) return;  // a click is never quite still
+  if (!dragged && Math.hypot(now[0] - before[0], now[1] - before[1]) < 4) return;  // clicks are never quite still
   dragged = true;
   canvas.classList.add("dragged");
   drag(event, now, before);
@@ -123,7 +123,7 @@ canvas.addEventListener("pointercancel", lifted);
 canvas.addEventListener("pointerleave", () => {
   if (over < 0) return;
   over = -1;
-  if (pinned < 0) tell(-1, false);
+  if (pinned < 0) showTip(-1, false);
   ask();
 });
 canvas.addEventListener("wheel", event => {
@@ -134,7 +134,7 @@ canvas.addEventListener("dblclick", event => zoomAt(...at(event), 2));
 byId("in").addEventListener("click", () => zoomMiddle(1.6));
 byId("out").addEventListener("click", () => zoomMiddle(1 / 1.6));
 byId("fit").addEventListener("click", fit);
-pictures.addEventListener("change", ask);
+thumbnails.addEventListener("change", ask);
 const ARROWS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
 document.addEventListener("keydown", event => {
   const typing = document.activeElement === search, way = ARROWS[event.key];
@@ -166,18 +166,18 @@ function mark(kind) {
   return holder.content.firstChild;
 }
 function entry(k) {
-  const one = make("li"), go = make("button"), name = make("span");
+  const item = make("li"), go = make("button"), name = make("span");
   name.textContent = data.rows[k].label;
   go.type = "button";
   go.append(mark(kindOf(k)), name);
   go.addEventListener("click", () => goTo(k));
-  one.append(go);
-  return one;
+  item.append(go);
+  return item;
 }
 function count() {
   const hits = [];
   for (let k = 0; searching && k < n; k++) if (shown[k] && hit[k]) hits.push(k);
-  found.textContent = !searching ? "" : hits.length ? hits.length.toLocaleString("en") + " found" : "none found";
+  foundCount.textContent = !searching ? "" : hits.length ? hits.length.toLocaleString("en") + " found" : "none found";
   const entries = hits.slice(0, LISTED).map(entry);
   if (hits.length > LISTED) {
     const rest = make("li");

@@ -49,7 +49,7 @@ def page(points: Points, plane: PlaneProjection, uris: Mapping[int, str], explan
 <header>
 <div class="title"><h1>{_safe(title)}</h1><p class="sub">{_safe(sub)}</p></div>
 <div class="legend" role="group" aria-label="Modalities shown">{legend}</div>
-<label><input type="checkbox" id="pictures" {checked}> thumbnails</label>
+<label><input type="checkbox" id="thumbnails" {checked}> thumbnails</label>
 <div class="find"><input type="search" id="search" placeholder="filter by text or file name" aria-label="Filter">
 <span id="found" role="status"></span></div>
 </header>

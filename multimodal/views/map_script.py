@@ -9,14 +9,14 @@ DRAWING = r"""
 "use strict";
 const byId = name => document.getElementById(name), make = name => document.createElement(name);
 const data = JSON.parse(byId("data").textContent), n = data.rows.length;
-const canvas = byId("map"), pen = canvas.getContext("2d"), pictures = byId("pictures");
+const canvas = byId("map"), pen = canvas.getContext("2d"), thumbnails = byId("thumbnails");
 const MARGIN = 46, MOST_ZOOM = 400, MOST_SIDE = 72, LEAST_SIDE = 20, ROOM_TO_NAME = 74, NAMED = 400, NAME_CHARS = 28;
 const shown = new Uint8Array(n).fill(1), hit = new Uint8Array(n).fill(1);  // by the legend, by the filter
 const images = new Map(), colours = {};
 let view = {x: data.middle[0], y: data.middle[1], zoom: 1};
 let over = -1, pinned = -1, searching = false, waiting = false, width = 1, height = 1, unit = 1;
 const kindOf = k => data.kinds[data.kind[k]];
-const isSeen = k => data.thumb[k] && kindOf(k) !== "audio";  // a picture, or a film by its middle
+const isSeen = k => data.thumb[k] && kindOf(k) !== "audio";  // images, and videos by their middle frame
 
 function readColours() {
   const style = getComputedStyle(document.documentElement);
@@ -31,7 +31,7 @@ function resize() {
   canvas.width = Math.round(width * ratio);
   canvas.height = Math.round(height * ratio);
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-  // pixels to one unit of the map, so that all points fill the window
+  // pixels per unit of the map; the initial view fits all points into the window
   unit = Math.min((width - 2 * MARGIN) / (data.extent[0] || 1e-9), (height - 2 * MARGIN) / (data.extent[1] || 1e-9));
   unit = Math.max(40, Math.min(unit, 3 * Math.max(width, height)));
   ask();
@@ -54,7 +54,7 @@ function glyph(kind, x, y, r) {
   else if (kind === "video") polygon([[x, y - r * 1.2], [x + r * 1.2, y], [x, y + r * 1.2], [x - r * 1.2, y]]);
   else pen.arc(x, y, r, 0, 2 * Math.PI);
 }
-function picture(k) {
+function thumbnail(k) {
   if (!images.has(k)) {
     const image = new Image();
     image.onload = ask;
@@ -65,13 +65,13 @@ function picture(k) {
   return image.complete && image.naturalWidth ? image : null;
 }
 function inView(edge) {
-  const found = [];
+  const visible = [];
   for (let k = 0; k < n; k++) {
     if (!shown[k]) continue;
     const x = across(k), y = down(k);
-    if (x > -edge && y > -edge && x < width + edge && y < height + edge) found.push(k);
+    if (x > -edge && y > -edge && x < width + edge && y < height + edge) visible.push(k);
   }
-  return found;
+  return visible;
 }
 function draw() {
   waiting = false;
@@ -82,10 +82,10 @@ function draw() {
     for (const k of visible) if (!hit[k]) { glyph(kindOf(k), across(k), down(k), r * 0.8); pen.fill(); }
   }
   const lively = visible.filter(k => hit[k]), room = Math.sqrt(width * height / Math.max(1, lively.length));
-  const side = Math.min(MOST_SIDE, room * 0.42), asPictures = pictures.checked && side >= LEAST_SIDE, taken = [];
+  const side = Math.min(MOST_SIDE, room * 0.42), asThumbnails = thumbnails.checked && side >= LEAST_SIDE, taken = [];
   pen.globalAlpha = n > 4000 ? 0.75 : 0.9;
   for (const k of lively) {
-    const kind = kindOf(k), image = asPictures && isSeen(k) ? picture(k) : null;
+    const kind = kindOf(k), image = asThumbnails && isSeen(k) ? thumbnail(k) : null;
     if (image) { taken.push(framed(image, k, side, colours[kind])); continue; }
     pen.fillStyle = colours[kind];
     glyph(kind, across(k), down(k), r);
@@ -93,7 +93,7 @@ function draw() {
     if (n <= 4000) { pen.lineWidth = 1; pen.strokeStyle = colours.paper; pen.stroke(); }
   }
   pen.globalAlpha = 1;
-  if (room > ROOM_TO_NAME) captions(lively, taken, r, asPictures);
+  if (room > ROOM_TO_NAME) captions(lively, taken, r, asThumbnails);
   for (const k of [over, pinned]) if (k >= 0 && shown[k]) marked(k, r);
 }
 function framed(image, k, side, colour) {
@@ -105,8 +105,8 @@ function framed(image, k, side, colour) {
   pen.strokeRect(x, y, w, h);
   return [x, y, w, h];
 }
-// names beside the glyphs, where neither a picture nor another name stands
-function captions(visible, taken, r, asPictures) {
+// names beside the glyphs, where they overlap neither a thumbnail nor another name
+function captions(visible, taken, r, asThumbnails) {
   pen.font = "12px system-ui, sans-serif";
   pen.textBaseline = "middle";
   pen.lineWidth = 3;
@@ -114,7 +114,7 @@ function captions(visible, taken, r, asPictures) {
   pen.fillStyle = colours.ink;
   pen.globalAlpha = 0.85;
   for (const k of visible.slice(0, NAMED)) {
-    if (asPictures && isSeen(k)) continue;
+    if (asThumbnails && isSeen(k)) continue;
     const name = data.rows[k].label, label = name.length > NAME_CHARS ? name.slice(0, NAME_CHARS - 1) + "…" : name;
     const w = pen.measureText(label).width, y = down(k) - 8;
     const x = [across(k) + r + 5, across(k) - r - 5 - w].find(x => taken.every(

@@ -132,7 +132,7 @@ def test_no_query_is_wrong_usage(cli: Cli, index: Path) -> None:
         ("words=0", "'words=0' is not KIND=NUMBER"),
         ("words=inf", "'words=inf' is not KIND=NUMBER"),
         ("film=1", "'film=1' is not KIND=NUMBER"),
-        ("image=1", "'image=1' weighs what is not asked for: image"),
+        ("image=1", "'image=1' weighs a part that the query does not have: image"),
     ],
 )
 def test_a_weight_that_cannot_be_is_wrong_usage(cli: Cli, index: Path, weight: str, told: str) -> None:

@@ -65,7 +65,7 @@ def test_metadata_is_kept_and_filters(cli: Cli, media: Path, tmp_path: Path) -> 
 def test_nothing_found_is_said_and_is_no_error(cli: Cli, index: Path) -> None:
     outcome = cli("search", index, "x", "--where", "place=Atlantis")
     assert (outcome.code, outcome.stdout) == (0, "")
-    assert outcome.stderr == "note: nothing found: the index holds nothing of that kind\n"
+    assert outcome.stderr == "note: no results: the index has no items of that kind\n"
 
 
 def test_words_that_are_a_file_are_words_with_a_hint(
@@ -101,7 +101,7 @@ def test_a_condition_that_is_none_is_wrong_usage(cli: Cli, index: Path, conditio
 def test_a_key_equal_to_two_values_is_wrong_usage(cli: Cli, index: Path) -> None:
     outcome = cli("search", index, "x", "--where", "year=2020", "--where", "year=2021")
     assert outcome.code == 2
-    assert "'year' is asked for twice" in outcome.stderr
+    assert "'year' is given twice" in outcome.stderr
 
 
 def test_an_index_too_small_for_statistics_is_ordered_by_cosine_and_said_so(cli: Cli, index: Path) -> None:
@@ -164,7 +164,7 @@ def test_words_are_found_in_names_and_texts(cli: Cli, index: Path) -> None:
     assert names(cli("search", index, "--text", '"red apple"', "--json").json()) == ["note.txt"]
     outcome = cli("search", index, "--text", "zebra")
     assert (outcome.code, outcome.stdout) == (0, "")
-    assert outcome.stderr == "note: nothing found: the index holds nothing with these words\n"
+    assert outcome.stderr == "note: no results: the index has no items with these words\n"
 
 
 def test_words_beside_a_query_have_a_column_of_their_own(
@@ -184,7 +184,7 @@ def test_pages_follow_each_other(cli: Cli, index: Path) -> None:
     assert [name for page in pages for name in names(page)] == everything
     assert [page["offset"] for page in pages] == [0, 2, 4]
     outcome = cli("search", index, "red", "--offset", 5)
-    assert outcome.stderr == "note: nothing found: the index holds nothing of that kind beyond the first 5\n"
+    assert outcome.stderr == "note: no results: the index has no items of that kind beyond the first 5\n"
 
 
 def test_distinct_shows_one_of_each(cli: Cli, media: Path, tmp_path: Path) -> None:

@@ -169,13 +169,13 @@ def _mode(given: list[str], paths: list[str] | None) -> str | None:
 
 
 def _columns(pairs: list[str] | None) -> dict[str, str] | None:
-    found = {}
+    columns = {}
     for pair in pairs or ():
         role, sign, name = pair.partition("=")
         if not (role and sign and name):
             raise typer.BadParameter(f"{pair!r} is not ROLE=NAME, such as path=file", param_hint="--column")
-        found[role] = name
-    return found or None
+        columns[role] = name
+    return columns or None
 
 
 def _expand(paths: list[str]) -> list[Path]:
@@ -268,15 +268,15 @@ def _dry_run(
 
     with console.working("scanning the files and timing a sample", quiet=json):
         if _exists(into):
-            found = open_or_create(into, space, load).estimate(paths, **reading, **how)
+            result = open_or_create(into, space, load).estimate(paths, **reading, **how)
         else:
             new = load_space(space or DEFAULT_SPACE, **load)
             options_ = JobOptions(batch_size=how["batch_size"], threads=how["threads"])
-            found = estimate(None, new, paths, options=options_, **reading)
+            result = estimate(None, new, paths, options=options_, **reading)
     if json:
-        console.print_json({"index": str(into)} | found.to_dict())
+        console.print_json({"index": str(into)} | result.to_dict())
     else:
-        show_estimate(found)
+        show_estimate(result)
 
 
 def _failures(into: Path, json: bool) -> None:
@@ -284,9 +284,9 @@ def _failures(into: Path, json: bool) -> None:
 
     if not _exists(into):
         raise IndexStateError(f"no index at {str(into)!r}, so no failures are recorded")
-    found = FailureLog(into.expanduser().absolute()).failures()
+    failures = FailureLog(into.expanduser().absolute()).failures()
     if json:
-        failed = [failure.to_dict() | {"reason": in_cli_terms(failure.reason)} for failure in found]
+        failed = [failure.to_dict() | {"reason": in_cli_terms(failure.reason)} for failure in failures]
         console.print_json({"index": str(into), "failures": failed})
     else:
-        show_failures(found)
+        show_failures(failures)

@@ -19,8 +19,8 @@ KINDS = ("words", "image", "audio", "video", "not")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """parts: (item, weight). near: ids. text: words to find as they are."""
+class QueryInput:
+    """A search request. parts: (item, weight). near: ids of items. text: words for keyword search."""
 
     parts: tuple[tuple[Item, float], ...]
     near: tuple[str, ...] = ()
@@ -34,12 +34,12 @@ class Asked:
         return list(self.parts) or None
 
     def check(self) -> None:
-        """Reads every file, so that a bad one is told before a model is loaded. Raises MediaError, InvalidInput."""
+        """Reads every file, so that errors are reported before a model is loaded. Raises MediaError, InvalidInput."""
         for item, _ in self.parts:
             _ = item.load(n_frames=1) if isinstance(item, Video) else item.load()
 
     def to_dict(self) -> dict[str, Any]:
-        """Of one thing, what it is; else all parts. For --json."""
+        """For --json: the description of a single item, or of all parts with their weights."""
         parts = [
             {
                 "modality": str(item.modality),
@@ -54,30 +54,35 @@ class Asked:
         return {"parts": weighted, "near": list(self.near), "words": self.text}
 
 
-def asked(
+def parse_query(
     words: str | None,
     files: dict[str, Sequence[str] | None],
     away: Sequence[str] | None,
     near: Sequence[str] | None,
     text: str | None,
     weights: Sequence[str] | None,
-) -> Asked:
-    """files: of each kind. near: ids, or paths of files in the index. Raises a usage error (exit code 2)."""
+) -> QueryInput:
+    """The request in the arguments of a command. Raises a usage error (exit code 2).
+
+    files: paths by media type. near: ids, or paths of files in the index.
+    """
     parts: list[tuple[str, Item]] = [] if words is None else [("words", Text(words))]
     for kind, paths in files.items():
         parts += [(kind, open_as(Path(path).expanduser(), Modality(kind))) for path in paths or ()]
-    parts += [("not", Text(one)) for one in away or ()]
+    parts += [("not", Text(negative)) for negative in away or ()]
     if not parts and not near and text is None:
         raise typer.BadParameter(
             "give something to search with: words, --image, --audio or --video FILE, --near ID, or --text WORDS",
             param_hint="WORDS",
         )
     weight = _weights(weights, {kind for kind, _ in parts})
-    return Asked(tuple((item, weight[kind]) for kind, item in parts), tuple(map(item_id, near or ())), text)
+    return QueryInput(
+        tuple((item, weight[kind]) for kind, item in parts), tuple(map(item_id, near or ())), text
+    )
 
 
 def _weights(given: Sequence[str] | None, kinds: set[str]) -> dict[str, float]:
-    """`KIND=NUMBER` of each kind; that of `not` turned around."""
+    """The weight of each kind, from `KIND=NUMBER`; negated for `not`."""
     weights = dict.fromkeys(KINDS, 1.0) | {"not": AWAY}
     for pair in given or ():
         kind, _, value = pair.partition("=")
@@ -91,13 +96,15 @@ def _weights(given: Sequence[str] | None, kinds: set[str]) -> dict[str, float]:
                 param_hint="--weight",
             )
         if kind not in kinds:
-            raise typer.BadParameter(f"{pair!r} weighs what is not asked for: {kind}", param_hint="--weight")
+            raise typer.BadParameter(
+                f"{pair!r} weighs a part that the query does not have: {kind}", param_hint="--weight"
+            )
         weights[kind] = number
     return weights | {"not": -weights["not"]}
 
 
 def item_id(given: str) -> str:
-    """The id of an item: as it is, or that of a file, which is its absolute path."""
+    """The id of an item, as given; for the path of a file, its absolute path."""
     from multimodal.index.ingest.sources.folders import absolute
 
     path = Path(given).expanduser()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multimodal.cli import console, options
-from multimodal.cli.indexes.query import AWAY, KINDS, asked
+from multimodal.cli.indexes.query import AWAY, KINDS, parse_query
 from multimodal.core.errors import IndexStateError
 from multimodal.core.modality import Modality
 
@@ -113,13 +113,13 @@ def search(
     """
     from multimodal.index import Index
 
-    wanted = asked(query, {"image": image, "audio": audio, "video": video}, away, near, text, weight)
+    request = parse_query(query, {"image": image, "audio": audio, "video": video}, away, near, text, weight)
     conditions = conditions_of(where)
-    wanted.check()
+    request.check()
     if not Index.exists(index):
-        found = "the path holds no index" if index.exists() else "the folder does not exist"
+        problem = "the path holds no index" if index.exists() else "the folder does not exist"
         raise IndexStateError(
-            f"no index at {str(index)!r}: {found}; create one with: multimodal index FOLDER --index {index}"
+            f"no index at {str(index)!r}: {problem}; create one with: multimodal index FOLDER --index {index}"
         )
     if query is not None and Path(query).is_file():
         console.note(f"{query!r} is searched as words; for the file give --image, --audio or --video {query}")
@@ -128,13 +128,13 @@ def search(
     began = time.perf_counter()
     with console.working("searching", quiet=json):
         hits = opened.search(
-            wanted.query, k, similar_to=wanted.near or None, text=wanted.text, modality=modality or None,
+            request.query, k, similar_to=request.near or None, text=request.text, modality=modality or None,
             where=conditions or None, offset=offset, deduplicate=distinct, exact=exact, calibrated=not uncalibrated,
             min_probability=min_probability, group_by=group_by or group,
         )  # fmt: skip
     seconds = time.perf_counter() - began
     if json:
-        about = {"index": str(index), "query": wanted.to_dict(), "method": hits.method, "note": hits.note}
+        about = {"index": str(index), "query": request.to_dict(), "method": hits.method, "note": hits.note}
         answer = {"offset": offset, "hits": [hit.to_dict() for hit in hits], "seconds": round(seconds, 4)}
         console.print_json(about | answer)
     else:
@@ -144,7 +144,7 @@ def search(
 
 
 def open_or_create(path: Path, space: str | None, how: dict[str, Any]) -> Index:
-    """The index at a path, made if it is not there. space: a name; how: options of `load`."""
+    """The index at a path, created if it does not exist. space: a name. how: options of `load`."""
     from multimodal.index import Index
 
     if Index.exists(path):
@@ -156,7 +156,7 @@ def open_or_create(path: Path, space: str | None, how: dict[str, Any]) -> Index:
 
 
 def _space(index: Path, name: str | None, how: dict[str, Any]) -> Space | str | None:
-    """The space to open an index with, told how to run; the index itself finds it if nothing is said about that."""
+    """The space to open an index with. Without options, a name or None, which the index resolves itself."""
     if not how:
         return name
     from multimodal.core.catalog import load
@@ -169,19 +169,19 @@ def _space(index: Path, name: str | None, how: dict[str, Any]) -> Space | str | 
 
 
 def metadata_of(pairs: list[str] | None) -> dict[str, Any]:
-    """`KEY=VALUE` and the like as a dict. Raises a usage error (exit code 2) for what is none."""
-    found: dict[str, Any] = {}
+    """Parses `KEY=VALUE` arguments. Raises a usage error (exit code 2) for any other form."""
+    metadata: dict[str, Any] = {}
     for pair in pairs or ():
         key, sign, value = pair.partition("=")
         if not key or not sign:
             raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--metadata")
-        found[key.strip()] = _value(value)
-    return found
+        metadata[key.strip()] = _value(value)
+    return metadata
 
 
 def conditions_of(pairs: list[str] | None) -> dict[str, Any]:
-    """`year>=2020` and the like, as Index.search takes them; several of one key hold together."""
-    found: dict[str, Any] = {}
+    """Parses conditions such as `year>=2020` for Index.search; conditions on the same key are combined."""
+    conditions: dict[str, Any] = {}
     for pair in pairs or ():
         match = CONDITION.fullmatch(pair)
         if match is None:
@@ -189,13 +189,13 @@ def conditions_of(pairs: list[str] | None) -> dict[str, Any]:
                 f"{pair!r} is not KEY=VALUE, KEY<VALUE or the like", param_hint="--where"
             )
         key, sign, value = match["key"].strip(), match["sign"], _value(match["value"])
-        if sign != "=" and isinstance(found.get(key, {}), dict):
-            found.setdefault(key, {})[sign] = value
-        elif key not in found:
-            found[key] = value
+        if sign != "=" and isinstance(conditions.get(key, {}), dict):
+            conditions.setdefault(key, {})[sign] = value
+        elif key not in conditions:
+            conditions[key] = value
         else:
-            raise typer.BadParameter(f"{key!r} is asked for twice, once with =", param_hint="--where")
-    return found
+            raise typer.BadParameter(f"{key!r} is given twice, once with =", param_hint="--where")
+    return conditions
 
 
 def _value(text: str) -> str | int | float | bool | None:
@@ -212,7 +212,7 @@ def _show(hits: Hits, offset: int, least: float | None) -> None:
         left = f" beyond the first {offset:,}" if offset else ""
         lacking = "with these words" if hits.method == "text" else "of that kind"
         lacking = lacking if least is None else f"as likely as {least:g}"
-        console.note(f"nothing found: the index holds nothing {lacking}{left}")
+        console.note(f"no results: the index has no items {lacking}{left}")
         return
     extra = {
         "words": [f"{hit.text_score:.1f}" if hit.text_score else "" for hit in hits]

@@ -127,13 +127,13 @@ def generate(
     """
     _check_asked(prompt, source, towards, n)
     files = _files(output, n, force)
-    picture = None if image is None else _initial_image(image)
+    start_image = None if image is None else _initial_image(image)
     what = prompt if source is None else _media(source)
     with console.working(f"loading {model}", quiet=json):
         draw = _loaded(model, load_options, variant, decoder)
     _check_suffix(draw, output)
     given = {
-        "image": picture, "strength": strength, "negative": negative, "steps": steps, "guidance": guidance,
+        "image": start_image, "strength": strength, "negative": negative, "steps": steps, "guidance": guidance,
         "width": width, "height": height, "seconds": seconds,
     }  # fmt: skip
     call_options: dict[str, Any] = {key: value for key, value in given.items() if value is not None} | {
@@ -168,7 +168,7 @@ def _check_asked(prompt: str | None, source: Path | None, towards: str | None, n
 
 
 def _media(path: Path) -> Any:
-    """A picture, a recording or a video, looked into before a model is loaded."""
+    """The image, audio or video at a path, checked before a model is loaded."""
     from multimodal.core.items import as_item
 
     item = as_item(path)

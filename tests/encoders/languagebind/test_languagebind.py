@@ -57,7 +57,7 @@ def centred(name: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["short", "long"])
 def test_the_log_mels_are_upstreams(space, name):
-    mel = preprocessing.log_mel(centred(name), space.encoders["audio"].sound)
+    mel = preprocessing.log_mel(centred(name), space.encoders["audio"].mel_settings)
     assert mel.shape == (GOLDEN_VALUES[name]["frames"], 112)
     for row, values in GOLDEN_VALUES[name]["fbank_rows"].items():
         assert np.abs(mel[int(row), :8].numpy() - values).max() <= 1e-4
@@ -70,11 +70,11 @@ def test_a_short_clip_gets_upstreams_vector(space):
 def test_upstreams_three_windows_on_three_channels_give_upstreams_vector(space):
     """For a long clip the port puts no three windows into one picture; its tower, given them, agrees."""
     encoder = space.encoders["audio"]
-    mel = preprocessing.log_mel(centred("long"), encoder.sound)
+    mel = preprocessing.log_mel(centred("long"), encoder.mel_settings)
     starts = [part[0] for part in np.array_split(np.arange(len(mel) - 1036 + 1), 3)]
     assert starts == [0, 488, 976]
     three = torch.stack(
-        [preprocessing.fit_window(mel[start : start + 1036], encoder.sound) for start in starts]
+        [preprocessing.fit_window(mel[start : start + 1036], encoder.mel_settings) for start in starts]
     )
     pooled = encoder.net.vision_model(three[None])
     assert np.abs(pooled[0].numpy() - GOLDEN_VALUES["long"]["pooled"]).max() <= 1e-5
@@ -123,7 +123,7 @@ def test_position_embeddings_of_another_grid_are_resized_as_open_clip_does_it():
 
 
 def test_a_window_alone_gives_the_log_mels_it_has_in_the_whole_clip(space):
-    settings = space.encoders["audio"].sound
+    settings = space.encoders["audio"].mel_settings
     mel = preprocessing.log_mel(centred("long"), settings)
     mels = preprocessing.mel_windows(clip("long").load().samples, settings)
     spans = windows(len(mel), settings.frames)
@@ -134,7 +134,7 @@ def test_a_window_alone_gives_the_log_mels_it_has_in_the_whole_clip(space):
 
 def test_a_long_clips_vector_is_the_mean_of_its_windows_unit_vectors(space):
     encoder = space.encoders["audio"]
-    mels = torch.stack(preprocessing.mel_windows(clip("long").load().samples, encoder.sound))
+    mels = torch.stack(preprocessing.mel_windows(clip("long").load().samples, encoder.mel_settings))
     each = unit(encoder.net(mels[:, None].expand(-1, 3, -1, -1)).numpy())
     assert np.abs(space.encode(clip("long")) - unit(each.mean(0))).max() <= 1e-6
 
@@ -217,7 +217,7 @@ def test_bfloat16_weights_change_a_vector_little_and_the_fingerprint_not_at_all(
 
 def test_preprocessing_is_part_of_the_fingerprint(space):
     encoder = space.encoders["audio"]
-    other = preprocessing.MelSettings(**{**encoder.sound.to_dict(), "mean": 0.0})
+    other = preprocessing.MelSettings(**{**encoder.mel_settings.to_dict(), "mean": 0.0})
     louder = LanguageBindAudio(encoder.sizes, other, encoder.state_dict(), Runtime())
     assert louder.fingerprint != encoder.fingerprint
 

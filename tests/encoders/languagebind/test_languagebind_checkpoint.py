@@ -176,7 +176,11 @@ def test_upstreams_defaults_fill_in_what_a_config_leaves_out(folder):
         folder, drop=("hidden_act", "layer_norm_eps", "audio_sample_rate", "add_time_attn", "num_frames")
     )
     found = checkpoint.read(folder)
-    assert (found.sizes.activation, found.sizes.epsilon, found.sound.rate_hz) == ("quick_gelu", 1e-5, 16_000)
+    assert (found.sizes.activation, found.sizes.epsilon, found.mel_settings.rate_hz) == (
+        "quick_gelu",
+        1e-5,
+        16_000,
+    )
 
 
 def test_tensors_that_do_not_fit_are_named(folder):
@@ -235,6 +239,6 @@ def test_a_saved_space_whose_weights_were_swapped_is_refused(folder, tmp_path):
 
 def test_reading_twice_gives_equal_tensors(folder):
     first, again = checkpoint.read(folder), checkpoint.read(folder)
-    assert first.sizes == again.sizes and first.sound == again.sound
+    assert first.sizes == again.sizes and first.mel_settings == again.mel_settings
     assert all(torch.equal(tensor, again.tensors[name]) for name, tensor in first.tensors.items())
     assert pickle.dumps(first.sizes) == pickle.dumps(again.sizes)
