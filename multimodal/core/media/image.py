@@ -16,6 +16,7 @@ from PIL import ImageFile
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported, MissingExtra
 from multimodal.core.items import Image
 from multimodal.core.limits import get_limits
+from multimodal.core.media import image_depth
 from multimodal.core.media.inputs import check_count
 from multimodal.core.media.sniff import HEAD_BYTES, UNKNOWN, Source, open_source, signature, unsupported
 
@@ -35,6 +36,10 @@ TRANSPOSE_FOR = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
+
+UNKNOWN_PIXELS = (
+    "unknown pixel mode"  # Pillow's words for a TIFF such as of 10 bits, or of three floats a pixel
+)
 
 # Formats of Pillow that are refused: EPS and WMF run an external program, which untrusted files must not; of the others
 # Pillow reads only the header and cannot decode them.
@@ -138,6 +143,11 @@ def _open(file: BinaryIO, name: str) -> PIL.Image.Image:
     image, reason = _identify(file, head)
     if image is not None:
         return image
+    if UNKNOWN_PIXELS in reason:
+        raise MediaUnsupported(
+            f"{name}: is an image with a depth, channels or photometric tag that Pillow does not read ({reason}); "
+            "convert it to 8 or 16 bits"
+        )
     if decoder == "pillow":
         raise MediaCorrupt(
             f"{name}: starts like an image but its header is broken ({reason}); copy or download it again"
@@ -220,8 +230,8 @@ def _orientation(image: PIL.Image.Image) -> int:
 
 
 def _to_rgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _from_deep_grey(image, name)
+    if image_depth.is_deep_grey(image):
+        return image_depth.to_rgb(image, name)
     if image.mode == "LAB":
         from PIL import ImageCms
 
@@ -237,28 +247,6 @@ def _to_rgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
 
 def _over_white(image: PIL.Image.Image) -> PIL.Image.Image:
     return PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, (*WHITE, 255)), image).convert("RGB")
-
-
-def _from_deep_grey(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
-    """Greyscale of 16 or 32 bits or floats, scaled to 8 bits; Pillow's own conversion clips at 255."""
-    values = np.asarray(image)
-    low, high = values.min(), values.max()
-    if image.mode == "F":
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise MediaCorrupt(f"{name}: its pixels hold NaN or infinity; replace them first")
-        full = 1.0 if high <= 1 else 255.0
-    else:
-        full = 65_535.0
-    if low < 0 or high > full:
-        raise MediaUnsupported(
-            f"{name}: its pixels range from {low:g} to {high:g}, which has no standard black and white (16-bit: 0 to "
-            "65,535; floats: 0 to 1 or 0 to 255); scale it and pass a uint8 array"
-        )
-    grey = np.round(values.astype(np.float64) * (255.0 / full)).astype(np.uint8)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):  # PNG: the grey level that is transparent
-        grey = np.where(values == transparent, np.uint8(255), grey)
-    return PIL.Image.fromarray(grey).convert("RGB")
 
 
 def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
