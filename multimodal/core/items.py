@@ -8,19 +8,21 @@ call (nothing is cached or changed in place), so items are cheap, pickle, and ma
 from __future__ import annotations
 
 import html
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from multimodal.core.errors import InvalidInput
-from multimodal.core.media import inputs
+from multimodal.core.media import inputs, path_like
 from multimodal.core.modality import Frames, Modality, Waveform
 
 if TYPE_CHECKING:
     import numpy as np
     import PIL.Image
+    import torch
     from numpy.typing import NDArray
 
 NOTEBOOK_SIDE = 512  # pixels, of an image in a notebook
@@ -76,8 +78,8 @@ class Image:
     """An image.
 
     Args:
-        source: a path (str or Path), the bytes of a file, a PIL image, or a uint8 array: (h, w) greyscale, (h, w, 3)
-            RGB or (h, w, 4) RGBA.
+        source: a path (str or Path), the bytes of a file, a PIL image, or an array: (h, w) greyscale, (h, w, 3) RGB or
+            (h, w, 4) RGBA, of uint8, or of floats in 0 to 1. A torch tensor may have its channels first.
         uri: where it comes from, for display; by default the path.
 
     Raises:
@@ -87,20 +89,21 @@ class Image:
     modality: ClassVar[Modality] = Modality.IMAGE
     __slots__ = ("source", "uri")
 
-    source: Path | bytes | PIL.Image.Image | NDArray[np.uint8]
+    source: Path | bytes | PIL.Image.Image | NDArray[Any]
     uri: str | None
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | bytes | bytearray | PIL.Image.Image | NDArray[Any],
+        source: str | os.PathLike[str] | bytes | bytearray | PIL.Image.Image | NDArray[Any] | torch.Tensor,
         *,
         uri: str | None = None,
     ) -> None:
-        given: Any = source
+        given: Any = inputs.image_array(source)
         opened = inputs.path_or_bytes(given, "Image")
         if opened is None and not (inputs.is_pil(given) or inputs.is_array(given)):
             raise InvalidInput(
-                "Image takes a path, the bytes of a file, a PIL image or a uint8 array (h, w, 3), "
+                "Image takes a path, the bytes of a file, a PIL image or an array (h, w, 3) of uint8 or of floats in "
+                "0 to 1, "
                 f"got {inputs.describe_type(given)}"
             )
         self.source = given if opened is None else opened
@@ -124,7 +127,7 @@ class Image:
 
         Raises:
             MediaError: MediaNotFound, MediaUnsupported, MediaCorrupt or MediaTooLarge.
-            InvalidInput: an array of another shape or dtype, or a min_side below 1.
+            InvalidInput: an array of another shape or dtype, floats beyond 0 to 1, or a min_side below 1.
         """
         from multimodal.core.media import image
 
@@ -143,8 +146,9 @@ class Audio:
     """Audio.
 
     Args:
-        source: a path (str or Path), the bytes of a file, or {"array": samples, "sampling_rate": Hz}. The array is
-            float (nominally -1 to 1) or uint8, int16 or int32 PCM, (n,) or with channels as the shorter axis.
+        source: a path (str or Path), the bytes of a file, {"array": samples, "sampling_rate": Hz}, or a tuple of
+            samples and rate in either order. The samples are an array or a torch tensor, float (nominally -1 to 1) or
+            uint8, int16 or int32 PCM, (n,) or with channels as the shorter axis.
         uri: where it comes from, for display; by default the path.
 
     Raises:
@@ -159,15 +163,15 @@ class Audio:
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | bytes | bytearray | Mapping[str, Any],
+        source: str | os.PathLike[str] | bytes | bytearray | Mapping[str, Any] | tuple[Any, Any],
         *,
         uri: str | None = None,
     ) -> None:
-        given: Any = source
+        given: Any = inputs.samples_and_rate(source) or source
         opened = inputs.path_or_bytes(given, "Audio")
         if opened is None and not inputs.is_audio_mapping(given):
             raise InvalidInput(
-                "Audio takes a path, the bytes of a file, or {'array': samples, 'sampling_rate': Hz}, "
+                "Audio takes a path, the bytes of a file, {'array': samples, 'sampling_rate': Hz} or (samples, Hz), "
                 f"got {inputs.describe_type(given)}"
             )
         self.source = given if opened is None else opened
@@ -222,7 +226,8 @@ class Video:
     """A video.
 
     Args:
-        source: a path (str or Path), the bytes of a file, a uint8 RGB array (t, h, w, 3), or a list of PIL images.
+        source: a path (str or Path), the bytes of a file, a uint8 RGB array (t, h, w, 3), or a list of PIL images. A
+            torch tensor may be (t, 3, h, w).
         fps: frames per second of an array or a list; a file states its own.
         uri: where it comes from, for display; by default the path.
 
@@ -240,12 +245,20 @@ class Video:
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | bytes | bytearray | NDArray[Any] | Sequence[PIL.Image.Image],
+        source: (
+            str
+            | os.PathLike[str]
+            | bytes
+            | bytearray
+            | NDArray[Any]
+            | Sequence[PIL.Image.Image]
+            | torch.Tensor
+        ),
         *,
         fps: float | None = None,
         uri: str | None = None,
     ) -> None:
-        given: Any = source
+        given: Any = inputs.video_array(source)
         opened = inputs.path_or_bytes(given, "Video")
         if opened is None and not (inputs.is_array(given) or inputs.is_pil_list(given)):
             raise InvalidInput(
@@ -325,14 +338,31 @@ def as_item(value: object) -> Item:
     """Makes an item of a plain value.
 
     Args:
-        value: a str is always text, never a path. A pathlib.Path is media, identified by its content. A PIL image or a
-            uint8 array (h, w, 3) is an image. {"array": samples, "sampling_rate": Hz} is audio. An item is returned as
-            it is.
+        value: a str is always text, never a path. A pathlib.Path is media, identified by its content. A PIL image or an
+            array (h, w, 3) of uint8 or of floats in 0 to 1 is an image, and so is a torch tensor (3, h, w).
+            {"array": samples, "sampling_rate": Hz} and the tuple (samples, Hz) are audio. An item is returned as it is.
 
     Raises:
         InvalidInput: any other value.
         MediaError: a Path that is not an image, audio, a video or of a registered media type.
+
+    Warns:
+        PathLikeTextWarning: a str looks like the path of a file. `Text(…)` takes it as text without a warning.
     """
+    if isinstance(value, str):
+        path_like.warn_path_like([value])
+    return to_item(value)
+
+
+def as_items(values: Iterable[object]) -> list[Item]:
+    """Makes items of plain values, see `as_item`. Of strings that look like paths, the first is named in a warning."""
+    listed = list(values)
+    path_like.warn_path_like(value for value in listed if isinstance(value, str))
+    return [_numbered(position, value) for position, value in enumerate(listed)]
+
+
+def to_item(value: object) -> Item:
+    """`as_item` without its warning."""
     if isinstance(value, Text | Image | Audio | Video):
         return value
     if isinstance(value, str):
@@ -343,10 +373,10 @@ def as_item(value: object) -> Item:
         return registry.open_item(value)
     if inputs.is_pil(value):
         return Image(value)  # type: ignore[arg-type]
-    if inputs.is_audio_mapping(value):
+    if inputs.is_audio_mapping(value) or inputs.samples_and_rate(value) is not None:
         return Audio(value)  # type: ignore[arg-type]
-    if inputs.is_array(value):
-        return _item_from_array(value)
+    if inputs.is_tensor(value) or inputs.is_array(value):
+        return _item_from_array(inputs.image_array(value))
     raise InvalidInput(
         f"cannot tell whether {inputs.describe_type(value)} is text, image, audio or video: pass a str (text), a "
         "pathlib.Path, a PIL image or {'array': ..., 'sampling_rate': ...}, or make it explicit with Text(), Image(), "
@@ -354,10 +384,16 @@ def as_item(value: object) -> Item:
     )
 
 
+def _numbered(position: int, value: object) -> Item:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise InvalidInput(f"item {position} is missing ({value!r}); leave it out")
+    return to_item(value)
+
+
 def _item_from_array(array: Any) -> Item:
-    if array.dtype == "uint8" and array.ndim == 3 and array.shape[2] == 3:
+    if array.dtype.kind in "fu" and array.ndim == 3 and array.shape[2] == 3:
         return Image(array)
     raise InvalidInput(
-        f"an array of {array.dtype} with shape {array.shape} is neither an image (uint8, (h, w, 3)) nor audio "
-        "({'array': samples, 'sampling_rate': Hz}); a video is Video(array, fps=...)"
+        f"an array of {array.dtype} with shape {array.shape} is neither an image (uint8 or floats in 0 to 1, "
+        "(h, w, 3)) nor audio ({'array': samples, 'sampling_rate': Hz}); a video is Video(array, fps=...)"
     )

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Self, cast
 
 from multimodal.core.catalog import close_matches, load
 from multimodal.core.errors import InvalidInput, UnknownTask
+from multimodal.core.media.inputs import as_list
 from multimodal.core.space import Space
 
 PIPELINES_PACKAGE = "multimodal.pipelines"
@@ -130,16 +131,19 @@ def as_space(model: str | os.PathLike[str] | Space) -> Space:
 
 
 def one_or_many(inputs: Any) -> tuple[list[Any], bool]:
-    """Inputs as a list, and whether a single one was given. Raises InvalidInput for an empty list.
+    """Inputs as a list, and whether a single one was given; see `inputs.as_list` for what a list is.
+
+    Raises InvalidInput for an empty list, a table or a set.
 
     >>> one_or_many("a cat")
     (['a cat'], True)
     """
-    if not isinstance(inputs, list | tuple):
+    listed = as_list(inputs)
+    if listed is None:
         return [inputs], True
-    if not inputs:
+    if not listed:
         raise InvalidInput("the list of inputs is empty; give at least one")
-    return list(inputs), False
+    return listed, False
 
 
 def pipeline(task: str, model: Any = "starter", **options: Any) -> Any:

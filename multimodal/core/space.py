@@ -14,10 +14,11 @@ from multimodal.core.card import Card
 from multimodal.core.deprecation import deprecated_method, deprecated_property, warn_deprecated
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
-from multimodal.core.items import Item, as_item
+from multimodal.core.items import Item, as_item, as_items
 from multimodal.core.logit_scale import Activation, LogitScales, by_pair
 from multimodal.core.logit_scale import LogitScale as LogitScale
 from multimodal.core.logit_scale import Pair as Pair
+from multimodal.core.media.inputs import as_list, vector_array
 from multimodal.core.modality import Modality
 from multimodal.core.vectors import unit_rows
 
@@ -107,23 +108,27 @@ class Space:
         """Encodes items of any of its modalities.
 
         Args:
-            items: Anything `as_item` takes, or a list or tuple of such, of mixed modalities too.
+            items: Anything `as_item` takes, or a list of such, of mixed modalities too. A list may also be a tuple, a
+                generator, a pandas or Polars Series, an Arrow array or an array of objects.
             batch_size: Items per forward pass.
             progress: Called after each batch with the number of items it held.
 
         Returns:
-            float32 rows of length one: (dim,) for one item, (n, dim) in the given order for a list.
+            float32 rows of length one: (dim,) for one item, (n, dim) in the given order for a list, (0, dim) for an
+            empty one.
 
         Raises:
-            InvalidInput: For an empty list or a value that is no item.
+            InvalidInput: For a value that is no item, a table, or a set, which has no order.
             UnsupportedModality: For an item the space has no encoder for.
             MediaError: For media that cannot be read or decoded.
+
+        Warns:
+            PathLikeTextWarning: A str looks like the path of a file; a str is always text.
         """
-        if not isinstance(items, list | tuple):
+        listed = as_list(items)
+        if listed is None:
             return self._encode([as_item(items)], batch_size, progress)[0]
-        if not items:
-            raise InvalidInput("the list of items is empty; give at least one")
-        return self._encode([as_item(value) for value in items], batch_size, progress)
+        return self._encode(as_items(listed), batch_size, progress)
 
     def _encode(
         self, items: Sequence[Item], batch_size: int, progress: Callable[[int], None] | None
@@ -201,6 +206,8 @@ class Space:
         if modalities is not None:
             query_modalities = [Modality(modalities[0])] * len(rows)
             candidate_modalities = [Modality(modalities[1])] * len(columns)
+        if len(rows) == 0 or len(columns) == 0:
+            return np.empty((len(rows), len(columns)), np.float32)
         cosines = _cosines(rows, columns).astype(np.float64)
         scales = [[self.logit_scale_for(a, b) for b in candidate_modalities] for a in query_modalities]
         activations = {activation} if activation else {pair.activation for row in scales for pair in row}
@@ -248,11 +255,12 @@ class Space:
 
     def _side(self, value: object) -> _Side:
         """Unit rows and the modality of each (None for vectors)."""
+        value = vector_array(value)
         if _are_vectors(value):
             rows = unit_rows(value, self.dim)
             return rows, [None] * len(rows)
-        if isinstance(value, list | tuple):
-            items: list[Item] = [as_item(element) for element in value]
+        if (listed := as_list(value)) is not None:
+            items = as_items(listed)
             return self.encode(items), [item.modality for item in items]
         item = as_item(value)
         return self.encode([item]), [item.modality]
@@ -461,7 +469,7 @@ def _are_vectors(value: object) -> bool:
             isinstance(element, np.ndarray) and element.dtype.kind == "f" and element.ndim == 1
             for element in value
         )
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim < 3
 
 
 def _cosines(rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import InvalidInput
-from multimodal.core.items import Item, Text, as_item
+from multimodal.core.items import Item, Text, as_items
 from multimodal.core.media.registry import has_thumbnail
 from multimodal.core.modality import Modality
 from multimodal.core.pipeline import as_space, one_or_many
@@ -148,8 +148,8 @@ def similarity_heatmap(
         UnsupportedModality: The space does not encode an item's modality.
         MediaError: A file cannot be read.
     """
-    rows = [as_item(item) for item in one_or_many(items_a)[0]]
-    columns = rows if items_b is None else [as_item(item) for item in one_or_many(items_b)[0]]
+    rows = as_items(one_or_many(items_a)[0])
+    columns = rows if items_b is None else as_items(one_or_many(items_b)[0])
     if len(rows) * len(columns) > MAX_CELLS:
         raise InvalidInput(
             f"{len(rows):,} x {len(columns):,} cells are more than a heatmap shows ({MAX_CELLS:,} at most); give fewer "

@@ -23,6 +23,7 @@ from multimodal.core.backends.runtime import Decode, Precision, Runtime
 from multimodal.core.catalog import load, parse_model_name
 from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.items import as_item
+from multimodal.core.media.inputs import vector_array
 from multimodal.core.paths import assets
 from multimodal.core.pipeline import Pipeline, one_or_many
 from multimodal.core.progress import count_progress
@@ -182,19 +183,22 @@ class CaptioningPipeline(Pipeline):
 
     def _prepare(self, inputs: Any) -> tuple[list[Any], bool]:
         """(items and unit vectors (dim,), whether a single input was given)."""
+        inputs = vector_array(inputs)
         if _is_vector(inputs) and inputs.ndim == 2:
             return list(unit_rows(inputs, self._dim())), False
         values, is_single = one_or_many(inputs)
         return [self._prepare_one(value) for value in values], is_single
 
     def _prepare_one(self, value: Any) -> Any:
+        value = vector_array(value)
         if _is_vector(value) and value.ndim == 1:
             return unit_rows(value, self._dim())[0]
         item = as_item(value)
         if item.modality not in self.backend.modalities:
+            cure = "; a str is text: give a Path, or Image(…), for a file" if isinstance(value, str) else ""
             raise UnsupportedModality(
                 f"{item.modality} given to {self.backend.name!r}, which captions "
-                f"{' and '.join(self.backend.modalities)}"
+                f"{' and '.join(self.backend.modalities)}{cure}"
             )
         return item
 
@@ -210,7 +214,7 @@ class CaptioningPipeline(Pipeline):
 def _is_vector(value: Any) -> bool:
     import numpy as np
 
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim < 3
 
 
 def _space_backend(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from multimodal.core.catalog import close_matches
 from multimodal.core.errors import InvalidInput
-from multimodal.core.items import Text, as_item
+from multimodal.core.items import Text, as_items
 from multimodal.core.modality import Modality
 from multimodal.core.pipeline import Pipeline, one_or_many
 from multimodal.core.progress import count_progress
@@ -164,7 +164,7 @@ class ZeroShotClassificationPipeline(Pipeline):
         names, n_kept = _check_labels(labels), _check_top_k(top_k)
         sentences = None if templates is None else _check_templates(templates)
         values, is_single = one_or_many(inputs)
-        items = [as_item(value) for value in values]
+        items = as_items(values)
         with count_progress(progress, "classifying", len(items)) as report:
             vectors = self.space.encode(items, progress=report)
         scores = np.empty((len(items), len(names)), dtype=np.float64)

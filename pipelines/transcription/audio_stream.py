@@ -14,7 +14,7 @@ import numpy as np
 from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.items import Audio, Image, Text, Video
 from multimodal.core.media.audio import resample
-from multimodal.core.media.inputs import describe_type, is_array, is_audio_mapping
+from multimodal.core.media.inputs import describe_type, is_array, is_audio_mapping, samples_and_rate
 from multimodal.core.modality import Waveform
 
 if TYPE_CHECKING:
@@ -57,10 +57,12 @@ def as_audio_stream(value: Any) -> AudioStream:
         return AudioStream(value)
     if isinstance(value, str | os.PathLike | bytes | bytearray) or is_audio_mapping(value):
         return AudioStream(Audio(value))
+    if (mapping := samples_and_rate(value)) is not None:
+        return AudioStream(Audio(mapping))
     hint = "; give its sampling rate: {'array': samples, 'sampling_rate': Hz}" if is_array(value) else ""
     raise InvalidInput(
-        "transcription takes a path, the bytes of a file, {'array': samples, 'sampling_rate': Hz}, Audio or Video, "
-        f"got {describe_type(value)}{hint}"
+        "transcription takes a path, the bytes of a file, {'array': samples, 'sampling_rate': Hz}, (samples, Hz), "
+        f"Audio or Video, got {describe_type(value)}{hint}"
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from multimodal.core.card import Card
-from multimodal.core.errors import InvalidInput, MediaTooLarge, MissingExtra
+from multimodal.core.errors import InvalidInput, MediaTooLarge, MissingExtra, PathLikeTextWarning
 from multimodal.core.items import Audio, Image, Text, Video, as_item
 from multimodal.core.limits import Limits, get_limits, limits, set_limits
 from multimodal.core.modality import Modality
@@ -37,7 +37,8 @@ def wav(tmp_path: Path) -> Path:
 
 
 def test_a_str_is_text_even_if_a_file_has_that_name(png: Path) -> None:
-    item = as_item(str(png))
+    with pytest.warns(PathLikeTextWarning):
+        item = as_item(str(png))
     assert isinstance(item, Text) and item.modality == "text" and item.load() == str(png)
 
 
@@ -68,7 +69,7 @@ def test_plain_values_become_items_by_their_type() -> None:
         ({"array": 1}, "cannot tell whether a mapping with keys ['array'] is text"),
         (
             np.zeros(9),
-            "an array of float64 with shape (9,) is neither an image (uint8, (h, w, 3)) nor audio",
+            "an array of float64 with shape (9,) is neither an image (uint8 or floats in 0 to 1, (h, w, 3)) nor audio",
         ),
         (np.zeros((2, 2, 4), np.uint8), "an array of uint8 with shape (2, 2, 4) is neither an image"),
     ],
@@ -84,17 +85,17 @@ def test_a_value_that_could_be_anything_is_refused(value: object, text: str) -> 
         (lambda: Text(b"a"), "Text takes a str, got bytes"),  # type: ignore[arg-type]
         (
             lambda: Image(3),
-            "Image takes a path, the bytes of a file, a PIL image or a uint8 array (h, w, 3), got a value",
+            "Image takes a path, the bytes of a file, a PIL image or an array (h, w, 3) of uint8 or of floats",
         ),
         (lambda: Image(""), "Image got '', which cannot be a path"),
         (lambda: Image("a\0b"), "Image got 'a\\x00b', which cannot be a path"),
         (
             lambda: Audio(np.zeros(3)),
-            "Audio takes a path, the bytes of a file, or {'array': samples, 'sampling_rate': Hz}",
+            "Audio takes a path, the bytes of a file, {'array': samples, 'sampling_rate': Hz} or (samples, Hz)",
         ),
         (
             lambda: Audio({"array": [0.0]}),
-            "Audio takes a path, the bytes of a file, or {'array': samples, 'sampling",
+            "Audio takes a path, the bytes of a file, {'array': samples, 'sampling",
         ),
     ],
 )

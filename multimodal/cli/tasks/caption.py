@@ -11,7 +11,7 @@ import typer
 
 from multimodal.cli import console, options
 from multimodal.core.errors import MediaError, MediaUnsupported, MissingExtra, UnsupportedModality
-from multimodal.core.items import Item, as_item
+from multimodal.core.items import Item, Text, as_item
 
 if TYPE_CHECKING:
     from multimodal.pipelines.captioning.pipeline import Caption
@@ -121,7 +121,7 @@ def _inputs(files: Sequence[str], texts: Sequence[str]) -> tuple[list[Named], li
                     bad.append((str(path), console.reason(error)))
             except FILE_ERRORS as error:
                 bad.append((str(path), console.reason(error)))
-    inputs += [(text, as_item(text)) for text in texts]
+    inputs += [(text, Text(text)) for text in texts]
     return inputs, bad, skipped
 
 

@@ -10,7 +10,7 @@ import typer
 
 from multimodal.cli import console
 from multimodal.core.errors import MediaError, MissingExtra, UnsupportedModality
-from multimodal.core.items import Item, as_item
+from multimodal.core.items import Item, to_item
 
 BATCH = 32
 FILE_ERRORS = (MediaError, MissingExtra, UnsupportedModality)  # of one file; the command continues
@@ -55,7 +55,7 @@ def run_batches(
         part: list[tuple[str, Item]] = []
         for name, value in inputs[start : start + BATCH]:
             try:
-                part.append((name, as_item(value)))
+                part.append((name, to_item(value)))
             except FILE_ERRORS as error:
                 bad.append((name, console.reason(error)))
         try:

@@ -17,6 +17,7 @@ import numpy as np
 from multimodal.core.errors import InvalidInput
 from multimodal.core.limits import get_limits
 from multimodal.core.media.audio_decoders import decode_file
+from multimodal.core.media.inputs import to_array
 from multimodal.core.media.resampling import resample as resample
 from multimodal.core.media.sniff import Source, open_source
 from multimodal.core.media.thumbnail import data_uri
@@ -68,7 +69,7 @@ def _from_array(array: Any, sampling_rate: Any) -> Waveform:
     ):
         raise InvalidInput(f"sampling_rate must be a whole number of Hz above 0, got {sampling_rate!r}")
     rate_hz = int(sampling_rate)
-    values = np.asarray(array)
+    values = np.asarray(to_array(array))
     if values.ndim not in (1, 2):
         raise InvalidInput(f"audio as an array must be (n,) or (channels, n), got shape {values.shape}")
     if values.size == 0:

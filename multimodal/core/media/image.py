@@ -251,6 +251,8 @@ def _over_white(image: PIL.Image.Image) -> PIL.Image.Image:
 
 def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
     shape = array.shape
+    if array.dtype.kind == "f" and array.size:
+        array = _from_unit_floats(array)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
         cure = (
             "scale it to 0-255 and .astype(np.uint8)"
@@ -258,8 +260,8 @@ def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
             else "transpose it if channels lead"
         )
         raise InvalidInput(
-            f"an image as an array must be uint8 of shape (h, w), (h, w, 3) or (h, w, 4), got {array.dtype} {shape}; "
-            f"{cure}"
+            "an image as an array must be uint8, or floats in 0 to 1, of shape (h, w), (h, w, 3) or (h, w, 4), got "
+            f"{array.dtype} {shape}; {cure}"
         )
     if 0 in shape:
         raise InvalidInput(f"an image must have at least one pixel, got an array of shape {shape}")
@@ -269,3 +271,14 @@ def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
     if shape[2] == 4:
         return np.array(_over_white(PIL.Image.fromarray(np.ascontiguousarray(array))))
     return np.array(array)
+
+
+def _from_unit_floats(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Floats in 0 to 1 -> uint8. Raises InvalidInput for others, whose black and white are unknown."""
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 1):  # so that NaN is refused too
+        raise InvalidInput(
+            f"an image of floats must lie in 0 to 1, got {low:g} to {high:g} ({array.dtype} {array.shape}); undo its "
+            "normalisation, or scale it to 0-255 and .astype(np.uint8)"
+        )
+    return np.round(array.astype(np.float32) * 255).astype(np.uint8)

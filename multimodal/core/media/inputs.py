@@ -1,15 +1,22 @@
-"""Checks and descriptions of what a caller passes to an item. Nothing is opened or decoded here."""
+"""Checks and descriptions of what a caller passes to an item. Nothing is opened or decoded here.
+
+Values of other libraries are recognised by what they offer, so that none is imported: a torch tensor by `detach`, a
+pandas or Polars Series by `to_list`, an Arrow array by `to_pylist`, a table by its columns.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence, Set
 from fractions import Fraction
 from numbers import Integral, Rational, Real
 from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import InvalidInput
+
+CHANNELS = (1, 3, 4)  # of an image: grey, RGB, RGBA
 
 
 def path_or_bytes(source: object, what: str) -> Path | bytes | None:
@@ -72,6 +79,92 @@ def is_array(value: object) -> bool:
 def is_audio_mapping(value: object) -> bool:
     """Whether a value is {"array": samples, "sampling_rate": Hz}."""
     return isinstance(value, Mapping) and "array" in value and "sampling_rate" in value
+
+
+def is_tensor(value: object) -> bool:
+    """Whether a value is a torch tensor. torch is not imported for it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def to_array(value: Any) -> Any:
+    """A torch tensor as a NumPy array, of any device and float type; another value as it is."""
+    if not is_tensor(value):
+        return value
+    tensor = value.detach().cpu()
+    if tensor.is_floating_point() and tensor.element_size() < 4:  # NumPy has no bfloat16
+        tensor = tensor.float()
+    return tensor.numpy()
+
+
+def image_array(tensor: Any) -> Any:
+    """A torch tensor (3, h, w) as an array (h, w, 3), the order of images in NumPy; another value as it is.
+
+    The first axis is the channels, as torch has them, unless only the last one can be.
+    """
+    array = to_array(tensor)
+    if not is_tensor(tensor) or array.ndim != 3:
+        return array
+    leads = array.shape[0] in CHANNELS
+    return array.transpose(1, 2, 0) if leads else array
+
+
+def vector_array(value: Any) -> Any:
+    """A torch tensor (dim,) or (n, dim) as an array; another value as it is."""
+    return to_array(value) if is_tensor(value) and value.ndim < 3 else value
+
+
+def video_array(tensor: Any) -> Any:
+    """A torch tensor (t, 3, h, w) as an array (t, h, w, 3); another value as it is."""
+    array = to_array(tensor)
+    leads = is_tensor(tensor) and array.ndim == 4 and array.shape[1] == 3
+    return array.transpose(0, 2, 3, 1) if leads else array
+
+
+def samples_and_rate(value: object) -> Mapping[str, Any] | None:
+    """The tuple (samples, rate) of torchaudio and librosa, or (rate, samples) of SciPy, as a mapping; None for others.
+
+    The samples are an array or a tensor of numbers, and the rate is a number.
+    """
+    if not isinstance(value, tuple) or len(value) != 2:
+        return None
+    for samples, rate in (value, value[::-1]):
+        is_rate = isinstance(rate, Real) and not isinstance(rate, bool)
+        if is_rate and (is_tensor(samples) or (is_array(samples) and samples.dtype.kind in "fiu")):
+            return {"array": samples, "sampling_rate": rate}
+    return None
+
+
+def as_list(value: object) -> list[Any] | None:
+    """The elements of a collection of inputs; None for a single input.
+
+    Args:
+        value: a list, tuple, generator or other iterable, a Series, an Arrow array, or an array of objects or strings.
+            A str, bytes, a mapping, an array of numbers, a tensor and a (samples, rate) tuple are single inputs.
+
+    Raises:
+        InvalidInput: a table, of which one column is meant, or a set, which has no order.
+    """
+    if isinstance(value, list):
+        return list(value)
+    if samples_and_rate(value) is not None or is_tensor(value):
+        return None
+    if is_array(value):
+        return value.tolist() if value.dtype.kind in "OUT" and value.ndim == 1 else None  # type: ignore[attr-defined]
+    if isinstance(value, str | bytes | bytearray | os.PathLike | Mapping):
+        return None
+    if hasattr(value, "columns") or hasattr(value, "column_names"):
+        raise InvalidInput(
+            f"a table of type {type(value).__name__} was given where items are expected; pass one of its columns"
+        )
+    if isinstance(value, Set):
+        raise InvalidInput(
+            f"a {type(value).__name__} has no order, so its vectors could not be told apart; pass a list"
+        )
+    for method in ("to_pylist", "to_list"):
+        if hasattr(value, method):
+            return list(getattr(value, method)())
+    return list(value) if isinstance(value, Iterable) and not is_pil(value) else None
 
 
 def source_nbytes(source: object) -> int:

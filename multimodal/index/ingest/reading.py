@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from multimodal.core.items import Item, Video, as_item
+from multimodal.core.items import Item, Video, to_item
 from multimodal.core.media import registry
 from multimodal.core.space import Space
 from multimodal.index.ingest import video
@@ -70,4 +70,4 @@ def _item(document: Document, config: IngestConfig) -> Item:
         return registry.open_item(value.data, uri=value.uri)
     if document.item is not None:
         return document.item
-    return as_item(value) if document.path is None else file_item(document.path, config.max_text_bytes)
+    return to_item(value) if document.path is None else file_item(document.path, config.max_text_bytes)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from multimodal.core.errors import InvalidInput
-from multimodal.core.items import Text, as_item
+from multimodal.core.items import Text, as_item, to_item
+from multimodal.core.media.inputs import samples_and_rate, vector_array
 from multimodal.core.space import Space
 from multimodal.core.vectors import unit_rows
 
@@ -72,13 +73,14 @@ class Query:
 
 def parse_queries(value: object, dim: int) -> tuple[list[Query], bool]:
     """The queries in an argument of `Index.search`, and whether it was a single one. Raises InvalidInput."""
+    value = vector_array(value)
     if isinstance(value, Query):
         return [value], True
     if _is_vector(value):
         unit_rows(value, dim)  # raises with the number of the invalid row
         vectors = [value] if value.ndim == 1 else value
         return [Query([(vector, 1.0)]) for vector in vectors], value.ndim == 1
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple) or samples_and_rate(value) is not None:
         return [Query([(value, 1.0)])], True
     if not value:
         raise InvalidInput("the list of queries is empty; give at least one")
@@ -124,7 +126,7 @@ def encode_queries(space: Space, queries: Sequence[Query]) -> NDArray[np.float32
 
 def part_modalities(parts: Sequence[tuple[Any, float]]) -> list[tuple[str, float]]:
     """The modality of each part, with its weight."""
-    return [(UNKNOWN if _is_vector(part) else str(as_item(part).modality), weight) for part, weight in parts]
+    return [(UNKNOWN if _is_vector(part) else str(to_item(part).modality), weight) for part, weight in parts]
 
 
 def modality_weights(weighted: Sequence[tuple[str, float]]) -> ModalityWeights:
@@ -173,4 +175,4 @@ def _is_pair(value: object) -> bool:
 def _is_vector(value: object) -> TypeGuard[NDArray[Any]]:
     import numpy as np
 
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim < 3

@@ -295,7 +295,7 @@ def test_arrays_that_view_other_memory_are_read_right() -> None:
 @pytest.mark.parametrize(
     ("array", "text"),
     [
-        (PHOTO.astype(np.float32), r"got float32 \(24, 32, 3\); scale it to 0-255 and .astype\(np.uint8\)$"),
+        (PHOTO.astype(np.float32), r"floats must lie in 0 to 1, got 0 to 255 \(float32 \(24, 32, 3\)\)"),
         (PHOTO.transpose(2, 0, 1), r"got uint8 \(3, 24, 32\); transpose it if channels lead$"),
         (PHOTO[..., :2], r"got uint8 \(24, 32, 2\)"),
         (PHOTO[None], r"got uint8 \(1, 24, 32, 3\)"),
