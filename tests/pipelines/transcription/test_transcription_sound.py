@@ -145,8 +145,8 @@ def test_an_array_without_its_rate_is_refused() -> None:
     with pytest.raises(InvalidInput) as caught:
         as_audio_stream(np.zeros(16_000, np.float32))
     assert str(caught.value) == (
-        "transcription takes a path, the bytes of a file, {'array': samples, 'sampling_rate': Hz}, (samples, Hz), Audio or Video, got "
-        "a value of type ndarray; give its sampling rate: {'array': samples, 'sampling_rate': Hz}"
+        "transcription takes a path, the bytes of a file, {'array': samples, 'sampling_rate': Hz}, (samples, Hz), "
+        "Audio or Video, got a value of type ndarray; give its sampling rate: {'array': samples, 'sampling_rate': Hz}"
     )
 
 
