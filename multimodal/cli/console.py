@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from multimodal.cli import interrupt
 from multimodal.cli.wording import in_cli_terms, running_command
 from multimodal.core.errors import MissingExtra, MultimodalError, UnsupportedModality
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-FAILED, SOME_FAILED, INTERRUPTED = 1, 3, 130
+FAILED, SOME_FAILED = 1, 3
+INTERRUPTED = interrupt.INTERRUPTED
 FAILURES_SHOWN = 20
 JSON_KEY = "multimodal.json"
 TABLE_WIDTH = 100_000  # more than any table needs
@@ -70,6 +72,9 @@ class Commands(TyperGroup):
                 print_error(error, str(error), cure=f"{ctx.command_path} --help")
             raise
         except (MultimodalError, OSError) as error:
+            if interrupt.requested():
+                stopped(as_json=as_json)
+                raise typer.Exit(INTERRUPTED) from None
             if ctx.params.get("traceback"):
                 traceback.print_exc()
             message = describe(error)
@@ -77,6 +82,11 @@ class Commands(TyperGroup):
             if as_json:
                 print_error(error, message, cure=_cure(error))
             raise typer.Exit(FAILED) from None
+        except Exception:
+            if not interrupt.requested():
+                raise
+            stopped(as_json=as_json)  # Ctrl-C while a library in C was being imported
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def describe(error: Exception) -> str:

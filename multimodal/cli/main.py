@@ -16,6 +16,7 @@ from multimodal.cli.indexes.map import map as map_command
 from multimodal.cli.indexes.optimize import optimize
 from multimodal.cli.indexes.reindex import reindex
 from multimodal.cli.indexes.search import search
+from multimodal.cli.interrupt import run
 from multimodal.cli.models.bridge import bridge
 from multimodal.cli.models.doctor import doctor
 from multimodal.cli.models.info import info, models
@@ -113,5 +114,5 @@ app.command(rich_help_panel="Explore")(doctor)
 
 
 def main() -> None:
-    """The console script."""
-    app()
+    """The command line, for a process that has imported it."""
+    run(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -168,3 +169,37 @@ def test_names_cannot_command_the_terminal_or_change_the_markup() -> None:
 )
 def test_a_bar_is_as_long_as_its_share(share: float, expected: str) -> None:
     assert console.bar(share, width=4) == expected
+
+
+CTRL_C = """
+import os, signal, sys, threading, time
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+            try:
+                time.sleep(20)
+            except KeyboardInterrupt as error:
+                if {wrapped}:  # as libraries in C do
+                    raise ImportError("cannot import a part of " + name) from error
+                raise
+
+sys.meta_path.insert(0, Interrupted())
+sys.argv = ["multimodal", *{arguments!r}]
+from multimodal.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [("typer", ["models"]), ("multimodal.cli.main", ["models"]), ("multimodal.core.space", ["embed", "--text", "x"]),
+     ("torch", ["embed", "--text", "x", "--json"])],
+)  # fmt: skip
+def test_ctrl_c_at_the_start_leaves_no_traceback(module: str, arguments: list[str], wrapped: bool) -> None:
+    done = python("-c", CTRL_C.format(module=module, arguments=arguments, wrapped=wrapped))
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
+    expected = {"error": {"type": "KeyboardInterrupt", "message": "stopped"}}
+    assert (json.loads(done.stdout) == expected) if "--json" in arguments else not done.stdout

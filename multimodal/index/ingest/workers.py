@@ -5,9 +5,13 @@ The loop alone changes the state of the job, so that state needs no lock.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import contextvars
 import queue
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +26,7 @@ class Done(NamedTuple):
 
 
 Inbox = queue.SimpleQueue[Done]
+EXIT_WAIT_S = 5.0  # for threads that run when the interpreter ends
 
 
 class Workers:
@@ -42,6 +47,7 @@ class Workers:
         self._threads = [
             threading.Thread(target=self._work, name=f"multimodal-{name}-{k}", daemon=True) for k in range(n)
         ]
+        _running.add(self)
         for thread in self._threads:
             thread.start()
 
@@ -73,6 +79,11 @@ class Workers:
         for thread in self._threads:
             thread.join()
 
+    def wait(self, until: float) -> None:
+        """Waits for the tasks that run, until a time of time.monotonic()."""
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
     def _work(self) -> None:
         context = self._context.copy()  # a context cannot be entered by two threads
         while (task := self._tasks.get()) is not None and not self._stopped:
@@ -90,3 +101,19 @@ def resolve(done: Done) -> None:
     if done.error is not None:
         raise done.error
     done.then(done.result)
+
+
+_running: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+@atexit.register
+def _finish() -> None:
+    """Lets the tasks that run at the end of the interpreter finish: a thread that it ends inside C++ code, of torch or
+    LanceDB, aborts the whole process. A thread that hangs is not waited for any longer than EXIT_WAIT_S."""
+    workers = list(_running)
+    until = time.monotonic() + EXIT_WAIT_S
+    for pool in workers:
+        pool.stop()
+    with contextlib.suppress(KeyboardInterrupt):
+        for pool in workers:
+            pool.wait(until)

@@ -150,12 +150,12 @@ class FakeBackend:
     languages = ("en", "de")
 
     def __init__(self, *outputs: list[tuple[float, float]]) -> None:
-        self.outputs, self.heard, self.languages = list(outputs), [], []
+        self.outputs, self.heard, self.given = list(outputs), [], []
 
     def transcribe(self, source, options, progress) -> TranscriptionOutput:
         times = self.outputs[len(self.heard)]
         self.heard.append(np.concatenate(list(source.blocks(RATE_HZ))))
-        self.languages.append(options.language)
+        self.given.append(options.language)
         progress(1.0, None)
         segments = [Segment(start, end, "x") for start, end in times]
         words = [Word(start, end, "x") for start, end in times]
@@ -184,7 +184,7 @@ def test_stretches_between_long_pauses_are_transcribed_one_by_one(monkeypatch: p
     assert [(word.start, word.end) for word in found.words] == [(8.4, 10.4), (36.0, 38.0)]
     assert (backend.heard[1] == source.samples[round(35.6 * RATE_HZ) : round(38.4 * RATE_HZ)]).all()
     assert (found.text, found.duration_s, done) == ("x x", 60.0, [9.0, pytest.approx(36.6)])
-    assert backend.languages == [None, "de"]  # detected in the first stretch only
+    assert backend.given == [None, "de"]  # detected in the first stretch only
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""Ctrl-C at any moment of a command ends it with a message and exit code 130: no traceback, and no abort.
+
+Ctrl-C while a library in C is being imported arrives as an ImportError or worse; `requested` tells that it was meant.
+Worker threads that still run at the end of the interpreter would abort the process from C++ code: a command that fails
+or is stopped leaves without tearing the interpreter down. This module imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+INTERRUPTED = 130
+_requested = False
+
+
+def requested() -> bool:
+    """Whether Ctrl-C was pressed in this command."""
+    return _requested
+
+
+def run(command: Callable[[], object]) -> None:
+    """Runs a command line to its end, and ends the process unless it succeeded."""
+    if (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):  # not where a shell or a host ignores it
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        command()
+    except SystemExit as ending:
+        if ending.code in (None, 0):
+            raise
+        if not isinstance(ending.code, int):
+            print(ending.code, file=sys.stderr)
+        _leave(ending.code if isinstance(ending.code, int) else 1)
+    except BaseException as error:
+        if not _requested and not isinstance(error, KeyboardInterrupt):
+            raise
+        print("stopped", file=sys.stderr)
+        _leave(INTERRUPTED)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    global _requested
+    _requested = True
+    raise KeyboardInterrupt
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process after what was registered for its end, such as removing temporary files."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # the reader has closed the pipe
+            stream.flush()
+    os._exit(code)
