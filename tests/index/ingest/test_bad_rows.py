@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import tempfile
@@ -16,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from multimodal.index import Index
+from multimodal.core.errors import InvalidInput
+from multimodal.index import Index, IngestReport
 from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.record import SourceOptions, SourceRecord
 from multimodal.index.storage.failures import FailureRecord
@@ -197,3 +199,218 @@ def test_of_n_rows_of_which_m_are_spoilt_n_minus_m_are_read(make: Callable[..., 
     numbers = [int(record.value.source.split()[1]) for record in records]  # type: ignore[attr-defined]
     assert numbers == [number for number in range(n) if number not in spoilt]
     assert len({failure.key for failure in failures}) == len(failures)
+
+
+# --- CSV and JSON lines ------------------------------------------------------------------------------
+
+
+def texts(path: Path, **options: Any) -> list[str]:
+    records, failures = read(path, **options)
+    assert failures == []
+    return [record.value.source for record in records]  # type: ignore[attr-defined]
+
+
+def test_a_bad_line_is_named_and_can_be_retried_when_it_is_mended(
+    index: Index, tmp_path: Path, picture: Callable[..., Path]
+) -> None:
+    picture(tmp_path / "a.png"), picture(tmp_path / "b.png", (0, 9, 9))
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"path": "a.png", "n": 1}\n\n{"path": "b.png", "n"\n[1]\n', encoding="utf-8")
+    report = index.add(path, metadata={"album": "x"})
+    assert report.added == 1
+    assert [(failure.uri, failure.reason) for failure in report.failed] == [
+        (f"{path}#row=2", f"{path}#row=2: line 3 is not valid JSON (Expecting ':' delimiter, at column 22)"),
+        (f"{path}#row=3", f"{path}#row=3: line 4 is no JSON object such as {{'path': 'x.jpg'}}"),
+    ]
+    assert len(index.failures()) == 2
+    path.write_text('{"path": "a.png", "n": 1}\n\n{"path": "b.png", "n": 2}\n', encoding="utf-8")
+    assert index.retry_failed() == IngestReport(1, 0)
+    assert by_id(index)[str(tmp_path / "b.png")]["metadata"] == {"album": "x", "n": 2}
+    assert index.failures() == ()  # row 3 is gone
+
+
+@pytest.mark.parametrize("good_first", [True, False])
+def test_a_bad_first_row_does_not_decide_the_columns(tmp_path: Path, good_first: bool) -> None:
+    good = [json.dumps({"path": f"{n}.png", "caption": "c"}) for n in range(3)]
+    bad = '{"caption": "no path"}'
+    (tmp_path / "x.jsonl").write_text(
+        "\n".join([*good, bad] if good_first else [bad, *good]), encoding="utf-8"
+    )
+    records, failures = read(tmp_path / "x.jsonl")
+    assert [record.value for record in records] == [tmp_path / f"{n}.png" for n in range(3)]
+    assert [failure.reason.split(": ", 1)[1] for failure in failures] == [
+        "the path is empty; there is nothing to index"
+    ]
+
+
+def test_a_cell_of_any_length_is_read_and_the_setting_of_the_module_stays(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    long = "word " * 200_000
+    with (tmp_path / "x.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["text", "n"], ["a", 1], [long, 2], [f"{long}\n\n{long}", 3], ["b", 4]])
+    assert texts(tmp_path / "x.csv") == ["a", long, f"{long}\n\n{long}", "b"]
+    assert csv.field_size_limit() == limit
+
+
+def test_a_quote_that_is_never_closed_does_not_swallow_the_rows_after_it(tmp_path: Path) -> None:
+    lines = [
+        "text,n",
+        '"a, with ""quotes""\nand lines",1',
+        '"never closed,2',
+        *(f"row {n},3" for n in range(100_000)),
+    ]
+    (tmp_path / "x.csv").write_text("\n".join(lines), encoding="utf-8")
+    records, failures = read(tmp_path / "x.csv")
+    assert len(records) == 100_001
+    (failed,) = failures
+    assert failed.reason == (
+        f"{tmp_path}/x.csv#row=2: line 4 holds a quote that is not closed; close it, or double it"
+    )
+
+
+def test_a_row_of_more_cells_than_the_header_is_a_failure_and_loses_no_text_silently(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("n,text\n1,a, b\n2,c,\n3\n4,d\n", encoding="utf-8")
+    records, failures = read(tmp_path / "x.csv")
+    assert [record.value.source for record in records] == ["c", "d"]  # type: ignore[attr-defined]
+    assert [failure.reason.split("#row=")[1] for failure in failures] == [
+        "1: line 2 has 3 cells where the header has 2; put cells that hold ',' in quotes",
+        "3: the column 'text' is empty; there is nothing to encode",
+    ]
+
+
+def test_text_after_a_closing_quote_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('text,n\n"a" b,1\n', encoding="utf-8")
+    assert texts(tmp_path / "x.csv") == ["a b"]
+
+
+@pytest.mark.parametrize(("name", "content", "options", "wanted"), [
+    ("x.tsv", "text\tn, m\na, b\t1\n", {}, "a, b"),
+    ("x.csv", "sep=;\ntext, more;n\na, b;1\n", {"columns": {"text": "text, more"}}, "a, b"),
+    ("x.csv", "sep=\t\ntext\tn\na, b\t1\n", {}, "a, b"),
+    ("x.csv", '"SEP=|"\r\ntext|n\r\na, b|1\r\n', {}, "a, b"),
+    ("x.csv", "text;price, EUR\na, b;1,50\n", {}, "a, b"),
+    ("x.csv", '"a,b,c";text\n1;"x;y"\n', {}, "x;y"),
+    ("x.csv", "text\na\n", {}, "a"),
+    ("x.csv", "text^n\na, b^1\n", {"delimiter": "^"}, "a, b"),
+    ("x.tsv", "text;n\na\tb;1\n", {"delimiter": ";"}, "a\tb"),
+    ("x.csv", "sep=;\ntext,n\na;b,1\n", {"delimiter": ","}, "a;b"),
+    ("x.csv", "text\rold Mac\r", {}, "old Mac"),
+])  # fmt: skip
+def test_the_delimiter_is_the_given_one_or_that_of_the_first_line_the_suffix_or_the_content(
+    tmp_path: Path, name: str, content: str, options: dict[str, Any], wanted: str
+) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8", newline="")
+    assert texts(tmp_path / name, **options) == [wanted]
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"delimiter": ""}, "delimiter must be one character such as ';' or '\\t', got ''; leave it out to have it "
+     "recognised"),
+    ({"delimiter": "||"}, "delimiter must be one character such as ';' or '\\t', got '||'; leave it out"),
+    ({"delimiter": '"'}, "delimiter must be one character"),
+    ({"encoding": "nope"}, "encoding must be the name of a text encoding such as 'utf-16', 'cp1252' or 'shift_jis', "
+     "got 'nope'"),
+    ({"encoding": "base64"}, "encoding must be the name of a text encoding"),
+])  # fmt: skip
+def test_an_unknown_delimiter_or_encoding_is_refused(
+    index: Index, options: dict[str, Any], message: str
+) -> None:
+    for method in (index.add, index.estimate):
+        with pytest.raises(InvalidInput) as caught:
+            method(["a"], **options)
+        assert str(caught.value).startswith(message)
+
+
+WORDS = "naïve façade — größer"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize(("encoding", "given"), [
+    ("utf-8", None), ("utf-8-sig", None), ("utf-16", None), ("utf-16-le", None), ("utf-16-be", None), ("utf-32", None),
+    ("utf-8-sig", "cp1252"), ("cp1252", "cp1252"), ("utf-16", "cp1252"), ("utf-8-sig", "utf-8"), ("cp437", "cp437"),
+])  # fmt: skip
+def test_tables_of_common_encodings_are_read(
+    tmp_path: Path, kind: str, encoding: str, given: str | None
+) -> None:
+    words = WORDS.replace("—", "-") if encoding == "cp437" else WORDS
+    rows = [words, "plain", words[::-1]]
+    lines = ["text,n", *(f"{text},1" for text in rows)]
+    if kind == "jsonl":
+        lines = [json.dumps({"text": text}, ensure_ascii=False) for text in rows]
+    (tmp_path / f"x.{kind}").write_bytes("\r\n".join(lines).encode(encoding))
+    assert texts(tmp_path / f"x.{kind}", encoding=given) == rows
+
+
+def test_latin_1_is_assumed_with_a_warning_and_only_where_nothing_speaks_for_utf_8(tmp_path: Path) -> None:
+    from multimodal.index.ingest.sources.encodings import EncodingAssumed
+
+    path = tmp_path / "x.csv"
+    path.write_bytes("text\nplain\ncafé “noir”\nthé\n".encode("cp1252"))
+    with pytest.warns(EncodingAssumed, match="x.csv: not valid UTF-8, so read as Latin-1") as caught:
+        assert texts(path) == ["plain", "café “noir”", "thé"]
+    assert len(caught) == 1
+    for bad in (b"\xff", b"caf\xe9 \x81", "é".encode() + b" caf\xe9"):
+        path.write_bytes(b"text\nplain\n" + bad + b"\nmore\n")
+        records, failures = read(path)
+        assert len(records) == 2 and failures[0].reason == (
+            f"{path}#row=2: line 3 holds bytes that are not valid UTF-8; correct them, or name the encoding of the "
+            "file with encoding='cp1252' or another"
+        )
+
+
+def test_a_bad_unit_of_utf_16_spoils_its_line_only(tmp_path: Path) -> None:
+    content = "text\na\n".encode("utf-16") + b"\x00\xdc" + "b\nc\n".encode("utf-16-le")
+    (tmp_path / "x.csv").write_bytes(content)
+    records, failures = read(tmp_path / "x.csv")
+    assert [record.value.source for record in records] == ["a", "c"]  # type: ignore[attr-defined]
+    assert "line 3 holds bytes that are not valid UTF-16" in failures[0].reason
+
+
+def test_delimiter_and_encoding_are_kept_for_a_retry(index: Index, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes("text^n\n^1\nthé^2\n".encode("cp437"))
+    options = {"delimiter": "^", "encoding": "cp437"}
+    assert index.add(path, **options).added == 1  # type: ignore[arg-type]
+    path.write_bytes("text^n\ncafé^1\nthé^2\n".encode("cp437"))
+    assert index.retry_failed() == IngestReport(1, 0)
+    assert {row["text"] for row in index.rows()} == {"thé", "café"}
+
+
+# --- Parquet -----------------------------------------------------------------------------------------
+
+
+def test_a_bad_row_group_is_one_failure_with_its_rows_and_can_be_retried(
+    index: Index, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(
+        pa.table({"text": [f"a {n}" for n in range(100)]}), path, row_group_size=10, write_page_checksum=True
+    )
+    whole = path.read_bytes()
+    column = pq.read_metadata(path).row_group(4).column(0)
+    broken = bytearray(whole)
+    start = column.dictionary_page_offset
+    broken[start : start + column.total_compressed_size] = b"\xaa" * column.total_compressed_size
+    path.write_bytes(broken)
+    report = index.add(path, metadata={"album": "x"})
+    (failed,) = report.failed
+    assert report.added == 90 and failed.uri == f"{path}#rows=41-50"
+    assert failed.reason.startswith(f"{path}#rows=41-50: row group 4 cannot be read (")
+    assert failed.reason.endswith("), so 10 rows were not added")
+    assert index.sync(path, metadata={"album": "x"}).deleted == 0 and len(index) == 90
+    path.write_bytes(whole)
+    assert index.retry_failed() == IngestReport(10, 0) and index.failures() == ()
+    assert {row["id"] for row in index.rows()} == {f"{path}#row={n}" for n in range(1, 101)}
+    assert all(row["metadata"] == {"album": "x"} for row in index.rows())
+
+
+def test_sync_deletes_nothing_of_a_table_with_a_row_that_cannot_be_read(index: Index, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "a", "id": 1}\n{"text": "b", "id": 2}\n', encoding="utf-8")
+    columns = {"id": "id", "text": "text"}
+    assert index.sync(path, columns=columns).added == 2
+    path.write_text('{"text": "a", "id": 1}\n{"text": "b", "id"\n', encoding="utf-8")
+    report = index.sync(path, columns=columns)
+    assert (report.deleted, report.unchanged, len(report.failed)) == (0, 1, 1)
+    path.write_text('{"text": "a", "id": 1}\n', encoding="utf-8")
+    assert index.sync(path, columns=columns).deleted == 1 and index.failures() == ()
