@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multimodal.index.search.reference_sample import ReferenceSample
 from multimodal.index.search.score_calibration import TOP_ROWS, ModalityCalibration
-from recipes.starter.figures.galleries import Gallery, Queries
+from recipes.starter.figures.galleries import KINDS, Gallery, Queries
 
 GAIN = 1 / np.log2(np.arange(2, 12))
 SAMPLED = 1000
@@ -67,10 +68,17 @@ WAYS: dict[str, Way] = {
 OURS = "multimodal"
 
 
-def scored(way: str, queries: Queries, gallery: Gallery, seed: int = 0) -> Floats:
-    """Ranking scores (queries, items); -inf for items that cannot be among the first TOP_ROWS."""
+def scored(
+    way: str, queries: Queries, gallery: Gallery, seed: int = 0, *, with_background: bool = True
+) -> Floats:
+    """Ranking scores (queries, items); -inf for items that cannot be among the first TOP_ROWS.
+
+    with_background: whether OURS uses the deviation of unrelated pairs, as searches do. Without it a logit is a linear
+    function of how far an item stands out.
+    """
     rng, mean = np.random.default_rng(seed), len(gallery.kinds) / len(np.unique(gallery.kinds))
     scores = np.full((len(queries.vectors), len(gallery.kinds)), -np.inf)
+    sample = _reference_sample(gallery, seed)
     for kind in np.unique(gallery.kinds):
         own = np.flatnonzero(gallery.kinds == kind)
         cosines = (queries.vectors @ gallery.vectors[own].T).astype(np.float64)
@@ -79,12 +87,25 @@ def scored(way: str, queries: Queries, gallery: Gallery, seed: int = 0) -> Float
             scores[:, own] = WAYS[way](cosines, sampled)
             continue
         top = np.argsort(-cosines, 1)[:, :TOP_ROWS]
+        same_modality = float(kind == queries.kind)
+        background = sample.background(KINDS[queries.kind], KINDS[kind]) if with_background else None
         for row, places in enumerate(top):
             known = cosines[row, places]
-            same_modality = float(kind == queries.kind)
-            calibration = ModalityCalibration.fit(sampled[row], known.tolist(), len(own), mean, same_modality)
+            calibration = ModalityCalibration.fit(
+                sampled[row], known.tolist(), len(own), mean, same_modality, background
+            )
             scores[row, own[places]] = calibration.logits(known.tolist())
     return scores
+
+
+def _reference_sample(gallery: Gallery, seed: int) -> ReferenceSample:
+    """The sample that an index of the gallery would draw."""
+    rng = np.random.default_rng(seed)
+    rows = {KINDS[kind]: np.flatnonzero(gallery.kinds == kind) for kind in np.unique(gallery.kinds)}
+    return ReferenceSample(
+        {name: len(own) for name, own in rows.items()},
+        {name: gallery.vectors[rng.choice(own, min(len(own), SAMPLED), replace=False)] for name, own in rows.items()},
+    )  # fmt: skip
 
 
 def top_ten(scores: Floats, queries: Queries, gallery: Gallery) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -15,10 +15,12 @@ from multimodal.index.index import Index
 from multimodal.index.ingest.config import IngestConfig
 from multimodal.index.ingest.sources.folders import files_in
 from multimodal.index.results import Estimate, Failure, Failures, Hit, Hits, IngestReport, Progress, Rows
+from multimodal.index.search.calibration_fit import CalibrationReport
 from multimodal.index.search.query import Query
 from multimodal.index.search.request import SearchOptions
 
 __all__ = [
+    "CalibrationReport",
     "Estimate",
     "Failure",
     "Failures",

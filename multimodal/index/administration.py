@@ -54,6 +54,17 @@ class IndexAdministration:
     def __len__(self) -> int:
         return self._table.count()
 
+    def reset_calibration(self) -> bool:
+        """Removes the fit that `calibrate` stored, so that the built-in calibration applies again.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            IndexStateError: The index cannot be written.
+        """
+        return self._searcher.calibration.clear()
+
     def rows(
         self,
         *,

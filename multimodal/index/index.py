@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
@@ -23,8 +23,9 @@ from multimodal.index.ingest.config import DEFAULT_CONFIG, IngestConfig, JobOpti
 from multimodal.index.ingest.sources.resolve import check_ids
 from multimodal.index.opening import index_folder, load_space, matching_space
 from multimodal.index.results import Estimate, Failures, Hits, IngestReport, Progress
+from multimodal.index.search.calibration_fit import CalibrationReport
 from multimodal.index.search.query import Query
-from multimodal.index.search.request import SearchOptions, check_options, run_search
+from multimodal.index.search.request import SearchOptions, check_options, run_calibration, run_search
 from multimodal.index.storage.failures import FailureLog
 from multimodal.index.storage.filters import condition
 from multimodal.index.storage.lock import reading, writing
@@ -440,6 +441,28 @@ class Index(IndexAdministration):
                 f"an index cannot be added to itself, got {os.fspath(path)!r}; choose another folder"
             )
         return type(self).create(path, space, exist_ok=True).add_index(self, **options)
+
+    def calibrate(self, pairs: Iterable[tuple[Any, ...]]) -> CalibrationReport:
+        """Fits `hit.probability` of this index to labelled pairs, and stores the fit with the index.
+
+        The order within a modality stays that of cosine. Probabilities change, and with them the order of several
+        modalities. A later call replaces the fit; `reset_calibration` removes it. Few labels change little; some 50
+        queries with all of their relevant items are a good start.
+
+        Args:
+            pairs: (query, id) of relevant items, or (query, id, relevant). A query is anything that `search` accepts as
+                one. An id is that of an item or a document, or the Path of a file. If all pairs of a query are
+                relevant, other items count as irrelevant to it; otherwise only labelled items count.
+
+        Returns:
+            The expected calibration error and a suggested min_probability, before and after.
+
+        Raises:
+            InvalidInput: A pair is malformed, an id is unknown, or a modality has fewer than 10 rows.
+            UnsupportedModality: The space does not encode a query's modality.
+            IndexStateError: The index cannot be written.
+        """
+        return run_calibration(self._searcher, self._space, pairs)
 
     def optimize(self, *, approximate: bool | None = None, wait: float | None = None) -> None:
         """Merges small files, and builds everything that searches would otherwise build on first need.

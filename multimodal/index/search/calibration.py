@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 from multimodal.index.search.query import UNKNOWN, ModalityWeights
 from multimodal.index.search.ranking import ScoredRow
 from multimodal.index.search.reference_sample import ReferenceSample, ReferenceSampleStore, row_counts
-from multimodal.index.search.score_calibration import MIN_ROWS, TOP_ROWS, ModalityCalibration, probability
+from multimodal.index.search.score_calibration import (
+    DEFAULT_COEFFICIENTS,
+    MIN_ROWS,
+    TOP_ROWS,
+    Coefficients,
+    ModalityCalibration,
+    probability,
+)
 from multimodal.index.search.view import Filter, RankedRows, SnapshotView
 
 if TYPE_CHECKING:
@@ -70,6 +77,7 @@ def nearest(
     row_filter: Filter,
     *,
     exact: bool = False,
+    coefficients: Coefficients = DEFAULT_COEFFICIENTS,
 ) -> tuple[list[RankedRows], list[QueryCalibration]]:
     """The n most probable rows for each of the unit queries (m, dim), and the calibration of each query.
 
@@ -96,7 +104,15 @@ def nearest(
                 cosines = [row.cosine or 0.0 for row in top[:TOP_ROWS]]
                 same = weight.get(name, 0.0) + weight.get(UNKNOWN, 0.0)
                 sampled = _sample_cosines(sample, name, query)
-                calibration[name] = ModalityCalibration.fit(sampled, cosines, counts[name], mean_rows, same)
+                calibration[name] = ModalityCalibration.fit(
+                    sampled,
+                    cosines,
+                    counts[name],
+                    mean_rows,
+                    same,
+                    _background(sample, name, weight),
+                    coefficients,
+                )
         by_modality.append(answers)
     queries = list(map(QueryCalibration, calibrations))
     merged = [
@@ -115,6 +131,17 @@ def _sample_cosines(sample: ReferenceSample, name: str, query: NDArray[np.float3
     import numpy as np
 
     return np.asarray(sample.vectors[name] @ query, np.float32)
+
+
+def _background(sample: ReferenceSample, name: str, weights: ModalityWeights) -> float:
+    """Standard deviation of the cosines of unrelated pairs: the mean over a query's modalities, by their shares."""
+    total = sum(weights.values())
+    if not total:  # only negative parts
+        return sample.background(name, name)
+    return sum(
+        share * sample.background(name if modality == UNKNOWN else modality, name) / total
+        for modality, share in weights.items()
+    )
 
 
 def _merge(answers: Sequence[RankedRows], calibration: QueryCalibration, n: int) -> RankedRows:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ FORMAT = 1  # a sample of any other format is drawn again
 ROWS_PER_MODALITY = 1024
 GROWTH = 2  # factor of a modality's size from which it is sampled again
 SEED = 6
+PAIR_ROWS = 256  # rows of each modality between which unrelated pairs are formed
+MIN_PAIR_ROWS = 4  # of each modality; a standard deviation between fewer says little
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,35 @@ class ReferenceSample:
 
     counts: Mapping[str, int]
     vectors: Mapping[str, NDArray[np.float32]]
+    _cached_deviations: dict[str, dict[str, float]] = field(default_factory=dict, init=False, repr=False)
+
+    def background(self, query_modality: str, row_modality: str) -> float:
+        """Standard deviation of the cosines of unrelated items, one of each modality.
+
+        Sampled rows of the query's modality stand for queries. Where there are too few, those of other modalities do.
+        Rows of one modality that are all alike give no lower bound, so the other modalities give one.
+        """
+        deviations = self._deviations(row_modality)
+        if not deviations:
+            return 0.0
+        typical = math.sqrt(sum(deviation**2 for deviation in deviations.values()) / len(deviations))
+        return max(deviations.get(query_modality, typical), typical / 2)
+
+    def _deviations(self, row_modality: str) -> dict[str, float]:
+        """Standard deviation of the cosines between a modality and each modality of at least MIN_PAIR_ROWS rows."""
+        import numpy as np
+
+        if row_modality not in self._cached_deviations:
+            rows = _evenly(self.vectors[row_modality])
+            deviations = {}
+            for name, vectors in self.vectors.items():
+                cosines = _evenly(vectors) @ rows.T
+                if name == row_modality:  # without the cosine of a row with itself
+                    cosines = cosines[~np.eye(len(rows), dtype=bool)]
+                if min(len(vectors), len(rows)) >= MIN_PAIR_ROWS:
+                    deviations[name] = float(cosines.std())
+            self._cached_deviations[row_modality] = deviations
+        return self._cached_deviations[row_modality]
 
     def fits(self, counts: Mapping[str, int]) -> bool:
         """Whether each modality still has about as many rows."""
@@ -96,6 +128,12 @@ class ReferenceSampleStore:
                 new.replace(self._path)
             finally:
                 new.unlink(missing_ok=True)
+
+
+def _evenly(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Up to PAIR_ROWS of the vectors (n, dim), from all over."""
+    step = -(-len(vectors) // PAIR_ROWS)
+    return vectors[::step]
 
 
 def row_counts(view: SnapshotView) -> dict[str, int]:

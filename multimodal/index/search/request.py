@@ -11,7 +11,9 @@ from multimodal.core.deprecation import warn_deprecated
 from multimodal.core.errors import InvalidInput
 from multimodal.core.space import Space
 from multimodal.index.results import Hits
+from multimodal.index.search.calibration_fit import CalibrationReport
 from multimodal.index.search.inverted_index import TextQuery
+from multimodal.index.search.labelled_pairs import group_by_query
 from multimodal.index.search.query import (
     ModalityWeights,
     Query,
@@ -184,6 +186,23 @@ def run_search(
         else:
             answers = searcher.hybrid_search(vectors, weights, request.texts, plan)
     return answers[0] if request.single else answers
+
+
+def run_calibration(searcher: Searcher, space: Space, pairs: object) -> CalibrationReport:
+    """See Index.calibrate."""
+    labelled = group_by_query(pairs)
+    queries = []
+    for element in labelled:
+        parsed, is_single = parse_queries(element.query, space.dim)
+        if not is_single:
+            raise InvalidInput(
+                f"a pair has one query, got a list: {element.query!r:.80}; give one pair for each query"
+            )
+        queries += parsed
+    vectors = encode_queries(space, queries)
+    return searcher.calibrate(
+        labelled, vectors, [modality_weights(part_modalities(query.parts)) for query in queries]
+    )
 
 
 def _min_probability(value: object, calibrated: bool, mode: Mode) -> float | None:

@@ -12,6 +12,17 @@ was trained does not matter. It is not summed over the whole index: the TOP_ROWS
 search, and a few sampled rows stand for all others; 100 sampled rows come within 0.2 nDCG of 2,000. Within a modality p
 is a monotonic function of the cosine for any slope and intercept, so the order stays that of cosine.
 
+Rows that are hardly related to the query can stand out too, if all rows of their modality are alike: among sentences
+about an office, one is always nearest to "a dog". The index itself states how far cosines of unrelated items of two
+modalities differ: their standard deviation b between sampled rows (reference_sample.py). The standard deviation of the
+query's cosines is drawn towards b where there are few rows, and is at least half of it. And a row of height
+h = (s - median of the query's cosines) / b loses DEDUCTION (near - h)^2 of its logit where h is below `near`, which is
+NEAR for up to NEAR_ROWS rows and rises with their logarithm. All terms are monotonic functions of the cosine. In 18
+indexes of the images and clips of assets/gallery with 12 to 272 sentences about an office, with and without the
+gallery's notes, 24 queries for things in the gallery put a sentence above 45 of 918 images and clips of them without
+these terms, and above 3 with them. In the three galleries below, nDCG and calibration error stay the same. In galleries
+of 10 concepts nDCG falls from 96.7 to 96.4, and the calibration error rises from 0.07 to 0.09.
+
 Slope and intercept are SAME_MODALITY for rows of the query's own modality and CROSS_MODALITY for others. Audio clips
 with different meanings still sound alike, and images look alike, so the bar is higher within a modality (of absent
 concepts, one query in twenty reaches v = 6.6 within its own modality and 5.2 across). A weighted query is interpolated
@@ -80,6 +91,31 @@ MIN_DEVIATION = 1e-4  # of cosines, below which all rows are alike and none stan
 COSINE_TOLERANCE = 1e-5  # cosines closer than this may be the same, computed in another way
 DECIMALS = 4  # of logits and probabilities: differences beyond are rounding
 MIN_OTHERS = 1e-12  # least sum of the other rows, relative to the best row
+PRIOR_ROWS = 10  # rows that the background counts as, beside the sampled ones, in the standard deviation
+MIN_BACKGROUND_SHARE = 0.5  # least standard deviation, relative to the background's
+# Standard deviations of the background above the median, below which hardly any row is a match, among up to NEAR_ROWS
+# rows. The nearest of more unrelated rows is nearer.
+NEAR, NEAR_ROWS, NEAR_PER_TENFOLD = 2.0, 300, 0.5
+DEDUCTION = 3.0  # of the logit, times the square of how far a row lies below NEAR
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """(slope, intercept) of the logit as a function of v, for rows of the query's own modality and of others."""
+
+    same_modality: tuple[float, float] = SAME_MODALITY
+    cross_modality: tuple[float, float] = CROSS_MODALITY
+
+    def mixed(self, same_modality: float) -> tuple[float, float]:
+        """(slope, intercept) for a query of which a share is of the rows' modality."""
+        slope, intercept = (
+            same_modality * same + (1 - same_modality) * cross
+            for same, cross in zip(self.same_modality, self.cross_modality, strict=True)
+        )
+        return slope, intercept
+
+
+DEFAULT_COEFFICIENTS = Coefficients()
 
 
 @dataclass(frozen=True)
@@ -87,7 +123,9 @@ class ModalityCalibration:
     """How the cosines of one query with the rows of one modality are converted to logits.
 
     inverse_temperature: t in the module's formula. best: the highest cosine. total: the sum of exp(t (s - best)) over
-    all `n_rows` rows of the modality. slope, intercept: of the logit as a function of v.
+    all `n_rows` rows of the modality. slope, intercept: of the logit as a function of v. log_rows: logarithm of
+    the mean number of rows per modality. center: median of the query's cosines with the modality. background: standard
+    deviation of the cosines of unrelated pairs; None if it is not known.
     """
 
     inverse_temperature: float
@@ -96,6 +134,9 @@ class ModalityCalibration:
     n_rows: int
     slope: float
     intercept: float
+    log_rows: float
+    center: float = 0.0
+    background: float | None = None
 
     @classmethod
     def fit(
@@ -105,6 +146,8 @@ class ModalityCalibration:
         n_rows: int,
         mean_rows: float,
         same_modality: float = 1.0,
+        background: float | None = None,
+        coefficients: Coefficients = DEFAULT_COEFFICIENTS,
     ) -> ModalityCalibration:
         """Calibrates one query against one modality.
 
@@ -114,11 +157,13 @@ class ModalityCalibration:
             n_rows: Rows of the modality.
             mean_rows: Mean number of rows per modality.
             same_modality: Share of the query that is of this modality, 0 to 1.
+            background: Standard deviation of the cosines of unrelated pairs of these two modalities.
+            coefficients: Of the logit.
         """
         import numpy as np
 
         known, sample = np.asarray(top, np.float64), np.asarray(sampled, np.float64)
-        inverse_temperature = INVERSE_TEMPERATURE / max(float(sample.std()), MIN_DEVIATION)
+        inverse_temperature = INVERSE_TEMPERATURE / max(_deviation(sample, background), MIN_DEVIATION)
         best, last = float(known[0]), float(known[-1])
         below = sample[sample < last - COSINE_TOLERANCE]
         rest = (
@@ -128,23 +173,44 @@ class ModalityCalibration:
         )
         exact = float(np.exp(inverse_temperature * (known - best)).sum())
         total = exact + max(0, n_rows - len(known)) * rest
-        slope, intercept = (
-            same_modality * same + (1 - same_modality) * cross
-            for same, cross in zip(SAME_MODALITY, CROSS_MODALITY, strict=True)
-        )
-        return cls(inverse_temperature, best, total, max(2, n_rows), slope, intercept - math.log(mean_rows))
+        slope, intercept = coefficients.mixed(same_modality)
+        center = float(np.median(sample))
+        return cls(
+            inverse_temperature, best, total, max(2, n_rows), slope, intercept, math.log(mean_rows), center, background
+        )  # fmt: skip
 
     def logits(self, cosines: Sequence[float]) -> list[float]:
         """log(p / (1 - p)) of cosines in falling order; the logits fall, or stay equal, too."""
         logits: list[float] = []
         for cosine in cosines:
-            above = self.inverse_temperature * (cosine - self.best)
-            others = max(self.total - math.exp(min(above, 0.0)), MIN_OTHERS)
-            v = above - math.log(others / (self.n_rows - 1))
-            logit = round(self.slope * v + self.intercept, DECIMALS)
+            logit = self.slope * self.prominence(cosine) + self.intercept - self.log_rows
+            logit = round(logit - self.deduction(cosine), DECIMALS)
             # Rounding in exp and log must not swap two rows.
             logits.append(min(logit, logits[-1]) if logits else logit)
         return logits
+
+    def prominence(self, cosine: float) -> float:
+        """v in the module's formula: how far a row stands out from the other rows of its modality."""
+        above = self.inverse_temperature * (cosine - self.best)
+        others = max(self.total - math.exp(min(above, 0.0)), MIN_OTHERS)
+        return above - math.log(others / (self.n_rows - 1))
+
+    def deduction(self, cosine: float) -> float:
+        """What the logit loses where a cosine is no higher than those of unrelated pairs; 0 for other cosines."""
+        if self.background is None:
+            return 0.0
+        height = (cosine - self.center) / max(self.background, MIN_DEVIATION)
+        near = NEAR + NEAR_PER_TENFOLD * math.log10(max(1.0, self.n_rows / NEAR_ROWS))
+        return DEDUCTION * max(0.0, near - height) ** 2
+
+
+def _deviation(sample: NDArray[np.float64], background: float | None) -> float:
+    """The standard deviation of a query's cosines: of few rows drawn towards the background, and never far below it."""
+    if background is None:
+        return float(sample.std())
+    n = len(sample)
+    variance = (n * float(sample.var()) + PRIOR_ROWS * background**2) / (n + PRIOR_ROWS)
+    return max(math.sqrt(variance), MIN_BACKGROUND_SHARE * background)
 
 
 def probability(logit: float) -> float:

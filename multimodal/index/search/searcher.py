@@ -28,7 +28,9 @@ from multimodal.index.config import DEFAULT, SearchConfig
 from multimodal.index.results import Hits
 from multimodal.index.search import calibration, ranking
 from multimodal.index.search.calibration import QueryCalibration
+from multimodal.index.search.calibration_fit import CalibrationReport, CalibrationStore, make_report
 from multimodal.index.search.inverted_index import InvertedIndexCache
+from multimodal.index.search.labelled_pairs import LabelledQuery, collect
 from multimodal.index.search.query import ModalityWeights
 from multimodal.index.search.ranking import ScoredRow
 from multimodal.index.search.reference_sample import ReferenceSampleStore
@@ -85,6 +87,7 @@ class Searcher:
         self._config, self._path = config, table.path
         self._segments = SegmentStore(table.path, LatestVersion(table.path, table.index_metadata), config)
         self._samples = ReferenceSampleStore(table.path, table.index_metadata.fingerprint)
+        self.calibration = CalibrationStore(table.path, table.index_metadata.fingerprint)
         self._inverted_indexes = InvertedIndexCache()
         self._view: SnapshotView | None = None
         self._lock = threading.Lock()
@@ -102,6 +105,18 @@ class Searcher:
         """Builds segment files that the next search would have to build first."""
         with reading(self._path):
             self._segments.prepare()
+
+    def calibrate(
+        self,
+        queries: Sequence[LabelledQuery],
+        vectors: NDArray[np.float32],
+        weights: Sequence[ModalityWeights],
+    ) -> CalibrationReport:
+        """Fits and stores the calibration of the index to labelled queries with unit vectors (m, dim)."""
+        examples = collect(self.view(), self._samples, queries, vectors, weights)
+        report = make_report(examples, self.calibration.get())
+        self.calibration.write(report)
+        return report
 
     def vector_search(
         self, vectors: NDArray[np.float32], weights: Sequence[ModalityWeights], plan: SearchPlan
@@ -149,9 +164,10 @@ class Searcher:
         plan: SearchPlan,
     ) -> FindNearest:
         if plan.calibrated and calibration.too_small(view, plan.row_filter) is None:
+            coefficients = self.calibration.get()
             return lambda n: calibration.nearest(
-                view, self._samples, vectors, weights, n, plan.row_filter, exact=plan.exact
-            )
+                view, self._samples, vectors, weights, n, plan.row_filter, exact=plan.exact, coefficients=coefficients
+            )  # fmt: skip
         return lambda n: (
             view.nearest(vectors, n, plan.row_filter, exact=plan.exact),
             [None] * len(vectors),

@@ -49,7 +49,7 @@ def examples(world: World, *, alike: bool) -> Examples:
         offset = np.log(len(gallery.kinds) / 3)
         for name in (name for names in FITTED.values() for name in names):
             queries = world.queries[name].within(world.halves()[0])
-            logits = scored(OURS, queries, gallery)
+            logits = scored(OURS, queries, gallery, with_background=False)
             for kind in (kind for kind in range(3) if (kind == queries.kind) == alike):
                 own = np.flatnonzero(gallery.kinds == kind)
                 order = own[np.argsort(-logits[:, own], 1)[:, :PLACES]]
