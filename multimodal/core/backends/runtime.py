@@ -12,6 +12,7 @@ import functools
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from multimodal.core.backends import fork as fork  # registers what a forked process needs
 from multimodal.core.errors import InvalidInput
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any, ClassVar
 
+from multimodal.core.backends.fork import ForkGuard
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.catalog import FOLDER_PREFIXES, close_matches
 from multimodal.core.errors import CheckpointError, InvalidInput, MissingExtra, UnknownModel
@@ -43,11 +44,13 @@ class FasterWhisperBackend:
 
     def __init__(self, name: str, model: Any) -> None:
         self.name, self.model = name, model
+        self._fork_guard = ForkGuard()
         self.languages: list[str] = list(model.supported_languages)
 
     def transcribe(
         self, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
     ) -> TranscriptionOutput:
+        self._fork_guard.check(self.name)
         language = self._language(options)
         segments: list[Segment] = []
         words: list[Word] = []
