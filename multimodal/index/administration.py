@@ -14,8 +14,9 @@ from multimodal.index import row_files
 from multimodal.index.config import DEFAULT, SearchConfig
 from multimodal.index.ingest.sources.resolve import check_ids
 from multimodal.index.opening import index_folder
-from multimodal.index.results import Metadata, Rows
+from multimodal.index.results import Failures, Metadata, Rows
 from multimodal.index.search.searcher import Searcher
+from multimodal.index.storage.failures import FailureLog
 from multimodal.index.storage.filters import HasModalities, check_metadata, condition
 from multimodal.index.storage.lock import writing
 from multimodal.index.storage.schema import IndexMetadata
@@ -64,6 +65,15 @@ class IndexAdministration:
             IndexStateError: The index cannot be written.
         """
         return self._searcher.calibration.clear()
+
+    def failures(self) -> Failures:
+        """Documents that could not be added, with stage and reason, in the order of their names.
+
+        Failures persist between runs. A document leaves the list when it is added after all, or when `sync` finds that
+        it no longer exists. Items given in memory are only listed in the report of their `add`, since they cannot be
+        read again.
+        """
+        return Failures(FailureLog(self.path).failures())
 
     def rows(
         self,

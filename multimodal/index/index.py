@@ -22,11 +22,10 @@ from multimodal.index.ingest import sync as syncing
 from multimodal.index.ingest.config import DEFAULT_CONFIG, IngestConfig, JobOptions
 from multimodal.index.ingest.sources.resolve import check_ids
 from multimodal.index.opening import index_folder, load_space, matching_space
-from multimodal.index.results import Estimate, Failures, Hits, IngestReport, Progress
+from multimodal.index.results import Estimate, Hits, IngestReport, Progress
 from multimodal.index.search.calibration_fit import CalibrationReport
 from multimodal.index.search.query import Query
 from multimodal.index.search.request import SearchOptions, check_options, run_calibration, run_search
-from multimodal.index.storage.failures import FailureLog
 from multimodal.index.storage.filters import condition
 from multimodal.index.storage.lock import reading, writing
 from multimodal.index.storage.schema import IndexMetadata
@@ -255,6 +254,7 @@ class Index(IndexAdministration):
         self,
         source: object,
         *,
+        sync: bool = False,
         columns: Mapping[str, str] | None = None,
         delimiter: str | None = None,
         encoding: str | None = None,
@@ -268,7 +268,8 @@ class Index(IndexAdministration):
         consumed.
 
         Args:
-            source: As in `add`.
+            source: As in `add`; as in `sync` with sync=True.
+            sync: Estimate `sync(source)` instead: also what it would delete.
             columns: As in `add`.
             delimiter: As in `add`.
             encoding: As in `add`.
@@ -284,16 +285,9 @@ class Index(IndexAdministration):
             InvalidInput: As in `add`.
         """
         options = JobOptions(False, batch_size, threads, config=config)
-        return estimating.estimate(self._table, self._own, source, columns, options, delimiter, encoding)
-
-    def failures(self) -> Failures:
-        """Documents that could not be added, with stage and reason, in the order of their names.
-
-        Failures persist between runs. A document leaves the list when it is added after all, or when `sync` finds that
-        it no longer exists. Items given in memory are only listed in the report of their `add`, since they cannot be
-        read again.
-        """
-        return Failures(FailureLog(self.path).failures())
+        return estimating.estimate(
+            self._table, self._own, source, columns, options, delimiter, encoding, sync=sync
+        )
 
     def retry_failed(
         self,

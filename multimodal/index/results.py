@@ -309,7 +309,7 @@ class IngestReport:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What `Index.add` would have to do.
+    """What `Index.add` or `Index.sync` would have to do.
 
     Attributes:
         counts: New or changed documents by modality.
@@ -318,6 +318,8 @@ class Estimate:
         failed: Folders that cannot be listed, and files of unknown type.
         seconds: Estimated duration, in seconds.
         sampled: Documents on which the duration was measured.
+        moved: Files known under another path, which `sync` would not encode again.
+        deleted: Documents that `sync` would delete.
     """
 
     counts: dict[str, int] = field(hash=False)
@@ -326,6 +328,8 @@ class Estimate:
     failed: int
     seconds: float
     sampled: int
+    moved: int = 0
+    deleted: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

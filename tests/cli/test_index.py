@@ -96,6 +96,37 @@ def test_a_dry_run_over_an_index_leaves_out_what_is_there(cli: Cli, media: Path,
     assert len(Index.open(index)) == 5
 
 
+def test_a_dry_run_of_sync_counts_what_it_would_move_and_delete(cli: Cli, media: Path, index: Path) -> None:
+    (media / "red.png").unlink()
+    (media / "green.png").rename(media / "leaf.png")
+    (media / "new.txt").write_text("more words", encoding="utf-8")
+    found = cli("index", media, "--index", index, "--sync", "--dry-run", "--json").json()
+    report = {key: found[key] for key in ("counts", "unchanged", "moved", "deleted", "failed")}
+    assert report == {"counts": {"text": 1}, "unchanged": 3, "moved": 1, "deleted": 1, "failed": 0}
+    shown = cli("index", media, "--index", index, "--sync", "--dry-run").stdout
+    assert "3 already indexed; 1 moved; 1 to delete; nothing was written" in shown
+    assert len(Index.open(index)) == 5
+    done = cli("index", media, "--index", index, "--sync", "--json").json()
+    assert (done["added"], done["unchanged"], done["moved"], done["deleted"]) == (1, 3, 1, 1)
+
+
+def test_a_dry_run_of_sync_refuses_an_empty_folder_as_sync_does(cli: Cli, media: Path, index: Path) -> None:
+    for file in media.iterdir():
+        file.unlink()
+    for arguments in (["--sync", "--dry-run"], ["--sync"]):
+        outcome = cli("index", media, "--index", index, *arguments)
+        assert outcome.code == 1 and "no file found, but the index holds 5 from there" in outcome.stderr
+
+
+def test_a_dry_run_of_sync_counts_the_rows_that_left_a_table(cli: Cli, tmp_path: Path) -> None:
+    table, path = tmp_path / "t.csv", tmp_path / "new.lance"
+    table.write_text("text,id\none,1\ntwo,2\nthree,3\n", encoding="utf-8")
+    cli("index", table, "--index", path, "--space", "toy", "--column", "id=id")
+    table.write_text("text,id\none,1\nfour,4\n", encoding="utf-8")
+    arguments = ("index", table, "--index", path, "--column", "id=id", "--sync", "--json")
+    assert cli(*arguments, "--dry-run").json()["deleted"] == cli(*arguments).json()["deleted"] == 2
+
+
 def test_patterns_and_tables_are_taken(cli: Cli, media: Path, tmp_path: Path) -> None:
     path = tmp_path / "new.lance"
     report = cli("index", str(media / "*.png"), "--index", path, "--space", "toy", "--json").json()
@@ -114,7 +145,8 @@ def test_duplicates_are_left_out_if_asked(cli: Cli, media: Path, index: Path) ->
 
 
 @pytest.mark.parametrize(("arguments", "told"), [
-    (["--sync", "--dry-run", "x"], "--sync and --dry-run exclude each other; give one"),
+    (["--sync", "--retry-failed", "x"], "--sync and --retry-failed exclude each other; give one"),
+    (["--sync", "--failures", "--dry-run"], "--sync and --failures and --dry-run exclude each other; give one"),
     (["--retry-failed", "x"], "takes no paths: the failures are recorded in the index"),
     (["--failures", "x"], "takes no paths: the failures are recorded in the index"),
     ([], "name at least one folder or file"),

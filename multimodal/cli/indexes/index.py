@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from multimodal.index import Index, IngestReport
 
 MODES = ("--sync", "--retry-failed", "--failures", "--dry-run")
+SYNC_DRY_RUN = ["--sync", "--dry-run"]  # the only two that go together
 WITHOUT_PATHS = ("--retry-failed", "--failures")
 # oneDNN caches a kernel per batch shape, 1,024 by default: a hundred megabytes in a long job
 KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
@@ -93,7 +94,11 @@ def index(
         bool, typer.Option("--failures", help="List the recorded failures and exit.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count the pending files, estimate the duration and exit.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Count the pending files, with --sync the deleted ones too, estimate the duration and exit.",
+        ),
     ] = False,
     dedupe: Annotated[
         bool, typer.Option("--dedupe", help="Skip files whose content is already indexed.")
@@ -140,7 +145,7 @@ def index(
         return
     how: dict[str, Any] = {"threads": threads, "batch_size": batch_size}
     if mode == "--dry-run":
-        _dry_run(into, space, load, sources, reading, how, json)
+        _dry_run(into, space, load, sources, reading | {"sync": sync}, how, json)
         return
     os.environ.setdefault(*KERNELS)  # read once, when torch computes for the first time
     given: dict[str, Any] = {"metadata": about or None, "dedupe": dedupe} | reading
@@ -158,6 +163,8 @@ def index(
 
 def _mode(given: list[str], paths: list[str] | None) -> str | None:
     """The requested mode. Raises a usage error (exit code 2) for flags and paths that exclude each other."""
+    if given == SYNC_DRY_RUN:
+        given = ["--dry-run"]
     if len(given) > 1:
         raise typer.BadParameter(f"{' and '.join(given)} exclude each other; give one", param_hint=given[0])
     mode = given[0] if given else None

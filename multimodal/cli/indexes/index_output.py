@@ -58,6 +58,8 @@ def show_estimate(estimate: Estimate) -> None:
     if estimate.counts:
         console.print_table(table)
     rest = [f"{estimate.unchanged:,} already indexed"] * bool(estimate.unchanged)
+    rest += [f"{estimate.moved:,} moved"] * bool(estimate.moved)
+    rest += [f"{estimate.deleted:,} to delete"] * bool(estimate.deleted)
     rest += [f"{estimate.failed:,} cannot be indexed"] * bool(estimate.failed)
     took = f"about {duration(estimate.seconds)}, measured on {estimate.sampled}; " if n else ""
     size = f"{n:,} to do, {estimate.n_bytes / 1e6:,.1f} MB; "

@@ -26,6 +26,7 @@ from multimodal.index.ingest.progress import JobProgress
 from multimodal.index.ingest.scheduler import Job
 from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.record import Blob, ContainerRead, SourceOptions, SourceRecord
+from multimodal.index.ingest.sync import SyncPlan
 from multimodal.index.results import Estimate
 from multimodal.index.storage.failures import FailureLog, FailureRecord
 from multimodal.index.storage.table import IndexedDocument, ItemTable
@@ -72,8 +73,11 @@ def estimate(
     options: JobOptions,
     delimiter: str | None = None,
     encoding: str | None = None,
+    *,
+    sync: bool = False,
 ) -> Estimate:
     """See Index.estimate. table: None for an index that does not exist yet."""
+    plan = SyncPlan(table, source) if sync and table is not None else None
     source_options = SourceOptions(None, columns, None if table is None else table.path, delimiter, encoding)
     records = resolve.records(source, None, source_options)
     samples: dict[str, _Sample] = {}
@@ -82,6 +86,8 @@ def estimate(
     for document in _documents(lookup):
         if isinstance(document, FailureRecord):
             failed += 1
+        elif plan is not None and plan.sees(document):
+            continue
         elif document.has_same_state or document.has_same_content:
             unchanged += 1
         elif (modality := _modality(document)) not in space.modalities:
@@ -90,6 +96,7 @@ def estimate(
             on_disk = document.path is not None and document.state
             n_bytes = on_disk[0] if on_disk else memory_size(document.record.value)
             samples.setdefault(modality, _Sample()).push(document.record, n_bytes)
+    n_deleted = 0 if plan is None else plan.n_deleted()  # raises before anything is timed
     return Estimate(
         counts={modality: samples[modality].count for modality in sorted(samples)},
         n_bytes=sum(sample.n_bytes for sample in samples.values()),
@@ -97,6 +104,8 @@ def estimate(
         failed=failed,
         seconds=sum(_seconds(modality, sample, space, options) for modality, sample in samples.items()),
         sampled=sum(len(sample.documents) for sample in samples.values()),
+        moved=0 if plan is None else plan.n_moved,
+        deleted=n_deleted,
     )
 
 

@@ -5,14 +5,18 @@ A file that was only moved or renamed keeps its vectors.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from multimodal.core.errors import IndexStateError, InvalidInput, MediaNotFound
+from multimodal.core.errors import IndexStateError, InvalidInput, MediaNotFound, MultimodalError
 from multimodal.core.space import Space
+from multimodal.index.ingest import video
 from multimodal.index.ingest.config import JobOptions
+from multimodal.index.ingest.document import Document
+from multimodal.index.ingest.hashing import hash_file
 from multimodal.index.ingest.jobs import checked_metadata, job_context
 from multimodal.index.ingest.progress import JobProgress
 from multimodal.index.ingest.scheduler import Job
@@ -51,19 +55,23 @@ def sync(
         job.committer.seen_ids = set() if containers else None
         job.run()
         if vanished and not records.any:
-            raise IndexStateError(
-                f"{', '.join(map(str, folders))}: no file found, but the index holds {len(vanished):,} from there; "
-                "nothing was deleted. Is a disk not mounted? To remove them on purpose, call Index.delete"
-            )
+            raise _nothing_found(folders, len(vanished))
         moved = {indexed.provenance.source for indexed in job.deduplicator.moved}
         _delete(table, progress, [id_ for id_ in vanished if id_ not in moved])
         for container in containers:
             if str(container) in job.admission.incomplete:
                 continue  # a document of a row that cannot be read must not be taken for one that is gone
             seen_ids = job.committer.seen_ids or set()
-            _delete(table, progress, _removed_members(table, progress, str(container), seen_ids))
+            _delete(table, progress, _removed_members(table, progress.failure_log, str(container), seen_ids))
         _resolve_vanished_failures(progress.failure_log, folders)
     return progress.report()
+
+
+def _nothing_found(folders: Sequence[Path], n: int) -> IndexStateError:
+    return IndexStateError(
+        f"{', '.join(map(str, folders))}: no file found, but the index holds {n:,} from there; nothing was deleted. "
+        "Is a disk not mounted? To remove them on purpose, call Index.delete"
+    )
 
 
 def _check_roots(source: PathLike | Sequence[PathLike]) -> list[Path]:
@@ -81,6 +89,50 @@ def _check_roots(source: PathLike | Sequence[PathLike]) -> list[Path]:
             )
         roots.append(path.resolve())
     return roots
+
+
+class SyncPlan:
+    """What a sync would move and delete: sees every document of the source, and changes nothing."""
+
+    def __init__(self, table: ItemTable, source: object) -> None:
+        self.table, self.roots = table, _check_roots(source)  # type: ignore[arg-type]
+        folders = [root for root in self.roots if root.is_dir()]
+        self._vanished = {
+            indexed.provenance.source: indexed for folder in folders for indexed in _vanished(table, folder)
+        }
+        self._by_content = _by_content(self._vanished.values())
+        self._sizes = {indexed.provenance.size for indexed in self._vanished.values()}
+        self._seen_ids: set[str] = set()
+        self.n_moved = 0
+
+    def sees(self, document: Document) -> bool:
+        """Whether a document of the source is a file that only moved."""
+        self._seen_ids.add(document.id)
+        path = document.path
+        if (
+            path is None
+            or document.stored is not None
+            or not document.state
+            or document.state[0] not in self._sizes
+        ):
+            return False
+        with contextlib.suppress(OSError, MultimodalError):  # the sync itself reports what is wrong
+            if vanished := self._by_content.get(video.hash_with_subtitles(path, hash_file(path))):
+                vanished.pop()
+                self.n_moved += 1
+                return True
+        return False
+
+    def n_deleted(self) -> int:
+        """How many documents would be deleted, once all of the source has been seen."""
+        if self._vanished and not self._seen_ids:
+            raise _nothing_found([root for root in self.roots if root.is_dir()], len(self._vanished))
+        failure_log = FailureLog(self.table.path)
+        containers = [str(root) for root in self.roots if not root.is_dir()]
+        removed = [
+            _removed_members(self.table, failure_log, container, self._seen_ids) for container in containers
+        ]
+        return len(self._vanished) - self.n_moved + sum(map(len, removed))
 
 
 class _CheckedRecords(Iterator[SourceOutput]):
@@ -123,11 +175,11 @@ def _by_content(vanished: Iterable[IndexedDocument]) -> dict[str, list[IndexedDo
 
 
 def _removed_members(
-    table: ItemTable, progress: JobProgress, container: str, seen_ids: set[str]
+    table: ItemTable, failure_log: FailureLog, container: str, seen_ids: set[str]
 ) -> list[str]:
     """Ids that the index holds of a table or archive and that are no longer in it; none if it was not read to its
     end."""
-    if container in progress.failure_log:
+    if container in failure_log:
         return []
     rows = table.provenances(is_in("container", [container], "container"))
     return sorted({provenance.source for _, provenance in rows} - seen_ids)
