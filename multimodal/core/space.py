@@ -20,6 +20,7 @@ from multimodal.core.logit_scale import LogitScale as LogitScale
 from multimodal.core.logit_scale import Pair as Pair
 from multimodal.core.media.inputs import as_list, vector_array
 from multimodal.core.modality import Modality
+from multimodal.core.parts import Origin, by_modality
 from multimodal.core.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Space:
         if head is not None:
             warn_deprecated("Space(head=…)", "Space(logit_scale=…)")
             logit_scale = head
-        self.encoders: dict[Modality, Encoder] = _by_modality(encoders)
+        self.encoders: dict[Modality, Encoder] = by_modality(encoders)
         self.logit_scales: dict[Pair | None, LogitScale] = by_pair(logit_scale)
         self.name = name
         self.card = card
@@ -77,6 +78,7 @@ class Space:
         self.address: str | None = None
         self.options: dict[str, Any] = {}
         self._reopen: _Reopen = _open_folder  # set by `load` for what is no folder
+        self._origin: Origin | None = None  # of a part; see `select`
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -336,12 +338,20 @@ class Space:
         return space
 
     def select(self, *modalities: Modality | str) -> Space:
-        """The same space with some of its modalities. Raises UnsupportedModality for one it lacks."""
-        encoders = [self.encoder_for(Modality(modality)) for modality in modalities]
+        """The same space with some of its modalities. Parts join again with `|`.
+
+        Raises UnsupportedModality for one it lacks.
+        """
+        self._origin = self._origin or Origin(
+            self.address, dict(self.options), self.revisions, self.modalities
+        )
+        return self._part([self.encoder_for(Modality(modality)) for modality in modalities], self._origin)
+
+    def _part(self, encoders: Iterable[Encoder], origin: Origin) -> Space:
         space = Space(encoders, self.logit_scales, name=self.name, card=self.card, revisions=self.revisions)
-        if set(space.modalities) == set(self.modalities):
-            space.address, space.options = self.address, dict(self.options)
-            space._reopen = self._reopen
+        space._origin, space._reopen = origin, self._reopen
+        if set(space.modalities) == set(origin.modalities):
+            space.address, space.options = origin.address, dict(origin.options)
         return space
 
     @property
@@ -415,6 +425,11 @@ def _open_folder(folder: str, options: Mapping[str, Any], runtime: Mapping[str, 
 
 def joined(left: Space, right: Space) -> Space:
     """See Space.__or__."""
+    if (origin := left._origin) is not None and origin.is_same(right._origin):
+        encoders = left.encoders | right.encoders
+        return left._part(
+            [encoders[modality] for modality in origin.modalities if modality in encoders], origin
+        )
     ids = [{encoder.space_id for encoder in side.encoders.values()} for side in (left, right)]
     if len(ids[0] | ids[1]) != 1 or None in ids[0]:
         described = [
@@ -440,25 +455,6 @@ def joined(left: Space, right: Space) -> Space:
 
 def _describe_id(space_id: str | None) -> str:
     return "a space of its own" if space_id is None else repr(space_id)
-
-
-def _by_modality(encoders: Mapping[Modality, Encoder] | Iterable[Encoder]) -> dict[Modality, Encoder]:
-    pairs = list(encoders.items()) if isinstance(encoders, Mapping) else [(e.modality, e) for e in encoders]
-    if not pairs:
-        raise InvalidInput("a space needs at least one encoder, got none")
-    result: dict[Modality, Encoder] = {}
-    for key, encoder in pairs:
-        modality = Modality(key)
-        if modality != encoder.modality:
-            raise InvalidInput(f"the encoder given for {modality} encodes {encoder.modality}")
-        if modality in result:
-            raise InvalidInput(f"two encoders of {modality} given; a space has one for each modality")
-        result[modality] = encoder
-    dims = {modality: encoder.dim for modality, encoder in result.items()}
-    if len(set(dims.values())) > 1:
-        shown = ", ".join(f"{modality} {dim}" for modality, dim in dims.items())
-        raise SpaceMismatch(f"these encoders do not share one space, their vectors differ in size: {shown}")
-    return result
 
 
 def _are_vectors(value: object) -> bool:

@@ -18,13 +18,17 @@ from multimodal.index.results import Failures, Metadata, Rows
 from multimodal.index.search.searcher import Searcher
 from multimodal.index.storage.failures import FailureLog
 from multimodal.index.storage.filters import HasModalities, check_metadata, condition
-from multimodal.index.storage.lock import writing
+from multimodal.index.storage.lock import reading, writing
 from multimodal.index.storage.schema import IndexMetadata
 from multimodal.index.storage.table import ItemTable
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
+
+APPROXIMATE_ITEMS = (
+    10_000_000  # above it, LanceDB's index is faster than binary codes: 640 MB, about 30 ms per core
+)
 
 
 class IndexAdministration:
@@ -256,6 +260,27 @@ class IndexAdministration:
         """
         with self._selected("delete", ids, modality, where, wait) as conditions:
             return self._table.delete_matching(conditions)
+
+    def optimize(self, *, approximate: bool | None = None, wait: float | None = None) -> None:
+        """Merges small files, and builds everything that searches would otherwise build on first need.
+
+        Args:
+            approximate: True builds or updates LanceDB's vector index, which then answers searches without a filter
+                (exact=True bypasses it); False drops it. Default: build it for more than ten million items, where it is
+                faster.
+            wait: As in `add`.
+
+        Raises:
+            IndexBusy: Another writer was active for longer than `wait`.
+            IndexStateError: The vector index cannot be built.
+        """
+        with writing(self.path, wait):
+            self._table.optimize(
+                approximate=len(self) > APPROXIMATE_ITEMS if approximate is None else approximate
+            )
+        self._searcher.prepare()
+        with reading(self.path):
+            self._searcher.view().prepare_text_search()
 
     @contextlib.contextmanager
     def _selected(

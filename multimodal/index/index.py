@@ -27,7 +27,7 @@ from multimodal.index.search.calibration_fit import CalibrationReport
 from multimodal.index.search.query import Query
 from multimodal.index.search.request import SearchOptions, check_options, run_calibration, run_search
 from multimodal.index.storage.filters import condition
-from multimodal.index.storage.lock import reading, writing
+from multimodal.index.storage.lock import reading
 from multimodal.index.storage.schema import IndexMetadata
 from multimodal.index.storage.table import ItemTable, is_index
 
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     SingleQuery = str | Path | Item | PIL.Image.Image | Mapping[str, Any]
-
-APPROXIMATE_ITEMS = (
-    10_000_000  # above it, LanceDB's index is faster than binary codes: 640 MB, about 30 ms per core
-)
 
 
 class Index(IndexAdministration):
@@ -457,27 +453,6 @@ class Index(IndexAdministration):
             IndexStateError: The index cannot be written.
         """
         return run_calibration(self._searcher, self._space, pairs)
-
-    def optimize(self, *, approximate: bool | None = None, wait: float | None = None) -> None:
-        """Merges small files, and builds everything that searches would otherwise build on first need.
-
-        Args:
-            approximate: True builds or updates LanceDB's vector index, which then answers searches without a filter
-                (exact=True bypasses it); False drops it. Default: build it for more than ten million items, where it is
-                faster.
-            wait: As in `add`.
-
-        Raises:
-            IndexBusy: Another writer was active for longer than `wait`.
-            IndexStateError: The vector index cannot be built.
-        """
-        with writing(self.path, wait):
-            self._table.optimize(
-                approximate=len(self) > APPROXIMATE_ITEMS if approximate is None else approximate
-            )
-        self._searcher.prepare()
-        with reading(self.path):
-            self._searcher.view().prepare_text_search()
 
     def __bool__(self) -> bool:
         """True even if the index is empty."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
+import multimodal as mm
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
 from multimodal.core.space import LogitScale, Space
 
@@ -109,3 +111,29 @@ def test_a_file_with_a_folder_in_its_name_is_refused(
         InvalidInput, match=r"^an encoder's file must have a plain name, got '\.\./words\.json'$"
     ):
         Space([toy.ToyText()]).save_pretrained(tmp_path / "s")
+
+
+def test_parts_of_one_space_join_again_into_the_whole(toy: ModuleType) -> None:
+    whole = of(toy, "ToyText", "ToyImage", "ToyAudio", home=None, name="whole")
+    text, image, audio = (whole.select(modality) for modality in whole.modalities)
+    part = image | text
+    assert ([str(m) for m in part.modalities], part.name) == (["text", "image"], "whole")
+    again = audio | part
+    assert (again.modalities, again.fingerprint) == (whole.modalities, whole.fingerprint)
+    assert again.logit_scales == whole.logit_scales
+    assert (again.encode("bell") == whole.encode("bell")).all()
+    assert (whole.select("text", "image") | whole.select("image", "audio")).fingerprint == whole.fingerprint
+
+
+def test_parts_of_a_loaded_space_join_into_what_can_be_loaded_again() -> None:
+    first, second = mm.load("starter"), mm.load("starter")
+    whole = first.select("audio", "text") | second.select("image")
+    assert (whole.address, whole.modalities, whole.name) == ("starter", first.modalities, "starter")
+    assert pickle.loads(pickle.dumps(whole)).fingerprint == first.fingerprint
+    assert (first.select("text") | second.select("image")).address is None
+
+
+def test_parts_of_different_spaces_are_refused(toy: ModuleType) -> None:
+    one, two = (of(toy, "ToyText", "ToyImage", home=None, seed=seed, name=f"{seed}") for seed in (1, 2))
+    with pytest.raises(SpaceMismatch, match="not trained into one"):
+        one.select("text") | two.select("image")
