@@ -61,7 +61,7 @@ def blocks(markdown: str) -> list[Block]:
 
 def commands(block: Block) -> list[tuple[int, str]]:
     """(line, command) for each command of a shell block: prompts and comments taken off, continuations joined."""
-    found: list[tuple[int, str]] = []
+    result: list[tuple[int, str]] = []
     joined, start = "", block.line
     for number, line in enumerate(block.text.splitlines(), block.line):
         start = start if joined else number
@@ -69,9 +69,9 @@ def commands(block: Block) -> list[tuple[int, str]]:
         if not line.endswith("\\"):
             command = joined.strip().removeprefix("$ ")
             if shlex.split(command, comments=True):
-                found.append((start, command))
+                result.append((start, command))
             joined = ""
-    return found
+    return result
 
 
 def make_targets(makefile: str) -> set[str]:

@@ -366,7 +366,7 @@ def test_the_public_names_are_those_of_the_stub() -> None:
     assert set(multimodal.__all__) <= set(dir(multimodal))
 
 
-def test_each_public_name_is_the_thing_the_stub_says() -> None:
+def test_each_public_name_is_the_item_the_stub_says() -> None:
     for name, origin in stub_names().items():
         value = getattr(multimodal, name)
         if origin is not None:
@@ -518,7 +518,7 @@ def test_a_full_folder_is_reported(tree: Path) -> None:
     assert too_full(tree) == ["recipes/many: 21 Python files, at most 20"]
 
 
-def test_a_cycle_is_reported_and_one_in_functions_or_types_is_told_apart(tree: Path) -> None:
+def test_a_cycle_is_reported_and_one_in_functions_or_types_is_distinguished(tree: Path) -> None:
     names = [f"multimodal.core.{name}" for name in ("a", "b", "c")]
     write(tree / "multimodal/core/a.py", "from multimodal.core import b\n")
     write(tree / "multimodal/core/b.py", "import multimodal.core.c\n")

@@ -129,7 +129,7 @@ def test_a_missing_python_is_named_with_the_cure(checkout: Checkout) -> None:
     assert "there is no python3.99 here. Name yours: make PYTHON=" in result.stderr
 
 
-def test_a_debian_python_without_venv_is_told_which_package(checkout: Checkout) -> None:
+def test_a_debian_python_without_venv_gets_the_name_of_the_package(checkout: Checkout) -> None:
     debian = checkout.script("python3", 'case "$2" in *ensurepip*) exit 1;; esac\n')
     result = checkout.make(f"PYTHON={debian}", "demo")
     assert result.returncode != 0
@@ -142,9 +142,9 @@ def test_the_starter_recipe_names_the_commands_it_misses(checkout: Checkout) -> 
     for name in there:
         checkout.script(f"bin/{name}", "")
     for name in ("cp", "mkdir", "rm", "touch"):
-        found = shutil.which(name)
-        assert found
-        (checkout.folder / "bin" / name).symlink_to(found)
+        results = shutil.which(name)
+        assert results
+        (checkout.folder / "bin" / name).symlink_to(results)
     result = checkout.make("starter", path=str(checkout.folder / "bin"))
     assert result.returncode != 0
     assert "needs these commands, which are not here: festival npm." in result.stderr

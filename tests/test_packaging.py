@@ -109,8 +109,8 @@ def install(python: Path, *what: str | Path) -> None:
 
 
 def probe(python: Path, folder: Path) -> dict[str, Any]:
-    found = run(python, "-I", "-W", "error", "-c", PROBE, cwd=folder)
-    answer: dict[str, Any] = json.loads(found)
+    result = run(python, "-I", "-W", "error", "-c", PROBE, cwd=folder)
+    answer: dict[str, Any] = json.loads(result)
     return answer
 
 
@@ -120,13 +120,13 @@ def contents(wheel: Path) -> dict[str, bytes]:
 
 
 def files_below(folder: Path, *patterns: str) -> list[str]:
-    found = {
+    results = {
         str(file.relative_to(folder))
         for pattern in patterns
         for file in folder.glob(pattern)
         if file.is_file()
     }
-    return sorted(name for name in found if "__pycache__" not in name)
+    return sorted(name for name in results if "__pycache__" not in name)
 
 
 @pytest.fixture(scope="module")
@@ -159,11 +159,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_list_of_packages_is_complete() -> None:
     inside = (file for file in (ROOT / "multimodal").rglob("__init__.py"))
-    found = {".".join(file.relative_to(ROOT).parent.parts) for file in inside}
+    results = {".".join(file.relative_to(ROOT).parent.parts) for file in inside}
     for room in ROOMS_AT_THE_TOP:
         parents = {file.relative_to(ROOT).parent for file in (ROOT / room).rglob("__init__.py")}
-        found |= {".".join(("multimodal", *parent.parts)) for parent in parents} | {f"multimodal.{room}"}
-    assert sorted(PYPROJECT["tool"]["setuptools"]["packages"]) == sorted(found)
+        results |= {".".join(("multimodal", *parent.parts)) for parent in parents} | {f"multimodal.{room}"}
+    assert sorted(PYPROJECT["tool"]["setuptools"]["packages"]) == sorted(results)
 
 
 def test_the_wheel_from_the_sdist_is_the_wheel_from_the_tree(
@@ -209,14 +209,14 @@ def test_the_wheel_names_its_licence_and_what_it_needs(wheel: Path) -> None:
 
 
 def test_the_installed_wheel_works_away_from_the_checkout(installed: Path, tmp_path: Path) -> None:
-    found = probe(installed, tmp_path)
+    result = probe(installed, tmp_path)
     home = installed.parent.parent.resolve()
     for key in ("file", "encoders", "assets_at"):
-        assert Path(found[key]).resolve().is_relative_to(home), found[key]
-    assert found["version"] == found["metadata"] == PYPROJECT["project"]["version"]
-    assert found["assets"] == files_below(ROOT / "assets", "starter/**/*", "gallery/**/*")
-    assert {"multimodal.encoders.starter", "multimodal.pipelines.retrieval"} <= set(found["modules"])
-    assert found["vector"] == [[256], "float32", pytest.approx(1.0, abs=1e-5)]
+        assert Path(result[key]).resolve().is_relative_to(home), result[key]
+    assert result["version"] == result["metadata"] == PYPROJECT["project"]["version"]
+    assert result["assets"] == files_below(ROOT / "assets", "starter/**/*", "gallery/**/*")
+    assert {"multimodal.encoders.starter", "multimodal.pipelines.retrieval"} <= set(result["modules"])
+    assert result["vector"] == [[256], "float32", pytest.approx(1.0, abs=1e-5)]
 
 
 def test_the_console_script_and_python_m_are_one(installed: Path, tmp_path: Path) -> None:
@@ -231,10 +231,10 @@ def test_an_editable_install_is_the_tree_itself(tmp_path: Path) -> None:
     python = fresh_environment(tmp_path / "venv")
     install(python, "--editable", tree)
     (tmp_path / "elsewhere").mkdir()
-    found = probe(python, tmp_path / "elsewhere")
-    assert Path(found["file"]) == tree / "multimodal/__init__.py"
-    assert Path(found["encoders"]).resolve() == tree / "encoders/__init__.py"
-    assert Path(found["assets_at"]).resolve() == tree / "assets"
+    result = probe(python, tmp_path / "elsewhere")
+    assert Path(result["file"]) == tree / "multimodal/__init__.py"
+    assert Path(result["encoders"]).resolve() == tree / "encoders/__init__.py"
+    assert Path(result["assets_at"]).resolve() == tree / "assets"
     (tree / "encoders" / "newcomer.py").write_text("ANSWER = 42\n")
     code = "from multimodal.encoders.newcomer import ANSWER; print(ANSWER)"
     assert run(python, "-I", "-c", code, cwd=tmp_path / "elsewhere") == "42\n"

@@ -41,10 +41,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shell_commands() -> list[tuple[int, str]]:
-    found = blocks(README.read_text(encoding="utf-8")) if README.exists() else []
+    result = blocks(README.read_text(encoding="utf-8")) if README.exists() else []
     return [
         command
-        for block in found
+        for block in result
         if block.language in ("bash", "sh", "console")
         for command in commands(block)
     ]
@@ -130,9 +130,9 @@ def test_commands_are_read_without_prompt_and_comment() -> None:
         ("multimedia search x", "'multimedia' is not a command a newcomer has"),
     ],
 )
-def test_a_command_that_cannot_be_right_is_told(command: str, reason: str | None) -> None:
-    told = unknown(command)
-    assert told == reason if reason is None else reason in (told or "")
+def test_a_command_that_cannot_be_right_is_reported(command: str, reason: str | None) -> None:
+    problem = unknown(command)
+    assert problem == reason if reason is None else reason in (problem or "")
 
 
 # --- names ---------------------------------------------------------------------------------------

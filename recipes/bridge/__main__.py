@@ -51,10 +51,10 @@ def arguments() -> argparse.Namespace:
 def train(steps: int, work: Path, runs: Path) -> dict[str, Space]:
     """Trains the two spaces, and the speech tower trained to match the first."""
     plan = spaces.Plan
-    pictures = spaces.train(plan("pictures", "image", dim=128, seed=11, steps=steps), work, runs)
+    images = spaces.train(plan("pictures", "image", dim=128, seed=11, steps=steps), work, runs)
     speech = spaces.train(plan("speech", "audio", dim=96, seed=22, steps=steps), work, runs)
-    into = plan("trained into one", "audio", dim=128, seed=33, steps=steps, into=pictures)
-    return {"pictures": pictures, "speech": speech, "trained into one": spaces.train(into, work, runs)}
+    into = plan("trained into one", "audio", dim=128, seed=33, steps=steps, into=images)
+    return {"pictures": images, "speech": speech, "trained into one": spaces.train(into, work, runs)}
 
 
 def unpaired_media(work: Path, world: list[Any]) -> tuple[list[Item], list[Item]]:
@@ -67,10 +67,10 @@ def unpaired_media(work: Path, world: list[Any]) -> tuple[list[Item], list[Item]
         if speech.concepts[row] >= 0 and speech.concepts[row] not in held
     ]
     heard = [small.as_sound(speech.clip(row)) for row in speech.rng.sample(rows, measure.MEDIA)]  # type: ignore[attr-defined]
-    pictures = data.Pictures(work, world, SEED)
+    images = data.Pictures(work, world, SEED)
     shown = [row for row in range(len(world)) if row not in held]
-    chosen = [(captions.Thing(pictures.rng.choice(shown)),) for _ in range(measure.MEDIA)]
-    return heard, measure.as_images(pictures.drawn(chosen))
+    chosen = [(captions.Subject(images.rng.choice(shown)),) for _ in range(measure.MEDIA)]
+    return heard, measure.as_images(images.drawn(chosen))
 
 
 def bridges(
@@ -91,7 +91,7 @@ def bridges(
                 warnings.simplefilter("ignore", PoorBridge)  # the printed report includes this
                 made = bridge(trained["speech"], trained["pictures"], corpus=texts, media=media, method=method,
                               seed=SEED, out=out)  # fmt: skip
-            recall = measure.speech_to_picture(questions, made.space, made.space, voices)
+            recall = measure.speech_to_image(questions, made.space, made.space, voices)
             rows.append(
                 {
                     "from": title,
@@ -130,11 +130,11 @@ def main() -> None:
         "each space by itself": {
             name: measure.own_figures(questions, space, names) for name, space in trained.items()
         },
-        "trained into one": measure.speech_to_picture(
+        "trained into one": measure.speech_to_image(
             questions, trained["trained into one"], trained["trained into one"], voices
         ),
         "shipped starter": measure.shipped(questions, voices),
-        "before": measure.speech_to_picture(
+        "before": measure.speech_to_image(
             questions, trained["speech"], trained["pictures"], voices, projection.astype(np.float32)
         ),
         "bridges": bridges(trained, options.work, questions, voices, runs),

@@ -44,10 +44,10 @@ class Pictures:
         """uint8 (size, 3, SIDE, SIDE), and a caption of each."""
         n_scenes = round(size * SCENE_SHARE)
         scenes = [captions.random_scene(self.rng, len(self.names), self.held) for _ in range(n_scenes)]
-        told = [captions.caption(scene, self.names, self.rng) for scene in scenes]
+        descriptions = [captions.caption(scene, self.names, self.rng) for scene in scenes]
         concepts = self.rng.sample(range(len(self.names)), size - n_scenes)
-        told += [self.said_of(concept) for concept in concepts]
-        return self.drawn([*scenes, *((captions.Thing(concept),) for concept in concepts)]), told
+        descriptions += [self.said_of(concept) for concept in concepts]
+        return self.drawn([*scenes, *((captions.Subject(concept),) for concept in concepts)]), descriptions
 
     def drawn(self, scenes: list[captions.Scene]) -> Tensor:
         """Augmented images (n, 3, SIDE, SIDE) uint8."""
@@ -61,7 +61,7 @@ class Pictures:
         if keywords and self.rng.random() < KEYWORD_SHARE:
             return self.rng.choice(keywords)
         if self.rng.random() < 0.3:
-            return captions.caption((captions.Thing(concept),), self.names, self.rng)
+            return captions.caption((captions.Subject(concept),), self.names, self.rng)
         return self.names[concept]
 
 
@@ -96,8 +96,8 @@ def world_of(work: Path) -> list[Concept]:
 
 
 def vocabulary_of(work: Path) -> list[str]:
-    found: list[str] = json.loads((work / "vocabulary.json").read_text())
-    return found
+    content: list[str] = json.loads((work / "vocabulary.json").read_text())
+    return content
 
 
 def held_out_concepts(world: list[Concept]) -> list[int]:

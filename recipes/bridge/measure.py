@@ -37,31 +37,31 @@ class Questions:
 
     def speech(self, voice: str) -> tuple[list[Item], list[int]]:
         """Clips of one voice and the concept each names."""
-        small, found = spaces.family(), judges.clips(self.work)
-        rows = np.flatnonzero(found["speakers"] == voice)
-        mels, starts = torch.from_numpy(found["mels"]), found["starts"]
+        small, results = spaces.family(), judges.clips(self.work)
+        rows = np.flatnonzero(results["speakers"] == voice)
+        mels, starts = torch.from_numpy(results["mels"]), results["starts"]
         clips = [mels[starts[row] : starts[row + 1]].float() / 127.5 - 1 for row in rows]
-        return [small.as_sound(clip) for clip in clips], found["concepts"][rows].tolist()  # type: ignore[attr-defined]
+        return [small.as_sound(clip) for clip in clips], results["concepts"][rows].tolist()  # type: ignore[attr-defined]
 
     @cached_property
     def galleries(self) -> dict[str, list[Item]]:
         noto = np.load(self.work / "glyphs.npz")["noto"]
         moved = judges.make_compositor(noto[None], judges.QUIET, 99)
-        drawn = moved.draw([(captions.Thing(row),) for row in range(len(noto))], judges.SIDE, jitter=0.7)
-        found = {"clean": judges.pictures(self.work, "clean"), "moved": compositor.as_bytes(drawn)}
-        return {name: as_images(pictures) for name, pictures in found.items()}
+        drawn = moved.draw([(captions.Subject(row),) for row in range(len(noto))], judges.SIDE, jitter=0.7)
+        results = {"clean": judges.images(self.work, "clean"), "moved": compositor.as_bytes(drawn)}
+        return {name: as_images(images) for name, images in results.items()}
 
     @cached_property
     def held_out(self) -> set[int]:
         return set(data.held_out_concepts(data.world_of(self.work)))
 
 
-def as_images(pictures: torch.Tensor) -> list[Item]:
+def as_images(images: torch.Tensor) -> list[Item]:
     """Pixels (n, 3, h, w) uint8 as image items."""
-    return [Image(pixels.permute(1, 2, 0).contiguous().numpy()) for pixels in pictures]
+    return [Image(pixels.permute(1, 2, 0).contiguous().numpy()) for pixels in images]
 
 
-def speech_to_picture(
+def speech_to_image(
     questions: Questions,
     hears: Space,
     sees: Space,
@@ -75,7 +75,7 @@ def speech_to_picture(
     takes = [questions.speech(voice) for voice in voices]
     spoken = hears.encode([clip for clips, _ in takes for clip in clips], batch_size=64)
     spoken = spoken if projection is None else spoken @ projection
-    return image_recall(questions, spoken, [concept for _, found in takes for concept in found], sees)
+    return image_recall(questions, spoken, [concept for _, results in takes for concept in results], sees)
 
 
 def shipped(questions: Questions, voices: tuple[str, ...] = JUDGES) -> dict[str, dict[str, Recall]]:
@@ -84,7 +84,7 @@ def shipped(questions: Questions, voices: tuple[str, ...] = JUDGES) -> dict[str,
     tower = space.encoders[Modality.AUDIO].net  # type: ignore[attr-defined]
     takes = [judges.hear(tower, questions.work, voice) for voice in voices]
     spoken = torch.cat([vectors for vectors, _ in takes]).float().numpy()
-    return image_recall(questions, spoken, [concept for _, found in takes for concept in found], space)
+    return image_recall(questions, spoken, [concept for _, results in takes for concept in results], space)
 
 
 def image_recall(
@@ -93,30 +93,30 @@ def image_recall(
     """Recall of images in each gallery by vectors of speech, each of which names a concept."""
     concepts = np.array(named)
     held = np.isin(concepts, list(questions.held_out))
-    found: dict[str, dict[str, Recall]] = {}
+    results: dict[str, dict[str, Recall]] = {}
     for name, gallery in questions.galleries.items():
-        pictures = torch.from_numpy(sees.encode(gallery, batch_size=128))
-        found[name] = {
+        images = torch.from_numpy(sees.encode(gallery, batch_size=128))
+        results[name] = {
             title: evaluate.recall(
-                torch.from_numpy(spoken[rows]), pictures, [{c} for c in concepts[rows].tolist()]
+                torch.from_numpy(spoken[rows]), images, [{c} for c in concepts[rows].tolist()]
             )
             for title, rows in (("all", held | True), ("named", ~held), ("held out", held))
         }
-    return found
+    return results
 
 
 def own_figures(questions: Questions, space: Space, world_names: list[str]) -> dict[str, Recall]:
     """Recall within a space: speech -> name, name -> image."""
-    names, found = torch.from_numpy(space.encode(list(world_names), batch_size=256)), {}
+    names, figures = torch.from_numpy(space.encode(list(world_names), batch_size=256)), {}
     if "audio" in space.modalities:
         takes = [questions.speech(voice) for voice in JUDGES]
         spoken = torch.from_numpy(space.encode([clip for clips, _ in takes for clip in clips], batch_size=64))
-        found["speech -> name"] = evaluate.recall(spoken, names, [{c} for _, cs in takes for c in cs])
+        figures["speech -> name"] = evaluate.recall(spoken, names, [{c} for _, cs in takes for c in cs])
     if "image" in space.modalities:
         for title, gallery in questions.galleries.items():
-            pictures = torch.from_numpy(space.encode(gallery, batch_size=128))
-            found[f"name -> picture, {title}"] = evaluate.recall(names, pictures, evaluate.each(len(names)))
-    return found
+            images = torch.from_numpy(space.encode(gallery, batch_size=128))
+            figures[f"name -> picture, {title}"] = evaluate.recall(names, images, evaluate.each(len(names)))
+    return figures
 
 
 def table(result: dict[str, Any]) -> str:
@@ -128,17 +128,17 @@ def table(result: dict[str, Any]) -> str:
         "|---|---|" + "---:|" * 8,
     ]
 
-    def cells(found: dict[str, dict[str, Recall]]) -> str:
+    def cells(recalls: dict[str, dict[str, Recall]]) -> str:
         return " | ".join(
-            f"{found[gallery][title]['R@10']}"
+            f"{recalls[gallery][title]['R@10']}"
             for gallery in GALLERIES
             for title in ("all", "named", "held out")
         )
 
     for row in result["bridges"]:
-        found = row["speech -> picture"]
-        text, share = 100 * row["report"]["recall"]["R@10"], found["clean"]["all"]["R@10"] / best
-        lines.append(f"| {row['from']} | {row['method']} | {text:.1f} | {cells(found)} | {share:.0%} |")
+        recalls = row["speech -> picture"]
+        text, share = 100 * row["report"]["recall"]["R@10"], recalls["clean"]["all"]["R@10"] / best
+        lines.append(f"| {row['from']} | {row['method']} | {text:.1f} | {cells(recalls)} | {share:.0%} |")
     lines.append(f"| nothing (before) | – | – | {cells(result['before'])} | |")
     lines.append(f"| pairs, as many steps | trained jointly | – | {cells(result['trained into one'])} | |")
     lines.append(f"| pairs, hours | shipped starter | – | {cells(result['shipped starter'])} | 100% |")

@@ -77,7 +77,7 @@ class Room:
         self.media: towers.ImageTower | towers.AudioTower
         if plan.kind == "image":
             self.media = towers.ImageTower(plan.dim).to(memory_format=torch.channels_last)
-            self.pictures = data.Pictures(work, data.world_of(work), plan.seed)
+            self.images = data.Pictures(work, data.world_of(work), plan.seed)
         else:
             self.media = towers.AudioTower(plan.dim)
             self.speech = data.Speech(work, plan.seed)
@@ -88,9 +88,9 @@ class Room:
     def losses(self, scale: Tensor, ease: float) -> dict[str, Tensor]:
         with torch.autocast("cpu", torch.bfloat16):
             if isinstance(self.media, towers.ImageTower):
-                pictures, told = self.pictures.batch(self.plan.batch)
-                seen = self.media(pictures.contiguous(memory_format=torch.channels_last))
-                return {"picture": contrast(seen, self.words(told), told, scale)}
+                images, descriptions = self.images.batch(self.plan.batch)
+                seen = self.media(images.contiguous(memory_format=torch.channels_last))
+                return {"picture": contrast(seen, self.words(descriptions), descriptions, scale)}
             mels, lengths, said = self.speech.batch(self.plan.batch, ease)
             states, lengths = self.media.states(mels, lengths)
             heard = self.media.pool(states, lengths)
@@ -108,14 +108,14 @@ class Room:
         return Space([*others, kind(self.plan.dim, tensors)], LogitScale(scale), name=self.plan.name)
 
 
-def contrast(rows: Tensor, texts: Tensor, told: list[str], scale: Tensor) -> Tensor:
+def contrast(rows: Tensor, texts: Tensor, descriptions: list[str], scale: Tensor) -> Tensor:
     """Symmetric InfoNCE; items with the same text are not negatives of each other."""
     logits = scale * rows.float() @ texts.float().T
-    number = {text: place for place, text in enumerate(dict.fromkeys(told))}
-    own = torch.tensor([number[text] for text in told])
-    same = (own[:, None] == own[None]) & ~torch.eye(len(told), dtype=torch.bool)
+    number = {text: place for place, text in enumerate(dict.fromkeys(descriptions))}
+    own = torch.tensor([number[text] for text in descriptions])
+    same = (own[:, None] == own[None]) & ~torch.eye(len(descriptions), dtype=torch.bool)
     logits = logits.masked_fill(same, -torch.inf)
-    right = torch.arange(len(told))
+    right = torch.arange(len(descriptions))
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
 
 

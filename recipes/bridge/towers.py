@@ -62,9 +62,9 @@ class ImageTower(nn.Module):
         )  # fmt: skip
         self.project = nn.Linear(2 * 192, dim)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """pictures (n, 3, h, w) uint8 RGB, squares -> (n, dim) unit rows."""
-        rows = pictures.float()
+        rows = images.float()
         if rows.shape[-1] != SIDE:
             rows = F.interpolate(rows, size=(SIDE, SIDE), mode="bilinear", antialias=True)
         maps = self.maps(rows / 127.5 - 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from recipes.gallery import items, pictures, sounds
+from recipes.gallery import audio, images, items
 from recipes.starter.data.voices import Espeak
 
 GALLERY = Path(__file__).resolve().parents[2] / "assets" / "gallery"
@@ -17,11 +17,11 @@ def main(gallery: Path = GALLERY) -> None:
     for room in ROOMS:
         shutil.rmtree(gallery / room, ignore_errors=True)
         (gallery / room).mkdir(parents=True)
-    for scene in items.PICTURES:
-        pictures.write(scene, gallery / "pictures")
-    espeak, voices = Espeak(), sounds.voices()
+    for scene in items.IMAGES:
+        images.write(scene, gallery / "pictures")
+    espeak, voices = Espeak(), audio.voices()
     for number, (name, text) in enumerate(items.CLIPS.items()):
-        sounds.write(espeak, text, voices[number % len(voices)], gallery / "sounds" / f"{name}.flac")
+        audio.write(espeak, text, voices[number % len(voices)], gallery / "sounds" / f"{name}.flac")
     for name, text in items.NOTES.items():
         (gallery / "notes" / f"{name}.txt").write_text(f"{text}\n", encoding="utf-8")
     for room in ROOMS:

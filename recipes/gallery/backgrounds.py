@@ -47,9 +47,9 @@ def spot(side: int, x0: float, y0: float, radius: float, softness: float) -> Pic
     return 1 - step(np.hypot(x - x0, y - y0), radius, softness)
 
 
-def grain(rng: np.random.Generator, picture: Picture, strength: float = 0.012) -> Picture:
+def grain(rng: np.random.Generator, image: Picture, strength: float = 0.012) -> Picture:
     """What a sensor adds."""
-    return picture + rng.normal(0, strength, picture.shape[:2])[..., None]
+    return image + rng.normal(0, strength, image.shape[:2])[..., None]
 
 
 def tint(rng: np.random.Generator, side: int, colour: Colour) -> Picture:
@@ -68,12 +68,12 @@ def gradient(rng: np.random.Generator, side: int, top: Colour, bottom: Colour) -
 
 def bokeh(rng: np.random.Generator, side: int, dark: Colour, light: Colour) -> Picture:
     """Lights far out of focus."""
-    picture = mix(dark, light, 0.55 * noise(rng, side, 4))
+    image = mix(dark, light, 0.55 * noise(rng, side, 4))
     for _ in range(16):
         x0, y0 = rng.random(2)
         disc = spot(side, x0, y0, rng.uniform(0.04, 0.13), rng.uniform(0.02, 0.06))
-        picture = mix(picture, light, disc * rng.uniform(0.12, 0.5))
-    return picture
+        image = mix(image, light, disc * rng.uniform(0.12, 0.5))
+    return image
 
 
 def ground(
@@ -118,21 +118,21 @@ def desert(rng: np.random.Generator, side: int) -> Picture:
 
 
 def snow(rng: np.random.Generator, side: int) -> Picture:
-    picture = ground(
+    image = ground(
         rng, side, sky(rng, side, (140, 168, 196), (206, 218, 230)), (226, 234, 242), (246, 249, 252), 0.6
     )
     for _ in range(60):
         x0, y0 = rng.random(2)
-        picture = mix(picture, (255, 255, 255), 0.85 * spot(side, x0, y0, rng.uniform(0.003, 0.009), 0.008))
-    return picture
+        image = mix(image, (255, 255, 255), 0.85 * spot(side, x0, y0, rng.uniform(0.003, 0.009), 0.008))
+    return image
 
 
 def night(rng: np.random.Generator, side: int) -> Picture:
-    picture = gradient(rng, side, (14, 20, 52), (58, 56, 110))
+    image = gradient(rng, side, (14, 20, 52), (58, 56, 110))
     for _ in range(70):
         x0, y0 = rng.random(2)
-        picture = mix(picture, (255, 250, 226), rng.uniform(0.4, 1) * spot(side, x0, y0, 0.004, 0.007))
-    return picture
+        image = mix(image, (255, 250, 226), rng.uniform(0.4, 1) * spot(side, x0, y0, 0.004, 0.007))
+    return image
 
 
 def camp(rng: np.random.Generator, side: int) -> Picture:
@@ -147,11 +147,11 @@ def water(rng: np.random.Generator, side: int) -> Picture:
 
 def rain(rng: np.random.Generator, side: int) -> Picture:
     x, y = grid(side)
-    picture = mix((96, 110, 126), (158, 170, 182), noise(rng, side, 4, 3))
+    image = mix((96, 110, 126), (158, 170, 182), noise(rng, side, 4, 3))
     streaks = noise(rng, side, 70, 8)[
         np.arange(side)[:, None], (np.arange(side) + np.arange(side)[:, None] // 5) % side
     ]
-    wet = mix(picture, (216, 226, 234), 0.4 * step(streaks, 0.82, 0.2))
+    wet = mix(image, (216, 226, 234), 0.4 * step(streaks, 0.82, 0.2))
     return mix(wet, (84, 94, 106), 0.7 * step(y, 0.82 + 0 * x, 0.06))
 
 
@@ -168,25 +168,25 @@ def room(rng: np.random.Generator, side: int, wall: Colour, floor: Colour) -> Pi
 def table(rng: np.random.Generator, side: int, wood: Colour = (176, 124, 80)) -> Picture:
     x, _ = grid(side)
     fibre = 0.6 * noise(rng, side, 60, 3) + 0.4 * noise(rng, side, 140, 8)
-    picture = mix((int(0.74 * wood[0]), int(0.72 * wood[1]), int(0.7 * wood[2])), wood, fibre)
+    image = mix((int(0.74 * wood[0]), int(0.72 * wood[1]), int(0.7 * wood[2])), wood, fibre)
     gaps = np.abs((x * 4 + 0.13) % 1 - 0.5)
-    return mix(picture, (70, 46, 30), 0.8 * (1 - step(gaps, 0.012, 0.012)))
+    return mix(image, (70, 46, 30), 0.8 * (1 - step(gaps, 0.012, 0.012)))
 
 
 def street(rng: np.random.Generator, side: int) -> Picture:
     x, y = grid(side)
-    picture = sky(rng, side)
+    image = sky(rng, side)
     left = -0.05
     while left < 1:
         width, top = rng.uniform(0.14, 0.26), rng.uniform(0.12, 0.42)
         facade = tuple(int(v) for v in rng.uniform(130, 215, 3))
         house = (x > left) & (x < left + width) & (y > top)
         windows = (((x - left) * 18) % 1 > 0.45) & (((y - top) * 14) % 1 > 0.5) & house
-        picture = mix(picture, (facade[0], facade[1], facade[2]), 0.8 * house)
-        picture = mix(picture, (92, 112, 134), 0.45 * windows)
+        image = mix(image, (facade[0], facade[1], facade[2]), 0.8 * house)
+        image = mix(image, (92, 112, 134), 0.45 * windows)
         left += width
-    picture = mix(picture, (206, 202, 196), 1.0 * (y > 0.66))
-    return mix(picture, (104, 106, 112), 1.0 * (y > 0.72))
+    image = mix(image, (206, 202, 196), 1.0 * (y > 0.66))
+    return mix(image, (104, 106, 112), 1.0 * (y > 0.72))
 
 
 PLACES: dict[str, Callable[[np.random.Generator, int], Picture]] = {

@@ -10,12 +10,12 @@ class Scene:
     """A picture: file name, the emoji in it (one or two), the place behind, and a colour if it was recoloured."""
 
     name: str
-    things: tuple[str, ...]
+    subjects: tuple[str, ...]
     place: str
     colour: str | None = None
 
 
-PICTURES = (
+IMAGES = (
     # animals
     Scene("dog-on-meadow.jpg", ("🐕",), "meadow"),
     Scene("puppy-portrait.jpg", ("🐶",), "garden"),

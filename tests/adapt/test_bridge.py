@@ -28,7 +28,7 @@ def sounds(apart: ModuleType, n: int = 300) -> list[object]:
     return [apart.heard(text) for text in sentences(n, words=2, seed=2)]
 
 
-def found(apart: ModuleType, space: Space) -> float:
+def share_found(apart: ModuleType, space: Space) -> float:
     """The share of sounds never heard before that find their picture among the first ten of 120."""
     heard, seen = ([make(text) for text in NEW] for make in (apart.heard, apart.seen))
     return recall(space.encode(heard), space.encode(seen))["R@10"]
@@ -39,7 +39,7 @@ def test_audio_finds_images_that_it_was_never_paired_with(
     apart: ModuleType, ears: Space, eyes: Space, method: str
 ) -> None:
     made = bridge(ears, eyes, corpus=CORPUS, media=sounds(apart), method=method)
-    assert found(apart, made.space) > 0.8
+    assert share_found(apart, made.space) > 0.8
     assert made.report.recall["R@10"] > 0.9
     assert made.report.trusted
     assert [str(m) for m in made.space.modalities] == ["text", "image", "audio"]
@@ -55,7 +55,7 @@ def test_recall_before_the_bridge_is_chance(apart: ModuleType, ears: Space, eyes
 def test_unpaired_media_correct_the_modality_gap(apart: ModuleType, ears: Space, eyes: Space) -> None:
     without = bridge(ears, eyes, corpus=CORPUS, method="ridge")
     given = bridge(ears, eyes, corpus=CORPUS, method="ridge", media={"audio": sounds(apart)})
-    assert found(apart, given.space) > found(apart, without.space) + 0.1
+    assert share_found(apart, given.space) > share_found(apart, without.space) + 0.1
     assert given.report.media == {"audio": 300}
     assert without.report.warnings == (
         "no audio was given, so the gap between audio and text in 'apart/ears' is not corrected; some hundreds of "
@@ -64,10 +64,10 @@ def test_unpaired_media_correct_the_modality_gap(apart: ModuleType, ears: Space,
 
 
 def test_images_of_the_target_space_can_be_used_too(apart: ModuleType, ears: Space, eyes: Space) -> None:
-    pictures = [apart.seen(text) for text in sentences(200, words=2, seed=3)]
-    made = bridge(ears, eyes, corpus=CORPUS, media=[*sounds(apart), *pictures], method="mlp")
+    images = [apart.seen(text) for text in sentences(200, words=2, seed=3)]
+    made = bridge(ears, eyes, corpus=CORPUS, media=[*sounds(apart), *images], method="mlp")
     assert made.report.media == {"audio": 300, "image": 200}
-    assert found(apart, made.space) > 0.8
+    assert share_found(apart, made.space) > 0.8
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -128,7 +128,7 @@ def test_the_scale_minimises_the_cross_entropy(ears: Space, eyes: Space) -> None
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((60, 8)).astype(np.float32)
     noisy = rows + 0.5 * rng.standard_normal(rows.shape).astype(np.float32)
-    rows, noisy = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (rows, noisy))
+    rows, noisy = (item / np.linalg.norm(item, axis=1, keepdims=True) for item in (rows, noisy))
 
     def loss(scale: float) -> float:
         logits = scale * (noisy @ rows.T).astype(np.float64)
@@ -240,9 +240,9 @@ def test_progress_counts_to_the_end_of_each_part(ears: Space, eyes: Space) -> No
 
 def test_a_bridge_over_images(apart: ModuleType, eyes: Space) -> None:
     """Two image-text spaces; the second one's text is left out, and comes from the first over pictures."""
-    pictures = [apart.seen(text) for text in CORPUS]
-    ears_for_pictures = eyes.select("image")
-    made = bridge(eyes, ears_for_pictures, "image", corpus=pictures, method="ridge")
+    images = [apart.seen(text) for text in CORPUS]
+    ears_for_images = eyes.select("image")
+    made = bridge(eyes, ears_for_images, "image", corpus=images, method="ridge")
     assert made.report.over == "image"
     assert made.report.modalities == ("text",)
     assert made.report.trusted
@@ -261,7 +261,7 @@ def test_a_bridged_encoder_can_be_bridged_again(
         method="ridge",
         out=tmp_path / "t",
     )
-    assert found(apart, twice.space) > 0.7
+    assert share_found(apart, twice.space) > 0.7
     again = mm.load(tmp_path / "t")
     assert np.array_equal(again.encode(apart.heard("bab")), twice.space.encode(apart.heard("bab")))
 
@@ -292,13 +292,13 @@ def test_only_the_kernel_method_maps_between_spaces_of_different_geometry(
         apart.EyesText, "understood", lambda self, item: scattered(apart.meaning(item.load()))
     )
     named = CORPUS[:100]
-    sounds_of, found = [apart.heard(name) for name in named], {}
+    sounds_of, results = [apart.heard(name) for name in named], {}
     for method in METHODS:
         with pytest.warns(PoorBridge):
             made = bridge(ears, eyes, corpus=CORPUS, method=method, media=sounds(apart))
-        found[method] = recall(made.space.encode(sounds_of), made.space.encode(list(named)))["R@10"]
-    assert found["kernel"] > 0.9
-    assert max(found[method] for method in ("procrustes", "ridge")) < 0.5
+        results[method] = recall(made.space.encode(sounds_of), made.space.encode(list(named)))["R@10"]
+    assert results["kernel"] > 0.9
+    assert max(results[method] for method in ("procrustes", "ridge")) < 0.5
 
 
 def test_a_text_that_cannot_be_encoded_is_skipped_and_counted(ears: Space, eyes: Space) -> None:
@@ -370,13 +370,15 @@ def test_an_index_of_the_target_space_is_searched_with_added_modalities(
     apart: ModuleType, ears: Space, eyes: Space, tmp_path: Path
 ) -> None:
     made = bridge(ears, eyes, corpus=CORPUS, media=sounds(apart), method="ridge").space
-    pictures = mm.Index.create(tmp_path / "pictures.lance", eyes)
-    pictures.add([apart.seen(text) for text in NEW[:40]], ids=NEW[:40])
+    images = mm.Index.create(tmp_path / "pictures.lance", eyes)
+    images.add([apart.seen(text) for text in NEW[:40]], ids=NEW[:40])
     across = mm.Index.open(tmp_path / "pictures.lance", made)
     hits = [across.search(apart.heard(text), k=5) for text in NEW[:40]]
-    assert np.mean([text in [hit.id for hit in found] for text, found in zip(NEW, hits, strict=False)]) > 0.8
+    assert (
+        np.mean([text in [hit.id for hit in results] for text, results in zip(NEW, hits, strict=False)]) > 0.8
+    )
     assert [hit.id for hit in across.search("bab fin", k=5)] == [
-        hit.id for hit in pictures.search("bab fin", k=5)
+        hit.id for hit in images.search("bab fin", k=5)
     ]
     assert across.add([apart.seen(NEW[50])], ids=[NEW[50]]).added == 1
     refused = across.add([apart.heard(NEW[51])], ids=[NEW[51]])
@@ -405,12 +407,12 @@ def test_a_bridged_encoder_keeps_its_query_encoder(
     asking = apart.load("ears").encoders["audio"]
     asking.gap = 3.0
     monkeypatch.setattr(type(text.inner), "query_encoder", asking)
-    found = made.query_space.encoders["audio"]
+    result = made.query_space.encoders["audio"]
     heard = [apart.heard(text) for text in NEW[:3]]
     rows = torch.from_numpy(asking.encode(heard))
     by_hand = torch.nn.functional.normalize(text.projector(rows), dim=1).detach().numpy()
-    assert np.abs(found.encode(heard) - by_hand).max() <= 1e-6
-    assert np.abs(found.encode(heard) - text.encode(heard)).max() > 1e-3
+    assert np.abs(result.encode(heard) - by_hand).max() <= 1e-6
+    assert np.abs(result.encode(heard) - text.encode(heard)).max() > 1e-3
 
 
 def test_the_old_name_of_the_kernel_method_works_and_warns(ears: Space, eyes: Space, tmp_path: Path) -> None:

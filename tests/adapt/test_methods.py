@@ -152,10 +152,10 @@ def test_stored_texts_are_found_again_from_perturbed_queries() -> None:
     projector = kernel.fit_kernel(own, wanted, 0)
     assert (kernel.perturbed(own, 3) * own).sum(1).mean() == pytest.approx(0.8, abs=0.02)
     with torch.no_grad():
-        found = torch.nn.functional.normalize(
+        result = torch.nn.functional.normalize(
             projector(torch.from_numpy(kernel.perturbed(own, 3))), dim=-1
         ).numpy()
-    assert recall(found, wanted)["R@1"] > 0.9
+    assert recall(result, wanted)["R@1"] > 0.9
 
 
 def test_the_inverse_temperature_has_the_best_leave_one_out_recall(
@@ -174,8 +174,8 @@ def test_the_inverse_temperature_has_the_best_leave_one_out_recall(
         cosines = kernel.perturbed(here, 0) @ here.T
         np.fill_diagonal(cosines, -np.inf)
         mapped = projector.linear(torch.from_numpy(kernel.perturbed(here, 0))).detach().numpy()
-        found = pairs.unit(mapped + pairs.softmax(inverse_temperature * cosines) @ projector.there.numpy())
-        shares = recall(found, there)
+        result = pairs.unit(mapped + pairs.softmax(inverse_temperature * cosines) @ projector.there.numpy())
+        shares = recall(result, there)
         rates[inverse_temperature] = (shares["R@10"], shares["R@1"])
     assert rates[chosen] == max(rates.values()) > min(rates.values())
 
@@ -196,8 +196,8 @@ def test_the_contrastive_loss_is_symmetric_cross_entropy() -> None:
     rows, targets = torch.from_numpy(cloud(4, 5)), torch.from_numpy(cloud(4, 5, seed=1))
     logits = (rows @ targets.T / 0.1).numpy().astype(float)
     ways = [np.log(np.exp(side).sum(1)) - np.diagonal(side) for side in (logits, logits.T)]
-    found = mlp._contrastive_loss(rows, targets, torch.arange(4), 0.1)
-    assert found == pytest.approx(np.mean(ways), abs=1e-5)
+    result = mlp._contrastive_loss(rows, targets, torch.arange(4), 0.1)
+    assert result == pytest.approx(np.mean(ways), abs=1e-5)
 
 
 def test_training_learns_what_no_linear_map_can() -> None:

@@ -15,7 +15,7 @@ from tests.cli.conftest import Cli, cli, index, media, toy
 __all__ = ["cli", "index", "media", "toy"]  # fixtures
 
 
-def test_a_missing_path_is_told_before_anything_is_indexed(cli: Cli, media: Path, tmp_path: Path) -> None:
+def test_a_missing_path_is_reported_before_anything_is_indexed(cli: Cli, media: Path, tmp_path: Path) -> None:
     new = tmp_path / "new.lance"
     outcome = cli("index", media, tmp_path / "nowhere", "--index", new, "--space", "toy")
     assert (outcome.code, outcome.stdout) == (1, "")
@@ -49,11 +49,11 @@ def test_a_folder_with_bad_files_gives_the_good_ones_and_lists_the_bad(
     assert any(line.startswith(f"error: {media / 'broken.wav'}: ") for line in lines)
     machine = cli("index", media, "--index", tmp_path / "new.lance", "--json")
     assert machine.code == 3
-    found = machine.json()
-    assert (found["added"], found["unchanged"], found["total"]) == (0, 5, 5)
-    bad = sorted(Path(row["uri"]).name for row in found["failed"])
+    output = machine.json()
+    assert (output["added"], output["unchanged"], output["total"]) == (0, 5, 5)
+    bad = sorted(Path(row["uri"]).name for row in output["failed"])
     assert bad == ["broken.wav", "cut.png", "empty.png", "letter.jpg"]
-    assert all(set(row) == {"uri", "stage", "reason"} and row["reason"] for row in found["failed"])
+    assert all(set(row) == {"uri", "stage", "reason"} and row["reason"] for row in output["failed"])
 
 
 def test_only_the_first_of_many_failures_are_listed(cli: Cli, media: Path, tmp_path: Path) -> None:
@@ -114,15 +114,15 @@ def test_an_empty_query(cli: Cli, index: Path, words: str) -> None:
 def test_no_query_is_wrong_usage(cli: Cli, index: Path) -> None:
     outcome = cli("search", index)
     assert outcome.code == 2
-    told = " ".join(outcome.stderr.replace("│", " ").split())
+    reported = " ".join(outcome.stderr.replace("│", " ").split())
     assert (
         "give something to search with: words, --image, --audio or --video FILE, --near ID, or --text WORDS"
-        in told
+        in reported
     )
 
 
 @pytest.mark.parametrize(
-    ("weight", "told"),
+    ("weight", "message"),
     [
         (
             "words",
@@ -135,13 +135,13 @@ def test_no_query_is_wrong_usage(cli: Cli, index: Path) -> None:
         ("image=1", "'image=1' weighs a part that the query does not have: image"),
     ],
 )
-def test_a_weight_that_cannot_be_is_wrong_usage(cli: Cli, index: Path, weight: str, told: str) -> None:
+def test_a_weight_that_cannot_be_is_wrong_usage(cli: Cli, index: Path, weight: str, message: str) -> None:
     outcome = cli("search", index, "a cat", "--weight", weight)
     assert outcome.code == 2
-    assert told in " ".join(outcome.stderr.replace("│", " ").split())
+    assert message in " ".join(outcome.stderr.replace("│", " ").split())
 
 
-def test_parts_that_cancel_out_and_items_that_are_not_there_are_told(cli: Cli, index: Path) -> None:
+def test_parts_that_cancel_out_and_items_that_are_not_there_are_reported(cli: Cli, index: Path) -> None:
     outcome = cli("search", index, "x", "--not", "x", "--weight", "not=1")
     assert (outcome.code, outcome.stdout) == (1, "")
     assert outcome.stderr == ("error: the parts of the query cancel out ('x' +1, 'x' -1); change a weight\n")
@@ -193,7 +193,7 @@ def test_a_template_without_a_place_for_the_label(cli: Cli, media: Path) -> None
     )
 
 
-def test_zero_results_asked_for_is_wrong_usage(cli: Cli, index: Path) -> None:
+def test_zero_results_requested_is_wrong_usage(cli: Cli, index: Path) -> None:
     outcome = cli("search", index, "a cat", "-k", 0)
     assert outcome.code == 2
     assert "-k" in outcome.stderr

@@ -101,7 +101,7 @@ def test_create_refuses_a_path_in_use(index: Index, space: Space, tmp_path: Path
 def test_open_refuses_a_path_without_index_and_creates_nothing(tmp_path: Path, space: Space) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    for name, found in {
+    for name, results in {
         "nowhere": "the folder does not exist",
         "folder": "the path holds no index",
         "file": "the path holds no index",
@@ -111,7 +111,7 @@ def test_open_refuses_a_path_without_index_and_creates_nothing(tmp_path: Path, s
         path = f"{tmp_path}/{name}"
         assert (
             str(caught.value)
-            == f"no index at {path!r}: {found}; create one with Index.create({path!r}, space)"
+            == f"no index at {path!r}: {results}; create one with Index.create({path!r}, space)"
         )
     assert not (tmp_path / "nowhere").exists()
 

@@ -34,7 +34,7 @@ NOISE = np.random.default_rng(0)
 PIXELS = NOISE.integers(0, 256, (24, 32, 3), dtype=np.uint8)
 
 
-def picture(kind: str) -> bytes:
+def image(kind: str) -> bytes:
     buffer = io.BytesIO()
     PIL.Image.fromarray(PIXELS).save(buffer, kind)
     return buffer.getvalue()
@@ -66,8 +66,8 @@ WORDS = "Grüße! This is not a picture.\n".encode()
 
 FILES: dict[str, bytes] = {
     "empty.jpg": b"",
-    "cut.jpg": picture("JPEG")[:-200],
-    "stub.jpg": picture("JPEG")[:20],
+    "cut.jpg": image("JPEG")[:-200],
+    "stub.jpg": image("JPEG")[:20],
     "garbage.png": b"\x89PNG\r\n\x1a\n" + GARBAGE,
     "huge.png": png_of(60_000, 60_000),
     "words.jpg": WORDS,
@@ -78,7 +78,7 @@ FILES: dict[str, bytes] = {
     "nan.wav": sound(np.array([0.0, np.nan]), subtype="FLOAT"),
     "cut.flac": sound(np.zeros(8_000), kind="FLAC")[:60],
     "tone.wav": sound(np.zeros(800)),
-    "photo.png": picture("PNG"),
+    "photo.png": image("PNG"),
     "headless.m4a": b"\0\0\0\x10ftypM4A \0\0\0\0" + bytes(64),
 }
 
@@ -134,7 +134,7 @@ def refused(work: Callable[[], object], kind: type[Exception]) -> str:
         ("folder", MediaUnsupported, "is a directory, expected a file with an image, audio or a video"),
     ],
 )
-def test_a_bad_picture_file_gets_a_clear_answer(name: str, kind: type[Exception], text: str) -> None:
+def test_a_bad_image_file_gets_a_clear_answer(name: str, kind: type[Exception], text: str) -> None:
     message = refused(Image(name).load, kind)
     if name == "cut.jpg":  # how many bytes are left over is the decoder's affair
         message = message.replace(message.split("truncated (")[1].split(" bytes")[0], "0", 1)
@@ -158,11 +158,11 @@ def test_a_bad_picture_file_gets_a_clear_answer(name: str, kind: type[Exception]
         ("folder", MediaUnsupported, "is a directory, expected a file with an image, audio or a video"),
     ],
 )
-def test_a_bad_sound_file_gets_a_clear_answer(name: str, kind: type[Exception], text: str) -> None:
+def test_a_bad_audio_file_gets_a_clear_answer(name: str, kind: type[Exception], text: str) -> None:
     assert refused(Audio(name).load, kind) == f"{name}: {text}"
 
 
-def test_a_broken_sound_says_what_its_decoder_said() -> None:
+def test_broken_audio_says_what_its_decoder_said() -> None:
     message = refused(Audio("cut.flac").load, MediaCorrupt)
     assert message.startswith("cut.flac: starts like audio but cannot be decoded (")
     assert message.endswith("; copy or download it again")
@@ -250,7 +250,7 @@ def test_the_limit_on_pixels_can_be_raised_as_the_message_says() -> None:
             assert Image("photo.png").load().shape == (24, 32, 3)
 
 
-def test_a_picture_in_memory_has_limits_too() -> None:
+def test_an_image_in_memory_has_limits_too() -> None:
     with limits(max_pixels=100):
         refused(Image(PIL.Image.new("L", (101, 1))).load, MediaTooLarge)
         refused(Image(np.zeros((101, 1, 3), np.uint8)).load, MediaTooLarge)
@@ -269,9 +269,7 @@ def test_a_file_beyond_the_limit_of_bytes_is_not_opened() -> None:
 @pytest.mark.parametrize(
     ("kind", "subtype"), [("WAV", None), ("FLAC", None), ("OGG", "VORBIS"), ("MP3", None)]
 )
-def test_a_sound_beyond_the_limit_of_seconds_is_refused_from_its_header(
-    kind: str, subtype: str | None
-) -> None:
+def test_audio_beyond_the_limit_of_seconds_is_refused_from_its_header(kind: str, subtype: str | None) -> None:
     data = sound(np.zeros(30_000), kind=kind, subtype=subtype)
     with limits(max_seconds=2):
         text = refused(Audio(data).load, MediaTooLarge)
@@ -297,7 +295,7 @@ def test_a_container_beyond_the_limit_of_seconds_is_refused_from_its_header() ->
     assert "seconds of audio, more than the limit of 2; cut it" in text
 
 
-def test_sound_may_not_decode_to_more_bytes_than_allowed() -> None:
+def test_audio_may_not_decode_to_more_bytes_than_allowed() -> None:
     data = sound(np.zeros(30_000), kind="FLAC")
     with limits(max_bytes=100_000):
         text = refused(Audio(data).load, MediaTooLarge)
@@ -323,7 +321,7 @@ def test_sound_may_not_decode_to_more_bytes_than_allowed() -> None:
         ),
     ],
 )
-def test_a_waveform_without_sound_in_it_is_refused(array: object, text: str) -> None:
+def test_a_waveform_without_audio_in_it_is_refused(array: object, text: str) -> None:
     assert refused(Audio({"array": array, "sampling_rate": 8_000}).load, InvalidInput) == text
 
 
@@ -332,7 +330,7 @@ def test_an_empty_string_is_refused() -> None:
 
 
 SOUND_STARTS = [sound(np.zeros(50), kind=kind)[:40] for kind in ("WAV", "FLAC", "OGG")]
-STARTS = [picture(kind)[:60] for kind in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF")] + SOUND_STARTS
+STARTS = [image(kind)[:60] for kind in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF")] + SOUND_STARTS
 
 
 @given(st.sampled_from(STARTS), st.integers(0, 60), st.binary(max_size=200))

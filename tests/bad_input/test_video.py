@@ -34,7 +34,7 @@ av = pytest.importorskip("av")
 CLIP = clip()
 WEBM = clip("webm", "libvpx-vp9")
 FRAMES = np.stack([drawn(k) for k in range(4)])
-PICTURES = [PIL.Image.fromarray(one) for one in FRAMES]
+IMAGES = [PIL.Image.fromarray(frame) for frame in FRAMES]
 N_BYTES = HEIGHT * WIDTH * 3  # of one frame
 TEXT_CURE = "to encode the text pass Text(path.read_text())"
 
@@ -58,7 +58,7 @@ def wav() -> bytes:
 
 def png() -> bytes:
     buffer = io.BytesIO()
-    PICTURES[0].save(buffer, "PNG")
+    IMAGES[0].save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -112,7 +112,9 @@ def refused(work: Callable[[], object], kind: type[Exception]) -> str:
                                     "08); convert it first"),
     ("folder", MediaUnsupported, "is a directory, expected a file with an image, audio or a video"),
 ])  # fmt: skip
-def test_a_file_that_is_no_video_is_told_from_one(name: str, kind: type[Exception], text: str) -> None:
+def test_a_file_that_is_no_video_is_distinguished_from_one(
+    name: str, kind: type[Exception], text: str
+) -> None:
     for work in (Video(name).load, lambda: Video(name).load(n_frames=2), Video(name).audio):
         assert refused(work, kind) == f"{name}: {text}"
 
@@ -122,7 +124,7 @@ def test_a_missing_path_says_where_it_was_looked_for(folder: Path) -> None:
     assert refused(Video("gone.mp4").load, MediaNotFound) == text
 
 
-def test_pictures_that_are_noise_are_told_with_what_the_decoder_said() -> None:
+def test_images_that_are_noise_are_reported_with_what_the_decoder_said() -> None:
     data = noisy(clip("mp4", "mpeg4"))
     message = refused(Video(data).load, MediaCorrupt)
     assert message.startswith(f"<{len(data):,} bytes>: ")
@@ -164,7 +166,7 @@ def test_a_clip_cut_short_without_a_header_that_tells_shows_its_last_frame_on() 
     assert (frames.frames[-1] == frames.frames[-2]).all()
 
 
-def test_the_picture_and_sound_items_say_where_a_video_belongs() -> None:
+def test_the_image_and_audio_items_say_where_a_video_belongs() -> None:
     assert refused(Image("good.mp4").load, MediaUnsupported) == (
         "good.mp4: holds video or audio in a container, not an image; use Video(...) for its frames, "
         "Audio(...) for its audio"
@@ -232,7 +234,7 @@ def test_frames_are_counted_whatever_the_header_said(monkeypatch: pytest.MonkeyP
     assert text.startswith(f"<{len(WEBM):,} bytes>: 21 frames of 64 x 48 pixels are ")
 
 
-@pytest.mark.parametrize("source", [FRAMES, PICTURES])
+@pytest.mark.parametrize("source", [FRAMES, IMAGES])
 def test_frames_in_memory_have_limits_too(source: Any) -> None:
     with limits(max_bytes=3 * N_BYTES):
         name = "<array>" if source is FRAMES else "<PIL images>"
@@ -257,7 +259,7 @@ TAKES = "Video takes a path, the bytes of a file, a uint8 array (t, h, w, 3) or 
     (lambda: Video({"array": FRAMES}, fps=5), TAKES + "a mapping with keys ['array']"),  # type: ignore[arg-type]
     (lambda: Video(""), "Video got '', which cannot be a path"),
     (lambda: Video(FRAMES), NO_RATE),
-    (lambda: Video(PICTURES), NO_RATE),
+    (lambda: Video(IMAGES), NO_RATE),
     (lambda: Video(FRAMES, fps=0), "fps must be a number of frames per second above 0, got 0"),
     (lambda: Video(FRAMES, fps=float("nan")), "fps must be a number of frames per second above 0, got nan"),
     (lambda: Video(FRAMES, fps="5"), "fps must be a number of frames per second above 0, got '5'"),  # type: ignore[arg-type]
@@ -299,8 +301,8 @@ def test_an_array_alone_is_not_taken_for_a_video() -> None:
     )
 
 
-def test_pictures_of_two_sizes_are_refused() -> None:
-    video = Video([*PICTURES, PIL.Image.new("L", (10, 20))], fps=5)
+def test_images_of_two_sizes_are_refused() -> None:
+    video = Video([*IMAGES, PIL.Image.new("L", (10, 20))], fps=5)
     assert refused(video.load, InvalidInput) == (
         "the frames of a video must have one size: frame 4 is 10 x 20, frame 0 is 64 x 48; resize them first"
     )

@@ -56,7 +56,7 @@ def test_each_competitor_is_first_once_in_as_many_rounds() -> None:
 
 def test_parts_hold_every_input_once() -> None:
     parts = parted(range(10), 4)
-    assert sorted(one for part in parts for one in part) == list(range(10))
+    assert sorted(item for part in parts for item in part) == list(range(10))
     assert {len(part) for part in parts} == {2, 3}
 
 
@@ -66,30 +66,30 @@ def test_similarity_forgives_length_and_tells_a_turned_row() -> None:
     assert same["least centred cosine"] == pytest.approx(1) and same["largest difference"] < 1e-6
     turned = rows.copy()
     turned[5] = rows[6]
-    found = similarity(turned, rows)
-    one, other = (rows[at] / np.linalg.norm(rows[at]) for at in (6, 5))
+    similarities = similarity(turned, rows)
+    first, second = (rows[at] / np.linalg.norm(rows[at]) for at in (6, 5))
     mean = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).mean(0)
-    expected = (one - mean) @ (other - mean) / np.linalg.norm(one - mean) / np.linalg.norm(other - mean)
-    assert found["least centred cosine"] == pytest.approx(expected, abs=1e-5)
-    assert found["median centred cosine"] == pytest.approx(1)
-    assert over_rounds([same, found])["least centred cosine"] == found["least centred cosine"]
+    expected = (first - mean) @ (second - mean) / np.linalg.norm(first - mean) / np.linalg.norm(second - mean)
+    assert similarities["least centred cosine"] == pytest.approx(expected, abs=1e-5)
+    assert similarities["median centred cosine"] == pytest.approx(1)
+    assert over_rounds([same, similarities])["least centred cosine"] == similarities["least centred cosine"]
 
 
 def test_a_share_of_the_peak_is_work_done_by_work_possible() -> None:
-    found = {
+    results = {
         "rates by": "core_s", "hardware": {"flags": ["avx512_bf16"]}, "gflop each": 2.0, "likeness by round": [{}],
         "gemm gflop/s": [{"float32": 100.0, "bfloat16": 400.0}], "rounds": [{"multimodal, bfloat16":
         Timed(10, 1.0, 0.1, 5.0)._asdict(), "txtai": Timed(10, 1.0, 1.0, 5.0)._asdict()}],
     }  # fmt: skip
-    conclude(found, BENCHMARK)
-    assert found["summary"]["multimodal, bfloat16"]["share of peak"] == pytest.approx(0.5)
-    assert found["summary"]["txtai"]["share of peak"] == pytest.approx(0.2)
-    assert found["roofline"]["float32, captions a second"] == 50
-    told = found | {
+    conclude(results, BENCHMARK)
+    assert results["summary"]["multimodal, bfloat16"]["share of peak"] == pytest.approx(0.5)
+    assert results["summary"]["txtai"]["share of peak"] == pytest.approx(0.2)
+    assert results["roofline"]["float32, captions a second"] == 50
+    complete = results | {
         "unit": "captions", "cores": 1, "benchmark": "captions", "n": 10, "rounds in all": 8, "left out": {"x": "y"},
         "hardware": hardware(), "versions": {},
     }  # fmt: skip
-    text = "\n".join(lines(told))
+    text = "\n".join(lines(complete))
     assert "50 % of bfloat16" in text and "Left out: x, y is not installed." in text
     assert "competitors had 0.55 of their core" in text
 
@@ -109,8 +109,8 @@ def test_vit_b_32_costs_what_torch_counts() -> None:
 
 
 def test_the_peak_of_a_product_is_a_speed() -> None:
-    found = gemm_gflops(side=128)
-    assert set(found) == {"float32", "bfloat16"} and all(one > 0 for one in found.values())
+    results = gemm_gflops(side=128)
+    assert set(results) == {"float32", "bfloat16"} and all(value > 0 for value in results.values())
 
 
 def test_weights_go_over_to_open_clip_whole() -> None:
@@ -131,43 +131,43 @@ def test_weights_go_over_to_open_clip_whole() -> None:
     ours.load_state_dict(as_open_clip(theirs.state_dict()))
     pixels, tokens = torch.randn(2, 3, 64, 64), torch.tensor([[1, 2, 99, 0, 0, 0, 0, 0]])
     with torch.no_grad():
-        pictures, texts = theirs.get_image_features(pixels), theirs.get_text_features(tokens)
-        for one, other in ((pictures, ours.encode_image(pixels)), (texts, ours.encode_text(tokens))):
-            one = getattr(one, "pooler_output", one)
-            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        images, texts = theirs.get_image_features(pixels), theirs.get_text_features(tokens)
+        for item, other in ((images, ours.encode_image(pixels)), (texts, ours.encode_text(tokens))):
+            item = getattr(item, "pooler_output", item)
+            torch.testing.assert_close(item, other, atol=1e-5, rtol=1e-4)
 
 
 def test_inputs_are_the_same_each_time_and_mixed(tmp_path: Path) -> None:
     assert captions(50) == captions(50) and len(set(captions(500))) == 500
-    lengths = [len(one.split()) for one in captions(500)]
+    lengths = [len(caption.split()) for caption in captions(500)]
     assert min(lengths) < 6 and max(lengths) > 25 and 8 <= np.median(lengths) <= 15
     made = photos(tmp_path / "a", 4, small=True)
     again = photos(tmp_path / "b", 4, small=True)
-    assert [Path(one).read_bytes() for one in made] == [Path(one).read_bytes() for one in again]
-    assert len({Path(one).stem.split("-")[1] for one in made}) > 1
+    assert [Path(item).read_bytes() for item in made] == [Path(item).read_bytes() for item in again]
+    assert len({Path(item).stem.split("-")[1] for item in made}) > 1
 
 
 def test_the_nearest_are_those_of_brute_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base, asked = clustered(tmp_path, 700, 16, 5)
-    rows, queries = np.load(base), np.load(asked)
+    base, query_file = clustered(tmp_path, 700, 16, 5)
+    rows, queries = np.load(base), np.load(query_file)
     monkeypatch.setattr(search, "WRITTEN_AT_ONCE", 90)
-    found = search.nearest(rows, queries)
+    result = search.nearest(rows, queries)
     right = np.argsort(-(queries @ rows.T), 1)[:, :10]
-    assert search.recall(found, right) == 1
+    assert search.recall(result, right) == 1
     assert search.recall(right[:, ::-1], right) == 1  # the order does not matter
     assert search.recall(np.full_like(right, -1), right) == 0
 
 
-def test_a_competitor_that_lacks_its_package_is_told_and_left_out(
+def test_a_competitor_that_lacks_its_package_is_reported_and_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "lacking.py").write_text(
         "def one(folder):\n    import no_such_peer\nCOMPETITORS = {'one': one}\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
-    with Competitor("lacking", "one", 1, tmp_path, tmp_path) as one:
-        one.ready()
-    assert one.missing == "no_such_peer"
+    with Competitor("lacking", "one", 1, tmp_path, tmp_path) as competitor:
+        competitor.ready()
+    assert competitor.missing == "no_such_peer"
 
 
 def test_a_competitor_that_breaks_ends_the_run_with_what_it_said(
@@ -178,10 +178,10 @@ def test_a_competitor_that_breaks_ends_the_run_with_what_it_said(
         "COMPETITORS = {'one': one}\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
-    with Competitor("breaking", "one", 1, tmp_path, tmp_path) as one:
-        one.ready()
+    with Competitor("breaking", "one", 1, tmp_path, tmp_path) as competitor:
+        competitor.ready()
         with pytest.raises(CompetitorFailed, match=r"one exited with code 1:[\s\S]*ValueError: too hot"):
-            one.do([1], tmp_path / "out", keep=False)
+            competitor.do([1], tmp_path / "out", keep=False)
 
 
 def test_a_start_is_measured_and_a_missing_package_is_none() -> None:
@@ -203,11 +203,11 @@ def test_a_small_search_runs_to_its_files(tmp_path: Path, capsys: pytest.Capture
         "--data",
         str(tmp_path / "data"),
     ]
-    found = search.main([*argv, "--results", str(tmp_path / "results")])
+    result = search.main([*argv, "--results", str(tmp_path / "results")])
     kept = json.loads((tmp_path / "results/search-clustered-2000-small.json").read_text())
     assert kept["summary"]["numpy"]["recall@10"] == 1
     assert kept["summary"]["multimodal"]["recall@10"] >= 0.99
     assert kept["summary"]["multimodal"]["ratios"]["numpy"] > 0
     assert len(kept["rounds"]) == 2 and kept["versions"]["python"] == sys.version.split()[0]
-    assert found["summary"] == kept["summary"]
+    assert result["summary"] == kept["summary"]
     assert "| multimodal |" in capsys.readouterr().out

@@ -26,8 +26,8 @@ class Outcome:
         self.code, self.stdout, self.stderr = code, stdout, stderr
 
     def json(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.stdout)
-        return found
+        content: dict[str, Any] = json.loads(self.stdout)
+        return content
 
 
 Cli = Callable[..., Outcome]
@@ -39,7 +39,7 @@ def cli() -> Cli:
 
     def run(*arguments: object) -> Outcome:
         runner = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1"})
-        result = runner.invoke(app, [str(one) for one in arguments], prog_name="multimodal")
+        result = runner.invoke(app, [str(argument) for argument in arguments], prog_name="multimodal")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Outcome(result.exit_code, result.stdout, result.stderr)

@@ -44,19 +44,19 @@ def test_a_dry_run_of_delete_shows_what_it_would_delete_and_deletes_nothing(
     outcome = cli("delete", index, "--modality", "image", "--dry-run")
     assert outcome.code == 0 and "3 of 5 items would be deleted; nothing was written" in outcome.stdout
     assert str(media / "red.png") in outcome.stdout
-    found = cli("delete", index, "--modality", "image", "--dry-run", "--json").json()
-    assert found["would_delete"] == sorted(str(media / f"{name}.png") for name in ("blue", "green", "red"))
-    assert found["total"] == len(Index.open(index)) == 5
+    output = cli("delete", index, "--modality", "image", "--dry-run", "--json").json()
+    assert output["would_delete"] == sorted(str(media / f"{name}.png") for name in ("blue", "green", "red"))
+    assert output["total"] == len(Index.open(index)) == 5
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [(True, 0, 2), (False, 1, 5)])
 def test_delete_asks_in_a_terminal(
     cli: Cli, index: Path, monkeypatch: pytest.MonkeyPatch, answer: bool, code: int, left: int
 ) -> None:
-    asked: list[str] = []
+    requests: list[str] = []
 
     def confirm(text: str, **options: Any) -> bool:
-        asked.append(text)
+        requests.append(text)
         if not answer:
             raise typer.Abort
         return True
@@ -64,9 +64,9 @@ def test_delete_asks_in_a_terminal(
     monkeypatch.setattr(delete_command.typer, "confirm", confirm)
     monkeypatch.setattr(delete_command, "_is_interactive", lambda: True)
     outcome = cli("delete", index, "--modality", "image")
-    assert (outcome.code, asked, len(Index.open(index))) == (code, ["delete 3 of 5 items?"], left)
+    assert (outcome.code, requests, len(Index.open(index))) == (code, ["delete 3 of 5 items?"], left)
     cli("delete", index, "--modality", "text", "--yes")
-    assert asked == ["delete 3 of 5 items?"]
+    assert requests == ["delete 3 of 5 items?"]
 
 
 def test_delete_without_a_selection_is_wrong_usage(cli: Cli, index: Path) -> None:
@@ -97,8 +97,8 @@ def test_delete_and_export_load_no_model(cli: Cli, media: Path, index: Path, tmp
 
 
 def test_export_index_writes_rows_and_vectors(cli: Cli, index: Path, tmp_path: Path) -> None:
-    found = cli("export-index", index, tmp_path / "out.npy", "--modality", "image", "--json").json()
-    assert (found["items"], found["output"]) == (3, str(tmp_path / "out.npy"))
+    output = cli("export-index", index, tmp_path / "out.npy", "--modality", "image", "--json").json()
+    assert (output["items"], output["output"]) == (3, str(tmp_path / "out.npy"))
     vectors = np.load(tmp_path / "out.npy")
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
     stored = {row["id"]: row["vector"] for row in Index.open(index).rows(vectors=True)}

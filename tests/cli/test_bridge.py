@@ -47,11 +47,11 @@ def test_a_bridge_is_made_and_opens_as_a_space(cli: Cli, corpus: Path, tmp_path:
 
 def test_json_is_the_report(cli: Cli, corpus: Path, tmp_path: Path) -> None:
     arguments = ("bridge", "apart/ears", "apart/eyes", "--corpus", corpus, "--out", tmp_path / "j", "--json")
-    found = cli(*arguments, "--method", "ridge", "--seed", "7", "--over", "text").json()
-    assert found["out"] == str(tmp_path / "j")
-    assert found["space"]["fingerprint"] == mm.load(tmp_path / "j").fingerprint
-    assert (found["report"]["method"], found["report"]["seed"]) == ("ridge", 7)
-    assert found["report"]["n_texts"] == 600
+    output = cli(*arguments, "--method", "ridge", "--seed", "7", "--over", "text").json()
+    assert output["out"] == str(tmp_path / "j")
+    assert output["space"]["fingerprint"] == mm.load(tmp_path / "j").fingerprint
+    assert (output["report"]["method"], output["report"]["seed"]) == ("ridge", 7)
+    assert output["report"]["n_texts"] == 600
 
 
 def test_given_again_it_is_not_made_again(cli: Cli, corpus: Path, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_media_in_folders_help(cli: Cli, corpus: Path, tmp_path: Path, apart: ob
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "lines", "told"),
+    ("first", "second", "lines", "message"),
     [
         (
             "apart/ears",
@@ -103,14 +103,14 @@ def test_media_in_folders_help(cli: Cli, corpus: Path, tmp_path: Path, apart: ob
     ],
 )
 def test_what_cannot_be_bridged_is_one_line_on_stderr(
-    cli: Cli, tmp_path: Path, first: str, second: str, lines: int, told: str
+    cli: Cli, tmp_path: Path, first: str, second: str, lines: int, message: str
 ) -> None:
     (tmp_path / "t.txt").write_text("\n".join(sentences(lines)))
     if second == "apart/nose":
         second = str(tmp_path / "nose")
     outcome = cli("bridge", first, second, "--corpus", tmp_path / "t.txt", "--out", tmp_path / "j")
     assert (outcome.code, outcome.stdout) == (1, "")
-    assert outcome.stderr.startswith(told)
+    assert outcome.stderr.startswith(message)
     assert not (tmp_path / "j").exists()
 
 

@@ -19,15 +19,15 @@ GUITAR = GALLERY / "sounds/guitar.flac"
 APPLE = GALLERY / "pictures/guitar-on-stage.jpg"
 
 
-def test_pictures_sounds_and_words_are_captioned_in_order(cli: Cli) -> None:
-    found = cli("caption", APPLE, GUITAR, "--text", "a dog and a pizza", "--json").json()
+def test_images_audio_and_words_are_captioned_in_order(cli: Cli) -> None:
+    output = cli("caption", APPLE, GUITAR, "--text", "a dog and a pizza", "--json").json()
     tell = multimodal.pipeline("captioning")
     expected = tell([multimodal.Image(APPLE), multimodal.Audio(GUITAR), "a dog and a pizza"])
-    assert [row["text"] for row in found["results"]] == [one.text for one in expected]
-    assert [row["score"] for row in found["results"]] == pytest.approx([one.score for one in expected])
-    assert [row["input"] for row in found["results"]] == [str(APPLE), str(GUITAR), "a dog and a pizza"]
-    assert [row["modality"] for row in found["results"]] == ["image", "audio", "text"]
-    assert (found["model"], found["failed"], found["skipped"]) == ("starter", [], 0)
+    assert [row["text"] for row in output["results"]] == [item.text for item in expected]
+    assert [row["score"] for row in output["results"]] == pytest.approx([hit.score for hit in expected])
+    assert [row["input"] for row in output["results"]] == [str(APPLE), str(GUITAR), "a dog and a pizza"]
+    assert [row["modality"] for row in output["results"]] == ["image", "audio", "text"]
+    assert (output["model"], output["failed"], output["skipped"]) == ("starter", [], 0)
 
 
 def test_the_options_reach_the_pipeline(cli: Cli) -> None:
@@ -53,12 +53,12 @@ def test_a_folder_is_taken_whole_and_what_is_no_media_is_passed_over(cli: Cli, m
     (media / "deep").mkdir()
     (media / "red.png").rename(media / "deep" / "red.png")
     outcome = cli("caption", media, "--json")
-    found = outcome.json()
+    output = outcome.json()
     assert outcome.code == 0
-    assert [Path(row["input"]).name for row in found["results"]] == [
+    assert [Path(row["input"]).name for row in output["results"]] == [
         "blue.png", "red.png", "green.png", "tone.wav",
     ]  # fmt: skip
-    assert found["skipped"] == 1
+    assert output["skipped"] == 1
     shown = cli("caption", media)
     assert "skipped 1 files in the folders that are not images, audio or video" in shown.stderr
 
@@ -70,10 +70,10 @@ def test_bad_files_are_listed_and_the_others_done(
     monkeypatch.setattr(command, "BATCH", 2)
     files = [media / name for name in ("red.png", "cut.png", "missing.png", "note.txt", "tone.wav")]
     outcome = cli("caption", *files, "--json")
-    found = outcome.json()
+    output = outcome.json()
     assert outcome.code == 3
-    assert [Path(row["input"]).name for row in found["results"]] == ["red.png", "tone.wav"]
-    assert sorted(Path(row["input"]).name for row in found["failed"]) == [
+    assert [Path(row["input"]).name for row in output["results"]] == ["red.png", "tone.wav"]
+    assert sorted(Path(row["input"]).name for row in output["failed"]) == [
         "cut.png", "missing.png", "note.txt",
     ]  # fmt: skip
     assert outcome.stderr.count("error: ") == 3
@@ -130,7 +130,7 @@ def test_what_can_never_be_right_is_said_in_one_line(
     assert message in " ".join(outcome.stderr.split())
 
 
-def test_silence_is_told_apart_from_sound(cli: Cli, tmp_path: Path) -> None:
+def test_silence_is_distinguished_from_sound(cli: Cli, tmp_path: Path) -> None:
     silent = tmp_path / "silence.wav"
     soundfile.write(silent, np.zeros(160_000, np.float32), 16_000)
     outcome = cli("caption", silent, GUITAR, "--json")

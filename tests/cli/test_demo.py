@@ -23,7 +23,7 @@ from multimodal.cli.demo.generative import CAPTIONED, DRAWN, SEED, TITLES, TRANS
 from multimodal.cli.demo.page import page
 from multimodal.core.paths import assets
 from multimodal.core.space import Space
-from recipes.gallery import items, pictures
+from recipes.gallery import images, items
 from recipes.starter.data import glyphs
 from tests.cli.conftest import Cli
 
@@ -140,22 +140,22 @@ def test_a_second_demo_replaces_the_first(small: Path, tmp_path: Path) -> None:
 
 
 def test_the_page_has_everything_inside_and_nothing_else(text: str) -> None:
-    found = Page(text)
-    assert found.all("script") == []
-    sources = [tag["src"] for tag in found.all("img") + found.all("audio")]
+    result = Page(text)
+    assert result.all("script") == []
+    sources = [tag["src"] for tag in result.all("img") + result.all("audio")]
     assert len(sources) > 40
     assert all(source is not None and source.startswith("data:") for source in sources)
-    assert all((tag["href"] or "").startswith("data:") for tag in found.all("link"))
+    assert all((tag["href"] or "").startswith("data:") for tag in result.all("link"))
     assert "url(" not in text
     assert not re.search(r"""(src|href)=["']?(https?:|//|file:)""", text)
-    policy = next(tag for tag in found.all("meta") if tag.get("http-equiv") == "Content-Security-Policy")
+    policy = next(tag for tag in result.all("meta") if tag.get("http-equiv") == "Content-Security-Policy")
     assert (policy["content"] or "").startswith("default-src 'none'")
 
 
-def test_the_pictures_and_sounds_in_the_page_can_be_seen_and_heard(text: str) -> None:
-    found = Page(text)
+def test_the_images_and_audio_in_the_page_can_be_seen_and_heard(text: str) -> None:
+    result = Page(text)
     for tag, kind in (("img", "image/webp"), ("audio", "audio/flac")):
-        for attributes in found.all(tag):
+        for attributes in result.all(tag):
             head, _, data = (attributes["src"] or "").partition(",")
             assert head == f"data:{kind};base64"
             content = io.BytesIO(base64.b64decode(data, validate=True))
@@ -283,26 +283,24 @@ def test_demo_prints_tables_and_the_path_of_the_page(
     for query in QUERIES:
         assert query.title in outcome.stdout
     machine = cli("demo", "--space", "toy", "--output", tmp_path / "shown", "--json")
-    found = machine.json()
+    output = machine.json()
     assert machine.stderr == ""
-    assert found["report"] == str(report)
-    assert len(found["queries"]) == len(QUERIES)
-    assert [len(row["labels"]) for row in found["classifications"]] == [
+    assert output["report"] == str(report)
+    assert len(output["queries"]) == len(QUERIES)
+    assert [len(row["labels"]) for row in output["classifications"]] == [
         len(labels) for _, _, labels in CLASSIFICATIONS
     ]
 
 
 def test_the_gallery_holds_what_its_recipe_lists() -> None:
-    assert {file.name for file in (GALLERY / "pictures").iterdir()} == {
-        scene.name for scene in items.PICTURES
-    }
+    assert {file.name for file in (GALLERY / "pictures").iterdir()} == {scene.name for scene in items.IMAGES}
     assert {file.name for file in (GALLERY / "sounds").iterdir()} == {f"{name}.flac" for name in items.CLIPS}
     for name, text in items.NOTES.items():
         assert (GALLERY / "notes" / f"{name}.txt").read_text(encoding="utf-8") == f"{text}\n"
 
 
 def test_the_gallery_is_large_enough_to_show_and_small_enough_to_ship() -> None:
-    assert len(items.PICTURES) >= 36
+    assert len(items.IMAGES) >= 36
     assert len(items.CLIPS) >= 18
     assert len(items.NOTES) >= 18
     assert sum(file.stat().st_size for file in GALLERY.rglob("*") if file.is_file()) <= 1_500_000
@@ -320,9 +318,9 @@ def test_everything_in_the_gallery_can_be_decoded() -> None:
 @pytest.mark.skipif(not glyphs.NOTO.exists(), reason="drawing needs fonts-noto-color-emoji")
 @pytest.mark.parametrize("name", ["dog-and-ball.jpg", "blue-strawberry.jpg", "key.webp"])
 def test_the_recipe_draws_the_gallery_again(name: str) -> None:
-    scene = next(scene for scene in items.PICTURES if scene.name == name)
+    scene = next(scene for scene in items.IMAGES if scene.name == name)
     drawn, shipped = (
-        np.asarray(pictures.draw(scene), float),
+        np.asarray(images.draw(scene), float),
         multimodal.Image(GALLERY / "pictures" / name).load(),
     )
     assert np.abs(drawn - shipped).mean() < 4  # of 255: what JPEG and WebP lose

@@ -42,13 +42,15 @@ def test_a_whole_model_is_well(cli: Cli) -> None:
 
 
 def test_json_is_what_the_check_found_and_how_it_ran(cli: Cli) -> None:
-    found = cli("doctor", "toy", "--device", "cpu", "--json").json()
+    output = cli("doctor", "toy", "--device", "cpu", "--json").json()
     expected = multimodal.load("toy", device="cpu").self_test().to_dict()
-    assert found["ok"] is True and found["space"] == "toy"
-    assert [one["name"] for one in found["checks"]] == [one["name"] for one in expected["checks"]]
-    assert [one["measured"] for one in found["checks"]] == [one["measured"] for one in expected["checks"]]
-    assert found["runtime_info"] == {"text": "cpu float32", "image": "cpu float32", "audio": "cpu float32"}
-    assert set(found["seconds"]) == {"text", "image", "audio"} and found["load_seconds"] >= 0
+    assert output["ok"] is True and output["space"] == "toy"
+    assert [check["name"] for check in output["checks"]] == [check["name"] for check in expected["checks"]]
+    assert [check["measured"] for check in output["checks"]] == [
+        check["measured"] for check in expected["checks"]
+    ]
+    assert output["runtime_info"] == {"text": "cpu float32", "image": "cpu float32", "audio": "cpu float32"}
+    assert set(output["seconds"]) == {"text", "image", "audio"} and output["load_seconds"] >= 0
 
 
 def test_a_broken_model_ends_with_1_and_its_cure(
@@ -60,9 +62,9 @@ def test_a_broken_model_ends_with_1_and_its_cure(
     assert shown.code == 1
     assert shown.stdout.count("✗") == 1 and "avoid" in shown.stdout
     assert shown.stderr == "error: toy: 1 of 12 checks do not hold\n"
-    found = cli("doctor", "toy", "--json")
-    assert found.code == 1
-    assert [one["name"] for one in found.json()["checks"] if not one["ok"]] == ["text repeat"]
+    result = cli("doctor", "toy", "--json")
+    assert result.code == 1
+    assert [check["name"] for check in result.json()["checks"] if not check["ok"]] == ["text repeat"]
 
 
 def test_the_cure_of_a_model_may_hold_brackets(
@@ -75,11 +77,11 @@ def test_the_cure_of_a_model_may_hold_brackets(
     assert "KeyError: '[red]x[/]'" in cli("doctor", "toy").stdout
 
 
-def test_a_saved_space_is_tested_by_its_folder_and_told_how_to_run(cli: Cli, tmp_path: Path) -> None:
+def test_a_saved_space_is_tested_by_its_folder_and_given_runtime_options(cli: Cli, tmp_path: Path) -> None:
     multimodal.load("toy").save_pretrained(tmp_path / "mine")
-    found = cli("doctor", tmp_path / "mine", "--device", "cpu", "--precision", "bfloat16", "--json").json()
-    assert set(found["runtime_info"].values()) == {"cpu bfloat16"}
-    assert [one["limit"][1] for one in found["checks"] if one["name"] == "text batch"] == [1e-2]
+    output = cli("doctor", tmp_path / "mine", "--device", "cpu", "--precision", "bfloat16", "--json").json()
+    assert set(output["runtime_info"].values()) == {"cpu bfloat16"}
+    assert [check["limit"][1] for check in output["checks"] if check["name"] == "text batch"] == [1e-2]
 
 
 def test_an_unknown_model_is_an_error_as_everywhere(cli: Cli) -> None:
@@ -93,14 +95,14 @@ def test_an_unknown_model_is_an_error_as_everywhere(cli: Cli) -> None:
 
 def test_this_installation_is_well(cli: Cli) -> None:
     outcome = cli("doctor", "--json")
-    found = outcome.json()
-    assert (outcome.code, found["ok"]) == (0, True)
-    by_name = {one["name"]: one for one in found["findings"]}
+    output = outcome.json()
+    assert (outcome.code, output["ok"]) == (0, True)
+    by_name = {finding["name"]: finding for finding in output["findings"]}
     assert by_name["torch"]["found"] == torch.__version__.partition("+")[0]
     assert by_name["starter"] == {"name": "starter", "ok": True, "found": "passes its self-test", "cure": ""}
     assert {"device", "bfloat16", "cache", "image formats", "audio formats"} <= set(by_name)
     assert {f"extra {extra}" for extra in environment.EXTRAS} <= set(by_name)
-    assert all(one["cure"] for one in found["findings"] if one["ok"] is False)
+    assert all(finding["cure"] for finding in output["findings"] if finding["ok"] is False)
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *looks: str) -> None:
@@ -122,8 +124,8 @@ def test_a_missing_extra_is_no_failure_and_says_how_to_get_it(
     monkeypatch.setattr(
         environment, "version", lambda name: None if name == "pillow-heif" else original(name)
     )
-    found = {one["name"]: one for one in cli("doctor", "--json").json()["findings"]}
-    assert found["extra heic"] == {
+    results = {finding["name"]: finding for finding in cli("doctor", "--json").json()["findings"]}
+    assert results["extra heic"] == {
         "name": "extra heic", "ok": None, "found": "pillow-heif missing",
         "cure": "optional: pip install 'multimodal[heic]'",
     }  # fmt: skip
@@ -145,8 +147,8 @@ def test_a_library_that_is_broken_is_a_finding(monkeypatch: pytest.MonkeyPatch) 
         raise OSError("libx.so: cannot open")
 
     monkeypatch.setattr(environment, "CHECKS", {"audio formats": broken})
-    (found,) = [one for one in environment.findings() if one.name == "audio formats"]
-    assert found == Finding(
+    (results,) = [finding for finding in environment.findings() if finding.name == "audio formats"]
+    assert results == Finding(
         "audio formats", False, "OSError: libx.so: cannot open", "reinstall what it names"
     )
 
@@ -169,25 +171,27 @@ def test_a_cache_that_cannot_be_written_to_is_a_failure(
     monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "file" / "cache"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    found = {one.name: one for one in environment.CHECKS["cache"]()}
-    assert found["cache"].ok is False
-    assert found["cache"].found == f"{tmp_path / 'file' / 'cache'}: {tmp_path / 'file'} cannot be written to"
-    assert "MULTIMODAL_CACHE" in found["cache"].cure
-    assert found["hub cache"].ok is not False and not (tmp_path / "hub").exists()
+    results = {path.name: path for path in environment.CHECKS["cache"]()}
+    assert results["cache"].ok is False
+    assert (
+        results["cache"].found == f"{tmp_path / 'file' / 'cache'}: {tmp_path / 'file'} cannot be written to"
+    )
+    assert "MULTIMODAL_CACHE" in results["cache"].cure
+    assert results["hub cache"].ok is not False and not (tmp_path / "hub").exists()
 
 
 def test_little_room_and_no_network_are_worth_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(environment, "MIN_FREE_BYTES", 1e30)
-    found = {one.name: one for one in environment.CHECKS["cache"]()}
-    assert found["cache"].ok is None and found["cache"].cure.startswith("too little for a large model")
-    assert found["network"] == Finding(
+    results = {path.name: path for path in environment.CHECKS["cache"]()}
+    assert results["cache"].ok is None and results["cache"].cure.startswith("too little for a large model")
+    assert results["network"] == Finding(
         "network", None, "off: HF_HUB_OFFLINE is set", "unset it to fetch models"
     )
 
 
 def test_a_format_that_is_not_known_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "AUDIO_FORMATS", ("WAV", "MP9"))
-    (found,) = environment.CHECKS["audio formats"]()
-    assert (found.ok, found.found) == (None, "WAV; not MP9")
+    (results,) = environment.CHECKS["audio formats"]()
+    assert (results.ok, results.found) == (None, "WAV; not MP9")

@@ -47,7 +47,7 @@ def model(checkpoints: Checkpoints) -> Path:
     return checkpoints("stable_diffusion")
 
 
-def test_a_picture_is_drawn_into_a_file_that_says_how(cli: Cli, model: Path, tmp_path: Path) -> None:
+def test_an_image_is_drawn_into_a_file_that_says_how(cli: Cli, model: Path, tmp_path: Path) -> None:
     place = tmp_path / "heart.png"
     outcome = cli(
         "generate", "a blue heart", "-o", place, "--model", model, "--seed", 3, *SIZE, "--negative", "rain"
@@ -64,26 +64,26 @@ def test_a_picture_is_drawn_into_a_file_that_says_how(cli: Cli, model: Path, tmp
 
 def test_several_are_numbered_and_their_seeds_count_on(cli: Cli, model: Path, tmp_path: Path) -> None:
     how = ("generate", "a cat", "-o", tmp_path / "cat.png", "--model", model, "--n", 3, *SIZE, "--json")
-    found = cli(*how, "--seed", 7).json()
+    output = cli(*how, "--seed", 7).json()
     files = [tmp_path / f"cat-{number}.png" for number in (1, 2, 3)]
-    assert found["model"] == str(model)
-    assert [(one["file"], one["seed"], one["width"]) for one in found["made"]] == [
+    assert output["model"] == str(model)
+    assert [(item["file"], item["seed"], item["width"]) for item in output["made"]] == [
         (str(file), seed, 32) for file, seed in zip(files, (7, 8, 9), strict=True)
     ]
     assert sorted(tmp_path.glob("*.png")) == files
-    by_chance = [one["seed"] for one in cli(*how, "--force").json()["made"]]
+    by_chance = [item["seed"] for item in cli(*how, "--force").json()["made"]]
     assert by_chance[1] == by_chance[0] + 1 and by_chance != [7, 8, 9]
 
 
-def test_a_picture_is_redrawn(cli: Cli, model: Path, tmp_path: Path) -> None:
+def test_an_image_is_redrawn(cli: Cli, model: Path, tmp_path: Path) -> None:
     start, place = tmp_path / "in.png", tmp_path / "out.png"
     Image.new("RGB", (40, 32), (200, 30, 30)).save(start)
     how = ("--image", start, "--strength", 0.5, "--steps", 4, "--seed", 1, "--json")
-    (one,) = cli("generate", "a cat", "-o", place, "--model", model, *how).json()["made"]
-    assert (one["width"], one["height"], one["strength"]) == (40, 32, 0.5)
+    (made,) = cli("generate", "a cat", "-o", place, "--model", model, *how).json()["made"]
+    assert (made["width"], made["height"], made["strength"]) == (40, 32, 0.5)
 
 
-def test_a_sound_is_made(cli: Cli, checkpoints: Checkpoints, tmp_path: Path) -> None:
+def test_audio_is_made(cli: Cli, checkpoints: Checkpoints, tmp_path: Path) -> None:
     place = tmp_path / "waltz.wav"
     outcome = cli("generate", "a waltz", "-o", place, "--model", checkpoints("musicgen"), "--seconds", 0.5)
     assert outcome.code == 0, outcome.stderr
@@ -91,7 +91,7 @@ def test_a_sound_is_made(cli: Cli, checkpoints: Checkpoints, tmp_path: Path) -> 
     assert mm.Audio(place).load().seconds == 0.5
 
 
-def test_a_refused_picture_is_noted(cli: Cli, checkpoints: Checkpoints, tmp_path: Path) -> None:
+def test_a_refused_image_is_noted(cli: Cli, checkpoints: Checkpoints, tmp_path: Path) -> None:
     place, flagging = tmp_path / "x.png", checkpoints("checked_stable_diffusion")
     outcome = cli("generate", "a cat", "-o", place, "--model", flagging, *SIZE)
     assert (outcome.code, Generation.load(place).flagged) == (0, True)
@@ -100,7 +100,7 @@ def test_a_refused_picture_is_noted(cli: Cli, checkpoints: Checkpoints, tmp_path
     )
 
 
-def test_nothing_is_overwritten_unless_told(cli: Cli, model: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_without_force(cli: Cli, model: Path, tmp_path: Path) -> None:
     place = tmp_path / "cat-2.png"
     place.write_bytes(b"mine")
     how = ("generate", "a cat", "-o", tmp_path / "cat.png", "--n", 2, *SIZE)
@@ -141,8 +141,8 @@ def test_what_cannot_be_done_is_said(
 def test_without_a_model_the_one_that_ships_draws(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("generate", "a red heart", "-o", tmp_path / "heart.png", "--seed", 3, "--json")
     assert outcome.code == 0, outcome.stderr
-    (told,) = outcome.json()["made"]
-    assert (told["model"], told["width"], told["height"], told["seed"]) == ("starter", 64, 64, 3)
+    (made,) = outcome.json()["made"]
+    assert (made["model"], made["width"], made["height"], made["seed"]) == ("starter", 64, 64, 3)
     again = mm.GenerationPipeline.from_pretrained("starter")("a red heart", seed=3)
     assert Generation.load(tmp_path / "heart.png").metadata == again.metadata
 
@@ -157,20 +157,20 @@ def test_a_recording_is_drawn(cli: Cli, tmp_path: Path) -> None:
         assert (np.asarray(drawn) == np.asarray(again.image)).all()
 
 
-def test_steps_from_one_thing_to_another_have_one_seed(cli: Cli, tmp_path: Path) -> None:
+def test_steps_from_one_item_to_another_have_one_seed(cli: Cli, tmp_path: Path) -> None:
     outcome = cli(
         "generate", "a cat", "--towards", "a dog", "--n", 3, "-o", tmp_path / "pet.png", "--seed", 5
     )
     assert outcome.code == 0, outcome.stderr
     expected = mm.GenerationPipeline.from_pretrained("starter").interpolate("a cat", "a dog", n=3, seed=5)
-    for place, one in enumerate(expected, 1):
+    for place, item in enumerate(expected, 1):
         made = Generation.load(tmp_path / f"pet-{place}.png")
-        assert made.seed == 5 and made.image is not None and one.image is not None
-        assert np.abs(np.asarray(made.image).astype(int) - np.asarray(one.image).astype(int)).max() <= 1
+        assert made.seed == 5 and made.image is not None and item.image is not None
+        assert np.abs(np.asarray(made.image).astype(int) - np.asarray(item.image).astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("arguments", "said"),
     [
         ((), "give either PROMPT or --from FILE; neither was given"),
         (("a cat", "--from", "clip.wav"), "give either PROMPT or --from FILE; both were given"),
@@ -182,10 +182,10 @@ def test_steps_from_one_thing_to_another_have_one_seed(cli: Cli, tmp_path: Path)
     ],
 )
 def test_what_is_drawn_must_be_clear(
-    asked: tuple[str, ...], said: str, cli: Cli, tmp_path: Path, monkeypatch: Any
+    arguments: tuple[str, ...], said: str, cli: Cli, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    outcome = cli("generate", *asked, "-o", "x.png")
+    outcome = cli("generate", *arguments, "-o", "x.png")
     assert outcome.code in (1, 2)
     assert said in " ".join(outcome.stderr.replace("│", " ").split())
     assert list(tmp_path.iterdir()) == []

@@ -68,7 +68,7 @@ def test_what_failed_is_listed_and_tried_again(cli: Cli, media: Path, index: Pat
         in outcome.stderr
     )
     listed = cli("index", "--index", index, "--failures", "--json").json()["failures"]
-    assert [(one["uri"], one["stage"]) for one in listed] == [(f"{media}/bad.png", "decode")]
+    assert [(item["uri"], item["stage"]) for item in listed] == [(f"{media}/bad.png", "decode")]
     assert "starts like an image" in cli("index", "--index", index, "--failures").stdout.replace("\n", "")
     assert cli("index", "--index", index, "--retry-failed").code == 3
     (media / "bad.png").write_bytes((media / "red.png").read_bytes())
@@ -79,10 +79,10 @@ def test_what_failed_is_listed_and_tried_again(cli: Cli, media: Path, index: Pat
 
 def test_a_dry_run_counts_and_estimates_and_writes_nothing(cli: Cli, media: Path, tmp_path: Path) -> None:
     path = tmp_path / "new.lance"
-    found = cli("index", media, "--index", path, "--space", "toy", "--dry-run", "--json").json()
-    assert found["counts"] == {"audio": 1, "image": 3, "text": 1}
-    assert found["n_bytes"] == sum(one.stat().st_size for one in media.iterdir())
-    assert (found["unchanged"], found["failed"], found["sampled"]) == (0, 0, 5) and found["seconds"] > 0
+    output = cli("index", media, "--index", path, "--space", "toy", "--dry-run", "--json").json()
+    assert output["counts"] == {"audio": 1, "image": 3, "text": 1}
+    assert output["n_bytes"] == sum(path.stat().st_size for path in media.iterdir())
+    assert (output["unchanged"], output["failed"], output["sampled"]) == (0, 0, 5) and output["seconds"] > 0
     shown = cli("index", media, "--index", path, "--space", "toy", "--dry-run").stdout
     assert ["image", "3"] in [line.split() for line in shown.splitlines()]
     assert shown.rstrip().endswith("measured on 5; nothing was written")
@@ -91,8 +91,8 @@ def test_a_dry_run_counts_and_estimates_and_writes_nothing(cli: Cli, media: Path
 
 def test_a_dry_run_over_an_index_leaves_out_what_is_there(cli: Cli, media: Path, index: Path) -> None:
     (media / "new.txt").write_text("more words", encoding="utf-8")
-    found = cli("index", media, "--index", index, "--dry-run", "--json").json()
-    assert (found["counts"], found["unchanged"]) == ({"text": 1}, 5)
+    output = cli("index", media, "--index", index, "--dry-run", "--json").json()
+    assert (output["counts"], output["unchanged"]) == ({"text": 1}, 5)
     assert len(Index.open(index)) == 5
 
 
@@ -100,8 +100,8 @@ def test_a_dry_run_of_sync_counts_what_it_would_move_and_delete(cli: Cli, media:
     (media / "red.png").unlink()
     (media / "green.png").rename(media / "leaf.png")
     (media / "new.txt").write_text("more words", encoding="utf-8")
-    found = cli("index", media, "--index", index, "--sync", "--dry-run", "--json").json()
-    report = {key: found[key] for key in ("counts", "unchanged", "moved", "deleted", "failed")}
+    output = cli("index", media, "--index", index, "--sync", "--dry-run", "--json").json()
+    report = {key: output[key] for key in ("counts", "unchanged", "moved", "deleted", "failed")}
     assert report == {"counts": {"text": 1}, "unchanged": 3, "moved": 1, "deleted": 1, "failed": 0}
     shown = cli("index", media, "--index", index, "--sync", "--dry-run").stdout
     assert "3 already indexed; 1 moved; 1 to delete; nothing was written" in shown
@@ -134,8 +134,8 @@ def test_patterns_and_tables_are_taken(cli: Cli, media: Path, tmp_path: Path) ->
     (media / "list.csv").write_text("what,year\nred.png,2001\ntone.wav,2002\n", encoding="utf-8")
     report = cli("index", media / "list.csv", "--index", path, "--column", "path=what", "--json").json()
     assert (report["added"], report["updated"], report["total"]) == (1, 1, 4)
-    found = cli("search", path, "x", "--where", "year=2001", "--json").json()["hits"]
-    assert [Path(hit["uri"]).name for hit in found] == ["red.png"]
+    result = cli("search", path, "x", "--where", "year=2001", "--json").json()["hits"]
+    assert [Path(hit["uri"]).name for hit in result] == ["red.png"]
 
 
 def test_duplicates_are_left_out_if_asked(cli: Cli, media: Path, index: Path) -> None:

@@ -17,10 +17,10 @@ from tests.cli.conftest import Cli
 
 
 def test_models_lists_every_card_family_by_family(cli: Cli) -> None:
-    found = cli("models", "--json").json()["models"]
+    result = cli("models", "--json").json()["models"]
     expected = sorted(multimodal.cards(), key=lambda card: card.name.partition("/")[0])
-    assert found == [card.to_dict() | {"pinned": bool(card.revision)} for card in expected]
-    assert all(isinstance(card["commercial"], bool) for card in found)
+    assert result == [card.to_dict() | {"pinned": bool(card.revision)} for card in expected]
+    assert all(isinstance(card["commercial"], bool) for card in result)
     shown = cli("models").stdout
     assert "starter" in shown
     assert "toy" in shown
@@ -28,9 +28,9 @@ def test_models_lists_every_card_family_by_family(cli: Cli) -> None:
 
 def test_models_can_be_narrowed_to_what_takes_all_of_some_modalities(cli: Cli) -> None:
     wanted = ("--modality", "audio", "--modality", "image")
-    found = cli("models", *wanted, "--json").json()["models"]
-    assert {"toy", "starter"} <= {card["name"] for card in found}
-    assert all({"audio", "image"} <= set(card["modalities"]) for card in found)
+    result = cli("models", *wanted, "--json").json()["models"]
+    assert {"toy", "starter"} <= {card["name"] for card in result}
+    assert all({"audio", "image"} <= set(card["modalities"]) for card in result)
     nothing = cli("models", "--modality", "video", "--modality", "image")
     assert (nothing.code, nothing.stdout) == (0, "")
     assert nothing.stderr == "note: no model encodes image, video; multimodal models lists all of them\n"

@@ -128,7 +128,7 @@ def test_a_signal_in_the_middle_of_work_ends_with_130_and_no_traceback(tmp_path:
     assert time.monotonic() - began < 10
 
 
-def test_an_error_is_one_line_without_a_traceback_unless_asked_for(cli: Cli) -> None:
+def test_an_error_is_one_line_without_a_traceback_unless_requested(cli: Cli) -> None:
     plain = cli("info", "nonesuch")
     assert plain.code == 1
     assert plain.stdout == ""
@@ -150,7 +150,7 @@ def test_a_reader_that_closes_the_pipe_is_no_error() -> None:
     assert python("-c", code).stdout == "0 "
 
 
-def test_what_the_system_refuses_is_told_with_the_file(cli: Cli, tmp_path: Path) -> None:
+def test_what_the_system_refuses_is_reported_with_the_file(cli: Cli, tmp_path: Path) -> None:
     taken = tmp_path / "vectors.npy"
     taken.mkdir()
     outcome = cli("embed", "--text", "a cat", "--space", "toy", "-o", taken)

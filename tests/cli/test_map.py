@@ -19,24 +19,24 @@ def test_a_page_is_written_and_said_how(cli: Cli, index: Path, tmp_path: Path) -
 
 
 def test_json_is_the_report(cli: Cli, index: Path, tmp_path: Path) -> None:
-    found = cli(
+    result = cli(
         "map", index, "-o", tmp_path / "m.html", "--method", "pca", "--no-centre", "--max-mb", "0", "--json"
     )
-    report = found.json()
-    assert found.stderr == ""
+    report = result.json()
+    assert result.stderr == ""
     assert (report["n_items"], report["n_inlined"], report["n_left_out"]) == (5, 0, 4)
     assert (report["method"], report["centred"], report["output"]) == ("pca", False, str(tmp_path / "m.html"))
     assert cli("map", index, "-o", tmp_path / "m.html", "--limit", 3, "--json").json()["n_items"] == 3
 
 
-def test_a_picture_is_written(cli: Cli, index: Path, tmp_path: Path) -> None:
+def test_an_image_is_written(cli: Cli, index: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     assert cli("map", index, "--output", tmp_path / "map.png").code == 0
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("-o", "map.gif"), "error: a map is written as .html or .png, got 'map.gif'\n"),
         (
@@ -51,15 +51,15 @@ def test_what_cannot_be_drawn_is_one_line_on_stderr(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
-    told: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     outcome = cli("map", index, *arguments)
-    assert (outcome.code, outcome.stdout, outcome.stderr) == (1, "", told)
+    assert (outcome.code, outcome.stdout, outcome.stderr) == (1, "", message)
     assert not (tmp_path / "map.html").exists()
 
 
-def test_no_index_and_an_empty_one_are_told_apart(cli: Cli, tmp_path: Path) -> None:
+def test_no_index_and_an_empty_one_are_distinguished(cli: Cli, tmp_path: Path) -> None:
     from multimodal.index import Index
 
     outcome = cli("map", tmp_path / "none.lance", "-o", tmp_path / "map.html")

@@ -20,7 +20,7 @@ EXPECTED = {"device": "cpu", "precision": "bfloat16", "decode": "fast", "offline
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
     """(name, options) of every load of a command."""
     seen: list[tuple[Any, dict[str, Any]]] = []
     original = catalog.load
@@ -42,20 +42,20 @@ COMMANDS: list[tuple[str, ...]] = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_what_is_asked_for_reaches_load(cli: Cli, asked: list[Any], command: tuple[str, ...]) -> None:
+def test_what_is_requested_reaches_load(cli: Cli, requests: list[Any], command: tuple[str, ...]) -> None:
     assert cli(*command, *HOW).code == 0
     assert cli(*command).code == 0
-    assert asked == [("toy", EXPECTED), ("toy", {})]
+    assert requests == [("toy", EXPECTED), ("toy", {})]
 
 
 def test_an_index_is_made_and_opened_with_them(
-    cli: Cli, asked: list[Any], media: Path, tmp_path: Path
+    cli: Cli, requests: list[Any], media: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "new.lance"
     assert cli("index", media, "--index", path, "--space", "toy", *HOW).code == 0
     assert cli("index", media, "--index", path, *HOW).code == 0
     assert cli("search", path, "a cat", *HOW, "--json").code == 0
-    assert asked == [("toy", EXPECTED)] * 3
+    assert requests == [("toy", EXPECTED)] * 3
 
 
 def test_the_answers_are_the_same_however_the_model_runs(cli: Cli, index: Path) -> None:
@@ -126,29 +126,29 @@ def test_offline_means_nothing_to_what_never_fetches(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> Path:
+def video(tmp_path: Path) -> Path:
     pytest.importorskip("av")
     (tmp_path / "film.bin").write_bytes(clip(n=5))
     return tmp_path / "film.bin"
 
 
-def test_a_video_is_a_query_and_told_apart_from_what_the_space_takes(
-    cli: Cli, film: Path, index: Path
+def test_a_video_is_a_query_and_distinguished_from_what_the_space_takes(
+    cli: Cli, video: Path, index: Path
 ) -> None:
-    outcome = cli("search", index, "--video", film)
+    outcome = cli("search", index, "--video", video)
     assert outcome.code == 1
     assert outcome.stderr.startswith(
         "error: video given to a space with text, image, audio: 'toy' cannot encode it"
     )
-    broken = film.with_name("broken.bin")
-    broken.write_bytes(film.read_bytes()[:300])
+    broken = video.with_name("broken.bin")
+    broken.write_bytes(video.read_bytes()[:300])
     outcome = cli("search", index, "--video", broken)
     assert outcome.code == 1
     assert "starts like a media container but cannot be opened" in outcome.stderr
 
 
-def test_a_video_among_files_costs_the_others_nothing(cli: Cli, media: Path, film: Path) -> None:
-    outcome = cli("embed", media / "red.png", film, "--space", "toy", "--json")
+def test_a_video_among_files_costs_the_others_nothing(cli: Cli, media: Path, video: Path) -> None:
+    outcome = cli("embed", media / "red.png", video, "--space", "toy", "--json")
     assert outcome.code == 3
     assert [Path(row["input"]).name for row in outcome.json()["results"]] == ["red.png"]
     assert outcome.json()["failed"][0]["reason"].startswith("video given to a space with text, image, audio")

@@ -11,31 +11,31 @@ import pytest
 from tests.cli.conftest import Cli
 
 
-def names(found: dict[str, Any]) -> list[str]:
-    return [Path(hit["uri"]).name for hit in found["hits"]]
+def names(output: dict[str, Any]) -> list[str]:
+    return [Path(hit["uri"]).name for hit in output["hits"]]
 
 
-def test_a_picture_finds_itself_first(cli: Cli, media: Path, index: Path) -> None:
-    found = cli("search", index, "--image", media / "green.png", "-k", 2, "--json").json()
-    assert names(found)[0] == "green.png"
-    assert found["hits"][0]["score"] == pytest.approx(1, abs=1e-5)
-    assert len(found["hits"]) == 2
-    assert found["query"] == {"modality": "image", "text": None, "uri": str(media / "green.png")}
+def test_an_image_finds_itself_first(cli: Cli, media: Path, index: Path) -> None:
+    output = cli("search", index, "--image", media / "green.png", "-k", 2, "--json").json()
+    assert names(output)[0] == "green.png"
+    assert output["hits"][0]["score"] == pytest.approx(1, abs=1e-5)
+    assert len(output["hits"]) == 2
+    assert output["query"] == {"modality": "image", "text": None, "uri": str(media / "green.png")}
     place = {"start_s", "end_s", "start_char", "end_char", "probability"}
     assert (
-        set(found["hits"][0]) == {"id", "uri", "score", "modality", "metadata", "text", "text_score"} | place
+        set(output["hits"][0]) == {"id", "uri", "score", "modality", "metadata", "text", "text_score"} | place
     )
 
 
-def test_a_sound_is_searched_as_a_sound(cli: Cli, media: Path, index: Path) -> None:
-    found = cli("search", index, "--audio", media / "tone.wav", "--modality", "audio", "--json").json()
-    assert names(found) == ["tone.wav"]
-    assert found["query"]["modality"] == "audio"
+def test_audio_is_searched_as_audio(cli: Cli, media: Path, index: Path) -> None:
+    output = cli("search", index, "--audio", media / "tone.wav", "--modality", "audio", "--json").json()
+    assert names(output) == ["tone.wav"]
+    assert output["query"]["modality"] == "audio"
 
 
 def test_modalities_may_be_several(cli: Cli, index: Path) -> None:
-    found = cli("search", index, "red", "--modality", "image", "--modality", "text", "--json").json()
-    assert sorted(names(found)) == ["blue.png", "green.png", "note.txt", "red.png"]
+    output = cli("search", index, "red", "--modality", "image", "--modality", "text", "--json").json()
+    assert sorted(names(output)) == ["blue.png", "green.png", "note.txt", "red.png"]
 
 
 def test_the_table_shows_words_of_a_note_and_paths_of_the_rest(cli: Cli, media: Path, index: Path) -> None:
@@ -51,15 +51,15 @@ def test_metadata_is_kept_and_filters(cli: Cli, media: Path, tmp_path: Path) -> 
         about = ("--metadata", "place=Rome [old]", "--metadata", f"year={year}")
         assert cli("index", media / f"{name}.png", "--index", path, "--space", "toy", *about).code == 0
 
-    def found(*conditions: str) -> list[str]:
-        flags = [flag for one in conditions for flag in ("--where", one)]
+    def matching(*conditions: str) -> list[str]:
+        flags = [flag for condition in conditions for flag in ("--where", condition)]
         return sorted(names(cli("search", path, "x", "--json", *flags).json()))
 
-    assert found("place=Rome [old]") == ["blue.png", "green.png", "red.png"]
-    assert found("year=2020") == ["green.png"]
-    assert found("year>=2020", "year<2021") == ["green.png"]
-    assert found("place=Paris") == []
-    assert found("year>2019", "place=Rome [old]") == ["blue.png", "green.png"]
+    assert matching("place=Rome [old]") == ["blue.png", "green.png", "red.png"]
+    assert matching("year=2020") == ["green.png"]
+    assert matching("year>=2020", "year<2021") == ["green.png"]
+    assert matching("place=Paris") == []
+    assert matching("year>2019", "place=Rome [old]") == ["blue.png", "green.png"]
 
 
 def test_nothing_found_is_said_and_is_no_error(cli: Cli, index: Path) -> None:
@@ -89,13 +89,13 @@ def test_paths_below_the_working_directory_are_shown_short(
 
 
 @pytest.mark.parametrize(
-    ("condition", "told"),
+    ("condition", "message"),
     [("year", "'year' is not KEY=VALUE"), ("=2020", "'=2020' is not KEY=VALUE")],
 )
-def test_a_condition_that_is_none_is_wrong_usage(cli: Cli, index: Path, condition: str, told: str) -> None:
+def test_a_condition_that_is_none_is_wrong_usage(cli: Cli, index: Path, condition: str, message: str) -> None:
     outcome = cli("search", index, "x", "--where", condition)
     assert outcome.code == 2
-    assert told in outcome.stderr
+    assert message in outcome.stderr
 
 
 def test_a_key_equal_to_two_values_is_wrong_usage(cli: Cli, index: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_probability_that_cannot_be_judged_is_refused(cli: Cli, index: Path) -
     assert cli("search", index, "green", "--min-probability", 2).code == 2
 
 
-def test_parts_are_weighed_and_told(cli: Cli, media: Path, index: Path) -> None:
+def test_parts_are_weighted_and_reported(cli: Cli, media: Path, index: Path) -> None:
     green, blue = media / "green.png", media / "blue.png"
 
     def search(*weights: str) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def test_not_turns_away(cli: Cli, media: Path, index: Path) -> None:
     turned = cli("search", index, "--image", media / "red.png", "--not", "red", "--json").json()
     assert turned["query"]["parts"][1] == {"modality": "text", "text": "red", "uri": None, "weight": -0.7}
     scores = [
-        {Path(h["uri"]).name: h["score"] for h in found["hits"]}["note.txt"] for found in (plain, turned)
+        {Path(h["uri"]).name: h["score"] for h in results["hits"]}["note.txt"] for results in (plain, turned)
     ]
     assert scores[1] < scores[0] - 0.1
 
@@ -152,15 +152,15 @@ def test_near_takes_a_path_as_it_is_typed_and_leaves_that_file_out(
     cli: Cli, media: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(media)
-    found = cli("search", index, "--near", "red.png", "--json").json()
-    assert found["query"] == {"parts": [], "near": [str(media / "red.png")], "words": None}
-    assert sorted(names(found)) == ["blue.png", "green.png", "note.txt", "tone.wav"]
+    output = cli("search", index, "--near", "red.png", "--json").json()
+    assert output["query"] == {"parts": [], "near": [str(media / "red.png")], "words": None}
+    assert sorted(names(output)) == ["blue.png", "green.png", "note.txt", "tone.wav"]
 
 
 def test_words_are_found_in_names_and_texts(cli: Cli, index: Path) -> None:
-    found = cli("search", index, "--text", "RED", "--json").json()
-    assert (found["method"], sorted(names(found))) == ("text", ["note.txt", "red.png"])
-    assert all(hit["score"] == hit["text_score"] > 0 for hit in found["hits"])
+    output = cli("search", index, "--text", "RED", "--json").json()
+    assert (output["method"], sorted(names(output))) == ("text", ["note.txt", "red.png"])
+    assert all(hit["score"] == hit["text_score"] > 0 for hit in output["hits"])
     assert names(cli("search", index, "--text", '"red apple"', "--json").json()) == ["note.txt"]
     outcome = cli("search", index, "--text", "zebra")
     assert (outcome.code, outcome.stdout) == (0, "")
@@ -194,12 +194,12 @@ def test_distinct_shows_one_of_each(cli: Cli, media: Path, tmp_path: Path) -> No
     assert cli("index", media, "--index", path, "--space", "toy").code == 0
     both = cli("search", path, "--image", copy, "-k", 2, "--json").json()
     assert sorted(names(both)) == ["again.png", "red.png"]
-    one = cli("search", path, "--image", copy, "-k", 2, "--distinct", "--exact", "--json").json()
-    assert names(one)[0] == "again.png" and names(one)[1] != "red.png"
-    assert one["method"] == "exact"
+    output = cli("search", path, "--image", copy, "-k", 2, "--distinct", "--exact", "--json").json()
+    assert names(output)[0] == "again.png" and names(output)[1] != "red.png"
+    assert output["method"] == "exact"
 
 
-def test_group_shows_the_best_part_of_each_thing(cli: Cli, media: Path, tmp_path: Path) -> None:
+def test_group_shows_the_best_part_of_each_item(cli: Cli, media: Path, tmp_path: Path) -> None:
     (media / "long.txt").write_text(("red and green things. " * 30 + "\n\n") * 20)
     path = tmp_path / "long.lance"
     assert cli("index", media, "--index", path, "--space", "toy").code == 0

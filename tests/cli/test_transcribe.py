@@ -71,9 +71,9 @@ def test_files_of_one_name_keep_apart(cli: Cli, talks: Path, tmp_path: Path) -> 
 
 
 def test_json_holds_everything(cli: Cli, talks: Path) -> None:
-    found = cli("transcribe", talks, "--json", "--words").json()
-    assert found["model"] == "starter" and found["failed"] == []
-    rows = {Path(row["input"]).name: row for row in found["results"]}
+    output = cli("transcribe", talks, "--json", "--words").json()
+    assert output["model"] == "starter" and output["failed"] == []
+    rows = {Path(row["input"]).name: row for row in output["results"]}
     assert rows["dog.flac"]["text"] == "dog" and rows["fish.flac"]["text"] == "fish"
     assert [word["text"] for word in rows["dog.flac"]["words"]] == ["dog"]
     assert set(rows["dog.flac"]) == {"input", "text", "language", "segments", "words", "duration_s"}
@@ -83,10 +83,10 @@ def test_a_bad_file_is_listed_and_the_others_are_done(cli: Cli, talks: Path) -> 
     (talks / "broken.wav").write_bytes(b"RIFF0000WAVEfmt nonsense")
     outcome = cli("transcribe", talks / "dog.flac", talks / "broken.wav", talks / "x.png", "--json")
     assert outcome.code == 3
-    found = outcome.json()
-    assert [row["text"] for row in found["results"]] == ["dog"]
-    assert [Path(row["input"]).name for row in found["failed"]] == ["broken.wav", "x.png"]
-    assert "holds an image, not audio" in found["failed"][1]["reason"]
+    output = outcome.json()
+    assert [row["text"] for row in output["results"]] == ["dog"]
+    assert [Path(row["input"]).name for row in output["failed"]] == ["broken.wav", "x.png"]
+    assert "holds an image, not audio" in output["failed"][1]["reason"]
     assert "x.png: holds an image" in outcome.stderr
 
 
@@ -96,7 +96,7 @@ def test_nothing_but_bad_files_is_an_error(cli: Cli, talks: Path) -> None:
     assert f"error: {talks / 'none.mp3'}: no such file; check the path" in outcome.stderr
 
 
-def test_a_folder_without_sound_is_an_error(cli: Cli, tmp_path: Path) -> None:
+def test_a_folder_without_audio_is_an_error(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("transcribe", tmp_path)
     assert outcome.code == 1
     assert f"error: no audio or video in {tmp_path}; name files, or another folder" in outcome.stderr

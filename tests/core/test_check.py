@@ -49,21 +49,21 @@ def failures(space: Space) -> dict[str, Check]:
 
 
 def test_a_whole_space_passes_every_claim(space: Space) -> None:
-    found = space.self_test()
-    assert found.ok and found.failed == () and found.space == "toy"
+    result = space.self_test()
+    assert result.ok and result.failed == () and result.space == "toy"
     names = [f"{modality} {check}" for modality in ("text", "image", "audio") for check in MEDIA_CLAIMS]
-    assert [check.name for check in found.checks] == [*names, "all scale"]
-    assert set(found.seconds) == {"text", "image", "audio"} and all(t > 0 for t in found.seconds.values())
-    for check in found.checks:
+    assert [check.name for check in result.checks] == [*names, "all scale"]
+    assert set(result.seconds) == {"text", "image", "audio"} and all(t > 0 for t in result.seconds.values())
+    for check in result.checks:
         assert check.cure == "" and check.measured is not None
         assert check.limit[0] - 1e-6 <= check.measured <= check.limit[1]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_starter_passes(precision: str) -> None:
-    found = multimodal.load("starter", device="cpu", precision=precision).self_test()
-    assert found.failed == ()
-    measured = {check.name: check for check in found.checks}
+    result = multimodal.load("starter", device="cpu", precision=precision).self_test()
+    assert result.failed == ()
+    measured = {check.name: check for check in result.checks}
     assert measured["text repeat"].measured == 0.0 and measured["text repeat"].limit == (0.0, 0.0)
     assert measured["audio batch"].limit[1] == (1e-5 if precision == "float32" else 1e-2)
     for modality in ("text", "image", "audio"):
@@ -76,9 +76,9 @@ def test_what_is_measured_is_what_it_says(text: Encoder) -> None:
     together = text.encode(items)
     alone = np.concatenate([text.encode([item]) for item in items])
     cosines = [float(together[i] @ together[j]) for i in range(8) for j in range(i)]
-    found = {check.name: check.measured for check in Space([text]).self_test().checks}
-    assert found["text batch"] == pytest.approx(float(np.abs(together - alone).max()), abs=1e-8)
-    assert found["text distinct"] == pytest.approx(float(np.median(cosines)), abs=1e-6)
+    results = {check.name: check.measured for check in Space([text]).self_test().checks}
+    assert results["text batch"] == pytest.approx(float(np.abs(together - alone).max()), abs=1e-8)
+    assert results["text distinct"] == pytest.approx(float(np.median(cosines)), abs=1e-6)
 
 
 # --- what is broken -------------------------------------------------------------------------------
@@ -86,8 +86,8 @@ def test_what_is_measured_is_what_it_says(text: Encoder) -> None:
 
 def test_a_random_encoder_fails_to_repeat_itself(monkeypatch: pytest.MonkeyPatch, text: Encoder) -> None:
     """Dropout left on."""
-    found = failures(broken(monkeypatch, text, lambda out, _: torch.nn.functional.dropout(out, 0.1)))
-    (check,) = found.values()
+    result = failures(broken(monkeypatch, text, lambda out, _: torch.nn.functional.dropout(out, 0.1)))
+    (check,) = result.values()
     assert check.name == "text repeat" and check.limit == (0.0, 0.0)
     assert check.measured is not None and check.measured > 1e-3
     assert check.cure == (
@@ -175,11 +175,11 @@ def test_a_tokenizer_that_knows_no_word_is_caught(monkeypatch: pytest.MonkeyPatc
 def test_an_encoder_that_gives_no_vectors_fails_in_one_claim_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, text: Encoder, change: Any, cure: str
 ) -> None:
-    found = broken(monkeypatch, text, change).self_test()
-    (check,) = found.failed
+    result = broken(monkeypatch, text, change).self_test()
+    (check,) = result.failed
     assert (check.name, check.measured) == ("text vectors", None)
     assert check.cure.startswith(cure)
-    assert [one.name for one in found.checks] == ["text vectors", "all scale"] and found.seconds == {}
+    assert [check.name for check in result.checks] == ["text vectors", "all scale"] and result.seconds == {}
 
 
 def test_vectors_that_are_not_of_length_one_are_caught(
@@ -187,16 +187,16 @@ def test_vectors_that_are_not_of_length_one_are_caught(
 ) -> None:
     original = type(text).encode
     monkeypatch.setattr(type(text), "encode", lambda self, items, **rest: 2 * original(self, items, **rest))
-    (check,) = [one for one in Space([text]).self_test().failed if one.name == "text vectors"]
+    (check,) = [path for path in Space([text]).self_test().failed if path.name == "text vectors"]
     assert check.measured == pytest.approx(1.0, abs=1e-6)
     assert check.cure == "the family's forward must return finite rows (n, dim)"
 
 
 def test_one_broken_encoder_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch, space: Space) -> None:
     monkeypatch.setattr(type(space.encoders[Modality.IMAGE]), "forward", lambda self, batch: batch["colours"])
-    found = space.self_test()
-    assert [one.name for one in found.failed] == ["image vectors"]
-    assert sum(one.name.startswith(("text", "audio")) for one in found.checks) == 8
+    result = space.self_test()
+    assert [path.name for path in result.failed] == ["image vectors"]
+    assert sum(check.name.startswith(("text", "audio")) for check in result.checks) == 8
 
 
 # --- heads ----------------------------------------------------------------------------------------
@@ -222,9 +222,9 @@ def test_each_pair_has_its_own_claim(space: Space) -> None:
         (Modality.IMAGE, Modality.TEXT): LogitScale(20.0),
         (Modality.AUDIO, Modality.TEXT): LogitScale(2.0),
     }
-    found = Space(space.encoders, heads).self_test()
-    assert [one.name for one in found.failed] == ["audio-text scale"]
-    assert [one.name for one in found.checks if "scale" in one.name] == [
+    result = Space(space.encoders, heads).self_test()
+    assert [path.name for path in result.failed] == ["audio-text scale"]
+    assert [check.name for check in result.checks if "scale" in check.name] == [
         "image-text scale",
         "audio-text scale",
     ]
@@ -234,7 +234,7 @@ def test_each_pair_has_its_own_claim(space: Space) -> None:
 
 
 @pytest.mark.parametrize("modality", list(Modality))
-def test_the_things_drawn_are_eight_and_differ_and_are_the_same_each_time(modality: Modality) -> None:
+def test_the_items_drawn_are_eight_and_differ_and_are_the_same_each_time(modality: Modality) -> None:
     def content(item: Any) -> bytes:
         loaded = item.load()
         if modality is Modality.TEXT:
@@ -274,20 +274,22 @@ def test_a_video_encoder_is_tested_too() -> None:
         def state_dict(self) -> dict[str, torch.Tensor]:
             return {}
 
-    found = Space([Mean()]).self_test()
-    assert found.ok and [check.name for check in found.checks] == [f"video {one}" for one in MEDIA_CLAIMS]
+    result = Space([Mean()]).self_test()
+    assert result.ok and [check.name for check in result.checks] == [
+        f"video {claim}" for claim in MEDIA_CLAIMS
+    ]
 
 
 # --- results --------------------------------------------------------------------------------------
 
 
 def test_the_result_is_frozen_and_becomes_json(space: Space) -> None:
-    found = space.self_test()
+    result = space.self_test()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        found.space = "x"  # type: ignore[misc]
+        result.space = "x"  # type: ignore[misc]
     with pytest.raises(dataclasses.FrozenInstanceError):
-        found.checks[0].ok = False  # type: ignore[misc]
-    again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+        result.checks[0].ok = False  # type: ignore[misc]
+    again = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert again["ok"] is True and again["space"] == "toy"
     assert again["checks"][1] == {
         "name": "text repeat", "ok": True, "measured": 0.0, "limit": [0.0, 0.0], "cure": "",
@@ -326,5 +328,5 @@ def test_encoders_know_how_they_run(toy: ModuleType, tmp_path: Any) -> None:
     assert {encoder.runtime for encoder in loaded.encoders.values()} == {Runtime("cpu")}
     loaded.save_pretrained(tmp_path / "mine")
     fast = multimodal.load(tmp_path / "mine", device="cpu", precision="bfloat16", decode="fast")
-    assert {one.runtime for one in fast.encoders.values()} == {Runtime("cpu", "bfloat16", "fast")}
+    assert {encoder.runtime for encoder in fast.encoders.values()} == {Runtime("cpu", "bfloat16", "fast")}
     assert toy.ToyText().runtime == Runtime()

@@ -23,7 +23,7 @@ def test_encode_is_prepare_then_forward_then_unit_rows(toy: ModuleType) -> None:
     np.testing.assert_allclose(rows, by_hand, atol=1e-6)
 
 
-def test_batches_are_no_larger_than_asked_and_keep_order(toy: ModuleType) -> None:
+def test_batches_are_no_larger_than_requested_and_keep_order(toy: ModuleType) -> None:
     steps: list[int] = []
     encoder = toy.ToyText()
     rows = encoder.encode(TEXTS, batch_size=2, progress=steps.append)

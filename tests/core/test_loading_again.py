@@ -97,10 +97,10 @@ def test_an_index_is_opened_with_the_options_its_space_was_loaded_with(
     assert again.space.dim == space.dim
     expected = [(hit.text, hit.score) for hit in made.search("a cat", k=2)]
     assert [(hit.text, hit.score) for hit in again.search("a cat", k=2)] == expected
-    told = cli(
+    output = cli(
         "search", tmp_path / "i.lance", "a cat", "--device", "cpu", "--decode", "fast", "--json"
     ).json()
-    assert told["hits"][0]["text"] == expected[0][0]
+    assert output["hits"][0]["text"] == expected[0][0]
     with pytest.raises(IndexStateError, match="their vectors cannot be compared"):
         mm.Index.open(tmp_path / "i.lance", mm.load(f"st/{models('passages')}", device="cpu"))
 
@@ -156,9 +156,9 @@ def test_an_index_finds_its_weights_when_the_hub_has_others_by_now(
 def test_what_is_joined_tells_of_all_it_came_from(openclip_vit: Published, server: LoopbackHub) -> None:
     for repo in ("org/one", "org/other"):
         server.add(repo, openclip_vit.files)
-    one, other = (
+    first, second = (
         mm.load(f"openclip/hf-hub:org/{name}", device="cpu", space_id="it") for name in ("one", "other")
     )
-    assert (one | other).revisions == one.revisions | other.revisions
-    assert set((one | other).revisions) == {"org/one", "org/other"}
-    assert np.array_equal((one | other).encode(TEXTS), one.encode(TEXTS))
+    assert (first | second).revisions == first.revisions | second.revisions
+    assert set((first | second).revisions) == {"org/one", "org/other"}
+    assert np.array_equal((first | second).encode(TEXTS), first.encode(TEXTS))

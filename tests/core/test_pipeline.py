@@ -63,7 +63,7 @@ def test_a_pipeline_must_be_callable() -> None:
         Silent()  # type: ignore[abstract]
 
 
-def test_one_or_many_knows_a_single_thing() -> None:
+def test_one_or_many_knows_a_single_item() -> None:
     assert one_or_many("abc") == (["abc"], True)
     assert one_or_many(("a",)) == (["a"], False)
 

@@ -32,7 +32,7 @@ MIXED = ["a red apple", RED, BEEP, "bell", PIL.Image.new("RGB", (3, 3), "blue"),
 
 def test_a_mixed_list_comes_back_in_the_order_given(space: Space) -> None:
     together = space.encode(MIXED)
-    alone = np.stack([space.encode(one) for one in MIXED])
+    alone = np.stack([space.encode(item) for item in MIXED])
     assert together.shape == (6, space.dim) and together.dtype == np.float32
     np.testing.assert_allclose(together, alone, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)

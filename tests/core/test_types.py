@@ -42,7 +42,7 @@ def test_a_str_is_text_even_if_a_file_has_that_name(png: Path) -> None:
     assert isinstance(item, Text) and item.modality == "text" and item.load() == str(png)
 
 
-def test_a_path_is_told_by_its_content_and_not_its_name(png: Path, wav: Path) -> None:
+def test_a_path_is_recognised_by_its_content_and_not_its_name(png: Path, wav: Path) -> None:
     assert isinstance(as_item(png), Image)
     assert isinstance(as_item(wav), Audio)
     assert as_item(png).uri == str(png)
@@ -128,7 +128,7 @@ def test_a_text_that_is_no_unicode_is_refused() -> None:
         Text("ab\ud800").load()
 
 
-def test_equal_texts_are_one_key_and_pictures_are_not_compared() -> None:
+def test_equal_texts_are_one_key_and_images_are_not_compared() -> None:
     assert len({Text("a"), Text("a"), Text("b")}) == 2
     assert Image(PIXELS) != Image(PIXELS)
 

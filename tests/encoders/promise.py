@@ -12,8 +12,8 @@ import torch
 import multimodal as mm
 
 LEAST = 0.999
-THINGS = ("bird", "guitar", "boat", "lake", "red dog", "small dog", "cup", "man", "green apple", "blue horse")
-PROMPTS = [f"the photo of a {name}" for name in THINGS]  # hardly different, and not those of the trial
+ITEMS = ("bird", "guitar", "boat", "lake", "red dog", "small dog", "cup", "man", "green apple", "blue horse")
+PROMPTS = [f"the photo of a {name}" for name in ITEMS]  # hardly different, and not those of the trial
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def assert_kept(exact: mm.Space, auto: mm.Space, items: Mapping[str, Sequence[An
     for modality, encoder in auto.encoders.items():
         lots = [list(items[modality])] + ([PROMPTS] if modality == "text" else [])
         for lot in lots:
-            one, other = exact.encode(lot), auto.encode(lot)
-            assert centred_cosine(one, other) >= LEAST, (modality, encoder.precision_decision)
-            assert encoder.precision_decision.bfloat16 or np.array_equal(one, other)
+            exact_rows, auto_rows = exact.encode(lot), auto.encode(lot)
+            assert centred_cosine(exact_rows, auto_rows) >= LEAST, (modality, encoder.precision_decision)
+            assert encoder.precision_decision.bfloat16 or np.array_equal(exact_rows, auto_rows)
         dtypes = {parameter.dtype for parameter in encoder.net.parameters()}
         assert (torch.bfloat16 in dtypes) == encoder.precision_decision.bfloat16

@@ -38,9 +38,9 @@ def eyes(folder: Path, dim: int = DIM) -> Path:
     config["text_cfg"] |= {"width": 32, "heads": 2, "layers": 2}
     torch.manual_seed(8)
     model = open_clip.CLIP(**config)
-    for one in model.parameters():
-        if one.ndim > 1:
-            torch.nn.init.normal_(one, std=0.15)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.15)
     folder.mkdir()
     norm = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
     seen = norm | {"interpolation": "bicubic", "resize_mode": "shortest"}
@@ -65,46 +65,46 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture
 def tiny(stand_ins, monkeypatch) -> list[tuple[str, dict[str, Any]]]:
     """Loads stand-ins for both models of the preset; gives what was asked for."""
-    asked = []
+    requests = []
     original = mm.load  # which is looked up once and for all: not while another stands in its place
 
     def load(name: Any, **options: Any) -> mm.Space:
         if name not in stand_ins:
             return original(name, **options)
-        asked.append((name, options))
+        requests.append((name, options))
         return original(stand_ins[name], space_id=preset.CLIP_MODEL, **options)
 
     monkeypatch.setattr(catalog, "load", load)
-    return asked
+    return requests
 
 
-def picture() -> mm.Image:
+def image() -> mm.Image:
     return mm.Image(RNG.integers(0, 256, (60, 70, 3), dtype=np.uint8))
 
 
-def test_one_word_gives_texts_pictures_and_sounds(tiny):
+def test_one_word_gives_texts_images_and_audio(tiny):
     space = catalog.load("clip-audio-l14", device="cpu")
-    assert [str(one) for one in space.modalities] == ["text", "image", "audio"]
+    assert [str(modality) for modality in space.modalities] == ["text", "image", "audio"]
     assert (
         space.name == "clip-audio-l14" and space.address == "clip-audio-l14" and space.card == preset.CARDS[0]
     )
-    items = ["a bell", picture(), mm.Audio(GOLDEN / "short.flac")]
+    items = ["a bell", image(), mm.Audio(GOLDEN / "short.flac")]
     vectors = space.encode(items)
     assert vectors.shape == (3, DIM)
     apart = [
         catalog.load(name, device="cpu")
         for name in (preset.CLIP_MODEL, preset.CLIP_MODEL, preset.AUDIO_MODEL)
     ]
-    for item, row, one in zip(items, vectors, apart, strict=True):
-        assert np.array_equal(row, one.encode(item))
+    for item, row, element in zip(items, vectors, apart, strict=True):
+        assert np.array_equal(row, element.encode(item))
 
 
 def test_options_go_to_both_models(tiny):
     space = catalog.load("clip-audio-l14", device="cpu", precision="bfloat16", decode="fast", offline=True)
     how = {"device": "cpu", "precision": "bfloat16", "decode": "fast", "offline": True}
     assert tiny == [(preset.CLIP_MODEL, how), (preset.AUDIO_MODEL, how)]
-    kept = [one.dtype for encoder in space.encoders.values() for one in encoder.state_dict().values()]
-    assert {one for one in kept if one.is_floating_point} >= {torch.bfloat16}
+    kept = [value.dtype for encoder in space.encoders.values() for value in encoder.state_dict().values()]
+    assert {item for item in kept if item.is_floating_point} >= {torch.bfloat16}
 
 
 def test_each_pair_has_the_scale_it_was_trained_with(tiny):
@@ -124,14 +124,14 @@ def test_each_pair_has_the_scale_it_was_trained_with(tiny):
 def test_an_index_of_all_three_is_searched_by_all_three(tiny, tmp_path):
     space = catalog.load("clip-audio-l14", device="cpu")
     index = mm.Index.create(tmp_path / "all.lance", space)
-    things = {"note": mm.Text("a bell"), "photo": picture(), "clip": mm.Audio(GOLDEN / "short.flac")}
-    report = index.add(list(things.values()), ids=list(things))
+    items = {"note": mm.Text("a bell"), "photo": image(), "clip": mm.Audio(GOLDEN / "short.flac")}
+    report = index.add(list(items.values()), ids=list(items))
     assert report.added == 3 and not report.failed
-    vectors = dict(zip(things, space.encode(list(things.values())), strict=True))
-    for name, query in things.items():
+    vectors = dict(zip(items, space.encode(list(items.values())), strict=True))
+    for name, query in items.items():
         hits = index.search(query, k=3)
         assert hits[0].id.split("#")[0] == name and hits[0].score == pytest.approx(1, abs=1e-5)
-        expected = sorted(things, key=lambda one: -float(vectors[one] @ vectors[name]))
+        expected = sorted(items, key=lambda item: -float(vectors[item] @ vectors[name]))
         assert [hit.id.split("#")[0] for hit in hits] == expected
     assert {str(hit.modality) for hit in index.search("a bell", k=3)} == {"text", "image", "audio"}
 
@@ -202,7 +202,7 @@ def test_the_card_is_the_sum_of_the_models_cards():
     from multimodal.encoders.languagebind import CARDS as ears
 
     (card,) = preset.CARDS
-    heard = next(one for one in ears if one.name == preset.AUDIO_MODEL)
+    heard = next(ear for ear in ears if ear.name == preset.AUDIO_MODEL)
     assert card.dim == heard.dim and heard.source in card.source and heard.figure in card.figure
     seen = next((card for card in mm.cards() if card.name == preset.CLIP_MODEL), None)
     if seen is not None:

@@ -20,7 +20,7 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import EncoderError, InvalidInput, MissingExtra
 from tests.encoders.hf import hf_cases
 from tests.encoders.hf.hf_cases import ITEMS, case
-from tests.encoders.openclip.openclip_checkpoints import PICTURES, TEXTS, Expected, architecture, published
+from tests.encoders.openclip.openclip_checkpoints import IMAGES, TEXTS, Expected, architecture, published
 from tests.encoders.promise import LEAST, centred_cosine, fast_bfloat16
 
 __all__ = ["architecture", "fast_bfloat16", "published"]  # fixtures
@@ -51,13 +51,13 @@ def test_vectors_are_open_clips_own(published: Published, model: str) -> None:
     expected = published(model)
     space = mm.load(expected.name, engine="openvino")
     assert np.abs(space.encode(TEXTS) - expected.texts).max() <= EXACT
-    assert np.abs(space.encode([mm.Image(image) for image in PICTURES]) - expected.pictures).max() <= EXACT
+    assert np.abs(space.encode([mm.Image(image) for image in IMAGES]) - expected.images).max() <= EXACT
 
 
 def test_auto_rounds_only_what_a_trial_bears_out(published: Published, fast_bfloat16: None) -> None:
     expected = published("ViT-B-32")
     auto = mm.load(expected.name, engine="openvino", precision="auto")
-    for modality, items in (("text", TEXTS), ("image", PICTURES)):
+    for modality, items in (("text", TEXTS), ("image", IMAGES)):
         decision, exact = auto.encoders[modality].precision_decision, expected.space.encode(items)
         assert centred_cosine(exact, auto.encode(items)) >= LEAST
         assert auto.encoders[modality]._program.bfloat16 == decision.bfloat16
@@ -68,7 +68,7 @@ def test_auto_rounds_only_what_a_trial_bears_out(published: Published, fast_bflo
 def test_bfloat16_by_name_rounds_without_asking(published: Published) -> None:
     space = mm.load(published("ViT-B-32").name, engine="openvino", precision="bfloat16")
     assert space.runtime_info["image"] == "cpu bfloat16 matrices by OpenVINO"
-    space.encode(PICTURES)
+    space.encode(IMAGES)
     assert space.encoders["image"]._program.bfloat16
     assert {parameter.dtype for parameter in space.encoders["image"].net.parameters()} == {torch.float32}
 
@@ -82,7 +82,7 @@ def test_a_saved_space_takes_the_engine_and_travels(published: Published, tmp_pa
     assert np.abs(again.encode([mm.Text(text) for text in TEXTS]) - expected.texts).max() <= EXACT
 
 
-def test_a_net_that_cannot_be_run_is_told_at_once_and_quietly(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_net_that_cannot_be_run_is_reported_at_once_and_quietly(capfd: pytest.CaptureFixture[str]) -> None:
     """CLAP's fusion asks which sounds are long, which a graph cannot."""
     space = mm.load(f"hf/{case('clap_fused').folder}", engine="openvino")
     capfd.readouterr()
@@ -122,12 +122,12 @@ def test_what_gives_other_vectors_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(openvino, "_compile", wrong)
     program = Program(nn.Linear(3, 2), lambda net, inputs: net(inputs["x"]), bfloat16=False)
-    told = r"^OpenVINO gives other vectors than PyTorch for Linear \("
-    with torch.no_grad(), pytest.raises(EncoderError, match=told):
+    message = r"^OpenVINO gives other vectors than PyTorch for Linear \("
+    with torch.no_grad(), pytest.raises(EncoderError, match=message):
         program({"x": torch.eye(3)})
 
 
-def test_whoever_runs_by_torch_alone_says_so(tmp_path: Any) -> None:
+def test_plain_torch_is_reported(tmp_path: Any) -> None:
     with pytest.raises(
         InvalidInput, match=r"^'starter' runs by torch alone, got engine='openvino': leave it out$"
     ):
@@ -153,7 +153,7 @@ def test_where_it_is_not_installed_the_extra_is_named(monkeypatch: pytest.Monkey
     assert str(caught.value) == "engine='openvino' needs openvino: pip install 'multimodal[openvino]'"
 
 
-def test_nothing_is_told_to_its_makers() -> None:
+def test_no_telemetry_is_sent() -> None:
     """openvino reports its import over the network, if openvino_telemetry is installed."""
     code = (
         "from multimodal.core.backends.openvino import openvino; import sys; openvino(); print(*sys.modules)"

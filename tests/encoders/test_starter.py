@@ -49,13 +49,13 @@ MIXED = {
 
 
 def test_auto_keeps_its_promise(fast_bfloat16):
-    pictures = [
-        mm.Image(one) for one in sorted((GALLERY / "pictures").iterdir()) if one.suffix in (".png", ".jpg")
+    images = [
+        mm.Image(path) for path in sorted((GALLERY / "pictures").iterdir()) if path.suffix in (".png", ".jpg")
     ]
-    sounds = [mm.Audio(one) for one in sorted((GALLERY / "sounds").glob("*.flac"))]
-    auto, exact = (mm.load("starter", device="cpu", precision=one) for one in ("auto", "float32"))
-    assert len(pictures) > 3 and len(sounds) > 3
-    assert_kept(exact, auto, {"text": MIXED["text"], "image": pictures, "audio": sounds + MIXED["audio"]})
+    sounds = [mm.Audio(path) for path in sorted((GALLERY / "sounds").glob("*.flac"))]
+    auto, exact = (mm.load("starter", device="cpu", precision=name) for name in ("auto", "float32"))
+    assert len(images) > 3 and len(sounds) > 3
+    assert_kept(exact, auto, {"text": MIXED["text"], "image": images, "audio": sounds + MIXED["audio"]})
 
 
 def test_it_has_three_modalities_in_256_numbers(space):
@@ -102,7 +102,7 @@ def test_company_in_the_batch_changes_a_vector_by_no_more_than_1e_5(space, modal
 
 def pieces_by_hand(text: str, vocabulary: set[str]) -> list[str]:
     """Greedy longest match, written out (Wu et al. 2016, as BERT does it)."""
-    found = []
+    results = []
     for word in re.findall(r"\w+|[^\w\s]", text.lower()):
         parts, start = [], 0
         while start < len(word):
@@ -116,8 +116,8 @@ def pieces_by_hand(text: str, vocabulary: set[str]) -> list[str]:
                 break
             parts.append(("##" if start else "") + word[start : ends[0]])
             start = ends[0]
-        found += parts
-    return found
+        results += parts
+    return results
 
 
 def test_word_pieces_are_the_longest_matches(space):
@@ -173,13 +173,13 @@ def test_a_long_recording_is_cut_into_windows_and_near_silent_ones_are_left_out(
     assert len(mels) == 1
 
 
-def test_a_square_picture_is_resized_as_pillow_does_it():
+def test_a_square_image_is_resized_as_pillow_does_it():
     rgb = RNG.integers(0, 256, (128, 128, 3), dtype=np.uint8)
     expected = np.asarray(Pictures.fromarray(rgb).resize((64, 64), Pictures.Resampling.BICUBIC))
     assert np.abs(features.resize_to_square(rgb).permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
 
 
-def test_a_wide_picture_is_filled_up_with_its_border():
+def test_a_wide_image_is_filled_up_with_its_border():
     rgb = np.full((50, 200, 3), (10, 200, 30), np.uint8)
     rgb[20:30, 80:120] = 255
     small = features.resize_to_square(rgb).numpy()
@@ -208,13 +208,13 @@ NAMES = {
 }  # fmt: skip
 
 
-def test_names_find_their_pictures_in_the_gallery(space):
-    pictures = space.encode([seen(stem) for stem in NAMES])
-    found = (space.encode(list(NAMES.values())) @ pictures.T).argmax(1)
-    assert (found == np.arange(len(NAMES))).mean() >= 0.8
+def test_names_find_their_images_in_the_gallery(space):
+    images = space.encode([seen(stem) for stem in NAMES])
+    result = (space.encode(list(NAMES.values())) @ images.T).argmax(1)
+    assert (result == np.arange(len(NAMES))).mean() >= 0.8
 
 
-def test_spoken_names_find_their_texts_and_pictures(space):
+def test_spoken_names_find_their_texts_and_images(space):
     stems = [
         stem
         for stem, name in NAMES.items()
@@ -234,7 +234,7 @@ def test_spoken_names_find_their_texts_and_pictures(space):
         ("strawberry", "blue-strawberry", ("a red strawberry", "a blue strawberry")),
     ],
 )
-def test_saying_another_colour_moves_the_score_towards_the_picture_of_that_colour(
+def test_saying_another_colour_moves_the_score_towards_the_image_of_that_colour(
     space, first, second, captions
 ):
     (own, other), (other_too, own_too) = space.similarity(list(captions), [seen(first), seen(second)])

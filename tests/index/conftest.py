@@ -74,7 +74,7 @@ def index(space: Space, tmp_path: Path) -> Index:
 
 
 @pytest.fixture
-def picture() -> Callable[..., Path]:
+def image() -> Callable[..., Path]:
     """Writes a picture of one colour."""
 
     def write(path: Path, colour: tuple[int, int, int] = (255, 0, 0)) -> Path:

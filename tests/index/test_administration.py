@@ -97,13 +97,13 @@ def test_update_needs_valid_metadata(filled: Index) -> None:
 
 
 def test_updated_metadata_survives_adding_the_files_again(
-    index: Index, tmp_path: Path, picture: Callable[..., Path]
+    index: Index, tmp_path: Path, image: Callable[..., Path]
 ) -> None:
-    path = picture(tmp_path / "a.png")
+    path = image(tmp_path / "a.png")
     index.add(path)
     index.update(str(path), {"album": "x"})
     assert index.add(path).unchanged == 1
-    picture(path, (0, 255, 0))
+    image(path, (0, 255, 0))
     assert index.add(path).updated == 1
     assert index.rows()[0]["metadata"] == {"album": "x"}
 
@@ -127,7 +127,7 @@ def test_more_ids_than_fit_one_statement_are_taken_once_each(index: Index) -> No
     assert index.delete(ids) == 2300 and len(index) == 200
 
 
-def test_delete_waits_for_another_writer_no_longer_than_asked(filled: Index) -> None:
+def test_delete_waits_for_another_writer_no_longer_than_requested(filled: Index) -> None:
     held, free = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -205,7 +205,7 @@ def test_a_copy_of_the_folder_is_a_backup(filled: Index, tmp_path: Path) -> None
     assert len(backup) == 7 and len(filled) == 3
 
 
-def test_create_opens_an_index_of_the_same_space_only_if_asked(
+def test_create_opens_an_index_of_the_same_space_only_if_requested(
     filled: Index, space: Space, wide: Space, tmp_path: Path
 ) -> None:
     assert len(Index.create(filled.path, space, exist_ok=True)) == 6
@@ -240,12 +240,12 @@ def test_threads_that_create_one_index_at_once_all_get_it(space: Space, tmp_path
 
 
 @pytest.fixture
-def sources(tmp_path: Path, picture: Callable[..., Path]) -> Path:
+def sources(tmp_path: Path, image: Callable[..., Path]) -> Path:
     """Files, a table of paths, a table of texts."""
     folder = tmp_path / "sources"
     folder.mkdir()
     for name in ("a", "b", "gone"):
-        picture(folder / f"{name}.png", (len(name) * 50, 0, 0))
+        image(folder / f"{name}.png", (len(name) * 50, 0, 0))
     (folder / "long.txt").write_text("some words in a row. " * 200, encoding="utf-8")
     (tmp_path / "texts.csv").write_text("text,id,year\nfirst,t1,1\n,t2,2\nthird,t3,3\n", encoding="utf-8")
     return folder

@@ -61,8 +61,8 @@ def test_hits_are_a_list() -> None:
     assert Hits()._repr_html_() == "<p>no hits</p>"
 
 
-def test_a_notebook_shows_the_picture_small_and_the_sound_playable(
-    index: Index, tmp_path: Path, picture: Callable[..., Path], sound: Callable[..., Path]
+def test_a_notebook_shows_the_image_small_and_the_audio_playable(
+    index: Index, tmp_path: Path, image: Callable[..., Path], sound: Callable[..., Path]
 ) -> None:
     PIL.Image.new("RGB", (600, 300), (0, 0, 255)).save(tmp_path / "big.png")
     soundfile.write(tmp_path / "long.wav", np.full(8000 * 20, 0.25), 8000)
@@ -91,9 +91,9 @@ def test_a_notebook_shows_the_picture_small_and_the_sound_playable(
 
 
 def test_a_file_that_has_gone_or_changed_is_named_instead(
-    index: Index, tmp_path: Path, picture: Callable[..., Path]
+    index: Index, tmp_path: Path, image: Callable[..., Path]
 ) -> None:
-    gone, broken = picture(tmp_path / "gone.png"), picture(tmp_path / "broken.png")
+    gone, broken = image(tmp_path / "gone.png"), image(tmp_path / "broken.png")
     index.add([gone, broken])
     gone.unlink()
     broken.write_bytes(b"<b>")
@@ -109,10 +109,10 @@ def test_nothing_from_outside_is_taken_for_html() -> None:
         assert "<script" not in page and "&lt;script&gt;" in page
 
 
-def test_the_alternative_text_of_a_picture_is_escaped(
-    index: Index, tmp_path: Path, picture: Callable[..., Path]
+def test_the_alternative_text_of_an_image_is_escaped(
+    index: Index, tmp_path: Path, image: Callable[..., Path]
 ) -> None:
-    index.add(picture(tmp_path / '"onerror=x.png'))
+    index.add(image(tmp_path / '"onerror=x.png'))
     page = index.search("1 0 0 0")._repr_html_()
     assert '"onerror' not in page and 'alt="&quot;onerror=x.png"' in page
 

@@ -28,7 +28,7 @@ COLOURS = ["blue", "green", "red"]
 
 
 def softmax(*logits: float) -> list[float]:
-    powers = [math.exp(one) for one in logits]
+    powers = [math.exp(logit) for logit in logits]
     return [power / sum(powers) for power in powers]
 
 
@@ -36,41 +36,41 @@ def sigmoid(logit: float) -> float:
     return 1 / (1 + math.exp(-logit))
 
 
-def as_dict(found: Classification) -> dict[str, float]:
-    return {one.label: one.score for one in found}
+def as_dict(result: Classification) -> dict[str, float]:
+    return {hit.label: hit.score for hit in result}
 
 
 # --- scores ---------------------------------------------------------------------------------------
 
 
 def test_one_label_of_several_is_a_softmax_with_the_scale_of_the_space(clip: Space) -> None:
-    found = ZeroShotClassificationPipeline(clip)(MIXED, labels=COLOURS, templates="{}")
+    result = ZeroShotClassificationPipeline(clip)(MIXED, labels=COLOURS, templates="{}")
     blue, green, red = softmax(5 * 0.0, 5 * 0.8, 5 * 0.6)
-    assert as_dict(found) == pytest.approx({"green": green, "red": red, "blue": blue}, abs=1e-6)
-    assert [one.label for one in found] == ["green", "red", "blue"]
-    assert (found.label, found.score) == ("green", found[0].score)
+    assert as_dict(result) == pytest.approx({"green": green, "red": red, "blue": blue}, abs=1e-6)
+    assert [item.label for item in result] == ["green", "red", "blue"]
+    assert (result.label, result.score) == ("green", result[0].score)
 
 
-def test_a_space_trained_with_a_sigmoid_gives_a_softmax_too_when_one_label_is_asked_for(
+def test_a_space_trained_with_a_sigmoid_gives_a_softmax_too_when_one_label_is_requested(
     siglip: Space,
 ) -> None:
-    found = ZeroShotClassificationPipeline(siglip)(MIXED, labels=COLOURS, templates="{}")
+    result = ZeroShotClassificationPipeline(siglip)(MIXED, labels=COLOURS, templates="{}")
     blue, green, red = softmax(0.0, 8 * 0.8, 8 * 0.6)
-    assert as_dict(found) == pytest.approx({"green": green, "red": red, "blue": blue}, abs=1e-6)
+    assert as_dict(result) == pytest.approx({"green": green, "red": red, "blue": blue}, abs=1e-6)
 
 
 def test_multi_label_is_the_sigmoid_the_space_was_trained_with(siglip: Space) -> None:
-    found = ZeroShotClassificationPipeline(siglip)(MIXED, labels=COLOURS, templates="{}", multi_label=True)
+    result = ZeroShotClassificationPipeline(siglip)(MIXED, labels=COLOURS, templates="{}", multi_label=True)
     expected = {"green": sigmoid(8 * 0.8 - 4), "red": sigmoid(8 * 0.6 - 4), "blue": sigmoid(-4)}
-    assert as_dict(found) == pytest.approx(expected, abs=1e-6)
+    assert as_dict(result) == pytest.approx(expected, abs=1e-6)
 
 
 def test_multi_label_on_a_softmax_space_puts_each_label_next_to_something(clip: Space) -> None:
-    found = ZeroShotClassificationPipeline(clip)(MIXED, labels=COLOURS, templates="{}", multi_label=True)
+    result = ZeroShotClassificationPipeline(clip)(MIXED, labels=COLOURS, templates="{}", multi_label=True)
     neutral = (0.6 + 0.8) / math.sqrt(3)
     expected = {label: softmax(5 * cosine, 5 * neutral)[0] for label, cosine in
                 [("green", 0.8), ("red", 0.6), ("blue", 0.0)]}  # fmt: skip
-    assert as_dict(found) == pytest.approx(expected, abs=1e-6)
+    assert as_dict(result) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
@@ -85,19 +85,21 @@ def test_in_multi_label_a_label_does_not_depend_on_the_others(
 
 
 def test_the_head_is_that_of_the_input_and_text(siglip: Space) -> None:
-    found = ZeroShotClassificationPipeline(siglip)(
+    result = ZeroShotClassificationPipeline(siglip)(
         "red", labels=["red", "blue"], templates="{}", multi_label=True
     )
-    assert as_dict(found) == pytest.approx({"red": sigmoid(2 - 1), "blue": sigmoid(-1)}, abs=1e-6)
+    assert as_dict(result) == pytest.approx({"red": sigmoid(2 - 1), "blue": sigmoid(-1)}, abs=1e-6)
 
 
 def test_templates_are_averaged_as_unit_vectors_and_scaled_back(clip: Space) -> None:
     """ "a tall {}" adds half a red: the prompt for green is (0.5, 1, 0), at full length 1.118, and weighs no more."""
-    found = ZeroShotClassificationPipeline(clip)(RED, labels=["green", "blue"], templates=["{}", "a tall {}"])
+    result = ZeroShotClassificationPipeline(clip)(
+        RED, labels=["green", "blue"], templates=["{}", "a tall {}"]
+    )
     slanted = np.array([0.5, 1.0]) / math.sqrt(1.25)
     mean = (np.array([0.0, 1.0]) + slanted) / 2
     cosine = float(mean[0] / np.linalg.norm(mean))
-    assert as_dict(found) == pytest.approx({"green": 0.5, "blue": 0.5}, abs=1e-6)  # the same slant for both
+    assert as_dict(result) == pytest.approx({"green": 0.5, "blue": 0.5}, abs=1e-6)  # the same slant for both
     green_only = ZeroShotClassificationPipeline(clip)(
         RED, labels=["green", "red"], templates=["{}", "a tall {}"]
     )
@@ -109,7 +111,7 @@ def test_templates_are_averaged_as_unit_vectors_and_scaled_back(clip: Space) -> 
 def test_every_kind_of_input_has_templates_that_hold_the_label() -> None:
     assert set(DEFAULT_TEMPLATES) == set(Modality)
     for templates in DEFAULT_TEMPLATES.values():
-        assert templates[0] == "{}" and all("{}" in one for one in templates)
+        assert templates[0] == "{}" and all("{}" in template for template in templates)
 
 
 def test_without_templates_those_of_the_modality_are_used(clip: Space) -> None:
@@ -132,16 +134,22 @@ def test_a_list_gives_a_list_each_as_alone(clip: Space) -> None:
     classify = ZeroShotClassificationPipeline(clip)
     many: list[Any] = [RED, "blue green", MIXED]
     together = classify(many, labels=COLOURS)
-    assert together == [classify(one, labels=COLOURS) for one in many]
+    assert together == [classify(item, labels=COLOURS) for item in many]
     assert classify(tuple(many), labels=tuple(COLOURS)) == together
-    assert [one.label for one in together] == ["red", "blue", "green"]
+    assert [item.label for item in together] == ["red", "blue", "green"]
     assert classify([RED], labels=COLOURS) == [together[0]]
 
 
 def test_equal_labels_stay_in_the_order_given(clip: Space) -> None:
     classify = ZeroShotClassificationPipeline(clip)
-    assert [one.label for one in classify(RED, labels=["green", "blue"], templates="{}")] == ["green", "blue"]
-    assert [one.label for one in classify(RED, labels=["blue", "green"], templates="{}")] == ["blue", "green"]
+    assert [item.label for item in classify(RED, labels=["green", "blue"], templates="{}")] == [
+        "green",
+        "blue",
+    ]
+    assert [item.label for item in classify(RED, labels=["blue", "green"], templates="{}")] == [
+        "blue",
+        "green",
+    ]
 
 
 def test_top_k_keeps_the_likeliest_with_the_scores_they_had(clip: Space) -> None:
@@ -182,21 +190,21 @@ def test_the_cache_is_bounded(clip: Space) -> None:
 
 
 def test_the_result_is_a_frozen_sequence_that_becomes_json() -> None:
-    found = Classification((LabelScore("a", 0.75), LabelScore("b", 0.25)))
+    result = Classification((LabelScore("a", 0.75), LabelScore("b", 0.25)))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        found.scores = ()  # type: ignore[misc]
+        result.scores = ()  # type: ignore[misc]
     with pytest.raises(dataclasses.FrozenInstanceError):
-        found[0].score = 1.0  # type: ignore[misc]
+        result[0].score = 1.0  # type: ignore[misc]
     assert (
-        len(found) == 2
-        and list(found) == list(found.scores)
-        and found[1].label == "b"
-        and found[:1] == (found[0],)
+        len(result) == 2
+        and list(result) == list(result.scores)
+        and result[1].label == "b"
+        and result[:1] == (result[0],)
     )
-    assert json.loads(json.dumps(found.to_dict())) == {
+    assert json.loads(json.dumps(result.to_dict())) == {
         "scores": [{"label": "a", "score": 0.75}, {"label": "b", "score": 0.25}]
     }
-    assert hash(found) == hash(Classification((LabelScore("a", 0.75), LabelScore("b", 0.25))))
+    assert hash(result) == hash(Classification((LabelScore("a", 0.75), LabelScore("b", 0.25))))
 
 
 def test_it_shows_itself_escaped() -> None:
@@ -257,11 +265,11 @@ def test_a_modality_without_encoder_is_refused(clip: Space) -> None:
 
 
 def test_a_space_without_words_is_refused_at_once(clip: Space) -> None:
-    pictures = Space([clip.encoders[Modality.IMAGE]], name="pictures")
+    images = Space([clip.encoders[Modality.IMAGE]], name="pictures")
     with pytest.raises(
         UnsupportedModality, match=r"^text given to a space with image: 'pictures' cannot encode it"
     ):
-        ZeroShotClassificationPipeline(pictures)
+        ZeroShotClassificationPipeline(images)
 
 
 def test_a_space_without_head_is_refused(clip: Space) -> None:

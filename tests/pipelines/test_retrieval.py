@@ -23,7 +23,7 @@ def index(clip: Space, tmp_path: Path) -> Index:
     return made
 
 
-def test_a_query_of_any_modality_finds_things_of_any_modality(index: Index) -> None:
+def test_a_query_of_any_modality_finds_items_of_any_modality(index: Index) -> None:
     find = RetrievalPipeline(index)
     assert [hit.id for hit in find("blue")[:2]] == ["blue image", "blue text"]
     assert [hit.id for hit in find(RED, k=2)] == ["red image", "red text"]
@@ -61,7 +61,7 @@ def test_a_folder_without_index_is_refused_with_the_cure(tmp_path: Path) -> None
         RetrievalPipeline.from_pretrained(tmp_path / "nowhere")
 
 
-def test_whatever_an_index_can_be_asked_the_pipeline_passes_on(index: Index) -> None:
+def test_the_pipeline_passes_all_search_options_on(index: Index) -> None:
     find = RetrievalPipeline(index)
     assert find(text="blue") == index.search(text="blue")
     assert find(similar_to="red text", k=2, offset=1) == index.search(similar_to="red text", k=2, offset=1)

@@ -29,7 +29,7 @@ needs_flite = pytest.mark.skipif(
 
 
 def test_no_speaker_that_judges_is_trained_on() -> None:
-    judging = {one for speakers in evaluate.SPEAKERS.values() for one in speakers}
+    judging = {speaker for speakers in evaluate.SPEAKERS.values() for speaker in speakers}
     assert not judging & set(flite.SPEAKERS)
 
 
@@ -57,7 +57,7 @@ def test_names_that_are_kept_back_are_never_spoken(monkeypatch: pytest.MonkeyPat
 
 
 @needs_flite
-def test_flite_speaks_longer_and_higher_when_told_to() -> None:
+def test_flite_options_change_length_and_pitch() -> None:
     voice = flite.Flite()
 
     def pitch_hz(samples: np.ndarray) -> float:
@@ -102,21 +102,21 @@ def test_a_stretch_never_turns_back(along: str) -> None:
 @settings(max_examples=20, deadline=None)
 def test_disguised_clips_are_log_mels_and_nothing_lies_past_an_end(seed: int) -> None:
     clips, lengths = ramps("time")
-    found, fresh = speech_augment.SpeechAugmenter(seed)(clips, lengths)
-    assert found.shape == (16, int(fresh.max()), N_MELS) and fresh.min() >= 12
-    assert found.min() >= -1 and found.max() <= 1 and bool(found.isfinite().all())
-    for clip, length in zip(found, fresh.tolist(), strict=True):
+    results, fresh = speech_augment.SpeechAugmenter(seed)(clips, lengths)
+    assert results.shape == (16, int(fresh.max()), N_MELS) and fresh.min() >= 12
+    assert results.min() >= -1 and results.max() <= 1 and bool(results.isfinite().all())
+    for clip, length in zip(results, fresh.tolist(), strict=True):
         assert not clip[length:].any()
     again, _ = speech_augment.SpeechAugmenter(seed)(clips, lengths)
-    assert torch.equal(found, again)
+    assert torch.equal(results, again)
 
 
 def test_no_two_are_disguised_alike() -> None:
     clips = torch.linspace(-1, 1, N_MELS).expand(8, 60, N_MELS)
-    found, lengths = speech_augment.SpeechAugmenter(3)(clips, torch.full((8,), 60))
+    results, lengths = speech_augment.SpeechAugmenter(3)(clips, torch.full((8,), 60))
     short = int(lengths.min())
-    for one, other in itertools.combinations(found, 2):
-        assert (one[:short] - other[:short]).abs().mean() > 1e-3
+    for item, other in itertools.combinations(results, 2):
+        assert (item[:short] - other[:short]).abs().mean() > 1e-3
 
 
 class TextsAsNumbers:
@@ -159,16 +159,16 @@ def test_a_batch_has_its_part_of_every_file_and_clips_of_like_length() -> None:
     assert {len(row) for row in rows} == {40} and spread < 120
 
 
-@given(one=st.text("abc", max_size=6), other=st.text("abc", max_size=6))
+@given(first=st.text("abc", max_size=6), second=st.text("abc", max_size=6))
 @settings(deadline=None)
-def test_the_distance_is_the_fewest_edits(one: str, other: str) -> None:
+def test_the_distance_is_the_fewest_edits(first: str, second: str) -> None:
     @functools.cache
     def fewest(a: str, b: str) -> int:
         if not a or not b:
             return len(a) + len(b)
         return min(fewest(a[1:], b) + 1, fewest(a, b[1:]) + 1, fewest(a[1:], b[1:]) + (a[0] != b[0]))
 
-    assert distance(one, other) == fewest(one, other)
+    assert distance(first, second) == fewest(first, second)
 
 
 def test_repeats_and_blanks_are_not_spelled() -> None:
@@ -199,12 +199,12 @@ class Parrot:
 
 def test_reading_is_counted_in_letters_and_names(tmp_path: Path) -> None:
     recorded(tmp_path / "speech_judge.npz", ["dog", "fog", "pizza"], 300)
-    found = read.figures(Parrot(), tmp_path, ("voice",), 1)  # type: ignore[arg-type]
-    assert (found["clips"], found["closed"]) == (3, 33.3)
-    assert found["open CER"] == found["open CER, letters alone"] == round(100 * (0 + 1 + 5) / 11, 1)
+    results = read.figures(Parrot(), tmp_path, ("voice",), 1)  # type: ignore[arg-type]
+    assert (results["clips"], results["closed"]) == (3, 33.3)
+    assert results["open CER"] == results["open CER, letters alone"] == round(100 * (0 + 1 + 5) / 11, 1)
 
 
 def test_what_is_kept_lies_most_of_the_way_to_what_was_learned() -> None:
-    found = train_accents.between({"a": torch.tensor([1.0, 5.0])}, {"a": torch.tensor([2.0, 5.0])})
-    torch.testing.assert_close(found["a"], torch.tensor([1.0 + train_accents.LEARNED, 5.0]))
+    result = train_accents.between({"a": torch.tensor([1.0, 5.0])}, {"a": torch.tensor([2.0, 5.0])})
+    torch.testing.assert_close(result["a"], torch.tensor([1.0 + train_accents.LEARNED, 5.0]))
     assert 0.5 < train_accents.LEARNED < 1

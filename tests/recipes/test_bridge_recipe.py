@@ -47,7 +47,7 @@ def test_the_corpus_never_names_what_is_held_out(
     assert len(set(texts)) == len(texts) > 200
 
 
-def test_things_told_by_the_same_words_are_not_each_others_negatives() -> None:
+def test_subjects_with_the_same_words_are_not_each_others_negatives() -> None:
     rows = torch.nn.functional.normalize(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), dim=1)
     texts = torch.stack([rows[0], rows[1], rows[0]])
     apart = spaces.contrast(
@@ -81,8 +81,8 @@ def sounds(n: int) -> list[mm.Audio]:
 
 def test_company_in_the_batch_changes_no_vector() -> None:
     ears, eyes = tiny(False, 12, 1), tiny(True, 16, 2)
-    pictures = measure.as_images(torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8))
-    for space, items in ((ears, sounds(4)), (eyes, pictures), (eyes, ["red cat", "wild old sun tree"])):
+    images = measure.as_images(torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8))
+    for space, items in ((ears, sounds(4)), (eyes, images), (eyes, ["red cat", "wild old sun tree"])):
         together = space.encode(list(items))
         assert np.abs(together - np.stack([space.encode(item) for item in items])).max() < 1e-5
 

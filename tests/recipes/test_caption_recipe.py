@@ -32,18 +32,21 @@ APART = captions.HeldOut((), ((0, 1), (0, 2), (3, 7)))
 def test_every_wording_of_a_scene_leads_to_its_one_caption(seed: int) -> None:
     rng = random.Random(seed)
     scene = captions.random_scene(rng, len(NAMES), HELD)
-    assert caption_data.understood(captions.caption(scene, NAMES, rng), KNOWN) == caption_data.told(
+    assert caption_data.understood(captions.caption(scene, NAMES, rng), KNOWN) == caption_data.describe(
         scene, NAMES, KNOWN
     )
 
 
 def test_captions_read_as_people_say_them() -> None:
-    thing = captions.Thing
-    assert caption_data.told((thing(2),), NAMES, KNOWN) == "strawberry"
-    assert caption_data.told((thing(2, 4, 0),), NAMES, KNOWN) == "a small blue strawberry"
-    assert caption_data.told((thing(1), thing(0)), NAMES, KNOWN) == "a dog and a pizza"
-    assert caption_data.told((thing(6, 0),), NAMES, KNOWN) == "a red apple"
-    assert caption_data.told((thing(7, captions.COLOUR_NAMES.index("black")),), NAMES, KNOWN) == "black cat"
+    subject = captions.Subject
+    assert caption_data.describe((subject(2),), NAMES, KNOWN) == "strawberry"
+    assert caption_data.describe((subject(2, 4, 0),), NAMES, KNOWN) == "a small blue strawberry"
+    assert caption_data.describe((subject(1), subject(0)), NAMES, KNOWN) == "a dog and a pizza"
+    assert caption_data.describe((subject(6, 0),), NAMES, KNOWN) == "a red apple"
+    assert (
+        caption_data.describe((subject(7, captions.COLOUR_NAMES.index("black")),), NAMES, KNOWN)
+        == "black cat"
+    )
 
 
 def test_what_is_about_nothing_of_this_world_is_not_understood() -> None:
@@ -115,11 +118,11 @@ def test_a_batch_is_one_kind_and_its_rows_mean_what_they_say(work: Path) -> None
     means = torch.stack([bank.vectors[bank.said == k].mean(0) for k in range(len(bank.captions))])
     for _ in range(6):
         vectors, targets = batches.draw()
-        told = [" ".join(words.words[k] for k in row if k != END) for row in targets.tolist()]
-        assert len({caption in KNOWN for caption in told}) == 1
+        texts = [" ".join(words.words[k] for k in row if k != END) for row in targets.tolist()]
+        assert len({caption in KNOWN for caption in texts}) == 1
         drawn = slice(0, train_captions.BATCH)
         nearest = (vectors @ means.T)[drawn].argmax(1)
-        assert [bank.captions[k] for k in nearest.tolist()] == told[drawn]
+        assert [bank.captions[k] for k in nearest.tolist()] == texts[drawn]
         torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(vectors)))
 
 
@@ -132,9 +135,9 @@ def test_made_pairs_are_near_both_and_never_one_that_is_held_out(work: Path) -> 
     for _ in range(10):
         vectors, targets = batches.pairs()
         for vector, row in zip(vectors, targets.tolist(), strict=True):
-            told = " ".join(words.words[k] for k in row if k != END)
+            texts = " ".join(words.words[k] for k in row if k != END)
             pair = next(
-                (a, b) for a in NAMES for b in NAMES if a != b and caption_data.joined([a, b], KNOWN) == told
+                (a, b) for a in NAMES for b in NAMES if a != b and caption_data.joined([a, b], KNOWN) == texts
             )
             seen.add(frozenset(pair))
             ranked = sorted(NAMES, key=lambda name: -float(vector @ means[name]))
@@ -150,7 +153,7 @@ def test_training_goes_on_from_a_captioner_with_the_same_words_and_no_other(
     net = CaptionNet(len(words.words))
     torch.save({"net": net.state_dict(), "words": words.words}, tmp_path / "captions.pt")
     train_captions.export(tmp_path, train_captions.ASSETS, tmp_path)
-    found = train_captions.shipped(tmp_path, words)
-    assert all(torch.equal(found[name], value.half().float()) for name, value in net.state_dict().items())
+    result = train_captions.shipped(tmp_path, words)
+    assert all(torch.equal(result[name], value.half().float()) for name, value in net.state_dict().items())
     with pytest.raises(ValueError, match="has other words than these captions: train one from nothing"):
         train_captions.shipped(tmp_path, train_captions.Words(NAMES[:3]))

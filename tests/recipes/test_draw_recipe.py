@@ -27,14 +27,14 @@ CONCEPTS = 60
 def drawings() -> np.ndarray:
     """Two artists' blots (2, CONCEPTS, 64, 64, 4): no two alike, each with an edge of its own."""
     rng = np.random.default_rng(3)
-    found = np.zeros((2, CONCEPTS, 64, 64, 4), np.uint8)
+    result = np.zeros((2, CONCEPTS, 64, 64, 4), np.uint8)
     for artist in range(2):
         for concept in range(CONCEPTS):
             coarse = rng.integers(0, 256, (5, 5, 4))
             coarse[..., 3] = np.where(rng.random((5, 5)) < 0.75, 255, 0)
             coarse[2, 2, 3] = 255
-            found[artist, concept] = np.kron(coarse, np.ones((13, 13, 1)))[:64, :64]
-    return found
+            result[artist, concept] = np.kron(coarse, np.ones((13, 13, 1)))[:64, :64]
+    return result
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def test_training_never_shows_a_held_out_combination() -> None:
     assert all(scene[0].concept != scene[1].concept for scene in scenes if len(scene) == 2)
 
 
-def test_two_things_stand_apart_on_the_grid_of_the_tokens(easel: draw_scenes.Easel) -> None:
-    scene = (captions.Thing(0), captions.Thing(1))
+def test_two_subjects_stand_apart_on_the_grid_of_the_tokens(easel: draw_scenes.Easel) -> None:
+    scene = (captions.Subject(0), captions.Subject(1))
     for layout in easel.layouts(50).tolist():
         first, second = draw_scenes.places(scene, layout)
         assert first.edge == second.edge == draw_scenes.CELL
@@ -62,13 +62,13 @@ def test_two_things_stand_apart_on_the_grid_of_the_tokens(easel: draw_scenes.Eas
 
 def test_sketches_are_laid_out_as_drawings_are(easel: draw_scenes.Easel) -> None:
     """A sketch holds the number of its frame everywhere: its canvas has them where the drawing has ink."""
-    alone = [(captions.Thing(0),), (captions.Thing(0, size=draw_scenes.SMALL),)]
-    scenes = [*alone, (captions.Thing(0), captions.Thing(1))]
+    alone = [(captions.Subject(0),), (captions.Subject(0, size=draw_scenes.SMALL),)]
+    scenes = [*alone, (captions.Subject(0), captions.Subject(1))]
     numbers = torch.cat(
         [torch.full((side**2, 1), float(kind)) for kind, side in enumerate(FRAMES.values(), 1)]
     )
     for layout in easel.layouts(60):
-        one, two = apply_layout(numbers[None], layout[None])[0].view(4, 4, 2).unbind(2)
+        single, pair = apply_layout(numbers[None], layout[None])[0].view(4, 4, 2).unbind(2)
         for scene in scenes:
             for number, place in enumerate(draw_scenes.places(scene, layout.tolist())):
                 token = draw_scenes.TOKEN
@@ -76,21 +76,23 @@ def test_sketches_are_laid_out_as_drawings_are(easel: draw_scenes.Easel) -> None
                 columns = slice(place.left // token, -(-(place.left + place.edge) // token))
                 if place.edge == draw_scenes.CELL:
                     wanted = 3 + number if len(scene) == 2 else 3 + int(layout[2])
-                    assert (two[rows, columns] == wanted).all()
+                    assert (pair[rows, columns] == wanted).all()
                 else:
                     wanted = 2 if place.edge == draw_scenes.ASIDE else 1
-                    assert (one[rows, columns] == wanted).all() and (one == wanted).sum() == (one > 0).sum()
+                    assert (single[rows, columns] == wanted).all() and (single == wanted).sum() == (
+                        single > 0
+                    ).sum()
 
 
-def test_a_small_thing_has_the_same_pixels_wherever_it_stands(easel: draw_scenes.Easel) -> None:
+def test_a_small_subject_has_the_same_pixels_wherever_it_stands(easel: draw_scenes.Easel) -> None:
     papers = torch.ones(2, 3, 64, 64)
-    easel.put(papers[0], 0, captions.Thing(4), draw_scenes.Place(0, 32, 32))
-    easel.put(papers[1], 0, captions.Thing(4), draw_scenes.Place(32, 16, 32))
+    easel.put(papers[0], 0, captions.Subject(4), draw_scenes.Place(0, 32, 32))
+    easel.put(papers[1], 0, captions.Subject(4), draw_scenes.Place(32, 16, 32))
     assert (papers[0, :, :32, 32:] == papers[1, :, 32:, 16:48]).all()
 
 
 def test_a_said_colour_is_seen(easel: draw_scenes.Easel) -> None:
-    red = captions.Thing(7, captions.COLOUR_NAMES.index("red"))
+    red = captions.Subject(7, captions.COLOUR_NAMES.index("red"))
     drawn = easel.draw([(red,)])[0]
     inked = drawn[:, mask_of(drawn[None])[0]].mean(1)
     assert inked.argmax() == 0 and inked[0] > inked[1] + 0.1
@@ -98,21 +100,21 @@ def test_a_said_colour_is_seen(easel: draw_scenes.Easel) -> None:
 
 def test_the_judge_knows_the_drawings_it_was_given(drawings: np.ndarray, easel: draw_scenes.Easel) -> None:
     judge = PixelJudge(torch.from_numpy(drawings).permute(0, 1, 4, 2, 3).contiguous())
-    pictures = easel.draw([(captions.Thing(row),) for row in range(CONCEPTS)])
-    assert (judge.one(pictures, coloured=True).argmax(1) == torch.arange(CONCEPTS)).float().mean() > 0.95
+    images = easel.draw([(captions.Subject(row),) for row in range(CONCEPTS)])
+    assert (judge.single(images, coloured=True).argmax(1) == torch.arange(CONCEPTS)).float().mean() > 0.95
     noise = torch.rand(CONCEPTS, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    assert (judge.one(noise, coloured=True).argmax(1) == torch.arange(CONCEPTS)).float().mean() < 0.2
+    assert (judge.single(noise, coloured=True).argmax(1) == torch.arange(CONCEPTS)).float().mean() < 0.2
 
 
-def test_the_judge_tells_the_hue_of_a_known_thing(drawings: np.ndarray, easel: draw_scenes.Easel) -> None:
+def test_the_judge_tells_the_hue_of_a_known_subject(drawings: np.ndarray, easel: draw_scenes.Easel) -> None:
     judge = PixelJudge(torch.from_numpy(drawings).permute(0, 1, 4, 2, 3).contiguous())
     hues = [number % len(captions.COLOUR_NAMES) for number in range(CONCEPTS)]
-    pictures = easel.draw([(captions.Thing(row, hue),) for row, hue in enumerate(hues)])
-    found = judge.hues(pictures, list(range(CONCEPTS)))
-    assert np.mean(np.array(found) == np.array(hues)) > 0.85
+    images = easel.draw([(captions.Subject(row, hue),) for row, hue in enumerate(hues)])
+    results = judge.hues(images, list(range(CONCEPTS)))
+    assert np.mean(np.array(results) == np.array(hues)) > 0.85
 
 
-def test_two_clouds_are_told_apart() -> None:
+def test_two_clouds_are_distinguished() -> None:
     mask = torch.zeros(64, 64, dtype=torch.bool)
     mask[4:20, 6:22] = True
     mask[40:60, 38:60] = True
@@ -121,13 +123,13 @@ def test_two_clouds_are_told_apart() -> None:
     assert {int(first.sum()), int(second.sum())} == {16 * 16, 20 * 22}
 
 
-def test_each_of_two_things_is_shown_alone(drawings: np.ndarray, easel: draw_scenes.Easel) -> None:
+def test_each_of_two_subjects_is_shown_alone(drawings: np.ndarray, easel: draw_scenes.Easel) -> None:
     judge = PixelJudge(torch.from_numpy(drawings).permute(0, 1, 4, 2, 3).contiguous())
     pairs = [(row, row + 30) for row in range(30)]
-    parts = apart(easel.draw([(captions.Thing(a), captions.Thing(b)) for a, b in pairs]))
+    parts = apart(easel.draw([(captions.Subject(a), captions.Subject(b)) for a, b in pairs]))
     assert all(part.shape == (30, 3, 64, 64) and (part[:, :, 0] == 1).all() for part in parts)
-    found = [judge.one(part, coloured=True).argmax(1).tolist() for part in parts]
-    right = [set(both) == set(pair) for *both, pair in zip(*found, pairs, strict=True)]
+    results = [judge.single(part, coloured=True).argmax(1).tolist() for part in parts]
+    right = [set(both) == set(pair) for *both, pair in zip(*results, pairs, strict=True)]
     assert np.mean(right) > 0.8
 
 
@@ -162,12 +164,12 @@ def frames() -> Frames:
 def test_a_scene_fills_the_frames_that_it_uses(
     frames: Frames, scene: tuple[int, ...], wanted: list[tuple[int, ...] | None]
 ) -> None:
-    found = frames.targets(torch.tensor([scene]))[0].split([16, 9, 4, 4])
-    for tokens, one in zip(found, wanted, strict=True):
-        assert (tokens == torch.tensor(one or (0, 0, 0))).all()
+    result = frames.targets(torch.tensor([scene]))[0].split([16, 9, 4, 4])
+    for tokens, item in zip(result, wanted, strict=True):
+        assert (tokens == torch.tensor(item or (0, 0, 0))).all()
 
 
-def test_the_order_of_two_things_costs_nothing(frames: Frames) -> None:
+def test_the_order_of_two_subjects_costs_nothing(frames: Frames) -> None:
     both, other = frames.targets(torch.tensor([[4, NONE, NONE, 2, 1], [4, NONE, NONE, 3, 1]])).split(1)
     assert train_draw_prior.errors(swap_halves(both), both) == 0
     assert train_draw_prior.errors(other, both) > 0
@@ -175,10 +177,12 @@ def test_the_order_of_two_things_costs_nothing(frames: Frames) -> None:
     assert train_draw_prior.errors(single, both) > 0
 
 
-def begun(names: torch.Tensor, directions: int, things: list[list[int]], texts: torch.Tensor) -> DrawingPrior:
+def begun(
+    names: torch.Tensor, directions: int, subjects: list[list[int]], texts: torch.Tensor
+) -> DrawingPrior:
     """A prior that begins with vectors of names (n, 8), and captions (scenes, 8) of things."""
     prior = DrawingPrior(dim=8, channels=2, width=4, inner=4, known=4, directions=directions)
-    data = {"texts": names[:, None], "scene things": torch.tensor(things), "scene texts": texts[:, None]}
+    data = {"texts": names[:, None], "scene things": torch.tensor(subjects), "scene texts": texts[:, None]}
     train_draw_prior.begin(prior, data)
     return prior
 
@@ -209,7 +213,7 @@ def test_the_nearest_direction_is_taken_out_of_a_vector() -> None:
     assert first[0, 1] > 0.7 and first[0].abs().sum() - first[0, 1].abs() < 0.15
 
 
-def test_a_thing_of_a_colour_is_told_without_it_too(frames: Frames) -> None:
+def test_a_coloured_subject_is_described_without_its_colour_too(frames: Frames) -> None:
     pairs = [[4, NONE, NONE, 2, 1], [4, NONE, NONE, 2, NONE]]
     scenes = torch.tensor([[4, 1, NONE, NONE, NONE], *pairs, [3, NONE, NONE, NONE, NONE]])
     alone = torch.tensor([[4, NONE, NONE, NONE, NONE], [3, NONE, NONE, NONE, NONE]])
@@ -226,30 +230,33 @@ def test_a_thing_of_a_colour_is_told_without_it_too(frames: Frames) -> None:
     assert (dyed > 0).tolist() == [True, False]
 
 
-def test_vectors_and_drawings_of_a_batch_tell_of_the_same_things() -> None:
+def test_vectors_and_drawings_of_a_batch_tell_of_the_same_subjects() -> None:
     """Every vector is the axis of its thing, or the sum of two; every drawing bears the numbers of its things."""
     count, rounds, dim = 8, 3, 16
     axes = torch.eye(dim)
-    things = torch.tensor([[a, NONE, NONE, b, NONE] for a in range(count) for b in range(count) if a != b])
-    things = torch.cat([things, torch.tensor([[a, 1, NONE, NONE, NONE] for a in range(count)])])
-    vectors = axes[things[:, 0]] + axes[things[:, 3]] * (things[:, 3:4] >= 0)
+    subjects = torch.tensor([[a, NONE, NONE, b, NONE] for a in range(count) for b in range(count) if a != b])
+    subjects = torch.cat([subjects, torch.tensor([[a, 1, NONE, NONE, NONE] for a in range(count)])])
+    vectors = axes[subjects[:, 0]] + axes[subjects[:, 3]] * (subjects[:, 3:4] >= 0)
+    plain = [subjects.new_tensor([[a, NONE]]) for a in [*range(count)] * rounds]
     data = {
         "texts": axes[:count, None].expand(-1, 2, -1), "seen": axes[None, None, :count].expand(2, 4, -1, -1),
-        "heard": axes[[0, 0, 2, 3, 5]], "named": torch.tensor([0, 0, 2, 3, 5]), "scene things": things,
+        "heard": axes[[0, 0, 2, 3, 5]], "named": torch.tensor([0, 0, 2, 3, 5]), "scene things": subjects,
         "scene texts": vectors[:, None].expand(-1, 2, -1), "scene seen": vectors,
-        "layouts": torch.zeros(len(things) + rounds * count, 3), "keywords": axes[:3], "keywords of": torch.arange(3),
-        "tokens": torch.cat([things.new_tensor([[a, NONE]]) for a in [*range(count)] * rounds] + [things[:, [0, 3]]]),
+        "layouts": torch.zeros(len(subjects) + rounds * count, 3), "keywords": axes[:3], "keywords of": torch.arange(3),
+        "tokens": torch.cat([*plain, subjects[:, [0, 3]]]),
     }  # fmt: skip
-    told, scenes, rows = Batches(data, dict.fromkeys(NOISE, 400), seed=1).draw()
-    assert told.shape == (2000, dim) and torch.allclose(told.norm(dim=1), torch.ones(2000))
+    conditions, scenes, rows = Batches(data, dict.fromkeys(NOISE, 400), seed=1).draw()
+    assert conditions.shape == (2000, dim) and torch.allclose(conditions.norm(dim=1), torch.ones(2000))
     assert (data["tokens"][rows] == scenes[:, [0, 3]]).all()
-    strongest = told.topk(2, dim=1).indices
+    strongest = conditions.topk(2, dim=1).indices
     assert (strongest[:400, 0] == scenes[:400, 0]).float().mean() > 0.9  # noise leaves it so
     pair = scenes[:, 3] >= 0
     assert pair[800:1200].all() and not pair[:400].any() and not pair[1200:].any()
     both = torch.sort(strongest[pair]).values == torch.sort(scenes[pair][:, [0, 3]]).values
     assert both.all(1).float().mean() > 0.9
-    between = told[1200:1600].gather(1, scenes[1200:1600, :1])[:, 0] / strongest_of(told[1200:1600])
+    between = conditions[1200:1600].gather(1, scenes[1200:1600, :1])[:, 0] / strongest_of(
+        conditions[1200:1600]
+    )
     assert between.min() > 0.7 and (between == 1).float().mean() > 0.9  # halfway at most, but for noise
     assert (strongest[1600:, 0] == scenes[1600:, 0]).float().mean() > 0.95 and scenes[1600:, 0].max() < 3
 
@@ -260,5 +267,5 @@ def strongest_of(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_scene_is_kept_as_five_numbers() -> None:
-    assert draw_data.described((captions.Thing(3, 1),)) == (3, 1, NONE, NONE, NONE)
-    assert draw_data.described((captions.Thing(3), captions.Thing(5, 2))) == (3, NONE, NONE, 5, 2)
+    assert draw_data.described((captions.Subject(3, 1),)) == (3, 1, NONE, NONE, NONE)
+    assert draw_data.described((captions.Subject(3), captions.Subject(5, 2))) == (3, NONE, NONE, 5, 2)

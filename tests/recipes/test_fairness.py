@@ -28,7 +28,7 @@ def test_the_shipped_calibration_finds_both_matches_too() -> None:
     assert right[:, :2].all() and set(order[0, :2].tolist()) == {0, 20}
 
 
-def test_the_calibration_error_is_how_far_told_is_from_true() -> None:
+def test_the_calibration_error_is_the_gap_between_predicted_and_true() -> None:
     right = np.arange(1000) % 4 == 0
     assert calibration_error(np.full(1000, 0.25), right) == pytest.approx(0)
     assert calibration_error(np.full(1000, 0.95), right) == pytest.approx(0.7)
@@ -73,9 +73,9 @@ def test_what_is_taken_away_is_not_found_and_what_stays_is() -> None:
     half = world.halves()[1]
     gone = absent(world, half, families=False)
     assert (gone & half).sum() == 200
-    found = rejection(world, half, ("name", "rms"), families=False)
+    result = rejection(world, half, ("name", "rms"), families=False)
     for name in ("name", "rms"):
-        assert found[name]["at 0.87"] == {"false accept": 0.0, "recall": 1.0, "right": 1.0}
+        assert result[name]["at 0.87"] == {"false accept": 0.0, "recall": 1.0, "right": 1.0}
 
 
 def test_a_whole_family_is_taken_away_at_once() -> None:
@@ -84,4 +84,4 @@ def test_a_whole_family_is_taken_away_at_once() -> None:
     world = World(names, families, {}, GALLERY, GALLERY, 1.0)
     gone = absent(world, world.halves()[1], families=True)
     assert (gone & world.halves()[1]).sum() >= 200
-    assert {gone[np.array(families) == one].mean() for one in set(families)} == {0.0, 1.0}
+    assert {gone[np.array(families) == family].mean() for family in set(families)} == {0.0, 1.0}

@@ -32,13 +32,13 @@ def test_held_out_combinations_are_never_drawn_for_training(held):
     assert pairs and not pairs & set(held.pairs)
 
 
-def test_neither_thing_nor_colour_alone_finds_a_held_out_scene(held):
+def test_neither_subject_nor_colour_alone_finds_a_held_out_scene(held):
     assert len(set(held.coloured)) == len(set(held.pairs)) == 200
     for place in (0, 1):
         values = [pair[place] for pair in held.coloured]
         assert min(values.count(value) for value in set(values)) >= 5
-    things = [thing for pair in held.pairs for thing in pair]
-    assert len(set(things)) == 40
+    subjects = [subject for pair in held.pairs for subject in pair]
+    assert len(set(subjects)) == 40
 
 
 def test_the_split_is_the_same_on_every_run(held):
@@ -47,24 +47,24 @@ def test_the_split_is_the_same_on_every_run(held):
 
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=60, deadline=None)
-def test_a_caption_says_every_thing_colour_and_size(seed):
+def test_a_caption_says_every_subject_colour_and_size(seed):
     rng = random.Random(seed)
     names = [f"thing{number}" for number in range(COUNT)]
     scene = captions.random_scene(rng, COUNT, captions.HeldOut((), ()))
     said = captions.caption(scene, names, rng)
-    for thing in scene:
-        assert f"thing{thing.concept}" in said
-        if thing.colour != captions.NONE:
-            assert captions.COLOUR_NAMES[thing.colour] in said
-        if thing.size != captions.NONE:
-            assert any(word in said for word in captions.SIZES[captions.SIZE_NAMES[thing.size]])
+    for subject in scene:
+        assert f"thing{subject.concept}" in said
+        if subject.colour != captions.NONE:
+            assert captions.COLOUR_NAMES[subject.colour] in said
+        if subject.size != captions.NONE:
+            assert any(word in said for word in captions.SIZES[captions.SIZE_NAMES[subject.size]])
 
 
 def test_held_out_keywords_are_nobodys_name_and_fit_few_concepts():
     rows = [(f"name{n}", [f"own{n}", f"also{n}", "face", f"name{n + 1}"]) for n in range(100)]
-    found = concepts.held_out_keywords(rows)
-    assert 20 <= len(found) <= 30
-    assert "face" not in found and not any(word.startswith("name") for word in found)
+    results = concepts.held_out_keywords(rows)
+    assert 20 <= len(results) <= 30
+    assert "face" not in results and not any(word.startswith("name") for word in results)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_held_out_keywords_are_nobodys_name_and_fit_few_concepts():
         ("👨‍👩‍👧", True), ("🏃‍♀️", True), ("🏴‍☠️", False),
     ],
 )  # fmt: skip
-def test_only_one_picture_of_each_meaning_is_kept(emoji, duplicate):
+def test_only_one_image_of_each_meaning_is_kept(emoji, duplicate):
     assert concepts.is_duplicate([ord(ch) for ch in emoji]) is duplicate
 
 
@@ -89,7 +89,7 @@ ALL_GROUNDS = backgrounds.TRAINED | backgrounds.HELD_OUT | backgrounds.UNTOUCHED
 
 
 @pytest.mark.parametrize("family", ALL_GROUNDS)
-def test_backgrounds_are_pictures_and_seeded(family):
+def test_backgrounds_are_images_and_seeded(family):
     maker = ALL_GROUNDS[family]
     first, again = (backgrounds.pool({family: maker}, 3, 64, seed=4) for _ in range(2))
     assert first.shape == (3, 3, 64, 64) and first.dtype == np.uint8
@@ -110,22 +110,22 @@ def on_white() -> compositor.Compositor:
     return compositor.Compositor(disc(), 1, white, torch.Generator().manual_seed(0))
 
 
-def test_a_blue_thing_is_drawn_blue():
+def test_a_blue_subject_is_drawn_blue():
     blue = captions.COLOUR_NAMES.index("blue")
-    drawn = on_white().draw([(captions.Thing(0, blue),)], 64, jitter=0.0)[0]
+    drawn = on_white().draw([(captions.Subject(0, blue),)], 64, jitter=0.0)[0]
     middle = drawn[:, 28:36, 28:36].mean((1, 2))
     assert middle[2] > middle[0] + 0.2 and middle[2] > middle[1] + 0.1
 
 
 def test_small_covers_less_than_large():
     small, large = (captions.SIZE_NAMES.index(name) for name in ("small", "large"))
-    drawn = on_white().draw([(captions.Thing(0, size=small),), (captions.Thing(0, size=large),)], 64)
+    drawn = on_white().draw([(captions.Subject(0, size=small),), (captions.Subject(0, size=large),)], 64)
     covered = (drawn.mean(1) < 0.95).float().mean((1, 2))
     assert covered[0] * 3 < covered[1]
 
 
-def test_both_things_of_a_pair_are_seen_apart():
-    scenes = [(captions.Thing(0), captions.Thing(1))] * 16
+def test_both_subjects_of_a_pair_are_seen_apart():
+    scenes = [(captions.Subject(0), captions.Subject(1))] * 16
     drawn = on_white().draw(scenes, 64, jitter=0.3)
     yellow = ((drawn[:, 0] > 0.7) & (drawn[:, 2] < 0.5)).float().mean((1, 2))
     dark = (drawn.amax(1) < 0.45).float().mean((1, 2))
@@ -133,7 +133,7 @@ def test_both_things_of_a_pair_are_seen_apart():
 
 
 def test_scenes_repeat_with_their_seed():
-    first, again = (on_white().draw([(captions.Thing(1),)] * 4, 64) for _ in range(2))
+    first, again = (on_white().draw([(captions.Subject(1),)] * 4, 64) for _ in range(2))
     assert torch.equal(first, again)
 
 
@@ -162,12 +162,12 @@ def test_recall_counts_any_right_answer():
     assert evaluate.recall(queries, gallery, [{11}, {0, 10}, {3}])["R@1"] == pytest.approx(66.7)
 
 
-def test_every_untouched_distortion_changes_a_picture_and_repeats_with_its_seed():
-    pictures = torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(3))
-    blown = stress.apply(pictures, 5)
-    assert blown.shape == pictures.shape and blown.min() >= 0 and blown.max() <= 1
-    assert ((blown - pictures).abs().mean((1, 2, 3)) > 0.02).all()
-    assert torch.equal(blown, stress.apply(pictures, 5))
+def test_every_untouched_distortion_changes_an_image_and_repeats_with_its_seed():
+    images = torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    blown = stress.apply(images, 5)
+    assert blown.shape == images.shape and blown.min() >= 0 and blown.max() <= 1
+    assert ((blown - images).abs().mean((1, 2, 3)) > 0.02).all()
+    assert torch.equal(blown, stress.apply(images, 5))
 
 
 class FewAnchors:
@@ -178,13 +178,17 @@ class FewAnchors:
 
     def encode(self, texts):
         generator = torch.Generator().manual_seed(0)
-        self.told = texts
+        self.descriptions = texts
         return torch.nn.functional.normalize(torch.randn(len(texts), 256, generator=generator), dim=-1)
 
 
 def test_the_colour_loss_is_small_for_the_right_colour_and_large_for_a_wrong_one():
     colours = joint_finetune.Colours(FewAnchors(), captions.HeldOut((), ()))
-    scenes = [(captions.Thing(1, 4),), (captions.Thing(0),), (captions.Thing(0, 2), captions.Thing(1, 3))]
+    scenes = [
+        (captions.Subject(1, 4),),
+        (captions.Subject(0),),
+        (captions.Subject(0, 2), captions.Subject(1, 3)),
+    ]
     right = torch.zeros(3, 256)
     right[0] = colours.vectors[1, 4]
     wrong = torch.zeros(3, 256)
@@ -197,7 +201,7 @@ def test_the_colour_loss_never_names_a_held_out_combination():
     colours = joint_finetune.Colours(FewAnchors(), held)
     vectors = torch.zeros(1, 256)
     vectors[0] = colours.vectors[1, 5]
-    assert colours.loss(vectors, [(captions.Thing(1, 4),)]) < 5  # the best match is not a candidate
+    assert colours.loss(vectors, [(captions.Subject(1, 4),)]) < 5  # the best match is not a candidate
     rng = random.Random(0)
     assert not any(
         (scene[0].concept, scene[0].colour) == (1, 5) for scene in joint_finetune.coloured(rng, 500, 3, held)

@@ -21,13 +21,13 @@ from multimodal.views.heatmap import HIGH, LOW, number
 WORDS = ["a red apple", "the <blue> sea", "x" * 60]
 
 
-def pictures(media: Path) -> list[mm.Image]:
+def images(media: Path) -> list[mm.Image]:
     return [mm.Image(media / f"{name}.png") for name in ("red", "green", "blue", "grey")]
 
 
 def test_the_cosines_are_the_spaces_own(space: Space, media: Path) -> None:
-    heatmap = mm.similarity_heatmap(WORDS, pictures(media), space=space)
-    assert np.array_equal(heatmap.cosines, space.similarity(WORDS, pictures(media)))
+    heatmap = mm.similarity_heatmap(WORDS, images(media), space=space)
+    assert np.array_equal(heatmap.cosines, space.similarity(WORDS, images(media)))
     assert [axis.label for axis in heatmap.rows] == ["a red apple", "the <blue> sea", "x" * 47 + "…"]
     assert [axis.label for axis in heatmap.columns] == ["red.png", "green.png", "blue.png", "grey.png"]
     assert repr(heatmap) == "Heatmap(3 x 4, space='toy')"
@@ -39,25 +39,25 @@ def test_one_list_is_compared_with_itself(space: Space) -> None:
     assert heatmap.rows == heatmap.columns
 
 
-def test_a_space_is_loaded_by_name_and_one_thing_needs_no_list(space: Space) -> None:
+def test_a_space_is_loaded_by_name_and_one_item_needs_no_list(space: Space) -> None:
     assert mm.similarity_heatmap("a dog", ["a dog", "a cat"], space="toy").cosines.shape == (1, 2)
 
 
-def test_the_table_shows_every_number_and_picture(space: Space, media: Path) -> None:
-    heatmap = mm.similarity_heatmap(
-        [*WORDS, mm.Audio(media / "sub" / "low.wav")], pictures(media), space=space
-    )
+def test_the_table_shows_every_number_and_image(space: Space, media: Path) -> None:
+    heatmap = mm.similarity_heatmap([*WORDS, mm.Audio(media / "sub" / "low.wav")], images(media), space=space)
     shown = heatmap._repr_html_()
     cells = re.findall(r"<td style=[^>]*>(-?\d\.\d\d)</td>", shown)
     assert cells == [number(cosine) for cosine in heatmap.cosines.reshape(-1).tolist()]
-    images = [base64.b64decode(image) for image in re.findall(r'src="data:image/jpeg;base64,([^"]+)"', shown)]
-    assert [PIL.Image.open(io.BytesIO(image)).size for image in images] == [(72, 48)] * 4
+    embedded = [
+        base64.b64decode(image) for image in re.findall(r'src="data:image/jpeg;base64,([^"]+)"', shown)
+    ]
+    assert [PIL.Image.open(io.BytesIO(image)).size for image in embedded] == [(72, 48)] * 4
     assert "the &lt;blue&gt; sea" in shown and "<blue>" not in shown
     assert "♪ low.wav" in shown
 
 
 def test_colours_run_from_the_least_cosine_to_the_greatest(space: Space, media: Path) -> None:
-    heatmap = mm.similarity_heatmap(WORDS, pictures(media), space=space)
+    heatmap = mm.similarity_heatmap(WORDS, images(media), space=space)
     assert heatmap.shade(float(heatmap.cosines.min())) == LOW
     assert heatmap.shade(float(heatmap.cosines.max())) == HIGH
     alike = Heatmap(np.ones((1, 1), np.float32), heatmap.rows[:1], heatmap.rows[:1], "toy")
@@ -72,18 +72,18 @@ def test_a_nought_has_no_minus(cosine: float, shown: str) -> None:
 
 
 def test_the_png_has_a_cell_for_every_pair_in_its_colour(space: Space, media: Path) -> None:
-    heatmap = mm.similarity_heatmap(WORDS[:2], pictures(media), space=space)
-    picture = PIL.Image.open(io.BytesIO(heatmap._repr_png_()))
-    pixels = np.asarray(picture.convert("RGB"))
-    right, bottom = picture.width - 18 - 4, picture.height - 18 - 4
+    heatmap = mm.similarity_heatmap(WORDS[:2], images(media), space=space)
+    image = PIL.Image.open(io.BytesIO(heatmap._repr_png_()))
+    pixels = np.asarray(image.convert("RGB"))
+    right, bottom = image.width - 18 - 4, image.height - 18 - 4
     for row, line in enumerate(heatmap.cosines.tolist()):
         for column, cosine in enumerate(line):
             x, y = right - 80 * (4 - column) + 8 + 4, bottom - 80 * (2 - row) + 8 + 4
             assert tuple(pixels[y, x]) == heatmap.shade(cosine)
 
 
-def test_it_is_saved_as_a_page_or_a_picture(space: Space, media: Path, tmp_path: Path) -> None:
-    heatmap = mm.similarity_heatmap(WORDS, pictures(media), space=space)
+def test_it_is_saved_as_a_page_or_an_image(space: Space, media: Path, tmp_path: Path) -> None:
+    heatmap = mm.similarity_heatmap(WORDS, images(media), space=space)
     assert heatmap.save(tmp_path / "h.png") == tmp_path / "h.png"
     assert (tmp_path / "h.png").read_bytes() == heatmap._repr_png_()
     page = heatmap.save(str(tmp_path / "h.HTML")).read_text(encoding="utf-8")
@@ -120,7 +120,7 @@ def test_it_is_plain_values_too(space: Space) -> None:
     assert heatmap["rows"] == WORDS[:2]
 
 
-def test_a_film_is_shown_by_its_middle() -> None:
+def test_a_video_is_shown_by_its_middle() -> None:
     from multimodal.core.media.registry import thumbnail
 
     frames = np.zeros((5, 20, 40, 3), np.uint8)

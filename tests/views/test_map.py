@@ -41,9 +41,9 @@ class Elements(HTMLParser):
 
 
 def data_of(text: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
-    assert found
-    data: dict[str, Any] = json.loads(found[1])
+    hits = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert hits
+    data: dict[str, Any] = json.loads(hits[1])
     return data
 
 
@@ -77,12 +77,12 @@ def test_the_places_are_those_of_the_vectors(index: Index, tmp_path: Path) -> No
     assert np.allclose(data["y"], 1 - expected[:, 1], atol=1e-4)
 
 
-def test_pictures_are_small_jpegs_and_sounds_can_be_played(index: Index, tmp_path: Path) -> None:
+def test_images_are_small_jpegs_and_audio_can_be_played(index: Index, tmp_path: Path) -> None:
     _, data = drawn(index, tmp_path)
     by_label = {row["label"]: uri for row, uri in zip(data["rows"], data["thumb"], strict=True)}
-    picture = PIL.Image.open(io.BytesIO(decoded(by_label["red.png"])))
-    assert (picture.format, picture.size) == ("JPEG", (112, 75))
-    assert np.abs(np.asarray(picture).astype(int) - (220, 30, 30)).max() < 8
+    image = PIL.Image.open(io.BytesIO(decoded(by_label["red.png"])))
+    assert (image.format, image.size) == ("JPEG", (112, 75))
+    assert np.abs(np.asarray(image).astype(int) - (220, 30, 30)).max() < 8
     samples, rate = soundfile.read(io.BytesIO(decoded(by_label["low.wav"])))
     assert (len(samples), rate) == (16_000, 16_000)
     assert by_label["a red apple"] is None
@@ -201,7 +201,7 @@ def test_a_png_shows_every_kind_in_its_colour(
         assert (np.abs(pixels - mixed).max(axis=1) <= 3).sum() > 20, kind
 
 
-def test_a_png_of_few_pictures_shows_them(index: Index, tmp_path: Path) -> None:
+def test_a_png_of_few_images_shows_them(index: Index, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     plot_map(index, tmp_path / "map.png")
     pixels = np.asarray(PIL.Image.open(tmp_path / "map.png").convert("RGB")).reshape(-1, 3).astype(int)

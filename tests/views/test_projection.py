@@ -59,7 +59,7 @@ def test_places_fill_the_unit_square_and_keep_their_proportions(n: int, seed: in
     assert (positions.min(axis=0) + positions.max(axis=0)) / 2 == pytest.approx(0.5)
 
 
-def test_the_same_rows_in_another_order_give_the_same_picture() -> None:
+def test_the_same_rows_in_another_order_give_the_same_image() -> None:
     rows = cloud(30, 6)
     order = np.random.default_rng(0).permutation(30)
     first, second = (
@@ -69,7 +69,7 @@ def test_the_same_rows_in_another_order_give_the_same_picture() -> None:
     assert np.allclose(first[order], second, atol=1e-6)
 
 
-def test_things_that_are_all_alike_lie_in_the_middle() -> None:
+def test_items_that_are_all_alike_lie_in_the_middle() -> None:
     assert (projection.project(np.ones((5, 3), np.float32), "pca", 0).positions == 0.5).all()
 
 
@@ -124,13 +124,13 @@ def test_centring_takes_each_kinds_mean_away() -> None:
     assert np.allclose(moved[25:], expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
 
 
-def test_centring_lets_matching_things_of_two_kinds_meet() -> None:
+def test_centring_lets_matching_items_of_two_kinds_meet() -> None:
     """Twenty things as texts and again as pictures, the pictures moved far away by a gap: on the map without centring
     every text's neighbour is a text; with it, it is its own picture."""
     meanings = cloud(20, 16)
     gap = 3 * cloud(1, 16, seed=9)
-    pictures = meanings + gap
-    rows = np.concatenate([meanings, pictures / np.linalg.norm(pictures, axis=1, keepdims=True)]).astype(
+    images = meanings + gap
+    rows = np.concatenate([meanings, images / np.linalg.norm(images, axis=1, keepdims=True)]).astype(
         np.float32
     )
     kinds = ["text"] * 20 + ["image"] * 20

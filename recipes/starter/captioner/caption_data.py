@@ -27,7 +27,7 @@ from recipes.starter.towers import joint_finetune
 from recipes.starter.towers.train_image import trained_drawings
 from recipes.starter.towers.train_speech import FEWEST_FRAMES, MOST_FRAMES, pad_clips
 
-PICTURE_BATCHES = 150  # of 256
+IMAGE_BATCHES = 150  # of 256
 BACKGROUNDS = 6_000
 REDRAWN = 3  # redrawn versions of every drawing
 SPOKEN = 32_000
@@ -51,13 +51,13 @@ class Bank:
     modality: Tensor
 
 
-def told(scene: captions.Scene, names: list[str], known: set[str]) -> str:
+def describe(scene: captions.Scene, names: list[str], known: set[str]) -> str:
     """The one caption of a scene. known: the names, as a set."""
     phrases = []
-    for thing in scene:
-        colour = "" if thing.colour == captions.NONE else captions.COLOUR_NAMES[thing.colour]
-        size = "" if thing.size == captions.NONE else captions.SIZE_NAMES[thing.size]
-        phrases.append(" ".join(word for word in (size, colour, names[thing.concept]) if word))
+    for subject in scene:
+        colour = "" if subject.colour == captions.NONE else captions.COLOUR_NAMES[subject.colour]
+        size = "" if subject.size == captions.NONE else captions.SIZE_NAMES[subject.size]
+        phrases.append(" ".join(word for word in (size, colour, names[subject.concept]) if word))
     return joined(phrases, known)
 
 
@@ -73,19 +73,19 @@ def understood(text: str, known: set[str]) -> str | None:
     for lead in ("", *LEADS):
         if text.startswith(lead):
             rest = text.removeprefix(lead).strip()
-            phrase = _thing(rest, known)
+            phrase = _subject(rest, known)
             if phrase is not None:
                 return joined([phrase], known)
     bare = text.removeprefix("a picture of ")
     for joint in JOINTS:
         for place in re.finditer(joint, bare):
-            sides = [_thing(bare[: place.start()], known), _thing(bare[place.end() :], known)]
+            sides = [_subject(bare[: place.start()], known), _subject(bare[place.end() :], known)]
             if None not in sides:
                 return joined([side for side in sides if side is not None], known)
     return None
 
 
-def _thing(text: str, known: set[str]) -> str | None:
+def _subject(text: str, known: set[str]) -> str | None:
     """'a tiny blue strawberry' -> 'small blue strawberry'; None if it is anything else."""
     for bare in (text, re.sub(r"^an? ", "", text)):
         if bare in known:
@@ -122,7 +122,7 @@ class Gatherer:
         ]
         scenes = [captions.random_scene(self.rng, len(self.names), self.held) for _ in range(TOLD)]
         pairs = plain + [
-            (captions.caption(s, self.names, self.rng), told(s, self.names, self.known)) for s in scenes
+            (captions.caption(s, self.names, self.rng), describe(s, self.names, self.known)) for s in scenes
         ]
         phrases = json.loads((self.work / "phrases.json").read_text())
         free = [word for word in phrases["keyword"] + phrases["word"][:FREE] if word not in self.known]
@@ -130,7 +130,7 @@ class Gatherer:
         pairs += [(word, self.names[row]) for word, row in zip(free, nearest, strict=True)]
         return self.model.encode([text for text, _ in pairs]), [caption for _, caption in pairs]
 
-    def pictures(self) -> tuple[Tensor, list[str]]:
+    def images(self) -> tuple[Tensor, list[str]]:
         """Batches such as the image tower was trained on, drawn anew."""
         drawings = trained_drawings(self.work)
         ground = torch.from_numpy(backgrounds.pool(backgrounds.TRAINED, BACKGROUNDS, SIDE, self.seed))
@@ -138,10 +138,10 @@ class Gatherer:
         scene_compositor = compositor.Compositor(bank, len(drawings), ground, self.generator)
         vectors, said = [], []
         with torch.inference_mode():
-            for _ in range(PICTURE_BATCHES):
+            for _ in range(IMAGE_BATCHES):
                 drawn = joint_finetune.draw_batch(scene_compositor, self.names, self.held, self.rng)
-                vectors.append(self.model.image(drawn.pictures))
-                said += [told(scene, self.names, self.known) for scene in drawn.scenes]
+                vectors.append(self.model.image(drawn.images))
+                said += [describe(scene, self.names, self.known) for scene in drawn.scenes]
         return torch.cat(vectors), said
 
     def speech(self) -> tuple[Tensor, list[str]]:
@@ -189,10 +189,10 @@ def file_of(work: Path, part: str) -> Path:
 
 def read(work: Path) -> Bank:
     """What `gather` wrote."""
-    found = [np.load(file_of(work, part)) for part in PARTS]
-    said = [caption for one in found for caption in one["captions"].tolist()]
+    loaded = [np.load(file_of(work, part)) for part in PARTS]
+    said = [caption for item in loaded for caption in item["captions"].tolist()]
     place = {caption: number for number, caption in enumerate(dict.fromkeys(said))}
-    parts = [torch.from_numpy(one["vectors"]).float() for one in found]
+    parts = [torch.from_numpy(item["vectors"]).float() for item in loaded]
     modality = [torch.full((len(vectors),), number) for number, vectors in enumerate(parts)]
     return Bank(
         torch.nn.functional.normalize(torch.cat(parts), dim=-1),

@@ -34,7 +34,7 @@ PAIR_FORMS = ("{x} and {y}", "{x} next to {y}", "{x} with {y}", "{x} and {y}", "
 
 
 @dataclass(frozen=True)
-class Thing:
+class Subject:
     """One object; colour and size index COLOUR_NAMES and SIZE_NAMES, NONE if not stated."""
 
     concept: int
@@ -42,7 +42,7 @@ class Thing:
     size: int = NONE
 
 
-Scene = tuple[Thing, ...]
+Scene = tuple[Subject, ...]
 
 
 def with_article(phrase: str) -> str:
@@ -50,19 +50,19 @@ def with_article(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def describe(thing: Thing, names: list[str], rng: random.Random) -> str:
+def describe(subject: Subject, names: list[str], rng: random.Random) -> str:
     """'small blue strawberry', without article."""
     words = []
-    if thing.size != NONE:
-        words.append(rng.choice(SIZES[SIZE_NAMES[thing.size]]))
-    if thing.colour != NONE:
-        words.append(COLOUR_NAMES[thing.colour])
-    return " ".join([*words, names[thing.concept]])
+    if subject.size != NONE:
+        words.append(rng.choice(SIZES[SIZE_NAMES[subject.size]]))
+    if subject.colour != NONE:
+        words.append(COLOUR_NAMES[subject.colour])
+    return " ".join([*words, names[subject.concept]])
 
 
 def caption(scene: Scene, names: list[str], rng: random.Random) -> str:
     """A caption that says what is in the scene; wording varies with `rng`."""
-    phrases = [describe(thing, names, rng) for thing in scene]
+    phrases = [describe(subject, names, rng) for subject in scene]
     if len(scene) == 1:
         return rng.choice(PLAIN_FORMS).format(x=phrases[0], a_x=with_article(phrases[0]))
     rng.shuffle(phrases)
@@ -83,7 +83,7 @@ def held_out(count: int) -> HeldOut:
     """The held-out combinations for a world of `count` concepts. Every object occurs in several of
     them, so that the object or the colour alone does not identify the scene."""
     rng = random.Random(SEED)
-    coloured = [(thing, colour) for thing in rng.sample(range(count), 40)
+    coloured = [(subject, colour) for subject in rng.sample(range(count), 40)
                 for colour in rng.sample(range(len(COLOUR_NAMES)), 5)]  # fmt: skip
     pairs = rng.sample(sorted(combinations(sorted(rng.sample(range(count), 40)), 2)), 200)
     return HeldOut(tuple(coloured), tuple(pairs))
@@ -91,24 +91,24 @@ def held_out(count: int) -> HeldOut:
 
 def allowed(scene: Scene, kept_out: HeldOut) -> bool:
     """Whether training may show this scene."""
-    if any((thing.concept, thing.colour) in kept_out.coloured for thing in scene):
+    if any((subject.concept, subject.colour) in kept_out.coloured for subject in scene):
         return False
-    return len(scene) == 1 or tuple(sorted(thing.concept for thing in scene)) not in kept_out.pairs
+    return len(scene) == 1 or tuple(sorted(subject.concept for subject in scene)) not in kept_out.pairs
 
 
 def random_scene(rng: random.Random, count: int, kept_out: HeldOut, *, plain: float = 0.0) -> Scene:
     """A training scene; a share `plain` of them is a single object as its artist drew it."""
     while True:
         if rng.random() < plain:
-            return (Thing(rng.randrange(count)),)
-        things = []
+            return (Subject(rng.randrange(count)),)
+        subjects = []
         for _ in range(1 if rng.random() < 0.55 else 2):
             colour = rng.randrange(len(COLOUR_NAMES)) if rng.random() < 0.6 else NONE
             size = rng.randrange(2) if rng.random() < 0.3 else NONE
-            things.append(Thing(rng.randrange(count), colour, size))
-        if len(things) == 2:  # two things share the picture: size says nothing there, colours are rarer
-            things = [Thing(t.concept, t.colour if rng.random() < 0.4 else NONE) for t in things]
-            if things[0].concept == things[1].concept:
+            subjects.append(Subject(rng.randrange(count), colour, size))
+        if len(subjects) == 2:  # two things share the picture: size says nothing there, colours are rarer
+            subjects = [Subject(t.concept, t.colour if rng.random() < 0.4 else NONE) for t in subjects]
+            if subjects[0].concept == subjects[1].concept:
                 continue
-        if allowed(tuple(things), kept_out):
-            return tuple(things)
+        if allowed(tuple(subjects), kept_out):
+            return tuple(subjects)

@@ -36,45 +36,45 @@ def share(
     """Percent of vectors whose caption is exactly the right one."""
     said = []
     for part in vectors.split(256):
-        said += [one.text for one in captioner.caption_vectors(part, CaptioningOptions(beams=beams))]
+        said += [vector.text for vector in captioner.caption_vectors(part, CaptioningOptions(beams=beams))]
     return round(100 * sum(a == b for a, b in zip(said, right, strict=True)) / len(right), 1)
 
 
-def things(captioner: SpaceCaptioningBackend, model: evaluate.Shipped, work: Path) -> dict[str, float]:
+def subjects(captioner: SpaceCaptioningBackend, model: evaluate.Shipped, work: Path) -> dict[str, float]:
     """Single objects: images, speech and names."""
-    found = {}
+    result = {}
     for kind in KINDS:
-        vectors = judges.see(model.image, judges.pictures(work, kind))
-        found[f"picture, {kind}"] = share(captioner, vectors, model.names)
+        vectors = judges.see(model.image, judges.images(work, kind))
+        result[f"picture, {kind}"] = share(captioner, vectors, model.names)
     rows = judges.drawn_by_openmoji(work)
-    vectors = judges.see(model.image, judges.pictures(work, "openmoji")[rows])
-    found["picture, OpenMoji"] = share(captioner, vectors, [model.names[row] for row in rows])
+    vectors = judges.see(model.image, judges.images(work, "openmoji")[rows])
+    result["picture, OpenMoji"] = share(captioner, vectors, [model.names[row] for row in rows])
     for title, speakers in evaluate.SPEAKERS.items():
         heard = [judges.hear(model.audio, work, speaker) for speaker in speakers]
         right = [model.names[row] for _, own in heard for row in own]
-        found[f"speech, {title}"] = share(captioner, torch.cat([one for one, _ in heard]), right)
+        result[f"speech, {title}"] = share(captioner, torch.cat([item for item, _ in heard]), right)
     forms = {"name": "{x}", "a picture of": "a picture of {a_x}", "unseen form": "look at the {x} over there"}
     for title, form in forms.items():
         texts = [form.format(x=name, a_x=captions.with_article(name)) for name in model.names]
-        found[f"text, {title}"] = share(captioner, model.encode(texts), model.names)
-    return found
+        result[f"text, {title}"] = share(captioner, model.encode(texts), model.names)
+    return result
 
 
 def combinations(captioner: SpaceCaptioningBackend, model: evaluate.Shipped, work: Path) -> dict[str, float]:
     """Colours and pairs that were never trained together, as pictures and in words: the whole caption, exactly."""
     held, known = captions.held_out(len(model.names)), set(model.names)
     kinds: dict[str, list[captions.Scene]] = {
-        "colour + thing": [(captions.Thing(thing, colour),) for thing, colour in held.coloured],
-        "two things": [(captions.Thing(first), captions.Thing(second)) for first, second in held.pairs],
+        "colour + thing": [(captions.Subject(subject, colour),) for subject, colour in held.coloured],
+        "two things": [(captions.Subject(first), captions.Subject(second)) for first, second in held.pairs],
     }
-    found, rng = {}, random.Random(17)
+    result, rng = {}, random.Random(17)
     for title, shown in kinds.items():
-        right = [caption_data.told(scene, model.names, known) for scene in shown]
+        right = [caption_data.describe(scene, model.names, known) for scene in shown]
         seen = judges.see(model.image, judges.scenes(work, shown, 17))
-        found[f"picture, {title} never together"] = share(captioner, seen, right)
-        told = model.encode([captions.caption(scene, model.names, rng) for scene in shown])
-        found[f"text, {title} never together"] = share(captioner, told, right)
-    return found
+        result[f"picture, {title} never together"] = share(captioner, seen, right)
+        text_vectors = model.encode([captions.caption(scene, model.names, rng) for scene in shown])
+        result[f"text, {title} never together"] = share(captioner, text_vectors, right)
+    return result
 
 
 def milliseconds(
@@ -97,7 +97,7 @@ def run(work: Path, space: Path, folder: Path) -> None:
     model = evaluate.Shipped(space, work)
     captioner = SpaceCaptioningBackend(Space.from_pretrained(space, device="cpu"), folder)
     figures = {
-        "exact captions, percent": things(captioner, model, work) | combinations(captioner, model, work),
+        "exact captions, percent": subjects(captioner, model, work) | combinations(captioner, model, work),
         "milliseconds a caption": milliseconds(captioner, model),
         "parameters": sum(parameter.numel() for parameter in captioner.net.parameters()),
     }

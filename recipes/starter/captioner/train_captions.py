@@ -42,15 +42,15 @@ PEAK = 3e-3
 class Words:
     """Every word of the captions, by number; END is the first."""
 
-    def __init__(self, told: list[str]) -> None:
-        found = sorted({word for caption in told for word in caption.split()})
-        self.words = ["", *found]
+    def __init__(self, texts: list[str]) -> None:
+        results = sorted({word for caption in texts for word in caption.split()})
+        self.words = ["", *results]
         self.place = {word: number for number, word in enumerate(self.words)}
 
-    def rows(self, told: list[str]) -> Tensor:
+    def rows(self, texts: list[str]) -> Tensor:
         """(n, LONGEST) int64, filled up with END."""
-        rows = torch.full((len(told), LONGEST), END)
-        for row, caption in enumerate(told):
+        rows = torch.full((len(texts), LONGEST), END)
+        for row, caption in enumerate(texts):
             numbers = [self.place[word] for word in caption.split()]
             rows[row, : len(numbers)] = torch.tensor(numbers)
         return rows
@@ -88,15 +88,15 @@ class Batches:
         vectors = vectors + weight[:, None] * (self.bank.vectors[partner] - vectors)
         targets = self.targets[said]
         if kind == 1:
-            more, told = self.pairs()
-            vectors, targets = torch.cat([vectors, more]), torch.cat([targets, told])
+            more, written = self.pairs()
+            vectors, targets = torch.cat([vectors, more]), torch.cat([targets, written])
         noise = torch.randn(vectors.shape, generator=self.generator) / vectors.shape[1] ** 0.5
         vectors = F.normalize(vectors + NOISE[kind] * self.uniform(len(vectors))[:, None] * noise, dim=-1)
         return vectors, targets[:, : int((targets != END).sum(1).max()) + 1]
 
     def pairs(self) -> tuple[Tensor, Tensor]:
         """Two objects as the sum of their vectors, as the text tower was trained; without held-out pairs."""
-        vectors, told = [], []
+        vectors, written = [], []
         for share, rows in zip(SHARES, self.rows[0], strict=True):
             chosen = rows[torch.randint(len(rows), (round(share * PAIRS), 2), generator=self.generator)]
             names = [[self.bank.captions[k] for k in pair] for pair in self.bank.said[chosen].tolist()]
@@ -106,8 +106,8 @@ class Batches:
             lean = 0.5 + LEANING * (2 * self.uniform(len(kept)) - 1)[:, None]
             first, second = self.bank.vectors[chosen[kept, 0]], self.bank.vectors[chosen[kept, 1]]
             vectors.append(F.normalize(lean * first + (1 - lean) * second, dim=-1))
-            told += [caption_data.joined(names[k], self.known) for k in kept]
-        return torch.cat(vectors), self.words.rows(told)
+            written += [caption_data.joined(names[k], self.known) for k in kept]
+        return torch.cat(vectors), self.words.rows(written)
 
     def uniform(self, count: int) -> Tensor:
         return torch.rand(count, generator=self.generator)
@@ -197,10 +197,10 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=61)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    start = ASSETS / "decoders" if asked.from_shipped else None
-    run(asked.work, asked.space, asked.output, minutes=asked.minutes, seed=asked.seed, start=start)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    start = ASSETS / "decoders" if args.from_shipped else None
+    run(args.work, args.space, args.output, minutes=args.minutes, seed=args.seed, start=start)
 
 
 if __name__ == "__main__":

@@ -43,11 +43,11 @@ def training_lines(world: list[Concept], words: list[str], rng: random.Random) -
             yield from [(concept.name, number)] * NAME_TAKES
         yield from ((keyword, -1) for keyword in concept.keywords if keyword not in quiet)
     yield from ((word, -1) for word in words[:WORDS] if word not in quiet)
-    held, told = captions.held_out(len(world)), 0
-    while told < CAPTIONS:
+    held, n_captions = captions.held_out(len(world)), 0
+    while n_captions < CAPTIONS:
         scene = captions.random_scene(rng, len(world), held, plain=0.2)
-        if not any(kept_back(thing.concept) for thing in scene):
-            told += 1
+        if not any(kept_back(subject.concept) for subject in scene):
+            n_captions += 1
             yield captions.caption(scene, names, rng), -1
 
 
@@ -73,11 +73,11 @@ def run(work: Path, seed: int = 7) -> None:
             judge.add(*speak((concept.name, way)), concept.name, number, way.speaker)
     judge.save(work / "accents_judge.npz")
     lines = list(training_lines(world, words, rng))
-    asked = [(text, flite.training_way(rng)) for text, _ in lines]
+    jobs = [(text, flite.training_way(rng)) for text, _ in lines]
     began, recorder = time.time(), Recorder(FRAMES)
     with multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
-        said = pool.imap(speak, asked, chunksize=64)
-        for (text, concept), (_, way), (samples, rate_hz) in zip(lines, asked, said, strict=True):
+        said = pool.imap(speak, jobs, chunksize=64)
+        for (text, concept), (_, way), (samples, rate_hz) in zip(lines, jobs, said, strict=True):
             if rng.random() < 0.3 and len(samples):
                 samples = room(samples, rate_hz, rng)
             recorder.add(samples, rate_hz, text, concept, way.speaker)

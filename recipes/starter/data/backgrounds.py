@@ -66,8 +66,8 @@ def drawn(shape: str) -> Maker:
     """Many random polygons, discs or strokes over a plain ground."""
 
     def maker(rng: np.random.Generator, side: int) -> np.ndarray:
-        picture = Image.new("RGB", (side, side), tuple(rng.integers(0, 256, 3).tolist()))
-        pen = ImageDraw.Draw(picture)
+        image = Image.new("RGB", (side, side), tuple(rng.integers(0, 256, 3).tolist()))
+        pen = ImageDraw.Draw(image)
         for _ in range(int(rng.integers(4, 22))):
             colour = tuple(rng.integers(0, 256, 3).tolist())
             points = rng.integers(-side // 4, side + side // 4, 8).tolist()
@@ -81,7 +81,7 @@ def drawn(shape: str) -> Maker:
                     [points[0] - radius, points[1] - radius, points[0] + radius, points[1] + radius],
                     fill=colour,
                 )
-        return np.asarray(picture, np.float32) / 255
+        return np.asarray(image, np.float32) / 255
 
     return maker
 
@@ -106,13 +106,13 @@ def two_tone(rng: np.random.Generator, side: int) -> np.ndarray:
 
 def patches(rng: np.random.Generator, side: int) -> np.ndarray:
     """Flat rectangles of any size over a smooth background, some translucent."""
-    picture = waves(rng, side, int(rng.integers(2, 9)))
+    image = waves(rng, side, int(rng.integers(2, 9)))
     for _ in range(int(rng.integers(3, 40))):
         top, left = rng.integers(-side // 4, side, 2)
         height, width = rng.integers(2, side // 2, 2)
-        part = picture[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+        part = image[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
         part += (rng.random(3, np.float32) - part) * rng.uniform(0.4, 1)
-    return np.clip(picture, 0, 1)
+    return np.clip(image, 0, 1)
 
 
 def terraces(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -125,15 +125,15 @@ def terraces(rng: np.random.Generator, side: int) -> np.ndarray:
 
 def letters(rng: np.random.Generator, side: int) -> np.ndarray:
     """Characters of many sizes, all over."""
-    picture = Image.new("RGB", (side, side), tuple(rng.integers(0, 256, 3).tolist()))
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (side, side), tuple(rng.integers(0, 256, 3).tolist()))
+    pen = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(5, 40))):
         place = rng.integers(-side // 5, side, 2).tolist()
         font = ImageFont.load_default(size=int(rng.integers(6, side // 2)))
         pen.text(
             place, chr(int(rng.integers(33, 127))), fill=tuple(rng.integers(0, 256, 3).tolist()), font=font
         )
-    return np.asarray(picture, np.float32) / 255
+    return np.asarray(image, np.float32) / 255
 
 
 def stripes(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -227,7 +227,7 @@ UNTOUCHED: dict[str, Maker] = {"rays": rays, "rings": rings, "zigzag": zigzag, "
 def pool(makers: dict[str, Maker], count: int, side: int, seed: int) -> np.ndarray:
     """uint8 (count, 3, side, side), the families in turn."""
     rng, kinds = np.random.default_rng(seed), list(makers.values())
-    found = np.empty((count, side, side, 3), np.uint8)
+    result = np.empty((count, side, side, 3), np.uint8)
     for number in range(count):
-        found[number] = np.round(np.clip(kinds[number % len(kinds)](rng, side), 0, 1) * 255)
-    return found.transpose(0, 3, 1, 2).copy()
+        result[number] = np.round(np.clip(kinds[number % len(kinds)](rng, side), 0, 1) * 255)
+    return result.transpose(0, 3, 1, 2).copy()

@@ -62,7 +62,7 @@ class Compositor:
         canvas = self.ground(len(scenes))
         for turn in range(max(map(len, scenes))):
             rows = [row for row, scene in enumerate(scenes) if len(scene) > turn]
-            things = [scenes[row][turn] for row in rows]
+            subjects = [scenes[row][turn] for row in rows]
             makers = torch.randint(self.artists, (len(rows),), generator=self.generator)
             if restyle > 0:
                 redrawn = torch.randint(
@@ -70,10 +70,10 @@ class Compositor:
                 )
                 chance = torch.rand(len(rows), generator=self.generator)
                 makers = torch.where(chance < restyle, redrawn, makers)
-            glyphs = self.glyphs[makers, torch.tensor([thing.concept for thing in things])].float() / 255
-            glyphs = tint(glyphs, torch.tensor([thing.colour for thing in things]), self.generator)
+            glyphs = self.glyphs[makers, torch.tensor([subject.concept for subject in subjects])].float() / 255
+            glyphs = tint(glyphs, torch.tensor([subject.colour for subject in subjects]), self.generator)
             pairs = torch.tensor([len(scenes[row]) == 2 for row in rows])
-            placed = self.place(glyphs, things, pairs, turn, side, jitter)
+            placed = self.place(glyphs, subjects, pairs, turn, side, jitter)
             canvas[rows] = canvas[rows] * (1 - placed[:, 3:]) + placed[:, :3]
         return canvas
 
@@ -88,12 +88,12 @@ class Compositor:
         return ground.contiguous()
 
     def place(
-        self, glyphs: Tensor, things: list, pairs: Tensor, turn: int, side: int, jitter: float
+        self, glyphs: Tensor, subjects: list, pairs: Tensor, turn: int, side: int, jitter: float
     ) -> Tensor:
         """Glyphs scaled, turned and moved on a transparent canvas: premultiplied (n, 4, side, side)."""
         count, generator = len(glyphs), self.generator
-        low = torch.tensor([self.scales[thing.size][0] for thing in things])
-        high = torch.tensor([self.scales[thing.size][1] for thing in things])
+        low = torch.tensor([self.scales[subject.size][0] for subject in subjects])
+        high = torch.tensor([self.scales[subject.size][1] for subject in subjects])
         low, high = torch.where(pairs, PAIR_SCALE[0], low), torch.where(pairs, PAIR_SCALE[1], high)
         scale = low + (high - low) * torch.rand(count, generator=generator)
         angle = uniform(count, -0.3, 0.3, generator) * jitter
@@ -172,9 +172,9 @@ def tint(glyphs: Tensor, colours: Tensor, generator: torch.Generator, waver: flo
     return glyphs
 
 
-def blur(pictures: Tensor, radius: int = 1) -> Tensor:
+def blur(images: Tensor, radius: int = 1) -> Tensor:
     """Box blur that keeps the size."""
-    return F.avg_pool2d(pictures, 2 * radius + 1, 1, radius, count_include_pad=False)
+    return F.avg_pool2d(images, 2 * radius + 1, 1, radius, count_include_pad=False)
 
 
 def redraw(glyphs: Tensor, generator: torch.Generator) -> Tensor:
@@ -219,9 +219,9 @@ def with_redrawn(glyphs: Tensor, times: int, generator: torch.Generator) -> Tens
     return torch.cat(more)
 
 
-def bend(pictures: Tensor, amount: float, cells: int, generator: torch.Generator) -> Tensor:
+def bend(images: Tensor, amount: float, cells: int, generator: torch.Generator) -> Tensor:
     """A smooth random warp of up to `amount` of the side."""
-    count, side = len(pictures), pictures.shape[2]
+    count, side = len(images), images.shape[2]
     flow = (
         F.interpolate(
             torch.randn(count, 2, cells, cells, generator=generator), size=(side, side), mode="bicubic"
@@ -230,79 +230,79 @@ def bend(pictures: Tensor, amount: float, cells: int, generator: torch.Generator
     )
     axis = torch.linspace(-1, 1, side)
     base = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
-    return F.grid_sample(pictures, base + flow.permute(0, 2, 3, 1), align_corners=True, padding_mode="border")
+    return F.grid_sample(images, base + flow.permute(0, 2, 3, 1), align_corners=True, padding_mode="border")
 
 
-def augment(pictures: Tensor, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """The augmentations of training: brightness, contrast, saturation, blur, noise, warps, erased patches."""
-    count, side = len(pictures), pictures.shape[2]
+    count, side = len(images), images.shape[2]
 
     def some(share: float) -> Tensor:
         return (torch.rand(count, generator=generator) < share).nonzero()[:, 0]
 
     if len(rows := some(0.25)):
-        pictures[rows] = bend(pictures[rows], 0.07, 4, generator)
+        images[rows] = bend(images[rows], 0.07, 4, generator)
     light = uniform(count, 0.65, 1.3, generator)[:, None, None, None]
     lift = uniform(count, -0.12, 0.12, generator)[:, None, None, None]
     cast = 1 + 0.08 * torch.randn(count, 3, 1, 1, generator=generator)
-    grey = (pictures * LUMINANCE[:, None, None]).sum(1, keepdim=True)
-    pictures = (
-        grey + (pictures - grey) * uniform(count, 0.65, 1.35, generator)[:, None, None, None]
+    grey = (images * LUMINANCE[:, None, None]).sum(1, keepdim=True)
+    images = (
+        grey + (images - grey) * uniform(count, 0.65, 1.35, generator)[:, None, None, None]
     ) * light * cast + lift
     if len(rows := some(0.2)):
-        pictures[rows] = blur(pictures[rows], 1)
+        images[rows] = blur(images[rows], 1)
     if len(rows := some(0.06)):
-        pictures[rows] = blur(pictures[rows], 2)
+        images[rows] = blur(images[rows], 2)
     if len(rows := some(0.25)):
         strength = uniform(len(rows), 0.01, 0.12, generator)[:, None, None, None]
-        pictures[rows] = pictures[rows] + strength * torch.randn(pictures[rows].shape, generator=generator)
+        images[rows] = images[rows] + strength * torch.randn(images[rows].shape, generator=generator)
     for row in some(0.15).tolist():
         edge = int(torch.randint(side // 8, side // 3, (1,), generator=generator))
         top, left = torch.randint(0, side - edge, (2,), generator=generator).tolist()
-        pictures[row, :, top : top + edge, left : left + edge] = torch.rand(3, 1, 1, generator=generator)
-    return pictures.clamp(0, 1)
+        images[row, :, top : top + edge, left : left + edge] = torch.rand(3, 1, 1, generator=generator)
+    return images.clamp(0, 1)
 
 
-def stress(pictures: Tensor, seed: int) -> Tensor:
+def stress(images: Tensor, seed: int) -> Tensor:
     """Distortions not used in training, one per image in turn: JPEG artefacts, pixelation, salt-and-pepper noise,
     perspective, ripples, vignetting."""
     rng = np.random.default_rng(seed)
-    count, side = len(pictures), pictures.shape[2]
+    count, side = len(images), images.shape[2]
     axis = torch.linspace(-1, 1, side)
     across, down = torch.meshgrid(axis, axis, indexing="xy")
-    out = pictures.clone()
+    out = images.clone()
     for row in range(count):
-        picture = pictures[row : row + 1]
+        image = images[row : row + 1]
         kind = row % 6
         if kind == 0:
-            raw = (picture[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+            raw = (image[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
             buffer = io.BytesIO()
             Image.fromarray(raw).save(buffer, "JPEG", quality=int(rng.integers(12, 30)))
-            picture = torch.from_numpy(np.asarray(Image.open(buffer)).copy()).permute(2, 0, 1)[None] / 255
+            image = torch.from_numpy(np.asarray(Image.open(buffer)).copy()).permute(2, 0, 1)[None] / 255
         elif kind == 1:
-            picture = F.interpolate(
-                F.interpolate(picture, size=int(rng.integers(26, 36)), mode="area"), size=side
+            image = F.interpolate(
+                F.interpolate(image, size=int(rng.integers(26, 36)), mode="area"), size=side
             )
         elif kind == 2:
             specks = torch.from_numpy(rng.random((side, side)))
-            picture = torch.where(
-                specks < 0.03, 0.0, torch.where(specks > 0.97, 1.0, picture.double())
+            image = torch.where(
+                specks < 0.03, 0.0, torch.where(specks > 0.97, 1.0, image.double())
             ).float()
         elif kind == 3:
             lean, tip = rng.uniform(-0.35, 0.35, 2)
             depth = 1 + lean * across + tip * down
-            picture = F.grid_sample(picture, torch.stack([across, down], -1)[None] / depth[None, ..., None].float(),
+            image = F.grid_sample(image, torch.stack([across, down], -1)[None] / depth[None, ..., None].float(),
                                     align_corners=True, padding_mode="border")  # fmt: skip
         elif kind == 4:
             ripple = 0.06 * torch.sin(down * rng.uniform(5, 9) + rng.uniform(0, 6))
-            picture = F.grid_sample(picture, torch.stack([across + ripple, down], -1)[None].float(),
+            image = F.grid_sample(image, torch.stack([across + ripple, down], -1)[None].float(),
                                     align_corners=True, padding_mode="border")  # fmt: skip
         else:
-            picture = picture * (1.15 - 0.55 * (across**2 + down**2) / 1.2).clamp(0.2, 1)
-        out[row] = picture[0]
+            image = image * (1.15 - 0.55 * (across**2 + down**2) / 1.2).clamp(0.2, 1)
+        out[row] = image[0]
     return out.clamp(0, 1)
 
 
-def as_bytes(pictures: Tensor) -> Tensor:
+def as_bytes(images: Tensor) -> Tensor:
     """Floats in [0, 1] -> uint8, the input of a tower."""
-    return (pictures * 255).round().clamp(0, 255).to(torch.uint8)
+    return (images * 255).round().clamp(0, 255).to(torch.uint8)

@@ -59,14 +59,14 @@ def fully_qualified(path: Path = EMOJI_TEST) -> list[tuple[str, str]]:
     """(emoji, group) for every fully-qualified line of emoji-test.txt."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: install Debian's unicode-data")
-    group, found = "", []
+    group, results = "", []
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("# group:"):
             group = line.split(":", 1)[1].strip()
         elif "; fully-qualified" in line:
             codes = [int(code, 16) for code in line.split(";")[0].split()]
-            found.append(("".join(map(chr, codes)), group))
-    return found
+            results.append(("".join(map(chr, codes)), group))
+    return results
 
 
 def annotations(npm: Path, language: str = "en") -> dict[str, dict[str, list[str]]]:

@@ -19,15 +19,15 @@ SIDE = 80  # pixels kept: scenes are 64 px, glyphs are drawn into them at up to 
 VS16 = chr(0xFE0F)
 
 
-def square(picture: Image.Image, side: int = SIDE) -> np.ndarray:
+def square(image: Image.Image, side: int = SIDE) -> np.ndarray:
     """Crop to the drawn part, centre on a square, resize: uint8 (side, side, 4) with straight alpha."""
-    box = picture.getchannel("A").getbbox()
+    box = image.getchannel("A").getbbox()
     if box is None:
         raise ValueError("got a blank glyph; the font has no drawing for it")
-    picture = picture.crop(box)
-    edge = max(picture.size)
+    image = image.crop(box)
+    edge = max(image.size)
     canvas = Image.new("RGBA", (edge, edge), (0, 0, 0, 0))
-    canvas.paste(picture, ((edge - picture.width) // 2, (edge - picture.height) // 2))
+    canvas.paste(image, ((edge - image.width) // 2, (edge - image.height) // 2))
     # premultiplied alpha, or the resize drags the colour of invisible pixels into the rim
     return np.asarray(canvas.convert("RGBa").resize((side, side), Image.Resampling.LANCZOS).convert("RGBA"))
 

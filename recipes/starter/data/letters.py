@@ -21,7 +21,7 @@ def count(phrases: Iterable[str]) -> dict[tuple[int, ...], int]:
     """How often each run of 1 to ORDER letters occurs, a space before and behind each phrase."""
     counts: Counter[tuple[int, ...]] = Counter()
     for phrase in phrases:
-        run = (SPACE, *(1 + ALPHABET.index(one) for one in phrase if one in ALPHABET), SPACE)
+        run = (SPACE, *(1 + ALPHABET.index(item) for item in phrase if item in ALPHABET), SPACE)
         for end in range(1, len(run)):
             for size in range(1, min(ORDER, end + 1) + 1):
                 counts[run[end + 1 - size : end + 1]] += 1

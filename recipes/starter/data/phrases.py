@@ -86,20 +86,20 @@ def supply(world: list[Concept], free: list[str], seed: int = 3) -> dict[str, li
     scenes = [
         captions.caption(captions.random_scene(rng, len(world), held), names, rng) for _ in range(24_000)
     ]
-    told = [f"{concept.name}: {', '.join(rng.sample(concept.keywords, min(4, len(concept.keywords))))}"
+    described = [f"{concept.name}: {', '.join(rng.sample(concept.keywords, min(4, len(concept.keywords))))}"
             for concept in world for _ in range(2)]  # fmt: skip
     by_source = {
         "name": names,
         "keyword": sorted({word for concept in world for word in concept.keywords}),
-        "told": told,
+        "told": described,
         "word": words[:42_000],
         "gloss": glosses[:52_000],
         "made up": made_up,
         "scene": scenes,
     }
     return {
-        source: [phrase for phrase in dict.fromkeys(found) if phrase not in banned]
-        for source, found in by_source.items()
+        source: [phrase for phrase in dict.fromkeys(results) if phrase not in banned]
+        for source, results in by_source.items()
     }
 
 
@@ -150,10 +150,10 @@ def gather(work: Path, free: list[str]) -> None:
 
 def teach(work: Path) -> None:
     """Step 4: teacher.npz, the teacher's float16 vectors of every phrase."""
-    found: dict[str, list[str]] = json.loads((work / "phrases.json").read_text())
+    content: dict[str, list[str]] = json.loads((work / "phrases.json").read_text())
     teacher = Teacher()
     np.savez(
         work / "teacher.npz",
-        **{source: teacher.encode(phrases).astype(np.float16) for source, phrases in found.items()},
+        **{source: teacher.encode(phrases).astype(np.float16) for source, phrases in content.items()},
     )
-    print({source: len(phrases) for source, phrases in found.items()})
+    print({source: len(phrases) for source, phrases in content.items()})

@@ -48,11 +48,11 @@ class SpeechAugmenter:
 
     def waves(self, places: Tensor, most: float, count: int) -> Tensor:
         """A smooth uneven part of a map of [0, 1] onto itself; (n, t) of places (n, t) or (1, t)."""
-        found = torch.zeros(())
+        result = torch.zeros(())
         for wave in range(1, count + 1):
             size = self.uniform(self.count, -most, most) * self.stretched
-            found = found + size * torch.sin(torch.pi * wave * places) / (torch.pi * wave)
-        return found
+            result = result + size * torch.sin(torch.pi * wave * places) / (torch.pi * wave)
+        return result
 
     def stretch(self, clips: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Time and mel axis by one bilinear look-up; silence before and behind."""
@@ -96,7 +96,7 @@ class SpeechAugmenter:
                 decibels[:, None],
                 axes,
                 stride=1,
-                padding=tuple(one // 2 for one in axes),
+                padding=tuple(axis // 2 for axis in axes),
                 count_include_pad=False,
             )
             share = self.some(count, BLURRED) * self.uniform(count, -0.7, 1.0)

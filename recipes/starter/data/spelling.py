@@ -7,19 +7,19 @@ from torch import Tensor, unique_consecutive
 from multimodal.encoders.starter.networks import ALPHABET
 
 
-def distance(one: str, other: str) -> int:
+def distance(first: str, second: str) -> int:
     """How many letters to insert, take out or replace (Levenshtein 1966)."""
-    row = list(range(len(other) + 1))
-    for place, letter in enumerate(one, 1):
+    row = list(range(len(second) + 1))
+    for place, letter in enumerate(first, 1):
         before, row[0] = row[0], place
-        for at, second in enumerate(other, 1):
-            before, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, before + (letter != second))
+        for at, other in enumerate(second, 1):
+            before, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, before + (letter != other))
     return row[-1]
 
 
 def spelled(classes: Tensor) -> str:
     """What the CTC classes (t,) of a clip's steps write: no repeats, no blanks."""
-    return "".join(ALPHABET[one - 1] for one in unique_consecutive(classes).tolist() if one)
+    return "".join(ALPHABET[item - 1] for item in unique_consecutive(classes).tolist() if item)
 
 
 def letters_only(text: str) -> str:

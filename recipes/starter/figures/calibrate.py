@@ -41,7 +41,7 @@ class Examples:
 
 def examples(world: World, *, alike: bool) -> Examples:
     """Of what queries find in their own modality, or else in others. Each kind of query counts the same."""
-    found = []
+    results = []
     several = galleries(world)
     slope, level = score_calibration.SAME_MODALITY if alike else score_calibration.CROSS_MODALITY
     for title in FITTED_ON:
@@ -53,14 +53,14 @@ def examples(world: World, *, alike: bool) -> Examples:
             for kind in (kind for kind in range(3) if (kind == queries.kind) == alike):
                 own = np.flatnonzero(gallery.kinds == kind)
                 order = own[np.argsort(-logits[:, own], 1)[:, :PLACES]]
-                told = np.take_along_axis(logits, order, 1)
+                predicted = np.take_along_axis(logits, order, 1)
                 matches = queries.about[np.arange(len(order))[:, None], gallery.concepts[order]]
                 # The constants as they are now are taken out again.
-                outstanding = (told - level + offset) / slope
-                size = told.size
+                outstanding = (predicted - level + offset) / slope
+                size = predicted.size
                 each = (outstanding.ravel(), np.full(size, -offset), matches.ravel(), np.full(size, 1 / size))
-                found.append(each)
-    return Examples(*map(np.concatenate, zip(*found, strict=True)))
+                results.append(each)
+    return Examples(*map(np.concatenate, zip(*results, strict=True)))
 
 
 def fitted(given: Examples) -> tuple[float, float]:
@@ -68,12 +68,12 @@ def fitted(given: Examples) -> tuple[float, float]:
     middle, count = given.outstanding.mean(), len(given.outstanding)
     design = np.stack([given.outstanding - middle, np.ones(count)], 1)
     each = given.weights * count / given.weights.sum()
-    found = np.array([1.0, 0.0])
+    values = np.array([1.0, 0.0])
     for _ in range(100):
-        told = 1 / (1 + np.exp(-np.clip(design @ found + given.offsets, -30, 30)))
-        curvature = (design * (each * told * (1 - told))[:, None]).T @ design + 1e-6 * np.eye(2)
-        found += np.clip(np.linalg.solve(curvature, design.T @ (each * (given.matches - told))), -1, 1)
-    return float(found[0]), float(found[1] - found[0] * middle)
+        predicted = 1 / (1 + np.exp(-np.clip(design @ values + given.offsets, -30, 30)))
+        curvature = (design * (each * predicted * (1 - predicted))[:, None]).T @ design + 1e-6 * np.eye(2)
+        values += np.clip(np.linalg.solve(curvature, design.T @ (each * (given.matches - predicted))), -1, 1)
+    return float(values[0]), float(values[1] - values[0] * middle)
 
 
 def draw(world: World, path: Path) -> None:
@@ -86,14 +86,14 @@ def draw(world: World, path: Path) -> None:
     figure, (panel, below) = pyplot.subplots(2, 1, figsize=(5, 6), layout="constrained", height_ratios=(3, 1))
     gallery, edges = world.gallery, np.linspace(0, 1, BINS + 1)
     for kind, names in JUDGES.items():
-        told, right = [], []
+        predicted, right = [], []
         for name in names:
             queries = world.queries[name].within(world.halves()[1])
             scores = scored(OURS, queries, gallery)
-            order, found = top_ten(scores, queries, gallery)
-            told.append(np.vectorize(probability)(np.take_along_axis(scores, order, 1)).ravel())
-            right.append(found.ravel())
-        every, true = np.concatenate(told), np.concatenate(right)
+            order, results = top_ten(scores, queries, gallery)
+            predicted.append(np.vectorize(probability)(np.take_along_axis(scores, order, 1)).ravel())
+            right.append(results.ravel())
+        every, true = np.concatenate(predicted), np.concatenate(right)
         bins = np.minimum((every * BINS).astype(int), BINS - 1)
         filled = [b for b in range(BINS) if (bins == b).sum() >= 20]
         panel.plot(
@@ -116,12 +116,12 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="where recipes/starter keeps its data")
     parser.add_argument("--folder", type=Path, default=Path("assets/starter"), help="the starter")
-    asked = parser.parse_args()
-    world = gather(asked.folder, asked.work)
+    args = parser.parse_args()
+    world = gather(args.folder, args.work)
     for name, alike in (("SAME_MODALITY", True), ("CROSS_MODALITY", False)):
         slope, level = fitted(examples(world, alike=alike))
         print(f"{name} = ({slope:.2f}, {level:.2f}), and now it is {getattr(score_calibration, name)}")
-    draw(world, asked.folder / "calibration.png")
+    draw(world, args.folder / "calibration.png")
 
 
 if __name__ == "__main__":

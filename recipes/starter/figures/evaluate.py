@@ -45,9 +45,10 @@ def recall(queries: Tensor, gallery: Tensor, right: list[set[int]]) -> Recall:
     """Percent of queries with a right answer among the first 1, 5 and 10."""
     order = (queries @ gallery.T).topk(10, dim=1).indices.tolist()
     hits = {
-        k: [bool(own & set(found[:k])) for own, found in zip(right, order, strict=True)] for k in (1, 5, 10)
+        k: [bool(own & set(results[:k])) for own, results in zip(right, order, strict=True)]
+        for k in (1, 5, 10)
     }
-    return {f"R@{k}": round(100 * float(np.mean(found)), 1) for k, found in hits.items()}
+    return {f"R@{k}": round(100 * float(np.mean(results)), 1) for k, results in hits.items()}
 
 
 def each(count: int) -> list[set[int]]:
@@ -57,48 +58,48 @@ def each(count: int) -> list[set[int]]:
 
 def quick_image(tower: nn.Module, text: TextSide, work: Path) -> Recall:
     """The figures watched while the image tower trains."""
-    found: Recall = {}
+    results: Recall = {}
     for kind in ("clean", "ground", "stress", "both"):
-        vectors = judges.see(tower, judges.pictures(work, kind))
-        found[f"name to {kind} R@1"] = recall(text.name_vectors, vectors, each(len(vectors)))["R@1"]
+        vectors = judges.see(tower, judges.images(work, kind))
+        results[f"name to {kind} R@1"] = recall(text.name_vectors, vectors, each(len(vectors)))["R@1"]
     rows = judges.drawn_by_openmoji(work)
-    vectors = judges.see(tower, judges.pictures(work, "openmoji")[rows])
-    found["openmoji to name R@10"] = recall(vectors, text.name_vectors, [{row} for row in rows])["R@10"]
-    return found | {
+    vectors = judges.see(tower, judges.images(work, "openmoji")[rows])
+    results["openmoji to name R@10"] = recall(vectors, text.name_vectors, [{row} for row in rows])["R@10"]
+    return results | {
         f"{name} R@1": figures["R@1"] for name, figures in combinations(tower, text, work).items()
     }
 
 
 def quick_speech(tower: nn.Module, text: TextSide, work: Path) -> Recall:
     """The figures watched while the speech tower trains."""
-    found: Recall = {}
+    results: Recall = {}
     for speaker in ("espeak0", "kal16", "festival"):
         vectors, own = judges.hear(tower, work, speaker, every=3)
         figures = recall(vectors, text.name_vectors, [{row} for row in own])
-        found |= {f"{speaker} to name R@{k}": figures[f"R@{k}"] for k in (1, 10)}
-    return found
+        results |= {f"{speaker} to name R@{k}": figures[f"R@{k}"] for k in (1, 10)}
+    return results
 
 
 def quick_joint(eyes: nn.Module, ears: nn.Module, work: Path) -> Recall:
     """Whether speech and pictures know each other, watched while they are trained together."""
     vectors, own = judges.hear(ears, work, "espeak0", every=3)
-    pictures = judges.see(eyes, judges.pictures(work, "ground"))
-    return {"espeak0 to ground R@1": recall(vectors, pictures, [{row} for row in own])["R@1"]}
+    images = judges.see(eyes, judges.images(work, "ground"))
+    return {"espeak0 to ground R@1": recall(vectors, images, [{row} for row in own])["R@1"]}
 
 
 def combinations(tower: nn.Module, text: TextSide, work: Path, seed: int = 17) -> dict[str, Recall]:
     """Captions of combinations never trained together -> their scene, among the 200 of the kind."""
     held, rng = captions.held_out(len(text.names)), random.Random(seed)
-    found = {}
+    result = {}
     kinds: dict[str, list[captions.Scene]] = {
-        "colour + thing": [(captions.Thing(thing, colour),) for thing, colour in held.coloured],
-        "two things": [(captions.Thing(first), captions.Thing(second)) for first, second in held.pairs],
+        "colour + thing": [(captions.Subject(subject, colour),) for subject, colour in held.coloured],
+        "two things": [(captions.Subject(first), captions.Subject(second)) for first, second in held.pairs],
     }
     for name, shown in kinds.items():
         vectors = judges.see(tower, judges.scenes(work, shown, seed))
-        told = text.encode([captions.caption(scene, text.names, rng) for scene in shown])
-        found[name] = recall(told, vectors, each(len(shown)))
-    return found
+        text_vectors = text.encode([captions.caption(scene, text.names, rng) for scene in shown])
+        result[name] = recall(text_vectors, vectors, each(len(shown)))
+    return result
 
 
 class Shipped:
@@ -121,38 +122,38 @@ def full(folder: Path, work: Path, free: dict[str, list[str]]) -> dict[str, obje
     """Every figure of the model card, from the weights as shipped. `free`: lists of phrases by title."""
     model = Shipped(folder, work)
     kinds = ("clean", "trained", "ground", "stress", "both", *UNTOUCHED, "twemoji")
-    seen = {kind: judges.see(model.image, judges.pictures(work, kind)) for kind in kinds}
-    found = text_figures(model, seen) | speech_figures(model, work, seen)
+    seen = {kind: judges.see(model.image, judges.images(work, kind)) for kind in kinds}
+    result = text_figures(model, seen) | speech_figures(model, work, seen)
     rows = judges.drawn_by_openmoji(work)
-    judged = judges.see(model.image, judges.pictures(work, "openmoji")[rows])
-    found["picture, OpenMoji -> name"] = recall(judged, model.name_vectors, [{row} for row in rows])
-    found["name -> picture, OpenMoji"] = recall(model.name_vectors[rows], judged, each(len(rows)))
+    judged = judges.see(model.image, judges.images(work, "openmoji")[rows])
+    result["picture, OpenMoji -> name"] = recall(judged, model.name_vectors, [{row} for row in rows])
+    result["name -> picture, OpenMoji"] = recall(model.name_vectors[rows], judged, each(len(rows)))
     for kind, figures in combinations(model.image, model, work).items():
-        found[f"caption -> scene among 200, {kind}"] = figures
+        result[f"caption -> scene among 200, {kind}"] = figures
     answers = {title: answer(model, phrases, seen["clean"]) for title, phrases in free.items()}
     worn = {
         **by_distortion(model, seen["stress"], compositor.STRESS),
         **by_distortion(model, seen["untouched stress"], stress.NAMES),
     }
-    return {"concepts": len(model.names), "recall": found, "by distortion": worn, **answers}
+    return {"concepts": len(model.names), "recall": result, "by distortion": worn, **answers}
 
 
-def by_distortion(model: Shipped, pictures: Tensor, kinds: tuple[str, ...]) -> dict[str, float]:
+def by_distortion(model: Shipped, images: Tensor, kinds: tuple[str, ...]) -> dict[str, float]:
     """Name -> picture R@1 by the distortion of the right picture; they come in turn."""
-    found = (model.name_vectors @ pictures.T).argmax(1) == torch.arange(len(pictures))
-    turns = {kind: found[turn :: len(kinds)].float().mean().item() for turn, kind in enumerate(kinds)}
+    result = (model.name_vectors @ images.T).argmax(1) == torch.arange(len(images))
+    turns = {kind: result[turn :: len(kinds)].float().mean().item() for turn, kind in enumerate(kinds)}
     return {kind: round(100 * share, 1) for kind, share in turns.items()}
 
 
-def answer(model: Shipped, phrases: list[str], pictures: Tensor) -> dict[str, list[str]]:
+def answer(model: Shipped, phrases: list[str], images: Tensor) -> dict[str, list[str]]:
     """The names of the five pictures nearest to each phrase."""
-    top = (model.encode(phrases) @ pictures.T).topk(5, dim=1).indices.tolist()
+    top = (model.encode(phrases) @ images.T).topk(5, dim=1).indices.tolist()
     return {phrase: [model.names[row] for row in rows] for phrase, rows in zip(phrases, top, strict=True)}
 
 
 def text_figures(model: Shipped, seen: dict[str, Tensor]) -> dict[str, Recall]:
     """Names, Unicode names and held-out keywords to pictures."""
-    found = {
+    figures = {
         f"name -> picture, {kind}": recall(model.name_vectors, vectors, each(len(vectors)))
         for kind, vectors in seen.items()
     }
@@ -163,25 +164,27 @@ def text_figures(model: Shipped, seen: dict[str, Tensor]) -> dict[str, Recall]:
     for row, concept in enumerate(model.world):
         for word in concept.held_out:
             keywords.setdefault(word, set()).add(row)
-    for title, asked in (("Unicode name", official), ("held-out keyword", keywords)):
-        vectors = model.encode(list(asked))
+    for title, concepts_of in (("Unicode name", official), ("held-out keyword", keywords)):
+        vectors = model.encode(list(concepts_of))
         for kind in ("clean", "ground", "both"):
-            found[f"{title} ({len(asked)}) -> picture, {kind}"] = recall(
-                vectors, seen[kind], list(asked.values())
+            figures[f"{title} ({len(concepts_of)}) -> picture, {kind}"] = recall(
+                vectors, seen[kind], list(concepts_of.values())
             )
-    return found
+    return figures
 
 
 def speech_figures(model: Shipped, work: Path, seen: dict[str, Tensor]) -> dict[str, Recall]:
     """Speech by voices and synthesisers never trained on, to names and pictures, and pictures to speech."""
-    found = {}
+    figures = {}
     for title, turns in SPEAKERS.items():
         takes = [judges.hear(model.audio, work, turn) for turn in turns]
         vectors, right = torch.cat([take for take, _ in takes]), [{row} for _, rows in takes for row in rows]
-        found[f"speech, {title} -> name"] = recall(vectors, model.name_vectors, right)
+        figures[f"speech, {title} -> name"] = recall(vectors, model.name_vectors, right)
         for kind in ("clean", "ground", "both"):
-            found[f"speech, {title} -> picture, {kind}"] = recall(vectors, seen[kind], right)
+            figures[f"speech, {title} -> picture, {kind}"] = recall(vectors, seen[kind], right)
         gallery, rows = takes[0]
         for kind in ("clean", "ground", "both"):
-            found[f"picture, {kind} -> speech, {title}"] = recall(seen[kind][rows], gallery, each(len(rows)))
-    return found
+            figures[f"picture, {kind} -> speech, {title}"] = recall(
+                seen[kind][rows], gallery, each(len(rows))
+            )
+    return figures

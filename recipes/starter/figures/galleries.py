@@ -82,11 +82,11 @@ class World:
 def gather(folder: Path, work: Path) -> World:
     """Encodes it all with the space in a folder; about a minute."""
     space, world = Space.from_pretrained(folder), read(work / "world.jsonl")
-    names = [one.name for one in world]
+    names = [path.name for path in world]
     count, every, drawn = len(names), list(range(len(names))), judges.drawn_by_openmoji(work)
     eyes, ears = (_tower(space, modality) for modality in (Modality.IMAGE, Modality.AUDIO))
 
-    def told(pairs: list[tuple[str, int]]) -> Queries:
+    def by_text(pairs: list[tuple[str, int]]) -> Queries:
         texts = sorted({text for text, _ in pairs})
         about = np.zeros((len(texts), count), bool)
         for text, concept in pairs:
@@ -97,7 +97,7 @@ def gather(folder: Path, work: Path) -> World:
         return Queries(vectors, np.eye(count, dtype=bool)[concepts], kind)
 
     seen = {
-        kind: judges.see(eyes, judges.pictures(work, kind)).numpy()
+        kind: judges.see(eyes, judges.images(work, kind)).numpy()
         for kind in ("ground", "untouched ground", "openmoji", "both", "twemoji")
     }
     heard = {
@@ -106,9 +106,13 @@ def gather(folder: Path, work: Path) -> World:
     }
     queries = {
         "name": of(space.encode(list(names), batch_size=256), every, 0),
-        "unicode name": told([(one.unicode_name, row) for row, one in enumerate(world) if one.unicode_name]),
-        "held-out keyword": told([(word, row) for row, one in enumerate(world) for word in one.held_out]),
-        "keyword": told([(word, row) for row, one in enumerate(world) for word in one.keywords]),
+        "unicode name": by_text(
+            [(item.unicode_name, row) for row, item in enumerate(world) if item.unicode_name]
+        ),
+        "held-out keyword": by_text(
+            [(word, row) for row, item in enumerate(world) for word in item.held_out]
+        ),
+        "keyword": by_text([(word, row) for row, item in enumerate(world) for word in item.keywords]),
         "openmoji": of(seen["openmoji"][drawn], drawn, 1),
         **{kind: of(seen[kind], every, 1) for kind in ("ground", "untouched ground", "both", "twemoji")},
         **{voice: of(vectors.numpy(), own, 2) for voice, (vectors, own) in heard.items()},
@@ -118,7 +122,7 @@ def gather(folder: Path, work: Path) -> World:
     crowd = ("name", "keyword", "ground", "both", "twemoji", "espeak0", "espeak2", "festival")
     families = _families()
     return World(
-        names, [families[one.emoji] for one in world], queries,
+        names, [families[item.emoji] for item in world], queries,
         _gallery([queries[name] for name in ("name", "ground", "espeak0")]),
         _gallery([queries[name].within(crowded) for name in crowd]),
         space.logit_scale_for(Modality.TEXT, Modality.IMAGE).scale,
@@ -150,18 +154,18 @@ def _first(count: int) -> Flags:
 
 def _gallery(parts: list[Queries]) -> Gallery:
     return Gallery(
-        np.concatenate([one.vectors for one in parts]),
-        np.concatenate([np.full(len(one.vectors), one.kind) for one in parts]),
-        np.concatenate([one.about.argmax(1) for one in parts]),
+        np.concatenate([part.vectors for part in parts]),
+        np.concatenate([np.full(len(part.vectors), part.kind) for part in parts]),
+        np.concatenate([part.about.argmax(1) for part in parts]),
     )
 
 
 def _families() -> dict[str, str]:
     """Unicode's subgroup of each emoji, such as "animal-bird"."""
-    family, found = "", {}
+    family, families = "", {}
     for line in EMOJI_TEST.read_text(encoding="utf-8").splitlines():
         if line.startswith("# subgroup:"):
             family = line.partition(":")[2].strip()
         elif ";" in line and not line.startswith("#"):
-            found["".join(chr(int(code, 16)) for code in line.split(";")[0].split())] = family
-    return found
+            families["".join(chr(int(code, 16)) for code in line.split(";")[0].split())] = family
+    return families

@@ -44,7 +44,7 @@ def make_compositor(
 
 
 @lru_cache(maxsize=8)
-def pictures(work: Path, kind: str, seed: int = 99) -> Tensor:
+def images(work: Path, kind: str, seed: int = 99) -> Tensor:
     """uint8 (concepts, 3, SIDE, SIDE): every concept once.
 
     Kinds: clean (white), trained (the families of training, newly generated), ground (background families not used in
@@ -54,7 +54,7 @@ def pictures(work: Path, kind: str, seed: int = 99) -> Tensor:
     artist, makers, jitter = KINDS[kind]
     drawings = np.load(work / ("openmoji.npz" if artist == "openmoji" else "glyphs.npz"))[artist]
     scene = make_compositor(drawings[None], makers, seed)
-    drawn = scene.draw([(captions.Thing(row),) for row in range(len(drawings))], SIDE, jitter=jitter)
+    drawn = scene.draw([(captions.Subject(row),) for row in range(len(drawings))], SIDE, jitter=jitter)
     if kind == "trained":
         drawn = compositor.augment(drawn, scene.generator)
     if kind in ("stress", "both"):
@@ -73,8 +73,8 @@ def scenes(work: Path, shown: list[captions.Scene], seed: int) -> Tensor:
 
 def drawn_by_openmoji(work: Path) -> list[int]:
     """The concepts OpenMoji draws."""
-    found: list[int] = np.load(work / "openmoji.npz")["has_openmoji"].nonzero()[0].tolist()
-    return found
+    result: list[int] = np.load(work / "openmoji.npz")["has_openmoji"].nonzero()[0].tolist()
+    return result
 
 
 def see(tower: nn.Module, batch: Tensor) -> Tensor:

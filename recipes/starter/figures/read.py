@@ -63,14 +63,14 @@ def run(work: Path, space: Path, folder: Path, every: int = 1, only: str | None 
     if not isinstance(encoder, StarterAudio):
         raise SystemExit(f"{space} holds no ear of the starter")
     reader, file = StarterBackend(encoder, opened.encoders[Modality.TEXT]), folder / FILE
-    found = json.loads(file.read_text()) if file.exists() else {}
-    if found.get("encoder") != encoder.fingerprint:
-        found = {"encoder": encoder.fingerprint}
+    result = json.loads(file.read_text()) if file.exists() else {}
+    if result.get("encoder") != encoder.fingerprint:
+        result = {"encoder": encoder.fingerprint}
     for title, speakers in evaluate.SPEAKERS.items():
         if only in (None, title):
-            found[title] = figures(reader, work, speakers, every)
-            file.write_text(json.dumps(found, indent=1) + "\n")
-            print(json.dumps({title: found[title]}), flush=True)
+            result[title] = figures(reader, work, speakers, every)
+            file.write_text(json.dumps(result, indent=1) + "\n")
+            print(json.dumps({title: result[title]}), flush=True)
 
 
 def main() -> None:
@@ -80,9 +80,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ASSETS / "decoders", help=f"where {FILE} goes")
     parser.add_argument("--every", type=int, default=1, help="only each so many-th clip")
     parser.add_argument("--only", choices=list(evaluate.SPEAKERS), help="one kind of voice")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    run(asked.work, asked.space, asked.output, asked.every, asked.only)
+    run(args.work, args.space, args.output, args.every, args.only)
 
 
 if __name__ == "__main__":

@@ -78,24 +78,24 @@ def main() -> None:
     parser.add_argument("--prior-minutes", type=float, default=53)
     parser.add_argument("--minutes", type=float, default=18)
     parser.add_argument("--threads", type=int, default=2)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    work: Path = asked.work
-    draw_data.gather(asked.space, work)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    work: Path = args.work
+    draw_data.gather(args.space, work)
     if not (work / "draw_codec.pt").exists():
-        train_draw_codec.run(work, minutes=asked.codec_minutes)
+        train_draw_codec.run(work, minutes=args.codec_minutes)
     if not (work / "draw_decoder.pt").exists():
-        train_draw_decoder.run(work, asked.space, minutes=asked.decoder_minutes)
+        train_draw_decoder.run(work, args.space, minutes=args.decoder_minutes)
     if not (work / "draw_prior").exists():
-        train_draw_prior.run(work, minutes=asked.prior_minutes)
+        train_draw_prior.run(work, minutes=args.prior_minutes)
     if not (work / "draw_flow.pt").exists():
-        train_draw.run(work, minutes=asked.minutes)
-    export(work, asked.space, asked.output)
-    judge = judge_draw.Judge.open(assembled(work), asked.space, work)
+        train_draw.run(work, minutes=args.minutes)
+    export(work, args.space, args.output)
+    judge = judge_draw.Judge.open(assembled(work), args.space, work)
     text = json.dumps(judge_draw.everything(judge), indent=1, ensure_ascii=False) + "\n"
-    (asked.output / "figures.json").write_text(text)
+    (args.output / "figures.json").write_text(text)
     print(text)
-    draw_sheet.run(judge, asked.output / "sheet.jpg")
+    draw_sheet.run(judge, args.output / "sheet.jpg")
 
 
 if __name__ == "__main__":

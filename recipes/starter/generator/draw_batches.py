@@ -42,19 +42,19 @@ def gathered(work: Path) -> dict[str, Tensor]:
     began = time.time()
     plain = dict(np.load(work / draw_data.PLAIN))
     shards = [np.load(file) for file in sorted(work.glob("draw_shard_*.npz"))]
-    drawings = [plain.pop("drawings"), *(one["drawings"] for one in shards)]
-    layouts = [plain.pop("layouts").reshape(-1, 3), *(one["layouts"] for one in shards)]
-    found = {key: torch.from_numpy(value) for key, value in plain.items()}
-    found["layouts"] = torch.from_numpy(np.concatenate(layouts))
+    drawings = [plain.pop("drawings"), *(shard["drawings"] for shard in shards)]
+    layouts = [plain.pop("layouts").reshape(-1, 3), *(shard["layouts"] for shard in shards)]
+    results = {key: torch.from_numpy(value) for key, value in plain.items()}
+    results["layouts"] = torch.from_numpy(np.concatenate(layouts))
     for key in ("texts", "seen", "things"):
-        found[f"scene {key}"] = torch.from_numpy(np.concatenate([one[key] for one in shards]))
-    found["tokens"] = torch.cat([
+        results[f"scene {key}"] = torch.from_numpy(np.concatenate([shard[key] for shard in shards]))
+    results["tokens"] = torch.cat([
         draw_frames.encoded(codec, part.float() / 255).half()
         for some in drawings for part in torch.from_numpy(some).flatten(0, -4).split(256)
     ])  # fmt: skip
-    torch.save(found, file)
+    torch.save(results, file)
     print(f"encoded in {time.time() - began:.0f} s", flush=True)
-    return found
+    return results
 
 
 class Batch(NamedTuple):
@@ -78,10 +78,10 @@ class Batches:
         self.order = named.argsort(stable=True)
         self.counts = torch.bincount(named, minlength=self.count)
         self.starts = self.counts.cumsum(0) - self.counts
-        self.things = data["scene things"]
-        self.plain_drawings = len(data["tokens"]) - len(self.things)
-        bare = (self.things[:, [1, 2, 4]] == captions.NONE).all(1)
-        self.pairs = ((self.things[:, 3] >= 0) & bare).nonzero()[:, 0]
+        self.subjects = data["scene things"]
+        self.plain_drawings = len(data["tokens"]) - len(self.subjects)
+        bare = (self.subjects[:, [1, 2, 4]] == captions.NONE).all(1)
+        self.pairs = ((self.subjects[:, 3] >= 0) & bare).nonzero()[:, 0]
 
     def draw(self) -> Batch:
         """All kinds, one after the other."""
@@ -137,7 +137,7 @@ class Batches:
 
     def scenes(self, count: int) -> Batch:
         """What was drawn with captions and a busy picture."""
-        rows = self.below(len(self.things), count)
+        rows = self.below(len(self.subjects), count)
         texts = self.data["scene texts"][rows, self.below(2, count)]
         said = self.uniform(count)[:, None] < READ
         return self._drawn(torch.where(said, texts, self.data["scene seen"][rows]), rows)
@@ -147,11 +147,11 @@ class Batches:
         rows = self.pairs[self.below(len(self.pairs), count)]
         artists = (rows // draw_data.SHARD) % 2
         lean = 0.5 + LEANING * (2 * self.uniform(count) - 1)[:, None]
-        first, second = (self.of(self.things[rows, column], artists) for column in (0, 3))
+        first, second = (self.of(self.subjects[rows, column], artists) for column in (0, 3))
         return self._drawn(F.normalize(lean * first + (1 - lean) * second, dim=1), rows)
 
     def _drawn(self, vectors: Tensor, rows: Tensor) -> Batch:
-        return Batch(vectors, self.things[rows].long(), self.plain_drawings + rows)
+        return Batch(vectors, self.subjects[rows].long(), self.plain_drawings + rows)
 
     def noised(self, vectors: Tensor, most: float) -> Tensor:
         """With normal noise, of a strength that is drawn too."""

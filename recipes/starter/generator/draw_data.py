@@ -62,13 +62,13 @@ class Studio:
 
     def see(self, artist: int, scenes: list[captions.Scene]) -> Tensor:
         """(n, dim): vectors of the scenes among busy surroundings, in all weathers."""
-        found = []
+        results = []
         for start in range(0, len(scenes), 256):
             drawn = self.busy[artist].draw(scenes[start : start + 256], SIDE, restyle=RESTYLED, jitter=0.8)
             worn = compositor.as_bytes(compositor.augment(drawn, self.busy[artist].generator))
             with torch.inference_mode():
-                found.append(self.model.image(worn))
-        return torch.cat(found)
+                results.append(self.model.image(worn))
+        return torch.cat(results)
 
     def draw(self, scenes: list[captions.Scene]) -> tuple[Tensor, Tensor]:
         """uint8 (n, 3, SIDE, SIDE) on paper, and int (n, 3) how they are laid out."""
@@ -85,7 +85,7 @@ def plain(studio: Studio, work: Path, seed: int) -> Arrays:
     drawings uint8 (DRAWN, concepts, 3, SIDE, SIDE) and their layouts (DRAWN, concepts, 3); and what `by_keyword`
     gives."""
     names = studio.model.names
-    scenes: list[captions.Scene] = [(captions.Thing(row),) for row in range(len(names))]
+    scenes: list[captions.Scene] = [(captions.Subject(row),) for row in range(len(names))]
     texts = [form.format(x=name, a_x=captions.with_article(name)) for name in names for form in FORMS]
     artists = range(len(studio.busy))
     seen = torch.stack([
@@ -95,11 +95,11 @@ def plain(studio: Studio, work: Path, seed: int) -> Arrays:
         torch.stack(part) for part in zip(*(studio.draw(scenes) for _ in range(DRAWN)), strict=True)
     )
     heard, named = hear(studio.model, work, seed)
-    told, told_of = by_keyword(studio.model)
+    keyword_vectors, keyword_concepts = by_keyword(studio.model)
     return {
         "texts": studio.model.encode(texts).view(len(names), len(FORMS), -1).half().numpy(),
         "seen": seen.half().numpy(), "heard": heard.half().numpy(), "named": named, "drawings": drawings.numpy(),
-        "layouts": layouts.numpy(), "keywords": told.half().numpy(), "keywords of": told_of,
+        "layouts": layouts.numpy(), "keywords": keyword_vectors.half().numpy(), "keywords of": keyword_concepts,
     }  # fmt: skip
 
 
@@ -110,9 +110,9 @@ def by_keyword(model: evaluate.Shipped) -> tuple[Tensor, NDArray[np.int64]]:
     for row, concept in enumerate(model.world):
         for keyword in concept.keywords:
             owners.setdefault(keyword, []).append(row)
-    found = [(keyword, row) for keyword, rows in owners.items() if len(rows) <= SHARED for row in rows]
-    texts = [text for keyword, _ in found for text in (keyword, captions.with_article(keyword))]
-    return model.encode(texts), np.repeat([row for _, row in found], 2)
+    results = [(keyword, row) for keyword, rows in owners.items() if len(rows) <= SHARED for row in rows]
+    texts = [text for keyword, _ in results for text in (keyword, captions.with_article(keyword))]
+    return model.encode(texts), np.repeat([row for _, row in results], 2)
 
 
 def hear(model: evaluate.Shipped, work: Path, seed: int) -> tuple[Tensor, NDArray[np.int64]]:
@@ -151,21 +151,21 @@ def shard(studio: Studio, number: int, seed: int) -> Arrays:
     scenes = []
     while len(scenes) < SHARD:
         scene = draw_scenes.random_scene(rng, len(names), held)
-        if scene != (captions.Thing(scene[0].concept),):
+        if scene != (captions.Subject(scene[0].concept),):
             scenes.append(scene)
     texts = [captions.caption(scene, names, rng) for scene in scenes for _ in range(2)]
-    things = np.array([described(scene) for scene in scenes])
+    subjects = np.array([described(scene) for scene in scenes])
     drawings, layouts = studio.draw(scenes)
     return {
         "texts": studio.model.encode(texts).view(SHARD, 2, -1).half().numpy(),
         "seen": studio.see(artist, scenes).half().numpy(), "drawings": drawings.numpy(),
-        "layouts": layouts.numpy(), "things": things,
+        "layouts": layouts.numpy(), "things": subjects,
     }  # fmt: skip
 
 
 def described(scene: captions.Scene) -> tuple[int, ...]:
     """Five numbers, as `shard` keeps them."""
-    first, second = (*scene, captions.Thing(captions.NONE))[:2]
+    first, second = (*scene, captions.Subject(captions.NONE))[:2]
     return first.concept, first.colour, first.size, second.concept, second.colour
 
 

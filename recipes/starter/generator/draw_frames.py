@@ -41,8 +41,8 @@ class Frames:
         codec.load_state_dict(torch.load(work / "draw_codec.pt", weights_only=True))
         easel = draw_scenes.easel(draw_scenes.artist(work), seed)
         dyes = [*range(len(captions.COLOUR_NAMES)), captions.NONE]
-        found = {name: torch.stack([_drawn(codec, easel, dye, name) for dye in dyes]) for name in SIDES}
-        return cls(**found, paper=encoded(codec, torch.ones(1, 3, SIDE, SIDE))[0])
+        results = {name: torch.stack([_drawn(codec, easel, dye, name) for dye in dyes]) for name in SIDES}
+        return cls(**results, paper=encoded(codec, torch.ones(1, 3, SIDE, SIDE))[0])
 
     def targets(self, scenes: Tensor) -> Tensor:
         """scenes int (n, 5): concept, colour and size of a first thing, concept and colour of a second, -1 for none
@@ -64,9 +64,9 @@ class Frames:
         ], dim=1)  # fmt: skip
 
 
-def encoded(codec: object, pictures: Tensor) -> Tensor:
+def encoded(codec: object, images: Tensor) -> Tensor:
     """float32 (n, 3, SIDE, SIDE) in [0, 1], as bytes hold them -> float32 tokens (n, 16, channels)."""
-    blocks = F.pixel_unshuffle((pictures * 255).round() / 127.5 - 1, train_draw_codec.BLOCK)
+    blocks = F.pixel_unshuffle((images * 255).round() / 127.5 - 1, train_draw_codec.BLOCK)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         latents = codec.encode(blocks.contiguous(memory_format=torch.channels_last)).latent_dist.mean  # type: ignore[attr-defined]
     return tokens_of(latents.float())
@@ -79,7 +79,7 @@ def _drawn(codec: object, easel: draw_scenes.Easel, dye: int, name: str) -> Tens
     for concepts in torch.arange(easel.drawings.shape[1]).split(256):
         paper = torch.ones(len(concepts), 3, SIDE, SIDE)
         for sheet, concept in zip(paper, concepts.tolist(), strict=True):
-            easel.put(sheet, 0, captions.Thing(concept, dye), Place(start, start, edge))
+            easel.put(sheet, 0, captions.Subject(concept, dye), Place(start, start, edge))
         parts.append(_corner(encoded(codec, paper), SIDES[name]))
     return torch.cat(parts)
 

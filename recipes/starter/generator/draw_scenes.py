@@ -49,7 +49,7 @@ class Easel:
     def layouts(self, count: int) -> Tensor:
         """int (count, 3): where one thing stands, where two do, and which of those places a small one has."""
         most = (SINGLES, len(PAIRS), 2)
-        return torch.stack([torch.randint(one, (count,), generator=self.generator) for one in most], dim=1)
+        return torch.stack([torch.randint(item, (count,), generator=self.generator) for item in most], dim=1)
 
     def draw(self, scenes: list[captions.Scene], layouts: Tensor | None = None) -> Tensor:
         """float32 (scenes, 3, SIDE, SIDE) in [0, 1]; all of a scene is by one artist, drawn by chance."""
@@ -57,14 +57,14 @@ class Easel:
         makers = torch.randint(len(self.drawings), (len(scenes),), generator=self.generator)
         layouts = self.layouts(len(scenes)) if layouts is None else layouts
         for row, (scene, layout) in enumerate(zip(scenes, layouts.tolist(), strict=True)):
-            for thing, place in zip(scene, places(scene, layout), strict=True):
-                self.put(paper[row], int(makers[row]), thing, place)
+            for subject, place in zip(scene, places(scene, layout), strict=True):
+                self.put(paper[row], int(makers[row]), subject, place)
         return paper
 
-    def put(self, paper: Tensor, maker: int, thing: captions.Thing, place: Place) -> None:
+    def put(self, paper: Tensor, maker: int, subject: captions.Subject, place: Place) -> None:
         """Composites an object onto the canvas (3, SIDE, SIDE)."""
-        glyph = self.drawings[maker, thing.concept][None].float() / 255
-        glyph = compositor.tint(glyph, torch.tensor([thing.colour]), self.generator, waver=0.0)
+        glyph = self.drawings[maker, subject.concept][None].float() / 255
+        glyph = compositor.tint(glyph, torch.tensor([subject.colour]), self.generator, waver=0.0)
         soft = torch.cat([glyph[:, :3] * glyph[:, 3:], glyph[:, 3:]], 1)
         small = torch.nn.functional.interpolate(
             soft, size=(place.edge, place.edge), mode="bilinear", antialias=True
@@ -105,7 +105,7 @@ def random_scene(rng: random.Random, count: int, held: captions.HeldOut) -> capt
     kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
     while True:
         scene = _scene(kind, rng, count)
-        if len({thing.concept for thing in scene}) == len(scene) and captions.allowed(scene, held):
+        if len({subject.concept for subject in scene}) == len(scene) and captions.allowed(scene, held):
             return scene
 
 
@@ -113,15 +113,15 @@ def _scene(kind: str, rng: random.Random, count: int) -> captions.Scene:
     def colour() -> int:
         return rng.randrange(len(captions.COLOUR_NAMES))
 
-    def one() -> int:
+    def pick() -> int:
         return rng.randrange(count)
 
     if kind == "pair":
         return tuple(
-            captions.Thing(one(), colour() if rng.random() < PAIR_COLOURED else captions.NONE)
+            captions.Subject(pick(), colour() if rng.random() < PAIR_COLOURED else captions.NONE)
             for _ in range(2)
         )
     if kind == "coloured":
         size = rng.randrange(2) if rng.random() < 0.15 else captions.NONE
-        return (captions.Thing(one(), colour(), size),)
-    return (captions.Thing(one(), size=rng.randrange(2) if kind == "sized" else captions.NONE),)
+        return (captions.Subject(pick(), colour(), size),)
+    return (captions.Subject(pick(), size=rng.randrange(2) if kind == "sized" else captions.NONE),)

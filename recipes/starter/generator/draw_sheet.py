@@ -29,9 +29,9 @@ BETWEEN = (("a cat", "a dog"), ("an apple", "a banana"))  # four along the spher
 
 def prompts() -> list[tuple[str, int]]:
     """(text, seed) of the images with a text prompt."""
-    found = [(words, 3) for words in PLAIN]
-    found += [(words, seed) for words in SEEDED for seed in (1, 2, 3, 4)]
-    return found + [(words, 3) for words in (*DYED, *PAIRED, *SIZED)]
+    results = [(words, 3) for words in PLAIN]
+    results += [(words, seed) for words in SEEDED for seed in (1, 2, 3, 4)]
+    return results + [(words, 3) for words in (*DYED, *PAIRED, *SIZED)]
 
 
 def along(first: torch.Tensor, last: torch.Tensor, count: int) -> torch.Tensor:
@@ -44,9 +44,9 @@ def along(first: torch.Tensor, last: torch.Tensor, count: int) -> torch.Tensor:
 
 def run(judge: Judge, file: Path) -> None:
     """Draw it and write it."""
-    told = prompts()
-    drawn = [judge.draw(judge.model.encode([words]), seed)[0] for words, seed in told]
-    titles = [words if words not in SEEDED else f"{words}, seed {seed}" for words, seed in told]
+    prompts_and_seeds = prompts()
+    drawn = [judge.draw(judge.model.encode([words]), seed)[0] for words, seed in prompts_and_seeds]
+    titles = [words if words not in SEEDED else f"{words}, seed {seed}" for words, seed in prompts_and_seeds]
     for first, last in BETWEEN:
         ends = judge.model.encode([first, last])
         drawn += [judge.draw(row[None], 3)[0] for row in along(ends[0], ends[1], 4)]
@@ -55,9 +55,9 @@ def run(judge: Judge, file: Path) -> None:
     rows = -(-len(drawn) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * (side + GAP) + GAP, rows * (side + LINE + GAP) + GAP), "white")
     font = ImageFont.load_default(size=11)
-    for place, (picture, title) in enumerate(zip(drawn, titles, strict=True)):
+    for place, (image, title) in enumerate(zip(drawn, titles, strict=True)):
         left, top = GAP + place % COLUMNS * (side + GAP), GAP + place // COLUMNS * (side + LINE + GAP)
-        pixels = (picture * 255).round().byte().permute(1, 2, 0).numpy()
+        pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
         sheet.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS), (left, top))
         ImageDraw.Draw(sheet).text((left + 2, top + side + 1), title, fill="#333", font=font)
     sheet.save(file, quality=88, optimize=True)

@@ -45,16 +45,16 @@ class Judge:
 
     def draw(self, vectors: Tensor, first: int = SEEDS, **how: Any) -> Tensor:
         """(n, 3, 64, 64) in [0, 1], with seeds that count on."""
-        found = []
+        results = []
         for start in range(0, len(vectors), AT_ONCE):
             part = vectors[start : start + AT_ONCE]
             dice = [torch.Generator().manual_seed(first + start + place) for place in range(len(part))]
-            found.append(self.pipe(part, dice, **how))
-        return torch.cat(found)
+            results.append(self.pipe(part, dice, **how))
+        return torch.cat(results)
 
-    def see(self, pictures: Tensor) -> Tensor:
+    def see(self, images: Tensor) -> Tensor:
         """(n, dim) of pictures in [0, 1]."""
-        return judges.see(self.model.image, compositor.as_bytes(pictures))
+        return judges.see(self.model.image, compositor.as_bytes(images))
 
     def real(self, scenes: list[captions.Scene], seed: int = 3) -> Tensor:
         """The artists' own drawings of the scenes, laid out as those learned from."""
@@ -66,15 +66,15 @@ def share(right: list[bool]) -> float:
     return round(100 * sum(right) / len(right), 1)
 
 
-def named(judge: Judge, pictures: Tensor, concepts: list[int]) -> Figures:
+def named(judge: Judge, images: Tensor, concepts: list[int]) -> Figures:
     """Whether each image shows the expected object."""
-    scores = judge.see(pictures) @ judge.model.name_vectors.T
+    scores = judge.see(images) @ judge.model.name_vectors.T
     own = torch.tensor(concepts)
-    by_pixels = judge.pixels.one(pictures, coloured=True).argmax(1)
+    by_pixels = judge.pixels.single(images, coloured=True).argmax(1)
     first = scores.topk(5).indices.tolist()
     return {
         "tower R@1": share((scores.argmax(1) == own).tolist()),
-        "tower R@5": share([row in found for row, found in zip(concepts, first, strict=True)]),
+        "tower R@5": share([row in results for row, results in zip(concepts, first, strict=True)]),
         "pixels R@1": share((by_pixels == own).tolist()),
     }  # fmt: skip
 
@@ -87,13 +87,15 @@ def single(judge: Judge, concepts: list[int], **how: Any) -> dict[str, Figures]:
         sources[f"speech, {title}"] = lambda speaker=speaker: spoken(judge, speaker, concepts)  # type: ignore[misc]
     for kind in ("clean", "trained", "ground"):
         sources[f"picture, {kind}"] = lambda kind=kind: judges.see(  # type: ignore[misc]
-            model.image, judges.pictures(work, kind)[concepts]
+            model.image, judges.images(work, kind)[concepts]
         )
-    found = {title: named(judge, judge.draw(source(), **how), concepts) for title, source in sources.items()}
-    found["the artists' own"] = named(
-        judge, judge.real([(captions.Thing(row),) for row in concepts]), concepts
+    results = {
+        title: named(judge, judge.draw(source(), **how), concepts) for title, source in sources.items()
+    }
+    results["the artists' own"] = named(
+        judge, judge.real([(captions.Subject(row),) for row in concepts]), concepts
     )
-    return found
+    return results
 
 
 def spoken(judge: Judge, speaker: str, concepts: list[int]) -> Tensor:
@@ -108,7 +110,7 @@ def spoken(judge: Judge, speaker: str, concepts: list[int]) -> Tensor:
     return vectors[[rows[concept] for concept in concepts]]
 
 
-def coloured(judge: Judge, scenes: list[captions.Scene], pictures: Tensor) -> Figures:
+def coloured(judge: Judge, scenes: list[captions.Scene], images: Tensor) -> Figures:
     """Right thing and right hue, of pictures of one coloured thing each.
 
     By the tower: of all things in all colours and as they are, the nearest text's. By pixels: the thing by its outline
@@ -117,20 +119,20 @@ def coloured(judge: Judge, scenes: list[captions.Scene], pictures: Tensor) -> Fi
     model, names = judge.model, judge.model.names
     dyes = [*captions.COLOUR_NAMES, ""]
     texts = model.encode([captions.with_article(f"{dye} {name}".strip()) for name in names for dye in dyes])
-    best = (judge.see(pictures) @ texts.T).argmax(1)
-    things, hues = best // len(dyes), best % len(dyes)
+    best = (judge.see(images) @ texts.T).argmax(1)
+    subjects, hues = best // len(dyes), best % len(dyes)
     own = [(scene[0].concept, scene[0].colour) for scene in scenes]
-    by_outline = judge.pixels.one(pictures, coloured=False).argmax(1).tolist()
-    by_hue = judge.pixels.hues(pictures, [concept for concept, _ in own])
-    pairs = list(zip(things.tolist(), hues.tolist(), strict=True))
+    by_outline = judge.pixels.single(images, coloured=False).argmax(1).tolist()
+    by_hue = judge.pixels.hues(images, [concept for concept, _ in own])
+    pairs = list(zip(subjects.tolist(), hues.tolist(), strict=True))
     return {
-        "tower, thing": share([found[0] == wanted[0] for found, wanted in zip(pairs, own, strict=True)]),
-        "tower, hue": share([found[1] == wanted[1] for found, wanted in zip(pairs, own, strict=True)]),
-        "tower, both": share([found == wanted for found, wanted in zip(pairs, own, strict=True)]),
-        "pixels, thing": share([found == wanted[0] for found, wanted in zip(by_outline, own, strict=True)]),
-        "pixels, hue": share([found == wanted[1] for found, wanted in zip(by_hue, own, strict=True)]),
+        "tower, thing": share([results[0] == wanted[0] for results, wanted in zip(pairs, own, strict=True)]),
+        "tower, hue": share([results[1] == wanted[1] for results, wanted in zip(pairs, own, strict=True)]),
+        "tower, both": share([results == wanted for results, wanted in zip(pairs, own, strict=True)]),
+        "pixels, thing": share([results == wanted[0] for results, wanted in zip(by_outline, own, strict=True)]),
+        "pixels, hue": share([results == wanted[1] for results, wanted in zip(by_hue, own, strict=True)]),
         "pixels, both": share(
-            [(thing, hue) == wanted for thing, hue, wanted in zip(by_outline, by_hue, own, strict=True)]
+            [(subject, hue) == wanted for subject, hue, wanted in zip(by_outline, by_hue, own, strict=True)]
         ),
         "tower's thing, pixels' hue": share(
             [pair[0] == wanted[0] and hue == wanted[1] for pair, hue, wanted in zip(pairs, by_hue, own, strict=True)]
@@ -138,31 +140,33 @@ def coloured(judge: Judge, scenes: list[captions.Scene], pictures: Tensor) -> Fi
     }  # fmt: skip
 
 
-def two(judge: Judge, scenes: list[captions.Scene], pictures: Tensor) -> Figures:
+def two(judge: Judge, scenes: list[captions.Scene], images: Tensor) -> Figures:
     """Whether both of two objects are recognised.
 
     By the tower, as a whole: the picture is nearest to the text of these two among the texts of one of them and any of
     300 others. By the tower and by pixels, apart: each of the two clouds of what is drawn is one of them.
     """
     model, names = judge.model, judge.model.names
-    vectors = judge.see(pictures)
+    vectors = judge.see(images)
     own = [(scene[0].concept, scene[1].concept) for scene in scenes]
     whole = []
     for vector, (first, second) in zip(vectors, own, strict=True):
-        right = model.encode([told(names, first, second), told(names, second, first)]) @ vector
+        right = (
+            model.encode([pair_caption(names, first, second), pair_caption(names, second, first)]) @ vector
+        )
         others = [other for other in range(len(names)) if other not in (first, second)]
         wrong = model.encode(
             [
-                told(names, kept, other)
+                pair_caption(names, kept, other)
                 for kept in (first, second)
                 for other in others[:: max(1, len(others) // 300)]
             ]
         )
         whole.append(bool(right.max() > (wrong @ vector).max()))
-    clouds = apart(pictures)
+    clouds = apart(images)
     looks = {
         "tower": tuple(judge.see(part) @ model.name_vectors.T for part in clouds),
-        "pixels": tuple(judge.pixels.one(part, coloured=True) for part in clouds),
+        "pixels": tuple(judge.pixels.single(part, coloured=True) for part in clouds),
     }
     return {
         "tower, as a whole": share(whole),
@@ -174,7 +178,7 @@ def two(judge: Judge, scenes: list[captions.Scene], pictures: Tensor) -> Figures
     }
 
 
-def told(names: list[str], first: int, second: int) -> str:
+def pair_caption(names: list[str], first: int, second: int) -> str:
     """'a cat and a pizza'."""
     return f"{captions.with_article(names[first])} and {captions.with_article(names[second])}"
 
@@ -192,12 +196,12 @@ def combined(judge: Judge, **how: Any) -> dict[str, Figures]:
     """Combinations excluded from training, prompted by text."""
     model = judge.model
     held = captions.held_out(len(model.names))
-    dyed: list[captions.Scene] = [(captions.Thing(thing, colour),) for thing, colour in held.coloured]
-    pairs: list[captions.Scene] = [(captions.Thing(a), captions.Thing(b)) for a, b in held.pairs[:PAIRS]]
+    dyed: list[captions.Scene] = [(captions.Subject(subject, colour),) for subject, colour in held.coloured]
+    pairs: list[captions.Scene] = [(captions.Subject(a), captions.Subject(b)) for a, b in held.pairs[:PAIRS]]
     said = [
         captions.with_article(f"{captions.COLOUR_NAMES[t.colour]} {model.names[t.concept]}") for (t,) in dyed
     ]
-    both = [told(model.names, a.concept, b.concept) for a, b in pairs]
+    both = [pair_caption(model.names, a.concept, b.concept) for a, b in pairs]
     return {
         "colour + thing": coloured(judge, dyed, judge.draw(model.encode(said), **how)),
         "colour + thing, the artists' own": coloured(judge, dyed, judge.real(dyed)),

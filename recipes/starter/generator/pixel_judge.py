@@ -26,21 +26,19 @@ OUTLINE = 0.6  # what the outline counts against the lights
 Floats = NDArray[np.float32]
 
 
-def mask_of(pictures: Tensor) -> Tensor:
+def mask_of(images: Tensor) -> Tensor:
     """pictures (n, 3, h, w) in [0, 1] -> bool (n, h, w): what is not paper, whose colour is that of most of the rim."""
-    rim = torch.cat(
-        [pictures[:, :, 0], pictures[:, :, -1], pictures[:, :, :, 0], pictures[:, :, :, -1]], dim=2
-    )
+    rim = torch.cat([images[:, :, 0], images[:, :, -1], images[:, :, :, 0], images[:, :, :, -1]], dim=2)
     paper = rim.median(dim=2).values[:, :, None, None]
-    return (pictures - paper).abs().amax(1) > AWAY
+    return (images - paper).abs().amax(1) > AWAY
 
 
-def cut(picture: Tensor, mask: Tensor, edge: int = EDGE) -> Tensor:
+def cut(image: Tensor, mask: Tensor, edge: int = EDGE) -> Tensor:
     """What the mask holds, in its box made square, as (4, edge, edge): colours on white, and the mask."""
     rows, columns = mask.nonzero(as_tuple=True)
     if not len(rows):
         return torch.cat([torch.ones(3, edge, edge), torch.zeros(1, edge, edge)])
-    box = picture[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    box = image[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     kept = mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].float()
     both = torch.cat([box * kept + (1 - kept), kept[None]])
     height, width = kept.shape
@@ -65,22 +63,22 @@ def halves(mask: Tensor) -> tuple[Tensor, Tensor]:
             break
         centres = torch.stack([places[first].mean(0), places[~first].mean(0)])
         first = torch.cdist(places, centres).argmin(1) == 0
-    found = []
+    results = []
     for chosen in (first, ~first):
         part = torch.zeros_like(mask)
         part[tuple(places[chosen].long().T)] = True
-        found.append(part)
-    return found[0], found[1]
+        results.append(part)
+    return results[0], results[1]
 
 
-def apart(pictures: Tensor) -> tuple[Tensor, Tensor]:
+def apart(images: Tensor) -> tuple[Tensor, Tensor]:
     """Each of the two clouds of pictures (n, 3, h, w), large and alone on white paper."""
-    side = pictures.shape[-1]
+    side = images.shape[-1]
     parts: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for picture, mask in zip(pictures, mask_of(pictures), strict=True):
-        for found, half in zip(parts, halves(mask), strict=True):
-            found.append(cut(picture, half, side - 2 * RIM)[:3])
-    first, second = (F.pad(torch.stack(one), (RIM,) * 4, value=1.0) for one in parts)
+    for image, mask in zip(images, mask_of(images), strict=True):
+        for results, half in zip(parts, halves(mask), strict=True):
+            results.append(cut(image, half, side - 2 * RIM)[:3])
+    first, second = (F.pad(torch.stack(part), (RIM,) * 4, value=1.0) for part in parts)
     return first, second
 
 
@@ -113,7 +111,7 @@ class PixelJudge:
         flat = self.drawings.flatten(0, 1).float() / 255
         on_white = flat[:, :3] * flat[:, 3:] + 1 - flat[:, 3:]
         cuts = torch.stack(
-            [cut(one, one_mask) for one, one_mask in zip(on_white, mask_of(on_white), strict=True)]
+            [cut(item, one_mask) for item, one_mask in zip(on_white, mask_of(on_white), strict=True)]
         )
         return features(cuts, coloured=coloured)
 
@@ -122,21 +120,21 @@ class PixelJudge:
         scores = features(cuts, coloured=coloured) @ self.gallery(coloured=coloured).T
         return scores.view(len(cuts), len(self.drawings), -1).amax(1)
 
-    def one(self, pictures: Tensor, *, coloured: bool) -> Tensor:
+    def single(self, images: Tensor, *, coloured: bool) -> Tensor:
         """Similarities (n, concepts) of images of one object."""
-        masks = mask_of(pictures)
+        masks = mask_of(images)
         return self.ranked(
-            torch.stack([cut(*pair) for pair in zip(pictures, masks, strict=True)]), coloured=coloured
+            torch.stack([cut(*pair) for pair in zip(images, masks, strict=True)]), coloured=coloured
         )
 
-    def hues(self, pictures: Tensor, concepts: list[int]) -> list[int]:
+    def hues(self, images: Tensor, concepts: list[int]) -> list[int]:
         """The colour, by its place in captions.COLOUR_NAMES, in which the thing would look most as it does, on average.
 
         Every drawing of the thing is dyed in each colour, and the mean colours compared.
         """
-        masks = mask_of(pictures)[:, None]
-        means = (pictures * masks).sum((2, 3)) / masks.sum((2, 3)).clamp(min=1)
-        found = []
+        masks = mask_of(images)[:, None]
+        means = (images * masks).sum((2, 3)) / masks.sum((2, 3)).clamp(min=1)
+        result = []
         generator = torch.Generator().manual_seed(5)
         for mean, concept in zip(means, concepts, strict=True):
             glyphs = self.drawings[:, concept].float() / 255
@@ -145,5 +143,5 @@ class PixelJudge:
                 dyed = compositor.tint(glyphs, torch.full((len(glyphs),), colour), generator)
                 own = (dyed[:, :3] * dyed[:, 3:]).sum((2, 3)) / dyed[:, 3:].sum((2, 3))
                 distances.append(float((own - mean).norm(dim=1).min()))
-            found.append(int(np.argmin(distances)))
-        return found
+            result.append(int(np.argmin(distances)))
+        return result

@@ -52,10 +52,10 @@ class PlainAttention:
     ) -> Tensor:  # fmt: skip
         count, length, _ = hidden_states.shape
         parts = (attn.to_q, attn.to_k, attn.to_v)
-        weight, bias = (torch.cat([getattr(one, key) for one in parts]) for key in ("weight", "bias"))
+        weight, bias = (torch.cat([getattr(part, key) for part in parts]) for key in ("weight", "bias"))
         states = F.linear(hidden_states, weight, bias).view(count, length, 3, attn.heads, -1)
         query, key, value = states.permute(2, 0, 3, 1, 4)
-        cos, sin = (one.to(value.dtype) for one in image_rotary_emb or ())
+        cos, sin = (item.to(value.dtype) for item in image_rotary_emb or ())
 
         def turned(rows: Tensor, norm: Any) -> Tensor:
             rows = F.rms_norm(rows, (HEAD,), norm.weight.to(rows.dtype), norm.eps)
@@ -68,7 +68,7 @@ class PlainAttention:
 
 
 def loss_of(
-    net: nn.Module, told: tuple[Tensor, Tensor], tokens: Tensor, generator: torch.Generator
+    net: nn.Module, condition: tuple[Tensor, Tensor], tokens: Tensor, generator: torch.Generator
 ) -> Tensor:
     """The mean squared error of the velocity; told: vectors and canvases."""
     mean, deviation = SIGMA
@@ -76,8 +76,8 @@ def loss_of(
     noise = torch.randn(tokens.shape, generator=generator)
     level = sigmas[:, None, None]
     with torch.autocast("cpu", torch.bfloat16):
-        found = velocity(net, (1 - level) * tokens + level * noise, *told, sigmas)
-    return F.mse_loss(found.float(), noise - tokens)
+        result = velocity(net, (1 - level) * tokens + level * noise, *condition, sigmas)
+    return F.mse_loss(result.float(), noise - tokens)
 
 
 def in_order(sketches: Tensor, wanted: Tensor, scenes: Tensor, layouts: Tensor) -> Tensor:
@@ -107,8 +107,8 @@ def run(work: Path, *, minutes: float, seed: int = 79) -> None:
         with torch.no_grad():
             sketches = in_order(prior.sketch(vectors), frames.targets(scenes), scenes, data["layouts"][rows])
             canvases = apply_layout(sketches, data["layouts"][rows])
-        told = (batches.uniform(len(vectors)) >= UNTOLD)[:, None]
-        vectors, canvases = vectors * told, canvases * told[:, None]
+        keep = (batches.uniform(len(vectors)) >= UNTOLD)[:, None]
+        vectors, canvases = vectors * keep, canvases * keep[:, None]
         loss = loss_of(net, (vectors, canvases), data["tokens"][rows].float(), batches.generator)
         training.learn(loss)
         lately += float(loss.detach())

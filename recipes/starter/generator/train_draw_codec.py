@@ -48,12 +48,12 @@ class Folded(nn.Module):
         self.codec = codec()
         self.norm = nn.BatchNorm2d(CHANNELS, affine=False, momentum=0.02)
 
-    def latents(self, pictures: Tensor) -> Tensor:
+    def latents(self, images: Tensor) -> Tensor:
         """pictures (n, 3, h, w) in [-1, 1] -> (n, CHANNELS, h / 8, w / 8), mean 0 and deviation 1."""
-        blocks = F.pixel_unshuffle(pictures, BLOCK).contiguous(memory_format=torch.channels_last)
+        blocks = F.pixel_unshuffle(images, BLOCK).contiguous(memory_format=torch.channels_last)
         return self.norm(self.codec.encode(blocks).latent_dist.mean.float())
 
-    def pictures(self, latents: Tensor) -> Tensor:
+    def images(self, latents: Tensor) -> Tensor:
         """The way back."""
         return F.pixel_shuffle(self.codec.decode(latents).sample.float(), BLOCK)
 
@@ -67,29 +67,29 @@ class Folded(nn.Module):
         return self.codec
 
 
-def edges(pictures: Tensor) -> tuple[Tensor, Tensor]:
+def edges(images: Tensor) -> tuple[Tensor, Tensor]:
     """Differences down and across."""
-    return pictures.diff(dim=2), pictures.diff(dim=3)
+    return images.diff(dim=2), images.diff(dim=3)
 
 
-def loss_of(net: Folded, pictures: Tensor, noise: float) -> dict[str, Tensor]:
+def loss_of(net: Folded, images: Tensor, noise: float) -> dict[str, Tensor]:
     """The parts of the loss; pictures in [-1, 1]."""
     with torch.autocast("cpu", torch.bfloat16):
-        latents = net.latents(pictures)
+        latents = net.latents(images)
         much = noise * torch.rand(len(latents), 1, 1, 1)
-        again = net.pictures(latents + much * torch.randn_like(latents))
-    pairs = zip(edges(again), edges(pictures), strict=True)
+        again = net.images(latents + much * torch.randn_like(latents))
+    pairs = zip(edges(again), edges(images), strict=True)
     return {
-        "l1": F.l1_loss(again, pictures),
-        "l2": F.mse_loss(again, pictures),
+        "l1": F.l1_loss(again, images),
+        "l2": F.mse_loss(again, images),
         "edges": 0.7 * torch.stack([F.l1_loss(*pair) for pair in pairs]).sum(),
     }
 
 
-def psnr(net: Folded, pictures: Tensor) -> float:
+def psnr(net: Folded, images: Tensor) -> float:
     """Decibels of pictures in [-1, 1], without noise."""
     with torch.no_grad():
-        error = F.mse_loss(net.pictures(net.latents(pictures)).clamp(-1, 1), pictures)
+        error = F.mse_loss(net.images(net.latents(images)).clamp(-1, 1), images)
     return float(10 * torch.log10(4 / error))
 
 

@@ -27,9 +27,9 @@ VECTOR = 1.0  # and what its vector does
 AVERAGED = 0.996  # of the running mean of the weights
 
 
-def seen(tower: nn.Module, pictures: Tensor) -> tuple[list[Tensor], Tensor]:
+def seen(tower: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:
     """The maps of SEEN with channels of length one, and the unit vectors, of pictures in [-1, 1]."""
-    states, maps = pictures, []
+    states, maps = images, []
     for number, layer in enumerate(tower.maps):  # type: ignore[arg-type]
         states = layer(states)
         if number in SEEN:
@@ -38,25 +38,25 @@ def seen(tower: nn.Module, pictures: Tensor) -> tuple[list[Tensor], Tensor]:
     return maps, F.normalize(tower.project(pooled).float(), dim=1)  # type: ignore[operator]
 
 
-def loss_of(codec: nn.Module, tower: nn.Module, pictures: Tensor) -> dict[str, Tensor]:
+def loss_of(codec: nn.Module, tower: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """The parts of the loss; pictures in [-1, 1]."""
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
-            blocks = F.pixel_unshuffle(pictures, BLOCK).contiguous(memory_format=torch.channels_last)
+            blocks = F.pixel_unshuffle(images, BLOCK).contiguous(memory_format=torch.channels_last)
             latents = codec.encode(blocks).latent_dist.mean  # type: ignore[operator]
-            wanted, vectors = seen(tower, pictures.contiguous(memory_format=torch.channels_last))
+            wanted, vectors = seen(tower, images.contiguous(memory_format=torch.channels_last))
         much = NOISE * torch.rand(len(latents), 1, 1, 1)
         again = F.pixel_shuffle(codec.decode(latents + much * torch.randn_like(latents)).sample, BLOCK)  # type: ignore[operator]
-        found, own = seen(tower, again.contiguous(memory_format=torch.channels_last))
+        results, own = seen(tower, again.contiguous(memory_format=torch.channels_last))
     again = again.float()
-    slopes = [F.l1_loss(*pair) for pair in zip(edges(again), edges(pictures), strict=True)]
+    slopes = [F.l1_loss(*pair) for pair in zip(edges(again), edges(images), strict=True)]
     maps = [
-        weight * (one - other).square().sum(1).mean()
-        for weight, one, other in zip(SEEN.values(), found, wanted, strict=True)
+        weight * (item - other).square().sum(1).mean()
+        for weight, item, other in zip(SEEN.values(), results, wanted, strict=True)
     ]
     return {
-        "l1": F.l1_loss(again, pictures),
-        "l2": F.mse_loss(again, pictures),
+        "l1": F.l1_loss(again, images),
+        "l2": F.mse_loss(again, images),
         "edges": 0.7 * torch.stack(slopes).sum(),
         "maps": torch.stack(maps).sum(),
         "vector": VECTOR * (1 - (own * vectors).sum(1)).mean(),
@@ -67,8 +67,8 @@ def run(work: Path, space: Path, *, minutes: float, seed: int = 89) -> None:
     """Trains for `minutes` in total (interrupted runs resume); writes draw_decoder.pt, the whole autoencoder."""
     torch.manual_seed(seed)
     codec, mean = (train_draw_codec.codec().to(memory_format=torch.channels_last) for _ in range(2))
-    for one in (codec, mean):
-        one.load_state_dict(torch.load(work / "draw_codec.pt", weights_only=True))
+    for item in (codec, mean):
+        item.load_state_dict(torch.load(work / "draw_codec.pt", weights_only=True))
     tower = Space.from_pretrained(space, device="cpu").encoders[Modality.IMAGE].net.float().eval()  # type: ignore[attr-defined]
     tower.to(memory_format=torch.channels_last)
     for frozen in (mean, tower, codec.encoder, codec.quant_conv):

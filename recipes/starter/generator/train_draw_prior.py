@@ -25,15 +25,15 @@ HALVES = 3.0  # what an error in a half counts: it has a quarter of the numbers
 AVERAGED = 0.998  # of the running mean of the weights
 
 
-def errors(found: Tensor, wanted: Tensor) -> Tensor:
+def errors(predicted: Tensor, wanted: Tensor) -> Tensor:
     """(n,): mean squares, of the halves in whichever order fits better."""
-    least = torch.minimum(weighed(found, wanted), weighed(found, swap_halves(wanted)))
+    least = torch.minimum(weighed(predicted, wanted), weighed(predicted, swap_halves(wanted)))
     return least / wanted[0].numel()
 
 
-def weighed(found: Tensor, wanted: Tensor) -> Tensor:
+def weighed(predicted: Tensor, wanted: Tensor) -> Tensor:
     """(n,): sums of squares, of the halves HALVES times."""
-    squares = (found - wanted).square().sum(2)
+    squares = (predicted - wanted).square().sum(2)
     return squares[:, : -2 * HALF].sum(1) + HALVES * squares[:, -2 * HALF :].sum(1)
 
 
@@ -41,23 +41,23 @@ def bare_errors(plain: Tensor, shares: Tensor, scenes: Tensor, frames: Frames) -
     """Of scenes of one thing, the errors (n,) of its sketches before they are dyed; and those of reading colours, in
     nats (m,), there and in the halves of two things without any. Whose a colour is in other pairs, no one tells."""
     alone = scenes[:, 3] < 0
-    bare, told = scenes[alone].clone(), scenes[alone, 1] % shares.shape[2]
+    bare, colour = scenes[alone].clone(), scenes[alone, 1] % shares.shape[2]
     bare[:, 1] = captions.NONE
     logs = shares.clamp(min=1e-6).log()
     both = (scenes[:, 3] >= 0) & (scenes[:, [1, 4]] == captions.NONE).all(1)
-    read = [F.nll_loss(logs[alone, 0], told, reduction="none"), -logs[both, 1:, -1].flatten()]
+    read = [F.nll_loss(logs[alone, 0], colour, reduction="none"), -logs[both, 1:, -1].flatten()]
     return errors(plain[alone], frames.targets(bare)), torch.cat(read)
 
 
 def begin(net: DrawingPrior, data: dict[str, Tensor]) -> None:
     """Let the directions be vectors of names, from which what they are best is not far: those that are least alike, if
     there are too many; and what a colour adds the difference of means."""
-    names, things = data["texts"][:, 0].float(), data["scene things"]
+    names, subjects = data["texts"][:, 0].float(), data["scene things"]
     plain = data["texts"].float().mean((0, 1))
     for dye in range(len(captions.COLOUR_NAMES)):
-        told = (things[:, 1] == dye) & (things[:, 3] < 0)
+        has_colour = (subjects[:, 1] == dye) & (subjects[:, 3] < 0)
         with torch.no_grad():
-            net.dye_axes[dye] = data["scene texts"][told].float().mean((0, 1)) - plain
+            net.dye_axes[dye] = data["scene texts"][has_colour].float().mean((0, 1)) - plain
     rows = F.normalize(names, dim=1)
     chosen = [0]
     nearest = rows @ rows[0]
@@ -81,15 +81,15 @@ def run(work: Path, *, minutes: float, seed: int = 77) -> None:
     data = draw_batches.gathered(work)
     batches = draw_batches.Batches(data, BATCH, training.seed)
     if training.step == 0:
-        for one in (net, mean):
-            begin(one, data)
+        for item in (net, mean):
+            begin(item, data)
     lately = {"one": 0.0, "two": 0.0, "bare": 0.0, "read": 0.0}
     while training.going_on():
         vectors, scenes, _ = batches.draw()
         with torch.autocast("cpu", torch.bfloat16):
             plain, shares = net.recalled(vectors)
-            found = net.coloured(plain, shares)
-        each = errors(found.float(), frames.targets(scenes))
+            result = net.coloured(plain, shares)
+        each = errors(result.float(), frames.targets(scenes))
         bare, read = bare_errors(plain.float(), shares.float(), scenes, frames)
         training.learn(each.mean() + BARE * bare.mean() + READ * read.mean())
         kept = min(AVERAGED, 1 - 1 / (training.step / 8 + 1))

@@ -25,7 +25,7 @@ from recipes.starter.towers.train_speech import MOST_FRAMES, Clips, pad_clips, v
 
 SCALE = 26.0  # the text tower's own
 NEAR = 4.0
-PICTURES, UTTERANCES = 48_000, 44_000
+IMAGES, UTTERANCES = 48_000, 44_000
 STEPS, BATCH, RATE = 700, 1536, 2e-3
 
 
@@ -39,7 +39,7 @@ class Seen:
 
 
 @torch.no_grad()
-def picture_features(work: Path, anchors: Anchors, seed: int = 29) -> Seen:
+def image_features(work: Path, anchors: Anchors, seed: int = 29) -> Seen:
     """Freshly drawn scenes of training's kind, through all but the last layer."""
     tower = ImageTower().eval()
     tower.load_state_dict(torch.load(work / "image.pt", weights_only=True))
@@ -50,13 +50,13 @@ def picture_features(work: Path, anchors: Anchors, seed: int = 29) -> Seen:
     bank = compositor.with_redrawn(drawings, REDRAWN, generator)
     scene_compositor = compositor.Compositor(bank, len(drawings), ground, generator)
     features, texts, concepts = [], [], []
-    for _ in range(PICTURES // 250):
+    for _ in range(IMAGES // 250):
         drawn = draw_batch(scene_compositor, anchors.names, held, rng, 250, SIDE, 0.0)
         with torch.autocast("cpu", torch.bfloat16):
             features.append(
-                tower.features(drawn.pictures.contiguous(memory_format=torch.channels_last)).float()
+                tower.features(drawn.images.contiguous(memory_format=torch.channels_last)).float()
             )
-        texts.append(anchors.encode(drawn.told))
+        texts.append(anchors.encode(drawn.descriptions))
         concepts += [scene[0].concept if len(scene) == 1 else -1 for scene in drawn.scenes]
     return Seen(torch.cat(features), torch.cat(texts), torch.tensor(concepts))
 
@@ -102,11 +102,11 @@ def fit(head: nn.Linear, seen: Seen, banks: list[Tensor], seed: int) -> float:
         different, places = torch.unique(texts, dim=0, return_inverse=True)
         match = F.cross_entropy(SCALE * vectors @ different.T, places)
         named = own >= 0
-        things = sum(F.cross_entropy(SCALE * vectors[named] @ bank.T, own[named]) for bank in banks) / len(
+        subjects = sum(F.cross_entropy(SCALE * vectors[named] @ bank.T, own[named]) for bank in banks) / len(
             banks
         )
         near = (1 - (vectors * texts).sum(1)).mean()
-        loss = things + match + NEAR * near
+        loss = subjects + match + NEAR * near
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -118,10 +118,11 @@ def run(work: Path) -> None:
     """Write image_aligned.pt and audio_aligned.pt: the towers with new last layers."""
     anchors = Anchors(work)
     count, banks = len(anchors.names), [anchors.points, anchors.name_vectors]
-    seen = {"image": picture_features(work, anchors), "audio": speech_features(work, anchors)}
+    seen = {"image": image_features(work, anchors), "audio": speech_features(work, anchors)}
     weights = {tower: torch.load(work / f"{tower}.pt", weights_only=True) for tower in seen}
     heads = {
-        tower: nn.Linear(found.features.shape[1], anchors.points.shape[1]) for tower, found in seen.items()
+        tower: nn.Linear(results.features.shape[1], anchors.points.shape[1])
+        for tower, results in seen.items()
     }
     for tower, head in heads.items():
         head.load_state_dict({part: weights[tower][f"project.{part}"].clone() for part in ("weight", "bias")})

@@ -69,45 +69,47 @@ class Colours:
         self.vectors = torch.cat([anchors.encode(said[k : k + 4096]) for k in range(0, len(said), 4096)])
         self.vectors = self.vectors.view(len(anchors.names), len(captions.COLOUR_NAMES), -1)
         self.banned = torch.zeros(self.vectors.shape[:2], dtype=torch.bool)
-        for thing, colour in held.coloured:
-            self.banned[thing, colour] = True
+        for subject, colour in held.coloured:
+            self.banned[subject, colour] = True
 
     def loss(self, vectors: Tensor, scenes: list[captions.Scene]) -> Tensor:
         """Cross-entropy over the colours of each single object with a stated colour."""
         rows = [k for k, scene in enumerate(scenes) if len(scene) == 1 and scene[0].colour != captions.NONE]
-        things = torch.tensor([scenes[k][0].concept for k in rows])
-        logits = SCALE * (self.vectors[things] @ vectors[rows][..., None])[..., 0]
+        subjects = torch.tensor([scenes[k][0].concept for k in rows])
+        logits = SCALE * (self.vectors[subjects] @ vectors[rows][..., None])[..., 0]
         return F.cross_entropy(
-            logits.masked_fill(self.banned[things], -torch.inf),
+            logits.masked_fill(self.banned[subjects], -torch.inf),
             torch.tensor([scenes[k][0].colour for k in rows]),
         )
 
 
 def coloured(rng: random.Random, count: int, names: int, held: captions.HeldOut) -> list[captions.Scene]:
     """Single objects with a stated colour."""
-    found: list[captions.Scene] = []
-    while len(found) < count:
-        scene = (captions.Thing(rng.randrange(names), rng.randrange(len(captions.COLOUR_NAMES))),)
+    results: list[captions.Scene] = []
+    while len(results) < count:
+        scene = (captions.Subject(rng.randrange(names), rng.randrange(len(captions.COLOUR_NAMES))),)
         if captions.allowed(scene, held):
-            found.append(scene)
-    return found
+            results.append(scene)
+    return results
 
 
 def draw_batch(
     scene_compositor: compositor.Compositor, names: list[str], held: captions.HeldOut, rng: random.Random
 ) -> Drawn:
     """A batch of PLAIN + SCENES + COLOURED augmented images."""
-    scenes, told = scene_batch(rng, SCENES, names, held)
+    scenes, descriptions = scene_batch(rng, SCENES, names, held)
     single: list[captions.Scene] = [
-        (captions.Thing(concept),) for concept in rng.sample(range(len(names)), PLAIN)
+        (captions.Subject(concept),) for concept in rng.sample(range(len(names)), PLAIN)
     ]
     single += coloured(rng, COLOURED, len(names), held)
-    told += [captions.caption(scene, names, rng) for scene in single]
-    pictures = torch.cat(
+    descriptions += [captions.caption(scene, names, rng) for scene in single]
+    images = torch.cat(
         [scene_compositor.draw(scenes, SIDE, restyle=0.2), scene_compositor.draw(single, SIDE, restyle=0.3)]
     )
     return Drawn(
-        compositor.as_bytes(compositor.augment(pictures, scene_compositor.generator)), scenes + single, told
+        compositor.as_bytes(compositor.augment(images, scene_compositor.generator)),
+        scenes + single,
+        descriptions,
     )
 
 
@@ -135,18 +137,18 @@ class JointFinetuning:
             other.vectors.clone(),
         )  # it moves before the backward
 
-    def pictures(self, tower: ImageTower, own: Prototypes, other: Prototypes) -> dict[str, Tensor]:
+    def images(self, tower: ImageTower, own: Prototypes, other: Prototypes) -> dict[str, Tensor]:
         """The losses of one batch of images, by name."""
         drawn = draw_batch(self.compositor, self.names, self.held, self.rng)
-        texts = self.anchors.encode(drawn.told)
+        texts = self.anchors.encode(drawn.descriptions)
         with torch.autocast("cpu", torch.bfloat16):
-            vectors = tower(drawn.pictures.contiguous(memory_format=torch.channels_last))
+            vectors = tower(drawn.images.contiguous(memory_format=torch.channels_last))
         right = shown(drawn.scenes, len(self.names))
-        things = [F.cross_entropy(SCALE * vectors @ bank.T, right) for bank in self.banks(other)]
+        subjects = [F.cross_entropy(SCALE * vectors @ bank.T, right) for bank in self.banks(other)]
         plain = slice(SCENES, SCENES + PLAIN)
         own.see(vectors[plain].detach(), torch.tensor([scene[0].concept for scene in drawn.scenes[plain]]))
         return {
-            "things": torch.stack(things).mean(),
+            "things": torch.stack(subjects).mean(),
             "match": scene_loss(vectors, texts, drawn.scenes, torch.tensor(SCALE)),
             "near": NEAR * (1 - (vectors * texts).sum(1)).mean(),
             "colour": COLOUR * self.colours.loss(vectors, drawn.scenes),
@@ -163,7 +165,7 @@ class JointFinetuning:
         rows, concepts = clips.text_rows[chosen], clips.concepts[chosen]
         named = concepts >= 0
         logits = [SCALE * vectors[named] @ bank.T for bank in self.banks(other)]
-        things = (
+        subjects = (
             [F.cross_entropy(logit, concepts[named]) for logit in logits]
             if named.any()
             else [torch.zeros(())]
@@ -171,7 +173,7 @@ class JointFinetuning:
         own.see(vectors[named].detach(), concepts[named])
         letters = letters_loss(tower, states, lengths, [clips.letters[row] for row in rows.tolist()])
         return {
-            "said": torch.stack(things).mean(),
+            "said": torch.stack(subjects).mean(),
             "words": match_loss(vectors, clips, chosen, torch.tensor(SCALE)),
             "close": NEAR * (1 - (vectors * clips.text_vectors[rows]).sum(1)).mean(),
             "letters": LETTERS * letters,
@@ -182,8 +184,8 @@ def watch(training: Training, eyes: ImageTower, ears: AudioTower, anchors: Ancho
     """Logs the monitored held-out figures."""
     eyes.eval()
     ears.eval()
-    found = evaluate.quick_image(eyes, anchors, work) | evaluate.quick_speech(ears, anchors, work)
-    training.log(**found, **evaluate.quick_joint(eyes, ears, work))
+    result = evaluate.quick_image(eyes, anchors, work) | evaluate.quick_speech(ears, anchors, work)
+    training.log(**result, **evaluate.quick_joint(eyes, ears, work))
     eyes.train()
     ears.train()
 
@@ -204,11 +206,11 @@ def run(work: Path, *, minutes: float, seed: int = 43) -> None:
     )  # fmt: skip
     job = JointFinetuning(work, seeing.seed)
     while seeing.going_on() and hearing.going_on():
-        pictures, speech = job.pictures(eyes, seen, heard), job.speech(ears, heard, seen)
-        seeing.learn(torch.stack(list(pictures.values())).sum())
+        images, speech = job.images(eyes, seen, heard), job.speech(ears, heard, seen)
+        seeing.learn(torch.stack(list(images.values())).sum())
         hearing.learn(torch.stack(list(speech.values())).sum())
         if seeing.step % 50 == 1:
-            seeing.log(loss=sum(pictures.values()), **pictures)
+            seeing.log(loss=sum(images.values()), **images)
             hearing.log(loss=sum(speech.values()), **speech)
         if seeing.step % 500 == 0:
             seeing.save()

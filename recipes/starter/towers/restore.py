@@ -22,18 +22,18 @@ from recipes.starter.captioner.captions import PLAIN_FORMS, with_article
 from recipes.starter.data.concepts import Concept, read
 from recipes.starter.towers.train_text import encode_sorted
 
-TOLD = 4  # times a name is told with some of its keywords
+DESCRIBED = 4  # times a name is told with some of its keywords
 
 
 def sayings(concept: Concept, rng: random.Random) -> list[str]:
     """What a concept's point is the mean of."""
     name = concept.name
     plain = {form.format(x=name, a_x=with_article(name)) for form in PLAIN_FORMS}
-    told = [
+    described = [
         f"{name}: {', '.join(rng.sample(concept.keywords, min(4, len(concept.keywords))))}"
-        for _ in range(TOLD)
+        for _ in range(DESCRIBED)
     ]
-    return [name, *sorted(plain - {name}), *(told if concept.keywords else [])]
+    return [name, *sorted(plain - {name}), *(described if concept.keywords else [])]
 
 
 @torch.no_grad()
@@ -41,8 +41,8 @@ def points(tower: TextTower, tokenizer: Tokenizer, world: list[Concept], seed: i
     """Unit rows (concepts, DIM)."""
     rng = random.Random(seed)
     said = [sayings(concept, rng) for concept in world]
-    vectors = encode_sorted(tower, tokenizer([text for one in said for text in one]), chunks=64).float()
-    parts = vectors.split([len(one) for one in said])
+    vectors = encode_sorted(tower, tokenizer([text for item in said for text in item]), chunks=64).float()
+    parts = vectors.split([len(item) for item in said])
     return F.normalize(torch.stack([part.mean(0) for part in parts]), dim=-1)
 
 
@@ -53,7 +53,7 @@ def run(work: Path) -> None:
     pieces: list[str] = space.encoders[Modality.TEXT].vocabulary  # type: ignore[attr-defined]
     (work / "vocabulary.json").write_text(json.dumps(pieces, ensure_ascii=False))
     text = nets[Modality.TEXT]
-    found = points(text, Tokenizer(pieces), read(work / "world.jsonl"))
-    torch.save({"tower": text.state_dict(), "points": found}, work / "text.pt")
+    results = points(text, Tokenizer(pieces), read(work / "world.jsonl"))
+    torch.save({"tower": text.state_dict(), "points": results}, work / "text.pt")
     torch.save(nets[Modality.IMAGE].state_dict(), work / "image_aligned.pt")
     torch.save(nets[Modality.AUDIO].state_dict(), work / "audio_aligned.pt")

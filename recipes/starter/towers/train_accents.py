@@ -46,7 +46,7 @@ def seeing_tower(work: Path) -> ImageTower:
 
 
 @torch.no_grad()
-def where_pictures_stand(work: Path, names: int, seed: int) -> Tensor:
+def where_images_stand(work: Path, names: int, seed: int) -> Tensor:
     """The mean direction of training's kind of pictures of each concept: unit rows (concepts, DIM)."""
     tower, generator = seeing_tower(work), torch.Generator().manual_seed(seed)
     drawings = trained_drawings(work)
@@ -58,7 +58,7 @@ def where_pictures_stand(work: Path, names: int, seed: int) -> Tensor:
     for _ in range(VIEWS):
         for rows in torch.arange(names).split(256):
             drawn = scene_compositor.draw(
-                [(captions.Thing(row),) for row in rows.tolist()], SIDE, restyle=0.2
+                [(captions.Subject(row),) for row in rows.tolist()], SIDE, restyle=0.2
             )
             total[rows] += tower(compositor.as_bytes(compositor.augment(drawn, generator)))
     return F.normalize(total, dim=-1)
@@ -74,9 +74,9 @@ class Lesson:
         self.seed(0)
         stands = work / "pictures_stand.pt"
         if not stands.exists():
-            torch.save(where_pictures_stand(work, len(self.anchors.names), 53), stands)
-        pictures = torch.load(stands, weights_only=True)
-        self.banks = (self.anchors.points, self.anchors.name_vectors, pictures)
+            torch.save(where_images_stand(work, len(self.anchors.names), 53), stands)
+        images = torch.load(stands, weights_only=True)
+        self.banks = (self.anchors.points, self.anchors.name_vectors, images)
 
     def seed(self, seed: int) -> None:
         """Which clips come next, and how they are augmented."""
@@ -92,9 +92,9 @@ class Lesson:
             vectors = tower.pool(states, lengths)
         rows, concepts = clips.text_rows[chosen], clips.concepts[chosen]
         named = concepts >= 0
-        things = [F.cross_entropy(SCALE * vectors[named] @ bank.T, concepts[named]) for bank in self.banks]
+        subjects = [F.cross_entropy(SCALE * vectors[named] @ bank.T, concepts[named]) for bank in self.banks]
         return {
-            "said": torch.stack(things).mean() if named.any() else torch.zeros(()),
+            "said": torch.stack(subjects).mean() if named.any() else torch.zeros(()),
             "words": match_loss(vectors, clips, chosen, torch.tensor(SCALE)),
             "close": NEAR * (1 - (vectors * clips.text_vectors[rows]).sum(1)).mean(),
             "letters": LETTERS * letters_loss(tower, states, lengths, [clips.letters[row] for row in rows.tolist()]),
@@ -106,7 +106,7 @@ class Watch:
 
     def __init__(self, work: Path, anchors: Anchors) -> None:
         self.work, self.names = work, anchors.name_vectors
-        self.pictures = judges.see(seeing_tower(work), judges.pictures(work, "ground"))
+        self.images = judges.see(seeing_tower(work), judges.images(work, "ground"))
         self.data = dict(np.load(work / "accents_judge.npz"))
 
     @torch.no_grad()
@@ -114,9 +114,9 @@ class Watch:
         """Percent of concepts found, and of letters wrong without a search."""
         vectors, own = judges.hear(tower, self.work, "espeak0", every=5)
         right = [{row} for row in own]
-        found = {
+        results = {
             f"espeak0 to {title} R@1": evaluate.recall(vectors, gallery, right)["R@1"]
-            for title, gallery in (("name", self.names), ("ground", self.pictures))
+            for title, gallery in (("name", self.names), ("ground", self.images))
         }
         for speaker in flite.SPEAKERS:
             rows = np.flatnonzero(self.data["speakers"] == speaker)
@@ -125,13 +125,13 @@ class Watch:
             states, lengths = tower.states(*pad_clips(clips))
             right = [{row} for row in self.data["concepts"][rows].tolist()]
             heard = evaluate.recall(tower.pool(states, lengths), self.names, right)
-            found[f"{speaker} to name R@1"] = heard["R@1"]
+            results[f"{speaker} to name R@1"] = heard["R@1"]
             likeliest = tower.characters(states).argmax(-1)
             read = [spelled(row[: 2 * size]) for row, size in zip(likeliest, lengths.tolist(), strict=True)]
             said = [letters_only(text) for text in self.data["texts"][rows].tolist()]
-            wrong = sum(distance(one, other) for one, other in zip(read, said, strict=True))
-            found[f"{speaker} letters wrong"] = round(100 * wrong / sum(map(len, said)), 1)
-        return found
+            wrong = sum(distance(item, other) for item, other in zip(read, said, strict=True))
+            results[f"{speaker} letters wrong"] = round(100 * wrong / sum(map(len, said)), 1)
+        return results
 
 
 def between(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -173,9 +173,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE / "runs", help="where data and checkpoints go")
     parser.add_argument("--minutes", type=float, default=45)
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    run(asked.work, minutes=asked.minutes)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    run(args.work, minutes=args.minutes)
 
 
 if __name__ == "__main__":

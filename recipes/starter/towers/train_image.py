@@ -39,9 +39,9 @@ SCENE_SHARE = 0.4
 class Drawn:
     """Pictures uint8 (n, 3, side, side), what they show, and captions."""
 
-    pictures: Tensor
+    images: Tensor
     scenes: list[captions.Scene]
-    told: list[str]
+    descriptions: list[str]
 
 
 class Anchors:
@@ -67,8 +67,8 @@ def shown(scenes: list[captions.Scene], count: int) -> Tensor:
     """(scenes, count): 1 for the concept of a scene, a half for each of two."""
     right = torch.zeros(len(scenes), count)
     for row, scene in enumerate(scenes):
-        for thing in scene:
-            right[row, thing.concept] = 1 / len(scene)
+        for subject in scene:
+            right[row, subject.concept] = 1 / len(scene)
     return right
 
 
@@ -76,9 +76,9 @@ def losses(
     tower: ImageTower, classifier: nn.Linear, anchors: Anchors, drawn: Drawn, scale: Tensor
 ) -> dict[str, Tensor]:
     """The losses of the module's docstring, by name."""
-    texts = anchors.encode(drawn.told)
+    texts = anchors.encode(drawn.descriptions)
     with torch.autocast("cpu", torch.bfloat16):
-        features = tower.features(drawn.pictures.contiguous(memory_format=torch.channels_last))
+        features = tower.features(drawn.images.contiguous(memory_format=torch.channels_last))
         logits = classifier(features)
         vectors = F.normalize(tower.project(features).float(), dim=-1)
     right = shown(drawn.scenes, len(anchors.names))
@@ -108,17 +108,17 @@ def draw_batch(
 ) -> Drawn:
     """A batch of scenes. `ease` of 1 shows upright drawings on simple grounds, 0 everything."""
     count = round(batch * SCENE_SHARE * (1 - ease))
-    scenes, told = scene_batch(rng, count, names, held) if count else ([], [])
-    plain = [(captions.Thing(concept),) for concept in rng.sample(range(len(names)), batch - count)]
-    told += [captions.caption(scene, names, rng) for scene in plain]
-    pictures = scene_compositor.draw(plain, side, restyle=0.3 * (1 - ease), jitter=1 - 0.7 * ease)
+    scenes, descriptions = scene_batch(rng, count, names, held) if count else ([], [])
+    plain = [(captions.Subject(concept),) for concept in rng.sample(range(len(names)), batch - count)]
+    descriptions += [captions.caption(scene, names, rng) for scene in plain]
+    images = scene_compositor.draw(plain, side, restyle=0.3 * (1 - ease), jitter=1 - 0.7 * ease)
     if scenes:
-        pictures = torch.cat([scene_compositor.draw(scenes, side, restyle=0.2), pictures])
-    worn = compositor.augment(pictures, scene_compositor.generator)
-    spared = int(len(pictures) * ease)  # the last ones keep their first looks
+        images = torch.cat([scene_compositor.draw(scenes, side, restyle=0.2), images])
+    worn = compositor.augment(images, scene_compositor.generator)
+    spared = int(len(images) * ease)  # the last ones keep their first looks
     if spared:
-        worn[-spared:] = pictures[-spared:]
-    return Drawn(compositor.as_bytes(worn), scenes + plain, told)
+        worn[-spared:] = images[-spared:]
+    return Drawn(compositor.as_bytes(worn), scenes + plain, descriptions)
 
 
 def run(work: Path, *, minutes: float, batch: int = 256, seed: int = 13) -> None:

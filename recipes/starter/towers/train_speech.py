@@ -32,13 +32,13 @@ class Clips:
     """
 
     def __init__(self, anchors: Anchors, *files: Path) -> None:
-        found = [dict(np.load(file)) for file in files]
-        self.mels = torch.cat([torch.from_numpy(data["mels"]) for data in found])
-        self.texts = [text for data in found for text in data["texts"].tolist()]
-        self.concepts = torch.cat([torch.from_numpy(data["concepts"]) for data in found])
-        self.sources = np.repeat(np.arange(len(found)), [len(data["texts"]) for data in found])
-        before = np.cumsum([0] + [len(data["mels"]) for data in found])
-        begins = [data["starts"][:-1] + frames for data, frames in zip(found, before, strict=False)]
+        loaded = [dict(np.load(file)) for file in files]
+        self.mels = torch.cat([torch.from_numpy(data["mels"]) for data in loaded])
+        self.texts = [text for data in loaded for text in data["texts"].tolist()]
+        self.concepts = torch.cat([torch.from_numpy(data["concepts"]) for data in loaded])
+        self.sources = np.repeat(np.arange(len(loaded)), [len(data["texts"]) for data in loaded])
+        before = np.cumsum([0] + [len(data["mels"]) for data in loaded])
+        begins = [data["starts"][:-1] + frames for data, frames in zip(loaded, before, strict=False)]
         self.starts = np.concatenate([*begins, before[-1:]])
         self.lengths = np.diff(self.starts)
         unique = list(dict.fromkeys(self.texts))
@@ -70,16 +70,16 @@ def vary(mel: Tensor, rng: random.Random, generator: torch.Generator, ease: floa
     if rng.random() < ease:
         return mel
     frames, slope = len(mel), rng.uniform(0.8, 1.25)
-    picture = mel.T[None, None]
+    image = mel.T[None, None]
     if rng.random() < 0.8:  # tempo and vocal-tract length in one resampling
         bands = round(N_MELS * rng.uniform(0.86, 1.16))
-        picture = F.interpolate(
-            picture, size=(bands, max(12, round(frames * slope))), mode="bilinear", align_corners=False
+        image = F.interpolate(
+            image, size=(bands, max(12, round(frames * slope))), mode="bilinear", align_corners=False
         )
         if bands < N_MELS:
-            picture = F.pad(picture, (0, 0, 0, N_MELS - bands), mode="replicate")
-        picture = picture[:, :, :N_MELS]
-    mel = picture[0, 0].T
+            image = F.pad(image, (0, 0, 0, N_MELS - bands), mode="replicate")
+        image = image[:, :, :N_MELS]
+    mel = image[0, 0].T
     if rng.random() < 0.5:
         mel = F.pad(mel, (0, 0, rng.randrange(20), rng.randrange(20)), value=-1.0)
     decibels = (mel + 1) * 40 - 80
@@ -142,13 +142,13 @@ def losses(
         states, lengths = tower.states(mels, lengths)
         vectors = tower.pool(states, lengths)
     text_rows, own = clips.text_rows[rows], clips.concepts[rows]
-    named, things = own >= 0, torch.zeros(())
+    named, subjects = own >= 0, torch.zeros(())
     for bank in (anchors.points, anchors.name_vectors) if named.any() else ():
         logits = scale * vectors[named] @ bank.T
-        things = things + F.cross_entropy(logits, own[named], label_smoothing=0.02) / 2
+        subjects = subjects + F.cross_entropy(logits, own[named], label_smoothing=0.02) / 2
     return {
         "match": match_loss(vectors, clips, rows, scale),
-        "things": things,
+        "things": subjects,
         "near": (1 - (vectors * clips.text_vectors[text_rows]).sum(1)).mean(),
         "letters": letters_loss(tower, states, lengths, [clips.letters[row] for row in text_rows.tolist()]),
     }

@@ -78,12 +78,12 @@ class Targets(nn.Module):
 
     def scenes(self, scenes: list[captions.Scene]) -> Tensor:
         """Unit rows (scenes, DIM): the sums of objects, colours and sizes."""
-        things = [(row, thing) for row, scene in enumerate(scenes) for thing in scene]
-        rows = torch.tensor([row for row, _ in things])
-        parts = self.points()[[thing.concept for _, thing in things]]
+        subjects = [(row, subject) for row, scene in enumerate(scenes) for subject in scene]
+        rows = torch.tensor([row for row, _ in subjects])
+        parts = self.points()[[subject.concept for _, subject in subjects]]
         for table, weight, places in (
-            (self.colours, COLOUR_WEIGHT, [thing.colour for _, thing in things]),
-            (self.sizes, SIZE_WEIGHT, [thing.size for _, thing in things]),
+            (self.colours, COLOUR_WEIGHT, [subject.colour for _, subject in subjects]),
+            (self.sizes, SIZE_WEIGHT, [subject.size for _, subject in subjects]),
         ):
             place = torch.tensor(places)
             said = (place >= 0).float()[:, None]
@@ -109,8 +109,8 @@ def choose_vocabulary(phrases: dict[str, list[str]], folder: Path, file: Path) -
         ("gloss", 1),
         ("made up", 0.5),
     ):
-        for found in teacher.encode_batch(phrases[source], add_special_tokens=False):
-            for token in found.tokens:
+        for results in teacher.encode_batch(phrases[source], add_special_tokens=False):
+            for token in results.tokens:
                 counts[token] = counts.get(token, 0) + weight
     single = [piece for piece in pieces if len(piece.removeprefix("##")) == 1 and piece.isascii()]
     ranked = sorted(counts, key=lambda token: -counts[token])
@@ -135,9 +135,9 @@ def concept_vectors(
     keyword = dict(
         zip(phrases["keyword"], torch.from_numpy(teacher["keyword"].astype(np.float32)), strict=True)
     )
-    told = torch.from_numpy(teacher["told"].astype(np.float32))
+    described = torch.from_numpy(teacher["told"].astype(np.float32))
     by_name: dict[str, list[Tensor]] = {}
-    for phrase, vector in zip(phrases["told"], told, strict=True):
+    for phrase, vector in zip(phrases["told"], described, strict=True):
         by_name.setdefault(phrase.split(": ")[0], []).append(vector)
     names = torch.from_numpy(teacher["name"].astype(np.float32))
     rows = []
@@ -179,10 +179,10 @@ class Phrases:
         for number, concept in enumerate(world):
             for phrase in (concept.name, *concept.keywords):
                 meanings.setdefault(phrase, []).append(number)
-        for source, found in phrases.items():
-            self.sources[source] = range(len(self.texts), len(self.texts) + len(found))
-            self.texts += found
-            self.tokens += [row[:MAX_TOKENS] for row in tokenizer(found)]
+        for source, results in phrases.items():
+            self.sources[source] = range(len(self.texts), len(self.texts) + len(results))
+            self.texts += results
+            self.tokens += [row[:MAX_TOKENS] for row in tokenizer(results)]
             vectors.append(teacher[source])
         self.vectors = turn(torch.from_numpy(np.concatenate(vectors)))
         self.meanings = [meanings.get(text.split(": ")[0], []) for text in self.texts]
@@ -236,8 +236,8 @@ def scene_batch(
         scenes.append(first)
         for _ in range(3):
             other = captions.random_scene(rng, len(names), held)
-            kin = (captions.Thing(first[0].concept, other[0].colour, other[0].size), *other[1:])
-            if captions.allowed(kin, held) and len({thing.concept for thing in kin}) == len(kin):
+            kin = (captions.Subject(first[0].concept, other[0].colour, other[0].size), *other[1:])
+            if captions.allowed(kin, held) and len({subject.concept for subject in kin}) == len(kin):
                 scenes.append(kin)
     scenes = scenes[:count]
     return scenes, [captions.caption(scene, names, rng) for scene in scenes]
@@ -290,8 +290,8 @@ def run(work: Path, *, minutes: float, batch: int = 1024, seed: int = 11) -> Non
     rng = random.Random(training.seed)
     names, held = [concept.name for concept in world], captions.held_out(len(world))
     while training.going_on():
-        scenes, told = scene_batch(rng, batch // 4, names, held)
-        drawn = Batch(data.sample(batch, rng), scenes, tokenizer(told))
+        scenes, descriptions = scene_batch(rng, batch // 4, names, held)
+        drawn = Batch(data.sample(batch, rng), scenes, tokenizer(descriptions))
         parts = losses(tower, targets, data, anchor, drawn, training.scale)
         loss = sum(WEIGHTS[name] * part for name, part in parts.items())
         training.learn(loss)

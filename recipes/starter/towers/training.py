@@ -115,7 +115,10 @@ class Training:
     def save(self) -> None:
         """A checkpoint to go on from; replaced whole."""
         state = {key: module.state_dict() for key, module in self.modules.items()}
-        state |= {"scale": self.log_scale.data, "optimisers": [one.state_dict() for one in self.optimisers]}
+        state |= {
+            "scale": self.log_scale.data,
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+        }
         scratch = self.file.with_suffix(".tmp")
         torch.save(state | {"step": self.step, "spent": self.spent}, scratch)
         scratch.replace(self.file)

@@ -114,7 +114,7 @@ KINDS = {
 
 def load(rest: str = "") -> Space:
     encoders = [kind() for (side, _), kind in KINDS.items() if side == rest]
-    card = next(one for one in CARDS if one.name == f"apart/{rest}")
+    card = next(card for card in CARDS if card.name == f"apart/{rest}")
     return Space(encoders, LogitScale(20.0), name=f"apart/{rest}", card=card)
 
 

@@ -26,9 +26,9 @@ def amd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nets, "is_onednn_faster", lambda: True)
 
 
-def close(found: torch.Tensor, expected: torch.Tensor) -> bool:
+def close(actual: torch.Tensor, expected: torch.Tensor) -> bool:
     """Against a product in float64, in units of float32's rounding of the sums."""
-    return torch.allclose(found.double(), expected.double(), rtol=1e-5, atol=1e-5)
+    return torch.allclose(actual.double(), expected.double(), rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=40, deadline=None)
@@ -93,17 +93,17 @@ def test_attention_cast_to_bfloat16_is_as_near_to_float32_as_that_of_pytorch(
         contiguous.append(input.is_contiguous())
         return linear(input, *rest)
 
-    def asked(net: nn.Module, kind: torch.dtype) -> torch.Tensor:
+    def product(net: nn.Module, kind: torch.dtype) -> torch.Tensor:
         own = masks[mask]
         own = own.to(kind) if mask == "float" and own is not None else own
         items = rows.to(kind)
-        found: torch.Tensor = net(items, items, items, need_weights=False, attn_mask=own)[0]
-        return found.float()
+        result: torch.Tensor = net(items, items, items, need_weights=False, attn_mask=own)[0]
+        return result.float()
 
     with torch.inference_mode():
-        wanted, theirs = asked(exact, torch.float32), asked(plain, torch.bfloat16)
+        wanted, theirs = product(exact, torch.float32), product(plain, torch.bfloat16)
         monkeypatch.setattr(nets.F, "linear", watched)
-        ours = asked(fast, torch.bfloat16)
+        ours = product(fast, torch.bfloat16)
     assert contiguous == [True] * 4
     assert (ours - wanted).abs().max() < 1.5 * (theirs - wanted).abs().max() + 1e-3
 
@@ -113,7 +113,7 @@ def test_a_model_keeps_its_state_and_its_gradients(amd: None) -> None:
     plain = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 8))
     fast = copy.deepcopy(plain)
     use_onednn([fast])
-    assert [type(one) for one in fast] == [OneDnnLinear, nn.GELU, OneDnnLinear]
+    assert [type(item) for item in fast] == [OneDnnLinear, nn.GELU, OneDnnLinear]
     for name, tensor in plain.state_dict().items():
         assert torch.equal(fast.state_dict()[name], tensor)
     rows = torch.randn(20, 16)
@@ -129,12 +129,12 @@ def test_layers_of_another_kind_or_type_stay_as_they_are(amd: None) -> None:
         """A layer that somebody else made."""
 
     net = nn.ModuleList([Own(8, 8), nn.Conv1d(8, 8, 1), nn.Linear(8, 8).bfloat16()])
-    expected = [one(torch.ones(8, 8, dtype=one.weight.dtype)) for one in (net[0], net[2])]
+    expected = [item(torch.ones(8, 8, dtype=item.weight.dtype)) for item in (net[0], net[2])]
     use_onednn([net])
     assert type(net[0]) is Own and type(net[1]) is nn.Conv1d
     with torch.inference_mode():
-        found = [one(torch.ones(8, 8, dtype=one.weight.dtype)) for one in (net[0], net[2])]
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        results = [item(torch.ones(8, 8, dtype=item.weight.dtype)) for item in (net[0], net[2])]
+    assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
 
 
 def test_nothing_changes_where_pytorch_chooses_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,8 +52,8 @@ class Words(Encoder):
         return {"counts": rows}
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        found: Tensor = self.net(batch["counts"].to(self.runtime.cast))
-        return found.float()
+        result: Tensor = self.net(batch["counts"].to(self.runtime.cast))
+        return result.float()
 
     def config(self) -> dict[str, Any]:
         return {}
@@ -91,7 +91,7 @@ def settled(net: nn.Module) -> Words:
 
 
 def vectors(encoder: Encoder) -> np.ndarray:
-    return encoder.encode([Text(one) for one in PROMPTS])
+    return encoder.encode([Text(prompt) for prompt in PROMPTS])
 
 
 # --- what it does ---------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def test_large_matrices_are_rounded_and_what_runs_between_them_is_not(fast_bfloa
     assert encoder.precision_decision is not None and encoder.precision_decision.bfloat16, (
         encoder.precision_decision
     )
-    assert [type(one) for one in (net.into, net.attention, net.wide, net.narrow)] == [
+    assert [type(item) for item in (net.into, net.attention, net.wide, net.narrow)] == [
         *(Bf16WideLinear, Bf16Attention, Bf16WideLinear, Bf16Linear)
     ]
     assert net.wide.weight.dtype == net.attention.in_proj_weight.dtype == torch.bfloat16
@@ -145,9 +145,9 @@ def test_where_bfloat16_is_emulated_nothing_is_tried(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("masked", ["not", "added", "added by head", "hidden"])
-@pytest.mark.parametrize("asked", [{"need_weights": False}, {"need_weights": True}])
+@pytest.mark.parametrize("options", [{"need_weights": False}, {"need_weights": True}])
 def test_attention_is_torchs_own_but_for_rounding(
-    batch_first: bool, masked: str, asked: dict[str, bool]
+    batch_first: bool, masked: str, options: dict[str, bool]
 ) -> None:
     torch.manual_seed(4)
     exact = nn.MultiheadAttention(WIDTH, 4, batch_first=batch_first, bias=masked != "hidden").eval()
@@ -161,10 +161,10 @@ def test_attention_is_torchs_own_but_for_rounding(
     query, key, value = torch.randn(3, *((3, 7) if batch_first else (7, 3)), WIDTH)
     with torch.inference_mode():
         for others in ((key, value), (query, query)):
-            wanted, weights = exact(query, *others, attn_mask=mask, **asked)
-            found, seen = near(query, *others, attn_mask=mask, **asked)
-            assert found.dtype == torch.float32 and found.shape == wanted.shape
-            assert (found - wanted).abs().max() < 0.02 * wanted.abs().max()
+            wanted, weights = exact(query, *others, attn_mask=mask, **options)
+            results, seen = near(query, *others, attn_mask=mask, **options)
+            assert results.dtype == torch.float32 and results.shape == wanted.shape
+            assert (results - wanted).abs().max() < 0.02 * wanted.abs().max()
             assert (weights is None) == (seen is None)
 
 
@@ -218,7 +218,9 @@ def test_what_does_not_bear_it_goes_back_to_float32_to_the_last_bit(
     assert encoder.precision_decision is not None and not encoder.precision_decision.bfloat16
     assert encoder.precision_decision.why.startswith(why), encoder.precision_decision
     assert np.array_equal(vectors(encoder), before)
-    assert {type(one).__name__ for one in encoder.net.modules()}.isdisjoint({"Bf16Linear", "Bf16WideLinear"})
+    assert {type(module).__name__ for module in encoder.net.modules()}.isdisjoint(
+        {"Bf16Linear", "Bf16WideLinear"}
+    )
 
 
 def test_a_family_may_know_better_than_a_trial(fast_bfloat16: None) -> None:
@@ -287,16 +289,18 @@ def test_what_wants_float32_within_an_mlp_gets_it(fast_bfloat16: None) -> None:
 
 def test_encoders_that_share_layers_are_decided_together(fast_bfloat16: None) -> None:
     shared = Net()
-    one, other, apart = Words(nn.Sequential(shared)), Words(nn.Sequential(shared, Steep())), Words(Net())
-    resolve_precision([one, other, apart])
+    first, second, apart = Words(nn.Sequential(shared)), Words(nn.Sequential(shared, Steep())), Words(Net())
+    resolve_precision([first, second, apart])
     assert [
-        encoder.precision_decision.bfloat16 for encoder in (one, other, apart) if encoder.precision_decision
+        encoder.precision_decision.bfloat16
+        for encoder in (first, second, apart)
+        if encoder.precision_decision
     ] == [
         False,
         False,
         True,
     ]
-    assert one.precision_decision is other.precision_decision
+    assert first.precision_decision is second.precision_decision
     assert {parameter.dtype for parameter in shared.parameters()} == {torch.float32}
 
 
@@ -323,7 +327,7 @@ def test_rows_that_are_all_the_same_have_nothing_to_turn() -> None:
     assert min_centred_cosine(one_apart, rows) == 0.0
 
 
-def test_auto_is_told_in_words_and_kept_when_saved(fast_bfloat16: None, tmp_path: Path) -> None:
+def test_auto_is_explained_in_words_and_kept_when_saved(fast_bfloat16: None, tmp_path: Path) -> None:
     space = mm.load("starter", device="cpu", precision="auto")
     decisions = {modality: encoder.precision_decision for modality, encoder in space.encoders.items()}
     kind = {True: "bfloat16 matrices", False: "float32"}

@@ -106,7 +106,9 @@ class LoopbackHub:
         self.faults.clear()
 
     def seen(self, method: str = "", path: str = "") -> list[Request]:
-        return [one for one in self.requests if one.method.startswith(method) and path in one.path]
+        return [
+            request for request in self.requests if request.method.startswith(method) and path in request.path
+        ]
 
     def address_of(self, content: bytes) -> str:
         """What the path of a large file's bytes ends in."""
@@ -142,17 +144,17 @@ class LoopbackHub:
 
     def fault(self, method: str, path: str) -> Fault | None:
         with self._lock:
-            for one in self.faults:
-                if one.path in path and one.method in (None, method) and one.times != 0:
-                    one.times = None if one.times is None else one.times - 1
-                    return one
+            for fault_ in self.faults:
+                if fault_.path in path and fault_.method in (None, method) and fault_.times != 0:
+                    fault_.times = None if fault_.times is None else fault_.times - 1
+                    return fault_
         return None
 
     def _main_answer(self, path: str, token: str | None) -> Answer:
         if path.startswith("/plain/"):
             return self._plain_answer(path.removeprefix("/plain/"))
-        found = re.fullmatch(r"/api/models/(.+?)(?:/(revision|tree)/([^/?]+))?(?:\?.*)?", path)
-        where = found or re.fullmatch(r"/(.+?)/(resolve)/([^/]+)/(.+)", path)
+        result = re.fullmatch(r"/api/models/(.+?)(?:/(revision|tree)/([^/?]+))?(?:\?.*)?", path)
+        where = result or re.fullmatch(r"/(.+?)/(resolve)/([^/]+)/(.+)", path)
         if where is None:
             return _error(404, "NotFound")
         repo, kind, revision = where[1], where[2] or "revision", unquote(where[3] or "main")
@@ -171,7 +173,7 @@ class LoopbackHub:
         listed = [_described(name, content) for name, content in files.items()]
         if kind == "tree":
             return _json(listed)
-        siblings = [{"rfilename": one["path"]} for one in listed]
+        siblings = [{"rfilename": item["path"]} for item in listed]
         return _json(
             {"id": repo, "modelId": repo, "sha": commit, "private": False, "tags": [], "siblings": siblings}
         )
@@ -273,11 +275,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _ranged(self, answer: Answer, content: bytes) -> tuple[int, dict[str, str], bytes]:
-        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        result = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         condition = self.headers.get("If-Range")
-        if answer.status != 200 or not found or condition not in (None, answer.headers.get("ETag")):
+        if answer.status != 200 or not result or condition not in (None, answer.headers.get("ETag")):
             return answer.status, {}, content
-        start = int(found[1])
+        start = int(result[1])
         return 206, {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}, content[start:]
 
 

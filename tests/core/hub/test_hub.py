@@ -101,8 +101,8 @@ def test_what_another_library_fetched_in_part_is_completed(
 def test_a_snapshot_holds_the_files_that_match_and_no_others(server: LoopbackHub, commit: str) -> None:
     folder = hub.snapshot(REPO, patterns=["*.json", "text/"], ignore=["nothing*"])
     assert folder.name == commit
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert found == {"config.json", "text/vocab.txt"}
+    results = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert results == {"config.json", "text/vocab.txt"}
     assert server.fetched(WEIGHTS) == []
     assert hub.snapshot(REPO, patterns=["*"], ignore=["*/*", "*.json"]) == folder
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
@@ -217,13 +217,13 @@ def test_without_a_network_the_branch_is_used_as_last_seen_with_a_warning(
     folder = hub.snapshot(REPO, patterns=["*"])
     expected = r"^using the cached org/tiny, because its revision 'main' could not be looked up: .* reached"
     with server.down():
-        for ask, found in (
+        for ask, results in (
             (lambda: hub.file(REPO, "config.json"), folder / "config.json"),
             (lambda: hub.snapshot(REPO, patterns=["*.json"]), folder),
             (lambda: hub.listing(REPO), sorted(FILES)),
         ):
             with pytest.warns(UserWarning, match=expected):
-                assert ask() == found
+                assert ask() == results
         with warnings.catch_warnings(action="error"):
             assert hub.file(REPO, "config.json", revision=commit) == folder / "config.json"
             assert hub.file(REPO, "config.json", offline=True) == folder / "config.json"
@@ -272,9 +272,9 @@ def test_the_token_goes_to_the_hub_and_not_to_the_host_of_large_files(
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert (hub.snapshot(REPO, patterns=["*"]) / "model.safetensors").read_bytes() == WEIGHTS
     at_store = server.fetched(WEIGHTS)
-    assert at_store and all(one.token is None for one in at_store)
-    others = [one for one in server.requests if one not in at_store]
-    assert others and all(one.token == "Bearer hf_secret" for one in others)
+    assert at_store and all(item.token is None for item in at_store)
+    others = [request for request in server.requests if request not in at_store]
+    assert others and all(other.token == "Bearer hf_secret" for other in others)
 
 
 def test_a_mirror_that_offers_xet_is_read_the_plain_way(server: LoopbackHub, commit: str) -> None:

@@ -31,12 +31,12 @@ def commit(server: LoopbackHub) -> str:
 
 def leftovers(cache: Path) -> list[str]:
     """Whatever a failure may have left: half files, notes, links to nowhere, records of files that do not exist."""
-    found = []
+    result = []
     for path in cache.rglob("*"):
         odd = ".no_exist" in path.parts or path.suffix in (".incomplete", ".part", ".unchecked", ".tmp")
         if odd or (path.is_symlink() and not path.exists()):
-            found.append(path.relative_to(cache).as_posix())
-    return found
+            result.append(path.relative_to(cache).as_posix())
+    return result
 
 
 def refused(server: LoopbackHub, cache: Path, ask: Callable[[], object], kind: type[Exception]) -> str:
@@ -109,14 +109,16 @@ def test_patterns_that_match_nothing_show_what_there_is(server: LoopbackHub) -> 
 
 
 @pytest.mark.parametrize("repo", ["", "a b", "a/b/c", "-x", "a--b", "x.git", "../x"])
-def test_what_cannot_be_a_repository_is_refused_unasked(server: LoopbackHub, repo: str) -> None:
+def test_what_cannot_be_a_repository_is_refused_without_a_request(server: LoopbackHub, repo: str) -> None:
     with pytest.raises(UnknownModel, match=r"is not the name of a repository, which is 'owner/name'"):
         hub.file(repo, "config.json")
     assert server.requests == []
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../../up", "a/../../b", "C:/x", "a\\b"])
-def test_a_file_name_that_would_leave_its_folder_is_refused_unasked(server: LoopbackHub, name: str) -> None:
+def test_a_file_name_that_would_leave_its_folder_is_refused_without_a_request(
+    server: LoopbackHub, name: str
+) -> None:
     with pytest.raises(
         InvalidInput, match=r"^the name of a file in a repository must be like 'folder/file\.txt'"
     ):
@@ -125,7 +127,7 @@ def test_a_file_name_that_would_leave_its_folder_is_refused_unasked(server: Loop
 
 
 @pytest.mark.parametrize("revision", ["", "../x", "/x"])
-def test_a_revision_that_would_leave_its_folder_is_refused_unasked(
+def test_a_revision_that_would_leave_its_folder_is_refused_without_a_request(
     server: LoopbackHub, revision: str
 ) -> None:
     with pytest.raises(UnknownModel, match="is not a revision of org/tiny: give a branch, a tag or a commit"):
@@ -177,7 +179,7 @@ def test_a_private_repository_says_what_the_token_is_for(
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 @pytest.mark.parametrize(("ask", "what"), [(one_file, "model.safetensors"), (all_files, "the list of files")])
-def test_a_busy_hub_is_asked_again_and_then_told_of(
+def test_a_busy_hub_is_retried_and_then_reported(
     server: LoopbackHub, tmp_path: Path, status: int, ask: Callable[[], Path], what: str
 ) -> None:
     server.fail(REPO, status=status, times=3)
@@ -192,9 +194,7 @@ def test_a_busy_hub_is_asked_again_and_then_told_of(
     )
 
 
-def test_a_busy_host_of_large_files_is_asked_again_and_then_told_of(
-    server: LoopbackHub, tmp_path: Path
-) -> None:
+def test_a_busy_host_of_large_files_is_retried_and_then_reported(server: LoopbackHub, tmp_path: Path) -> None:
     server.fail(SHA256, status=503, times=3)
     assert one_file().read_bytes() == WEIGHTS
     shutil.rmtree(tmp_path / "hub")
@@ -204,7 +204,7 @@ def test_a_busy_host_of_large_files_is_asked_again_and_then_told_of(
     )
 
 
-def test_why_a_request_of_huggingface_hubs_own_failed_is_told(
+def test_why_a_request_of_huggingface_hubs_own_failed_is_reported(
     server: LoopbackHub, tmp_path: Path, commit: str
 ) -> None:
     server.fail(f"/resolve/{commit}/", method="HEAD", status=503)  # ours, for the branch, went well
@@ -229,7 +229,7 @@ def test_it_gives_up_within_seconds(server: LoopbackHub, monkeypatch: pytest.Mon
     assert waited == [3.0]  # another 6 s would have been too long
 
 
-def test_a_disabled_repository_is_told_as_such(server: LoopbackHub, tmp_path: Path) -> None:
+def test_a_disabled_repository_is_reported_as_such(server: LoopbackHub, tmp_path: Path) -> None:
     server.fail(REPO, status=403, headers={"X-Error-Message": "Access to this resource is disabled."})
     text = refused(server, tmp_path / "hub", one_file, DownloadError)
     assert text == f"org/tiny was disabled by {server.url} (HTTP 403); choose another model"
@@ -256,7 +256,7 @@ def test_a_dead_endpoint_is_named(
     assert ask().exists()
 
 
-def test_a_name_that_does_not_resolve_is_told_as_unreachable(
+def test_a_name_that_does_not_resolve_is_reported_as_unreachable(
     server: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import socket
@@ -297,11 +297,11 @@ def test_a_transfer_that_breaks_off_is_continued_where_it_stopped(
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
     server.fail(SHA256, cut=3500, times=2)
     assert one_file().read_bytes() == WEIGHTS
-    assert [one.range for one in server.fetched(WEIGHTS)] == [None, "bytes=3000-", "bytes=6000-"]
+    assert [item.range for item in server.fetched(WEIGHTS)] == [None, "bytes=3000-", "bytes=6000-"]
 
 
 @pytest.mark.parametrize("ask", [one_file, all_files])
-def test_a_transfer_that_always_breaks_off_is_told_of(
+def test_a_transfer_that_always_breaks_off_is_reported(
     server: LoopbackHub, tmp_path: Path, ask: Callable[[], Path]
 ) -> None:
     server.fail(SHA256, cut=0)
@@ -361,7 +361,7 @@ def test_content_of_the_wrong_size_is_not_kept(server: LoopbackHub, tmp_path: Pa
     )
 
 
-def test_a_server_that_is_no_hub_is_told_as_such(server: LoopbackHub, tmp_path: Path) -> None:
+def test_a_server_that_is_no_hub_is_reported_as_such(server: LoopbackHub, tmp_path: Path) -> None:
     page = {"status": 200, "headers": {"Content-Type": "text/html"}, "body": b"<html>Please log in</html>"}
     server.fail("/", **page)
     for ask, what in ((one_file, "model.safetensors"), (all_files, "the list of files")):
@@ -381,7 +381,7 @@ def test_a_server_that_is_no_hub_is_told_as_such(server: LoopbackHub, tmp_path: 
     assert leftovers(tmp_path / "hub") == []
 
 
-def test_a_full_disk_is_told_before_anything_is_fetched(
+def test_a_full_disk_is_reported_before_anything_is_fetched(
     server: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5_000))
@@ -394,7 +394,7 @@ def test_a_full_disk_is_told_before_anything_is_fetched(
     assert server.fetched(WEIGHTS) == []
 
 
-def test_a_disk_that_fills_up_on_the_way_is_told(
+def test_a_disk_that_fills_up_on_the_way_is_reported(
     server: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from huggingface_hub import file_download
@@ -414,7 +414,7 @@ def test_a_disk_that_fills_up_on_the_way_is_told(
     assert one_file().read_bytes() == WEIGHTS
 
 
-def test_a_cache_that_cannot_be_written_to_is_told(
+def test_a_cache_that_cannot_be_written_to_is_reported(
     server: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "taken").write_text("a file, where a folder should be")

@@ -20,7 +20,7 @@ from tests.core.hub.loopback_hub import LoopbackHub, server
 __all__ = ["server"]  # a fixture
 
 TEXTS = ["a red apple", "the dog by the sea", "x"]
-PICTURE = np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 SIDE, WIDTH, DIM = 32, 32, 16
 
 
@@ -36,9 +36,9 @@ class Published:
 def stir(model: torch.nn.Module) -> None:
     """Weights so wide that every input matters: with the usual small ones all vectors are nearly equal."""
     generator = torch.Generator().manual_seed(1)
-    for one in model.parameters():
-        if one.dim() > 1:
-            one.data.normal_(0, 1.4 * one[0].numel() ** -0.5, generator=generator)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, 1.4 * parameter[0].numel() ** -0.5, generator=generator)
 
 
 @pytest.fixture(scope="session")
@@ -62,15 +62,15 @@ def transformers_clip(tmp_path_factory: pytest.TempPathFactory) -> Published:
     config = transformers.CLIPConfig(
         text_config=text, vision_config=tower | {"image_size": SIDE, "patch_size": 8}, projection_dim=DIM
     )
-    pictures = transformers.CLIPImageProcessor(
+    image_processor = transformers.CLIPImageProcessor(
         size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
     )
     model = transformers.CLIPModel(config).eval()
     stir(model)
     model.save_pretrained(folder)
-    processor = transformers.CLIPProcessor(pictures, tokenizer)
+    processor = transformers.CLIPProcessor(image_processor, tokenizer)
     processor.save_pretrained(folder)
-    batch = processor(text=TEXTS, images=Image.fromarray(PICTURE), return_tensors="pt", padding=True)
+    batch = processor(text=TEXTS, images=Image.fromarray(IMAGE), return_tensors="pt", padding=True)
     with torch.inference_mode():
         out = model(**batch)
     return Published(files_of(folder), "model.safetensors", unit(out.text_embeds, out.image_embeds))
@@ -100,8 +100,8 @@ def openclip_vit(tmp_path_factory: pytest.TempPathFactory) -> Published:
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
     with torch.inference_mode():
         texts = model.eval().encode_text(tokens)
-        pictures = model.encode_image(transform(Image.fromarray(PICTURE))[None])
-    return Published(files_of(folder), "open_clip_model.safetensors", unit(texts, pictures))
+        images = model.encode_image(transform(Image.fromarray(IMAGE))[None])
+    return Published(files_of(folder), "open_clip_model.safetensors", unit(texts, images))
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -126,7 +126,7 @@ def model(request: pytest.FixtureRequest, server: LoopbackHub) -> Iterator[tuple
 
 
 def vectors(space: mm.Space) -> NDArray[np.float32]:
-    return space.encode([*TEXTS, mm.Image(PICTURE)])
+    return space.encode([*TEXTS, mm.Image(IMAGE)])
 
 
 def forbid_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_the_first_load_fetches_the_second_does_not_and_offline_asks_nobody(
     again = mm.load(name, device="cpu")
     assert again.fingerprint == space.fingerprint
     assert server.fetched(weights) == []
-    assert not [one for one in server.seen("GET") if "/resolve/" in one.path]
+    assert not [item for item in server.seen("GET") if "/resolve/" in item.path]
     server.requests.clear()
     space.save_pretrained(tmp_path / "saved")
     forbid_sockets(monkeypatch)

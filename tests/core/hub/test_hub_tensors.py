@@ -206,7 +206,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, kind: str, keep: float) -> 
     assert str(path) in refusal(path)
 
 
-def test_damage_is_told_with_its_cure(tmp_path: Path) -> None:
+def test_damage_is_reported_with_its_cure(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file(TENSORS, path)
     path.write_bytes(path.read_bytes()[:-3])
@@ -223,7 +223,7 @@ def test_damage_is_told_with_its_cure(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_no_weights_is_told_for_what_it_is(tmp_path: Path) -> None:
+def test_what_is_no_weights_is_reported_for_what_it_is(tmp_path: Path) -> None:
     pointer, page, number = tmp_path / "model.safetensors", tmp_path / "model.bin", tmp_path / "number.pt"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 100\n")
     assert refusal(pointer) == (
@@ -273,8 +273,10 @@ def test_the_shards_of_a_checkpoint_are_put_together(tmp_path: Path) -> None:
 
 
 def test_an_index_that_does_not_hold_is_refused(tmp_path: Path) -> None:
-    one = {"one.safetensors": {"a": torch.ones(1)}}
-    index = sharded(tmp_path, {"a": "one.safetensors", "b": "one.safetensors", "c": "one.safetensors"}, one)
+    content = {"one.safetensors": {"a": torch.ones(1)}}
+    index = sharded(
+        tmp_path, {"a": "one.safetensors", "b": "one.safetensors", "c": "one.safetensors"}, content
+    )
     assert refusal(index) == (
         f"{index} names 2 tensors that are not in its files, the first is 'b'; fetch them again"
     )

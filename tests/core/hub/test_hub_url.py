@@ -71,11 +71,11 @@ def test_the_digest_may_be_whole_or_a_beginning(address: str, digest: str) -> No
 
 def test_a_file_of_another_digest_is_not_kept(server: LoopbackHub, address: str, tmp_path: Path) -> None:
     server.fail("/plain/", content=CONTENT[::-1], times=1)
-    found = hashlib.sha256(CONTENT[::-1]).hexdigest()
+    result = hashlib.sha256(CONTENT[::-1]).hexdigest()
     with pytest.raises(DownloadError) as caught:
         hub.url(address, sha256=SHA256)
     assert str(caught.value) == (
-        f"{address} has the sha256 {found}, expected {SHA256}, and was deleted; try again, and if it "
+        f"{address} has the sha256 {result}, expected {SHA256}, and was deleted; try again, and if it "
         "persists, the file was changed by its publisher or in transit"
     )
     assert leftovers(tmp_path) == []
@@ -95,7 +95,7 @@ def test_a_file_fetched_without_a_digest_does_not_pass_for_one_that_was_compared
 def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(server: LoopbackHub, address: str) -> None:
     server.fail("/plain/", cut=2000, times=1)
     assert hub.url(address, sha256=SHA256).read_bytes() == CONTENT
-    assert [one.range for one in server.requests] == [None, None, "bytes=2000-"]
+    assert [request.range for request in server.requests] == [None, None, "bytes=2000-"]
 
 
 def test_the_next_call_goes_on_where_the_last_one_broke_off(
@@ -111,7 +111,7 @@ def test_the_next_call_goes_on_where_the_last_one_broke_off(
     server.heal()
     server.requests.clear()
     assert hub.url(address).read_bytes() == CONTENT
-    assert [one.range for one in server.requests] == [None, "bytes=2000-"]
+    assert [request.range for request in server.requests] == [None, "bytes=2000-"]
     assert leftovers(tmp_path) == []
 
 
@@ -125,7 +125,7 @@ def test_half_of_another_version_is_not_gone_on_with(
     server.plain["ViT%20B.pt"] = CONTENT[::-1]
     server.requests.clear()
     assert hub.url(address).read_bytes() == CONTENT[::-1]
-    assert [one.range for one in server.requests] == [None]
+    assert [request.range for request in server.requests] == [None]
     assert leftovers(tmp_path) == []
 
 
@@ -147,7 +147,7 @@ def test_without_etags_every_attempt_starts_anew(server: LoopbackHub, address: s
     server.etags = False
     server.fail("/plain/", cut=2000, times=1)
     assert hub.url(address).read_bytes() == CONTENT
-    assert [one.range for one in server.requests] == [None, None]
+    assert [request.range for request in server.requests] == [None, None]
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -164,7 +164,7 @@ def test_wherever_it_breaks_off_the_content_is_right_in_the_end(
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_a_busy_host_is_asked_again_and_then_told_of(server: LoopbackHub, address: str, status: int) -> None:
+def test_a_busy_host_is_retried_and_then_reported(server: LoopbackHub, address: str, status: int) -> None:
     server.fail("/plain/", status=status)
     with pytest.raises(DownloadError) as caught:
         hub.url(address)
@@ -175,7 +175,7 @@ def test_a_busy_host_is_asked_again_and_then_told_of(server: LoopbackHub, addres
     assert hub.url(address).read_bytes() == CONTENT
 
 
-def test_what_is_not_there_or_not_allowed_is_told_at_once(server: LoopbackHub, address: str) -> None:
+def test_what_is_not_there_or_not_allowed_is_reported_at_once(server: LoopbackHub, address: str) -> None:
     with pytest.raises(UnknownModel) as missing:
         hub.url(server.url + "/plain/other.pt")
     assert str(missing.value) == f"there is no file at {server.url}/plain/other.pt (HTTP 404); check the URL"
@@ -188,7 +188,7 @@ def test_what_is_not_there_or_not_allowed_is_told_at_once(server: LoopbackHub, a
     assert len(server.requests) == 2
 
 
-def test_a_dead_host_and_a_slow_one_are_told_of(
+def test_a_dead_host_and_a_slow_one_are_reported(
     server: LoopbackHub, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (
@@ -260,7 +260,7 @@ def full(*args: object, **kwargs: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_is_told(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
         with pytest.raises(
@@ -274,7 +274,7 @@ def test_a_full_disk_is_told(address: str, tmp_path: Path, monkeypatch: pytest.M
     assert hub.url(address).read_bytes() == CONTENT
 
 
-def test_a_cache_that_cannot_be_written_to_is_told(
+def test_a_cache_that_cannot_be_written_to_is_reported(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "taken").write_text("a file, where a folder should be")

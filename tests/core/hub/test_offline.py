@@ -14,7 +14,7 @@ import multimodal as mm
 from multimodal.core.paths import assets
 
 ROOT = Path(__file__).resolve().parents[3]
-PICTURES = assets() / "gallery" / "pictures"
+IMAGES = assets() / "gallery" / "pictures"
 NETWORKS = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -51,13 +51,13 @@ def test_the_fence_holds(no_network: None) -> None:
 
 def test_the_starter_loads_encodes_indexes_and_finds(no_network: None, tmp_path: Path) -> None:
     space = mm.load("starter")
-    pictures = sorted(PICTURES.glob("*-apple.*"))
+    images = sorted(IMAGES.glob("*-apple.*"))
     sound = mm.Audio(assets() / "gallery" / "sounds" / "red-apple.flac")
-    vectors = space.encode(["a red apple", mm.Image(pictures[0]), sound])
+    vectors = space.encode(["a red apple", mm.Image(images[0]), sound])
     assert vectors.shape == (3, space.dim)
     assert np.isfinite(vectors).all()
     index = mm.Index.create(tmp_path / "memories.lance", space)
-    assert index.add([mm.Image(path) for path in pictures]).added == len(pictures)
+    assert index.add([mm.Image(path) for path in images]).added == len(images)
     assert index.search("a red apple", k=1)[0].modality == "image"
     assert mm.Index.open(tmp_path / "memories.lance").search(sound, k=1)
     classify = mm.pipeline("zero-shot-classification", model="starter")

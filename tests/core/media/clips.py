@@ -18,17 +18,17 @@ def drawn(number: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.u
     """The picture of a frame: its number in binary as eight bars, black or white, which no codec blurs away; the left
     end is red, the top line of it green, so that turning shows."""
     bars = np.repeat([255 * (number >> bit & 1) for bit in range(8)], width // 16)
-    picture = np.zeros((height, width, 3), dtype=np.uint8)
-    picture[:, : width // 2] = (200, 0, 0)
-    picture[: height // 2, : width // 2] = (0, 200, 0)
-    picture[:, width // 2 : width // 2 + len(bars)] = bars[None, :, None]
-    return picture
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    image[:, : width // 2] = (200, 0, 0)
+    image[: height // 2, : width // 2] = (0, 200, 0)
+    image[:, width // 2 : width // 2 + len(bars)] = bars[None, :, None]
+    return image
 
 
-def number(picture: NDArray[np.uint8]) -> int:
+def number(image: NDArray[np.uint8]) -> int:
     """The number that `drawn` drew."""
-    height, width = picture.shape[:2]
-    bars = picture[height // 4 : -height // 4, width // 2 :, 1].mean(axis=0).reshape(8, -1).mean(axis=1)
+    height, width = image.shape[:2]
+    bars = image[height // 4 : -height // 4, width // 2 :, 1].mean(axis=0).reshape(8, -1).mean(axis=1)
     return sum(1 << bit for bit, bar in enumerate(bars) if bar > 127)
 
 

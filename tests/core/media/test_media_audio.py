@@ -191,7 +191,7 @@ def test_channels_of_an_array_are_its_shorter_axis() -> None:
         (["a"], 8_000, r"^audio as an array must be float, or PCM"),
     ],
 )
-def test_arrays_that_are_no_sound_are_refused(array: object, rate: object, text: str) -> None:
+def test_arrays_that_are_no_audio_are_refused(array: object, rate: object, text: str) -> None:
     with pytest.raises(InvalidInput, match=text):
         Audio({"array": array, "sampling_rate": rate}).load()
 
@@ -274,7 +274,7 @@ def test_a_rate_that_cannot_be_is_refused(rate: float) -> None:
         Audio({"array": [0.0], "sampling_rate": RATE}).load(rate)  # type: ignore[arg-type]
 
 
-def test_sounds_load_alike_in_many_threads() -> None:
+def test_audio_loads_alike_in_many_threads() -> None:
     data = encoded(tone(440, rate=44_100), 44_100, "FLAC")
     results: list[bytes] = []
 
@@ -289,7 +289,7 @@ def test_sounds_load_alike_in_many_threads() -> None:
     assert len(results) == 6 and len(set(results)) == 1
 
 
-def test_a_long_sound_is_read_in_blocks_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_audio_is_read_in_blocks_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio_decoders, "BLOCK_SAMPLES", 1_000)
     samples = np.round(tone(440) * 2**15).astype(np.int16)
     np.testing.assert_array_equal(
@@ -297,7 +297,7 @@ def test_a_long_sound_is_read_in_blocks_without_loss(monkeypatch: pytest.MonkeyP
     )
 
 
-def test_a_sound_that_was_cut_short_gives_what_is_there() -> None:
+def test_audio_that_was_cut_short_gives_what_is_there() -> None:
     data = encoded(np.arange(1_000, dtype=np.int16))
     assert len(Audio(data[:1_044]).load().samples) == 500
 

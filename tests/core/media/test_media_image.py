@@ -23,9 +23,9 @@ Y, X = np.mgrid[0:24, 0:32]
 PHOTO = np.stack([X * 8, Y * 10, 255 - X * 4 - Y * 5], axis=2).clip(0, 255).astype(np.uint8)
 
 
-def encoded(picture: PIL.Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: PIL.Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -56,19 +56,19 @@ def test_lossy_formats_come_back_as_pillow_reads_them(kind: str) -> None:
 
 @settings(max_examples=30)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))))
-def test_any_array_survives_png_and_the_array_itself_is_the_same_picture(pixels: NDArray[np.uint8]) -> None:
+def test_any_array_survives_png_and_the_array_itself_is_the_same_image(pixels: NDArray[np.uint8]) -> None:
     assert differ(Image(encoded(PIL.Image.fromarray(pixels), "PNG")).load(), pixels) == 0
     assert differ(Image(pixels).load(), pixels) == 0
     assert differ(Image(PIL.Image.fromarray(pixels)).load(), pixels) == 0
 
 
-def test_a_path_its_bytes_and_the_opened_picture_give_the_same_pixels(tmp_path: Path) -> None:
+def test_a_path_its_bytes_and_the_opened_image_give_the_same_pixels(tmp_path: Path) -> None:
     data = encoded(PIL.Image.fromarray(PHOTO), "JPEG", exif=exif_with(6))
     path = tmp_path / "x"
     path.write_bytes(data)
     with PIL.Image.open(path) as opened:
         loaded = [Image(source).load() for source in (path, str(path), data, bytearray(data), opened)]
-    assert all((one == loaded[0]).all() for one in loaded)
+    assert all((item == loaded[0]).all() for item in loaded)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
@@ -159,7 +159,7 @@ def test_numbers_without_an_agreed_white_are_refused_and_not_guessed() -> None:
         Image(PIL.Image.fromarray(np.array([[np.nan, 1]], dtype=np.float32))).load()
 
 
-def test_bilevel_and_grey_pictures_become_rgb() -> None:
+def test_bilevel_and_grey_images_become_rgb() -> None:
     bits = PIL.Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).convert("1")
     assert Image(encoded(bits, "PNG")).load().tolist() == [[[0] * 3, [255] * 3]]
     assert Image(PHOTO[..., 0]).load()[..., 2].tolist() == PHOTO[..., 0].tolist()
@@ -216,7 +216,7 @@ def test_exif_orientation_is_applied_once(kind: str, orientation: int) -> None:
     assert differ(Image(data).load(), UPRIGHT[orientation](PHOTO)) == 0
 
 
-def test_exif_orientation_of_a_16_bit_picture_is_applied_too() -> None:
+def test_exif_orientation_of_a_16_bit_image_is_applied_too() -> None:
     deep = PIL.Image.fromarray(np.array([[0, 65_535]], dtype=np.uint16))
     assert Image(encoded(deep, "PNG", exif=exif_with(6))).load()[:, :, 0].tolist() == [[0], [255]]
 
@@ -236,7 +236,7 @@ def test_a_pil_image_for_preprocessing_is_upright_and_is_not_turned_again(
         assert source.getexif().get(0x0112, 1) == orientation  # the caller's image keeps what it states
 
 
-def test_a_subclass_with_its_own_decoder_is_asked_for_the_pil_image() -> None:
+def test_a_subclass_with_its_own_decoder_gets_the_pil_image() -> None:
     class Negative(Image):
         __slots__ = ()
 
@@ -252,7 +252,7 @@ def test_a_broken_exif_block_does_not_stop_preprocessing() -> None:
         PIL.ImageOps.exif_transpose(image.load_pil(Image(source)))
 
 
-def test_a_broken_exif_block_does_not_cost_the_picture() -> None:
+def test_a_broken_exif_block_does_not_cost_the_image() -> None:
     data = encoded(PIL.Image.fromarray(PHOTO), "PNG", exif=b"Exif\0\0nonsense")
     assert differ(Image(data).load(), PHOTO) == 0
 
@@ -263,7 +263,7 @@ def test_avif_orientation_is_applied() -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_the_first_frame_of_an_animation_is_the_picture(kind: str) -> None:
+def test_the_first_frame_of_an_animation_is_the_image(kind: str) -> None:
     first, second = (PIL.Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(first, kind, save_all=True, append_images=[second], **options)
@@ -279,7 +279,7 @@ def test_heic_is_read_and_set_upright() -> None:
     assert differ(Image(data).load(), np.rot90(PHOTO, -1)) < 40
 
 
-def test_a_picture_given_by_the_caller_is_not_changed() -> None:
+def test_an_image_given_by_the_caller_is_not_changed() -> None:
     image = PIL.Image.fromarray(np.dstack([PHOTO, PHOTO[..., 0]]))
     before = image.tobytes()
     Image(image).load()[:] = 0
@@ -302,7 +302,7 @@ def test_arrays_that_view_other_memory_are_read_right() -> None:
         (PHOTO[:0], r"an image must have at least one pixel, got an array of shape \(0, 32, 3\)$"),
     ],
 )
-def test_arrays_that_are_no_picture_are_refused(array: NDArray[np.generic], text: str) -> None:
+def test_arrays_that_are_no_image_are_refused(array: NDArray[np.generic], text: str) -> None:
     with pytest.raises(InvalidInput, match=text):
         Image(array).load()
 
@@ -315,7 +315,7 @@ def test_formats_that_would_run_a_program_are_not_opened() -> None:
         Image(data).load()
 
 
-def test_a_closed_picture_says_so() -> None:
+def test_a_closed_image_says_so() -> None:
     image = PIL.Image.open(io.BytesIO(encoded(PIL.Image.fromarray(PHOTO), "PNG")))
     image.close()
     with pytest.raises(

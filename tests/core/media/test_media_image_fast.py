@@ -62,7 +62,7 @@ def test_after_the_resize_to_min_side_nobody_can_tell(
 
 @settings(max_examples=40)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 200))
-def test_the_shorter_side_stays_at_least_twice_min_side_or_the_picture_whole(
+def test_the_shorter_side_stays_at_least_twice_min_side_or_the_image_whole(
     height: int, width: int, side: int
 ) -> None:
     data = jpeg(PIL.Image.new("RGB", (width, height)))
@@ -72,7 +72,7 @@ def test_the_shorter_side_stays_at_least_twice_min_side_or_the_picture_whole(
     assert fast == (-(-height // scale), -(-width // scale), 3)
 
 
-def test_a_picture_already_small_comes_whole_and_bit_for_bit() -> None:
+def test_an_image_already_small_comes_whole_and_bit_for_bit() -> None:
     data = jpeg(photo(120, 90))
     assert (Image(data).load(min_side=64) == Image(data).load()).all()
 
@@ -85,7 +85,7 @@ def test_other_formats_are_decoded_as_before(kind: str) -> None:
     assert (Image(data).load(min_side=8) == Image(data).load()).all()
 
 
-def test_arrays_and_opened_pictures_come_whole_and_are_not_changed(tmp_path: Path) -> None:
+def test_arrays_and_opened_images_come_whole_and_are_not_changed(tmp_path: Path) -> None:
     pixels = np.asarray(photo(120, 160))
     assert (Image(pixels).load(min_side=8) == pixels).all()
     path = tmp_path / "x.jpg"
@@ -96,7 +96,7 @@ def test_arrays_and_opened_pictures_come_whole_and_are_not_changed(tmp_path: Pat
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_smaller_picture_is_upright_too(orientation: int) -> None:
+def test_the_smaller_image_is_upright_too(orientation: int) -> None:
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
     data = jpeg(photo(160, 320), exif=exif.tobytes())
@@ -130,7 +130,7 @@ def test_a_truncated_jpeg_still_fails_and_is_named_by_its_own_size() -> None:
         Image(data[: len(data) // 2]).load(min_side=20)
 
 
-def test_limits_hold_for_the_whole_picture() -> None:
+def test_limits_hold_for_the_whole_image() -> None:
     with (
         limits(max_pixels=400 * 600 - 1),
         pytest.raises(MediaTooLarge, match=r": 600 x 400 pixels, more than"),
@@ -145,20 +145,20 @@ def test_a_min_side_that_is_no_length_is_refused(side: object) -> None:
     assert str(caught.value) == f"min_side must be a whole number of pixels of at least 1, got {side!r}"
 
 
-def test_the_starter_decodes_fast_only_when_asked_and_its_vectors_hardly_move(
+def test_the_starter_decodes_fast_only_when_requested_and_its_vectors_hardly_move(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[int | None] = []
+    requests: list[int | None] = []
     original = Image.load
 
     def spied(self: Image, min_side: int | None = None) -> NDArray[np.uint8]:
-        asked.append(min_side)
+        requests.append(min_side)
         return original(self, min_side)
 
     monkeypatch.setattr(Image, "load", spied)
-    pictures = [Image(jpeg(photo(600, 800, seed))) for seed in range(4)]
-    exact = multimodal.load("starter", device="cpu").encode(pictures)
-    fast = multimodal.load("starter", device="cpu", decode="fast").encode(pictures)
-    assert asked == [None] * 4 + [64] * 4
+    images = [Image(jpeg(photo(600, 800, seed))) for seed in range(4)]
+    exact = multimodal.load("starter", device="cpu").encode(images)
+    fast = multimodal.load("starter", device="cpu", decode="fast").encode(images)
+    assert requests == [None] * 4 + [64] * 4
     assert (exact * fast).sum(axis=1).min() > 0.995
     assert not np.array_equal(exact, fast)

@@ -70,7 +70,7 @@ def on_screen(times: list[float], seconds: float, n: int) -> list[int]:
 
 
 def numbers(frames: Frames) -> list[int]:
-    return [number(one) for one in frames.frames]
+    return [number(frame) for frame in frames.frames]
 
 
 # --- which frames ---------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def test_groups_that_lean_on_the_one_before_are_no_trap(codec: str) -> None:
     params = "open-gop=1:keyint=30:min-keyint=30:bframes=3:b-adapt=0:scenecut=0:log-level=0"
     data = clip("mp4", codec, n=n, fps=FPS, group=GROUP, options={f"{codec[3:]}-params": params})
     with av.open(io.BytesIO(data)) as container:
-        packets = [(one.pts, one.is_keyframe) for one in container.demux(video=0) if one.pts is not None]
+        packets = [(item.pts, item.is_keyframe) for item in container.demux(video=0) if item.pts is not None]
     assert any(key and after[0] < pts for (pts, key), after in itertools.pairwise(packets))
     every = Video(data).load()
     for n_frames in (1, 2, 4, 6, 59):
@@ -113,7 +113,7 @@ def test_groups_that_lean_on_the_one_before_are_no_trap(codec: str) -> None:
     assert numbers(Video(data).load(n_frames=2)) == [29, 88]
 
 
-def test_frames_with_times_of_their_own_are_told_by_these() -> None:
+def test_frames_with_times_of_their_own_are_read_by_these() -> None:
     times = [0, 1, 2, 30, 31, 60, 90, 91]
     data = clip(n=len(times), times=times, fps=FPS, options={"bf": "0"})
     every = Video(data).load()
@@ -140,7 +140,7 @@ def test_fps_gives_as_many_frames_as_fit_at_that_rate(long: bytes) -> None:
     assert numbers(video.load(fps=FPS)) == list(range(N))
 
 
-def test_max_frames_caps_whatever_is_asked_for(long: bytes) -> None:
+def test_max_frames_caps_whatever_is_requested(long: bytes) -> None:
     video = Video(long)
     assert numbers(video.load(fps=1, max_frames=5)) == numbers(video.load(n_frames=5))
     assert numbers(video.load(fps=1, max_frames=12)) == numbers(video.load(n_frames=12))
@@ -191,13 +191,13 @@ def test_arrays_and_lists_follow_the_same_rule_as_files(n_given: int, fps: float
     np.testing.assert_array_equal(frames.frames, array[places])
     np.testing.assert_allclose(frames.times_s, np.array(places) / fps, rtol=1e-6)
     assert frames.seconds == pytest.approx(n_given / fps)
-    pictures = Video([PIL.Image.fromarray(one) for one in array], fps=fps).load(n_frames=n)
-    np.testing.assert_array_equal(pictures.frames, frames.frames)
-    np.testing.assert_array_equal(pictures.times_s, frames.times_s)
+    images = Video([PIL.Image.fromarray(item) for item in array], fps=fps).load(n_frames=n)
+    np.testing.assert_array_equal(images.frames, frames.frames)
+    np.testing.assert_array_equal(images.times_s, frames.times_s)
 
 
 def test_arrays_and_lists_come_whole_at_a_rate_or_capped() -> None:
-    for video in (Video(STACK, fps=10), Video([PIL.Image.fromarray(one) for one in STACK], fps=10)):
+    for video in (Video(STACK, fps=10), Video([PIL.Image.fromarray(item) for item in STACK], fps=10)):
         assert numbers(video.load()) == list(range(30))
         assert numbers(video.load(fps=1)) == [5, 15, 25]
         assert numbers(video.load(max_frames=3)) == [5, 15, 25]
@@ -210,7 +210,7 @@ def test_an_array_given_by_the_caller_is_not_changed_or_shared() -> None:
     assert (array == STACK).all()
 
 
-def test_pictures_in_a_list_are_read_as_pictures_are() -> None:
+def test_images_in_a_list_are_read_as_images_are() -> None:
     """Transparent over white, greyscale as RGB."""
     half = PIL.Image.new("RGBA", (4, 2), (255, 0, 0, 0))
     grey = PIL.Image.new("L", (4, 2), 7)
@@ -218,14 +218,14 @@ def test_pictures_in_a_list_are_read_as_pictures_are() -> None:
     assert (frames[0] == 255).all() and (frames[1] == 7).all()
 
 
-def test_gif_stays_a_picture(tmp_path: Path) -> None:
+def test_gif_stays_an_image(tmp_path: Path) -> None:
     path = tmp_path / "moving.gif"
-    pictures = [PIL.Image.fromarray(drawn(k)) for k in (0, 255)]
-    pictures[0].save(path, "GIF", save_all=True, append_images=pictures[1:])
+    images = [PIL.Image.fromarray(drawn(k)) for k in (0, 255)]
+    images[0].save(path, "GIF", save_all=True, append_images=images[1:])
     assert isinstance(as_item(path), Image)
 
 
-def test_a_video_file_is_told_by_its_content(long: bytes, tmp_path: Path) -> None:
+def test_a_video_file_is_recognised_by_its_content(long: bytes, tmp_path: Path) -> None:
     for name, data in (("x.jpg", long), ("y", clip("mpegts")), ("z.txt", clip("webm", "libvpx-vp9"))):
         (tmp_path / name).write_bytes(data)
         assert isinstance(as_item(tmp_path / name), Video)
@@ -277,10 +277,10 @@ def test_the_matrix_a_phone_writes_turns_a_portrait_clockwise() -> None:
     at = (
         data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
     )  # version and flags; times, id, duration; reserved; layer … volume
-    one = 1 << 16
-    plain = b"".join(n.to_bytes(4, "big", signed=True) for n in (one, 0, 0, 0, one, 0, 0, 0, 1 << 30))
+    unit = 1 << 16
+    plain = b"".join(n.to_bytes(4, "big", signed=True) for n in (unit, 0, 0, 0, unit, 0, 0, 0, 1 << 30))
     assert data[at : at + 36] == plain
-    turned = b"".join(n.to_bytes(4, "big", signed=True) for n in (0, one, 0, -one, 0, 0, 0, 0, 1 << 30))
+    turned = b"".join(n.to_bytes(4, "big", signed=True) for n in (0, unit, 0, -unit, 0, 0, 0, 0, 1 << 30))
     frame = Video(data[:at] + turned + data[at + 36 :]).load().frames[0]
     plain_frame = Video(data).load().frames[0]
     assert frame.shape == (WIDTH, HEIGHT, 3)
@@ -292,7 +292,7 @@ def test_the_matrix_a_phone_writes_turns_a_portrait_clockwise() -> None:
 # --- sound ----------------------------------------------------------------------------------------
 
 
-def test_its_sound_track_is_a_sound(tmp_path: Path) -> None:
+def test_its_audio_track_is_audio(tmp_path: Path) -> None:
     path = tmp_path / "talking.mp4"
     path.write_bytes(clip(sound=True))
     for video in (Video(path), Video(path.read_bytes(), uri="db://1")):
@@ -302,7 +302,7 @@ def test_its_sound_track_is_a_sound(tmp_path: Path) -> None:
         assert np.abs(track.load().samples).max() > 0.3
 
 
-def test_a_silent_clip_has_no_sound(long: bytes) -> None:
+def test_a_silent_clip_has_no_audio(long: bytes) -> None:
     assert Video(long).audio() is None
     assert Video(STACK, fps=5).audio() is None
 

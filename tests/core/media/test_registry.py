@@ -66,11 +66,11 @@ def write(path: Path, *names: str) -> Path:
 
 def colours_in(page: str) -> list[tuple[int, ...]]:
     """The colours of the images in a page, in order."""
-    found = []
+    results = []
     for rest in page.split('src="data:image/png;base64,')[1:]:
         image = PIL.Image.open(io.BytesIO(base64.b64decode(rest.partition('"')[0])))
-        found.append(image.convert("RGB").getpixel((5, 5)))
-    return found  # type: ignore[return-value]
+        results.append(image.convert("RGB").getpixel((5, 5)))
+    return results  # type: ignore[return-value]
 
 
 def test_a_registered_type_is_indexed_searched_and_shown(

@@ -20,7 +20,7 @@ TEXTS = ["a cat", "a photo of a dog, and of a very long rope", "rain", "hello wo
 RNG = np.random.default_rng(7)
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def image(height: int, width: int) -> np.ndarray:
     """Smooth colours with some noise: pictures that differ in more than their noise."""
     down, across = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[None, :, None]
     ramp = RNG.integers(0, 2, 3) * 200 * down + RNG.integers(0, 2, 3) * 200 * across
@@ -32,12 +32,12 @@ def tone(samples: int, pitch_hz: float, noise: float) -> np.ndarray:
     return (wave + noise * RNG.standard_normal(samples)).astype(np.float32)
 
 
-PICTURES = [picture(40, 50), picture(64, 33), picture(32, 32)]
+IMAGES = [image(40, 50), image(64, 33), image(32, 32)]
 SOUNDS = [tone(3_001, 200, 0), tone(16_000, 1_500, 0.01), tone(9_000, 40, 0.3)]
-CLIPS = [np.stack([picture(40, 50) for _ in range(4)]) for _ in range(3)]
+CLIPS = [np.stack([image(40, 50) for _ in range(4)]) for _ in range(3)]
 ITEMS: dict[str, list[Any]] = {
     "text": TEXTS,
-    "image": PICTURES,
+    "image": IMAGES,
     "audio": [{"array": clip, "sampling_rate": RATE_HZ} for clip in SOUNDS],
     "video": [mm.Video(clip, fps=4) for clip in CLIPS],
 }
@@ -84,9 +84,9 @@ def texts(case: Case) -> Any:
     return case.processor.tokenizer(TEXTS, return_tensors="pt", **options)
 
 
-def pictures(case: Case) -> Any:
+def images(case: Case) -> Any:
     return case.processor.image_processor(
-        [PIL.Image.fromarray(image) for image in PICTURES], return_tensors="pt"
+        [PIL.Image.fromarray(image) for image in IMAGES], return_tensors="pt"
     )
 
 
@@ -106,11 +106,11 @@ def sounds(case: Case) -> list[Any]:
 def by_hand(case: Case) -> dict[str, np.ndarray]:
     """Unit vectors by modality, and the logits ("logits") of everything else for the texts, as `forward` gives them."""
     with torch.no_grad():
-        return HANDS.get(case.kind, _picture_model)(case)
+        return HANDS.get(case.kind, _image_model)(case)
 
 
-def _picture_model(case: Case) -> dict[str, np.ndarray]:
-    out = _whole(case)(**texts(case), **pictures(case))
+def _image_model(case: Case) -> dict[str, np.ndarray]:
+    out = _whole(case)(**texts(case), **images(case))
     return {
         "text": unit(out.text_embeds),
         "image": unit(out.image_embeds),
@@ -136,7 +136,7 @@ def _clap(case: Case) -> dict[str, np.ndarray]:
 
 def _flava(case: Case) -> dict[str, np.ndarray]:
     """FLAVA's forward takes as many pictures as texts: the first one twice. Its contrastive head scores them."""
-    pixels = pictures(case)["pixel_values"]
+    pixels = images(case)["pixel_values"]
     out = case.model(**texts(case), pixel_values=torch.cat([pixels, pixels[:1]]), return_loss=False)
     text = case.model.flava.text_projection(out.text_embeddings[:, 0])
     image = case.model.flava.image_projection(out.image_embeddings[:-1, 0])
@@ -145,7 +145,7 @@ def _flava(case: Case) -> dict[str, np.ndarray]:
 
 def _blip(case: Case) -> dict[str, np.ndarray]:
     out = case.model(
-        input_ids=texts(case)["input_ids"], attention_mask=texts(case)["attention_mask"], **pictures(case),
+        input_ids=texts(case)["input_ids"], attention_mask=texts(case)["attention_mask"], **images(case),
         use_itm_head=False,
     )  # fmt: skip
     return {
@@ -214,9 +214,9 @@ def _embedding_gemma(case: Case) -> dict[str, np.ndarray]:
     frames = [torch.from_numpy(clip[2:3]).permute(0, 3, 1, 2) for clip in CLIPS]
     return {
         "text": np.concatenate([mean(text=[text]) for text in TEXTS]),
-        "image": np.concatenate([mean(images=[[PIL.Image.fromarray(image)]]) for image in PICTURES]),
+        "image": np.concatenate([mean(images=[[PIL.Image.fromarray(image)]]) for image in IMAGES]),
         "audio": np.concatenate([mean(audio=[clip], sampling_rate=RATE_HZ) for clip in SOUNDS]),
-        "video": np.concatenate([mean(videos=[one], do_sample_frames=False) for one in frames]),
+        "video": np.concatenate([mean(videos=[frame], do_sample_frames=False) for frame in frames]),
     }
 
 

@@ -28,12 +28,12 @@ def stirred(model: Any, seed: int = 0) -> Any:
     """The model with weights wide enough for every input to matter."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, one in model.named_parameters():
-            if one.dim() > 1:
-                spread = 0.5 if "embedding" in name else one[0].numel() ** -0.5
-                one.normal_(0, 1.4 * spread, generator=generator)
-            elif one.numel() > 1:
-                one.add_(torch.randn(one.shape, generator=generator) * 0.1)
+        for name, item in model.named_parameters():
+            if item.dim() > 1:
+                spread = 0.5 if "embedding" in name else item[0].numel() ** -0.5
+                item.normal_(0, 1.4 * spread, generator=generator)
+            elif item.numel() > 1:
+                item.add_(torch.randn(item.shape, generator=generator) * 0.1)
         if hasattr(model, "logit_bias"):  # SigLIP's start at numbers that hide mistakes: 1 and 0
             model.logit_scale.fill_(2.1)
             model.logit_bias.fill_(-3.0)
@@ -121,14 +121,14 @@ def unigram_tokenizer(names: list[str], length: int = 64, end: str = "") -> Any:
 # --- checkpoints ---------------------------------------------------------------------------------
 
 
-def clip_pictures(**more: Any) -> Any:
+def clip_images(**more: Any) -> Any:
     return hf.CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=SQUARE, **more)
 
 
 def clip(folder: Path) -> tuple[Any, Any]:
     tokenizer = clip_tokenizer()
     config = hf.CLIPConfig(text_config=clip_text(tokenizer), vision_config=VISION, projection_dim=16)
-    return hf.CLIPModel(config), hf.CLIPProcessor(clip_pictures(), tokenizer)
+    return hf.CLIPModel(config), hf.CLIPProcessor(clip_images(), tokenizer)
 
 
 def siglip(folder: Path) -> tuple[Any, Any]:
@@ -155,8 +155,8 @@ def siglip2_naflex(folder: Path) -> tuple[Any, Any]:
     ends = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1}
     vision = TOWER | {"patch_size": 8, "num_patches": 16}
     config = hf.Siglip2Config(text_config=text | ends, vision_config=vision)
-    pictures = hf.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
-    return hf.Siglip2Model(config), hf.Siglip2Processor(pictures, tokenizer)
+    images = hf.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
+    return hf.Siglip2Model(config), hf.Siglip2Processor(images, tokenizer)
 
 
 def metaclip_2(folder: Path) -> tuple[Any, Any]:
@@ -164,29 +164,29 @@ def metaclip_2(folder: Path) -> tuple[Any, Any]:
     text = TOWER | {"vocab_size": len(tokenizer), "max_position_embeddings": 77}
     ends = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
     config = hf.MetaClip2Config(text_config=text | ends, vision_config=VISION, projection_dim=16)
-    return hf.MetaClip2Model(config), hf.CLIPProcessor(clip_pictures(), tokenizer)
+    return hf.MetaClip2Model(config), hf.CLIPProcessor(clip_images(), tokenizer)
 
 
 def altclip(folder: Path) -> tuple[Any, Any]:
     tokenizer = xlm_tokenizer(512)
     text = TOWER | {"vocab_size": len(tokenizer), "max_position_embeddings": 514, "project_dim": 24}
     config = hf.AltCLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
-    return hf.AltCLIPModel(config), hf.AltCLIPProcessor(clip_pictures(), tokenizer)
+    return hf.AltCLIPModel(config), hf.AltCLIPProcessor(clip_images(), tokenizer)
 
 
 def chinese_clip(folder: Path) -> tuple[Any, Any]:
     tokenizer = bert_tokenizer()
     text = TOWER | {"vocab_size": len(tokenizer)}
     config = hf.ChineseCLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
-    pictures = hf.ChineseCLIPImageProcessor(size=SQUARE, do_center_crop=False)
-    return hf.ChineseCLIPModel(config), hf.ChineseCLIPProcessor(pictures, tokenizer)
+    images = hf.ChineseCLIPImageProcessor(size=SQUARE, do_center_crop=False)
+    return hf.ChineseCLIPModel(config), hf.ChineseCLIPProcessor(images, tokenizer)
 
 
 def aimv2(folder: Path) -> tuple[Any, Any]:
     tokenizer = clip_tokenizer()
     text = {key: value for key, value in clip_text(tokenizer).items() if key != "bos_token_id"}
     config = hf.Aimv2Config(text_config=text, vision_config=VISION, projection_dim=16)
-    return hf.Aimv2Model(config), hf.CLIPProcessor(clip_pictures(), tokenizer)
+    return hf.Aimv2Model(config), hf.CLIPProcessor(clip_images(), tokenizer)
 
 
 def align(folder: Path) -> tuple[Any, Any]:
@@ -200,8 +200,8 @@ def align(folder: Path) -> tuple[Any, Any]:
         text_config=TOWER | {"vocab_size": len(tokenizer)}, vision_config=vision, projection_dim=16,
         temperature_init_value=0.07,
     )  # fmt: skip
-    pictures = hf.EfficientNetImageProcessor(size=SQUARE, crop_size=SQUARE)
-    return hf.AlignModel(config), hf.AlignProcessor(pictures, tokenizer)
+    images = hf.EfficientNetImageProcessor(size=SQUARE, crop_size=SQUARE)
+    return hf.AlignModel(config), hf.AlignProcessor(images, tokenizer)
 
 
 def clap(folder: Path, fused: bool = False) -> tuple[Any, Any]:
@@ -247,8 +247,8 @@ def flava(folder: Path) -> tuple[Any, Any]:
         image_codebook_config={"num_groups": 1, "hidden_size": 8, "vocab_size": 16, "num_blocks_per_group": 1},
         hidden_size=WIDTH, projection_dim=16,
     )  # fmt: skip
-    pictures = hf.FlavaImageProcessor(size=SQUARE, crop_size=SQUARE)
-    return hf.FlavaForPreTraining(config), hf.FlavaProcessor(pictures, tokenizer)
+    images = hf.FlavaImageProcessor(size=SQUARE, crop_size=SQUARE)
+    return hf.FlavaForPreTraining(config), hf.FlavaProcessor(images, tokenizer)
 
 
 def groupvit(folder: Path) -> tuple[Any, Any]:
@@ -260,7 +260,7 @@ def groupvit(folder: Path) -> tuple[Any, Any]:
         projection_dim=16,
         projection_intermediate_dim=24,
     )
-    return hf.GroupViTModel(config), hf.CLIPProcessor(clip_pictures(), tokenizer)
+    return hf.GroupViTModel(config), hf.CLIPProcessor(clip_images(), tokenizer)
 
 
 def blip(folder: Path) -> tuple[Any, Any]:
@@ -299,8 +299,8 @@ def dual(folder: Path) -> tuple[Any, Any]:
     vision = hf.ViTConfig(**VISION)
     text = hf.BertConfig(**TOWER, vocab_size=len(tokenizer))
     config = hf.VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=16)
-    pictures = hf.ViTImageProcessor(size=SQUARE)
-    return hf.VisionTextDualEncoderModel(config), hf.VisionTextDualEncoderProcessor(pictures, tokenizer)
+    images = hf.ViTImageProcessor(size=SQUARE)
+    return hf.VisionTextDualEncoderModel(config), hf.VisionTextDualEncoderProcessor(images, tokenizer)
 
 
 def xclip(folder: Path) -> tuple[Any, Any]:
@@ -460,7 +460,7 @@ KINDS = (
     clip, siglip, siglip2, siglip2_naflex, metaclip_2, altclip, chinese_clip, aimv2, align, clap, clap_fused, clipseg,
     flava, groupvit, blip, owlvit, tipsv2, dual, xclip, pe_audio, pe_video, pe_av, videoprism, embedding_gemma,
 )  # fmt: skip
-BUILDERS: dict[str, Callable[[Path], tuple[Any, Any]]] = {one.__name__: one for one in KINDS}
+BUILDERS: dict[str, Callable[[Path], tuple[Any, Any]]] = {kind.__name__: kind for kind in KINDS}
 
 
 def saved(kind: str, folder: Path) -> Any:

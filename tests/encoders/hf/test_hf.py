@@ -59,17 +59,17 @@ def test_texts_of_siglip_are_never_trimmed(kind, monkeypatch):
 
 @pytest.mark.parametrize("kind", FIXED)
 def test_a_trimmed_text_would_be_another_to_siglip(kind):
-    one = case(kind)
-    short = one.processor.tokenizer(["a cat"], padding=False, return_tensors="pt")
+    sample = case(kind)
+    short = sample.processor.tokenizer(["a cat"], padding=False, return_tensors="pt")
     with torch.no_grad():
-        trimmed = unit(one.model.get_text_features(**short).pooler_output)
-    assert np.abs(trimmed - one.space.encode(["a cat"])).max() > 0.01
+        trimmed = unit(sample.model.get_text_features(**short).pooler_output)
+    assert np.abs(trimmed - sample.space.encode(["a cat"])).max() > 0.01
 
 
 @pytest.mark.parametrize("kind", TRIMMED)
 def test_masked_and_causal_texts_are_trimmed_and_that_is_exact(kind, monkeypatch):
-    one = case(kind)
-    limit = one.space.encoders["text"].settings["max_length"]
+    sample = case(kind)
+    limit = sample.space.encoders["text"].settings["max_length"]
     options = {
         "padding": "max_length",
         "max_length": min(limit, 77),
@@ -77,22 +77,24 @@ def test_masked_and_causal_texts_are_trimmed_and_that_is_exact(kind, monkeypatch
         "return_tensors": "pt",
     }
     with torch.no_grad():
-        tower = one.space.encoders["text"].tower
-        full = torch.cat([tower(one.model, one.processor.tokenizer([text], **options)) for text in MANY])
-    assert np.abs(one.space.encode(MANY) - unit(full)).max() <= EXACT
-    shapes = tokens_seen(one.space, MANY, monkeypatch)
+        tower = sample.space.encoders["text"].tower
+        full = torch.cat(
+            [tower(sample.model, sample.processor.tokenizer([text], **options)) for text in MANY]
+        )
+    assert np.abs(sample.space.encode(MANY) - unit(full)).max() <= EXACT
+    shapes = tokens_seen(sample.space, MANY, monkeypatch)
     assert sum(rows * length for rows, length in shapes) < 0.8 * len(MANY) * max(n for _, n in shapes)
 
 
 def test_a_text_alone_is_causal_to_aimv2_too():
     """transformers drops a mask that masks nothing, and with it AIMv2's causality; not with eager attention."""
-    one = case("aimv2")
-    eager = transformers.Aimv2Model.from_pretrained(one.folder, attn_implementation="eager").eval()
-    tokens = one.processor.tokenizer(["a cat"], return_tensors="pt")
+    sample = case("aimv2")
+    eager = transformers.Aimv2Model.from_pretrained(sample.folder, attn_implementation="eager").eval()
+    tokens = sample.processor.tokenizer(["a cat"], return_tensors="pt")
     with torch.no_grad():
         right = unit(eager.get_text_features(**tokens).pooler_output)
-        wrong = unit(one.model.get_text_features(**tokens).pooler_output)
-    assert np.abs(one.space.encode(["a cat"]) - right).max() <= EXACT
+        wrong = unit(sample.model.get_text_features(**tokens).pooler_output)
+    assert np.abs(sample.space.encode(["a cat"]) - right).max() <= EXACT
     assert np.abs(wrong - right).max() > 0.01, "upstream has mended it: keep_mask can go"
 
 
@@ -109,10 +111,10 @@ def test_threads_may_prepare_at_once():
     items = [[mm.Text(text)] * 3 for text in MANY]
     expected = [encoder.prepare(lot)["input_ids"] for lot in items]
     with ThreadPoolExecutor(8) as pool:
-        for found, right in zip(
+        for results, right in zip(
             pool.map(lambda lot: encoder.prepare(lot)["input_ids"], items), expected, strict=True
         ):
-            assert torch.equal(found, right)
+            assert torch.equal(results, right)
 
 
 # --- sounds --------------------------------------------------------------------------------------
@@ -123,7 +125,7 @@ def long_sound(seconds):
 
 
 @pytest.mark.parametrize("kind", ["clap", "clap_fused", "pe_audio", "embedding_gemma"])
-def test_a_long_sound_is_the_mean_of_windows_that_cover_it(kind, monkeypatch):
+def test_long_audio_is_the_mean_of_windows_that_cover_it(kind, monkeypatch):
     monkeypatch.setattr(preprocessing, "WINDOW_S", 1)  # where the extractor has no length of its own
     space = mm.load(f"hf/{case(kind).folder}", device="cpu")
     length = space.encoders["audio"].settings["window_samples"]
@@ -132,22 +134,22 @@ def test_a_long_sound_is_the_mean_of_windows_that_cover_it(kind, monkeypatch):
     assert len(spans) == 3
     parts = space.encode([mm.Audio({"array": samples[a:b], "sampling_rate": RATE_HZ}) for a, b in spans])
     mean = parts.mean(axis=0)
-    found = space.encode(mm.Audio({"array": samples, "sampling_rate": RATE_HZ}))
-    assert np.abs(found - mean / np.linalg.norm(mean)).max() <= EXACT
+    vectors = space.encode(mm.Audio({"array": samples, "sampling_rate": RATE_HZ}))
+    assert np.abs(vectors - mean / np.linalg.norm(mean)).max() <= EXACT
 
 
 @pytest.mark.parametrize("kind", ["clap", "clap_fused"])
 def test_upstreams_random_crop_is_not_ours(kind):
-    one, samples = case(kind), long_sound(7)
+    sample, samples = case(kind), long_sound(7)
     sound = mm.Audio({"array": samples, "sampling_rate": RATE_HZ})
-    assert np.array_equal(one.space.encode(sound), one.space.encode(sound))
+    assert np.array_equal(sample.space.encode(sound), sample.space.encode(sound))
     if kind == "clap":  # the other's extractor cannot crop with so few mels as these
-        extract = one.processor.feature_extractor
+        extract = sample.processor.feature_extractor
         crops = [extract(samples, sampling_rate=RATE_HZ)["input_features"][0] for _ in range(2)]
         assert not np.array_equal(*crops)
 
 
-def test_sounds_of_another_rate_are_brought_to_the_models():
+def test_audio_of_another_rate_is_resampled_to_the_models():
     at_twice = {"array": np.repeat(ITEMS["audio"][0]["array"], 2), "sampling_rate": 2 * RATE_HZ}
     space = case("clap_fused").space
     near, far = space.similarity(mm.Audio(at_twice), ITEMS["audio"][:2])[0]
@@ -181,11 +183,11 @@ def test_pieces_of_different_shapes_come_out_of_a_batch_as_they_went_in():
 )
 def test_each_modality_keeps_its_own_part_of_the_weights(kind, shared):
     """All of EmbeddingGemma 2's share one language model, which each needs whole."""
-    one = case(kind)
-    parts = [set(encoder.state_dict()) for encoder in one.space.encoders.values()]
+    sample = case(kind)
+    parts = [set(encoder.state_dict()) for encoder in sample.space.encoders.values()]
     for i, part in enumerate(parts):
-        assert part and part < set(one.model.state_dict()) | {
-            name.removeprefix("flava.") for name in one.model.state_dict()
+        assert part and part < set(sample.model.state_dict()) | {
+            name.removeprefix("flava.") for name in sample.model.state_dict()
         }
         for other in parts[:i]:
             assert bool(part & other) == bool(shared)
@@ -199,8 +201,10 @@ def test_auto_keeps_its_promise(kind, fast_bfloat16):
 def test_auto_is_bfloat16_for_most(fast_bfloat16):
     kinds = ["clip", "siglip", "aimv2", "clap", "xclip"]
     spaces = [mm.load(f"hf/{case(kind).folder}", device="cpu", precision="auto") for kind in kinds]
-    media = [one for space in spaces for modality, one in space.encoders.items() if modality != "text"]
-    assert all(one.precision_decision.bfloat16 for one in media)
+    media = [
+        encoder for space in spaces for modality, encoder in space.encoders.items() if modality != "text"
+    ]
+    assert all(item.precision_decision.bfloat16 for item in media)
 
 
 @pytest.mark.parametrize(
@@ -242,18 +246,18 @@ def test_the_other_precision_leaves_the_first_space_alone():
 @pytest.mark.parametrize(
     ("kind", "side"), [("clip", 32), ("siglip", 32), ("siglip2_naflex", 32), ("embedding_gemma", 66)]
 )
-def test_fast_decoding_asks_for_no_smaller_a_picture_than_is_needed(kind, side, monkeypatch):
-    asked = []
+def test_fast_decoding_asks_for_no_smaller_an_image_than_is_needed(kind, side, monkeypatch):
+    requests = []
     load = mm.Image.load
     monkeypatch.setattr(
-        mm.Image, "load", lambda self, min_side=None: (asked.append(min_side), load(self, min_side))[1]
+        mm.Image, "load", lambda self, min_side=None: (requests.append(min_side), load(self, min_side))[1]
     )
     mm.load(f"hf/{case(kind).folder}", device="cpu", decode="fast").encode(ITEMS["image"][:1])
     case(kind).space.encode(ITEMS["image"][:1])
-    assert asked == [side, None]
+    assert requests == [side, None]
 
 
-def test_a_picture_three_pixels_high_is_not_taken_for_channels():
+def test_an_image_three_pixels_high_is_not_taken_for_channels():
     thin = np.zeros((3, 40, 3), np.uint8)
     thin[:, :20] = 255
     wide = np.repeat(np.repeat(thin, 10, axis=0), 10, axis=1)
@@ -311,8 +315,8 @@ def test_safetensors_are_preferred_to_a_pickle_beside_them(tmp_path):
 def test_half_precision_weights_run_in_float32(tmp_path):
     folder = copied("clip", tmp_path / "m")
     halves = {
-        name: one.half() if one.is_floating_point() else one
-        for name, one in load_file(folder / "model.safetensors").items()
+        name: value.half() if value.is_floating_point() else value
+        for name, value in load_file(folder / "model.safetensors").items()
     }
     save_file(halves, folder / "model.safetensors", {"format": "pt"})
     config = json.loads((folder / "config.json").read_text()) | {"dtype": "float16"}
@@ -320,7 +324,7 @@ def test_half_precision_weights_run_in_float32(tmp_path):
         config[part]["dtype"] = "float16"
     (folder / "config.json").write_text(json.dumps(config))
     space = same_vectors("clip", folder, 0.02)
-    assert {one.dtype for one in space.encoders["image"].state_dict().values()} == {torch.float32}
+    assert {value.dtype for value in space.encoders["image"].state_dict().values()} == {torch.float32}
     space.save_pretrained(tmp_path / "s")
     again = mm.load(tmp_path / "s", device="cpu")
     assert np.array_equal(again.encode(ITEMS["image"]), space.encode(ITEMS["image"]))
@@ -359,8 +363,8 @@ def test_loading_says_nothing(capfd):
 def test_towers_of_one_id_are_of_one_space_and_folders_of_none():
     space = case("clip").space
     assert {encoder.space_id for encoder in space.encoders.values()} == {None}
-    told = mm.load(f"hf/{case('clip').folder}", device="cpu", space_id="hf/mine")
-    assert (told.select("text") | told.select("image")).modalities == ("text", "image")
+    space = mm.load(f"hf/{case('clip').folder}", device="cpu", space_id="hf/mine")
+    assert (space.select("text") | space.select("image")).modalities == ("text", "image")
 
 
 def test_the_same_model_under_two_names_is_one_space():

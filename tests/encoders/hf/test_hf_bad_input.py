@@ -182,7 +182,7 @@ def test_a_vit_has_no_text_tower(tmp_path):
     )
 
 
-def test_blip_2_compares_a_text_with_many_vectors_of_a_picture(tmp_path):
+def test_blip_2_compares_a_text_with_many_vectors_of_an_image(tmp_path):
     config = transformers.Blip2Config(
         vision_config=hf_tiny.VISION, qformer_config=hf_tiny.TOWER | {"vocab_size": 40, "encoder_hidden_size": 32},
         text_config={"model_type": "opt", "hidden_size": 16, "num_hidden_layers": 1, "ffn_dim": 16, "vocab_size": 40,

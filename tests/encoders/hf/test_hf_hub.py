@@ -34,7 +34,7 @@ def files_of(kind, **more):
 
 def resolved(server):
     """The names of the files that were asked for."""
-    return {one.path.split("/", 5)[5] for one in server.requests if "/resolve/" in one.path}
+    return {request.path.split("/", 5)[5] for request in server.requests if "/resolve/" in request.path}
 
 
 def test_a_checkpoint_is_fetched_once_and_no_more_of_it_than_is_needed(server):
@@ -118,10 +118,10 @@ def test_a_card_says_which_commit_its_name_stands_for(server):
 def test_towers_of_one_id_can_be_joined_again(server):
     server.add(REPO, files_of("clip"))
     server.add("org/other", files_of("clip"))
-    one, other = mm.load(f"hf/{REPO}", device="cpu"), mm.load("hf/org/other", device="cpu")
-    assert (one.select("text") | one.select("image")).modalities == ("text", "image")
+    first, second = mm.load(f"hf/{REPO}", device="cpu"), mm.load("hf/org/other", device="cpu")
+    assert (first.select("text") | first.select("image")).modalities == ("text", "image")
     with pytest.raises(SpaceMismatch, match=r"was trained into 'hf/org/tiny-clip'"):
-        one.select("text") | other.select("image")
+        first.select("text") | second.select("image")
 
 
 def test_a_model_that_open_clip_has_too_is_of_that_space(server):

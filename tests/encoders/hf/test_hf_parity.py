@@ -52,12 +52,12 @@ def test_probabilities_are_those_of_upstreams_logits(kind):
     space, logits = case(kind).space, torch.from_numpy(hf_cases.by_hand(case(kind))["logits"])
     other = "audio" if "audio" in space.modalities else "image"
     expected = logits.sigmoid() if kind.startswith("siglip") else logits.softmax(dim=1)
-    found = space.probabilities(ITEMS[other], ITEMS["text"])
-    assert np.abs(found - expected.numpy()).max() <= EXACT
+    results = space.probabilities(ITEMS[other], ITEMS["text"])
+    assert np.abs(results - expected.numpy()).max() <= EXACT
     assert np.ptp(expected.numpy()) > 0.01, "else this test could not fail"
 
 
-def test_clap_has_a_scale_for_sounds_and_one_for_texts():
+def test_clap_has_a_scale_for_audio_and_one_for_texts():
     space, hand = case("clap").space, hf_cases.by_hand(case("clap"))
     expected = torch.from_numpy(hand["logits of texts"]).softmax(dim=1).numpy()
     assert np.abs(space.probabilities(ITEMS["text"], ITEMS["audio"]) - expected).max() <= EXACT
@@ -66,12 +66,12 @@ def test_clap_has_a_scale_for_sounds_and_one_for_texts():
 
 def test_blips_cosines_are_those_of_its_contrastive_loss():
     """Not those of its matching head, which needs text and picture together."""
-    found = case("blip").space.similarity(ITEMS["image"], ITEMS["text"])
-    assert np.abs(found - hf_cases.by_hand(case("blip"))["cosines"]).max() <= EXACT
+    similarities = case("blip").space.similarity(ITEMS["image"], ITEMS["text"])
+    assert np.abs(similarities - hf_cases.by_hand(case("blip"))["cosines"]).max() <= EXACT
 
 
 @pytest.mark.parametrize("head", ["audio", "video", "audio_video"])
-def test_pe_av_has_a_text_head_for_each_thing_to_compare_with(head, tmp_path):
+def test_pe_av_has_a_text_head_for_each_item_to_compare_with(head, tmp_path):
     space = mm.load(f"hf/{case('pe_av').folder}", device="cpu", text_head=head)
     expected = hf_cases.by_hand(case("pe_av"))[f"text for {head}"]
     assert np.abs(space.encode(ITEMS["text"]) - expected).max() <= EXACT
@@ -83,27 +83,27 @@ def test_pe_av_has_a_text_head_for_each_thing_to_compare_with(head, tmp_path):
     ("kind", "multi_label"), [("clip", False), ("siglip", True), ("siglip2_naflex", True)]
 )
 def test_zero_shot_answers_are_those_of_transformers_pipeline(kind, multi_label):
-    one, labels = case(kind), ["cat", "dog", "an apple"]
-    upstream = transformers.pipeline("zero-shot-image-classification", model=str(one.folder), device="cpu")
-    ours = mm.ZeroShotClassificationPipeline(one.space)
-    for picture in ITEMS["image"]:
-        expected = upstream(PIL.Image.fromarray(picture), candidate_labels=labels)
-        found = ours(
-            mm.Image(picture), labels=labels, templates="This is a photo of {}.", multi_label=multi_label
+    sample, labels = case(kind), ["cat", "dog", "an apple"]
+    upstream = transformers.pipeline("zero-shot-image-classification", model=str(sample.folder), device="cpu")
+    ours = mm.ZeroShotClassificationPipeline(sample.space)
+    for image in ITEMS["image"]:
+        expected = upstream(PIL.Image.fromarray(image), candidate_labels=labels)
+        results = ours(
+            mm.Image(image), labels=labels, templates="This is a photo of {}.", multi_label=multi_label
         )
-        assert [score.label for score in found] == [score["label"] for score in expected]
-        for score, theirs in zip(found, expected, strict=True):
+        assert [score.label for score in results] == [score["label"] for score in expected]
+        for score, theirs in zip(results, expected, strict=True):
             assert abs(score.score - theirs["score"]) <= EXACT
 
 
 @pytest.mark.parametrize("kind", ["clap", "clap_fused"])
-def test_zero_shot_answers_about_sounds_are_those_of_transformers_pipeline(kind):
-    one, labels = case(kind), ["rain", "a dog", "hello"]
-    upstream = transformers.pipeline("zero-shot-audio-classification", model=str(one.folder), device="cpu")
-    ours = mm.ZeroShotClassificationPipeline(one.space)
+def test_zero_shot_answers_about_audio_are_those_of_transformers_pipeline(kind):
+    sample, labels = case(kind), ["rain", "a dog", "hello"]
+    upstream = transformers.pipeline("zero-shot-audio-classification", model=str(sample.folder), device="cpu")
+    ours = mm.ZeroShotClassificationPipeline(sample.space)
     for sound in ITEMS["audio"]:
         expected = upstream(sound["array"], candidate_labels=labels)
-        found = ours(mm.Audio(sound), labels=labels, templates="This is a sound of {}.")
-        assert [score.label for score in found] == [score["label"] for score in expected]
-        for score, theirs in zip(found, expected, strict=True):
+        results = ours(mm.Audio(sound), labels=labels, templates="This is a sound of {}.")
+        assert [score.label for score in results] == [score["label"] for score in expected]
+        for score, theirs in zip(results, expected, strict=True):
             assert abs(score.score - theirs["score"]) <= EXACT

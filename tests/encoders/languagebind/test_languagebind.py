@@ -208,7 +208,7 @@ def test_auto_keeps_its_promise(space, fast_bfloat16):
 
 def test_bfloat16_weights_change_a_vector_little_and_the_fingerprint_not_at_all(space, tmp_path):
     fast = mm.load(f"languagebind/{TINY}", device="cpu", precision="bfloat16")
-    assert {one.dtype for one in fast.encoders["audio"].state_dict().values()} == {torch.bfloat16}
+    assert {value.dtype for value in fast.encoders["audio"].state_dict().values()} == {torch.bfloat16}
     assert fast.encode(clip("long")) @ space.encode(clip("long")) >= 0.999
     assert fast.fingerprint == space.fingerprint
     fast.save_pretrained(tmp_path / "fast")
@@ -222,7 +222,7 @@ def test_preprocessing_is_part_of_the_fingerprint(space):
     assert louder.fingerprint != encoder.fingerprint
 
 
-def test_the_scale_it_was_trained_with_is_the_head_of_sound_and_text_alone(space):
+def test_the_scale_it_was_trained_with_is_the_head_of_audio_and_text_alone(space):
     assert space.logit_scale_for("audio", "text").scale == pytest.approx(np.exp(2.6592), rel=1e-5)
     with pytest.raises(InvalidInput, match=r"^no logit scale for audio-audio"):
         space.logit_scale_for("audio", "audio")
@@ -234,7 +234,7 @@ class Hub:
     names = ("README.md", "config.json", "pytorch_model.bin", "tokenizer.json")
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Any, ...]] = []
+        self.requests: list[tuple[Any, ...]] = []
 
     def listing(self, repo: str, *, revision: str | None = None, offline: bool = False) -> list[str]:
         return list(self.names)
@@ -242,22 +242,22 @@ class Hub:
     def snapshot(
         self, repo: str, *, patterns: list[str], revision: str | None = None, offline: bool = False
     ) -> Path:
-        self.asked.append((repo, patterns, revision, offline))
+        self.requests.append((repo, patterns, revision, offline))
         return TINY
 
 
 @pytest.fixture
 def hub(monkeypatch) -> Hub:
-    one = Hub()
-    monkeypatch.setattr("multimodal.core.hub.api.listing", one.listing)
-    monkeypatch.setattr("multimodal.core.hub.api.snapshot", one.snapshot)
-    return one
+    hub = Hub()
+    monkeypatch.setattr("multimodal.core.hub.api.listing", hub.listing)
+    monkeypatch.setattr("multimodal.core.hub.api.snapshot", hub.snapshot)
+    return hub
 
 
 @pytest.mark.parametrize("card", languagebind.CARDS, ids=lambda card: card.name)
 def test_a_name_is_fetched_at_the_cards_revision_and_knows_the_space_it_belongs_to(card, hub):
     loaded = mm.load(card.name, device="cpu", offline=True)
-    assert hub.asked == [(card.source, ["config.json", "pytorch_model.bin"], card.revision, True)]
+    assert hub.requests == [(card.source, ["config.json", "pytorch_model.bin"], card.revision, True)]
     assert loaded.card == card and loaded.name == card.name
     assert loaded.encoders["audio"].space_id == "openclip/ViT-L-14:datacomp_xl_s13b_b90k"
 
@@ -265,7 +265,7 @@ def test_a_name_is_fetched_at_the_cards_revision_and_knows_the_space_it_belongs_
 def test_safetensors_are_fetched_where_a_revision_has_them(hub):
     hub.names = (*hub.names, "model.safetensors")
     mm.load("languagebind/audio-ft", device="cpu", revision="refs/pr/1")
-    assert hub.asked == [
+    assert hub.requests == [
         ("LanguageBind/LanguageBind_Audio_FT", ["config.json", "model.safetensors"], "refs/pr/1", False)
     ]
 
@@ -326,7 +326,7 @@ def test_an_unknown_precision_is_refused_before_anything_is_fetched(hub):
         InvalidInput, match=r"^precision must be one of 'float32', 'bfloat16', 'auto', got 'half'$"
     ):
         mm.load("languagebind/audio", precision="half")
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 # --- adapters and attention over time --------------------------------------------------------------
@@ -356,7 +356,7 @@ ADAPTED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_att
 def test_lora_adapters_are_merged(tmp_path, space, base_layer):
     """The oracle keeps each adapter apart and adds what it gives to what its layer gives."""
     plain, wrapped, adapters = state_of(TINY), {}, {}
-    for name, one in plain.items():
+    for name, value in plain.items():
         layer = name.removeprefix("vision_model.encoder.").removesuffix(".weight")
         if name.startswith("vision_model.encoder.layers."):
             kept = name.replace("encoder.layers", "encoder.base_model.model.layers")
@@ -370,9 +370,9 @@ def test_lora_adapters_are_merged(tmp_path, space, base_layer):
                 }
             is_adapted = layer.removesuffix(".bias").endswith(ADAPTED)
             kept = kept.replace("_proj.", f"_proj{base_layer}.") if is_adapted else kept
-            wrapped[kept] = one
+            wrapped[kept] = value
         else:
-            wrapped[name] = one
+            wrapped[name] = value
     assert len(adapters) == 8
     folder = written(tmp_path / "lora", wrapped, lora_r=4, lora_alpha=10)
     merged = mm.load(f"languagebind/{folder}", device="cpu")
@@ -393,8 +393,8 @@ def test_attention_over_time_of_one_frame_is_upstreams(tmp_path, space, has_mlp)
     tensors, width = state_of(TINY), 32
     for layer in range(2):
         stem = f"vision_model.encoder.layers.{layer}.temporal"
-        shapes = {f"_attn.{one}_proj.weight": (width, width) for one in ("q", "k", "v", "out")}
-        shapes |= {f"_attn.{one}_proj.bias": (width,) for one in ("q", "k", "v", "out")}
+        shapes = {f"_attn.{name}_proj.weight": (width, width) for name in ("q", "k", "v", "out")}
+        shapes |= {f"_attn.{name}_proj.bias": (width,) for name in ("q", "k", "v", "out")}
         shapes |= {
             "_layer_norm1.weight": (width,),
             "_layer_norm1.bias": (width,),
@@ -411,8 +411,8 @@ def test_attention_over_time_of_one_frame_is_upstreams(tmp_path, space, has_mlp)
 
     def before(layer: int, x: torch.Tensor) -> torch.Tensor:
         t = {
-            name.split(".temporal")[1]: one
-            for name, one in tensors.items()
+            name.split(".temporal")[1]: tensor
+            for name, tensor in tensors.items()
             if f"layers.{layer}.temporal" in name
         }
         rows = x.flatten(0, 1)[:, None]  # (n tokens, 1 frame, width)

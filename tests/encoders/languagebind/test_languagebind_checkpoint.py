@@ -102,7 +102,9 @@ def test_the_text_tower_is_not_read(folder):
 def test_half_precision_weights_are_run_in_full(folder):
     tensors = {name: tensor.half() for name, tensor in load_file(folder / "model.safetensors").items()}
     save_file(tensors, folder / "model.safetensors")
-    assert {one.dtype for one in loaded(folder).encoders["audio"].state_dict().values()} == {torch.float32}
+    assert {value.dtype for value in loaded(folder).encoders["audio"].state_dict().values()} == {
+        torch.float32
+    }
 
 
 def test_a_checkpoint_without_a_scale_has_no_head(folder):
@@ -175,8 +177,8 @@ def test_upstreams_defaults_fill_in_what_a_config_leaves_out(folder):
     change_config(
         folder, drop=("hidden_act", "layer_norm_eps", "audio_sample_rate", "add_time_attn", "num_frames")
     )
-    found = checkpoint.read(folder)
-    assert (found.sizes.activation, found.sizes.epsilon, found.mel_settings.rate_hz) == (
+    loaded = checkpoint.read(folder)
+    assert (loaded.sizes.activation, loaded.sizes.epsilon, loaded.mel_settings.rate_hz) == (
         "quick_gelu",
         1e-5,
         16_000,

@@ -223,7 +223,7 @@ TEXTS = [
     "red " * 100,  # longer than any context
 ]
 _Y, _X = np.mgrid[0:100, 0:140]
-PICTURES = [
+PIXELS = [
     *(RNG.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((64, 64), (80, 200), (300, 90), (65, 63))),
     np.stack([_X, _Y, (_X + _Y) // 2], axis=-1).astype(np.uint8),
 ]
@@ -231,11 +231,11 @@ PICTURES = [
 
 @dataclass(frozen=True)
 class Expected:
-    """A checkpoint's folder, and what open_clip, called by hand, makes of TEXTS and PICTURES: unit rows."""
+    """A checkpoint's folder, and what open_clip, called by hand, makes of TEXTS and PIXELS: unit rows."""
 
     folder: Path
     texts: NDArray[np.float32]
-    pictures: NDArray[np.float32]
+    images: NDArray[np.float32]
 
     @property
     def name(self) -> str:
@@ -254,8 +254,8 @@ def by_hand(model_name: str, **how: Any) -> tuple[NDArray[np.float32], NDArray[n
     model.eval()
     with torch.no_grad():
         texts = model.encode_text(tokenizer(TEXTS), normalize=True)
-        pictures = torch.stack([preprocess(PIL.Image.fromarray(image)) for image in PICTURES])
-        return texts.numpy(), model.encode_image(pictures, normalize=True).numpy()
+        images = torch.stack([preprocess(PIL.Image.fromarray(image)) for image in PIXELS])
+        return texts.numpy(), model.encode_image(images, normalize=True).numpy()
 
 
 @pytest.fixture(scope="session")
@@ -263,11 +263,11 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Expec
     """The checkpoint of an architecture, written once."""
 
     @functools.cache
-    def one(model: str) -> Expected:
+    def expected_of(model: str) -> Expected:
         folder = write(RECIPES[model], tmp_path_factory.mktemp("openclip") / model)
         return Expected(folder, *by_hand(f"local-dir:{folder}"))
 
-    return one
+    return expected_of
 
 
 @pytest.fixture
@@ -285,7 +285,7 @@ def architecture(published: Callable[[str], Expected], tmp_path: Path) -> Iterat
         del open_clip.factory._MODEL_CONFIGS[name]
 
 
-IMAGES = [mm.Image(image) for image in PICTURES]
+IMAGES = [mm.Image(image) for image in PIXELS]
 SAID = {**OPENAI, "interpolation": "bicubic", "resize_mode": "shortest"}
 SQUASHED = {**SIGLIP, "interpolation": "bilinear"}
 
@@ -295,11 +295,9 @@ def load(name: object, **options: Any) -> mm.Space:
 
 
 def parity(space: mm.Space, expected: tuple[NDArray[np.float32], NDArray[np.float32]]) -> float:
-    """How far any number of TEXTS and PICTURES is from what upstream says."""
-    texts, pictures = expected
-    return float(
-        max(np.abs(space.encode(TEXTS) - texts).max(), np.abs(space.encode(IMAGES) - pictures).max())
-    )
+    """How far any number of TEXTS and PIXELS is from what upstream says."""
+    texts, images = expected
+    return float(max(np.abs(space.encode(TEXTS) - texts).max(), np.abs(space.encode(IMAGES) - images).max()))
 
 
 def copy_of(expected: Expected, target: Path) -> Path:

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import multimodal as mm
 from multimodal.encoders.openclip import networks as nets
 from tests.encoders.openclip.openclip_checkpoints import (
-    PICTURES,
+    PIXELS,
     RECIPES,
     TEXTS,
     WORDS,
@@ -31,7 +31,7 @@ from tests.encoders.promise import assert_kept, fast_bfloat16
 __all__ = ["architecture", "fast_bfloat16", "published"]  # fixtures
 
 Published = Callable[[str], Expected]
-IMAGES = [mm.Image(image) for image in PICTURES]
+IMAGES = [mm.Image(image) for image in PIXELS]
 BATCH_NORMED = {"RN50", "MobileCLIP-S1", "MobileCLIP2-S3"}  # image towers, throughout
 TRIMMED = {  # causal and pooled at the end of the text, or masked
     *(
@@ -55,7 +55,7 @@ def load(expected: Expected, **options) -> mm.Space:
 def test_vectors_are_open_clips_own(published: Published, model):
     expected = published(model)
     space = expected.space
-    for ours, theirs in ((space.encode(TEXTS), expected.texts), (space.encode(IMAGES), expected.pictures)):
+    for ours, theirs in ((space.encode(TEXTS), expected.texts), (space.encode(IMAGES), expected.images)):
         assert np.abs(ours - theirs).max() <= 1e-5
         assert (theirs @ theirs.T)[
             ~np.eye(len(theirs), dtype=bool)
@@ -76,12 +76,12 @@ def test_bfloat16_casts_the_whole_model_but_for_the_statistics_of_batches(publis
     space = load(expected, precision="bfloat16")
     assert space.fingerprint == expected.space.fingerprint
     for encoder in space.encoders.values():
-        norms = {name for name, one in encoder.net.named_modules() if isinstance(one, _BatchNorm)}
-        for name, one in encoder.state_dict().items():
-            kept = name.rpartition(".")[0] in norms or not one.is_floating_point()
-            assert kept or one.dtype == torch.bfloat16
+        norms = {name for name, item in encoder.net.named_modules() if isinstance(item, _BatchNorm)}
+        for name, value in encoder.state_dict().items():
+            kept = name.rpartition(".")[0] in norms or not value.is_floating_point()
+            assert kept or value.dtype == torch.bfloat16
     assert (expected.texts * space.encode(TEXTS)).sum(1).min() >= 0.999
-    assert (expected.pictures * space.encode(IMAGES)).sum(1).min() >= 0.99
+    assert (expected.images * space.encode(IMAGES)).sum(1).min() >= 0.99
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_probabilities_are_those_of_the_trained_scale_and_bias(published: Publis
     expected = published(model)
     upstream = open_clip.create_model(f"local-dir:{expected.folder}")
     with torch.no_grad():
-        logits = upstream.logit_scale.exp() * torch.tensor(expected.pictures @ expected.texts.T)
+        logits = upstream.logit_scale.exp() * torch.tensor(expected.images @ expected.texts.T)
     if upstream.logit_bias is None:
         by_hand = logits.softmax(dim=-1).numpy()
     else:
@@ -141,19 +141,19 @@ def test_zero_shot_classification_is_open_clips(published: Published):
     tokenizer = open_clip.get_tokenizer(f"local-dir:{expected.folder}")
     classifier = open_clip.build_zero_shot_classifier(model, tokenizer, labels, templates)
     with torch.no_grad():
-        pictures = torch.stack([preprocess(PIL.Image.fromarray(image)) for image in PICTURES])
-        by_hand = (100 * model.encode_image(pictures, normalize=True) @ classifier).softmax(dim=-1).numpy()
+        images = torch.stack([preprocess(PIL.Image.fromarray(image)) for image in PIXELS])
+        by_hand = (100 * model.encode_image(images, normalize=True) @ classifier).softmax(dim=-1).numpy()
     space = expected.space
     classify = mm.ZeroShotClassificationPipeline(mm.Space(space.encoders, mm.LogitScale(scale=100.0)))
-    for found, row in zip(classify(IMAGES, labels=labels, templates=templates), by_hand, strict=True):
-        ours = {one.label: one.score for one in found}
+    for results, row in zip(classify(IMAGES, labels=labels, templates=templates), by_hand, strict=True):
+        ours = {hit.label: hit.score for hit in results}
         assert np.abs([ours[label] for label in labels] - row).max() <= 1e-5
 
 
 @pytest.mark.parametrize("model", sorted(TRIMMED))
 def test_trimming_leaves_the_vectors_as_they_are(published: Published, model):
     text = published(model).space.encoders["text"]
-    batch = text.prepare([mm.Text(one) for one in TEXTS])
+    batch = text.prepare([mm.Text(text) for text in TEXTS])
     n, context = batch["tokens"].shape
     assert (batch["lengths"][:3] < 20).all() and batch["lengths"][-1] == context
     with torch.inference_mode():
@@ -184,7 +184,7 @@ def test_short_texts_cost_little_beside_a_long_one(published: Published):
     hook = text.net.transformer.register_forward_pre_hook(
         lambda module, inputs: positions.append(inputs[0].shape[:2].numel())
     )
-    text.encode([mm.Text(one) for one in ["the dog"] * 15 + ["red " * 100]])
+    text.encode([mm.Text(name) for name in ["the dog"] * 15 + ["red " * 100]])
     hook.remove()
     assert positions == [15 * 4, 77]  # 16 * 77 untrimmed
 
@@ -216,9 +216,9 @@ def test_threads_may_prepare_at_once(published: Published):
     alone = [space.encode(batch) for batch in batches]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(space.encode, batches))
-        pictures = list(pool.map(space.encode, IMAGES * 4))
+        images = list(pool.map(space.encode, IMAGES * 4))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
-    assert np.abs(np.stack(pictures[: len(IMAGES)]) - space.encode(IMAGES)).max() <= 1e-6
+    assert np.abs(np.stack(images[: len(IMAGES)]) - space.encode(IMAGES)).max() <= 1e-6
 
 
 @pytest.mark.parametrize("model", ["ViT-B-32", "ViT-B-16-SigLIP"])

@@ -15,7 +15,7 @@ from multimodal.core.errors import CheckpointError, InvalidInput, UnknownModel
 from tests.encoders.openclip.openclip_checkpoints import (
     IMAGES,
     OPENAI,
-    PICTURES,
+    PIXELS,
     SAID,
     SQUASHED,
     Expected,
@@ -303,5 +303,5 @@ def test_pixels_are_open_clips(published: Published, tmp_path, resize_mode, inte
     edit(folder, preprocess_cfg=changes)
     _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     ours = load(f"local-dir:{folder}").encoders["image"].prepare(IMAGES)["pixels"]
-    theirs = torch.stack([preprocess(PIL.Image.fromarray(image)) for image in PICTURES])
+    theirs = torch.stack([preprocess(PIL.Image.fromarray(image)) for image in PIXELS])
     assert torch.equal(ours, theirs)

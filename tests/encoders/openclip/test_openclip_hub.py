@@ -87,7 +87,7 @@ def test_a_tag_may_be_a_plain_address_with_its_digest(tags, weights, server: Loo
 
 
 @pytest.mark.parametrize("option", [{"quick_gelu": True}, {"preprocess": SAID}, {"like": "openai"}])
-def test_a_tag_is_not_told_what_it_knows(tags, option):
+def test_a_tag_is_not_given_its_own_label(tags, option):
     text = (
         f"{next(iter(option))} given for {tags}:openai, but a pretrained tag has its own: leave it out, or "
         "load a weights file"
@@ -115,7 +115,7 @@ def test_a_repository_may_take_tokenizer_and_text_tower_from_others(
     edit(folder, model_cfg=config)
     publish(server, "org/model", folder)
     space = load("hf-hub:org/model")
-    assert parity(space, (expected.texts, expected.pictures)) <= 1e-5
+    assert parity(space, (expected.texts, expected.images)) <= 1e-5
     assert {encoder.space_id for encoder in space.encoders.values()} == {"openclip/hf-hub:org/model"}
     server.requests.clear()
     assert load("hf-hub:org/model", offline=True).fingerprint == expected.space.fingerprint
@@ -159,7 +159,7 @@ def test_a_card_says_which_commit_a_tag_stands_for(
     card = Card(name, ("text", "image"), 32, "MIT", "org/quick", 1, revision=first)
     unpinned = load(f"{tags}:openai")
     monkeypatch.setattr(openclip, "CARDS", (card,))
-    pinned, asked = load(f"{tags}:openai"), load(f"{tags}:openai", revision="main")
-    assert [one.revisions["org/quick"] for one in (unpinned, pinned, asked)] == [newest, first, newest]
+    pinned, main = load(f"{tags}:openai"), load(f"{tags}:openai", revision="main")
+    assert [item.revisions["org/quick"] for item in (unpinned, pinned, main)] == [newest, first, newest]
     assert pinned.card == card
-    assert asked.fingerprint == unpinned.fingerprint != pinned.fingerprint
+    assert main.fingerprint == unpinned.fingerprint != pinned.fingerprint

@@ -121,7 +121,7 @@ def test_an_option_that_is_none_is_refused(option):
         mm.load("openclip/ViT-B-32:openai", **option)
 
 
-def test_without_open_clip_the_cure_is_told(published, monkeypatch, tmp_path):
+def test_without_open_clip_the_cure_is_reported(published, monkeypatch, tmp_path):
     published("ViT-B-32").space.save_pretrained(tmp_path / "saved")
     monkeypatch.setitem(sys.modules, "open_clip", None)
     cure = r"needs open_clip_torch: pip install 'multimodal\[openclip\]'$"
@@ -133,7 +133,7 @@ def test_without_open_clip_the_cure_is_told(published, monkeypatch, tmp_path):
 
 def test_without_transformers_only_what_needs_it_is_refused(published, monkeypatch):
     plain, siglip, roberta = (
-        published(one).name for one in ("ViT-B-32", "ViT-B-16-SigLIP", "roberta-ViT-B-32")
+        published(name).name for name in ("ViT-B-32", "ViT-B-16-SigLIP", "roberta-ViT-B-32")
     )
     monkeypatch.setitem(sys.modules, "transformers", None)
     cure = r"needs transformers: pip install 'multimodal\[hf\]'$"
@@ -166,4 +166,4 @@ def test_the_size_on_a_card_is_that_of_its_weights(name):
     config = open_clip.get_model_config(names.parse(name).model)
     with torch.device("meta"):
         weights = open_clip.CLIP(**config).state_dict().values()
-    assert CARDS[name].size_mb == round(sum(one.numel() for one in weights) * 4 / 1e6)
+    assert CARDS[name].size_mb == round(sum(weight.numel() for weight in weights) * 4 / 1e6)

@@ -12,24 +12,24 @@ import pytest
 import torch
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *string.ascii_lowercase, *string.digits, *".,:/-?"]
-WORDS += [f"##{one}" for one in (*string.ascii_lowercase, *string.digits)]
+WORDS += [f"##{item}" for item in (*string.ascii_lowercase, *string.digits)]
 
 
 def bytes_as_characters() -> list[str]:
     """The 256 characters that stand for bytes in byte-level vocabularies (GPT-2's order does not matter here)."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [one for one in range(256) if one not in plain]
-    return [chr(one) for one in plain] + [chr(256 + n) for n in range(len(others))]
+    others = [number for number in range(256) if number not in plain]
+    return [chr(item) for item in plain] + [chr(256 + n) for n in range(len(others))]
 
 
 def spread(model: torch.nn.Module) -> torch.nn.Module:
     """Weights large enough that different inputs give clearly different vectors."""
     generator = torch.Generator().manual_seed(7)
-    for name, one in model.named_parameters():
-        if one.ndim > 1:
-            torch.nn.init.normal_(one, std=0.2, generator=generator)
+    for name, item in model.named_parameters():
+        if item.ndim > 1:
+            torch.nn.init.normal_(item, std=0.2, generator=generator)
         elif "norm" in name.lower() and name.endswith("weight"):
-            torch.nn.init.ones_(one)
+            torch.nn.init.ones_(item)
     return model
 
 
@@ -65,7 +65,7 @@ def clip(folder: Path) -> str:
         projection_dim=16,
     )
     spread(CLIPModel(config)).save_pretrained(folder)
-    tokenizer = CLIPTokenizer(vocab={one: i for i, one in enumerate(words)}, merges=[], model_max_length=24)
+    tokenizer = CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=24)
     processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32)
     CLIPProcessor(processor, tokenizer).save_pretrained(folder)
     return str(folder)
@@ -89,7 +89,7 @@ def clap(folder: Path) -> str:
     )  # fmt: skip
     spread(ClapModel(config)).save_pretrained(folder)
     tokenizer = RobertaTokenizer(
-        vocab={one: i for i, one in enumerate(words)}, merges=[], model_max_length=32
+        vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=32
     )
     ClapProcessor(
         ClapFeatureExtractor(feature_size=16, max_length_s=1, truncation="rand_trunc"), tokenizer
@@ -128,7 +128,7 @@ def qwen(folder: Path) -> str:
     pads = {"image": "<|image_pad|>", "video": "<|video_pad|>"}
     start, end = "<|vision_start|>", "<|vision_end|>"
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", start, end, *pads.values()]
-    ids = {one: i for i, one in enumerate([*bytes_as_characters(), *special])}
+    ids = {item: i for i, item in enumerate([*bytes_as_characters(), *special])}
     core = Tokenizer(models.BPE(vocab=ids, merges=[]))
     core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     core.add_special_tokens(special)

@@ -59,7 +59,7 @@ def upstream(models: Models) -> Any:
     return upstream
 
 
-def pictures() -> list[PIL.Image.Image]:
+def images() -> list[PIL.Image.Image]:
     shapes = [(40, 52), (33, 33), (64, 20)]
     return [PIL.Image.fromarray(RNG.integers(0, 256, (*shape, 3), dtype=np.uint8)) for shape in shapes]
 
@@ -79,7 +79,7 @@ def unit(rows: Any) -> np.ndarray:
 @pytest.mark.parametrize("name", ["mean", "normalised", "dense", "last", "weighted", "static", "prompted"])
 def test_texts_get_upstreams_vectors(name, load, upstream):
     space = load(name)
-    assert [str(one) for one in space.modalities] == ["text"]
+    assert [str(modality) for modality in space.modalities] == ["text"]
     expected = upstream(name).encode(TEXTS, normalize_embeddings=True)
     assert np.abs(space.encode(TEXTS) - expected).max() <= 1e-6
     assert space.dim == expected.shape[1]
@@ -87,17 +87,17 @@ def test_texts_get_upstreams_vectors(name, load, upstream):
 
 
 @pytest.mark.parametrize("name", ["clip", "old_clip", "two_towers"])
-def test_pictures_and_texts_get_upstreams_vectors(name, load, upstream):
-    space, seen = load(name), pictures()
-    assert [str(one) for one in space.modalities] == ["text", "image"]
+def test_images_and_texts_get_upstreams_vectors(name, load, upstream):
+    space, seen = load(name), images()
+    assert [str(modality) for modality in space.modalities] == ["text", "image"]
     by_hand = upstream(name)
     for items in (TEXTS, seen):
         assert np.abs(space.encode(items) - by_hand.encode(items, normalize_embeddings=True)).max() <= 1e-6
 
 
-def test_a_vision_language_model_takes_texts_pictures_and_videos(load, upstream):
-    space, by_hand, seen = load("qwen"), upstream("qwen"), pictures()
-    assert [str(one) for one in space.modalities] == ["text", "image", "video"]
+def test_a_vision_language_model_takes_texts_images_and_videos(load, upstream):
+    space, by_hand, seen = load("qwen"), upstream("qwen"), images()
+    assert [str(modality) for modality in space.modalities] == ["text", "image", "video"]
     for items in (TEXTS, seen):
         assert np.abs(space.encode(items) - by_hand.encode(items, normalize_embeddings=True)).max() <= 1e-6
     frames = RNG.integers(0, 256, (6, 32, 48, 3), dtype=np.uint8)
@@ -108,7 +108,7 @@ def test_a_vision_language_model_takes_texts_pictures_and_videos(load, upstream)
 
 
 @pytest.mark.parametrize(("name", "rate_hz"), [("ast", 16_000), ("clap", 48_000)])
-def test_sounds_get_upstreams_vectors_at_the_models_rate(name, rate_hz, load, upstream):
+def test_audio_gets_upstreams_vectors_at_the_models_rate(name, rate_hz, load, upstream):
     space, by_hand = load(name), upstream(name)
     clips = [sound(rate_hz // 2, rate_hz), sound(rate_hz, rate_hz)]
     expected = np.stack([by_hand.encode([clip], normalize_embeddings=True)[0] for clip in clips])
@@ -119,11 +119,11 @@ def test_sounds_get_upstreams_vectors_at_the_models_rate(name, rate_hz, load, up
     assert np.array_equal(space.encode(other), space.encode(again))
 
 
-def test_a_long_sound_is_cut_into_windows_where_upstream_takes_a_piece_at_random(load, upstream):
+def test_long_audio_is_cut_into_windows_where_upstream_takes_a_piece_at_random(load, upstream):
     space, by_hand, long = load("clap"), upstream("clap"), sound(120_000, 48_000)
     assert np.abs(by_hand.encode([long]) - by_hand.encode([long])).max() > 1e-5
     cut = [long["array"][start : start + 48_000] for start in (0, 36_000, 72_000)]
-    each = unit(by_hand.encode([{"array": one, "sampling_rate": 48_000} for one in cut]))
+    each = unit(by_hand.encode([{"array": item, "sampling_rate": 48_000} for item in cut]))
     assert np.abs(space.encode(mm.Audio(long)) - unit(each.mean(0))).max() <= 1e-6
     short = mm.Audio(sound(24_000, 48_000))
     both = space.encode([mm.Audio(long), short])
@@ -133,12 +133,12 @@ def test_a_long_sound_is_cut_into_windows_where_upstream_takes_a_piece_at_random
 
 @pytest.mark.parametrize("limit", [1, 7, 100])
 @pytest.mark.parametrize("n", [1, 7, 8, 99, 100, 101, 350])
-def test_windows_cover_a_sound(n, limit):
+def test_windows_cover_audio(n, limit):
     samples = np.arange(n, dtype=np.float32)
     cut = preprocessing.audio_windows(samples, limit)
     assert len(cut) == -(-n // limit)
     assert set(np.concatenate(cut)) == set(samples)
-    assert {len(one) for one in cut} == {min(n, limit)}
+    assert {len(item) for item in cut} == {min(n, limit)}
 
 
 @pytest.mark.parametrize("name", ["mean", "static", "clip", "qwen"])
@@ -147,9 +147,9 @@ def test_company_in_the_batch_changes_a_text_by_no_more_than_1e_5(name, load):
     assert np.abs(space.encode(TEXTS) - np.stack([space.encode(text) for text in TEXTS])).max() <= 1e-5
 
 
-def test_a_text_is_a_text_even_if_it_reads_like_a_picture(load, upstream, tmp_path, monkeypatch):
+def test_a_text_is_a_text_even_if_it_reads_like_an_image(load, upstream, tmp_path, monkeypatch):
     """Upstream opens a str that names a picture, and would fetch one from a URL, if the model takes pictures."""
-    pictures()[0].save(tmp_path / "cat.png")
+    images()[0].save(tmp_path / "cat.png")
     monkeypatch.chdir(tmp_path)
     space, by_hand = load("clip"), upstream("clip")
     with warnings.catch_warnings():
@@ -167,8 +167,8 @@ def test_threads_may_prepare_at_once(load):
     expected = [encoder.encode(batch) for batch in batches]
     with ThreadPoolExecutor(8) as pool:
         prepared = list(pool.map(encoder.prepare, batches))
-    for one, rows in zip(prepared, expected, strict=True):
-        assert np.abs(unit(encoder.forward(one).numpy()) - rows).max() <= 1e-5
+    for item, rows in zip(prepared, expected, strict=True):
+        assert np.abs(unit(encoder.forward(item).numpy()) - rows).max() <= 1e-5
 
 
 def test_text_is_refused_by_a_model_of_audio(load, models):
@@ -249,7 +249,7 @@ def test_an_index_of_documents_is_searched_with_queries(load, upstream, tmp_path
 
 
 def test_the_prompt_is_part_of_the_fingerprint(load):
-    prints = {load("prompted", prompt=one).fingerprint for one in (None, "query", "document")}
+    prints = {load("prompted", prompt=item).fingerprint for item in (None, "query", "document")}
     assert len(prints) == 3
     other = load("prompted", prompt="document", prompts={"document": "other: "})
     assert other.fingerprint not in prints
@@ -310,7 +310,7 @@ def test_an_impossible_truncation_is_refused(wanted, load, models):
         load("mean", truncate_dim=wanted)
 
 
-def test_vectors_that_are_not_normalised_are_refused_unless_cosines_are_asked_for(load, upstream, models):
+def test_vectors_that_are_not_normalised_are_refused_unless_cosines_are_requested(load, upstream, models):
     with pytest.raises(
         InvalidInput,
         match=rf"^'st/{models('dotted')}' compares its vectors by dot, and they are not normalised; a space compares "
@@ -330,7 +330,7 @@ def test_only_a_clip_has_a_head(load, upstream):
     assert load("mean").logit_scales == {}
     with pytest.raises(InvalidInput, match=r"has no logit scale, so only cosines are known"):
         load("mean").probabilities("a", ["b"])
-    space, by_hand, seen = load("clip"), upstream("clip"), pictures()
+    space, by_hand, seen = load("clip"), upstream("clip"), images()
     rows = (
         by_hand.encode(seen, normalize_embeddings=True) @ by_hand.encode(TEXTS, normalize_embeddings=True).T
     )
@@ -357,7 +357,7 @@ def test_auto_keeps_its_promise(name, models, load, fast_bfloat16):
     options = {"prompt": "document"} if name == "router" else {}
     exact = load(name, **options)
     auto = mm.load(f"st/{models(name)}", device="cpu", precision="auto", **options)
-    media = {"image": pictures(), "audio": [sound(n, 48_000) for n in (20_000, 44_000, 30_000)]}
+    media = {"image": images(), "audio": [sound(n, 48_000) for n in (20_000, 44_000, 30_000)]}
     frames = [mm.Video(RNG.integers(0, 256, (4, 40, 40, 3), dtype=np.uint8), fps=4) for _ in range(3)]
     assert_kept(exact, auto, {"text": TEXTS, "video": frames} | media)
     if name == "router":
@@ -370,7 +370,7 @@ def test_auto_keeps_its_promise(name, models, load, fast_bfloat16):
 @pytest.mark.parametrize("name", ["mean", "dense", "static", "clip", "qwen"])
 def test_bfloat16_weights_change_directions_little_and_the_fingerprint_not_at_all(name, load):
     exact, fast = load(name), load(name, precision="bfloat16")
-    items = TEXTS + (pictures() if "image" in exact.modalities else [])
+    items = TEXTS + (images() if "image" in exact.modalities else [])
     assert (exact.encode(items) * fast.encode(items)).sum(1).min() >= 0.999
     dtypes = {parameter.dtype for parameter in fast.encoders["text"].shared.model.parameters()}
     assert dtypes == {torch.bfloat16}
@@ -381,14 +381,14 @@ def test_fast_decoding_shrinks_large_jpegs_before_the_processor_does(load, tmp_p
     smooth = np.linspace(0, 255, 800)[None, :, None] * np.ones((600, 1, 3))
     smooth[200:400, 300:500] = (200, 30, 60)
     PIL.Image.fromarray(smooth.astype(np.uint8)).save(tmp_path / "large.jpg", quality=95)
-    picture = mm.Image(tmp_path / "large.jpg")
-    asked = []
+    image = mm.Image(tmp_path / "large.jpg")
+    requests = []
     original = mm.Image.load
     monkeypatch.setattr(
-        mm.Image, "load", lambda self, min_side=None: asked.append(min_side) or original(self, min_side)
+        mm.Image, "load", lambda self, min_side=None: requests.append(min_side) or original(self, min_side)
     )
-    exact, fast = load("clip").encode(picture), load("clip", decode="fast").encode(picture)
-    assert asked == [None, 32]
+    exact, fast = load("clip").encode(image), load("clip", decode="fast").encode(image)
+    assert requests == [None, 32]
     assert exact @ fast >= 0.999
     assert preprocessing.shortest_side(load("qwen").encoders["image"].shared.model) is None
 
@@ -410,7 +410,7 @@ def test_a_saved_space_loads_with_the_same_fingerprint_and_vectors(name, load, t
     )
     items: dict[str, list[Any]] = {
         "text": TEXTS,
-        "image": pictures(),
+        "image": images(),
         "audio": [mm.Audio(sound(30_000, 48_000))],
     }
     for modality in set(items) & set(space.modalities):
@@ -454,9 +454,9 @@ def test_the_files_of_a_saved_space_have_plain_names_and_no_code_or_weights(mode
         "2_Dense%2Fconfig.json",
     } <= names
     assert not [
-        one
-        for one in names
-        if one.endswith((".py", ".md", ".safetensors")) or "onnx" in one or "check" in one
+        name
+        for name in names
+        if name.endswith((".py", ".md", ".safetensors")) or "onnx" in name or "check" in name
     ]
     assert "2_Dense/linear.weight" in space.encoders["text"].state_dict()
     assert space.fingerprint == load("dense").fingerprint
@@ -468,20 +468,20 @@ def test_the_files_of_a_saved_space_have_plain_names_and_no_code_or_weights(mode
 @pytest.fixture
 def hub(models, monkeypatch) -> list[Any]:
     """A hub that has the tiny CLIP under every name, and what it was asked for."""
-    asked: list[Any] = []
+    requests: list[Any] = []
     folder = models("old_clip")
 
     def listing(repo: str, **how: Any) -> list[str]:
-        asked.append((repo, how))
+        requests.append((repo, how))
         return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
     def snapshot(repo: str, *, patterns: list[str], **how: Any) -> Path:
-        asked.append((repo, patterns, how))
+        requests.append((repo, patterns, how))
         return folder
 
     monkeypatch.setattr("multimodal.core.hub.api.listing", listing)
     monkeypatch.setattr("multimodal.core.hub.api.snapshot", snapshot)
-    return asked
+    return requests
 
 
 def test_a_name_without_an_owner_is_one_of_sentence_transformers(hub):
@@ -510,7 +510,7 @@ def test_a_model_is_fetched_from_a_hub_once_and_loads_offline_after(server: Loop
     assert space.fingerprint == load("old_clip").fingerprint
     assert np.array_equal(space.encode(TEXTS), load("old_clip").encode(TEXTS))
     assert len(server.fetched(weights)) == 1
-    assert not any(server.seen("GET", one) for one in ("README", "pytorch_model", "run.py"))
+    assert not any(server.seen("GET", name) for name in ("README", "pytorch_model", "run.py"))
     server.requests.clear()
     commit = server.branches[repo]["main"]
     assert mm.load("st/clip-ViT-B-32", device="cpu", revision=commit).fingerprint == space.fingerprint
@@ -519,10 +519,10 @@ def test_a_model_is_fetched_from_a_hub_once_and_loads_offline_after(server: Loop
     assert server.requests == []
 
 
-def test_the_multilingual_texts_join_the_pictures_they_were_trained_for(hub):
+def test_the_multilingual_texts_join_the_images_they_were_trained_for(hub):
     seen = mm.load("st/clip-ViT-B-32", device="cpu").select("image")
     both = seen | mm.load("st/clip-ViT-B-32-multilingual-v1", device="cpu").select("text")
-    assert [str(one) for one in both.modalities] == ["image", "text"]
+    assert [str(modality) for modality in both.modalities] == ["image", "text"]
     with pytest.raises(mm.MultimodalError, match=r"'st/owner/other' was trained into 'st/owner/other'"):
         seen | mm.load("st/owner/other", device="cpu").select("text")
 

@@ -40,10 +40,10 @@ def load(folder: Path, **options: Any) -> mm.Space:
 
 
 def change(path: Path, **tensors: torch.Tensor | None) -> None:
-    found = load_file(path) | {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    for name in [name for name, one in tensors.items() if one is None]:
-        del found[name]
-    save_file(found, path, metadata={"format": "pt"})
+    result = load_file(path) | {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    for name in [name for name, tensor in tensors.items() if tensor is None]:
+        del result[name]
+    save_file(result, path, metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize(
@@ -178,14 +178,14 @@ def test_weights_that_no_vector_needs_may_be_missing(copy, models):
     assert np.array_equal(load(folder).encode(TEXTS), load(models("mean")).encode(TEXTS))
 
 
-def test_a_tower_that_only_pictures_need_is_missed_too(copy):
+def test_a_tower_that_only_images_need_is_missed_too(copy):
     folder = copy("clip")
     change(folder / "model.safetensors", **{"visual_projection.weight": None})
     with pytest.raises(CheckpointError, match=r"are incomplete: visual_projection\.weight is missing$"):
         load(folder)
 
 
-def test_a_router_is_asked_for_each_way_through_it(copy):
+def test_a_router_is_checked_on_each_route(copy):
     folder = copy("router")
     (path,) = folder.glob("document*/model.safetensors")
     change(path, **{"encoder.layer.0.output.dense.weight": None})

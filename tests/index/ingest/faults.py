@@ -252,9 +252,9 @@ def state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return held, {failed.key: failed for failed in FailureLog(path)}
 
 
-def assert_same(one: Path, other: Path) -> int:
+def assert_same(first: Path, second: Path) -> int:
     """Raises AssertionError unless two indexes hold the same rows and failures -> how many rows."""
-    (rows, failures), (wanted, wanted_failures) = state(one), state(other)
+    (rows, failures), (wanted, wanted_failures) = state(first), state(second)
     lost, more = wanted.keys() - rows.keys(), rows.keys() - wanted.keys()
     assert not lost, f"{len(lost)} rows are lost, such as {min(lost)!r}"
     assert not more, f"{len(more)} rows are too many, such as {min(more)!r}"

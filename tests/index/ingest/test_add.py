@@ -23,19 +23,19 @@ def by_id(index: Index) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
+def folder(tmp_path: Path, image: Write, sound: Write) -> Path:
     """Two images, an audio file, two texts; three files that are invalid; two hidden ones."""
     root = tmp_path / "files"
-    picture(root / "red.png")
-    picture(root / "deep" / "er" / "green", (0, 255, 0))  # no suffix: recognised by content
+    image(root / "red.png")
+    image(root / "deep" / "er" / "green", (0, 255, 0))  # no suffix: recognised by content
     sound(root / "deep" / "bell.txt.wav")
     (root / "note.txt").write_text("an apple", encoding="utf-8")
     (root / "README.MD").write_text("b c", encoding="utf-8")
     (root / "empty.txt").touch()
     (root / "fake.jpg").write_text("not a picture", encoding="utf-8")
     (root / "broken.png").write_bytes((root / "red.png").read_bytes()[:40])
-    picture(root / ".hidden.png")
-    picture(root / ".cache" / "x.png")
+    image(root / ".hidden.png")
+    image(root / ".cache" / "x.png")
     return root
 
 
@@ -69,10 +69,10 @@ def test_files_are_listed_in_order_of_name_without_hidden_ones(folder: Path) -> 
 
 
 def test_adding_again_updates_changed_files_and_duplicates_none(
-    index: Index, folder: Path, picture: Write
+    index: Index, folder: Path, image: Write
 ) -> None:
     index.add(folder)
-    picture(folder / "red.png", (0, 0, 255))
+    image(folder / "red.png", (0, 0, 255))
     report = index.add(str(folder))
     assert (report.added, report.updated, report.unchanged, len(report.failed)) == (0, 1, 4, 3)
     assert len(index) == 5
@@ -97,12 +97,10 @@ def test_a_file_has_one_id_however_its_path_is_written(
     assert list(by_id(index)) == [str(folder / "red.png")]
 
 
-def test_links_resolve_to_the_real_folder_and_a_loop_ends(
-    index: Index, tmp_path: Path, picture: Write
-) -> None:
-    picture(tmp_path / "elsewhere" / "blue.png", (0, 0, 255))
+def test_links_resolve_to_the_real_folder_and_a_loop_ends(index: Index, tmp_path: Path, image: Write) -> None:
+    image(tmp_path / "elsewhere" / "blue.png", (0, 0, 255))
     root = tmp_path / "root"
-    picture(root / "a.png")
+    image(root / "a.png")
     (root / "link").symlink_to(tmp_path / "elsewhere")
     (root / "loop").symlink_to(root)
     (root / "dangling.png").symlink_to(tmp_path / "nowhere")
@@ -146,11 +144,11 @@ def test_an_empty_folder_adds_nothing(index: Index, tmp_path: Path) -> None:
 
 
 def test_a_file_name_that_is_not_unicode_is_a_printable_failure(
-    index: Index, tmp_path: Path, picture: Write
+    index: Index, tmp_path: Path, image: Write
 ) -> None:
     root = tmp_path / "odd"
-    picture(root / "fine.png")
-    picture(root / "x.png").rename(root / os.fsdecode(b"caf\xe9.png"))
+    image(root / "fine.png")
+    image(root / "x.png").rename(root / os.fsdecode(b"caf\xe9.png"))
     report = index.add(root)
     assert report.added == 1
     (odd,) = report.failed
@@ -187,8 +185,8 @@ def test_text_that_begins_like_audio_is_still_text(index: Index, tmp_path: Path)
     assert index.rows()[0]["modality"] == "text"
 
 
-def test_an_image_called_txt_is_an_image(index: Index, tmp_path: Path, picture: Write) -> None:
-    assert index.add(picture(tmp_path / "p.txt")).added == 1
+def test_an_image_called_txt_is_an_image(index: Index, tmp_path: Path, image: Write) -> None:
+    assert index.add(image(tmp_path / "p.txt")).added == 1
     assert index.rows()[0]["modality"] == "image"
 
 
@@ -214,9 +212,9 @@ def test_an_invalid_text_file_is_a_failure(index: Index, tmp_path: Path, content
 
 
 def test_in_a_list_a_str_is_text_even_if_a_file_has_that_name(
-    index: Index, tmp_path: Path, picture: Write, monkeypatch: pytest.MonkeyPatch
+    index: Index, tmp_path: Path, image: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture(tmp_path / "apple.png")
+    image(tmp_path / "apple.png")
     monkeypatch.chdir(tmp_path)
     index.add(["apple.png"])
     assert index.rows()[0] == {

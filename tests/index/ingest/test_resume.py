@@ -71,9 +71,9 @@ def test_a_job_that_dies_between_any_two_steps_resumes_without_loss(tmp_path: Pa
 
 
 @pytest.fixture
-def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
+def folder(tmp_path: Path, image: Write, sound: Write) -> Path:
     root = tmp_path / "files"
-    picture(root / "red.png")
+    image(root / "red.png")
     sound(root / "bell.wav")
     (root / "note.txt").write_text("an apple", encoding="utf-8")
     return root
@@ -183,10 +183,10 @@ def while_preparing(space: Space, act: Callable[[], None]) -> None:
 
 
 def test_a_file_that_changes_during_the_job_is_read_again(
-    index: Index, space: Space, tmp_path: Path, picture: Write
+    index: Index, space: Space, tmp_path: Path, image: Write
 ) -> None:
-    path = picture(tmp_path / "p" / "x.png", (255, 0, 0))
-    while_preparing(space, lambda: picture(path, (0, 0, 255)) and os.utime(path, (5, 5)))
+    path = image(tmp_path / "p" / "x.png", (255, 0, 0))
+    while_preparing(space, lambda: image(path, (0, 0, 255)) and os.utime(path, (5, 5)))
     assert index.add(tmp_path / "p") == IngestReport(1, 0)
     (row,) = index.rows(vectors=True)
     assert row["vector"] == pytest.approx(space.encode(Image(path)))
@@ -194,9 +194,9 @@ def test_a_file_that_changes_during_the_job_is_read_again(
 
 
 def test_a_file_that_keeps_changing_is_a_failure_until_it_stops(
-    index: Index, space: Space, tmp_path: Path, picture: Write
+    index: Index, space: Space, tmp_path: Path, image: Write
 ) -> None:
-    path = picture(tmp_path / "p" / "x.png")
+    path = image(tmp_path / "p" / "x.png")
     encoder = space.encoders["image"]  # type: ignore[index]
     prepare, times = encoder.prepare, iter(range(1, 9))
 
@@ -216,10 +216,10 @@ def test_a_file_that_keeps_changing_is_a_failure_until_it_stops(
 
 
 def test_a_file_deleted_during_the_job_is_one_failure(
-    index: Index, space: Space, tmp_path: Path, picture: Write
+    index: Index, space: Space, tmp_path: Path, image: Write
 ) -> None:
     root = tmp_path / "p"
-    paths = [picture(root / f"{n}.png", (n, 0, 0)) for n in range(6)]
+    paths = [image(root / f"{n}.png", (n, 0, 0)) for n in range(6)]
     while_preparing(space, paths[4].unlink)
     report = index.add(root, batch_size=2, threads=1)
     assert report.added == 5
@@ -232,10 +232,10 @@ def test_a_file_deleted_during_the_job_is_one_failure(
 
 
 def test_failures_persist_until_they_are_repaired(
-    index: Index, space: Space, tmp_path: Path, picture: Write
+    index: Index, space: Space, tmp_path: Path, image: Write
 ) -> None:
     root = tmp_path / "p"
-    good = picture(root / "good.png")
+    good = image(root / "good.png")
     (root / "empty.png").touch()
     (root / "cut.png").write_bytes(good.read_bytes()[:50])
     report = index.add(root, metadata={"album": "x"})
@@ -261,9 +261,9 @@ def test_failures_of_items_in_memory_are_only_in_the_report(index: Index) -> Non
 
 
 def test_a_folder_that_can_be_listed_again_is_resolved(
-    index: Index, tmp_path: Path, picture: Write, monkeypatch: pytest.MonkeyPatch
+    index: Index, tmp_path: Path, image: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture(tmp_path / "p" / "closed" / "x.png")
+    image(tmp_path / "p" / "closed" / "x.png")
     real = os.scandir
 
     def scandir(path: Any) -> Any:

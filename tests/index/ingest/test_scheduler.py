@@ -35,7 +35,7 @@ WAIT_S = 20.0  # a timeout, for what takes milliseconds on an idle machine
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """Forty images of different colours and three sizes."""
     root = tmp_path / "pictures"
     root.mkdir()
@@ -82,7 +82,7 @@ def test_vectors_equal_those_of_the_space_whatever_the_batch(tmp_path: Path) -> 
 # --- stages that run at the same time -------------------------------------------------------------
 
 
-def test_the_threads_prepare_while_the_model_runs(index: Index, space: Space, pictures: Path) -> None:
+def test_the_threads_prepare_while_the_model_runs(index: Index, space: Space, images: Path) -> None:
     encoder = space.encoders[Modality.IMAGE]
     forward, others = encoder.forward, threading.Semaphore(0)
     prepared_by(space, Modality.IMAGE, lambda prepare, items: (others.release(), prepare(items))[1])
@@ -95,11 +95,11 @@ def test_the_threads_prepare_while_the_model_runs(index: Index, space: Space, pi
         return forward(batch)
 
     encoder.forward = model  # type: ignore[method-assign]
-    assert index.add(pictures, batch_size=4, threads=2).added == 40
+    assert index.add(images, batch_size=4, threads=2).added == 40
     assert waited == [True] * 3
 
 
-def test_the_model_runs_only_in_the_thread_of_the_caller(index: Index, space: Space, pictures: Path) -> None:
+def test_the_model_runs_only_in_the_thread_of_the_caller(index: Index, space: Space, images: Path) -> None:
     encoder = space.encoders[Modality.IMAGE]
     forward, threads = encoder.forward, set()
 
@@ -108,11 +108,11 @@ def test_the_model_runs_only_in_the_thread_of_the_caller(index: Index, space: Sp
         return forward(batch)
 
     encoder.forward = model  # type: ignore[method-assign]
-    index.add(pictures, batch_size=4, threads=3)
+    index.add(images, batch_size=4, threads=3)
     assert threads == {threading.get_ident()}
 
 
-def test_a_slow_file_delays_no_other_file(index: Index, space: Space, pictures: Path) -> None:
+def test_a_slow_file_delays_no_other_file(index: Index, space: Space, images: Path) -> None:
     rest_is_done = threading.Event()
 
     def prepare(really: Callable[..., Any], items: Sequence[Item]) -> Any:
@@ -126,7 +126,7 @@ def test_a_slow_file_delays_no_other_file(index: Index, space: Space, pictures: 
 
     prepared_by(space, Modality.IMAGE, prepare)
     report = index.add(
-        pictures, batch_size=1, threads=2, progress=watch, config=IngestConfig(progress_interval_s=0)
+        images, batch_size=1, threads=2, progress=watch, config=IngestConfig(progress_interval_s=0)
     )
     assert (report.added, report.failed) == (40, ())
 
@@ -147,9 +147,9 @@ def test_a_slow_source_does_not_delay_what_came_before(index: Index) -> None:
     assert {row["text"] for row in index.rows()} == {"a", "b", "c"}
 
 
-def test_limits_apply_in_the_threads_too(index: Index, pictures: Path) -> None:
+def test_limits_apply_in_the_threads_too(index: Index, images: Path) -> None:
     with multimodal.limits(max_pixels=70):
-        report = index.add(pictures)
+        report = index.add(images)
     assert (report.added, len(report.failed)) == (14, 26)
     assert all("more than the limit of 70" in failure.reason for failure in report.failed)
 
@@ -159,7 +159,7 @@ def test_limits_apply_in_the_threads_too(index: Index, pictures: Path) -> None:
 
 @pytest.mark.parametrize("in_flight", [1, 3])
 def test_no_more_bytes_are_decoded_at_once_than_configured(
-    index: Index, space: Space, pictures: Path, in_flight: int
+    index: Index, space: Space, images: Path, in_flight: int
 ) -> None:
     largest_bytes, smallest_bytes = 3 * 8 * 10, 3 * 8 * 8  # of an image
     config = IngestConfig(batch_bytes=2 * largest_bytes, decoded_bytes=2 * in_flight * largest_bytes)
@@ -176,14 +176,14 @@ def test_no_more_bytes_are_decoded_at_once_than_configured(
         return really(items)
 
     prepared_by(space, Modality.IMAGE, prepare)
-    assert index.add(pictures, threads=8, config=config).added == 40
+    assert index.add(images, threads=8, config=config).added == 40
     assert largest <= config.batch_bytes // smallest_bytes
     assert most <= config.decoded_bytes // smallest_bytes
     assert most > 1
 
 
-def test_an_image_larger_than_the_bound_is_a_batch_of_its_own(index: Index, pictures: Path) -> None:
-    assert index.add(pictures, config=IngestConfig(batch_bytes=10, decoded_bytes=10)).added == 40
+def test_an_image_larger_than_the_bound_is_a_batch_of_its_own(index: Index, images: Path) -> None:
+    assert index.add(images, config=IngestConfig(batch_bytes=10, decoded_bytes=10)).added == 40
 
 
 def test_items_in_memory_do_not_accumulate(index: Index) -> None:
@@ -309,11 +309,11 @@ def test_a_batch_decodes_to_no_more_bytes_than_its_bound() -> None:
 # --- what cannot be prepared or encoded -----------------------------------------------------------
 
 
-def test_a_bad_file_is_isolated_with_two_more_calls(index: Index, space: Space, pictures: Path) -> None:
-    (pictures / "05.png").write_bytes((pictures / "06.png").read_bytes()[:50])
+def test_a_bad_file_is_isolated_with_two_more_calls(index: Index, space: Space, images: Path) -> None:
+    (images / "05.png").write_bytes((images / "06.png").read_bytes()[:50])
     calls: list[int] = []
     prepared_by(space, Modality.IMAGE, lambda prepare, items: (calls.append(len(items)), prepare(items))[1])
-    report = index.add(pictures, batch_size=40, threads=1)
+    report = index.add(images, batch_size=40, threads=1)
     assert (report.added, [Path(failure.uri).name for failure in report.failed]) == (39, ["05.png"])
     assert calls == [40, 1, 39]  # all, the one that the error names, and the others
 

@@ -49,11 +49,11 @@ def metadata(index: Index) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
+def folder(tmp_path: Path, image: Write, sound: Write) -> Path:
     root = tmp_path / "files"
-    picture(root / "a.png", (255, 0, 0))
-    picture(root / "deep" / "b.png", (0, 255, 0))
-    picture(root / ".hidden" / "c.png", (0, 0, 255))
+    image(root / "a.png", (255, 0, 0))
+    image(root / "deep" / "b.png", (0, 255, 0))
+    image(root / ".hidden" / "c.png", (0, 0, 255))
     sound(root / "deep" / "bell.wav")
     (root / "note.txt").write_text("an apple", encoding="utf-8")
     return root
@@ -82,18 +82,18 @@ def test_a_pattern_that_matches_nothing_raises(index: Index, folder: Path) -> No
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(
-    index: Index, tmp_path: Path, picture: Write
+    index: Index, tmp_path: Path, image: Write
 ) -> None:
-    picture(tmp_path / "[1].png")
-    picture(tmp_path / "1.png")
+    image(tmp_path / "[1].png")
+    image(tmp_path / "1.png")
     assert index.add(str(tmp_path / "[1].png")).added == 1
     assert [Path(id_).name for id_ in by_id(index)] == ["[1].png"]
 
 
 def test_a_list_may_mix_folders_files_and_texts(
-    index: Index, folder: Path, tmp_path: Path, picture: Write
+    index: Index, folder: Path, tmp_path: Path, image: Write
 ) -> None:
-    other = picture(tmp_path / "other.png", (1, 2, 3))
+    other = image(tmp_path / "other.png", (1, 2, 3))
     report = index.add([(folder, {"from": "folder"}), other, "some words"], metadata={"album": "x"})
     assert report == IngestReport(6, 0)
     about = metadata(index)
@@ -103,8 +103,8 @@ def test_a_list_may_mix_folders_files_and_texts(
 @pytest.mark.parametrize(
     "name", ["new\nline.png", "x" * 246 + ".png", 'it\'s "é" ☃ #1.png', " .png", "tab\t.png"]
 )
-def test_unusual_file_names_are_kept(index: Index, tmp_path: Path, picture: Write, name: str) -> None:
-    path = picture(tmp_path / "odd" / name)
+def test_unusual_file_names_are_kept(index: Index, tmp_path: Path, image: Write, name: str) -> None:
+    path = image(tmp_path / "odd" / name)
     assert index.add(path.parent).added == 1
     (hit,) = index.search("1 0 0 0")
     assert hit.uri == hit.id == str(path) and Path(hit.uri).is_file()
@@ -113,18 +113,18 @@ def test_unusual_file_names_are_kept(index: Index, tmp_path: Path, picture: Writ
     assert index.sync(path.parent).moved == 1
 
 
-def test_a_very_deep_folder_is_walked(index: Index, tmp_path: Path, picture: Write) -> None:
+def test_a_very_deep_folder_is_walked(index: Index, tmp_path: Path, image: Write) -> None:
     deep = tmp_path / "top"
     for _ in range(400):
         deep /= "d"
     deep.mkdir(parents=True)
-    picture(deep / "x.png")
+    image(deep / "x.png")
     assert index.add(tmp_path / "top").added == 1
 
 
-def test_a_link_to_itself_is_one_failure(index: Index, tmp_path: Path, picture: Write) -> None:
+def test_a_link_to_itself_is_one_failure(index: Index, tmp_path: Path, image: Write) -> None:
     root = tmp_path / "links"
-    picture(root / "fine.png")
+    image(root / "fine.png")
     (root / "me.png").symlink_to("me.png")
     (root / "there").symlink_to("back")
     (root / "back").symlink_to("there")
@@ -138,12 +138,12 @@ def test_a_link_to_itself_is_one_failure(index: Index, tmp_path: Path, picture: 
     assert all("Too many levels of symbolic links" in failure.reason for failure in report.failed)
 
 
-def test_a_folder_without_permission_is_one_failure(picture: Write) -> None:
+def test_a_folder_without_permission_is_one_failure(image: Write) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch).resolve()
         root.chmod(0o755)
-        inside = picture(root / "closed" / "y.png")
-        picture(root / "open" / "x.png")
+        inside = image(root / "closed" / "y.png")
+        image(root / "open" / "x.png")
         (root / "closed").chmod(0)
         try:
             walked = _as_nobody(lambda: [str(getattr(path, "reason", path)) for path in walk(root)])
@@ -631,13 +631,13 @@ def test_a_mapping_of_splits_is_refused(index: Index) -> None:
 @pytest.mark.filterwarnings("default")
 def test_data_sets_of_the_library_are_read(index: Index) -> None:
     datasets = pytest.importorskip("datasets")
-    pictures = [PIL.Image.new("RGB", (4, 4), (60 * n, 0, 9)) for n in range(4)]
+    images = [PIL.Image.new("RGB", (4, 4), (60 * n, 0, 9)) for n in range(4)]
     features = {
         "image": datasets.Image(),
         "label": datasets.ClassLabel(names=["cat", "dog"]),
         "text": datasets.Value("string"),
     }
-    columns = {"image": pictures, "label": [0, 1, 0, 1], "text": ["a", "b", "c", "d"]}
+    columns = {"image": images, "label": [0, 1, 0, 1], "text": ["a", "b", "c", "d"]}
     made = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
     assert index.add(made) == IngestReport(4, 0)
     assert sorted((row["metadata"]["label"], row["metadata"]["text"]) for row in index.rows()) == [

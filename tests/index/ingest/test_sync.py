@@ -29,11 +29,11 @@ def names(index: Index) -> set[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, picture: Write, sound: Write) -> Path:
+def folder(tmp_path: Path, image: Write, sound: Write) -> Path:
     """Four different images, audio of five windows, a text of several passages."""
     root = tmp_path / "files"
     for n in range(4):
-        picture(root / "deep" / f"{n}.png", (60 * n, 0, 255 - 60 * n))
+        image(root / "deep" / f"{n}.png", (60 * n, 0, 255 - 60 * n))
     soundfile.write(root / "talk.wav", np.full(8000 * 40, 0.25, np.float32), 8000)
     (root / "book.txt").write_text("An apple fell. A bird flew by.\n\n" * 40, encoding="utf-8")
     return root
@@ -49,11 +49,11 @@ def test_the_first_sync_adds_everything_and_the_second_nothing(
 
 
 def test_added_changed_moved_and_deleted_files_are_distinguished(
-    index: Index, space: Space, folder: Path, picture: Write
+    index: Index, space: Space, folder: Path, image: Write
 ) -> None:
     index.sync(folder, metadata={"album": "x"})
-    picture(folder / "new.png", (1, 2, 3))
-    picture(folder / "deep" / "0.png", (9, 9, 9))
+    image(folder / "new.png", (1, 2, 3))
+    image(folder / "deep" / "0.png", (9, 9, 9))
     (folder / "deep" / "1.png").rename(folder / "moved.png")
     (folder / "deep" / "2.png").unlink()
     before = n_encoded(space)
@@ -127,9 +127,9 @@ def test_two_copies_that_moved_take_over_one_document_each(index: Index, space: 
 
 
 def test_documents_from_elsewhere_are_not_touched(
-    index: Index, folder: Path, tmp_path: Path, picture: Write
+    index: Index, folder: Path, tmp_path: Path, image: Write
 ) -> None:
-    beside = picture(tmp_path / "files too" / "x.png", (7, 7, 7))
+    beside = image(tmp_path / "files too" / "x.png", (7, 7, 7))
     index.add([beside, "words", folder / "deep" / "0.png"], ids=["mine", "w", "own"])
     index.sync(folder)
     beside.unlink()
@@ -147,13 +147,13 @@ def test_a_subfolder_can_be_synced_by_itself(index: Index, folder: Path) -> None
     assert index.sync([folder / "deep", folder]).deleted == 1
 
 
-def test_pattern_characters_in_names_are_literal(index: Index, tmp_path: Path, picture: Write) -> None:
-    picture(tmp_path / "a_b%" / "x.png")
-    other = picture(tmp_path / "aXb%" / "x.png", (0, 255, 0))
-    quoted = picture(tmp_path / "it's" / "x.png", (0, 0, 255))
+def test_pattern_characters_in_names_are_literal(index: Index, tmp_path: Path, image: Write) -> None:
+    image(tmp_path / "a_b%" / "x.png")
+    other = image(tmp_path / "aXb%" / "x.png", (0, 255, 0))
+    quoted = image(tmp_path / "it's" / "x.png", (0, 0, 255))
     index.sync([tmp_path / "a_b%", tmp_path / "aXb%", tmp_path / "it's"])
     other.unlink()
-    picture(tmp_path / "a_b%" / "y.png", (9, 9, 9))
+    image(tmp_path / "a_b%" / "y.png", (9, 9, 9))
     assert index.sync(tmp_path / "a_b%") == IngestReport(1, 0, unchanged=1)
     quoted.rename(quoted.with_name("z.png"))
     assert index.sync(tmp_path / "it's") == IngestReport(0, 0, moved=1)

@@ -181,7 +181,7 @@ def test_a_crowd_that_is_near_to_everything_no_longer_fills_the_first_places(mix
     assert len(fair) > 1
 
 
-def test_a_hit_is_worth_the_same_whatever_else_is_asked(filled: Index) -> None:
+def test_a_hit_is_worth_the_same_whatever_else_is_searched(filled: Index) -> None:
     every = {hit.id: hit.probability for hit in filled.search("1 0 0 1", 3 * N)}
     assert None not in every.values()
     for options in (
@@ -261,9 +261,9 @@ def test_the_kind_of_a_query_is_shared_out_by_the_weights_of_what_it_seeks() -> 
     assert modality_weights(part_modalities([("b", -1.0)])) == {}
 
 
-def test_several_parts_of_one_thing_are_one_hit_when_grouped(index: Index) -> None:
+def test_several_parts_of_one_item_are_one_hit_when_grouped(index: Index) -> None:
     index.add(
-        [(text, {"film": film}) for film, text in (("a", "3 4 0 0"), ("b", "0 0 3 4"), ("a", "4 3 0 0"))]
+        [(text, {"film": video}) for video, text in (("a", "3 4 0 0"), ("b", "0 0 3 4"), ("a", "4 3 0 0"))]
     )
     index.add([(Image(np.full((2, 2, 3), (255, 9, 9), np.uint8), uri="frame"), {"film": "b"}), "0 1 0 3"])
     hits = index.search("3 4 0 0", group_by="film")

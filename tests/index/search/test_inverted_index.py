@@ -25,7 +25,7 @@ VOCABULARY = ["red", "apple", "dog", "beach", "über", "東", "2024", "a", "rain
 def definition(texts: list[list[str]], query: list[str]) -> list[float]:
     """The definition, with k1 = 1.2 and b = 0.75."""
     mean = max(1.0, sum(map(len, texts)) / max(1, len(texts)))
-    found = []
+    results = []
     for words in texts:
         total = 0.0
         for word in query:
@@ -33,8 +33,8 @@ def definition(texts: list[list[str]], query: list[str]) -> list[float]:
             count = words.count(word)
             rarity = math.log(1 + (len(texts) - holding + 0.5) / (holding + 0.5))
             total += rarity * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * len(words) / mean))
-        found.append(total)
-    return found
+        results.append(total)
+    return results
 
 
 # --- words ----------------------------------------------------------------------------------------
@@ -146,7 +146,10 @@ def test_words_alone_find_what_holds_them_best_first(notes: Index) -> None:
     assert all(hit.score == hit.text_score for hit in hits)
     assert ids(notes.search(text="zebra")) == []
     assert ids(notes.search("blue sea", mode="text")) == ["sea", "walk"]
-    assert [ids(found) for found in notes.search(["beach", "cat"], mode="text")] == [["captioned"], ["pets"]]
+    assert [ids(results) for results in notes.search(["beach", "cat"], mode="text")] == [
+        ["captioned"],
+        ["pets"],
+    ]
 
 
 def test_words_in_quotes_are_found_only_as_they_stand(notes: Index) -> None:

@@ -91,8 +91,8 @@ def test_the_order_and_the_scale_of_weights_do_not_matter(parts: list[tuple[list
     if np.linalg.norm(total) < 0.05 * sum(abs(weight) for _, weight in given_):
         return
     for form in (given_, given_[::-1], [(vector, 10 * weight) for vector, weight in given_]):
-        (found,) = encode_queries(_Sized(), [Query(form)])  # type: ignore[arg-type]
-        assert found == pytest.approx(total / np.linalg.norm(total), abs=2e-5)
+        (results,) = encode_queries(_Sized(), [Query(form)])  # type: ignore[arg-type]
+        assert results == pytest.approx(total / np.linalg.norm(total), abs=2e-5)
 
 
 class _Sized:
@@ -145,7 +145,7 @@ def test_near_an_item_is_a_search_with_its_vector_without_the_item(corners: Inde
     assert "a" not in ids(corners.search(similar_to="a", text="1", k=9))
 
 
-def test_near_a_long_thing_is_near_the_mean_of_its_parts_and_leaves_all_out(corners: Index) -> None:
+def test_near_a_long_item_is_near_the_mean_of_its_parts_and_leaves_all_out(corners: Index) -> None:
     rows = [Row(f"long#t={t}-{t + 10}", "/long.wav", "audio", None, {}, float(t), t + 10.0) for t in (0, 10)]
     vectors_ = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], np.float32)
     ItemTable.open(corners.path).upsert(rows, [Provenance("long"), Provenance("long")], vectors_)
@@ -229,7 +229,7 @@ def test_hits_tell_how_they_were_found(many: Index, corners: Index) -> None:
     assert many.search(query, ids=["000001", "000002"]).method == "exact"  # so few are compared one by one
 
 
-def test_lancedbs_own_index_answers_only_after_it_was_asked_for(wide: Space, tmp_path: Path) -> None:
+def test_lancedbs_own_index_answers_only_after_it_was_requested(wide: Space, tmp_path: Path) -> None:
     index = Index.create(tmp_path / "i", wide)
     vectors_ = clusters(3000, DIM)
     fill(index, vectors_)
@@ -251,7 +251,7 @@ def test_lancedbs_own_index_answers_only_after_it_was_asked_for(wide: Space, tmp
     assert index.search(queries[0], 3, calibrated=False).method == "exact"
 
 
-def test_a_space_that_lancedb_cannot_index_is_told(corners: Index) -> None:
+def test_a_space_that_lancedb_cannot_index_is_reported(corners: Index) -> None:
     with pytest.raises(IndexStateError) as caught:
         corners.optimize(approximate=True)
     assert str(caught.value).startswith(f"LanceDB cannot index the vectors at '{corners.path}' (")
@@ -278,11 +278,11 @@ def test_codes_find_99_of_100_among_the_starters_own_vectors(tmp_path: Path) -> 
         "white",
         "golden",
     ]
-    things = [path.stem.replace("-", " ") for path in sorted((ROOT / "assets/gallery/pictures").iterdir())]
-    texts = [f"a {colour} {thing}" for colour in colours for thing in things]
-    texts += [f"a {thing} with a {other}" for thing in things for other in things[::3]]
-    pictures = [mm.Image(path) for path in sorted((ROOT / "assets/gallery/pictures").iterdir())]
-    rows, queries = space.encode(texts, batch_size=256), space.encode(pictures, batch_size=64)
+    items = [path.stem.replace("-", " ") for path in sorted((ROOT / "assets/gallery/pictures").iterdir())]
+    texts = [f"a {colour} {item}" for colour in colours for item in items]
+    texts += [f"a {item} with a {other}" for item in items for other in items[::3]]
+    images = [mm.Image(path) for path in sorted((ROOT / "assets/gallery/pictures").iterdir())]
+    rows, queries = space.encode(texts, batch_size=256), space.encode(images, batch_size=64)
     config = dataclasses.replace(CONFIG, matrix_elements=0)
     index = Index.create(tmp_path / "i", space, search_config=config)
     fill(index, rows)

@@ -32,18 +32,18 @@ def filled(plain: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Index
     index = Index.create(tmp_path_factory.mktemp("filled") / "i", plain.load())
     grid = [vector for vector in itertools.product((-1, 0, 1, 2), repeat=4) if any(vector)]
     values = itertools.cycle(ODD_VALUES)
-    things: list[Any] = []
+    items: list[Any] = []
     for n in range(600):
         metadata = {ODD_KEYS[n % len(ODD_KEYS)]: next(values), "n": n}
         if n % 3:
-            thing: Any = " ".join(map(str, grid[n % len(grid)]))
+            item: Any = " ".join(map(str, grid[n % len(grid)]))
         elif n % 2:
-            thing = np.full((2, 2, 3), n % 7 * 40, np.uint8)
+            item = np.full((2, 2, 3), n % 7 * 40, np.uint8)
         else:
-            thing = {"array": np.full(80, (n % 5 + 1) / 8), "sampling_rate": 8000}
-        things.append((thing, metadata))
-    order = np.random.default_rng(0).permutation(len(things))
-    index.add([things[n] for n in order], ids=[f"id-{n:03}" for n in order])
+            item = {"array": np.full(80, (n % 5 + 1) / 8), "sampling_rate": 8000}
+        items.append((item, metadata))
+    order = np.random.default_rng(0).permutation(len(items))
+    index.add([items[n] for n in order], ids=[f"id-{n:03}" for n in order])
     return index
 
 
@@ -55,14 +55,14 @@ def rows(filled: Index) -> list[dict[str, Any]]:
 def brute_force(rows: list[dict[str, Any]], query: np.ndarray, k: int, keep: Any) -> list[tuple[str, float]]:
     """The definition, one row at a time, in plain Python."""
     q = query.tolist()
-    found = []
+    results = []
     for row in rows:
         if keep(row):
             v = row["vector"]
             dot = math.fsum(a * b for a, b in zip(v, q, strict=True))
             cosine = dot / math.sqrt(math.fsum(a * a for a in v) * math.fsum(b * b for b in q))
-            found.append((-round(cosine, 9), row["id"]))
-    return [(id_, -score) for score, id_ in sorted(found)[:k]]
+            results.append((-round(cosine, 9), row["id"]))
+    return [(id_, -score) for score, id_ in sorted(results)[:k]]
 
 
 def ids(hits: Hits) -> list[str]:
@@ -147,7 +147,7 @@ def test_ties_at_the_border_are_settled_by_id_however_many_there_are(
     assert ids(index.search("1 0 0 0", k=502))[-2:] == ["near", "far"]
 
 
-def test_what_the_store_rounds_away_is_still_told_apart(index: Index) -> None:
+def test_what_the_store_rounds_away_is_still_distinguished(index: Index) -> None:
     """Angles this small differ in cosine by less than float32 shows: the store sees ties, the answer must not."""
     steps = np.arange(1, 60) * 2e-5
     index.add([f"1 {step:.9f} 0 0" for step in steps], ids=[f"{n:02}" for n in range(59, 0, -1)])
@@ -232,9 +232,11 @@ def test_each_odd_value_is_found_under_each_odd_key(index: Index) -> None:
     )
     for n, value in enumerate(ODD_VALUES):
         for key in (ODD_KEYS[n % len(ODD_KEYS)], ODD_KEYS[(5 * n + 3) % len(ODD_KEYS)]):
-            found = [row["metadata"] for row in index.rows(where={key: value}) if key in row["metadata"]]
+            results = [row["metadata"] for row in index.rows(where={key: value}) if key in row["metadata"]]
             expected = [candidate for candidate in ODD_VALUES if equal(candidate, value)]
-            assert sorted(map(repr, (metadata[key] for metadata in found))) == sorted(map(repr, expected)), (
+            assert sorted(map(repr, (metadata[key] for metadata in results))) == sorted(
+                map(repr, expected)
+            ), (
                 key,
                 value,
             )

@@ -41,7 +41,7 @@ def test_what_another_handle_writes_is_seen_at_once(index: Index, wide: Space) -
         assert hit.id not in [other_hit.id for other_hit in index.search(query, 3)], round_
 
 
-def test_lancedb_is_asked_for_the_version_only_if_its_files_changed(
+def test_lancedb_is_requested_the_version_only_if_its_files_changed(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     latest = LatestVersion(index.path, ItemTable.open(index.path).index_metadata)

@@ -73,8 +73,8 @@ def agree(index: Index, rows: dict[str, np.ndarray], n: int = 5, **options: Any)
     assert len(index) == len(rows)
     queries = clusters(n, DIM, seed=77)
     hits = index.search(queries, 10, exact=True, calibrated=False, **options)
-    for query, found in zip(queries, hits, strict=True):
-        assert [hit.id for hit in found] == nearest(rows, query, 10)
+    for query, results in zip(queries, hits, strict=True):
+        assert [hit.id for hit in results] == nearest(rows, query, 10)
     kept = [
         len({hit.id for hit in index.search(query, 10, calibrated=False)} & set(nearest(rows, query, 10)))
         / min(10, len(rows))
@@ -233,7 +233,7 @@ def test_an_index_that_was_put_back_and_written_to_is_not_answered_from_what_cam
     )
 
 
-def test_an_index_that_never_fits_what_is_read_of_it_is_told(
+def test_an_index_that_never_fits_what_is_read_of_it_is_reported(
     wide_index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(wide_index, clusters(10, DIM))

@@ -184,10 +184,10 @@ def test_an_exact_scan_leaves_out_no_row_that_may_be_among_the_k_nearest(
         scores = np.where(mask, vectors @ query, -np.inf)
         least = np.sort(scores)[-min(k, int(mask.sum()))] if mask.any() else np.inf
         must = set(np.flatnonzero(scores >= least - 1e-6).tolist()) if mask.any() else set()
-        found = near.row_ids.astype(int).tolist()
+        result = near.row_ids.astype(int).tolist()
         assert near.method == "exact"
-        assert must <= set(found) <= set(np.flatnonzero(mask).tolist()) and len(found) == len(set(found))
-        assert near.scores == pytest.approx(scores[found], abs=1e-5)
+        assert must <= set(result) <= set(np.flatnonzero(mask).tolist()) and len(result) == len(set(result))
+        assert near.scores == pytest.approx(scores[result], abs=1e-5)
 
 
 @pytest.mark.parametrize("k", [1, 10, 100])
@@ -197,13 +197,13 @@ def test_codes_find_at_least_99_of_100_among_clusters(k: int, filtered: bool) ->
     segment, projection = coded(vectors)
     mask = np.random.default_rng(3).random(len(vectors)) < 0.5 if filtered else None
     queries = clusters(60, DIM, seed=7, spread=0.8)
-    found = [next(nearest([Candidates(segment, mask)], projection, query[None], k)) for query in queries]
+    results = [next(nearest([Candidates(segment, mask)], projection, query[None], k)) for query in queries]
     scores = queries @ vectors.T
     if mask is not None:
         scores[:, ~mask] = -1
-        assert all(mask[near.row_ids.astype(int)].all() for near in found)
-    assert {near.method for near in found} & {"quantized"}, "no search used codes"
-    assert np.mean([recall(near, row, k) for near, row in zip(found, scores, strict=True)]) >= 0.99
+        assert all(mask[near.row_ids.astype(int)].all() for near in results)
+    assert {near.method for near in results} & {"quantized"}, "no search used codes"
+    assert np.mean([recall(near, row, k) for near, row in zip(results, scores, strict=True)]) >= 0.99
 
 
 def test_vectors_without_any_nearness_are_compared_one_by_one() -> None:

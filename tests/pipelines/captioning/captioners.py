@@ -42,12 +42,14 @@ def bytewise(*special: str, **named: str) -> Any:
     made = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, merges=[], unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
-    found = hf.PreTrainedTokenizerFast(
+    result = hf.PreTrainedTokenizerFast(
         tokenizer_object=made, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
         extra_special_tokens=named,
     )  # fmt: skip
-    found.add_special_tokens({"additional_special_tokens": list(special)}, replace_extra_special_tokens=False)
-    return found
+    result.add_special_tokens(
+        {"additional_special_tokens": list(special)}, replace_extra_special_tokens=False
+    )
+    return result
 
 
 def blip(folder: Path) -> tuple[Any, Any]:
@@ -88,10 +90,8 @@ def blip_2(folder: Path) -> tuple[Any, Any]:
         vision_config=VISION, qformer_config=queries, text_config=text, num_query_tokens=4,
         image_token_index=image_token,
     )  # fmt: skip
-    pictures = hf.BlipImageProcessor(size=SQUARE)
-    return hf.Blip2ForConditionalGeneration(config), hf.Blip2Processor(
-        pictures, tokenizer, num_query_tokens=4
-    )
+    images = hf.BlipImageProcessor(size=SQUARE)
+    return hf.Blip2ForConditionalGeneration(config), hf.Blip2Processor(images, tokenizer, num_query_tokens=4)
 
 
 def llava(folder: Path) -> tuple[Any, Any]:
@@ -119,8 +119,8 @@ QWEN_EYES = {
 def _qwen(kind: str, eyes: dict[str, Any]) -> tuple[Any, Any]:
     tokenizer = bytewise(*QWEN)
     ids = {
-        name: tokenizer.convert_tokens_to_ids(one)
-        for name, one in zip(
+        name: tokenizer.convert_tokens_to_ids(item)
+        for name, item in zip(
             ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"),
             QWEN,
             strict=False,
@@ -130,13 +130,13 @@ def _qwen(kind: str, eyes: dict[str, Any]) -> tuple[Any, Any]:
         "rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10_000.0}}  # fmt: skip
     config = getattr(hf, f"{kind}Config")(vision_config=eyes, text_config=text, **ids)
     sizes = {"patch_size": 8, "merge_size": 2, "min_pixels": 16 * 16, "max_pixels": 64 * 64}
-    pictures = hf.Qwen2VLImageProcessor(**sizes)
+    images = hf.Qwen2VLImageProcessor(**sizes)
     clips = hf.Qwen2VLVideoProcessor(**sizes)
     marks = template(
         image="<|vision_start|><|image_pad|><|vision_end|>",
         video="<|vision_start|><|video_pad|><|vision_end|>",
     )
-    processor = getattr(hf, f"{kind}Processor")(pictures, tokenizer, clips, chat_template=marks)
+    processor = getattr(hf, f"{kind}Processor")(images, tokenizer, clips, chat_template=marks)
     return getattr(hf, f"{kind}ForConditionalGeneration")(config), processor
 
 
@@ -157,11 +157,11 @@ def idefics3(folder: Path) -> tuple[Any, Any]:
         vision_config=VISION, text_config=text, scale_factor=2, pad_token_id=0,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )  # fmt: skip
-    pictures = hf.Idefics3ImageProcessor(
+    images = hf.Idefics3ImageProcessor(
         size={"longest_edge": 2 * SIDE}, max_image_size={"longest_edge": SIDE}, do_image_splitting=True
     )
     processor = hf.Idefics3Processor(
-        pictures, tokenizer, image_seq_len=4, chat_template=template(image="<image>")
+        images, tokenizer, image_seq_len=4, chat_template=template(image="<image>")
     )
     return hf.Idefics3ForConditionalGeneration(config), processor
 
@@ -226,9 +226,9 @@ def florence_2(folder: Path) -> tuple[Any, Any]:
     config = hf.Florence2Config(
         text_config=text, vision_config=eyes, image_token_id=tokenizer.convert_tokens_to_ids("<image>")
     )
-    pictures = hf.CLIPImageProcessor(size=SQUARE, crop_size=SQUARE, do_center_crop=False)
-    pictures.image_seq_length = 17
-    processor = hf.Florence2Processor(pictures, tokenizer)
+    images = hf.CLIPImageProcessor(size=SQUARE, crop_size=SQUARE, do_center_crop=False)
+    images.image_seq_length = 17
+    processor = hf.Florence2Processor(images, tokenizer)
     return hf.Florence2ForConditionalGeneration(config), processor
 
 
@@ -265,8 +265,8 @@ def vit_gpt2(folder: Path) -> tuple[Any, Any]:
 
 
 KINDS: dict[str, Callable[[Path], tuple[Any, Any]]] = {
-    one.__name__: one
-    for one in (
+    item.__name__: item
+    for item in (
         blip, git, blip_2, llava, qwen2_vl, qwen2_5_vl, idefics3, smolvlm, gemma3, florence_2, qwen2_audio, vit_gpt2
     )
 }  # fmt: skip
@@ -278,9 +278,9 @@ def write(kind: str, folder: Path) -> Path:
     model, processor = KINDS[kind](folder)
     stirred(model)
     with torch.no_grad():
-        for name, one in model.named_parameters():
+        for name, item in model.named_parameters():
             if "projector" in name or "connector" in name:
-                one.mul_(4)  # what is seen must outweigh the words around it
+                item.mul_(4)  # what is seen must outweigh the words around it
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

@@ -25,8 +25,8 @@ DECODER = assets() / "starter" / "decoders"
 @pytest.fixture(scope="module")
 def tell() -> mm.CaptioningPipeline:
     """The starter's captioner; not to be changed."""
-    found: mm.CaptioningPipeline = mm.pipeline("captioning", device="cpu")
-    return found
+    result: mm.CaptioningPipeline = mm.pipeline("captioning", device="cpu")
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -34,34 +34,36 @@ def space(tell: mm.CaptioningPipeline) -> Space:
     return tell.backend.space  # type: ignore[attr-defined, no-any-return]
 
 
-def things(folder: str) -> list[tuple[Path, str]]:
+def items(folder: str) -> list[tuple[Path, str]]:
     """The files of the gallery that show or say one thing, and its name."""
     files = sorted(path for path in (GALLERY / folder).iterdir() if path.suffix in (".jpg", ".flac", ".png"))
     return [(path, path.stem.replace("-", " ")) for path in files]
 
 
-def test_what_captions_a_picture_captions_a_clip_a_text_and_a_vector(
+def test_what_captions_an_image_captions_a_clip_a_text_and_a_vector(
     tell: mm.CaptioningPipeline, space: Space
 ) -> None:
-    picture, clip = mm.Image(GALLERY / "pictures/trumpet.jpg"), mm.Audio(GALLERY / "sounds/trumpet.flac")
-    found = tell([picture, clip, "a trumpet", space.encode("a picture of a trumpet")])
-    assert [one.text for one in found] == ["trumpet"] * 4
-    assert [one.modality for one in found] == ["image", "audio", "text", None]
+    image, clip = mm.Image(GALLERY / "pictures/trumpet.jpg"), mm.Audio(GALLERY / "sounds/trumpet.flac")
+    result = tell([image, clip, "a trumpet", space.encode("a picture of a trumpet")])
+    assert [item.text for item in result] == ["trumpet"] * 4
+    assert [item.modality for item in result] == ["image", "audio", "text", None]
 
 
 def test_most_clips_of_the_gallery_are_called_by_their_name(tell: mm.CaptioningPipeline) -> None:
-    clips = [(path, name) for path, name in things("sounds")]
-    found = tell([mm.Audio(path) for path, _ in clips])
-    right = sum(name.split()[-1] in one.text.split() for one, (_, name) in zip(found, clips, strict=True))
-    assert right >= 0.8 * len(clips), [(one.text, name) for one, (_, name) in zip(found, clips, strict=True)]
+    clips = [(path, name) for path, name in items("sounds")]
+    result = tell([mm.Audio(path) for path, _ in clips])
+    right = sum(name.split()[-1] in item.text.split() for item, (_, name) in zip(result, clips, strict=True))
+    assert right >= 0.8 * len(clips), [
+        (item.text, name) for item, (_, name) in zip(result, clips, strict=True)
+    ]
 
 
-def test_most_pictures_of_the_gallery_are_called_by_their_name(tell: mm.CaptioningPipeline) -> None:
-    pictures = things("pictures")
-    found = tell([mm.Image(path) for path, _ in pictures])
-    named = [(one.text, name) for one, (_, name) in zip(found, pictures, strict=True)]
+def test_most_images_of_the_gallery_are_called_by_their_name(tell: mm.CaptioningPipeline) -> None:
+    images = items("pictures")
+    result = tell([mm.Image(path) for path, _ in images])
+    named = [(item.text, name) for item, (_, name) in zip(result, images, strict=True)]
     right = sum(any(word in text.split() for word in name.split() if len(word) > 2) for text, name in named)
-    assert right >= 0.7 * len(pictures), named
+    assert right >= 0.7 * len(images), named
 
 
 @pytest.mark.parametrize(
@@ -88,32 +90,32 @@ def test_nothing_is_said_twice() -> None:
 def test_one_in_one_out_and_rows_in_rows_out(tell: mm.CaptioningPipeline, space: Space) -> None:
     vectors = space.encode(["a dog", "a cat"])
     assert isinstance(tell(vectors[0]), Caption)
-    assert [one.text for one in tell(vectors)] == ["dog", "cat"]
-    assert [one.text for one in tell(["a dog"])] == ["dog"]
-    assert [one.text for one in tell(list(vectors))] == ["dog", "cat"]
+    assert [item.text for item in tell(vectors)] == ["dog", "cat"]
+    assert [item.text for item in tell(["a dog"])] == ["dog"]
+    assert [item.text for item in tell(list(vectors))] == ["dog", "cat"]
     scaled, unit = tell(7.0 * vectors[0].astype(np.float64)), tell(vectors[0])  # only its direction counts
     assert (scaled.text, scaled.score) == (unit.text, pytest.approx(unit.score, abs=1e-6))
 
 
-def test_in_a_batch_each_is_told_as_alone(tell: mm.CaptioningPipeline, space: Space) -> None:
+def test_results_in_a_batch_equal_single_results(tell: mm.CaptioningPipeline, space: Space) -> None:
     vectors = space.encode(["a dog", "a small blue strawberry", "a cat and a pizza", "winter sports"])
     together = tell(vectors)
-    assert [one.text for one in together] == [tell(row).text for row in vectors]
-    assert [one.score for one in together] == pytest.approx([tell(row).score for row in vectors], abs=1e-5)
-    assert [one.text for one in tell(vectors, batch_size=1)] == [one.text for one in together]
+    assert [item.text for item in together] == [tell(row).text for row in vectors]
+    assert [hit.score for hit in together] == pytest.approx([tell(row).score for row in vectors], abs=1e-5)
+    assert [item.text for item in tell(vectors, batch_size=1)] == [item.text for item in together]
 
 
 def test_a_sure_caption_scores_above_a_lost_one(tell: mm.CaptioningPipeline, space: Space) -> None:
     rng = np.random.default_rng(0)
     lost = tell(rng.normal(size=(20, 256)).astype(np.float32))
     sure = tell(["a dog", "a guitar", "a pizza", "a bicycle"])
-    assert min(one.score for one in sure) > np.mean([one.score for one in lost])
-    assert all(0 <= one.score <= 1 for one in [*lost, *sure])
+    assert min(hit.score for hit in sure) > np.mean([hit.score for hit in lost])
+    assert all(0 <= hit.score <= 1 for hit in [*lost, *sure])
 
 
 def test_more_beams_find_nothing_worse_and_one_is_greedy(tell: mm.CaptioningPipeline, space: Space) -> None:
     vectors = space.encode(["winter sports", "a cold drink", "something to sit on"])
-    scores = [[one.score for one in tell(vectors, beams=beams)] for beams in (1, 8)]
+    scores = [[hit.score for hit in tell(vectors, beams=beams)] for beams in (1, 8)]
     assert all(wide >= narrow - 1e-6 for narrow, wide in zip(*scores, strict=True))
 
 
@@ -159,7 +161,7 @@ def test_a_caption_takes_less_than_50_ms_on_one_core(tell: mm.CaptioningPipeline
 def test_half_precision_says_the_same(space: Space) -> None:
     half = mm.CaptioningPipeline.from_pretrained("starter", device="cpu", precision="bfloat16")
     assert half.backend.net.positions.dtype == torch.bfloat16  # type: ignore[attr-defined]
-    assert [one.text for one in half(["a dog", "a guitar"])] == ["dog", "guitar"]
+    assert [item.text for item in half(["a dog", "a guitar"])] == ["dog", "guitar"]
 
 
 def test_it_takes_a_space_and_a_folder_with_the_starters_encoders(space: Space, tmp_path: Path) -> None:
@@ -221,9 +223,9 @@ NEVER: list[tuple[dict[str, Any], str]] = [
 def test_an_option_that_can_never_be_right_is_refused(
     tell: mm.CaptioningPipeline, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(InvalidInput) as told:
+    with pytest.raises(InvalidInput) as caught:
         tell("a dog", **options)
-    assert str(told.value) == message
+    assert str(caught.value) == message
 
 
 VECTORS: list[tuple[Any, str]] = [
@@ -239,9 +241,9 @@ VECTORS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("value", "message"), VECTORS, ids=[message[:30] for _, message in VECTORS])
 def test_what_cannot_be_captioned_is_refused(tell: mm.CaptioningPipeline, value: Any, message: str) -> None:
-    with pytest.raises(InvalidInput) as told:
+    with pytest.raises(InvalidInput) as caught:
         tell(value)
-    assert str(told.value) == message
+    assert str(caught.value) == message
 
 
 def test_a_space_of_other_encoders_is_refused(space: Space, tmp_path: Path) -> None:
@@ -252,9 +254,9 @@ def test_a_space_of_other_encoders_is_refused(space: Space, tmp_path: Path) -> N
     tensors = {name: tensor * 1.5 for name, tensor in image.state_dict().items()}
     other = starter.from_config(EncoderState(mm.Modality.IMAGE, image.config(), tensors), image.runtime)
     strange = Space([space.encoders[mm.Modality.TEXT], other], space.logit_scales[None], name="mine")
-    with pytest.raises(SpaceMismatch) as told:
+    with pytest.raises(SpaceMismatch) as caught:
         mm.pipeline("captioning", model=strange)
-    assert str(told.value) == (
+    assert str(caught.value) == (
         f"the captioning decoder in {DECODER} was not trained for the image encoder of 'mine', so its captions "
         "would be wrong; "
         "caption with the starter ('starter'), with a model by name ('hf/…', 'openclip/coca_…'), or train one with "
@@ -325,15 +327,15 @@ def test_options_of_another_kind_of_model_are_refused(space: Space) -> None:
         mm.CaptioningPipeline(space)  # type: ignore[arg-type]
 
 
-def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
+def test_memory_that_does_not_suffice_is_reported_with_what_to_lower(
     tell: mm.CaptioningPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*things: Any) -> None:
+    def full(*items: Any) -> None:
         raise MemoryError
 
     monkeypatch.setattr(space_backend.SpaceCaptioningBackend, "_vectors", full)
-    with pytest.raises(EncoderError) as told:
+    with pytest.raises(EncoderError) as caught:
         tell(["a dog", "a cat"])
-    assert str(told.value) == (
+    assert str(caught.value) == (
         "'starter' ran out of memory on cpu with 2 at once: try batch_size=1, precision='bfloat16', or another device"
     )

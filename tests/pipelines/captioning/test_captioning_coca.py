@@ -16,7 +16,7 @@ import torch
 import multimodal as mm
 from multimodal.core.errors import CheckpointError, InvalidInput, UnsupportedModality
 from multimodal.pipelines.captioning.options import CaptioningOptions
-from tests.encoders.openclip.openclip_checkpoints import PICTURES, RECIPES, write
+from tests.encoders.openclip.openclip_checkpoints import IMAGES, RECIPES, write
 
 START, END = 49_406, 49_407
 
@@ -40,8 +40,8 @@ def upstream(folder: Path) -> Callable[[Any, list[int]], torch.Tensor]:
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     model.eval()
 
-    def next_log_probs(picture: Any, tokens: list[int]) -> torch.Tensor:
-        pixels = preprocess(PIL.Image.fromarray(picture))[None]
+    def next_log_probs(image: Any, tokens: list[int]) -> torch.Tensor:
+        pixels = preprocess(PIL.Image.fromarray(image))[None]
         with torch.no_grad():
             logits = model(pixels, torch.tensor([tokens]), output_labels=False)["logits"][0, -1]
         return torch.log_softmax(logits, dim=-1)
@@ -53,17 +53,17 @@ def test_one_beam_takes_the_likeliest_token_of_open_clip_each_time(
     ask: mm.CaptioningPipeline, upstream: Callable[[Any, list[int]], torch.Tensor]
 ) -> None:
     written = ask.backend.generate(
-        [mm.Image(one) for one in PICTURES[:2]], CaptioningOptions(beams=1, max_tokens=6)
+        [mm.Image(image) for image in IMAGES[:2]], CaptioningOptions(beams=1, max_tokens=6)
     )
-    for picture, one in zip(PICTURES, written, strict=False):
+    for image, item in zip(IMAGES, written, strict=False):
         tokens, total = [START], 0.0
         while len(tokens) <= 6 and tokens[-1] != END:
-            logs = upstream(picture, tokens)
+            logs = upstream(image, tokens)
             tokens.append(int(logs.argmax()))
             total += float(logs.max())
-        assert list(one.tokens) == [token for token in tokens[1:] if token != END]
-        assert one.mean_log_prob == pytest.approx(total / (len(tokens) - 1), abs=1e-4)
-        assert one.text == open_clip.tokenizer._tokenizer.decode(list(one.tokens)).strip()
+        assert list(item.tokens) == [token for token in tokens[1:] if token != END]
+        assert item.mean_log_prob == pytest.approx(total / (len(tokens) - 1), abs=1e-4)
+        assert item.text == open_clip.tokenizer._tokenizer.decode(list(item.tokens)).strip()
     assert written[0].tokens != written[1].tokens, "nothing depends on the picture: the test could not fail"
 
 
@@ -72,20 +72,20 @@ def test_the_prompt_is_the_beginning(
 ) -> None:
     begun = [START, *open_clip.tokenizer._tokenizer.encode("a photo of")]
     (written,) = ask.backend.generate(
-        [mm.Image(PICTURES[0])], CaptioningOptions(prompt="a photo of", beams=1, max_tokens=1)
+        [mm.Image(IMAGES[0])], CaptioningOptions(prompt="a photo of", beams=1, max_tokens=1)
     )
-    assert list(written.tokens) == [int(upstream(PICTURES[0], begun).argmax())]
+    assert list(written.tokens) == [int(upstream(IMAGES[0], begun).argmax())]
 
 
 def test_more_beams_find_nothing_worse(ask: mm.CaptioningPipeline) -> None:
-    item = mm.Image(PICTURES[0])
+    item = mm.Image(IMAGES[0])
     scores = [ask(item, beams=beams, max_tokens=4).score for beams in (2, 6)]
     assert scores[1] >= scores[0] - 1e-6
     assert all(0 < score <= 1 for score in scores)
 
 
 def test_a_seed_draws_the_same_again(ask: mm.CaptioningPipeline) -> None:
-    item = mm.Image(PICTURES[0])
+    item = mm.Image(IMAGES[0])
     drawn = [ask(item, sample=True, seed=seed, max_tokens=5).text for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
 
@@ -94,36 +94,36 @@ def test_half_precision_stays_near(folder: Path, ask: mm.CaptioningPipeline) -> 
     half = mm.CaptioningPipeline.from_pretrained(
         f"openclip/local-dir:{folder}", device="cpu", precision="bfloat16"
     )
-    item = mm.Image(PICTURES[0])
-    near, exact = (math.log(one(item, beams=1, max_tokens=1).score) for one in (half, ask))
+    item = mm.Image(IMAGES[0])
+    near, exact = (math.log(element(item, beams=1, max_tokens=1).score) for element in (half, ask))
     assert near == pytest.approx(exact, abs=0.2)
 
 
 def test_a_prompt_that_fills_the_context_is_refused(ask: mm.CaptioningPipeline, folder: Path) -> None:
-    with pytest.raises(InvalidInput) as told:
-        ask(mm.Image(PICTURES[0]), prompt="cat " * 80)
+    with pytest.raises(InvalidInput) as caught:
+        ask(mm.Image(IMAGES[0]), prompt="cat " * 80)
     context = ask.backend.context  # type: ignore[attr-defined]
-    assert str(told.value) == (
+    assert str(caught.value) == (
         f"the prompt and the input have 81 tokens, and 'openclip/local-dir:{folder}' takes {context}: shorten "
         "the prompt"
     )
 
 
-def test_sounds_and_texts_are_refused(ask: mm.CaptioningPipeline, folder: Path) -> None:
+def test_audio_and_texts_are_refused(ask: mm.CaptioningPipeline, folder: Path) -> None:
     for value, kind in (
         ("a cat", "text"),
         (mm.Audio({"array": np.zeros(99, np.float32), "sampling_rate": 9}), "audio"),
     ):
-        with pytest.raises(UnsupportedModality) as told:
+        with pytest.raises(UnsupportedModality) as caught:
             ask(value)
-        assert str(told.value) == f"{kind} given to 'openclip/local-dir:{folder}', which captions image"
+        assert str(caught.value) == f"{kind} given to 'openclip/local-dir:{folder}', which captions image"
 
 
-def test_a_clip_is_told_that_it_writes_nothing(tmp_path: Path) -> None:
+def test_a_clip_is_reported_to_have_no_transcription(tmp_path: Path) -> None:
     path = write(RECIPES["ViT-B-32"], tmp_path / "clip")
-    with pytest.raises(CheckpointError) as told:
+    with pytest.raises(CheckpointError) as caught:
         mm.CaptioningPipeline.from_pretrained(f"openclip/local-dir:{path}")
-    assert str(told.value) == (
+    assert str(caught.value) == (
         f"'openclip/local-dir:{path}' encodes text and images and writes no captions; of open_clip's "
         "models CoCa does: 'openclip/coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k'"
     )

@@ -31,13 +31,13 @@ from tests.pipelines.captioning import captioners
 __all__ = ["server"]  # a fixture
 
 RNG = np.random.default_rng(5)
-PICTURES = [
+IMAGES = [
     RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8),
     np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None] * 4, (64, 33, 3)).copy(),
     np.full((50, 50, 3), (200, 20, 20), np.uint8),
 ]
 SOUNDS = [RNG.normal(0, 0.2, n).astype(np.float32) for n in (16_000, 9_000)]
-FILM = RNG.integers(0, 256, (6, 48, 40, 3), dtype=np.uint8)
+VIDEO = RNG.integers(0, 256, (6, 48, 40, 3), dtype=np.uint8)
 CHATS = ("llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "smolvlm", "gemma3")
 PLAIN = ("blip", "git", "blip_2", "florence_2", "vit_gpt2")
 TOKENS = 10
@@ -50,13 +50,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The tiny checkpoint of a kind, written once; not to be changed."""
 
     @functools.cache
-    def one(kind: str) -> Path:
+    def folder_of(kind: str) -> Path:
         if kind == "smolvlm":
             pytest.importorskip("num2words")
         with quiet():
             return captioners.write(kind, tmp_path_factory.mktemp("captioner") / kind)
 
-    return one
+    return folder_of
 
 
 @pytest.fixture(scope="session")
@@ -73,14 +73,14 @@ def generated(model: Any, inputs: Any, tokenizer: Any, **options: Any) -> list[i
     return out
 
 
-def by_hand(path: Path, picture: Any, prompt: str, **options: Any) -> str:
+def by_hand(path: Path, image: Any, prompt: str, **options: Any) -> str:
     """What a chat model says, as the documentation of transformers uses it."""
     model = hf.AutoModelForMultimodalLM.from_pretrained(path, local_files_only=True).eval()
     processor = hf.AutoProcessor.from_pretrained(path, local_files_only=True)
-    kind = "audio" if isinstance(picture, np.ndarray) else "image"
+    kind = "audio" if isinstance(image, np.ndarray) else "image"
     message = {
         "role": "user",
-        "content": [{"type": kind, kind: picture}, {"type": "text", "text": prompt}],
+        "content": [{"type": kind, kind: image}, {"type": "text", "text": prompt}],
     }
     inputs = processor.apply_chat_template(
         [message], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
@@ -96,11 +96,11 @@ def by_hand(path: Path, picture: Any, prompt: str, **options: Any) -> str:
 def test_a_vision_language_model_says_what_transformers_makes_it_say(
     load: Load, folder: Callable[[str], Path], kind: str, prompt: str | None
 ) -> None:
-    pictures = [PIL.Image.fromarray(one) for one in PICTURES]
+    images = [PIL.Image.fromarray(image) for image in IMAGES]
     with quiet():
-        expected = [by_hand(folder(kind), one, prompt or "Describe this image.") for one in pictures]
-    found = load(kind)(pictures, prompt=prompt, max_tokens=TOKENS, batch_size=1)
-    assert [one.text for one in found] == expected
+        expected = [by_hand(folder(kind), image, prompt or "Describe this image.") for image in images]
+    result = load(kind)(images, prompt=prompt, max_tokens=TOKENS, batch_size=1)
+    assert [item.text for item in result] == expected
     assert len(set(expected)) > 1, "nothing depends on the picture: the test could not fail"
 
 
@@ -108,18 +108,18 @@ def test_a_vision_language_model_says_what_transformers_makes_it_say(
 def test_in_a_batch_each_says_what_it_says_alone(load: Load, kind: str) -> None:
     """Pictures of other sizes take other numbers of tokens; padding must not be seen."""
     ask = load(kind)
-    pictures = [mm.Image(one) for one in PICTURES]
-    alone = [ask(one, max_tokens=TOKENS) for one in pictures]
-    together = ask(pictures, max_tokens=TOKENS)
-    assert [one.text for one in together] == [one.text for one in alone]
-    assert [one.score for one in together] == pytest.approx([one.score for one in alone], abs=1e-4)
+    images = [mm.Image(image) for image in IMAGES]
+    alone = [ask(image, max_tokens=TOKENS) for image in images]
+    together = ask(images, max_tokens=TOKENS)
+    assert [item.text for item in together] == [item.text for item in alone]
+    assert [hit.score for hit in together] == pytest.approx([hit.score for hit in alone], abs=1e-4)
 
 
 PROMPTS = {"blip": (None, "a photo"), "git": (None, "a photo"), "blip_2": (None, "a photo of"),
            "florence_2": (None, "<DETAILED_CAPTION>"), "vit_gpt2": (None,)}  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "prompt"), [(kind, one) for kind in PLAIN for one in PROMPTS[kind]])
+@pytest.mark.parametrize(("kind", "prompt"), [(kind, prompt) for kind in PLAIN for prompt in PROMPTS[kind]])
 def test_a_captioner_says_what_transformers_makes_it_say(
     load: Load, folder: Callable[[str], Path], kind: str, prompt: str | None
 ) -> None:
@@ -127,30 +127,30 @@ def test_a_captioner_says_what_transformers_makes_it_say(
     with quiet():
         model = hf.AutoModelForMultimodalLM.from_pretrained(path, local_files_only=True).eval()
         expected = []
-        for picture in PICTURES:
-            inputs = plain_inputs(kind, path, PIL.Image.fromarray(picture), prompt)
+        for pixels in IMAGES:
+            inputs = plain_inputs(kind, path, PIL.Image.fromarray(pixels), prompt)
             out = generated(model, inputs, None)
             begun = inputs["input_ids"][0].tolist() if "input_ids" in inputs else []
             expected.append(after(kind, out, begun))
     tokenizer = load(kind).backend.inputs.processor.tokenizer  # type: ignore[attr-defined]
-    said = [tokenizer.decode(one, skip_special_tokens=True).strip() for one in expected]
-    found = load(kind)([mm.Image(one) for one in PICTURES], prompt=prompt, max_tokens=TOKENS)
-    assert [one.text for one in found] == said
+    said = [tokenizer.decode(item, skip_special_tokens=True).strip() for item in expected]
+    result = load(kind)([mm.Image(image) for image in IMAGES], prompt=prompt, max_tokens=TOKENS)
+    assert [item.text for item in result] == said
     assert len(set(said)) > 1, "nothing depends on the picture: the test could not fail"
 
 
-def plain_inputs(kind: str, path: Path, picture: Any, prompt: str | None) -> dict[str, Any]:
+def plain_inputs(kind: str, path: Path, image: Any, prompt: str | None) -> dict[str, Any]:
     """As the model's own page in the documentation has it."""
     if kind == "vit_gpt2":
-        return dict(hf.AutoImageProcessor.from_pretrained(path)(picture, return_tensors="pt"))
+        return dict(hf.AutoImageProcessor.from_pretrained(path)(image, return_tensors="pt"))
     processor = hf.AutoProcessor.from_pretrained(path, local_files_only=True)
     if kind == "git" and prompt is not None:
         row = [processor.tokenizer.cls_token_id, *processor(text=prompt, add_special_tokens=False).input_ids]
-        return dict(processor(images=picture, return_tensors="pt")) | {"input_ids": torch.tensor([row])}
+        return dict(processor(images=image, return_tensors="pt")) | {"input_ids": torch.tensor([row])}
     text = prompt or ("<CAPTION>" if kind == "florence_2" else None)
     if text is None:
-        return dict(processor(images=picture, return_tensors="pt"))
-    return dict(processor(images=picture, text=text, return_tensors="pt"))
+        return dict(processor(images=image, return_tensors="pt"))
+    return dict(processor(images=image, text=text, return_tensors="pt"))
 
 
 def after(kind: str, out: list[int], begun: list[int]) -> list[int]:
@@ -169,29 +169,29 @@ def test_an_audio_language_model_says_what_transformers_makes_it_say(
 ) -> None:
     ask = load("qwen2_audio")
     assert ask.backend.modalities == (mm.Modality.AUDIO,)
-    sounds = [mm.Audio({"array": one, "sampling_rate": 16_000}) for one in SOUNDS]
+    sounds = [mm.Audio({"array": clip, "sampling_rate": 16_000}) for clip in SOUNDS]
     with quiet():
-        expected = [by_hand(folder("qwen2_audio"), one, "what do you hear?") for one in SOUNDS]
-    found = ask(sounds, prompt="what do you hear?", max_tokens=TOKENS)
-    assert [one.text for one in found] == expected
+        expected = [by_hand(folder("qwen2_audio"), clip, "what do you hear?") for clip in SOUNDS]
+    result = ask(sounds, prompt="what do you hear?", max_tokens=TOKENS)
+    assert [item.text for item in result] == expected
     assert expected[0] != expected[1]
 
 
-def test_a_film_is_shown_by_its_frames(load: Load) -> None:
+def test_a_video_is_shown_by_its_frames(load: Load) -> None:
     ask = load("qwen2_vl")
-    film = ask(mm.Video(FILM, fps=2.0), max_tokens=TOKENS)
-    other = ask(mm.Video(FILM[::-1].copy(), fps=2.0), max_tokens=TOKENS)
-    assert film.modality == "video"
-    assert film.text != other.text
+    video = ask(mm.Video(VIDEO, fps=2.0), max_tokens=TOKENS)
+    other = ask(mm.Video(VIDEO[::-1].copy(), fps=2.0), max_tokens=TOKENS)
+    assert video.modality == "video"
+    assert video.text != other.text
 
 
-def test_pictures_and_films_in_one_list_keep_their_order(load: Load) -> None:
+def test_images_and_videos_in_one_list_keep_their_order(load: Load) -> None:
     ask = load("qwen2_vl")
-    picture, film = mm.Image(PICTURES[0]), mm.Video(FILM, fps=2.0)
-    mixed = ask([picture, film, picture], max_tokens=TOKENS)
-    assert [one.modality for one in mixed] == ["image", "video", "image"]
-    assert mixed[0].text == mixed[2].text == ask(picture, max_tokens=TOKENS).text
-    assert mixed[1].text == ask(film, max_tokens=TOKENS).text
+    image, video = mm.Image(IMAGES[0]), mm.Video(VIDEO, fps=2.0)
+    mixed = ask([image, video, image], max_tokens=TOKENS)
+    assert [item.modality for item in mixed] == ["image", "video", "image"]
+    assert mixed[0].text == mixed[2].text == ask(image, max_tokens=TOKENS).text
+    assert mixed[1].text == ask(video, max_tokens=TOKENS).text
 
 
 @pytest.mark.parametrize("kind", ["llava", "blip", "florence_2"])
@@ -200,7 +200,7 @@ def test_the_score_is_the_mean_of_what_the_model_itself_says(load: Load, kind: s
     """Read from one pass over the finished caption, not from the search."""
     ask = load(kind)
     captioner: Any = ask.backend
-    item = mm.Image(PICTURES[1])
+    item = mm.Image(IMAGES[1])
     (written,) = captioner.generate([item], CaptioningOptions(max_tokens=6, beams=beams))
     inputs = captioner.inputs([item], None)
     with torch.inference_mode():
@@ -230,16 +230,16 @@ def logs_of(kind: str, model: Any, inputs: Any, written: Any) -> list[float]:
 
 
 def test_beams_find_what_transformers_finds_with_beams(load: Load, folder: Callable[[str], Path]) -> None:
-    picture = PIL.Image.fromarray(PICTURES[0])
+    image = PIL.Image.fromarray(IMAGES[0])
     with quiet():
-        expected = by_hand(folder("llava"), picture, "Describe this image.", num_beams=4)
-    found = load("llava")(picture, beams=4, max_tokens=TOKENS)
-    assert found.text == expected
+        expected = by_hand(folder("llava"), image, "Describe this image.", num_beams=4)
+    result = load("llava")(image, beams=4, max_tokens=TOKENS)
+    assert result.text == expected
 
 
 def test_a_seed_draws_the_same_again_and_leaves_the_global_generator_alone(load: Load) -> None:
     ask = load("llava")
-    item = mm.Image(PICTURES[0])
+    item = mm.Image(IMAGES[0])
     torch.manual_seed(11)
     before = torch.rand(1)
     torch.manual_seed(11)
@@ -250,15 +250,15 @@ def test_a_seed_draws_the_same_again_and_leaves_the_global_generator_alone(load:
 
 
 def test_what_max_tokens_cut_says_so(load: Load) -> None:
-    long = load("florence_2")(mm.Image(PICTURES[0]), max_tokens=40)
-    short = load("llava")(mm.Image(PICTURES[0]), max_tokens=2)
+    long = load("florence_2")(mm.Image(IMAGES[0]), max_tokens=40)
+    short = load("llava")(mm.Image(IMAGES[0]), max_tokens=2)
     assert (short.complete, short.n_tokens) == (False, 2)
     assert long.n_tokens <= 40
 
 
 def test_it_runs_in_bfloat16_and_stays_near(folder: Callable[[str], Path], load: Load) -> None:
     half = mm.CaptioningPipeline.from_pretrained(f"hf/{folder('blip')}", device="cpu", precision="bfloat16")
-    item = mm.Image(PICTURES[0])
+    item = mm.Image(IMAGES[0])
     assert half.backend.model.dtype == torch.bfloat16  # type: ignore[attr-defined]
     assert half(item, max_tokens=1).score == pytest.approx(load("blip")(item, max_tokens=1).score, abs=0.1)
 
@@ -271,29 +271,27 @@ def test_it_moves_to_a_device(folder: Callable[[str], Path]) -> None:
         ask.to("tpu9")
 
 
-def test_progress_is_told_batch_by_batch(load: Load) -> None:
+def test_progress_is_reported_batch_by_batch(load: Load) -> None:
     done: list[int] = []
-    load("blip")([mm.Image(one) for one in PICTURES], max_tokens=2, batch_size=2, progress=done.append)
+    load("blip")([mm.Image(image) for image in IMAGES], max_tokens=2, batch_size=2, progress=done.append)
     assert done == [2, 1]
 
 
 # --- what is refused -----------------------------------------------------------------------------
 
 
-def test_a_sound_given_to_a_captioner_of_pictures_is_refused(
-    load: Load, folder: Callable[[str], Path]
-) -> None:
-    with pytest.raises(UnsupportedModality) as told:
+def test_audio_given_to_a_captioner_of_images_is_refused(load: Load, folder: Callable[[str], Path]) -> None:
+    with pytest.raises(UnsupportedModality) as caught:
         load("blip")(mm.Audio({"array": SOUNDS[0], "sampling_rate": 16_000}))
-    assert str(told.value) == f"audio given to 'hf/{folder('blip')}', which captions image"
+    assert str(caught.value) == f"audio given to 'hf/{folder('blip')}', which captions image"
 
 
 def test_a_text_and_a_vector_are_refused(load: Load, folder: Callable[[str], Path]) -> None:
     with pytest.raises(UnsupportedModality, match=r"^text given to 'hf/.*', which captions image and video$"):
         load("qwen2_vl")("a cat")
-    with pytest.raises(InvalidInput) as told:
+    with pytest.raises(InvalidInput) as caught:
         load("llava")(np.zeros(256, np.float32))
-    assert str(told.value) == (
+    assert str(caught.value) == (
         f"a vector given to 'hf/{folder('llava')}', which captions image themselves; vectors are captioned by 'starter'"
     )
 
@@ -301,11 +299,11 @@ def test_a_text_and_a_vector_are_refused(load: Load, folder: Callable[[str], Pat
 def test_a_prompt_longer_than_the_model_takes_is_refused_not_cut(
     load: Load, folder: Callable[[str], Path]
 ) -> None:
-    with pytest.raises(InvalidInput) as told:
-        load("llava")(mm.Image(PICTURES[0]), prompt="x" * 300)
-    n = int(str(told.value).split(" input have ")[1].split()[0])
+    with pytest.raises(InvalidInput) as caught:
+        load("llava")(mm.Image(IMAGES[0]), prompt="x" * 300)
+    n = int(str(caught.value).split(" input have ")[1].split()[0])
     assert n > 300
-    assert str(told.value) == (
+    assert str(caught.value) == (
         f"the prompt and the input have {n} tokens, and 'hf/{folder('llava')}' takes 256: shorten the prompt"
     )
 
@@ -313,37 +311,35 @@ def test_a_prompt_longer_than_the_model_takes_is_refused_not_cut(
 def test_more_tokens_than_the_model_has_room_for_are_refused(
     load: Load, folder: Callable[[str], Path]
 ) -> None:
-    with pytest.raises(InvalidInput) as told:
-        load("llava")(mm.Image(PICTURES[0]), prompt="hm", max_tokens=250)
-    n = int(str(told.value).split(" input has ")[1].split(",")[0])
-    assert str(told.value) == (
+    with pytest.raises(InvalidInput) as caught:
+        load("llava")(mm.Image(IMAGES[0]), prompt="hm", max_tokens=250)
+    n = int(str(caught.value).split(" input has ")[1].split(",")[0])
+    assert str(caught.value) == (
         f"max_tokens=250 does not fit: 'hf/{folder('llava')}' takes 256 tokens and the input has {n}, so at most "
         f"{256 - n} can be written"
     )
-    assert load("llava")(mm.Image(PICTURES[0]), prompt="hm", max_tokens=256 - n).n_tokens <= 256 - n
+    assert load("llava")(mm.Image(IMAGES[0]), prompt="hm", max_tokens=256 - n).n_tokens <= 256 - n
 
 
-def test_a_sound_longer_than_the_model_hears_is_refused_not_cut(
+def test_audio_longer_than_the_model_hears_is_refused_not_cut(
     load: Load, folder: Callable[[str], Path]
 ) -> None:
-    with pytest.raises(MediaTooLarge) as told:
+    with pytest.raises(MediaTooLarge) as caught:
         load("qwen2_audio")(mm.Audio({"array": np.tile(SOUNDS[0], 2)[:24_000], "sampling_rate": 16_000}))
-    assert str(told.value) == (
+    assert str(caught.value) == (
         f"the audio is 1.5 s long, and 'hf/{folder('qwen2_audio')}' takes at most 1 s: give a part of it, or "
         "transcribe it"
     )
 
 
-def test_a_prompt_that_pretends_to_hold_pictures_is_refused(
-    load: Load, folder: Callable[[str], Path]
-) -> None:
+def test_a_prompt_that_pretends_to_hold_images_is_refused(load: Load, folder: Callable[[str], Path]) -> None:
     with pytest.raises(InvalidInput, match=r"^the processor of 'hf/.*' rejects the prompt or the input: "):
-        load("llava")(mm.Image(PICTURES[0]), prompt="<image> and <image>")
+        load("llava")(mm.Image(IMAGES[0]), prompt="<image> and <image>")
 
 
 def test_a_prompt_given_to_a_model_without_one_is_refused(load: Load) -> None:
     with pytest.raises(InvalidInput, match=r"it was trained to caption without a prompt; leave it out$"):
-        load("vit_gpt2")(mm.Image(PICTURES[0]), prompt="a cat")
+        load("vit_gpt2")(mm.Image(IMAGES[0]), prompt="a cat")
 
 
 @pytest.mark.parametrize(
@@ -355,13 +351,13 @@ def test_a_prompt_given_to_a_model_without_one_is_refused(load: Load) -> None:
         (hf.CLIPConfig, "CLIPModel", "; it encodes items as vectors: multimodal.load(…)"),
     ],
 )  # fmt: skip
-def test_a_model_that_does_not_caption_is_told_what_it_does(
+def test_a_model_that_does_not_caption_is_refused_with_its_task(
     tmp_path: Path, config: Any, name: str, use: str
 ) -> None:
     config(architectures=[name]).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError) as told:
+    with pytest.raises(CheckpointError) as caught:
         mm.CaptioningPipeline.from_pretrained(f"hf/{tmp_path}")
-    assert str(told.value) == (
+    assert str(caught.value) == (
         f"'hf/{tmp_path}' is a {name}, which generates no text from images, audio or video{use}"
     )
 
@@ -381,9 +377,9 @@ def test_a_checkpoint_that_lacks_weights_is_refused(folder: Callable[[str], Path
     lost = next(name for name in sorted(tensors) if name.endswith("mlp.fc1.weight"))
     del tensors[lost]
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError) as told:
+    with pytest.raises(CheckpointError) as caught:
         mm.CaptioningPipeline.from_pretrained(f"hf/{copy}")
-    assert str(told.value) == (
+    assert str(caught.value) == (
         f"the tensors of 'hf/{copy}' do not fit a BlipForConditionalGeneration as its config.json describes it (1 "
         f"missing: {lost}); the checkpoint is incomplete or of another model"
     )
@@ -402,25 +398,25 @@ def test_a_package_that_a_processor_needs_is_named(
 ) -> None:
     path = folder("smolvlm")
     monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)
-    with pytest.raises(MissingExtra) as told:
+    with pytest.raises(MissingExtra) as caught:
         mm.CaptioningPipeline.from_pretrained(f"hf/{path}")
-    assert str(told.value) == f"the processor of 'hf/{path}' needs num2words: pip install 'multimodal[hf]'"
+    assert str(caught.value) == f"the processor of 'hf/{path}' needs num2words: pip install 'multimodal[hf]'"
 
 
-def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
+def test_memory_that_does_not_suffice_is_reported_with_what_to_lower(
     load: Load, folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask = load("blip")
 
-    def full(*things: Any, **options: Any) -> None:
+    def full(*items: Any, **options: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
     monkeypatch.setattr(ask.backend.model, "generate", full)  # type: ignore[attr-defined]
     name = f"hf/{folder('blip')}"
     for count, lower in ((3, "batch_size=1"), (1, "a smaller max_tokens, fewer beams")):
-        with pytest.raises(EncoderError) as told:
-            ask([mm.Image(one) for one in PICTURES[:count]])
-        assert str(told.value) == (
+        with pytest.raises(EncoderError) as caught:
+            ask([mm.Image(image) for image in IMAGES[:count]])
+        assert str(caught.value) == (
             f"{name!r} ran out of memory on cpu with {count} at once: try {lower}, precision='bfloat16', or another "
             "device"
         )
@@ -435,9 +431,9 @@ def test_a_chat_model_is_fetched_with_its_template_and_no_more_than_it_takes(
     files = {path.name: path.read_bytes() for path in folder("llava").iterdir()}
     server.add("org/llava", files | {"README.md": b"# Tiny", "onnx/model.onnx": b"o" * 2_000})
     ask = mm.pipeline("captioning", model="hf/org/llava", device="cpu")
-    item = mm.Image(PICTURES[0])
+    item = mm.Image(IMAGES[0])
     assert ask(item, max_tokens=TOKENS) == load("llava")(item, max_tokens=TOKENS)
-    fetched = {one.path.split("/", 5)[5] for one in server.requests if "/resolve/" in one.path}
+    fetched = {request.path.split("/", 5)[5] for request in server.requests if "/resolve/" in request.path}
     assert "chat_template.jinja" in fetched
     assert not {"README.md", "onnx/model.onnx"} & fetched
     server.requests.clear()

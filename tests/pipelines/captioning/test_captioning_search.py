@@ -17,14 +17,14 @@ class Made:
     """A model of few words: the chance of each next one is drawn from what came before."""
 
     def __init__(self, seed: int, inputs: int = 1, sharpness: float = 2.0) -> None:
-        self.seed, self.inputs, self.sharpness, self.asked = seed, inputs, sharpness, 0
+        self.seed, self.inputs, self.sharpness, self.requests = seed, inputs, sharpness, 0
 
     def logs(self, owner: int, words: tuple[int, ...]) -> torch.Tensor:
         generator = torch.Generator().manual_seed(hash((self.seed, owner, words)) % 2**31)
         return torch.log_softmax(self.sharpness * torch.randn(WORDS, generator=generator), dim=-1)
 
     def __call__(self, owners: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        self.asked += len(owners)
+        self.requests += len(owners)
         rows = zip(owners.tolist(), words.tolist(), strict=True)
         return torch.stack([self.logs(owner, tuple(row)) for owner, row in rows])
 
@@ -39,29 +39,29 @@ class Made:
             for length in range(MOST + 1)
             for words in itertools.product(range(1, WORDS), repeat=length)
         ]
-        scored = [(*one, self.mean_log_prob(owner, one[0], ended=one[1])) for one in every]
-        return max(scored, key=lambda one: one[2])
+        scored = [(*item, self.mean_log_prob(owner, item[0], ended=item[1])) for item in every]
+        return max(scored, key=lambda item: item[2])
 
 
 @given(st.integers(0, 10_000))
 def test_beams_wide_enough_find_the_best_caption_there_is(seed: int) -> None:
     made = Made(seed, inputs=2)
-    found = decoding.beam_search(made, 2, beams=WORDS**MOST, max_length=MOST, end=END)
-    for owner, one in enumerate(found):
+    result = decoding.beam_search(made, 2, beams=WORDS**MOST, max_length=MOST, end=END)
+    for owner, item in enumerate(result):
         words, ended, mean = made.best(owner)
-        assert one.ended == ended
-        assert one.mean_log_prob == pytest.approx(mean, abs=1e-5)
-        assert tuple(one.tokens) == words
+        assert item.ended == ended
+        assert item.mean_log_prob == pytest.approx(mean, abs=1e-5)
+        assert tuple(item.tokens) == words
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6))
 def test_a_score_is_the_mean_log_probability_of_what_was_found(seed: int, beams: int) -> None:
     made = Made(seed)
-    (one,) = decoding.beam_search(made, 1, beams=beams, max_length=MOST, end=END)
-    assert one.mean_log_prob == pytest.approx(
-        made.mean_log_prob(0, tuple(one.tokens), ended=one.ended), abs=1e-5
+    (best,) = decoding.beam_search(made, 1, beams=beams, max_length=MOST, end=END)
+    assert best.mean_log_prob == pytest.approx(
+        made.mean_log_prob(0, tuple(best.tokens), ended=best.ended), abs=1e-5
     )
-    assert END not in one.tokens
+    assert END not in best.tokens
 
 
 @given(st.integers(0, 10_000))
@@ -70,21 +70,21 @@ def test_one_beam_takes_the_likeliest_word_each_time(seed: int) -> None:
     words: list[int] = []
     while len(words) < MOST and (word := int(made.logs(0, tuple(words)).argmax())) != END:
         words.append(word)
-    (one,) = decoding.beam_search(made, 1, beams=1, max_length=MOST, end=END)
-    assert one.tokens == words
-    assert one.ended == (len(words) < MOST)
+    (best,) = decoding.beam_search(made, 1, beams=1, max_length=MOST, end=END)
+    assert best.tokens == words
+    assert best.ended == (len(words) < MOST)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 5))
 def test_in_a_batch_each_is_found_as_alone(seed: int, beams: int) -> None:
     made = Made(seed, inputs=3)
     together = decoding.beam_search(made, 3, beams=beams, max_length=MOST, end=END)
-    for owner, one in enumerate(together):
+    for owner, item in enumerate(together):
         (alone,) = decoding.beam_search(
             lambda owners, words, at=owner: made(torch.full_like(owners, at), words),  # type: ignore[misc]
             1, beams=beams, max_length=MOST, end=END,
         )  # fmt: skip
-        assert (one.tokens, one.ended) == (alone.tokens, alone.ended)
+        assert (item.tokens, item.ended) == (alone.tokens, alone.ended)
 
 
 def test_a_caption_that_is_certain_ends_the_search_early() -> None:
@@ -95,8 +95,8 @@ def test_a_caption_that_is_certain_ends_the_search_early() -> None:
         return logs
 
     calls: list[int] = []
-    (one,) = decoding.beam_search(certain, 1, beams=3, max_length=20, end=END)
-    assert (one.tokens, one.ended) == ([2], True)
+    (best,) = decoding.beam_search(certain, 1, beams=3, max_length=20, end=END)
+    assert (best.tokens, best.ended) == ([2], True)
     assert len(calls) < 4
 
 
@@ -106,9 +106,9 @@ def test_what_never_ends_is_cut_and_says_so() -> None:
         return logs.expand(len(owners), -1)
 
     for beams in (1, 3):
-        (one,) = decoding.beam_search(endless, 1, beams=beams, max_length=5, end=END)
-        assert (one.tokens, one.ended) == ([1] * 5, False)
-        assert one.mean_log_prob == pytest.approx(float(torch.log_softmax(torch.tensor([1.0, 0, 0]), 0)[0]))
+        (best,) = decoding.beam_search(endless, 1, beams=beams, max_length=5, end=END)
+        assert (best.tokens, best.ended) == ([1] * 5, False)
+        assert best.mean_log_prob == pytest.approx(float(torch.log_softmax(torch.tensor([1.0, 0, 0]), 0)[0]))
 
 
 def test_drawn_words_come_as_often_as_the_model_says() -> None:
@@ -119,8 +119,8 @@ def test_drawn_words_come_as_often_as_the_model_says() -> None:
     def same(owners: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
         return made(torch.zeros_like(owners), words)
 
-    found = decoding.sample_tokens(same, n, max_length=2, end=END, temperature=1.0, generator=generator)
-    firsts = [one.tokens[0] if one.tokens else END for one in found]
+    results = decoding.sample_tokens(same, n, max_length=2, end=END, temperature=1.0, generator=generator)
+    firsts = [item.tokens[0] if item.tokens else END for item in results]
     for word in range(WORDS):
         expected = math.exp(float(made.logs(0, ())[word]))
         assert firsts.count(word) / n == pytest.approx(expected, abs=0.03)
@@ -129,10 +129,10 @@ def test_drawn_words_come_as_often_as_the_model_says() -> None:
 @pytest.mark.parametrize(("share", "kept"), [(0.3, 1), (0.5, 1), (0.6, 2), (0.95, 3), (1.0, 4)])
 def test_a_nucleus_keeps_the_fewest_that_reach_the_share(share: float, kept: int) -> None:
     chances = torch.tensor([[0.1, 0.5, 0.05, 0.35]])
-    found = decoding.top_p_filter(chances, share)
-    assert int((found > 0).sum()) == kept
-    assert torch.equal(found[found > 0], chances[found > 0])
-    assert bool(found[0, 1] > 0)
+    result = decoding.top_p_filter(chances, share)
+    assert int((result > 0).sum()) == kept
+    assert torch.equal(result[result > 0], chances[result > 0])
+    assert bool(result[0, 1] > 0)
 
 
 def test_a_low_temperature_is_as_good_as_the_likeliest() -> None:

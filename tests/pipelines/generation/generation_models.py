@@ -73,7 +73,7 @@ def clip_eye(dim: int = CLIP_DIM) -> Any:
     return stirred(hf.CLIPVisionModelWithProjection(hf.CLIPVisionConfig(**VISION, projection_dim=dim)))
 
 
-def clip_pictures() -> Any:
+def clip_images() -> Any:
     return hf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
 
 
@@ -86,7 +86,13 @@ def t5_words(tokenizer: Any) -> Any:
 
 
 def t5_tokenizer(length: int = 512) -> Any:
-    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -2.0), *((one, -3.0) for one in LETTERS)]
+    vocab = [
+        ("<pad>", 0.0),
+        ("</s>", 0.0),
+        ("<unk>", -20.0),
+        ("▁", -2.0),
+        *((letter, -3.0) for letter in LETTERS),
+    ]
     return hf.T5Tokenizer(vocab=vocab, extra_ids=0, model_max_length=length)
 
 
@@ -94,7 +100,7 @@ def stable_diffusion(folder: Path, checker: Any = None) -> Any:
     tokenizer = clip_tokenizer()
     return df.StableDiffusionPipeline(
         vae=vae(), text_encoder=clip_words(tokenizer), tokenizer=tokenizer, unet=unet(), scheduler=ddim(),
-        safety_checker=checker, feature_extractor=clip_pictures() if checker else None,
+        safety_checker=checker, feature_extractor=clip_images() if checker else None,
         requires_safety_checker=checker is not None,
     )  # fmt: skip
 
@@ -183,7 +189,7 @@ def unclip(folder: Path) -> Any:
     normalizer.mean.data.normal_(generator=torch.Generator().manual_seed(5))
     normalizer.std.data.fill_(0.5)
     return df.StableUnCLIPImg2ImgPipeline(
-        feature_extractor=clip_pictures(), image_encoder=clip_eye(), image_normalizer=normalizer,
+        feature_extractor=clip_images(), image_encoder=clip_eye(), image_normalizer=normalizer,
         image_noising_scheduler=df.DDPMScheduler(beta_schedule="squaredcos_cap_v2"), tokenizer=tokenizer,
         text_encoder=clip_words(tokenizer), scheduler=ddim(prediction_type="v_prediction"), vae=vae(),
         unet=unet(class_embed_type="projection", projection_class_embeddings_input_dim=2 * CLIP_DIM),
@@ -224,7 +230,7 @@ def kandinsky_prior(folder: Path) -> Any:
     config.hidden_size = CLIP_DIM
     return df.KandinskyV22PriorPipeline(
         prior=prior.eval(), image_encoder=clip_eye(), text_encoder=stirred(hf.CLIPTextModelWithProjection(config)),
-        tokenizer=tokenizer, image_processor=clip_pictures(),
+        tokenizer=tokenizer, image_processor=clip_images(),
         scheduler=df.UnCLIPScheduler(
             variance_type="fixed_small_log", prediction_type="sample", num_train_timesteps=1000,
             clip_sample_range=5.0,
@@ -341,8 +347,8 @@ def musicgen(folder: Path) -> Any:
 
 
 MODELS: dict[str, Callable[[Path], Any]] = {
-    one.__name__: one
-    for one in (
+    item.__name__: item
+    for item in (
         stable_diffusion, checked_stable_diffusion, stable_diffusion_xl, stable_diffusion_3, flux, pixart, unclip,
         kandinsky, kandinsky_prior, stable_audio, audioldm2, musicgen,
     )

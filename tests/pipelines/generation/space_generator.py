@@ -52,6 +52,6 @@ def folder(starter: Space, tmp_path_factory: pytest.TempPathFactory) -> Path:
         prior.dye_axes.normal_(std=0.05)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     SpacePicturePipeline(prior, flow, codec, scheduler).save_pretrained(place)
-    fingerprints = {str(kind): one.fingerprint for kind, one in starter.encoders.items()}
+    fingerprints = {str(kind): encoder.fingerprint for kind, encoder in starter.encoders.items()}
     (place / "draw.json").write_text(json.dumps({"format": 1, "encoders": fingerprints}))
     return place

@@ -24,7 +24,7 @@ from multimodal.pipelines.generation.options import (
 )
 from multimodal.pipelines.generation.pipeline import GenerationPipeline
 from tests.pipelines.generation.generation_models import SIDE, Checkpoints, by_hand, checkpoints, upstream
-from tests.pipelines.generation.test_generation_parity import a_picture, ours, pixels
+from tests.pipelines.generation.test_generation_parity import an_image, ours, pixels
 
 __all__ = ["checkpoints"]  # a fixture
 
@@ -82,14 +82,14 @@ def test_every_class_that_draws_words_is_taken() -> None:
         assert signature.output_modality(call) is Modality.AUDIO and {"steps", "seconds"} <= call.names.keys()
 
 
-def test_a_decoder_with_its_prior_redraws_a_picture_at_its_own_size(checkpoints: Checkpoints) -> None:
+def test_a_decoder_with_its_prior_redraws_an_image_at_its_own_size(checkpoints: Checkpoints) -> None:
     from diffusers import AutoPipelineForImage2Image
 
     draw = ours(checkpoints("kandinsky"), prior=str(checkpoints("kandinsky_prior")))
     inner: Any = draw.backend
     redraw = AutoPipelineForImage2Image.from_pipe(inner.pipe)
     redraw.set_progress_bar_config(disable=True)
-    start = a_picture(66, 34)
+    start = an_image(66, 34)
     sized = start.resize((64, 32), PIL.Image.Resampling.LANCZOS)
     how = {"strength": 0.5, "num_inference_steps": 4, "width": 64, "height": 32}
     expected = by_hand(redraw, 3, prompt="a cat", image=sized, **how)
@@ -117,17 +117,17 @@ def test_two_threads_do_not_spoil_each_other(checkpoints: Checkpoints) -> None:
     draw = ours(checkpoints("stable_diffusion"))
     how: dict[str, Any] = {"steps": 2, "width": SIDE, "height": SIDE}
     expected = {seed: pixels(draw("a cat", seed=seed, **how)) for seed in range(4)}
-    found: dict[int, Any] = {}
+    results: dict[int, Any] = {}
 
     def work(seed: int) -> None:
-        found[seed] = pixels(draw("a cat", seed=seed, **how))
+        results[seed] = pixels(draw("a cat", seed=seed, **how))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in expected]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    off = {seed: int(np.abs(found[seed].astype(int) - expected[seed]).max()) for seed in expected}
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    off = {seed: int(np.abs(results[seed].astype(int) - expected[seed]).max()) for seed in expected}
     assert set(off.values()) == {0}, off
 
 
@@ -150,8 +150,8 @@ class ColourBackend:
     ) -> list[GenerationOutput]:
         assert self.space is not None
         made = []
-        for place, one in enumerate(requests):
-            vector = self.space.encode(one.prompt) if one.vector is None else one.vector
+        for place, request in enumerate(requests):
+            vector = self.space.encode(request.prompt) if request.vector is None else request.vector
             colour = tuple(int(255 * value) for value in vector[:3])
             made.append(GenerationOutput(image=PIL.Image.new("RGB", (8, 8), colour)))
             progress(place + 1, len(requests))
@@ -168,7 +168,7 @@ def test_a_decoder_on_a_space_is_a_backend(clip: Space) -> None:
     made = [
         draw("red", seed=1), draw(red, seed=1), draw(mm.Text("red"), seed=1), draw(vector=np.eye(3)[0], seed=1)
     ]  # fmt: skip
-    assert all(np.array_equal(pixels(one), np.asarray(red)) for one in made)
+    assert all(np.array_equal(pixels(item), np.asarray(red)) for item in made)
     assert (made[0].prompt, made[1].prompt) == ("red", None)
     assert made[0].to_dict() | {"version": ""} == {
         "prompt": "red", "model": "colours", "seed": 1, "steps": None, "guidance": None, "negative": None,

@@ -16,7 +16,7 @@ from multimodal.core.errors import EncoderError, InvalidInput, MediaNotFound, Sp
 from multimodal.core.space import Space
 from multimodal.pipelines.generation.pipeline import GenerationPipeline
 from tests.pipelines.generation.generation_models import CLIP_DIM, SIDE, Checkpoints, checkpoints
-from tests.pipelines.generation.test_generation_parity import a_picture, a_vector, ours, pixels
+from tests.pipelines.generation.test_generation_parity import a_vector, an_image, ours, pixels
 
 __all__ = ["checkpoints"]  # a fixture
 
@@ -90,33 +90,33 @@ def test_inputs_that_are_no_prompt_are_refused(draw: GenerationPipeline, clip: S
     refuses(draw, "nothing to generate from: give a prompt, an image or a vector")
     refuses(draw, "the list of images is empty; give at least one", "a cat", image=[])
     refuses(
-        draw, "give either prompts, or items with space=, or vectors: these were mixed", ["a", a_picture()]
+        draw, "give either prompts, or items with space=, or vectors: these were mixed", ["a", an_image()]
     )
     refuses(
         draw,
         "an input of image is not a prompt: give a str; to generate from its vector give space=…, the CLIP model that "
         "NAME was trained with; to start from an image give image=…",
-        a_picture(),
+        an_image(),
     )
     refuses(
         draw, "space= encodes inputs that are no prompts, and there is no input; leave it out", space=clip
     )
-    two = [a_picture(), a_picture()]
+    two = [an_image(), an_image()]
     refuses(
         draw, "3 inputs, 2 images do not pair up: give as many of each, or one for all", ["a"] * 3, image=two
     )
-    refuses(draw, "NAME needs a prompt beside the image: give a prompt", image=a_picture())
+    refuses(draw, "NAME needs a prompt beside the image: give a prompt", image=an_image())
     with pytest.raises(MediaNotFound):
         draw("a cat", image="gone.png")
 
 
 def test_too_few_steps_for_a_strength_are_refused(draw: GenerationPipeline) -> None:
     text = "strength 0.3 leaves none of 2 steps: give at least 4 steps"
-    refuses(draw, text, "a cat", image=a_picture(), strength=0.3, steps=2)
-    assert draw("a cat", image=a_picture(), strength=0.3, steps=4).image is not None
+    refuses(draw, text, "a cat", image=an_image(), strength=0.3, steps=2)
+    assert draw("a cat", image=an_image(), strength=0.3, steps=4).image is not None
 
 
-def test_a_prompt_that_is_too_long_is_refused_and_cut_only_if_asked(draw: GenerationPipeline) -> None:
+def test_a_prompt_that_is_too_long_is_refused_and_cut_only_if_requested(draw: GenerationPipeline) -> None:
     words = "red " * 40  # 3 letters and 2 marks: CLIP's 77 tokens hold 75 letters
     text = (
         f"the prompt has 122 tokens and NAME reads 77: shorten it, or give truncate=True to use only its "
@@ -139,7 +139,7 @@ def test_the_longest_reader_decides(checkpoints: Checkpoints) -> None:
         flux("a cat", negative="rain")
 
 
-def test_sounds_and_pictures_take_their_own_options(checkpoints: Checkpoints) -> None:
+def test_audio_and_images_take_their_own_options(checkpoints: Checkpoints) -> None:
     rain, waltz = ours(checkpoints("stable_audio")), ours(checkpoints("musicgen"))
     refuses(
         rain,
@@ -150,12 +150,12 @@ def test_sounds_and_pictures_take_their_own_options(checkpoints: Checkpoints) ->
         rain,
         "NAME is a StableAudioPipeline, which cannot start from an image: leave image out",
         "x",
-        image=a_picture(),
+        image=an_image(),
     )
     takes = "it takes a prompt, guidance, seconds, truncate"
     what = "NAME is a MusicgenForConditionalGeneration, which takes no"
     refuses(waltz, f"{what} negative, steps; {takes}", "a waltz", steps=3, negative="drums")
-    refuses(waltz, f"{what} image; {takes}", "a waltz", image=a_picture())
+    refuses(waltz, f"{what} image; {takes}", "a waltz", image=an_image())
     refuses(
         waltz,
         "NAME generates at most 40.9 seconds, got 60: ask for less, or generate several pieces",
@@ -177,7 +177,7 @@ def test_vectors_of_another_clip_are_refused(checkpoints: Checkpoints, clip: Spa
         draw,
         f"the space 'clip-like' has vectors of dimension 3, and NAME takes vectors of dimension {CLIP_DIM}, of the "
         "CLIP model it was trained with: load that model",
-        a_picture(), space=clip, kind=SpaceMismatch,
+        an_image(), space=clip, kind=SpaceMismatch,
     )  # fmt: skip
     refuses(draw, "vector must be finite and not all zeros", vector=np.zeros(16))
     refuses(draw, "vector must be finite and not all zeros", vector=np.full(16, np.nan))
@@ -203,14 +203,14 @@ def test_vectors_of_another_clip_are_refused(checkpoints: Checkpoints, clip: Spa
         "give vector_length=… to from_pretrained (the mean norm of image_embeds of its CLIP)",
         vector=unit,
     )
-    told = GenerationPipeline.from_pretrained(checkpoints("kandinsky"), vector_length=5.0)
-    made = told(vector=unit, seed=1, steps=1, **size)
+    scaled = GenerationPipeline.from_pretrained(checkpoints("kandinsky"), vector_length=5.0)
+    made = scaled(vector=unit, seed=1, steps=1, **size)
     assert np.array_equal(pixels(made), pixels(draw(vector=unit * 5, seed=1, steps=1, **size)))
-    both = told(vector=np.stack([unit, unit * 5]), seed=[1, 1], steps=1, **size)
-    assert [np.array_equal(pixels(one), pixels(made)) for one in both] == [True, True]
+    both = scaled(vector=np.stack([unit, unit * 5]), seed=[1, 1], steps=1, **size)
+    assert [np.array_equal(pixels(item), pixels(made)) for item in both] == [True, True]
 
 
-def test_a_checkpoint_that_only_varies_pictures_says_so(checkpoints: Checkpoints) -> None:
+def test_a_checkpoint_that_only_varies_images_says_so(checkpoints: Checkpoints) -> None:
     refuses(
         ours(checkpoints("unclip")),
         "NAME is a StableUnCLIPImg2ImgPipeline, which cannot generate from a prompt alone: give image=… or vector=…",
@@ -238,13 +238,13 @@ def test_items_are_drawn_from_through_a_space(checkpoints: Checkpoints) -> None:
     draw = ours(checkpoints("unclip"))
     red = PIL.Image.new("RGB", (8, 8), (255, 0, 0))
     made = draw([mm.Text("blue"), red], space=space, seed=2, steps=2, **SIZE)
-    for one, vector in zip(made, space.encode([mm.Text("blue"), red]), strict=True):
+    for element, vector in zip(made, space.encode([mm.Text("blue"), red]), strict=True):
         length = inside(draw).length
         assert length == pytest.approx(
             float((inside(draw).pipe.image_normalizer.mean.detach() ** 2 + 0.25).sum()) ** 0.5
         )
-        again = draw(vector=vector * length, seed=one.seed, steps=2, **SIZE)
-        assert np.array_equal(pixels(again), pixels(one))
+        again = draw(vector=vector * length, seed=element.seed, steps=2, **SIZE)
+        assert np.array_equal(pixels(again), pixels(element))
     assert not np.array_equal(pixels(made[0]), pixels(made[1]))
 
 
@@ -252,10 +252,10 @@ def test_one_in_gives_one_out_and_seeds_count_on(draw: GenerationPipeline) -> No
     how: dict[str, Any] = {"steps": 1, **SIZE}
     assert draw("a cat", **how).seed != draw("a cat", **how).seed
     four = draw("a cat", n=2, seed=5, **how)
-    assert [one.seed for one in four] == [5, 6]
+    assert [item.seed for item in four] == [5, 6]
     nested = draw(["a cat", "a dog"], n=2, seed=5, **how)
-    assert [[one.seed for one in part] for part in nested] == [[5, 6], [7, 8]]
-    assert [one.seed for one in draw(("a cat", "a dog"), seed=[9, 3], **how)] == [9, 3]
+    assert [[item.seed for item in part] for part in nested] == [[5, 6], [7, 8]]
+    assert [item.seed for item in draw(("a cat", "a dog"), seed=[9, 3], **how)] == [9, 3]
     assert len(draw(["a cat"], seed=5, **how)) == 1
     again = draw(nested[1][1].prompt, seed=nested[1][1].seed, **how)
     assert np.array_equal(pixels(again), pixels(nested[1][1]))
@@ -285,13 +285,13 @@ def _steps_of(made: GenerationPipeline, **how: Any) -> list[tuple[int, int]]:
     return seen
 
 
-def test_progress_is_told_by_every_kind(checkpoints: Checkpoints) -> None:
+def test_progress_is_reported_by_every_kind(checkpoints: Checkpoints) -> None:
     for name, how in (("stable_audio", {"steps": 2, "seconds": 1.0}), ("musicgen", {"seconds": 0.1})):
         seen = _steps_of(ours(checkpoints(name)), **how)
-        assert seen == [(one, seen[-1][1]) for one in range(1, seen[-1][1] + 1)]
+        assert seen == [(number, seen[-1][1]) for number in range(1, seen[-1][1] + 1)]
 
 
-def test_a_flagged_picture_is_reported(checkpoints: Checkpoints, draw: GenerationPipeline) -> None:
+def test_a_flagged_image_is_reported(checkpoints: Checkpoints, draw: GenerationPipeline) -> None:
     made = ours(checkpoints("checked_stable_diffusion"))("a cat", seed=1, steps=1, **SIZE)
     assert made.flagged is True and pixels(made).max() == 0
     assert draw("a cat", seed=1, steps=1, **SIZE).flagged is None  # it brings no checker
@@ -322,14 +322,14 @@ def test_no_memory_names_what_to_lower(
         draw("a cat", n=4, batch_size=4, steps=1, **SIZE)
 
 
-def test_numbers_that_are_not_finite_are_an_error_and_not_a_black_picture(
+def test_numbers_that_are_not_finite_are_an_error_and_not_a_black_image(
     draw: GenerationPipeline, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = type(inside(draw).pipe.vae)
     whole = kind.decode
 
     def broken(self: Any, *given: Any, **more: Any) -> Any:
-        return tuple(one * float("nan") for one in whole(self, *given, **more))
+        return tuple(item * float("nan") for item in whole(self, *given, **more))
 
     monkeypatch.setattr(kind, "decode", broken)
     with pytest.raises(EncoderError) as caught:

@@ -49,8 +49,8 @@ def copy(checkpoints: Checkpoints, tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, **changes: Any) -> None:
-    found = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in found.items() if value is not ...}))
+    result = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in result.items() if value is not ...}))
 
 
 # --- names ---------------------------------------------------------------------------------------
@@ -140,8 +140,8 @@ def test_code_of_its_own_is_never_run(copy: Path) -> None:
         "is never run; use another model",
         copy,
     )
-    for told, what in ((["pipeline", "Mine"], "pipeline"), ("MyPipeline", "MyPipeline")):
-        rewrite(copy / "model_index.json", _class_name=told)
+    for component, what in ((["pipeline", "Mine"], "pipeline"), ("MyPipeline", "MyPipeline")):
+        rewrite(copy / "model_index.json", _class_name=component)
         with pytest.raises(
             CheckpointError,
             match=rf"is a {what}, which diffusers [\d.]+ does not know, or it contains custom code",
@@ -149,7 +149,7 @@ def test_code_of_its_own_is_never_run(copy: Path) -> None:
             load(copy)
 
 
-def test_a_damaged_index_is_told(copy: Path) -> None:
+def test_a_damaged_index_is_reported(copy: Path) -> None:
     index = copy / "model_index.json"
     index.write_text("{")
     with pytest.raises(
@@ -174,7 +174,7 @@ def test_weights_that_are_missing_are_never_made_up(copy: Path, part: str, file:
         load(copy)
 
 
-def test_files_that_are_cut_or_gone_are_told(copy: Path) -> None:
+def test_files_that_are_cut_or_gone_are_reported(copy: Path) -> None:
     path = copy / "vae" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:500])
     ending = r"; fetch or copy it again, or upgrade diffusers$"
@@ -238,18 +238,18 @@ def test_a_part_whose_library_is_missing_names_the_extra(copy: Path, monkeypatch
 def test_without_its_libraries_the_extra_is_named(
     copy: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    found = importlib.util.find_spec
+    result = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == package else found(name, *more)
+        importlib.util, "find_spec", lambda name, *more: None if name == package else result(name, *more)
     )
     refuses(MissingExtra, f"generating images needs {package}: pip install 'multimodal[diffusion]'", copy)
 
 
 def test_offload_needs_what_it_runs_on(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = checkpoints("stable_diffusion")
-    found = importlib.util.find_spec
+    result = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == "accelerate" else found(name, *more)
+        importlib.util, "find_spec", lambda name, *more: None if name == "accelerate" else result(name, *more)
     )
     refuses(
         MissingExtra,
@@ -278,7 +278,7 @@ def test_a_decoder_finds_the_prior_that_its_card_names(
     assert np.array_equal(pixels(made), pixels(load(decoder, prior=str(prior))("a cat", **how)))
 
 
-def test_halves_that_do_not_fit_are_told(checkpoints: Checkpoints) -> None:
+def test_halves_that_do_not_fit_are_reported(checkpoints: Checkpoints) -> None:
     decoder, other = checkpoints("kandinsky"), checkpoints("stable_diffusion")
     with pytest.raises(
         CheckpointError, match=r"^a StableDiffusionPipeline is not the prior of a KandinskyV22Pipeline: "
@@ -340,7 +340,7 @@ def test_an_adapter_must_be_one(checkpoints: Checkpoints, tmp_path: Path) -> Non
 # --- MusicGen ------------------------------------------------------------------------------------
 
 
-def test_of_transformers_only_musicgen_makes_things(checkpoints: Checkpoints, tmp_path: Path) -> None:
+def test_of_transformers_only_musicgen_makes_items(checkpoints: Checkpoints, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(checkpoints("musicgen"), tmp_path / "music"))
     tensors = load_file(broken / "model.safetensors")
     del tensors["decoder.lm_heads.0.weight"]
@@ -364,13 +364,13 @@ def test_of_transformers_only_musicgen_makes_things(checkpoints: Checkpoints, tm
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {
-        one.relative_to(folder).as_posix(): one.read_bytes() for one in folder.rglob("*") if one.is_file()
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
     }
 
 
 def resolved(server: LoopbackHub) -> set[str]:
     """The names of the files that were asked for."""
-    return {one.path.split("/", 5)[5] for one in server.requests if "/resolve/" in one.path}
+    return {request.path.split("/", 5)[5] for request in server.requests if "/resolve/" in request.path}
 
 
 def test_a_checkpoint_is_fetched_once_and_no_more_of_it_than_is_needed(
@@ -400,7 +400,7 @@ def test_a_checkpoint_is_fetched_once_and_no_more_of_it_than_is_needed(
     assert np.array_equal(pixels(half("a cat", **HOW)), expected)
 
 
-def test_what_a_hub_does_not_have_is_told(server: LoopbackHub) -> None:
+def test_what_a_hub_does_not_have_is_reported(server: LoopbackHub) -> None:
     with pytest.raises(UnknownModel, match="org/gone"):
         load("diffusers/org/gone")
     server.add("org/clip", {"config.json": b"{}", "README.md": b"# It"})

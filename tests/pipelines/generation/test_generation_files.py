@@ -21,15 +21,15 @@ from multimodal.pipelines.generation import files as files
 from multimodal.pipelines.generation.pipeline import Generation
 
 RNG = np.random.default_rng(0)
-PICTURE = PIL.Image.fromarray(RNG.integers(0, 255, (20, 30, 3), dtype=np.uint8))
+IMAGE = PIL.Image.fromarray(RNG.integers(0, 255, (20, 30, 3), dtype=np.uint8))
 TOLD: dict[str, Any] = {
     "model": "diffusers/a/b", "prompt": "ein blaues Herz ♥", "seed": 2**40, "steps": 20, "guidance": 7.5,
     "negative": "rain", "strength": 0.5, "flagged": False, "made_by": "StableDiffusionPipeline", "version": "0.1.0",
 }  # fmt: skip
 
 
-def picture(**more: Any) -> Generation:
-    return Generation(image=PICTURE, **(TOLD | more))
+def image(**more: Any) -> Generation:
+    return Generation(image=IMAGE, **(TOLD | more))
 
 
 def sound(channels: int = 1, n: int = 4001, **more: Any) -> Generation:
@@ -40,22 +40,22 @@ def sound(channels: int = 1, n: int = 4001, **more: Any) -> Generation:
 def chunks(file: Any) -> dict[str, str]:
     """The text in a PNG, as Pillow reads it."""
     with PIL.Image.open(file) as image:
-        found: dict[str, str] = dict(vars(image)["text"]) if "text" in vars(image) else dict(image.info)
-    return found
+        result: dict[str, str] = dict(vars(image)["text"]) if "text" in vars(image) else dict(image.info)
+    return result
 
 
-def test_a_picture_comes_back_with_all_that_was_told_of_it(tmp_path: Path) -> None:
-    place = picture().save(tmp_path / "heart.png")
+def test_an_image_comes_back_with_all_of_its_metadata(tmp_path: Path) -> None:
+    place = image().save(tmp_path / "heart.png")
     again = Generation.load(place)
-    assert again.metadata == TOLD == picture().metadata
-    assert again.image is not None and np.array_equal(np.asarray(again.image), np.asarray(PICTURE))
+    assert again.metadata == TOLD == image().metadata
+    assert again.image is not None and np.array_equal(np.asarray(again.image), np.asarray(IMAGE))
     text = chunks(place)  # what other programs see
     assert (text["Description"], text["Software"]) == (TOLD["prompt"], "multimodal 0.1.0")
     assert json.loads(text["multimodal"]) == TOLD
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_a_sound_comes_back_with_all_that_was_told_of_it(channels: int, tmp_path: Path) -> None:
+def test_audio_comes_back_with_all_of_its_metadata(channels: int, tmp_path: Path) -> None:
     made = sound(channels)
     place = made.save(tmp_path / "rain.WAV")
     again = Generation.load(place)
@@ -73,12 +73,12 @@ def test_a_sound_comes_back_with_all_that_was_told_of_it(channels: int, tmp_path
 def test_whatever_is_written_is_read_back(prompt: str, seed: int) -> None:
     if any(0xD800 <= ord(letter) < 0xE000 for letter in prompt):
         prompt = "half a pair of surrogates is no text"
-    metadata = picture(prompt=prompt.replace("\0", " "), seed=seed).metadata
+    metadata = image(prompt=prompt.replace("\0", " "), seed=seed).metadata
     content = files.wav_bytes(np.zeros(3, np.float32), 8_000, metadata)
     assert struct.unpack("<I", content[4:8])[0] == len(content) - 8
-    found = files._from_wav(_after_head(content))
-    assert found is not None and json.loads(found) == metadata
-    assert json.loads(chunks(io.BytesIO(files.png_bytes(PICTURE, metadata)))["multimodal"]) == metadata
+    result = files._from_wav(_after_head(content))
+    assert result is not None and json.loads(result) == metadata
+    assert json.loads(chunks(io.BytesIO(files.png_bytes(IMAGE, metadata)))["multimodal"]) == metadata
 
 
 def _after_head(content: bytes) -> io.BytesIO:
@@ -88,7 +88,7 @@ def _after_head(content: bytes) -> io.BytesIO:
 
 
 def test_a_result_shows_and_tells_itself() -> None:
-    made = picture(flagged=True)
+    made = image(flagged=True)
     assert (
         repr(made) == f"Generation({TOLD['prompt']!r}, 30x20, seed={2**40}, model='diffusers/a/b', flagged)"
     )
@@ -108,7 +108,7 @@ def test_a_result_shows_and_tells_itself() -> None:
 
 def test_another_ending_is_refused_with_the_name_to_write(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
-        picture().save(tmp_path / "heart.jpg")
+        image().save(tmp_path / "heart.jpg")
     assert str(caught.value) == (
         f"the image is saved as .png, which holds its metadata, got {str(tmp_path / 'heart.jpg')!r}; write "
         "'heart.png', or .image.save() for another format without that"
@@ -118,13 +118,13 @@ def test_another_ending_is_refused_with_the_name_to_write(tmp_path: Path) -> Non
     ):
         sound().save("a.png")
     with pytest.raises(InvalidInput, match=r"^the folder '.*gone' does not exist; create it first$"):
-        picture().save(tmp_path / "gone" / "a.png")
+        image().save(tmp_path / "gone" / "a.png")
 
 
 def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = picture().save(tmp_path / "heart.png")
+    place = image().save(tmp_path / "heart.png")
     before = place.read_bytes()
 
     def stopped(self: Path, content: bytes) -> int:
@@ -134,19 +134,19 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
 
     monkeypatch.setattr(Path, "write_bytes", stopped)
     with pytest.raises(KeyboardInterrupt):
-        picture(seed=1).save(place)
+        image(seed=1).save(place)
     assert place.read_bytes() == before
-    assert [one.name for one in tmp_path.iterdir()] == ["heart.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["heart.png"]
 
 
-def test_files_that_say_nothing_of_it_are_told_apart(tmp_path: Path) -> None:
+def test_files_that_say_nothing_of_it_are_distinguished(tmp_path: Path) -> None:
     place = tmp_path / "x.png"
     with pytest.raises(MediaNotFound, match=r"x\.png: no such file$"):
         Generation.load(place)
     place.write_bytes(b"a text")
     with pytest.raises(MediaUnsupported, match=r"x\.png: neither a PNG nor a WAV; only these hold metadata$"):
         Generation.load(place)
-    PICTURE.save(place)
+    IMAGE.save(place)
     with pytest.raises(
         MediaUnsupported, match=r"x\.png: has no generation metadata; multimodal did not save it$"
     ):
@@ -157,7 +157,7 @@ def test_files_that_say_nothing_of_it_are_told_apart(tmp_path: Path) -> None:
         MediaUnsupported, match=r"x\.wav: has no generation metadata; multimodal did not save it$"
     ):
         Generation.load(plain)
-    whole = picture().save(place).read_bytes()
+    whole = image().save(place).read_bytes()
     place.write_bytes(whole[:200])
     with pytest.raises(MediaCorrupt, match=r"x\.png: a broken PNG \(.*\); copy it again$"):
         Generation.load(place)
@@ -167,12 +167,12 @@ def test_files_that_say_nothing_of_it_are_told_apart(tmp_path: Path) -> None:
     ("text", "reason"),
     [("{", "Expecting property name"), ("[]", "no JSON object"), ("{}", "lacks the model")],
 )
-def test_damaged_metadata_is_told(text: str, reason: str, tmp_path: Path) -> None:
+def test_damaged_metadata_is_reported(text: str, reason: str, tmp_path: Path) -> None:
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
     info.add_text("multimodal", text)
-    PICTURE.save(tmp_path / "x.png", pnginfo=info)
+    IMAGE.save(tmp_path / "x.png", pnginfo=info)
     with pytest.raises(MediaCorrupt, match=reason):
         Generation.load(tmp_path / "x.png")
 

@@ -26,7 +26,7 @@ from tests.pipelines.generation.generation_models import (
 
 __all__ = ["checkpoints"]  # a fixture
 
-PICTURES = (
+IMAGES = (
     "stable_diffusion", "checked_stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "pixart",
 )  # fmt: skip
 SIZE = {"width": SIDE, "height": SIDE}
@@ -47,7 +47,7 @@ def pixels(made: Generation) -> Any:
     return np.asarray(made.image)
 
 
-def a_picture(width: int = 40, height: int = 48) -> PIL.Image.Image:
+def an_image(width: int = 40, height: int = 48) -> PIL.Image.Image:
     values = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
     return PIL.Image.fromarray(values)
 
@@ -56,7 +56,7 @@ def a_vector(seed: int = 9) -> Any:
     return torch.randn(CLIP_DIM, generator=dice(seed)).numpy()
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_words_give_the_pixels_of_diffusers(name: str, checkpoints: Checkpoints) -> None:
     folder = checkpoints(name)
     expected = by_hand(upstream(folder), 3, prompt=WORDS, num_inference_steps=2, **SIZE)
@@ -90,10 +90,10 @@ def test_guidance_and_what_is_not_wanted_go_where_diffusers_has_them(
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux"])
-def test_a_picture_is_redrawn_as_diffusers_does(name: str, checkpoints: Checkpoints) -> None:
+def test_an_image_is_redrawn_as_diffusers_does(name: str, checkpoints: Checkpoints) -> None:
     from diffusers import AutoPipelineForImage2Image
 
-    folder, start = checkpoints(name), a_picture()
+    folder, start = checkpoints(name), an_image()
     redraw = AutoPipelineForImage2Image.from_pipe(upstream(folder))
     redraw.set_progress_bar_config(disable=True)
     size = {"width": 40, "height": 48} if name in ("flux", "stable_diffusion_3") else {}
@@ -103,13 +103,13 @@ def test_a_picture_is_redrawn_as_diffusers_does(name: str, checkpoints: Checkpoi
     assert (made.strength, pixels(made).shape) == (0.5, (48, 40, 3))
 
 
-def test_a_picture_is_resized_where_a_size_is_asked_for(checkpoints: Checkpoints) -> None:
+def test_an_image_is_resized_where_a_size_is_requested(checkpoints: Checkpoints) -> None:
     draw = ours(checkpoints("stable_diffusion"))
-    start = a_picture()
+    start = an_image()
     resized = start.resize((24, 32), PIL.Image.Resampling.LANCZOS)
     made = draw("a cat", image=start, seed=1, steps=2, width=24, height=32)
     assert np.array_equal(pixels(made), pixels(draw("a cat", image=resized, seed=1, steps=2)))
-    odd = draw("a cat", image=a_picture(45, 51), seed=1, steps=2)
+    odd = draw("a cat", image=an_image(45, 51), seed=1, steps=2)
     assert odd.image is not None and odd.image.size == (40, 48)  # rounded down to what the model can do
 
 
@@ -123,8 +123,8 @@ def test_a_vector_is_varied_as_stable_unclip_does(checkpoints: Checkpoints) -> N
     worded = draw("a cat", vector=vector, seed=3, steps=2, **SIZE)
     assert np.array_equal(pixels(worded), by_hand(upstream(folder), 3, prompt="a cat", **how, **SIZE))
     assert not np.array_equal(pixels(worded), pixels(made))
-    seen = by_hand(upstream(folder), 3, prompt="", image=a_picture(), num_inference_steps=2, **SIZE)
-    assert np.array_equal(pixels(draw(image=a_picture(), seed=3, steps=2, **SIZE)), seen)
+    seen = by_hand(upstream(folder), 3, prompt="", image=an_image(), num_inference_steps=2, **SIZE)
+    assert np.array_equal(pixels(draw(image=an_image(), seed=3, steps=2, **SIZE)), seen)
 
 
 def test_a_vector_is_drawn_as_kandinsky_does(checkpoints: Checkpoints) -> None:
@@ -200,7 +200,7 @@ def test_an_ip_adapter_takes_vectors_as_in_diffusers(
     assert not np.array_equal(pixels(other), expected)
 
 
-def test_sound_has_the_samples_of_stable_audio(checkpoints: Checkpoints) -> None:
+def test_audio_has_the_samples_of_stable_audio(checkpoints: Checkpoints) -> None:
     folder = checkpoints("stable_audio")
     expected = by_hand(upstream(folder), 3, prompt="rain", num_inference_steps=2, audio_end_in_s=2.0)
     made = ours(folder)("rain", seed=3, steps=2, seconds=2.0)
@@ -210,7 +210,7 @@ def test_sound_has_the_samples_of_stable_audio(checkpoints: Checkpoints) -> None
     assert not np.array_equal(made.samples, ours(folder)("rain", seed=4, steps=2, seconds=2.0).samples)
 
 
-def test_sound_has_the_samples_of_audioldm_2(checkpoints: Checkpoints) -> None:
+def test_audio_has_the_samples_of_audioldm_2(checkpoints: Checkpoints) -> None:
     folder = checkpoints("audioldm2")
     expected = by_hand(upstream(folder), 3, prompt="rain", num_inference_steps=2, audio_length_in_s=0.1)
     made = ours(folder)("rain", seed=3, steps=2, seconds=0.1)
@@ -218,7 +218,7 @@ def test_sound_has_the_samples_of_audioldm_2(checkpoints: Checkpoints) -> None:
     assert np.array_equal(made.samples, expected)
 
 
-def test_an_audioldm_2_that_names_gpt_2_without_its_head_sounds_the_same(
+def test_an_audioldm_2_that_names_gpt_2_without_its_head_audio_the_same(
     checkpoints: Checkpoints, tmp_path: Path
 ) -> None:
     """As older checkpoints do, on which diffusers itself fails with a transformers of today."""
@@ -264,17 +264,17 @@ def test_many_at_a_time_are_nearly_what_each_is_alone(checkpoints: Checkpoints) 
     alone = [draw(prompt, seed=seed, **how) for seed, prompt in enumerate(prompts, 7)]
     listed = draw(prompts, seed=7, **how)
     together = draw(prompts, seed=7, batch_size=2, **how)
-    for one, other, beside in zip(alone, listed, together, strict=True):
-        assert (one.seed, one.prompt) == (other.seed, other.prompt) == (beside.seed, beside.prompt)
-        assert np.array_equal(pixels(one), pixels(other))
-        assert np.abs(pixels(one).astype(int) - pixels(beside)).max() <= 1
+    for item, other, beside in zip(alone, listed, together, strict=True):
+        assert (item.seed, item.prompt) == (other.seed, other.prompt) == (beside.seed, beside.prompt)
+        assert np.array_equal(pixels(item), pixels(other))
+        assert np.abs(pixels(item).astype(int) - pixels(beside)).max() <= 1
 
 
-def test_pictures_of_several_sizes_are_never_put_into_one_batch(checkpoints: Checkpoints) -> None:
+def test_images_of_several_sizes_are_never_put_into_one_batch(checkpoints: Checkpoints) -> None:
     draw = ours(checkpoints("stable_diffusion"))
-    starts = [a_picture(), a_picture(), a_picture(32, 32)]
+    starts = [an_image(), an_image(), an_image(32, 32)]
     made = draw("a cat", image=starts, seed=[1, 1, 2], steps=2, batch_size=3)
-    assert [one.image.size for one in made] == [(40, 48), (40, 48), (32, 32)]
+    assert [item.image.size for item in made] == [(40, 48), (40, 48), (32, 32)]
     assert np.abs(pixels(made[0]).astype(int) - pixels(made[1])).max() <= 1
 
 

@@ -45,9 +45,9 @@ def copy(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
-def pixels(one: Generation) -> np.ndarray:
-    assert one.image is not None
-    return np.asarray(one.image).astype(int)
+def pixels(generation: Generation) -> np.ndarray:
+    assert generation.image is not None
+    return np.asarray(generation.image).astype(int)
 
 
 SINGLE = {4: (0, 0), 5: (0, 1), 6: (1, 0), 7: (1, 1)}  # where a thing put aside begins
@@ -85,12 +85,12 @@ def recalled(folder: Path, vector: torch.Tensor, dice: torch.Generator) -> torch
     def sketch(name: str, seen: torch.Tensor) -> torch.Tensor:
         shares = torch.softmax(linear("to_dye", 16 * seen), 0)
         tokens = linear(name, known(seen - shares @ weights["dye_axes"])).view(-1, 4 * CHANNELS)
-        told = weights["dye.by.weight"] @ shares
-        found = []
+        recalled_tokens = weights["dye.by.weight"] @ shares
+        results = []
         for token in tokens:
-            gate, value = (linear("dye.into", token) + told).chunk(2)
-            found.append(token + linear("dye.back", gate * torch.sigmoid(gate) * value))
-        return torch.stack(found)
+            gate, value = (linear("dye.into", token) + recalled_tokens).chunk(2)
+            results.append(token + linear("dye.back", gate * torch.sigmoid(gate) * value))
+        return torch.stack(results)
 
     left = without(vector, vector)
     again = without(vector, left)
@@ -122,8 +122,8 @@ def by_hand(folder: Path, vector: np.ndarray, seed: int, steps: int, guidance: f
     places = torch.tensor([[0, y, x] for y in range(4) for x in range(4)]).float()
     dice = torch.Generator().manual_seed(seed)
     latents = torch.randn(CHANNELS, 8, 8, generator=dice)
-    told = recalled(folder, torch.from_numpy(vector), dice)
-    sketched = torch.stack([told, torch.zeros_like(told)])
+    recalled_tokens = recalled(folder, torch.from_numpy(vector), dice)
+    sketched = torch.stack([recalled_tokens, torch.zeros_like(recalled_tokens)])
     # the scheduler's last level before zero is one thousandth of its thousand steps
     levels = [*np.linspace(1, 1 / 1000, steps).tolist(), 0.0]
     with torch.inference_mode():
@@ -145,7 +145,7 @@ def by_hand(folder: Path, vector: np.ndarray, seed: int, steps: int, guidance: f
 
 
 @pytest.mark.parametrize(("seed", "steps", "guidance"), [(3, 5, 2.0), (4, 3, 1.0), (6, 4, 0.0), (5, 3, 2.0)])
-def test_a_picture_is_what_diffusers_parts_give_by_hand(
+def test_an_image_is_what_diffusers_parts_give_by_hand(
     draw: GenerationPipeline, folder: Path, starter: Space, seed: int, steps: int, guidance: float
 ) -> None:
     made = draw("a cat", seed=seed, steps=steps, guidance=guidance)
@@ -167,17 +167,17 @@ def test_words_an_item_and_their_vector_draw_the_same(draw: GenerationPipeline, 
     assert (pixels(draw("a dog", **how)) != of_words).any()
 
 
-def test_a_picture_and_a_clip_are_drawn_from_their_vectors(draw: GenerationPipeline, starter: Space) -> None:
-    picture = mm.Image(PIL.Image.new("RGB", (80, 50), "red"))
+def test_an_image_and_a_clip_are_drawn_from_their_vectors(draw: GenerationPipeline, starter: Space) -> None:
+    image = mm.Image(PIL.Image.new("RGB", (80, 50), "red"))
     tone = np.sin(np.arange(16_000) / 5).astype(np.float32)
     clip = mm.Audio({"array": tone, "sampling_rate": 16_000})
-    for item in (picture, clip):
+    for item in (image, clip):
         made = draw(item, seed=1, steps=2)
         assert (pixels(made) == pixels(draw(vector=starter.encode([item])[0], seed=1, steps=2))).all()
         assert made.prompt is None
 
 
-def test_a_seed_gives_its_picture_whatever_it_is_made_beside(draw: GenerationPipeline) -> None:
+def test_a_seed_gives_its_image_whatever_it_is_made_beside(draw: GenerationPipeline) -> None:
     alone = draw("a cat", seed=7, steps=3)
     many = draw(["a dog", "a cat"], n=2, seed=[40, 6], steps=3, batch_size=4)
     assert many[1][1].seed == 7
@@ -193,17 +193,17 @@ def test_what_is_not_wanted_stands_where_nothing_stood(draw: GenerationPipeline,
     assert np.abs(itself - pixels(draw("a cat", seed=1, steps=2, guidance=1))).max() <= 1
 
 
-def test_a_picture_to_begin_with_is_kept_as_far_as_strength_says(draw: GenerationPipeline) -> None:
-    """At full strength nothing of it is left; the picture alone is drawn again from its own vector."""
-    picture = PIL.Image.new("RGB", (64, 64), (200, 30, 30))
+def test_an_image_to_begin_with_is_kept_as_far_as_strength_says(draw: GenerationPipeline) -> None:
+    """At full strength nothing of it is left; the start alone is drawn again from its own vector."""
+    start = PIL.Image.new("RGB", (64, 64), (200, 30, 30))
     how: dict[str, Any] = {"seed": 1, "steps": 4}
-    whole = draw("a cat", image=picture, strength=1.0, **how)
+    whole = draw("a cat", image=start, strength=1.0, **how)
     assert (pixels(whole) == pixels(draw("a cat", **how))).all()
-    half = draw("a cat", image=picture, strength=0.5, **how)
+    half = draw("a cat", image=start, strength=0.5, **how)
     assert (pixels(half) != pixels(whole)).any() and half.strength == 0.5
-    alone = draw(image=picture, strength=1.0, **how)
-    assert (pixels(alone) == pixels(draw(mm.Image(picture), **how))).all()
-    assert draw("a cat", image=picture, **how).strength == 0.7
+    alone = draw(image=start, strength=1.0, **how)
+    assert (pixels(alone) == pixels(draw(mm.Image(start), **how))).all()
+    assert draw("a cat", image=start, **how).strength == 0.7
 
 
 def test_progress_counts_the_steps(draw: GenerationPipeline) -> None:
@@ -211,8 +211,8 @@ def test_progress_counts_the_steps(draw: GenerationPipeline) -> None:
     draw("a cat", steps=3, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     seen.clear()
-    picture = PIL.Image.new("RGB", (64, 64))
-    draw("a cat", steps=4, image=picture, strength=0.5, progress=lambda *now: seen.append(now))
+    start = PIL.Image.new("RGB", (64, 64))
+    draw("a cat", steps=4, image=start, strength=0.5, progress=lambda *now: seen.append(now))
     assert seen[-1][0] == seen[-1][1] < 4
 
 
@@ -238,7 +238,7 @@ def test_an_interpolation_begins_with_the_first_input_and_ends_with_the_last(
     draw: GenerationPipeline,
 ) -> None:
     steps = draw.interpolate("a cat", mm.Text("a dog"), n=3, seed=4, steps=2)
-    assert len(steps) == 3 and {one.seed for one in steps} == {4}
+    assert len(steps) == 3 and {step.seed for step in steps} == {4}
     for end, words in ((0, "a cat"), (2, "a dog")):
         assert np.abs(pixels(steps[end]) - pixels(draw(words, seed=4, steps=2))).max() <= 1
     assert (pixels(steps[1]) != pixels(steps[0])).any()
@@ -350,7 +350,7 @@ def test_a_space_it_was_not_trained_for_is_refused(folder: Path, starter: Space,
     assert load(starter.select("text", "audio"), decoder=copy)("a cat", steps=1).image is not None
 
 
-def test_a_damaged_generator_is_told(copy: Path, starter: Space) -> None:
+def test_a_damaged_generator_is_reported(copy: Path, starter: Space) -> None:
     again = "train one with 'python -m recipes.starter.generator.draw', or copy the folder again"
     (copy / "transformer" / "diffusion_pytorch_model.safetensors").write_bytes(b"no weights")
     with pytest.raises(CorruptSpace, match=f"no generator can be read from .*; {again}"):
@@ -392,13 +392,13 @@ def shipped(starter: Space) -> GenerationPipeline:
 
 
 def nearest(starter: Space, made: list[Generation], labels: tuple[str, ...]) -> list[str]:
-    seen = starter.encode([mm.Image(one.image) for one in made])
+    seen = starter.encode([mm.Image(item.image) for item in made])
     return [labels[place] for place in (seen @ starter.encode(list(labels)).T).argmax(1)]
 
 
 def test_the_starter_draws_what_is_said(shipped: GenerationPipeline, starter: Space) -> None:
     made = shipped(list(WORDS), seed=1, batch_size=8)
-    right = [found == said for found, said in zip(nearest(starter, made, WORDS), WORDS, strict=True)]
+    right = [results == said for results, said in zip(nearest(starter, made, WORDS), WORDS, strict=True)]
     assert sum(right) >= 7
 
 
@@ -411,9 +411,9 @@ def test_the_starter_draws_in_the_colour_that_is_said(shipped: GenerationPipelin
             strict=True,
         )
     )
-    for place, (colour, one) in enumerate(made.items()):
-        shown = pixels(one).reshape(-1, 3)
-        paper = np.median(np.concatenate([pixels(one)[0], pixels(one)[-1]]), axis=0)
+    for place, (colour, value) in enumerate(made.items()):
+        shown = pixels(value).reshape(-1, 3)
+        paper = np.median(np.concatenate([pixels(value)[0], pixels(value)[-1]]), axis=0)
         drawn = shown[np.abs(shown - paper).max(1) > 40]
         assert drawn.mean(0).argmax() == place, colour
 
@@ -452,8 +452,8 @@ def test_each_part_is_read_by_its_own_class_of_diffusers(shipped: GenerationPipe
         "scheduler": FlowMatchEulerDiscreteScheduler,
     }
     for name, cls in parts.items():
-        part, told = cls.from_pretrained(folder, subfolder=name), getattr(shipped.backend.pipe, name)  # type: ignore[attr-defined]
-        assert dict(part.config) | {"_name_or_path": ""} == dict(told.config) | {"_name_or_path": ""}
+        part, loaded = cls.from_pretrained(folder, subfolder=name), getattr(shipped.backend.pipe, name)  # type: ignore[attr-defined]
+        assert dict(part.config) | {"_name_or_path": ""} == dict(loaded.config) | {"_name_or_path": ""}
 
 
 def test_what_ships_to_decode_stays_within_twenty_megabytes() -> None:

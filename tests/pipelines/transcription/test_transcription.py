@@ -39,33 +39,35 @@ def joined(*names: str, pause_s: float = 1.0) -> np.ndarray:
 
 
 def test_the_starter_writes_down_most_of_the_gallery(transcribe: mm.TranscriptionPipeline) -> None:
-    found = transcribe([spoken(name) for name in NAMES])
-    right = sum(one.text == name for one, name in zip(found, NAMES, strict=True))
+    transcription = transcribe([spoken(name) for name in NAMES])
+    right = sum(item.text == name for item, name in zip(transcription, NAMES, strict=True))
     assert right >= 0.7 * len(NAMES)
-    assert {one.language for one in found} == {"en"}
+    assert {item.language for item in transcription} == {"en"}
 
 
 def test_the_starter_chooses_from_a_vocabulary(transcribe: mm.TranscriptionPipeline) -> None:
-    found = transcribe([spoken(name) for name in NAMES], vocabulary=NAMES)
-    assert [one.text for one in found] == NAMES
+    transcription = transcribe([spoken(name) for name in NAMES], vocabulary=NAMES)
+    assert [item.text for item in transcription] == NAMES
 
 
 def test_words_are_placed_where_they_are_said(transcribe: mm.TranscriptionPipeline) -> None:
     names = ("dog", "elephant", "fish", "rocket")
     samples = joined(*names)
-    found = transcribe(as_audio_stream(samples), timestamps="word")
-    assert [one.text for one in found.words] == list(names)
+    transcription = transcribe(as_audio_stream(samples), timestamps="word")
+    assert [word.text for word in transcription.words] == list(names)
     ends = np.cumsum([mm.Audio(spoken(name)).load().seconds + 1.0 for name in names])
-    for word, end in zip(found.words, ends, strict=True):
+    for word, end in zip(transcription.words, ends, strict=True):
         assert end - 2.5 < word.start < word.end <= end - 1.0 + 0.1
-    assert [one.text for one in found.segments] == list(names)  # a second of silence ends a segment
+    assert [segment.text for segment in transcription.segments] == list(
+        names
+    )  # a second of silence ends a segment
 
 
 def test_one_beam_is_the_likeliest_path(transcribe: mm.TranscriptionPipeline) -> None:
     reader = transcribe.backend
     assert isinstance(reader, StarterBackend)
-    found = transcribe(spoken("bicycle"), beams=1)
-    assert found.text and set(found.text) <= set("abcdefghijklmnopqrstuvwxyz0123456789' ")
+    transcription = transcribe(spoken("bicycle"), beams=1)
+    assert transcription.text and set(transcription.text) <= set("abcdefghijklmnopqrstuvwxyz0123456789' ")
 
 
 def test_hours_are_heard_in_parts_of_seconds(
@@ -83,19 +85,19 @@ def test_hours_are_heard_in_parts_of_seconds(
             for _ in range(20):
                 yield block
 
-    found = reader.transcribe(Long(), DEFAULTS, lambda done, total: None)
-    assert found.text.split().count("dog") >= 18
+    transcription = reader.transcribe(Long(), DEFAULTS, lambda done, total: None)
+    assert transcription.text.split().count("dog") >= 18
     assert max(lengths) <= 600
 
 
 @pytest.mark.parametrize("seconds", [0.001, 3.0])
 def test_silence_is_an_empty_transcription(transcribe: mm.TranscriptionPipeline, seconds: float) -> None:
-    found = transcribe(
+    transcription = transcribe(
         as_audio_stream(np.zeros(max(1, round(seconds * RATE_HZ)), np.float32)), vocabulary=None
     )
-    assert (found.text, found.segments, found.words) == ("", (), ())
-    assert found.duration_s == pytest.approx(seconds)
-    assert found.to_srt() == ""
+    assert (transcription.text, transcription.segments, transcription.words) == ("", (), ())
+    assert transcription.duration_s == pytest.approx(seconds)
+    assert transcription.to_srt() == ""
 
 
 def test_a_click_is_no_error(transcribe: mm.TranscriptionPipeline) -> None:
@@ -133,8 +135,8 @@ def test_a_str_is_a_path_here(transcribe: mm.TranscriptionPipeline, tmp_path: Pa
 
 
 def test_a_list_in_is_a_list_out(transcribe: mm.TranscriptionPipeline) -> None:
-    found = transcribe([spoken("dog"), spoken("cat")])
-    assert [one.text for one in found] == ["dog", "cat"]
+    transcription = transcribe([spoken("dog"), spoken("cat")])
+    assert [item.text for item in transcription] == ["dog", "cat"]
     with pytest.raises(InvalidInput, match="the list of inputs is empty"):
         transcribe([])
 
@@ -149,9 +151,9 @@ def test_another_rate_and_channels_are_heard(transcribe: mm.TranscriptionPipelin
 def test_it_pickles_and_prints(transcribe: mm.TranscriptionPipeline) -> None:
     import pickle
 
-    found = transcribe(spoken("dog"))
-    assert pickle.loads(pickle.dumps(found)) == found
-    assert str(found) == "dog"
+    transcription = transcribe(spoken("dog"))
+    assert pickle.loads(pickle.dumps(transcription)) == transcription
+    assert str(transcription) == "dog"
 
 
 BAD_OPTIONS = {

@@ -22,37 +22,37 @@ def table(seed: int, steps: int, classes: int, sharp: float = 1.0) -> np.ndarray
 
 
 def folded(path: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(one for one, _ in itertools.groupby(path) if one)
+    return tuple(item for item, _ in itertools.groupby(path) if item)
 
 
 def every_reading(logs: np.ndarray) -> dict[tuple[int, ...], float]:
     """{reading: probability}, over all paths."""
-    found: defaultdict[tuple[int, ...], float] = defaultdict(float)
+    result: defaultdict[tuple[int, ...], float] = defaultdict(float)
     for path in itertools.product(range(logs.shape[1]), repeat=len(logs)):
-        found[folded(path)] += math.exp(sum(float(logs[step, one]) for step, one in enumerate(path)))
-    return found
+        result[folded(path)] += math.exp(sum(float(logs[step, item]) for step, item in enumerate(path)))
+    return result
 
 
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(2, 4))
 def test_a_wide_search_finds_every_reading_with_its_probability(seed: int, steps: int, classes: int) -> None:
     logs = table(seed, steps, classes)
     truth = every_reading(logs)
-    found = beam_search(logs, len(truth))
-    assert {reading for reading, _ in found} == set(truth)
-    for reading, log in found:
+    result = beam_search(logs, len(truth))
+    assert {reading for reading, _ in result} == set(truth)
+    for reading, log in result:
         assert math.isclose(math.exp(log), truth[reading], rel_tol=1e-4)
-    assert [log for _, log in found] == sorted((log for _, log in found), reverse=True)
+    assert [log for _, log in result] == sorted((log for _, log in result), reverse=True)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 5))
 def test_letters_that_weigh_in_change_the_order_as_they_should(seed: int, steps: int) -> None:
     logs = table(seed, steps, 3)
 
-    def model(prefix: tuple[int, ...], one: int) -> float:
-        return 0.7 * one - 0.3 * len(prefix)
+    def model(prefix: tuple[int, ...], label: int) -> float:
+        return 0.7 * label - 0.3 * len(prefix)
 
     def bonus(reading: tuple[int, ...]) -> float:
-        return sum(model(reading[:place], one) for place, one in enumerate(reading))
+        return sum(model(reading[:place], item) for place, item in enumerate(reading))
 
     truth = {reading: math.log(p) + bonus(reading) for reading, p in every_reading(logs).items()}
     best, score = beam_search(logs, len(truth), model)[0]
@@ -63,10 +63,10 @@ def test_letters_that_weigh_in_change_the_order_as_they_should(seed: int, steps:
 @given(st.integers(0, 10_000), st.integers(1, 30))
 def test_the_greedy_reading_is_the_likeliest_path(seed: int, steps: int) -> None:
     logs = table(seed, steps, 4, sharp=3)
-    found = greedy(logs)
-    assert tuple(one for one, _, _ in found) == folded(tuple(logs.argmax(1).tolist()))
-    for one, start, end in found:
-        assert (logs[start:end].argmax(1) == one).all()
+    result = greedy(logs)
+    assert tuple(item for item, _, _ in result) == folded(tuple(logs.argmax(1).tolist()))
+    for item, start, end in result:
+        assert (logs[start:end].argmax(1) == item).all()
 
 
 @given(st.integers(0, 10_000))
@@ -94,7 +94,9 @@ def test_forward_scores_are_the_sums_over_all_paths(seed: int, steps: int) -> No
     logs = table(seed, steps, 3)
     truth = every_reading(logs)
     readings = sorted(truth)
-    assert np.allclose(np.exp(forward_scores(logs, readings)), [truth[one] for one in readings], rtol=1e-4)
+    assert np.allclose(
+        np.exp(forward_scores(logs, readings)), [truth[reading] for reading in readings], rtol=1e-4
+    )
 
 
 def test_a_reading_that_needs_more_steps_is_impossible() -> None:
@@ -107,12 +109,12 @@ def test_an_alignment_is_the_likeliest_path_that_reads_so(seed: int, steps: int)
     logs = table(seed, steps, 3, sharp=2)
     reading = (1, 1) if seed % 2 else (1, 2)
     paths = [path for path in itertools.product(range(3), repeat=steps) if folded(path) == reading]
-    best = max(paths, key=lambda path: sum(float(logs[step, one]) for step, one in enumerate(path)))
+    best = max(paths, key=lambda path: sum(float(logs[step, item]) for step, item in enumerate(path)))
     truth = []
-    for step, (one, before) in enumerate(zip(best, (0, *best), strict=False)):
-        if one and one != before:
+    for step, (item, before) in enumerate(zip(best, (0, *best), strict=False)):
+        if item and item != before:
             truth.append((step, step + 1))
-        elif one:
+        elif item:
             truth[-1] = (truth[-1][0], step + 1)
     assert align(logs, reading) == truth
 
@@ -125,7 +127,7 @@ def test_likelihoods_of_all_letters_sum_to_one() -> None:
     rng = np.random.default_rng(0)
     for size in range(letters.ORDER):
         before = tuple(rng.integers(1, letters.BASE, size).tolist())
-        total = sum(shipped.likelihood(before, one) for one in range(1, letters.BASE))
+        total = sum(shipped.likelihood(before, number) for number in range(1, letters.BASE))
         assert total == pytest.approx(1, abs=0.02)  # counts are kept to 4 %
 
 
@@ -133,8 +135,8 @@ def test_a_word_of_the_training_is_likelier_than_its_letters_shuffled() -> None:
     shipped = letters.shipped_char_lm()
 
     def score(text: str) -> float:
-        run = tuple(1 + letters.ALPHABET.index(one) for one in text)
-        return sum(shipped(run[:place], one) for place, one in enumerate(run))
+        run = tuple(1 + letters.ALPHABET.index(item) for item in text)
+        return sum(shipped(run[:place], item) for place, item in enumerate(run))
 
     assert score("elephant") > score("tnahpele") + 5
 

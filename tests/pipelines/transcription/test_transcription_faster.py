@@ -41,35 +41,35 @@ def transcribe(folder: Path) -> mm.TranscriptionPipeline:
 
 def test_it_writes_what_faster_whisper_writes(transcribe: mm.TranscriptionPipeline) -> None:
     samples = noise(SECONDS)
-    found = transcribe(as_audio_stream(samples), temperature=0, beams=2)
+    transcription = transcribe(as_audio_stream(samples), temperature=0, beams=2)
     made, about = transcribe.backend.model.transcribe(
         samples, temperature=[0.0], beam_size=2, condition_on_previous_text=False
     )
-    theirs = [one for one in made if one.text.strip() and one.start < SECONDS]
+    theirs = [item for item in made if item.text.strip() and item.start < SECONDS]
     assert len(theirs) > 0
-    assert [one.tokens for one in found.segments] == [tuple(one.tokens) for one in theirs]
-    assert [one.start for one in found.segments] == [one.start for one in theirs]
-    assert found.text == " ".join(one.text.strip() for one in theirs)
-    assert (found.language, found.duration_s) == (about.language, SECONDS)
+    assert [segment.tokens for segment in transcription.segments] == [tuple(their.tokens) for their in theirs]
+    assert [segment.start for segment in transcription.segments] == [their.start for their in theirs]
+    assert transcription.text == " ".join(their.text.strip() for their in theirs)
+    assert (transcription.language, transcription.duration_s) == (about.language, SECONDS)
 
 
-def test_a_long_sound_is_given_in_parts(
+def test_long_audio_is_given_in_parts(
     transcribe: mm.TranscriptionPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faster, "AT_ONCE_S", 5.0)
     given: list[float] = []
     run = transcribe.backend.model.transcribe
 
-    def watched(samples: np.ndarray, **asked: object) -> object:
+    def watched(samples: np.ndarray, **options: object) -> object:
         given.append(len(samples) / faster.RATE_HZ)
-        return run(samples, **asked)
+        return run(samples, **options)
 
     monkeypatch.setattr(transcribe.backend.model, "transcribe", watched)
-    found = transcribe(as_audio_stream(noise(9.0)), temperature=0, beams=1)
+    transcription = transcribe(as_audio_stream(noise(9.0)), temperature=0, beams=1)
     assert sum(given) == pytest.approx(9.0) and len(given) >= 2
-    starts = [one.start for one in found.segments]
+    starts = [segment.start for segment in transcription.segments]
     assert starts == sorted(starts) and starts[-1] >= given[0]
-    assert all(one.end <= 9.0 for one in found.segments)
+    assert all(segment.end <= 9.0 for segment in transcription.segments)
 
 
 def test_english_alone_takes_no_language(transcribe: mm.TranscriptionPipeline) -> None:

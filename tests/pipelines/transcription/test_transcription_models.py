@@ -44,23 +44,27 @@ def asr(folder: Path) -> Any:
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_ctc_reads_the_letters_of_transformers(letters: Path, seconds: float, batch_size: int) -> None:
     samples = noise(seconds, seed=int(seconds))
-    found = mm.TranscriptionPipeline.from_pretrained(letters)(
+    result = mm.TranscriptionPipeline.from_pretrained(letters)(
         as_audio_stream(samples), timestamps="word", batch_size=batch_size
     )
     how = {"chunk_length_s": 30} if seconds > 30 else {}
     theirs = asr(letters)(samples.copy(), return_timestamps="word", **how)
-    assert found.text == theirs["text"].strip()
-    assert len(found.text) > 5
-    assert [one.text for one in found.words] == [one["text"] for one in theirs["chunks"]]
-    times = [(one.start, one.end) for one in found.words]
-    assert np.allclose(times, [one["timestamp"] for one in theirs["chunks"]], atol=1e-6)
+    assert result.text == theirs["text"].strip()
+    assert len(result.text) > 5
+    assert [word.text for word in result.words] == [chunk["text"] for chunk in theirs["chunks"]]
+    times = [(word.start, word.end) for word in result.words]
+    assert np.allclose(times, [chunk["timestamp"] for chunk in theirs["chunks"]], atol=1e-6)
 
 
 def test_segments_of_ctc_hold_every_word(letters: Path) -> None:
-    found = mm.TranscriptionPipeline.from_pretrained(letters)(as_audio_stream(noise(40.0)), timestamps="word")
-    assert " ".join(one.text for one in found.segments) == " ".join(one.text for one in found.words)
-    assert found.segments[0].start == found.words[0].start
-    assert found.segments[-1].end == found.words[-1].end
+    result = mm.TranscriptionPipeline.from_pretrained(letters)(
+        as_audio_stream(noise(40.0)), timestamps="word"
+    )
+    assert " ".join(segment.text for segment in result.segments) == " ".join(
+        word.text for word in result.words
+    )
+    assert result.segments[0].start == result.words[0].start
+    assert result.segments[-1].end == result.words[-1].end
 
 
 def test_an_option_of_whisper_is_refused_by_ctc(letters: Path) -> None:
@@ -73,8 +77,8 @@ def test_an_option_of_whisper_is_refused_by_ctc(letters: Path) -> None:
 
 
 def test_silence_reads_as_nothing(letters: Path) -> None:
-    found = mm.TranscriptionPipeline.from_pretrained(letters)(as_audio_stream(np.zeros(RATE_HZ, np.float32)))
-    assert (found.text, found.segments, found.duration_s) == ("", (), 1.0)
+    result = mm.TranscriptionPipeline.from_pretrained(letters)(as_audio_stream(np.zeros(RATE_HZ, np.float32)))
+    assert (result.text, result.segments, result.duration_s) == ("", (), 1.0)
 
 
 MAKERS = {"speech_to_text": speech_to_text, "moonshine": moonshine}
@@ -88,7 +92,7 @@ def sequences(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize("beams", [None, 3])
 def test_models_that_generate_write_the_tokens_of_transformers(sequences: Path, beams: int | None) -> None:
     samples = noise(3.0)
-    found = mm.TranscriptionPipeline.from_pretrained(sequences)(
+    result = mm.TranscriptionPipeline.from_pretrained(sequences)(
         as_audio_stream(samples), **({} if beams is None else {"beams": beams})
     )
     model = transformers.AutoModelForSpeechSeq2Seq.from_pretrained(sequences)
@@ -97,19 +101,19 @@ def test_models_that_generate_write_the_tokens_of_transformers(sequences: Path, 
     with torch.inference_mode():
         made = model.generate(**inputs, **({} if beams is None else {"num_beams": beams}))
     tokenizer = transformers.AutoTokenizer.from_pretrained(sequences)
-    assert found.text == tokenizer.decode(made[0], skip_special_tokens=True).strip()
-    assert len(found.text) > 3
-    assert found.segments[0].tokens == tuple(made[0].tolist())
-    assert (found.segments[0].start, found.segments[0].end) == (0.0, 3.0)
+    assert result.text == tokenizer.decode(made[0], skip_special_tokens=True).strip()
+    assert len(result.text) > 3
+    assert result.segments[0].tokens == tuple(made[0].tolist())
+    assert (result.segments[0].start, result.segments[0].end) == (0.0, 3.0)
 
 
-def test_a_long_sound_is_given_in_utterances(sequences: Path) -> None:
+def test_long_audio_is_given_in_utterances(sequences: Path) -> None:
     read = mm.TranscriptionPipeline.from_pretrained(sequences)
-    found = read(as_audio_stream(noise(70.0)))
-    assert found.duration_s == 70.0
-    assert len(found.segments) >= 2
-    assert all(one.end - one.start <= 30 for one in found.segments)
-    assert found.segments[-1].end == 70.0
+    loaded = read(as_audio_stream(noise(70.0)))
+    assert loaded.duration_s == 70.0
+    assert len(loaded.segments) >= 2
+    assert all(segment.end - segment.start <= 30 for segment in loaded.segments)
+    assert loaded.segments[-1].end == 70.0
 
 
 def test_times_of_words_are_refused_where_there_are_none(sequences: Path) -> None:
@@ -123,13 +127,13 @@ def test_times_of_words_are_refused_where_there_are_none(sequences: Path) -> Non
 
 def test_a_pause_ends_a_segment() -> None:
     words = [Word(0.0, 0.5, "a"), Word(0.6, 1.0, "b"), Word(1.0 + PAUSE_S, 2.0, "c")]
-    assert [one.text for one in group_words(words)] == ["a b", "c"]
+    assert [word.text for word in group_words(words)] == ["a b", "c"]
 
 
 def test_no_segment_is_too_long_to_be_read() -> None:
     words = [Word(0.3 * n, 0.3 * n + 0.3, "word" * (1 + n % 3)) for n in range(200)]
     segments = group_words(words)
-    assert " ".join(one.text for one in segments) == " ".join(one.text for one in words)
-    for one in segments:
-        assert one.end - one.start <= LONGEST_S + 1e-9
-        assert len(one.text) <= LONGEST_CHARS
+    assert " ".join(segment.text for segment in segments) == " ".join(word.text for word in words)
+    for segment in segments:
+        assert segment.end - segment.start <= LONGEST_S + 1e-9
+        assert len(segment.text) <= LONGEST_CHARS

@@ -56,22 +56,22 @@ def test_pieces_are_the_windows_of_the_whole(sizes: list[int], length: int, side
     step = length - side
     blocks = [np.full(size, n, np.float32) for n, size in enumerate(sizes)]
     whole = np.concatenate(blocks)
-    found = list(overlapping_windows(iter(blocks), length, step))
-    assert [start for start, _, _ in found] == list(range(0, found[-1][0] + 1, step))
-    for start, samples, last in found:
+    results = list(overlapping_windows(iter(blocks), length, step))
+    assert [start for start, _, _ in results] == list(range(0, results[-1][0] + 1, step))
+    for start, samples, last in results:
         assert (samples == whole[start : start + length]).all()
         assert last == (start + length >= len(whole))
-    assert found[-1][0] + len(found[-1][1]) == len(whole)
+    assert results[-1][0] + len(results[-1][1]) == len(whole)
 
 
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=8))
 def test_utterances_lose_and_double_nothing(sizes: list[int]) -> None:
     rng = np.random.default_rng(0)
     blocks = [rng.standard_normal(size).astype(np.float32) for size in sizes]
-    found = list(split_at_quiet(iter(blocks), 1000, 1.0))
-    assert (np.concatenate([samples for _, samples in found]) == np.concatenate(blocks)).all()
+    result = list(split_at_quiet(iter(blocks), 1000, 1.0))
+    assert (np.concatenate([samples for _, samples in result]) == np.concatenate(blocks)).all()
     at = 0
-    for start, samples in found:
+    for start, samples in result:
         assert start == at and 0 < len(samples) <= 1000
         at += len(samples)
 
@@ -133,7 +133,7 @@ def first(value: object) -> Iterator[np.ndarray]:
 
 
 @pytest.mark.parametrize("value", [mm.Text("a red apple"), mm.Image(np.zeros((4, 4, 3), np.uint8))])
-def test_a_text_or_a_picture_is_no_sound(value: mm.Text | mm.Image) -> None:
+def test_a_text_or_an_image_is_no_audio(value: mm.Text | mm.Image) -> None:
     with pytest.raises(UnsupportedModality) as caught:
         as_audio_stream(value)
     assert str(caught.value) == (
@@ -169,7 +169,7 @@ def test_an_empty_array_is_refused() -> None:
         first({"array": np.zeros(0, np.float32), "sampling_rate": RATE_HZ})
 
 
-def test_a_picture_by_its_path_is_refused(tmp_path: Path) -> None:
+def test_an_image_by_its_path_is_refused(tmp_path: Path) -> None:
     import PIL.Image
 
     path = tmp_path / "x.mp3"

@@ -26,9 +26,9 @@ def seconds(hours: str, minutes: str, whole: str, thousandths: str) -> int:
 
 
 def read_times(line: str, pattern: re.Pattern[str]) -> tuple[int, int]:
-    found = pattern.fullmatch(line)
-    assert found is not None, line
-    return seconds(*found.groups()[:4]), seconds(*found.groups()[4:])
+    result = pattern.fullmatch(line)
+    assert result is not None, line
+    return seconds(*result.groups()[:4]), seconds(*result.groups()[4:])
 
 
 def parse_srt(text: str) -> list[tuple[int, int, str]]:
@@ -60,17 +60,17 @@ def words(text: str) -> list[str]:
 @given(CUES)
 def test_no_word_is_lost_on_the_way_through_srt(cues: list[Cue]) -> None:
     read = parse_srt(srt(cues))
-    said = [words(cue.text) for cue in sorted(cues, key=lambda one: one.start_s)]
+    said = [words(cue.text) for cue in sorted(cues, key=lambda item: item.start_s)]
     assert [words(text.replace("→", "-->")) for *_, text in read] == [
-        [word.replace("→", "-->") for word in one] for one in said if one
+        [word.replace("→", "-->") for word in item] for item in said if item
     ]
 
 
 @given(CUES)
 def test_no_word_is_lost_on_the_way_through_vtt(cues: list[Cue]) -> None:
     read = parse_vtt(vtt(cues))
-    said = [words(cue.text) for cue in sorted(cues, key=lambda one: one.start_s)]
-    assert [words(text) for *_, text in read] == [one for one in said if one]
+    said = [words(cue.text) for cue in sorted(cues, key=lambda item: item.start_s)]
+    assert [words(text) for *_, text in read] == [item for item in said if item]
 
 
 @given(CUES)

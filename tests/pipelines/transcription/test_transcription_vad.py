@@ -62,7 +62,7 @@ def test_spans_are_those_of_silero_on_the_whole_sound() -> None:
     for size in (len(samples), 7001):
         spans, n_samples = vad.detect_speech(Blocks(samples, size))
         assert n_samples == len(samples)
-        assert spans == [(one["start"], one["end"]) for one in theirs]
+        assert spans == [(their["start"], their["end"]) for their in theirs]
     assert len(spans) == len(NAMES)
 
 
@@ -70,10 +70,10 @@ def test_spans_are_those_of_silero_on_the_whole_sound() -> None:
 def test_times_are_those_of_the_whole_sound() -> None:
     transcribe = mm.pipeline("transcription")
     samples = with_pauses(4.0)
-    found = transcribe(as_audio_stream(samples), vad=True, timestamps="word", vocabulary=None)
+    transcription = transcribe(as_audio_stream(samples), vad=True, timestamps="word", vocabulary=None)
     spans, _ = vad.detect_speech(opened(as_audio_stream(samples)))
-    assert found.duration_s == len(samples) / RATE_HZ
-    for segment in (*found.segments, *found.words):
+    assert transcription.duration_s == len(samples) / RATE_HZ
+    for segment in (*transcription.segments, *transcription.words):
         assert segment.start <= segment.end
         assert any(start / RATE_HZ <= segment.start <= end / RATE_HZ for start, end in spans)
         assert any(start / RATE_HZ <= segment.end <= end / RATE_HZ + 1e-6 for start, end in spans)
@@ -84,8 +84,8 @@ def test_without_speech_nothing_is_given_to_the_model(monkeypatch: pytest.Monkey
     transcribe = mm.pipeline("transcription")
     monkeypatch.setattr(transcribe.backend, "transcribe", None)
     hum = 0.1 * np.sin(2 * np.pi * 50 * np.arange(3 * RATE_HZ) / RATE_HZ).astype(np.float32)
-    found = transcribe(as_audio_stream(hum), vad=True)
-    assert (found.text, found.segments, found.duration_s) == ("", (), 3.0)
+    transcription = transcribe(as_audio_stream(hum), vad=True)
+    assert (transcription.text, transcription.segments, transcription.duration_s) == ("", (), 3.0)
 
 
 @needs_silero
@@ -177,13 +177,13 @@ def test_stretches_between_long_pauses_are_transcribed_one_by_one(monkeypatch: p
     source = spoken(monkeypatch, (8.4, 10.4), (36.0, 38.0))
     backend = FakeBackend([(0.4, 2.4)], [(0.4, 2.4)])
     done: list[float] = []
-    found = vad.transcribe_speech(
+    result = vad.transcribe_speech(
         backend, source, TranscriptionOptions(), lambda done_s, total_s: done.append(done_s)
     )
-    assert [(segment.start, segment.end) for segment in found.segments] == [(8.4, 10.4), (36.0, 38.0)]
-    assert [(word.start, word.end) for word in found.words] == [(8.4, 10.4), (36.0, 38.0)]
+    assert [(segment.start, segment.end) for segment in result.segments] == [(8.4, 10.4), (36.0, 38.0)]
+    assert [(word.start, word.end) for word in result.words] == [(8.4, 10.4), (36.0, 38.0)]
     assert (backend.heard[1] == source.samples[round(35.6 * RATE_HZ) : round(38.4 * RATE_HZ)]).all()
-    assert (found.text, found.duration_s, done) == ("x x", 60.0, [9.0, pytest.approx(36.6)])
+    assert (result.text, result.duration_s, done) == ("x x", 60.0, [9.0, pytest.approx(36.6)])
     assert backend.given == [None, "de"]  # detected in the first stretch only
 
 
@@ -206,10 +206,10 @@ def test_a_segment_begins_and_ends_in_speech(
     monkeypatch: pytest.MonkeyPatch, times: tuple[float, float], expected: tuple[float, float]
 ) -> None:
     source = spoken(monkeypatch, (8.4, 10.4), (13.4, 15.0))  # a pause of 3 s, which the model hears
-    found = vad.transcribe_speech(
+    result = vad.transcribe_speech(
         FakeBackend([times]), source, TranscriptionOptions(), lambda done, total: None
     )
-    assert [(segment.start, segment.end) for segment in found.segments] == [
+    assert [(segment.start, segment.end) for segment in result.segments] == [
         pytest.approx(expected, abs=0.001)
     ]
 
@@ -265,8 +265,8 @@ def test_words_25_s_apart_have_the_times_that_they_have_without_detection() -> N
     assert with_vad.segments[1].start - with_vad.segments[0].end > 20
     for kind in ("segments", "words"):
         pairs = zip(getattr(with_vad, kind), getattr(without, kind), strict=True)
-        for found, expected in pairs:
-            assert (found.start, found.end) == pytest.approx((expected.start, expected.end), abs=0.3)
+        for results, expected in pairs:
+            assert (results.start, results.end) == pytest.approx((expected.start, expected.end), abs=0.3)
 
 
 @needs_silero
@@ -276,9 +276,9 @@ def test_every_backend_places_segments_in_speech(model: str, tmp_path: Path) -> 
     samples = far_apart()
     spans, n_samples = vad.detect_speech(opened(as_audio_stream(samples)))
     assert len(vad.group_spans(spans, n_samples)) == 2
-    found = transcribe(as_audio_stream(samples), vad=True)
-    assert found.segments
-    for segment in found.segments:
+    transcription = transcribe(as_audio_stream(samples), vad=True)
+    assert transcription.segments
+    for segment in transcription.segments:
         assert any(
             start / RATE_HZ <= segment.start <= segment.end <= end / RATE_HZ + 0.001 for start, end in spans
         )

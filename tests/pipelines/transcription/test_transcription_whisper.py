@@ -46,23 +46,23 @@ class Upstream:
         self.extractor = transformers.WhisperFeatureExtractor.from_pretrained(folder)
         self.tokenizer = transformers.WhisperTokenizer.from_pretrained(folder)
 
-    def segments(self, samples: np.ndarray, **asked: Any) -> list[tuple[float, float, tuple[int, ...]]]:
+    def segments(self, samples: np.ndarray, **options: Any) -> list[tuple[float, float, tuple[int, ...]]]:
         """(start, end, tokens) of what is said before the sound ends."""
         whole = {"truncation": False, "padding": "longest"} if len(samples) > 30 * RATE_HZ else {}
         inputs = self.extractor(
             samples, sampling_rate=RATE_HZ, return_tensors="pt", return_attention_mask=True, **whole
         )
-        asked = {"language": "en", "task": "transcribe", "return_timestamps": True} | asked
+        options = {"language": "en", "task": "transcribe", "return_timestamps": True} | options
         with torch.inference_mode():
-            made = self.model.generate(**inputs, return_segments=True, **asked)["segments"][0]
+            made = self.model.generate(**inputs, return_segments=True, **options)["segments"][0]
         duration = len(samples) / RATE_HZ
-        found = [(float(one["start"]), float(one["end"]), one["tokens"].tolist()) for one in made]
-        return [(a, min(b, duration), tuple(t)) for a, b, t in found if a < duration and self.words(t)]
+        results = [(float(item["start"]), float(item["end"]), item["tokens"].tolist()) for item in made]
+        return [(a, min(b, duration), tuple(t)) for a, b, t in results if a < duration and self.words(t)]
 
     def words(self, tokens: list[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
 
-    def pipeline(self, samples: np.ndarray, **asked: Any) -> dict[str, Any]:
+    def pipeline(self, samples: np.ndarray, **options: Any) -> dict[str, Any]:
         asr = transformers.pipeline(
             "automatic-speech-recognition",
             model=self.model,
@@ -72,7 +72,7 @@ class Upstream:
         how = {"language": "en", "task": "transcribe", "num_beams": 1, "max_new_tokens": None}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return dict(asr(samples.copy(), generate_kwargs=how, ignore_warning=True, **asked))
+            return dict(asr(samples.copy(), generate_kwargs=how, ignore_warning=True, **options))
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +90,14 @@ def transcribe(folder: Path) -> mm.TranscriptionPipeline:
     return mm.TranscriptionPipeline.from_pretrained(folder, device="cpu")
 
 
-def rows(found: mm.Transcription) -> list[tuple[float, float, tuple[int, ...]]]:
-    return [(one.start, one.end, one.tokens) for one in found.segments]
+def rows(transcription: mm.Transcription) -> list[tuple[float, float, tuple[int, ...]]]:
+    return [(segment.start, segment.end, segment.tokens) for segment in transcription.segments]
 
 
 def close(mine: list[Any], theirs: list[Any]) -> bool:
     assert len(theirs) > 0
-    assert [one[2] for one in mine] == [one[2] for one in theirs]
-    return np.allclose([one[:2] for one in mine], [one[:2] for one in theirs], atol=1e-6)
+    assert [item[2] for item in mine] == [their[2] for their in theirs]
+    return np.allclose([item[:2] for item in mine], [their[:2] for their in theirs], atol=1e-6)
 
 
 # --- the same as transformers ------------------------------------------------------------------------
@@ -108,11 +108,13 @@ def test_tokens_and_times_are_those_of_transformers(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float
 ) -> None:
     samples = noise(seconds, seed=int(seconds))
-    found = transcribe(as_audio_stream(samples), language="en")
-    assert close(rows(found), upstream.segments(samples))
-    assert found.duration_s == len(samples) / RATE_HZ
-    assert found.language == "en"
-    assert found.text == upstream.words([token for one in found.segments for token in one.tokens])
+    transcription = transcribe(as_audio_stream(samples), language="en")
+    assert close(rows(transcription), upstream.segments(samples))
+    assert transcription.duration_s == len(samples) / RATE_HZ
+    assert transcription.language == "en"
+    assert transcription.text == upstream.words(
+        [token for segment in transcription.segments for token in segment.tokens]
+    )
 
 
 OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -132,8 +134,8 @@ def test_options_do_what_they_do_in_transformers(
 ) -> None:
     mine, theirs = OPTIONS[option]
     samples = noise(LONG_S)
-    found = transcribe(as_audio_stream(samples), **({"language": "en"} | mine))
-    assert close(rows(found), upstream.segments(samples, **theirs))
+    transcription = transcribe(as_audio_stream(samples), **({"language": "en"} | mine))
+    assert close(rows(transcription), upstream.segments(samples, **theirs))
 
 
 @pytest.mark.parametrize("conditioned", [False, True])
@@ -141,13 +143,13 @@ def test_a_prompt_is_shown_as_transformers_shows_it(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream, conditioned: bool
 ) -> None:
     samples = noise(LONG_S)
-    found = transcribe(
+    transcription = transcribe(
         as_audio_stream(samples), language="en", prompt="the hat", condition_on_previous=conditioned
     )
     ids = torch.tensor(upstream.tokenizer.get_prompt_ids("the hat"))
     theirs = upstream.segments(samples, prompt_ids=ids, condition_on_prev_tokens=conditioned)
-    assert close(rows(found), theirs)
-    assert rows(found) != rows(transcribe(as_audio_stream(samples), language="en"))
+    assert close(rows(transcription), theirs)
+    assert rows(transcription) != rows(transcribe(as_audio_stream(samples), language="en"))
 
 
 @pytest.mark.parametrize("conditioned", [False, True])
@@ -155,7 +157,7 @@ def test_the_temperature_falls_back_as_in_transformers(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream, conditioned: bool
 ) -> None:
     samples = noise(35.0)
-    found = transcribe(
+    transcription = transcribe(
         as_audio_stream(samples),
         language="en",
         temperature=FALLBACK,
@@ -165,8 +167,8 @@ def test_the_temperature_falls_back_as_in_transformers(
     with torch.random.fork_rng([]):
         torch.manual_seed(7)
         theirs = upstream.segments(samples, condition_on_prev_tokens=conditioned, **AS_UPSTREAM)
-    assert close(rows(found), theirs)
-    assert rows(found) != rows(transcribe(as_audio_stream(samples), language="en"))
+    assert close(rows(transcription), theirs)
+    assert rows(transcription) != rows(transcribe(as_audio_stream(samples), language="en"))
 
 
 def test_what_is_likely_no_speech_is_left_out_as_in_transformers(folder: Path, tmp_path: Path) -> None:
@@ -180,12 +182,12 @@ def test_what_is_likely_no_speech_is_left_out_as_in_transformers(folder: Path, t
     theirs.model.save_pretrained(silent)
     ours = mm.TranscriptionPipeline.from_pretrained(silent)
     greedy = rows(ours(as_audio_stream(samples), language="en"))
-    found = ours(as_audio_stream(samples), language="en", temperature=FALLBACK)
+    results = ours(as_audio_stream(samples), language="en", temperature=FALLBACK)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         made = theirs.segments(samples, **AS_UPSTREAM) if greedy else []
-    assert rows(found) == made
-    assert len(found.segments) < len(greedy)
+    assert rows(results) == made
+    assert len(results.segments) < len(greedy)
 
 
 def test_sampling_leaves_the_random_state_of_others_alone_and_is_repeatable(
@@ -205,11 +207,11 @@ def test_the_language_is_heard_in_the_first_window(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float
 ) -> None:
     samples = noise(seconds)
-    found = transcribe(as_audio_stream(samples))
+    transcription = transcribe(as_audio_stream(samples))
     features = upstream.extractor(samples, sampling_rate=RATE_HZ, return_tensors="pt", truncation=False)
     heard = int(upstream.model.detect_language(features["input_features"])[0])
-    assert f"<|{found.language}|>" == upstream.tokenizer.convert_ids_to_tokens(heard)
-    assert close(rows(found), upstream.segments(samples, language=None))
+    assert f"<|{transcription.language}|>" == upstream.tokenizer.convert_ids_to_tokens(heard)
+    assert close(rows(transcription), upstream.segments(samples, language=None))
 
 
 @pytest.mark.filterwarnings("ignore:std:UserWarning")
@@ -218,14 +220,14 @@ def test_words_are_timed_as_by_transformers(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float
 ) -> None:
     samples = noise(seconds)
-    found = transcribe(as_audio_stream(samples), language="en", timestamps="word")
+    transcription = transcribe(as_audio_stream(samples), language="en", timestamps="word")
     made = upstream.pipeline(samples, return_timestamps="word")["chunks"]
-    theirs = [(one["text"].strip(), *one["timestamp"]) for one in made]
-    mine = [(one.text, one.start, one.end) for one in found.words]
+    theirs = [(item["text"].strip(), *item["timestamp"]) for item in made]
+    mine = [(word.text, word.start, word.end) for word in transcription.words]
     assert len(mine) >= 2
     # transformers goes on into the silence behind the sound; its last words are not of the sound
-    assert mine == [one for one in theirs if one[0]][: len(mine)]
-    assert rows(found) == rows(transcribe(as_audio_stream(samples), language="en"))
+    assert mine == [their for their in theirs if their[0]][: len(mine)]
+    assert rows(transcription) == rows(transcribe(as_audio_stream(samples), language="en"))
 
 
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning", "ignore:std:UserWarning")
@@ -242,41 +244,41 @@ def test_windows_in_batches_are_joined_as_by_transformers(
         batch_size=2,
         return_timestamps={None: False, "segment": True, "word": "word"}[timestamps],
     )
-    found = transcribe(as_audio_stream(samples), language="en", batch_size=2, timestamps=timestamps)
-    assert found.text == theirs["text"].strip()
-    mine = found.words if timestamps == "word" else found.segments
-    made = [one["text"].strip() for one in theirs.get("chunks", ())]
-    assert [one.text for one in mine] == [one for one in made if one]
+    transcription = transcribe(as_audio_stream(samples), language="en", batch_size=2, timestamps=timestamps)
+    assert transcription.text == theirs["text"].strip()
+    mine = transcription.words if timestamps == "word" else transcription.segments
+    made = [item["text"].strip() for item in theirs.get("chunks", ())]
+    assert [item.text for item in mine] == [item for item in made if item]
     if timestamps == "word":
-        times = [one["timestamp"] for one in theirs["chunks"] if one["text"].strip()]
+        times = [chunk["timestamp"] for chunk in theirs["chunks"] if chunk["text"].strip()]
         duration = len(samples) / RATE_HZ
-        assert [one.start for one in mine] == [min(start, duration) for start, _ in times]
+        assert [item.start for item in mine] == [min(start, duration) for start, _ in times]
 
 
 def test_text_alone_is_what_transformers_writes_without_times(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream
 ) -> None:
     samples = noise(SHORT_S)
-    found = transcribe(as_audio_stream(samples), language="en", timestamps=None)
+    transcription = transcribe(as_audio_stream(samples), language="en", timestamps=None)
     made = upstream.segments(samples, return_timestamps=False)
-    assert found.text == upstream.words([token for one in made for token in one[2]])
-    assert (found.segments, found.words) == ((), ())
+    assert transcription.text == upstream.words([token for item in made for token in item[2]])
+    assert (transcription.segments, transcription.words) == ((), ())
 
 
-def test_a_checkpoint_of_english_alone_is_told_no_language(tmp_path: Path) -> None:
+def test_a_checkpoint_of_english_alone_gets_no_language(tmp_path: Path) -> None:
     english = whisper(tmp_path / "english", english=True)
     samples = noise(SHORT_S)
-    found = mm.TranscriptionPipeline.from_pretrained(english)(as_audio_stream(samples))
+    result = mm.TranscriptionPipeline.from_pretrained(english)(as_audio_stream(samples))
     made = Upstream(english).segments(samples, language=None, task=None)
-    assert close(rows(found), made)
-    assert found.language is None
+    assert close(rows(result), made)
+    assert result.language is None
 
 
 def test_half_the_precision_still_writes(folder: Path) -> None:
-    found = mm.TranscriptionPipeline.from_pretrained(folder, precision="bfloat16")(
+    result = mm.TranscriptionPipeline.from_pretrained(folder, precision="bfloat16")(
         as_audio_stream(noise(5.0))
     )
-    assert found.duration_s == 5.0
+    assert result.duration_s == 5.0
 
 
 # --- memory ------------------------------------------------------------------------------------------
@@ -312,13 +314,13 @@ def test_no_more_than_some_blocks_are_held_at_a_time(
     window = mels.LogMels.window
 
     def watched(self: mels.LogMels, start: int, length: int) -> torch.Tensor:
-        found = window(self, start, length)
+        transcription = window(self, start, length)
         held.append(self.held.shape[1])
-        return found
+        return transcription
 
     monkeypatch.setattr(mels.LogMels, "window", watched)
-    found = transcribe.backend.transcribe(Endless(), _options(), lambda done, total: None)
-    assert found.duration_s == 300
+    transcription = transcribe.backend.transcribe(Endless(), _options(), lambda done, total: None)
+    assert transcription.duration_s == 300
     assert made == [*range(15), *range(15)]  # read twice: for the loudest, and for the rest
     assert max(held) <= 3000 + max(BLOCK_SAMPLES, len(block)) // 160 + mels.FRAMES_AT_ONCE
 
@@ -342,12 +344,12 @@ def test_a_window_of_digital_silence_is_not_given_to_the_model(
     assert 1 <= len(calls) <= 3
 
 
-def test_progress_is_told_in_seconds(transcribe: mm.TranscriptionPipeline) -> None:
-    told: list[tuple[float, float | None]] = []
-    transcribe(as_audio_stream(noise(LONG_S)), progress=lambda done, total: told.append((done, total)))
-    done = [one for one, _ in told]
+def test_progress_is_reported_in_seconds(transcribe: mm.TranscriptionPipeline) -> None:
+    reported: list[tuple[float, float | None]] = []
+    transcribe(as_audio_stream(noise(LONG_S)), progress=lambda done, total: reported.append((done, total)))
+    done = [item for item, _ in reported]
     assert done == sorted(done)
-    assert told[-1] == (pytest.approx(LONG_S, abs=0.01), pytest.approx(LONG_S))
+    assert reported[-1] == (pytest.approx(LONG_S, abs=0.01), pytest.approx(LONG_S))
 
 
 # --- bad input ---------------------------------------------------------------------------------------
@@ -368,12 +370,12 @@ def test_a_language_of_whisper_that_this_checkpoint_lacks_is_refused(
         transcribe(as_audio_stream(noise(1.0)), language="welsh")
 
 
-@pytest.mark.parametrize("asked", [{"language": "en"}, {"task": "translate"}])
-def test_english_alone_takes_no_language_and_no_task(tmp_path: Path, asked: dict[str, str]) -> None:
+@pytest.mark.parametrize("options", [{"language": "en"}, {"task": "translate"}])
+def test_english_alone_takes_no_language_and_no_task(tmp_path: Path, options: dict[str, str]) -> None:
     english = mm.TranscriptionPipeline.from_pretrained(whisper(tmp_path / "english", english=True))
-    ((name, value),) = asked.items()
+    ((name, value),) = options.items()
     with pytest.raises(InvalidInput) as caught:
-        english(as_audio_stream(noise(1.0)), **asked)
+        english(as_audio_stream(noise(1.0)), **options)
     assert str(caught.value) == (
         f"{english.name!r} was trained on English only, so it takes no {name}={value!r}: leave it out, or use a "
         "multilingual checkpoint (a Whisper whose name does not end in '.en')"
@@ -405,7 +407,7 @@ def test_windows_in_batches_take_no_option_that_needs_one_after_another(
     )
 
 
-def test_words_need_a_checkpoint_that_says_which_heads_follow_the_sound(tmp_path: Path) -> None:
+def test_words_need_a_checkpoint_that_says_which_heads_align_with_the_audio(tmp_path: Path) -> None:
     without = mm.TranscriptionPipeline.from_pretrained(whisper(tmp_path / "without", heads=False))
     with pytest.raises(
         InvalidInput,
@@ -440,7 +442,7 @@ def test_a_model_that_writes_down_no_speech_is_refused_by_what_it_is(tmp_path: P
     )
 
 
-def test_a_classifier_of_sounds_is_refused_by_what_it_is(folder: Path, tmp_path: Path) -> None:
+def test_a_classifier_of_audio_is_refused_by_what_it_is(folder: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(folder, tmp_path / "other"))
     config = json.loads((other / "config.json").read_text())
     config["architectures"] = ["WhisperForAudioClassification"]
@@ -452,7 +454,7 @@ def test_a_classifier_of_sounds_is_refused_by_what_it_is(folder: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("error", "asked", "advice"),
+    ("error", "options", "advice"),
     [
         (torch.OutOfMemoryError("CUDA out of memory"), {}, "precision='bfloat16', or a smaller model"),
         (
@@ -466,7 +468,7 @@ def test_a_full_memory_says_what_to_turn_down(
     transcribe: mm.TranscriptionPipeline,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
-    asked: dict[str, int],
+    options: dict[str, int],
     advice: str,
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
@@ -474,5 +476,5 @@ def test_a_full_memory_says_what_to_turn_down(
 
     monkeypatch.setattr(transcribe.backend.model, "generate", full)
     with pytest.raises(RuntimeError) as caught:
-        transcribe(as_audio_stream(noise(1.0)), language="en", **asked)
+        transcribe(as_audio_stream(noise(1.0)), language="en", **options)
     assert str(caught.value) == f"{transcribe.name!r} ran out of memory: try {advice}"

@@ -100,7 +100,7 @@ def whisper(
         "no_timestamps_token_id": ids["<|notimestamps|>"],
         "prev_sot_token_id": ids["<|startofprev|>"],
         "is_multilingual": not english,
-        "suppress_tokens": [ids[one] for one in SPECIAL[1:]],
+        "suppress_tokens": [ids[item] for item in SPECIAL[1:]],
         "begin_suppress_tokens": [ids["<|endoftext|>"]],
         "max_initial_timestamp_index": 50,
     }
@@ -121,7 +121,7 @@ def wav2vec2(folder: Path, *, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAOINSHRDLUMWCFGYPBVK'XJQZ"]
     vocab = folder / "vocab.json"
-    vocab.write_text(json.dumps({one: n for n, one in enumerate(letters)}), encoding="utf-8")
+    vocab.write_text(json.dumps({letter: n for n, letter in enumerate(letters)}), encoding="utf-8")
     tokenizer = transformers.Wav2Vec2CTCTokenizer(str(vocab), do_lower_case=False)
     config = transformers.Wav2Vec2Config(
         vocab_size=len(letters),
@@ -165,7 +165,9 @@ def speech_to_text(folder: Path, *, seed: int = 0) -> Path:
     )
     processor = sentencepiece.SentencePieceProcessor(str(folder / "sp.model"))
     words = ["<s>", "<pad>", "</s>", "<unk>", *(processor.id_to_piece(n) for n in range(3, len(processor)))]
-    (folder / "vocab.json").write_text(json.dumps({one: n for n, one in enumerate(words)}), encoding="utf-8")
+    (folder / "vocab.json").write_text(
+        json.dumps({word: n for n, word in enumerate(words)}), encoding="utf-8"
+    )
     (folder / "sp.model").rename(folder / "sentencepiece.bpe.model")
     tokenizer = transformers.Speech2TextTokenizer(
         str(folder / "vocab.json"), str(folder / "sentencepiece.bpe.model")

@@ -33,9 +33,9 @@ def glyph(emoji: str, side: int) -> Image.Image:
     return Image.fromarray(glyphs.square(canvas, side))
 
 
-def recolour(picture: Image.Image, colour: str) -> Image.Image:
+def recolour(image: Image.Image, colour: str) -> Image.Image:
     """The same drawing in shades of one named colour."""
-    pixels = np.asarray(picture).astype(np.float64)
+    pixels = np.asarray(image).astype(np.float64)
     light = pixels[..., :3] @ (0.299, 0.587, 0.114) / 255
     paint = np.array(captions.COLOURS[colour]) / 255
     middle = np.average(light, weights=pixels[..., 3] + 1e-9)
@@ -54,9 +54,9 @@ def draw(scene: Scene) -> Image.Image:
     canvas = Image.fromarray((behind.clip(0, 1) * 255).round().astype(np.uint8))
     if scene.place not in backgrounds.SHARP:
         canvas = canvas.filter(ImageFilter.GaussianBlur(1.6))
-    for thing, (x, y, size) in zip(scene.things, TWO if len(scene.things) == 2 else ALONE, strict=True):
+    for subject, (x, y, size) in zip(scene.subjects, TWO if len(scene.subjects) == 2 else ALONE, strict=True):
         side = round(SIDE * size * rng.uniform(0.92, 1.06))
-        drawn = glyph(thing, side)
+        drawn = glyph(subject, side)
         drawn = recolour(drawn, scene.colour) if scene.colour else drawn
         left, top = (
             round(SIDE * x - side / 2 + rng.uniform(-8, 8)),
@@ -75,8 +75,8 @@ def draw(scene: Scene) -> Image.Image:
 def write(scene: Scene, folder: Path) -> Path:
     """Draws a scene into `folder`."""
     path = folder / scene.name
-    picture = draw(scene)
+    image = draw(scene)
     if path.suffix == ".png":  # tints only: 128 colours hold them, at a third of the size
-        picture = picture.quantize(128, dither=Image.Dither.NONE)
-    picture.save(path, **QUALITY[path.suffix])
+        image = image.quantize(128, dither=Image.Dither.NONE)
+    image.save(path, **QUALITY[path.suffix])
     return path
