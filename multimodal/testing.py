@@ -72,7 +72,17 @@ class FakeEncoder(Encoder):
         self.seen: list[Item] = []
 
     def prepare(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        """The vectors of the items, (n, dim). Raises EncoderError for an item in `failing`."""
+        """Looks up or derives the vectors of items.
+
+        Args:
+            items: Items of the modality.
+
+        Returns:
+            The vectors, (n, dim).
+
+        Raises:
+            EncoderError: An item is in `failing`.
+        """
         import numpy as np
         import torch
 
@@ -80,11 +90,22 @@ class FakeEncoder(Encoder):
         return {"rows": torch.from_numpy(np.stack([self._vector(item) for item in items]))}
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The prepared vectors, (n, dim) float32."""
+        """Returns the prepared vectors.
+
+        Args:
+            batch: The output of `prepare`.
+
+        Returns:
+            float32 (n, dim).
+        """
         return batch["rows"]
 
     def config(self) -> dict[str, Any]:
-        """Everything that determines its vectors."""
+        """Describes everything that determines the vectors.
+
+        Returns:
+            JSON values.
+        """
         return {
             "dim": self.dim,
             "vectors": self.vectors,
@@ -93,7 +114,11 @@ class FakeEncoder(Encoder):
         }
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """A fake encoder has no weights."""
+        """Lists the weights.
+
+        Returns:
+            {}: a fake encoder has no weights.
+        """
         import torch
 
         return {"unused": torch.zeros(1)}
@@ -130,6 +155,9 @@ def fake_space(
         failing: Texts or uris of items that raise EncoderError.
         logit_scale: For `Space.probabilities`; None for a space that has only cosines.
         name: Of the space.
+
+    Returns:
+        The space.
     """
     encoders = [FakeEncoder(modality, dim, vectors=vectors, failing=failing) for modality in modalities]
     return Space(encoders, logit_scale, name=name)
@@ -137,6 +165,13 @@ def fake_space(
 
 def load(rest: str = "", *, device: str = "cpu") -> Space:
     """The space of `multimodal.load("fake")`; "fake/32" has vectors of 32 numbers.
+
+    Args:
+        rest: The dimension, as text; "" for the default.
+        device: Ignored.
+
+    Returns:
+        The space.
 
     Raises:
         UnknownModel: If what follows the slash is no number of at least 1.
@@ -149,7 +184,15 @@ def load(rest: str = "", *, device: str = "cpu") -> Space:
 
 
 def from_config(state: EncoderState, runtime: Runtime) -> Encoder:
-    """A fake encoder from its saved state."""
+    """Rebuilds a fake encoder from its saved state.
+
+    Args:
+        state: The saved state.
+        runtime: Ignored: fake encoders run on the CPU.
+
+    Returns:
+        The encoder.
+    """
     config = state.config
     return FakeEncoder(
         state.modality,

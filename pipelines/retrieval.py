@@ -12,7 +12,11 @@ from multimodal.index import Hits, Index, SearchOptions
 
 
 class RetrievalPipeline(Pipeline):
-    """Searches an index: `RetrievalPipeline(index)("a sad cat", k=5, modality="image")`."""
+    """Searches an index: `RetrievalPipeline(index)("a sad cat", k=5, modality="image")`.
+
+    Args:
+        index: The index to search.
+    """
 
     task = "retrieval"
 
@@ -39,6 +43,9 @@ class RetrievalPipeline(Pipeline):
             space: As for Index.open; ignored if `model` is an Index.
             **options: None are known; others raise a TypeError.
 
+        Returns:
+            The pipeline on the opened index.
+
         Raises:
             IndexStateError: There is no index in the folder, or it belongs to another space.
             InvalidInput: `model` is something else, such as a Space.
@@ -48,7 +55,14 @@ class RetrievalPipeline(Pipeline):
         return cls(model, **options)  # type: ignore[arg-type]  # __init__ rejects a Space
 
     def to(self, device: str) -> Self:
-        """Moves the encoders of the index's space to a device, in place; see `Space.to`."""
+        """Moves the encoders of the index's space to a device, in place; see `Space.to`.
+
+        Args:
+            device: As torch names it; "auto" is the accelerator, if any.
+
+        Returns:
+            The pipeline itself.
+        """
         self.index.space.to(device)
         return self
 

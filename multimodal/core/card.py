@@ -41,11 +41,22 @@ class Card:
         object.__setattr__(self, "modalities", tuple(Modality(m) for m in self.modalities))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; `Card.from_dict` takes them back."""
+        """Converts the card to plain values, from which `Card.from_dict` restores it.
+
+        Returns:
+            JSON values.
+        """
         return asdict(self) | {"modalities": [str(m) for m in self.modalities]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Card:
-        """The card from what `to_dict` returned. Unknown keys, of a later version, are ignored."""
+        """Restores a card. Unknown keys, of a later version, are ignored.
+
+        Args:
+            values: What `to_dict` returned.
+
+        Returns:
+            The card.
+        """
         known = {field.name for field in fields(cls)}
         return cls(**{key: value for key, value in values.items() if key in known})

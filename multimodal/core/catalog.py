@@ -153,7 +153,11 @@ def _from_folder(folder: str, options: dict[str, Any]) -> Space:
 
 
 def cards() -> list[Card]:
-    """A card for every model that can be loaded by name, family by family."""
+    """Lists the models that can be loaded by name.
+
+    Returns:
+        Their cards, family by family.
+    """
     return [card for family in families() for card in family_module(family).CARDS]
 
 

@@ -113,22 +113,48 @@ class Encoder(abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, items: Sequence[Item]) -> Batch:
-        """Items to tensors on the CPU whose first axis is len(items). Pure and thread-safe."""
+        """Converts items to tensors. Must be pure and thread-safe.
+
+        Args:
+            items: Items of the modality.
+
+        Returns:
+            Tensors on the CPU by name, in general with len(items) as first axis.
+        """
 
     @abc.abstractmethod
     def forward(self, batch: Batch) -> torch.Tensor:
-        """The output of `prepare` to (n, dim) float32, on any device, rows of any length above zero."""
+        """Computes the vectors of prepared items.
+
+        Args:
+            batch: The output of `prepare`.
+
+        Returns:
+            float32 (n, dim), on any device; rows of any norm above 0.
+        """
 
     @abc.abstractmethod
     def config(self) -> dict[str, Any]:
-        """Everything except the weights, as JSON values: sizes, and every number of the preprocessing."""
+        """Describes the encoder except for its weights.
+
+        Returns:
+            JSON values: sizes, and all parameters of the preprocessing.
+        """
 
     @abc.abstractmethod
     def state_dict(self) -> Mapping[str, torch.Tensor]:
-        """Every weight by name. `from_config` rebuilds the same encoder from these and `config()`."""
+        """Lists the weights, from which `from_config` rebuilds the encoder together with `config()`.
+
+        Returns:
+            {name: tensor}.
+        """
 
     def files(self) -> Mapping[str, bytes]:
-        """Further files needed to rebuild the encoder, by plain file name without folders."""
+        """Lists further files that are needed to rebuild the encoder.
+
+        Returns:
+            {file name without folders: content}.
+        """
         return {}
 
     @property

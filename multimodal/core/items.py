@@ -56,6 +56,9 @@ class Text:
     def load(self) -> str:
         """The text as given.
 
+        Returns:
+            The text.
+
         Raises:
             InvalidInput: it is empty, only white space, or not valid Unicode.
         """
@@ -204,7 +207,12 @@ class Audio:
     def stream(self) -> Iterator[Waveform]:
         """Yields the audio in blocks of some seconds, so that a long file need not fit in memory.
 
-        Raises as `load` does, when it reaches what is wrong.
+        Yields:
+            Waveforms of consecutive blocks, at least one.
+
+        Raises:
+            MediaError: As for `load`, when decoding reaches the damaged part.
+            InvalidInput: As for `load`.
         """
         from multimodal.core.media import audio
 
@@ -301,6 +309,9 @@ class Video:
     def sample(self, every_s: float) -> Iterator[tuple[NDArray[np.uint8], float, float]]:
         """Yields one frame of each of equal parts, about `every_s` seconds long. Raises as `load` does.
 
+        Args:
+            every_s: Approximate length of a part in seconds.
+
         Yields:
             RGB (h, w, 3), and the start and end of the part in seconds. Of a file, one frame is in memory at a time.
         """
@@ -315,7 +326,14 @@ class Video:
             yield pixels, position * part_s, (position + 1) * part_s
 
     def audio(self) -> Audio | None:
-        """The audio track, or None without one. Raises as `load` does for a file that is not a video."""
+        """Returns the audio track.
+
+        Returns:
+            The audio track, or None for a video without one.
+
+        Raises:
+            MediaError: As for `load`, for a file that is not a video.
+        """
         from multimodal.core.media import video
 
         if not isinstance(self.source, Path | bytes) or not video.has_audio(self.source):
@@ -341,6 +359,9 @@ def as_item(value: object) -> Item:
         value: a str is always text, never a path. A pathlib.Path is media, identified by its content. A PIL image or an
             array (h, w, 3) of uint8 or of floats in 0 to 1 is an image, and so is a torch tensor (3, h, w).
             {"array": samples, "sampling_rate": Hz} and the tuple (samples, Hz) are audio. An item is returned as it is.
+
+    Returns:
+        `Text`, `Image`, `Audio`, `Video`, or an item of a registered media type.
 
     Raises:
         InvalidInput: any other value.

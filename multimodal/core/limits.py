@@ -45,7 +45,16 @@ class Limits:
                 raise InvalidInput(f"{field.name} must be a number above 0, got {value!r}")
 
     def check_pixels(self, width: int, height: int, name: str) -> None:
-        """Raises MediaTooLarge if an image of this size exceeds `max_pixels`. name: of the file, for the message."""
+        """Checks the size of an image.
+
+        Args:
+            width: In pixels.
+            height: In pixels.
+            name: The file, for messages.
+
+        Raises:
+            MediaTooLarge: The image exceeds `max_pixels`.
+        """
         if width * height > self.max_pixels:
             raise MediaTooLarge(
                 f"{name}: {width:,} x {height:,} pixels, more than the limit of {self.max_pixels:,}; "
@@ -53,7 +62,16 @@ class Limits:
             )
 
     def check_seconds(self, n_samples: int, rate_hz: int, name: str) -> None:
-        """Raises MediaTooLarge if mono float32 audio of this length exceeds `max_seconds` or `max_bytes`."""
+        """Checks the length of mono float32 audio.
+
+        Args:
+            n_samples: The number of samples.
+            rate_hz: Samples per second.
+            name: The file, for messages.
+
+        Raises:
+            MediaTooLarge: The audio exceeds `max_seconds` or `max_bytes`.
+        """
         if n_samples > self.max_seconds * rate_hz:
             raise MediaTooLarge(
                 f"{name}: {n_samples / rate_hz:,.1f} seconds of audio, more than the limit of "
@@ -63,7 +81,15 @@ class Limits:
         self.check_bytes(n_samples * 4, f"{name} (decoded)")
 
     def check_length(self, seconds: float, name: str) -> None:
-        """Raises MediaTooLarge if a video is longer than `max_seconds`, whichever frames are decoded."""
+        """Checks the length of a video, whichever frames are decoded.
+
+        Args:
+            seconds: The length.
+            name: The file, for messages.
+
+        Raises:
+            MediaTooLarge: The video exceeds `max_seconds`.
+        """
         if seconds > self.max_seconds:
             raise MediaTooLarge(
                 f"{name}: {seconds:,.1f} seconds of video, more than the limit of {self.max_seconds:,}; cut it, or "
@@ -71,7 +97,17 @@ class Limits:
             )
 
     def check_frames(self, n_frames: int, width: int, height: int, name: str) -> None:
-        """Raises MediaTooLarge if this many RGB frames exceed `max_bytes`."""
+        """Checks the decoded size of RGB frames.
+
+        Args:
+            n_frames: The number of frames.
+            width: In pixels.
+            height: In pixels.
+            name: The file, for messages.
+
+        Raises:
+            MediaTooLarge: The frames exceed `max_bytes`.
+        """
         n_bytes = n_frames * width * height * 3
         if n_bytes > self.max_bytes:
             raise MediaTooLarge(
@@ -81,7 +117,15 @@ class Limits:
             )
 
     def check_bytes(self, n_bytes: int, name: str) -> None:
-        """Raises MediaTooLarge if a size exceeds `max_bytes`."""
+        """Checks a decoded size.
+
+        Args:
+            n_bytes: The size.
+            name: The file, for messages.
+
+        Raises:
+            MediaTooLarge: The size exceeds `max_bytes`.
+        """
         if n_bytes > self.max_bytes:
             raise MediaTooLarge(
                 f"{name}: {n_bytes:,} bytes, more than the limit of {self.max_bytes:,}; "
@@ -94,12 +138,23 @@ _override: ContextVar[Limits | None] = ContextVar("multimodal_limits", default=N
 
 
 def get_limits() -> Limits:
-    """The limits of the current thread or async task."""
+    """Reads the limits of the current thread or async task.
+
+    Returns:
+        The limits.
+    """
     return _override.get() or _process_default
 
 
 def set_limits(new: Limits) -> None:
-    """Sets the default limits of the whole process. Raises InvalidInput for anything but a Limits."""
+    """Sets the default limits of the whole process.
+
+    Args:
+        new: The limits.
+
+    Raises:
+        InvalidInput: `new` is not a Limits.
+    """
     global _process_default
     if not isinstance(new, Limits):
         raise InvalidInput(
@@ -112,9 +167,18 @@ def set_limits(new: Limits) -> None:
 def limits(
     *, max_pixels: int | None = None, max_seconds: float | None = None, max_bytes: int | None = None
 ) -> Iterator[Limits]:
-    """Changes the given limits inside a `with` block, in this thread or async task only.
+    """Changes limits inside a `with` block, in this thread or async task only. None keeps a limit.
 
-    Raises InvalidInput for a limit that is not a number above 0.
+    Args:
+        max_pixels: Pixels of an image.
+        max_seconds: Seconds of audio or video.
+        max_bytes: Bytes of decoded media.
+
+    Yields:
+        The limits in the block.
+
+    Raises:
+        InvalidInput: A limit is not a number above 0.
     """
     given: dict[str, Any] = {"max_pixels": max_pixels, "max_seconds": max_seconds, "max_bytes": max_bytes}
     new = dataclasses.replace(

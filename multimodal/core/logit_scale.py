@@ -41,7 +41,11 @@ class LogitScale:
             raise InvalidInput(f"activation must be 'softmax' or 'sigmoid', got {self.activation!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Converts the scale to plain values.
+
+        Returns:
+            JSON values.
+        """
         return asdict(self)
 
 

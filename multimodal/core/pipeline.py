@@ -48,11 +48,14 @@ class Pipeline(abc.ABC):
 
     @classmethod
     def from_pretrained(cls, model: str | os.PathLike[str] | Space, **options: Any) -> Self:
-        """The pipeline on a model.
+        """Loads a model and returns the pipeline on it.
 
         Args:
             model: Anything `multimodal.load` takes, or a Space.
             **options: The pipeline's own.
+
+        Returns:
+            The pipeline, ready to call.
         """
         made = cls(as_space(model), **options)  # type: ignore[call-arg]
         made._opened_from = (model, options)
@@ -147,7 +150,7 @@ def one_or_many(inputs: Any) -> tuple[list[Any], bool]:
 
 
 def pipeline(task: str, model: Any = "starter", **options: Any) -> Any:
-    """The pipeline for a task: `pipeline("zero-shot-classification", model="starter")`.
+    """Loads the pipeline of a task: `pipeline("zero-shot-classification", model="starter")`.
 
     Args:
         task: "captioning", "generation", "transcription", "zero-shot-classification", "retrieval",
@@ -155,6 +158,9 @@ def pipeline(task: str, model: Any = "starter", **options: Any) -> Any:
             "automatic-speech-recognition".
         model: What the task's `from_pretrained` takes: a name, a folder or a Space; for retrieval an index.
         **options: Passed to `from_pretrained`.
+
+    Returns:
+        The pipeline, ready to call.
 
     Raises:
         UnknownTask: If no pipeline performs the task; the message offers close matches.

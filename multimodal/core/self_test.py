@@ -127,7 +127,11 @@ class SelfTestReport:
         return tuple(check for check in self.checks if not check.ok)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Converts the report to plain values.
+
+        Returns:
+            JSON values.
+        """
         checks = [check.to_dict() for check in self.checks]
         return {"space": self.space, "ok": self.ok, "checks": checks, "seconds": dict(self.seconds)}
 

@@ -149,7 +149,17 @@ class Space:
         return rows
 
     def encoder_for(self, modality: Modality | str) -> Encoder:
-        """The encoder of a modality. Raises UnsupportedModality if there is none."""
+        """Looks up the encoder of a modality.
+
+        Args:
+            modality: A modality, or its name.
+
+        Returns:
+            The encoder.
+
+        Raises:
+            UnsupportedModality: The space has none for it.
+        """
         encoder = self.encoders.get(modality)  # type: ignore[arg-type]
         if encoder is None:
             error = UnsupportedModality(
@@ -271,6 +281,9 @@ class Space:
         """Checks determinism, batch invariance and embedding collapse with synthetic items.
 
         Costs about 24 forward passes of one item for each modality. Failures are in the report; nothing is raised.
+
+        Returns:
+            The checks of each modality.
         """
         from multimodal.core import self_test
 
@@ -326,6 +339,9 @@ class Space:
             decode: "exact" or "fast".
             engine: "torch" or "openvino".
 
+        Returns:
+            The space.
+
         Raises:
             UnknownModel: If no space is saved there.
             CorruptSpace: If its files are damaged or incomplete.
@@ -338,9 +354,16 @@ class Space:
         return space
 
     def select(self, *modalities: Modality | str) -> Space:
-        """The same space with some of its modalities. Parts join again with `|`.
+        """Restricts the space to some of its modalities.
 
-        Raises UnsupportedModality for one it lacks.
+        Args:
+            *modalities: Modalities, or their names.
+
+        Returns:
+            A space that shares the encoders.
+
+        Raises:
+            UnsupportedModality: The space lacks one of them.
         """
         self._origin = self._origin or Origin(
             self.address, dict(self.options), self.revisions, self.modalities

@@ -73,6 +73,9 @@ class Index(IndexAdministration):
             exist_ok: Open the index that is already at the path, if it was created with the same space.
             search_config: Tuning constants of search.
 
+        Returns:
+            The index.
+
         Raises:
             IndexStateError: The path is in use, or cannot be written.
         """
@@ -110,6 +113,9 @@ class Index(IndexAdministration):
                 then be searched with. Default: the space is loaded from the address and options stored in the index.
             search_config: Tuning constants of search.
 
+        Returns:
+            The index.
+
         Raises:
             IndexStateError: There is no index, its space cannot be loaded, or `space` is a different one.
         """
@@ -119,7 +125,14 @@ class Index(IndexAdministration):
 
     @staticmethod
     def exists(path: str | os.PathLike[str]) -> bool:
-        """Whether there is an index in a folder."""
+        """Checks whether a folder holds an index.
+
+        Args:
+            path: The folder.
+
+        Returns:
+            True if it holds an index.
+        """
         return is_index(index_folder(path))
 
     @property

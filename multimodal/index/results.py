@@ -74,7 +74,11 @@ class Hit:
     place = deprecated_property("Hit.place", "Hit.location")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Converts the hit to plain values.
+
+        Returns:
+            JSON values.
+        """
         return asdict(self) | {"modality": str(self.modality)}
 
     def _repr_html_(self) -> str:
@@ -97,11 +101,18 @@ class Hits(list[Hit]):
         self.note = note
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON: method, note and a list of hits."""
+        """Converts the hits to plain values.
+
+        Returns:
+            Method, note and a list of hits, ready for JSON.
+        """
         return {"method": self.method, "note": self.note, "hits": [hit.to_dict() for hit in self]}
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A data frame with one row per hit and the fields of Hit as columns.
+        """Converts the hits to a data frame.
+
+        Returns:
+            One row per hit, with the fields of Hit as columns.
 
         Raises:
             MissingExtra: pandas is not installed.
@@ -109,7 +120,11 @@ class Hits(list[Hit]):
         return _data_frame([hit.to_dict() for hit in self], list(Hit.__dataclass_fields__))
 
     def to_arrow(self) -> pyarrow.Table:
-        """A table with one row per hit and the fields of Hit as columns; metadata is a JSON string."""
+        """Converts the hits to an Arrow table.
+
+        Returns:
+            One row per hit, with the fields of Hit as columns; metadata is a JSON string.
+        """
         return _arrow_table([hit.to_dict() for hit in self], _HIT_TYPES)
 
     def _repr_html_(self) -> str:
@@ -134,7 +149,11 @@ class Failure:
     reason: str
 
     def to_dict(self) -> dict[str, str]:
-        """Plain values, ready for JSON."""
+        """Converts the failure to plain values.
+
+        Returns:
+            JSON values.
+        """
         return asdict(self)
 
 
@@ -144,11 +163,18 @@ class Failures(tuple[Failure, ...]):
     __slots__ = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON: a list of failures."""
+        """Converts the failures to plain values.
+
+        Returns:
+            {"failures": a list of failures}, ready for JSON.
+        """
         return {"failures": [failure.to_dict() for failure in self]}
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A data frame with one row per failure: uri, stage, reason.
+        """Converts the failures to a data frame.
+
+        Returns:
+            One row per failure, with the columns uri, stage and reason.
 
         Raises:
             MissingExtra: pandas is not installed.
@@ -156,7 +182,11 @@ class Failures(tuple[Failure, ...]):
         return _data_frame([failure.to_dict() for failure in self], list(_FAILURE_TYPES))
 
     def to_arrow(self) -> pyarrow.Table:
-        """A table with one row per failure: uri, stage, reason."""
+        """Converts the failures to an Arrow table.
+
+        Returns:
+            One row per failure, with the columns uri, stage and reason.
+        """
         return _arrow_table([failure.to_dict() for failure in self], _FAILURE_TYPES)
 
 
@@ -193,11 +223,18 @@ class Rows:
         return next(itertools.islice(self, position % n_rows, None))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON: a list of rows, with vectors as lists of floats."""
+        """Converts the rows to plain values.
+
+        Returns:
+            A list of rows, with vectors as lists of floats, ready for JSON.
+        """
         return {"rows": [self._plain(row) for row in self]}
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A data frame with one row per item and the keys of a row as columns.
+        """Converts the rows to a data frame.
+
+        Returns:
+            One row per item, with the keys of a row as columns.
 
         Raises:
             MissingExtra: pandas is not installed.
@@ -210,7 +247,14 @@ class Rows:
         return self._dim
 
     def arrow_batches(self, n: int = 4096) -> Iterator[pyarrow.Table]:
-        """Tables as of `to_arrow`, of n rows each, read one after another; at least one, which may be empty."""
+        """Yields the rows as Arrow tables, which are read one after another.
+
+        Args:
+            n: Rows per table.
+
+        Yields:
+            Tables with the columns of `to_arrow`; at least one, which may be empty.
+        """
         rows = iter(self)
         batch = list(itertools.islice(rows, n))
         while True:
@@ -219,7 +263,11 @@ class Rows:
                 return
 
     def to_arrow(self) -> pyarrow.Table:
-        """A table with one row per item; metadata is a JSON string, vectors are fixed-size lists of float32."""
+        """Converts the rows to an Arrow table.
+
+        Returns:
+            One row per item; metadata is a JSON string, vectors are fixed-size lists of float32.
+        """
         return _arrow_table([self._plain(row) for row in self], self._types())
 
     def _types(self) -> dict[str, str]:
@@ -293,7 +341,11 @@ class IngestReport:
     duplicates: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Converts the report to plain values.
+
+        Returns:
+            JSON values.
+        """
         return asdict(self) | {"failed": [failure.to_dict() for failure in self.failed]}
 
     def __str__(self) -> str:
@@ -332,7 +384,11 @@ class Estimate:
     deleted: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Converts the estimate to plain values.
+
+        Returns:
+            JSON values.
+        """
         return asdict(self)
 
 
@@ -364,7 +420,11 @@ class Progress:
         return max(0, self.total - self.done) / self.rate
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Converts the counters to plain values.
+
+        Returns:
+            JSON values.
+        """
         return asdict(self) | {"eta_s": self.eta_s}
 
 

@@ -78,14 +78,25 @@ class Heatmap:
         return target
 
     def shade(self, cosine: float) -> tuple[int, int, int]:
-        """The colour (red, green, blue) of a cell: from LOW to HIGH over the range of this matrix."""
+        """Computes the colour of a cell, from LOW to HIGH over the range of this matrix.
+
+        Args:
+            cosine: The value of the cell.
+
+        Returns:
+            Red, green and blue, 0 to 255.
+        """
         low, high = float(self.cosines.min()), float(self.cosines.max())
         share = (cosine - low) / (high - low) if high > low else 0.5
         red, green, blue = (round(a + (b - a) * share) for a, b in zip(LOW, HIGH, strict=True))
         return red, green, blue
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Converts the heatmap to plain values.
+
+        Returns:
+            JSON values.
+        """
         names = {
             side: [axis.label for axis in axes]
             for side, axes in (("rows", self.rows), ("columns", self.columns))

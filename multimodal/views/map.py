@@ -46,7 +46,11 @@ class MapReport:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Converts the report to plain values.
+
+        Returns:
+            JSON values.
+        """
         return asdict(self) | {"notes": list(self.notes)}
 
 

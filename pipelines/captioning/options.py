@@ -112,7 +112,11 @@ class Caption:
     item: Item | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """{"text", "score", "n_tokens", "complete", "modality", "uri"}, ready for JSON."""
+        """Converts the caption to plain values.
+
+        Returns:
+            {"text", "score", "n_tokens", "complete", "modality", "uri"}, ready for JSON.
+        """
         return {
             "text": self.text,
             "score": self.score,

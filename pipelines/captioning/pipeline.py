@@ -91,6 +91,9 @@ class CaptioningPipeline(Pipeline):
             decoder: For a space: the folder with the captioning decoder that was trained for it. Default: the
                 starter's.
 
+        Returns:
+            The pipeline, ready to call.
+
         Raises:
             UnknownModel: No model of that name.
             CheckpointError: The checkpoint is damaged, or its model writes no captions.
@@ -177,7 +180,14 @@ class CaptioningPipeline(Pipeline):
         return self.backend.device
 
     def to(self, device: str) -> Self:
-        """Moves the model and returns the pipeline. device: as torch names it; "auto" is the accelerator, if any."""
+        """Moves the model to a device, in place.
+
+        Args:
+            device: As torch names it; "auto" is the accelerator, if any.
+
+        Returns:
+            The pipeline itself.
+        """
         self.backend.to(Runtime(device).torch_device)
         return self
 

@@ -105,6 +105,9 @@ class GenerationPipeline(Pipeline):
             decoder: For a space: the folder that recipes/starter/generator/draw.py wrote for it. Default: the
                 starter's.
 
+        Returns:
+            The pipeline, ready to call.
+
         Raises:
             UnknownModel: No model of that name.
             CheckpointError: The checkpoint is damaged, or its model generates neither images nor audio.
@@ -122,7 +125,14 @@ class GenerationPipeline(Pipeline):
         return cls(resolve_backend(name, Runtime(device, precision), revision, offline, load_options))
 
     def to(self, device: str) -> Self:
-        """Moves the model and returns the pipeline. device: as torch names it; "auto" is the accelerator, if any."""
+        """Moves the model to a device, in place.
+
+        Args:
+            device: As torch names it; "auto" is the accelerator, if any.
+
+        Returns:
+            The pipeline itself.
+        """
         self.backend.to(Runtime(device).torch_device)
         return self
 
@@ -248,7 +258,16 @@ class GenerationPipeline(Pipeline):
         return list(self(vector=rows, seed=[requests[0].seed] * n, **options))
 
     def between(self, first: Any, last: Any, **options: Any) -> list[Generation]:
-        """Deprecated: use `interpolate`."""
+        """Deprecated: use `interpolate`.
+
+        Args:
+            first: See `interpolate`.
+            last: See `interpolate`.
+            **options: See `interpolate`.
+
+        Returns:
+            See `interpolate`.
+        """
         warnings.warn(
             "GenerationPipeline.between is deprecated and will be removed in 0.3.0: use "
             "GenerationPipeline.interpolate",

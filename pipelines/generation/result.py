@@ -80,7 +80,11 @@ class Generation:
         return {name: getattr(self, name) for name in METADATA_FIELDS}
 
     def to_dict(self) -> dict[str, Any]:
-        """The metadata and the size, ready for JSON: everything but the pixels or samples."""
+        """Converts everything but the pixels or samples to plain values.
+
+        Returns:
+            The metadata and the size, ready for JSON.
+        """
         if self.samples is not None:
             return self.metadata | {"seconds": self.seconds, "rate_hz": self.rate_hz}
         return self.metadata | {"width": self._checked_image.width, "height": self._checked_image.height}
@@ -108,6 +112,12 @@ class Generation:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Reads a file that `save` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The generation with its metadata.
 
         Raises:
             MediaError: The file is missing, damaged, or was not written by `save`.

@@ -82,6 +82,9 @@ class TranscriptionPipeline(Pipeline):
             offline: Makes no network requests.
             revision: A branch, tag or commit on the Hub.
 
+        Returns:
+            The pipeline, ready to call.
+
         Raises:
             UnknownModel: No model of that name; close matches are suggested.
             CheckpointError: The checkpoint is damaged, or its model transcribes no speech.

@@ -99,7 +99,11 @@ class Transcription:
     model: str
 
     def to_dict(self) -> dict[str, Any]:
-        """{"text", "language", "segments", "words", "duration_s", "model"}, ready for JSON."""
+        """Converts the transcription to plain values.
+
+        Returns:
+            {"text", "language", "segments", "words", "duration_s", "model"}, ready for JSON.
+        """
         return {
             "text": self.text,
             "language": self.language,
@@ -110,7 +114,10 @@ class Transcription:
         }
 
     def to_srt(self) -> str:
-        """The segments as SubRip subtitles (.srt).
+        """Formats the segments as SubRip subtitles.
+
+        Returns:
+            The content of an .srt file.
 
         Raises:
             InvalidInput: There is text but no segments.
@@ -118,7 +125,10 @@ class Transcription:
         return srt(self._cues())
 
     def to_vtt(self) -> str:
-        """The segments as WebVTT subtitles (.vtt).
+        """Formats the segments as WebVTT subtitles.
+
+        Returns:
+            The content of a .vtt file.
 
         Raises:
             InvalidInput: There is text but no segments.

@@ -144,7 +144,7 @@ def test_duplicates_are_left_out_if_asked(cli: Cli, media: Path, index: Path) ->
     assert (report["added"], report["duplicates"], report["total"]) == (0, 1, 5)
 
 
-@pytest.mark.parametrize(("arguments", "told"), [
+@pytest.mark.parametrize(("arguments", "message"), [
     (["--sync", "--retry-failed", "x"], "--sync and --retry-failed exclude each other; give one"),
     (["--sync", "--failures", "--dry-run"], "--sync and --failures and --dry-run exclude each other; give one"),
     (["--retry-failed", "x"], "takes no paths: the failures are recorded in the index"),
@@ -154,11 +154,11 @@ def test_duplicates_are_left_out_if_asked(cli: Cli, media: Path, index: Path) ->
     (["x", "--column", "path"], "'path' is not ROLE=NAME, such as path=file"),
 ])  # fmt: skip
 def test_flags_that_do_not_go_together_are_wrong_usage(
-    cli: Cli, index: Path, arguments: list[str], told: str
+    cli: Cli, index: Path, arguments: list[str], message: str
 ) -> None:
     outcome = cli("index", "--index", index, *arguments)
     assert outcome.code == 2
-    assert told in " ".join(outcome.stderr.replace("│", " ").split())
+    assert message in " ".join(outcome.stderr.replace("│", " ").split())
 
 
 def test_nothing_failed_where_there_is_no_index(cli: Cli, tmp_path: Path) -> None:

@@ -63,12 +63,23 @@ class BridgeReport:
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, which `BridgeReport.from_dict` restores."""
+        """Converts the report to plain values, from which `BridgeReport.from_dict` restores it.
+
+        Returns:
+            JSON values.
+        """
         return asdict(self) | {"modalities": list(self.modalities), "warnings": list(self.warnings)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BridgeReport:
-        """Restores what `to_dict` returned."""
+        """Restores a report.
+
+        Args:
+            values: What `to_dict` returned.
+
+        Returns:
+            The report.
+        """
         lists = {key: tuple(values[key]) for key in ("modalities", "warnings")}
         return cls(**{**values, **lists})
 
@@ -97,7 +108,12 @@ class BridgeReport:
 
 @dataclass(frozen=True)
 class Bridge:
-    """The joined space, with the unchanged encoders of the target space, and a report of its quality."""
+    """The result of `bridge`.
+
+    Attributes:
+        space: The joined space, with the unchanged encoders of the target space.
+        report: Its quality.
+    """
 
     space: Space
     report: BridgeReport

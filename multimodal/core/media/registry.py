@@ -147,7 +147,14 @@ def register_media_type(
 
 
 def unregister_media_type(name: str) -> None:
-    """Removes a type that was registered. Raises InvalidInput for a name that is not one."""
+    """Removes a registered media type.
+
+    Args:
+        name: The name it was registered under.
+
+    Raises:
+        InvalidInput: No such type is registered.
+    """
     if name not in _TYPES or _TYPES[name].matches is None:
         raise InvalidInput(f"{name!r} is not a registered media type; registered: {_registered_names()}")
     del _TYPES[name]
