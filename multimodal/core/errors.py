@@ -22,6 +22,7 @@ MultimodalError
 and the warnings, which are no errors:
 
 MultimodalWarning           (UserWarning)
+├── AssumedEncodingWarning                       text that is not UTF-8 was read as Latin-1
 ├── MediaWarning                                 media of which a part could not be read
 └── PathLikeTextWarning                          a str that looks like a path was taken as text
 """
@@ -59,6 +60,10 @@ class MediaTooLarge(MediaError):
 
 class MultimodalWarning(UserWarning):
     """The base class of the warnings of this package, for `warnings.filterwarnings`."""
+
+
+class AssumedEncodingWarning(MultimodalWarning):
+    """A text is not valid UTF-8 and was read as Latin-1, so that letters may be wrong."""
 
 
 class MediaWarning(MultimodalWarning):

@@ -138,6 +138,30 @@ def test_patterns_and_tables_are_taken(cli: Cli, media: Path, tmp_path: Path) ->
     assert [Path(hit["uri"]).name for hit in result] == ["red.png"]
 
 
+def test_a_delimiter_and_an_encoding_may_be_named(cli: Cli, tmp_path: Path) -> None:
+    path, table = tmp_path / "new.lance", tmp_path / "x.csv"
+    table.write_bytes("text\tn, m\nthé, noir\t1\n".encode("cp850"))
+    options = ("--index", path, "--space", "toy", "--encoding", "cp850")
+    for delimiter in ("tab", "\\t", "\t"):
+        outcome = cli("index", table, *options, "--delimiter", delimiter, "--dry-run", "--json")
+        assert outcome.json()["counts"] == {"text": 1}
+    assert cli("index", table, *options, "--delimiter", "tab", "--json").json()["added"] == 1
+    assert cli("search", path, "x", "--json").json()["hits"][0]["text"] == "thé, noir"
+    refused = cli("index", table, *options, "--delimiter", "||")
+    assert refused.code == 1 and "delimiter must be one character" in refused.stderr
+
+
+def test_an_assumed_encoding_is_noted_in_terms_of_the_command_line(cli: Cli, tmp_path: Path) -> None:
+    table = tmp_path / "x.csv"
+    table.write_bytes("text\nthé\n".encode("latin-1"))
+    outcome = cli("index", table, "--index", tmp_path / "new.lance", "--space", "toy")
+    assert outcome.code == 0
+    assert (
+        "read as Latin-1 (Windows-1252); if letters are wrong, name the encoding with --encoding cp1251"
+        in " ".join(outcome.stderr.split())
+    )
+
+
 def test_duplicates_are_left_out_if_asked(cli: Cli, media: Path, index: Path) -> None:
     (media / "again.png").write_bytes((media / "red.png").read_bytes())
     report = cli("index", media, "--index", index, "--dedupe", "--json").json()

@@ -16,7 +16,7 @@ from multimodal.cli import console, options
 from multimodal.cli.indexes.index_output import bar, show_estimate, show_failures
 from multimodal.cli.indexes.search import DEFAULT_SPACE, metadata_of, open_or_create
 from multimodal.cli.wording import in_cli_terms
-from multimodal.core.errors import IndexBusy, IndexStateError, MediaNotFound
+from multimodal.core.errors import IndexBusy, IndexStateError, MediaNotFound, MultimodalWarning
 
 if TYPE_CHECKING:
     from multimodal.index import Index, IngestReport
@@ -211,7 +211,7 @@ def run_job(opened: Index, into: Path, job: Job, *, no_wait: bool, json: bool) -
     """Runs a job with a progress bar, waits for another writer, and shows the report; ends with its exit code."""
     began = time.perf_counter()
     try:
-        with _encodings_noted(), bar(quiet=json) as progress:
+        with _warnings_noted(), bar(quiet=json) as progress:
             try:
                 report = job({"progress": progress, "wait": 0})
             except IndexBusy as busy:
@@ -246,17 +246,17 @@ def run_job(opened: Index, into: Path, job: Job, *, no_wait: bool, json: bool) -
 
 
 @contextlib.contextmanager
-def _encodings_noted() -> Iterator[None]:
-    """Prints the files whose encoding was guessed as notes, when the job has ended."""
-    from multimodal.index.ingest.sources.encodings import EncodingAssumed
-
+def _warnings_noted() -> Iterator[None]:
+    """Prints the warnings of the package as notes when the job has ended, each once."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", EncodingAssumed)
+        warnings.simplefilter("always", MultimodalWarning)
         yield
+    for message in dict.fromkeys(
+        str(warning.message) for warning in caught if issubclass(warning.category, MultimodalWarning)
+    ):
+        console.note(in_cli_terms(message))
     for warning in caught:
-        if issubclass(warning.category, EncodingAssumed):
-            console.note(in_cli_terms(str(warning.message)))
-        else:
+        if not issubclass(warning.category, MultimodalWarning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from multimodal.core.errors import InvalidInput
+from multimodal.core.errors import AssumedEncodingWarning, InvalidInput
 from multimodal.index import Index, IngestReport
 from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.record import SourceOptions, SourceRecord
@@ -342,11 +342,9 @@ def test_tables_of_common_encodings_are_read(
 
 
 def test_latin_1_is_assumed_with_a_warning_and_only_where_nothing_speaks_for_utf_8(tmp_path: Path) -> None:
-    from multimodal.index.ingest.sources.encodings import EncodingAssumed
-
     path = tmp_path / "x.csv"
     path.write_bytes("text\nplain\ncafé “noir”\nthé\n".encode("cp1252"))
-    with pytest.warns(EncodingAssumed, match="x.csv: not valid UTF-8, so read as Latin-1") as caught:
+    with pytest.warns(AssumedEncodingWarning, match="x.csv: not valid UTF-8, so read as Latin-1") as caught:
         assert texts(path) == ["plain", "café “noir”", "thé"]
     assert len(caught) == 1
     for bad in (b"\xff", b"caf\xe9 \x81", "é".encode() + b" caf\xe9"):

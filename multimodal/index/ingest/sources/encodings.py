@@ -6,7 +6,7 @@ import codecs
 import re
 import warnings
 
-from multimodal.core.errors import InvalidInput
+from multimodal.core.errors import AssumedEncodingWarning, InvalidInput
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -23,10 +23,6 @@ MULTI_BYTE = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 )  # of UTF-8
 NOT_IN_LATIN = re.compile(rb"[\x81\x8d\x8f\x90\x9d\xff]")  # unassigned in Windows-1252, or in hardly any text
-
-
-class EncodingAssumed(UserWarning):
-    """The encoding of a file was guessed, and letters may be wrong."""
 
 
 def check_encoding(encoding: str | None) -> None:
@@ -82,7 +78,7 @@ def warn_of_latin(name: str) -> None:
     warnings.warn(
         f"{name}: not valid UTF-8, so read as Latin-1 (Windows-1252); if letters are wrong, name the encoding with "
         "encoding='cp1251' or another",
-        EncodingAssumed,
+        AssumedEncodingWarning,
         stacklevel=2,
     )
 
