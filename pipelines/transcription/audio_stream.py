@@ -128,8 +128,3 @@ def split_at_quiet(
             start, held = start + cut, held[cut:]
     if len(held):
         yield start, held
-
-
-def is_silent(samples: NDArray[np.float32]) -> bool:
-    """Whether samples (n,) are digital silence, for which models invent words."""
-    return not len(samples) or float(np.abs(samples).max()) < SILENT

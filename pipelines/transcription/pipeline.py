@@ -32,7 +32,7 @@ from multimodal.pipelines.transcription.options import (
     TranscriptionBackend,
     TranscriptionOptions,
 )
-from multimodal.pipelines.transcription.result import Segment, Transcription, Word
+from multimodal.pipelines.transcription.result import Segment, Transcription, Word, within
 
 __all__ = ["Segment", "Transcription", "TranscriptionPipeline", "Word"]
 
@@ -216,8 +216,8 @@ class TranscriptionPipeline(Pipeline):
         return Transcription(
             output.text,
             output.language,
-            tuple(output.segments),
-            tuple(output.words),
+            tuple(within(segment, output.duration_s) for segment in output.segments),
+            tuple(within(word, output.duration_s) for word in output.words),
             output.duration_s,
             self.name,
         )

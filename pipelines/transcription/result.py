@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 import warnings
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 from multimodal.core.errors import InvalidInput
 from multimodal.pipelines.transcription.subtitles import Cue, srt, vtt
@@ -76,6 +76,16 @@ class Segment(_OldTimeNames):
     def to_dict(self) -> dict[str, Any]:
         """{"start", "end", "text"}, ready for JSON; times in seconds. Tokens are left out: they are model-specific."""
         return {"start": self.start, "end": self.end, "text": self.text}
+
+
+Piece = TypeVar("Piece", Word, Segment)
+
+
+def within(piece: Piece, duration_s: float) -> Piece:
+    """A word or segment that neither begins nor ends after the audio, and does not end before it begins."""
+    start = min(max(piece.start, 0.0), duration_s)
+    end = min(max(piece.end, start), duration_s)
+    return piece if (start, end) == (piece.start, piece.end) else replace(piece, start=start, end=end)
 
 
 @dataclass(frozen=True)

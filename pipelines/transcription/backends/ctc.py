@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from multimodal.core.errors import InvalidInput
-from multimodal.pipelines.transcription.audio_stream import is_silent, overlapping_windows
+from multimodal.pipelines.transcription.audio_stream import overlapping_windows
 from multimodal.pipelines.transcription.options import (
     SampleSource,
     SecondsProgress,
@@ -23,6 +23,7 @@ from multimodal.pipelines.transcription.options import (
 )
 from multimodal.pipelines.transcription.result import Word
 from multimodal.pipelines.transcription.segmentation import group_words
+from multimodal.pipelines.transcription.speech_presence import can_hold_speech
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,6 +79,10 @@ class CtcBackend:
             windows
         ):  # the last may be shorter, and padding would change the output of some models
             return self._classes(full) + self._classes(windows[len(full) :])
+        with_speech = [can_hold_speech(samples, self.rate_hz) for samples, _, _ in windows]
+        if not any(with_speech):  # the model may be unable to run on so few samples
+            n_samples = sum(len(samples) - left - right for samples, left, right in windows)
+            return [self._blank] * (round(n_samples / self.ratio) if self.ratio else 0)
         inputs = self.extractor(
             [samples for samples, _, _ in windows],
             sampling_rate=self.rate_hz, return_tensors="pt", return_attention_mask=True,
@@ -91,11 +96,12 @@ class CtcBackend:
                 attention_mask=None if mask is None else mask.to(device),
             ).logits
         ids: list[int] = []
-        for row, (samples, left, right) in zip(logits.argmax(dim=-1).tolist(), windows, strict=True):
+        rows = logits.argmax(dim=-1).tolist()
+        for row, (samples, left, right), has_speech in zip(rows, windows, with_speech, strict=True):
             steps = round(len(samples) / self.ratio) if self.ratio else len(row)
             first, behind = (round(margin / len(samples) * steps) for margin in (left, right))
             inner = row[first : steps - behind]
-            ids += [self._blank] * len(inner) if is_silent(samples) else inner
+            ids += inner if has_speech else [self._blank] * len(inner)
         return ids
 
     @property

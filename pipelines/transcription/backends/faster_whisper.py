@@ -18,7 +18,7 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.catalog import FOLDER_PREFIXES, close_matches
 from multimodal.core.errors import CheckpointError, InvalidInput, MissingExtra, UnknownModel
 from multimodal.core.hub import api as hub
-from multimodal.pipelines.transcription.audio_stream import is_silent, split_at_quiet
+from multimodal.pipelines.transcription.audio_stream import split_at_quiet
 from multimodal.pipelines.transcription.options import (
     SampleSource,
     SecondsProgress,
@@ -26,6 +26,7 @@ from multimodal.pipelines.transcription.options import (
     TranscriptionOutput,
 )
 from multimodal.pipelines.transcription.result import Segment, Word
+from multimodal.pipelines.transcription.speech_presence import can_hold_speech
 
 RATE_HZ = 16_000
 FILES = ("config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*")
@@ -57,7 +58,7 @@ class FasterWhisperBackend:
         n_samples = 0
         for start, samples in split_at_quiet(source.blocks(RATE_HZ), RATE_HZ, AT_ONCE_S):
             n_samples = start + len(samples)
-            if is_silent(samples):
+            if not can_hold_speech(samples, RATE_HZ):
                 continue
             by_s, until_s = start / RATE_HZ, n_samples / RATE_HZ
             results, info = self.model.transcribe(samples, **self._arguments(options, language))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from multimodal.core.errors import InvalidInput
-from multimodal.pipelines.transcription.audio_stream import is_silent, split_at_quiet
+from multimodal.pipelines.transcription.audio_stream import split_at_quiet
 from multimodal.pipelines.transcription.options import (
     SampleSource,
     SecondsProgress,
@@ -19,6 +19,7 @@ from multimodal.pipelines.transcription.options import (
     TranscriptionOutput,
 )
 from multimodal.pipelines.transcription.result import Segment
+from multimodal.pipelines.transcription.speech_presence import can_hold_speech
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +53,7 @@ class Seq2SeqBackend:
         n_samples = 0
         for start, samples in split_at_quiet(source.blocks(self.rate_hz), self.rate_hz, LONGEST_S):
             n_samples = start + len(samples)
-            tokens = [] if is_silent(samples) else self._written(samples, options)
+            tokens = self._written(samples, options) if can_hold_speech(samples, self.rate_hz) else []
             if text := self.tokenizer.decode(tokens, skip_special_tokens=True).strip():
                 times = start / self.rate_hz, n_samples / self.rate_hz
                 segments.append(Segment(*times, text, tuple(tokens)))

@@ -32,6 +32,7 @@ from multimodal.pipelines.transcription.options import (
 )
 from multimodal.pipelines.transcription.result import Word
 from multimodal.pipelines.transcription.segmentation import group_words
+from multimodal.pipelines.transcription.speech_presence import can_hold_speech
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,6 +65,9 @@ class StarterBackend:
         n_samples, loudest = 0, 0.0
         for start, samples in split_at_quiet(source.blocks(RATE_HZ), RATE_HZ, LONGEST_S):
             n_samples = start + len(samples)
+            if not can_hold_speech(samples, RATE_HZ):
+                progress(n_samples / RATE_HZ, None)
+                continue
             energy = energies(samples)
             loudest = max(loudest, float(energy.max()))
             for first, last in phrases(energy >= max(loudest * 10 ** (QUIET_DB / 10), SILENT**2)):

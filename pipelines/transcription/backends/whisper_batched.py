@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from multimodal.pipelines.transcription.audio_stream import is_silent, overlapping_windows
+from multimodal.pipelines.transcription.audio_stream import overlapping_windows
 from multimodal.pipelines.transcription.options import (
     SampleSource,
     SecondsProgress,
     TranscriptionOptions,
     TranscriptionOutput,
 )
+from multimodal.pipelines.transcription.speech_presence import can_hold_speech
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def read_in_batches(
     while batch := list(islice(coming, options.batch_size)):
         n_samples = batch[-1][0] + len(batch[-1][1])
         windows = [samples for _, samples, _ in batch]
-        is_loud = [not is_silent(samples) for samples in windows]
+        is_loud = [can_hold_speech(samples, rate_hz) for samples in windows]
         generated: list[dict[str, Any]] = []
         if any(is_loud):
             inputs = extractor(

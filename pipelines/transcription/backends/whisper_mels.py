@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from multimodal.pipelines.transcription.options import SampleSource
+from multimodal.pipelines.transcription.speech_presence import SpeechPresence, can_hold_speech
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class LogMels:
     """The log-mels of an audio.
 
     n_frames: the number of frames; for audio shorter than a window, that of a padded window, as in transformers. real:
-    the number of frames without padding. silent: whether all samples are zero.
+    the number of frames without padding. silent: whether the samples cannot hold speech.
     """
 
     def __init__(self, source: SampleSource, extractor: Any) -> None:
@@ -48,10 +49,10 @@ class LogMels:
             self._read_whole(np.concatenate(head), rate_hz)
             return
         self.coming: Iterator[Tensor] = iter(())
-        seen = _Counted(chain(head, blocks))
+        seen = _Counted(chain(head, blocks), rate_hz)
         self.loudest = max(float(part.max()) for part in powers(seen, extractor))
         self.n_samples, self.n_frames = seen.n, seen.n // hop
-        self.real, self.silent = self.n_frames, seen.peak == 0
+        self.real, self.silent = self.n_frames, not seen.presence.is_possible
         self.coming = powers(source.blocks(rate_hz), extractor)
         self.held = torch.zeros(len(extractor.mel_filters[0]), 0)
 
@@ -61,7 +62,8 @@ class LogMels:
         )
         self.held, self.coming = features["input_features"][0], iter(())
         self.n_samples, self.n_frames = len(samples), self.held.shape[1]
-        self.real, self.silent = int(features["attention_mask"].sum()), not np.abs(samples).max() > 0
+        self.real = int(features["attention_mask"].sum())
+        self.silent = not can_hold_speech(samples, rate_hz)
 
     @property
     def duration_s(self) -> float:
@@ -83,15 +85,15 @@ class LogMels:
 
 
 class _Counted:
-    """Blocks, with the number of samples and the peak of those read so far."""
+    """Blocks, with the number of samples and the levels of those read so far."""
 
-    def __init__(self, blocks: Iterable[NDArray[np.float32]]) -> None:
-        self.blocks, self.n, self.peak = blocks, 0, 0.0
+    def __init__(self, blocks: Iterable[NDArray[np.float32]], rate_hz: int) -> None:
+        self.blocks, self.n, self.presence = blocks, 0, SpeechPresence(rate_hz)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         for block in self.blocks:
             self.n += len(block)
-            self.peak = max(self.peak, float(np.abs(block).max(initial=0)))
+            self.presence.add(block)
             yield block
 
 

@@ -22,7 +22,6 @@ from multimodal.core.errors import (
     UnsupportedModality,
 )
 from multimodal.core.limits import limits
-from multimodal.pipelines.transcription import audio_stream as sound
 from multimodal.pipelines.transcription.audio_stream import (
     as_audio_stream,
     overlapping_windows,
@@ -176,8 +175,3 @@ def test_an_image_by_its_path_is_refused(tmp_path: Path) -> None:
     PIL.Image.new("RGB", (8, 8)).save(path, format="PNG")
     with pytest.raises(MediaUnsupported, match=r"holds an image, not audio"):
         first(path)
-
-
-def test_digital_silence_is_known() -> None:
-    assert sound.is_silent(np.zeros(5, np.float32)) and sound.is_silent(np.zeros(0, np.float32))
-    assert not sound.is_silent(np.full(5, 1 / 32768, np.float32))
