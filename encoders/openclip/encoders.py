@@ -92,6 +92,9 @@ class OpenClipText(_OpenClipEncoder):
         return {"tokens": tokens, "lengths": networks.effective_lengths(self.net, tokens)}
 
     def forward(self, batch: Batch) -> Tensor:
+        if self.runtime.engine == "torch" and networks.can_run_rows(self.net):
+            return networks.encode_rows(self.net, batch["tokens"], batch["lengths"]).float()
+
         def run(tokens: Tensor) -> Tensor:
             return self.run_backend(networks.encode_text, {"tokens": tokens.to(self.runtime.torch_device)})
 
@@ -137,9 +140,4 @@ class OpenClipImage(_OpenClipEncoder):
 
     def forward(self, batch: Batch) -> Tensor:
         pixels = batch["pixels"].to(self.runtime.torch_device, self.cast)
-        return self.run_backend(_encode_image, {"pixels": pixels}).float()
-
-
-def _encode_image(net: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    vectors: Tensor = net(inputs["pixels"])
-    return vectors
+        return self.run_backend(networks.encode_image, {"pixels": pixels}).float()

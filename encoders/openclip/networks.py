@@ -3,7 +3,8 @@
 The modules are open_clip's own, so vectors are identical. Text batches are sorted by length and split into groups,
 each trimmed to its longest text, where that is exact:
 
-    causal mask, pooled at the end of the text      later positions have no influence
+    causal mask, pooled at the end of the text      later positions have no influence; on a CPU texts of all lengths
+                                                    share a pass, without padding (`_causal_rows`)
     transformers' encoders with a padding mask      masked positions have zero weight
     all others                                      not trimmed: SigLIP and CLIPA pool the last position, even if it
                                                     is padding; MobileCLIP-S attends to padding; CoCa appends its
@@ -23,10 +24,17 @@ import torch
 from open_clip.hf_configs import arch_dict
 from open_clip.hf_model import ClsLastHiddenStatePooler, ClsPooler, HFTextEncoder, MeanPooler
 from open_clip.model import CustomTextCLIP
-from open_clip.transformer import TextTransformer, text_global_pool
+from open_clip.transformer import (
+    ResidualAttentionBlock,
+    TextTransformer,
+    Transformer,
+    VisionTransformer,
+    text_global_pool,
+)
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from multimodal.core.backends.attention import RowAttention
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import CheckpointError
 from multimodal.encoders.openclip.tensors import check_fit
@@ -44,6 +52,7 @@ BUILD_ERRORS = (
     ZeroDivisionError,
 )
 GROUP = 8  # texts whose lengths differ by less share a forward pass
+MAX_ROWS = 640  # tokens of a forward pass without padding: more are no faster, and leave the cache
 
 
 def image_tower(config: Mapping[str, Any], title: str) -> nn.Module:
@@ -202,13 +211,107 @@ def encode_text(net: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     return vectors
 
 
+def can_run_rows(net: Any) -> bool:
+    """Whether `encode_rows` applies: a causal tower on the CPU whose attention layers were exchanged."""
+    return (
+        is_causal(net)
+        and type(net.transformer) is Transformer
+        and all(
+            type(block) is ResidualAttentionBlock and isinstance(block.attn, RowAttention)
+            for block in net.transformer.resblocks
+        )
+        and net.positional_embedding.device.type == "cpu"
+        and not torch.is_grad_enabled()
+    )
+
+
+def encode_rows(net: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Runs texts of all lengths together, without padding.
+
+    Args:
+        net: A tower that `can_run_rows` accepts.
+        tokens: (n, context) int64.
+        lengths: (n,) int64, from `effective_lengths`.
+
+    Returns:
+        (n, dim), in the order of `tokens`.
+    """
+    order = lengths.argsort(stable=True)
+    sizes, n_rows = [0], 0
+    for length in lengths[order].tolist():
+        if n_rows and n_rows + length > MAX_ROWS:
+            sizes.append(0)
+            n_rows = 0
+        sizes[-1] += 1
+        n_rows += length
+    vectors = [_causal_rows(net, tokens[texts], lengths[texts]) for texts in order.split(sizes)]
+    return torch.cat(vectors)[order.argsort()]
+
+
+def _causal_rows(net: TextTransformer, tokens: Tensor, lengths: Tensor) -> Tensor:
+    """`_causal` for texts sorted by length, with the tokens of all texts as rows of one matrix.
+
+    Only attention is computed text by text. The last block computes the pooled position, the last of each text, alone.
+    """
+    positions = torch.arange(int(lengths[-1])).expand(len(tokens), -1)
+    kept = positions < lengths[:, None]
+    n_texts = lengths.unique_consecutive(return_counts=True)
+    spans = list(zip(n_texts[1].tolist(), n_texts[0].tolist(), strict=True))
+    x = net.token_embedding(tokens[:, : int(lengths[-1])][kept]) + net.positional_embedding[positions[kept]]
+    blocks: Any = net.transformer.resblocks
+    for block in blocks[:-1]:
+        x += block.ls_1(block.attn.attend_causal(block.ln_1(x), spans))
+        x += block.ls_2(block.mlp(block.ln_2(x)))
+    last = blocks[-1]
+    mixed = last.attn.attend_from_last(last.ln_1(x), spans)
+    x = x[lengths.cumsum(0) - 1] + last.ls_1(mixed)
+    x += last.ls_2(last.mlp(last.ln_2(x)))
+    return _projected(net, net.ln_final(x))
+
+
 def _causal(net: TextTransformer, tokens: Tensor) -> Tensor:
     """`TextTransformer.forward` with a causal mask, for fewer positions than the context length."""
     n = tokens.shape[1]
     x = net.token_embedding(tokens) + net.positional_embedding[:n]
     x = net.transformer(x, attn_mask=net.attn_mask[:n, :n])
     # The last norm acts on each position separately, so only the pooled one is computed
-    x = net.ln_final(text_global_pool(x, tokens, net.pool_type, eos_token_id=net.eos_id))
+    return _projected(net, net.ln_final(text_global_pool(x, tokens, net.pool_type, eos_token_id=net.eos_id)))
+
+
+def _projected(net: TextTransformer, pooled: Tensor) -> Tensor:
     if net.text_projection is None:
-        return x
-    return net.text_projection(x) if isinstance(net.text_projection, nn.Linear) else x @ net.text_projection
+        return pooled
+    if isinstance(net.text_projection, nn.Linear):
+        return net.text_projection(pooled)
+    return pooled @ net.text_projection
+
+
+def encode_image(net: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+    """pixels (n, 3, h, w) -> (n, dim)."""
+    pixels = inputs["pixels"]
+    if not _pools_class_token(net):
+        vectors: Tensor = net(pixels)
+        return vectors
+    x = net._embeds(pixels)
+    blocks: Any = net.transformer.resblocks
+    for block in blocks[:-1]:
+        x = block(x)
+    # Of the last block only the class token is pooled, so only that position is computed
+    last = blocks[-1]
+    keys = last.ln_1(x)
+    x = x[:, :1] + last.ls_1(last.attn(keys[:, :1], keys, keys, need_weights=False)[0])
+    x = x + last.ls_2(last.mlp(last.ln_2(x)))
+    pooled = net.ln_post(x[:, 0])
+    return pooled if net.proj is None else pooled @ net.proj
+
+
+def _pools_class_token(net: Any) -> bool:
+    return (
+        type(net) is VisionTransformer
+        and net.attn_pool is None
+        and net.pool_type == "tok"
+        and not net.output_tokens
+        and type(net.transformer) is Transformer
+        and net.transformer.batch_first
+        and type(net.transformer.resblocks[-1]) is ResidualAttentionBlock
+    )

@@ -7,13 +7,15 @@ significant bits, and rounding the residual stream at every layer is what change
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from multimodal.core.backends.attention import RowAttention, attend, is_plain_attention
 
 Parameters = dict[str, nn.Parameter | None]
 
@@ -60,12 +62,15 @@ class Bf16Conv3d(nn.Conv3d):
         return self._conv_forward(input.bfloat16(), self.weight, self.bias).float()
 
 
-class Bf16Attention(nn.MultiheadAttention):
+class Bf16Attention(RowAttention):
     """nn.MultiheadAttention computed in bfloat16, with a float32 output.
 
-    The usual call is written out in `attend`: PyTorch's own implementation multiplies transposed views, which in
-    bfloat16 on a CPU is slower than float32.
+    The usual call is written out in `attention.attend`: PyTorch's own implementation multiplies transposed views,
+    which in bfloat16 on a CPU is slower than float32.
     """
+
+    def project(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(input.bfloat16(), weight, bias)
 
     def forward(
         self,
@@ -86,50 +91,7 @@ class Bf16Attention(nn.MultiheadAttention):
                 q, k, v, padding, need_weights, mask, average_attn_weights, is_causal
             )
             return mixed.float(), weights
-        return attend(self, q, k, v, mask, F.linear).float(), None
-
-
-def attend(
-    attention: nn.MultiheadAttention,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    linear: Callable[[Tensor, Tensor, Tensor | None], Tensor],
-) -> Tensor:
-    """Multi-head attention with the projections computed by `linear`.
-
-    Args:
-        attention: the layer that holds the weights.
-        query, key, value: (n, t, width) if `attention.batch_first`, else (t, n, width).
-        mask: boolean (True hides a position) or additive, (t, t) or (n * heads, t, t).
-        linear: called as linear(input, weight, bias).
-
-    Returns:
-        The output of `attention` for a call that `is_plain_attention` accepts, in the layout of `query`.
-    """
-    own = attention._parameters["in_proj_bias"]
-    biases = (None,) * 3 if own is None else own.chunk(3)
-    inputs = (tensor if attention.batch_first else tensor.transpose(0, 1) for tensor in (query, key, value))
-    q, k, v = (
-        linear(tensor, weight, bias).unflatten(2, (attention.num_heads, attention.head_dim)).transpose(1, 2)
-        for tensor, weight, bias in zip(inputs, attention.in_proj_weight.chunk(3), biases, strict=True)
-    )
-    if mask is not None and mask.dtype is torch.bool:
-        mask = ~mask  # scaled_dot_product_attention reads True as visible
-    if mask is not None and mask.dim() == 3:
-        mask = mask.unflatten(0, (len(q), attention.num_heads))
-    mixed = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
-    mixed = linear(mixed, attention.out_proj.weight, attention.out_proj.bias)
-    return mixed if attention.batch_first else mixed.transpose(0, 1)
-
-
-def is_plain_attention(
-    attention: nn.MultiheadAttention, query: Tensor, padding: Tensor | None, need_weights: bool
-) -> bool:
-    """Whether `attend` implements everything that this call of `attention` needs."""
-    special = attention.bias_k is not None or attention.add_zero_attn or not attention._qkv_same_embed_dim
-    return not (special or need_weights or padding is not None or query.dim() != 3)
+        return attend(self, q, k, v, mask, self.project).float(), None
 
 
 def _rounded_mask(mask: Tensor | None) -> Tensor | None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from multimodal.core.backends import onednn as nets
+from multimodal.core.backends.attention import RowAttention
 from multimodal.core.backends.onednn import OneDnnAttention, OneDnnLinear, is_onednn_faster, use_onednn
 
 needs_onednn = pytest.mark.skipif(
@@ -82,7 +83,8 @@ def test_attention_cast_to_bfloat16_is_as_near_to_float32_as_that_of_pytorch(
     exact = nn.MultiheadAttention(24, 3, batch_first=batch_first).eval()
     plain, fast = copy.deepcopy(exact).bfloat16(), copy.deepcopy(exact).bfloat16()
     use_onednn([fast, exact])
-    assert type(fast) is OneDnnAttention and type(exact) is nn.MultiheadAttention
+    assert type(fast) is OneDnnAttention
+    assert type(exact) is OneDnnAttention  # but its products are by PyTorch's default library
     rows = torch.randn(4, 7, 24) if batch_first else torch.randn(7, 4, 24)
     hidden = torch.ones(7, 7).triu(1).bool()
     masks = {None: None, "bool": hidden, "float": torch.zeros(7, 7).masked_fill(hidden, -torch.inf)}
@@ -104,7 +106,7 @@ def test_attention_cast_to_bfloat16_is_as_near_to_float32_as_that_of_pytorch(
         wanted, theirs = product(exact, torch.float32), product(plain, torch.bfloat16)
         monkeypatch.setattr(nets.F, "linear", watched)
         ours = product(fast, torch.bfloat16)
-    assert contiguous == [True] * 4
+    assert contiguous == [True] * 2  # query, key and value in one
     assert (ours - wanted).abs().max() < 1.5 * (theirs - wanted).abs().max() + 1e-3
 
 
@@ -137,13 +139,60 @@ def test_layers_of_another_kind_or_type_stay_as_they_are(amd: None) -> None:
     assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
 
 
-def test_nothing_changes_where_pytorch_chooses_well(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "factor, expected", [(0.5, False), (1.0, False), (1.2, False), (1.5, True), (2.0, True)]
+)
+def test_the_faster_library_is_chosen_by_a_trial_with_a_margin(
+    monkeypatch: pytest.MonkeyPatch, factor: float, expected: bool
+) -> None:
+    seconds = iter([factor * 1e-3, 1e-3])  # of PyTorch's default, then of oneDNN
+    monkeypatch.setattr(nets, "_seconds", lambda run: next(seconds))
     is_onednn_faster.cache_clear()
-    monkeypatch.setattr(nets, "_cpu", lambda: "vendor_id : GenuineIntel")
-    net = nn.Linear(8, 8)
-    use_onednn([net])
-    assert type(net) is nn.Linear and not is_onednn_faster()
-    is_onednn_faster.cache_clear()
-    monkeypatch.setattr(nets, "_cpu", lambda: "vendor_id : AuthenticAMD")
-    assert is_onednn_faster()
-    is_onednn_faster.cache_clear()
+    try:
+        net = nn.Linear(8, 8)
+        use_onednn([net])
+        assert is_onednn_faster() is expected
+        assert type(net) is (OneDnnLinear if expected else nn.Linear)
+    finally:
+        is_onednn_faster.cache_clear()
+
+
+def test_a_trial_takes_milliseconds_and_runs_the_product() -> None:
+    runs: list[int] = []
+    seconds = nets._seconds(lambda: runs.append(0) or torch.zeros(1))
+    assert len(runs) == nets.TRIAL_ROUNDS + 1 and 0 <= seconds < 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 6)), min_size=1, max_size=4),
+    st.booleans(),
+    st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_sequences_without_padding_get_what_each_gets_alone(
+    spans: list[tuple[int, int]], bias: bool, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(sum(n * length for n, length in spans))
+    exact = nn.MultiheadAttention(24, 3, bias=bias, batch_first=True).eval()
+    if bias:
+        nn.init.normal_(exact.in_proj_bias)
+    fast = copy.deepcopy(exact).to(dtype)
+    use_onednn([fast])
+    assert isinstance(fast, RowAttention)
+    rows = torch.randn(sum(n * length for n, length in spans), 24)
+    expected, last, start = [], [], 0
+    with torch.inference_mode():
+        for n, length in spans:
+            for _ in range(n):
+                text = rows[None, start : start + length]
+                hidden = torch.ones(length, length).triu(1).bool()
+                alone = exact(text, text, text, need_weights=False, attn_mask=hidden)[0][0]
+                expected.append(alone)
+                last.append(alone[-1:])
+                start += length
+        found = fast.attend_causal(rows.to(dtype), spans)
+        found_last = fast.attend_from_last(rows.to(dtype), spans)
+    tolerance = 1e-5 if dtype is torch.float32 else 0.05
+    assert found.dtype is found_last.dtype is dtype
+    torch.testing.assert_close(found.float(), torch.cat(expected), atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(found_last.float(), torch.cat(last), atol=tolerance, rtol=tolerance)

@@ -153,15 +153,20 @@ def test_zero_shot_classification_is_open_clips(published: Published):
 @pytest.mark.parametrize("model", sorted(TRIMMED))
 def test_trimming_leaves_the_vectors_as_they_are(published: Published, model):
     text = published(model).space.encoders["text"]
-    batch = text.prepare([mm.Text(text) for text in TEXTS])
-    n, context = batch["tokens"].shape
+    batch = text.prepare([mm.Text(caption) for caption in TEXTS])
+    context = batch["tokens"].shape[1]
     assert (batch["lengths"][:3] < 20).all() and batch["lengths"][-1] == context
     with torch.inference_mode():
         trimmed = text.forward(batch)
-        whole = text.forward(batch | {"lengths": torch.full((n,), context)})
+        whole = nets.encode_text(text.net, {"tokens": batch["tokens"]}).float()
+        grouped = nets.run_by_length(
+            lambda tokens: nets.encode_text(text.net, {"tokens": tokens}), batch["tokens"], batch["lengths"]
+        )
         upstream = text.net(batch["tokens"])
     assert np.abs(unit(trimmed) - unit(whole)).max() <= 1e-6
     assert np.abs(unit(trimmed) - unit(upstream)).max() <= 1e-6
+    assert np.abs(unit(grouped) - unit(upstream)).max() <= 1e-6
+    assert nets.can_run_rows(text.net) is False  # outside inference mode, where gradients are needed
 
 
 @pytest.mark.parametrize("model", sorted(WHOLE))
@@ -178,15 +183,38 @@ def unit(rows: torch.Tensor) -> np.ndarray:
     return torch.nn.functional.normalize(rows, dim=-1).numpy()
 
 
-def test_short_texts_cost_little_beside_a_long_one(published: Published):
+def test_padding_is_never_computed(published: Published):
     text = published("ViT-B-32").space.encoders["text"]
-    positions = []
-    hook = text.net.transformer.register_forward_pre_hook(
-        lambda module, inputs: positions.append(inputs[0].shape[:2].numel())
+    rows: dict[str, list[int]] = {"first": [], "last": []}
+    blocks = text.net.transformer.resblocks
+    hooks = [
+        block.mlp.register_forward_pre_hook(
+            lambda module, inputs, name=name: rows[name].append(len(inputs[0]))
+        )
+        for name, block in (("first", blocks[0]), ("last", blocks[-1]))
+    ]
+    text.encode([mm.Text(caption) for caption in ["the dog"] * 15 + ["red " * 100]])
+    for hook in hooks:
+        hook.remove()
+    assert rows["first"] == [15 * 4 + 77]  # 16 * 77 with padding
+    assert rows["last"] == [16]  # the pooled positions
+
+
+def test_many_rows_are_split_into_passes_of_bounded_size(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+):
+    text = published("ViT-B-32").space.encoders["text"]
+    texts = [mm.Text("red " * (n % 7 + 1)) for n in range(40)]
+    together = text.encode(texts, batch_size=40)
+    monkeypatch.setattr(nets, "MAX_ROWS", 30)
+    rows = []
+    hook = text.net.transformer.resblocks[0].mlp.register_forward_pre_hook(
+        lambda module, inputs: rows.append(len(inputs[0]))
     )
-    text.encode([mm.Text(name) for name in ["the dog"] * 15 + ["red " * 100]])
+    split = text.encode(texts, batch_size=40)
     hook.remove()
-    assert positions == [15 * 4, 77]  # 16 * 77 untrimmed
+    assert len(rows) > 5 and max(rows) <= 30
+    assert np.abs(together - split).max() <= 1e-6
 
 
 @pytest.mark.parametrize("model", ["ViT-B-32", "xlm-roberta-base-ViT-B-32", "coca_ViT-B-32"])
