@@ -7,11 +7,12 @@ import base64
 import contextlib
 import html
 import math
-import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from multimodal.core.checks import seed as check_seed
+from multimodal.core.checks import whole_number
 from multimodal.core.errors import EncoderError, InvalidInput, MediaCorrupt
 from multimodal.core.items import Audio, Image, Item, Video
 from multimodal.core.modality import Modality, Waveform
@@ -176,7 +177,7 @@ def check_options(
             f"prompt must be a question or the beginning of a caption, got {prompt!r}; leave it out for the model's "
             "usual caption"
         )
-    max_count, width = check_positive(max_tokens, "max_tokens"), check_positive(beams, "beams")
+    max_count, width = optional_count(max_tokens, "max_tokens"), optional_count(beams, "beams")
     if not isinstance(sample, bool):
         raise InvalidInput(f"sample must be True or False, got {sample!r}")
     if sample and width is not None and width > 1:
@@ -195,7 +196,7 @@ def check_options(
         width,
         float(temperature) if sample else 0.0,
         None if top_p is None else float(top_p),
-        _check_seed(seed),
+        None if seed is None else check_seed(seed),
     )
 
 
@@ -203,29 +204,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def check_positive(value: Any, name: str) -> int | None:
+def optional_count(value: Any, name: str) -> int | None:
     """The value as an int of at least 1; None stays None. Raises InvalidInput."""
-    if value is None:
-        return None
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise InvalidInput(f"{name} must be a whole number of at least 1, got {value!r}")
-    return number
-
-
-def _check_seed(seed: Any) -> int | None:
-    if seed is None:
-        return None
-    try:
-        number = -1 if isinstance(seed, bool) else operator.index(seed)
-    except TypeError:
-        number = -1
-    if not 0 <= number < 2**63:
-        raise InvalidInput(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
-    return number
+    return None if value is None else whole_number(value, name)
 
 
 @contextlib.contextmanager

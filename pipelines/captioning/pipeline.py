@@ -33,9 +33,9 @@ from multimodal.pipelines.captioning.options import (
     Caption,
     CaptioningBackend,
     check_options,
-    check_positive,
     explain_out_of_memory,
     make_caption,
+    optional_count,
 )
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class CaptioningPipeline(Pipeline):
                 f"{self.backend.name!r} takes no prompt, it only describes its input; models that answer questions "
                 "are 'hf/…' vision-language models"
             )
-        size = check_positive(batch_size, "batch_size") or DEFAULT_BATCH_SIZE
+        size = optional_count(batch_size, "batch_size") or DEFAULT_BATCH_SIZE
         values, is_single = self._prepare(inputs)
         captions: list[Caption] = []
         with count_progress(progress, "captioning", len(values)) as report:

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import functools
 import html
-import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from multimodal.core.catalog import close_matches
+from multimodal.core.checks import whole_number
 from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Text, as_items
 from multimodal.core.modality import Modality
@@ -161,7 +161,7 @@ class ZeroShotClassificationPipeline(Pipeline):
         """
         import numpy as np
 
-        names, n_kept = _check_labels(labels), _check_top_k(top_k)
+        names, n_kept = _check_labels(labels), None if top_k is None else whole_number(top_k, "top_k")
         sentences = None if templates is None else _check_templates(templates)
         values, is_single = one_or_many(inputs)
         items = as_items(values)
@@ -245,15 +245,3 @@ def _check_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
                 "write it as 'a photo of a {}'"
             )
     return tuple(sentences)
-
-
-def _check_top_k(top_k: Any) -> int | None:
-    if top_k is None:
-        return None
-    try:
-        n = 0 if isinstance(top_k, bool) else operator.index(top_k)
-    except TypeError:
-        n = 0
-    if n < 1:
-        raise InvalidInput(f"top_k must be a whole number of at least 1, got {top_k!r}")
-    return n

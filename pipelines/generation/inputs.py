@@ -6,11 +6,12 @@ import secrets
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from multimodal.core.checks import seed as check_seed
 from multimodal.core.errors import InvalidInput, SpaceMismatch
 from multimodal.core.items import Image, as_item
 from multimodal.core.space import Space
 from multimodal.core.vectors import unit_rows
-from multimodal.pipelines.generation.options import GenerationBackend, GenerationRequest, check_seed
+from multimodal.pipelines.generation.options import GenerationBackend, GenerationRequest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

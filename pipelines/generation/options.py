@@ -10,7 +10,6 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
 from multimodal.core.errors import EncoderError, InvalidInput
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 StepProgress = Callable[[int, int], object]
-MAX_SEED = 2**63 - 1
 MAX_SIDE = 16_384  # pixels; a larger number is a typing mistake
 
 
@@ -138,13 +136,6 @@ class GenerationBackend(Protocol):
 
     def to(self, device: Any) -> None:
         """Moves the model."""
-
-
-def check_seed(seed: Any) -> int:
-    """The seed as an int. Raises InvalidInput unless it is a whole number that torch accepts."""
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= MAX_SEED:
-        raise InvalidInput(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
-    return int(seed)
 
 
 @contextlib.contextmanager

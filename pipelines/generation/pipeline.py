@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from multimodal.core.backends.runtime import Precision, Runtime
 from multimodal.core.catalog import load, parse_model_name
+from multimodal.core.checks import whole_number
 from multimodal.core.errors import InvalidInput
-from multimodal.core.media.inputs import check_count
 from multimodal.core.pipeline import Pipeline
 from multimodal.core.progress import UpdateBar, check_progress, progress_bar
 from multimodal.core.space import Space
@@ -195,8 +195,8 @@ class GenerationPipeline(Pipeline):
         """
         check_progress(progress)
         options = GenerationOptions(negative, steps, guidance, strength, width, height, seconds, truncate)
-        check_count(n, "n", of=" of outputs")
-        check_count(batch_size, "batch_size", of=" of outputs per batch")
+        whole_number(n, "n", of=" of outputs")
+        whole_number(batch_size, "batch_size", of=" of outputs per batch")
         requests, is_single = build_requests(
             self.backend, inputs, image=image, vector=vector, space=space, seed=seed, n=n
         )
@@ -293,7 +293,7 @@ def interpolation_vectors(
     backend: GenerationBackend, first: Any, last: Any, n: int, space: Space | None = None
 ) -> NDArray[np.float32]:
     """The vectors (n, dim) that `GenerationPipeline.interpolate` generates from."""
-    check_count(n, "n", of=" of outputs")
+    whole_number(n, "n", of=" of outputs")
     source = space or backend.space
     if "vector" not in backend.supported_options or source is None:
         raise InvalidInput(

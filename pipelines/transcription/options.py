@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+from multimodal.core.checks import whole_number
 from multimodal.core.errors import InvalidInput
-from multimodal.core.media.inputs import check_count
 from multimodal.pipelines.transcription.result import Segment, Word
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class TranscriptionOptions:
             raise InvalidInput(f"timestamps must be 'segment', 'word' or None, got {self.timestamps!r}")
         if self.task not in TASKS:
             raise InvalidInput(f"task must be 'transcribe' or 'translate', got {self.task!r}")
-        check_count(self.batch_size, "batch_size", " of windows")
+        whole_number(self.batch_size, "batch_size", of=" of windows")
         if self.beams is not None:
-            check_count(self.beams, "beams")
+            whole_number(self.beams, "beams")
         for name in ("language", "prompt"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value.strip()):

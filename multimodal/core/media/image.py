@@ -13,11 +13,11 @@ import numpy as np
 import PIL.Image
 from PIL import ImageFile
 
+from multimodal.core.checks import whole_number
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported, MissingExtra
 from multimodal.core.items import Image
 from multimodal.core.limits import get_limits
 from multimodal.core.media import image_depth
-from multimodal.core.media.inputs import check_count
 from multimodal.core.media.sniff import HEAD_BYTES, UNKNOWN, Source, open_source, signature, unsupported
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def load_pil(item: Image, min_side: int | None = None) -> PIL.Image.Image:
 
 def _check_min_side(min_side: int | None) -> None:
     if min_side is not None:
-        check_count(min_side, "min_side", of=" of pixels")
+        whole_number(min_side, "min_side", of=" of pixels")
 
 
 def image_size(source: Source) -> tuple[int, int]:

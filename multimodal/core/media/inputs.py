@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
 from fractions import Fraction
-from numbers import Integral, Rational, Real
+from numbers import Rational, Real
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,6 @@ def frame_rate(fps: object) -> Fraction:
     if isinstance(fps, bool) or not isinstance(fps, Real) or not 0 < float(fps) < float("inf"):
         raise InvalidInput(f"fps must be a number of frames per second above 0, got {fps!r}")
     return Fraction(fps) if isinstance(fps, Rational) else Fraction(float(fps))
-
-
-def check_count(value: object, name: str, of: str = "") -> None:
-    """Raises InvalidInput unless `value` is a whole number of at least 1. of: its unit, " of pixels"."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise InvalidInput(f"{name} must be a whole number{of} of at least 1, got {value!r}")
 
 
 def is_array(value: object) -> bool:

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import PIL.Image
 
+from multimodal.core.checks import whole_number
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported
 from multimodal.core.limits import get_limits
 from multimodal.core.media import ffmpeg
 from multimodal.core.media.image import decode_image
-from multimodal.core.media.inputs import check_count, frame_rate
+from multimodal.core.media.inputs import frame_rate
 from multimodal.core.media.sniff import HEAD_BYTES, Source, open_source, signature, unsupported
 from multimodal.core.media.thumbnail import data_uri, encode_image
 from multimodal.core.modality import Frames
@@ -68,7 +69,7 @@ def check_sampling(n_frames: object, fps: object, max_frames: object) -> FrameSa
         raise InvalidInput(f"give n_frames or fps, not both, got n_frames={n_frames!r} and fps={fps!r}")
     for name, value in (("n_frames", n_frames), ("max_frames", max_frames)):
         if value is not None:
-            check_count(value, name)
+            whole_number(value, name)
     return FrameSampling(n_frames, None if fps is None else frame_rate(fps), max_frames)  # type: ignore[arg-type]
 
 

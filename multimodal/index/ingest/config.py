@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
+from multimodal.core.checks import whole_number
 from multimodal.core.errors import InvalidInput
 from multimodal.index.results import Progress
-from multimodal.index.storage.filters import whole_number
 
 
 @dataclass(frozen=True)

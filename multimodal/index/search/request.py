@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
+from multimodal.core.checks import whole_number
 from multimodal.core.deprecation import warn_deprecated
 from multimodal.core.errors import InvalidInput
 from multimodal.core.space import Space
@@ -160,8 +161,8 @@ def run_search(
         None if ids is None else tuple(ids),
         exclude=tuple(similar_to or ()),
     )
-    k = filters.whole_number(k, "k")
-    offset = filters.whole_number(options.get("offset", 0), "offset", least=0)
+    k = whole_number(k, "k")
+    offset = whole_number(options.get("offset", 0), "offset", least=0)
     request = SearchRequest.parse(
         space.dim, query, options.get("text"), options.get("mode"), row_filter.exclude
     )

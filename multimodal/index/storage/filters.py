@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -70,17 +69,6 @@ def matching(where: Mapping[str, Any] | None) -> str | None:
         raise InvalidInput(f"where must be a mapping such as {{'album': 'x'}}, got {type(where).__name__}")
     conditions = [_matches(_key(key), expected) for key, expected in where.items()]
     return " AND ".join(f"({condition})" for condition in conditions) or None
-
-
-def whole_number(value: Any, what: str, *, least: int = 1) -> int:
-    """Checks a count. Raises InvalidInput unless it is an integer of at least `least`."""
-    try:
-        n = least - 1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        n = least - 1
-    if n < least:
-        raise InvalidInput(f"{what} must be a whole number of at least {least}, got {value!r}")
-    return n
 
 
 def is_in(column: str, values: Sequence[str], what: str) -> str:
