@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -117,6 +120,18 @@ def parquet_file(folder: Path, n: int, spoilt: Spoil) -> Path:
     return path
 
 
+def tar_file(folder: Path, n: int, spoilt: Spoil) -> Path:
+    """Samples of one text each, of which the spoilt ones are in no encoding."""
+    path = folder / "x.tar"
+    with tarfile.open(path, "w") as tar:
+        for number in range(n):
+            data = b"\xff\x81" if number in spoilt else f"héllo {number}".encode()
+            info = tarfile.TarInfo(f"{number:03}.txt")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
 def arrow_table(folder: Path, n: int, spoilt: Spoil) -> pa.Table:
     """Rows of text, of which the spoilt ones are null or not valid UTF-8."""
     cells = [b"\xff" if number in spoilt else f"row {number}".encode() for number in range(n)]
@@ -183,7 +198,7 @@ def dataset(folder: Path, n: int, spoilt: Spoil) -> object:
 
 
 SOURCES = (
-    csv_file, jsonl_file, parquet_file, arrow_table, list_of_rows, generator_of_rows, stream, dataset,
+    csv_file, jsonl_file, parquet_file, tar_file, arrow_table, list_of_rows, generator_of_rows, stream, dataset,
 )  # fmt: skip
 
 
@@ -199,6 +214,36 @@ def test_of_n_rows_of_which_m_are_spoilt_n_minus_m_are_read(make: Callable[..., 
     numbers = [int(record.value.source.split()[1]) for record in records]  # type: ignore[attr-defined]
     assert numbers == [number for number in range(n) if number not in spoilt]
     assert len({failure.key for failure in failures}) == len(failures)
+
+
+class _Decoder:
+    """Audio as `datasets` 4 decodes it."""
+
+    def __init__(self, is_broken: bool) -> None:
+        self.is_broken = is_broken
+
+    def get_all_samples(self) -> Any:
+        if self.is_broken:
+            raise RuntimeError("Invalid data found when processing input")
+        return SimpleNamespace(data=torch.full((1, 800), 0.5), sample_rate=8000)
+
+
+class _Rows(list[dict[str, Any]]):
+    """A data set that is a list."""
+
+    features: dict[str, Any] | None = None
+
+
+def test_a_decoder_that_raises_and_metadata_that_cannot_be_stored_are_failures(index: Index) -> None:
+    audio = _Rows({"audio": _Decoder(number == 3)} for number in range(5))
+    report = index.add(audio, columns={"path": "audio"})
+    assert (report.added + report.unchanged + report.updated, len(report.failed)) == (4, 1)
+    assert report.failed[0].reason == "row 3: RuntimeError: Invalid data found when processing input"
+    notes = _Rows(
+        {"text": f"a {number}", "note": "\ud83d" if number == 300 else "x"} for number in range(400)
+    )
+    report = index.add(notes)
+    assert (report.added, [failure.uri for failure in report.failed]) == (399, ["row 300"])
 
 
 # --- CSV and JSON lines ------------------------------------------------------------------------------

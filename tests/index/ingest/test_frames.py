@@ -153,6 +153,11 @@ def test_one_column_or_a_set_is_its_items(index: Index, source: Any) -> None:
     assert stored(index) == {"a": {}, "b": {}}
 
 
+def test_a_series_of_polars_and_a_tuple_of_samples_and_rate_are_items(index: Index) -> None:
+    assert index.add((np.full(800, 0.5, np.float32), 8000)) == IngestReport(1, 0)
+    assert index.add(pytest.importorskip("polars").Series(["a", None, "b"])).added == 2
+
+
 class _Namespace:
     """Iterates over names, as tables of many libraries do."""
 

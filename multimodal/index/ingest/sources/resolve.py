@@ -12,7 +12,7 @@ from typing import Any
 
 from multimodal.core.errors import InvalidInput, MediaNotFound
 from multimodal.core.items import as_item
-from multimodal.core.media.inputs import is_audio_mapping
+from multimodal.core.media.inputs import is_audio_mapping, samples_and_rate
 from multimodal.core.media.registry import is_item
 from multimodal.index.ingest.sources import archives, frames, hf_datasets, rows, tables
 from multimodal.index.ingest.sources.folders import (
@@ -167,7 +167,8 @@ def _iterable(source: object) -> Iterable[object]:
     if (cells := frames.column_values(source)) is not None:
         return cells
     is_array = isinstance(source, bytes | bytearray) or hasattr(type(source), "shape")
-    if is_array or is_audio_mapping(source) or not isinstance(source, Iterable):
+    is_audio = is_audio_mapping(source) or samples_and_rate(source) is not None
+    if is_array or is_audio or not isinstance(source, Iterable):
         return [as_item(source)]
     frames.check_iterable(source)
     return source
