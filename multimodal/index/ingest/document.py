@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.core.errors import MediaError, MultimodalError
-from multimodal.core.items import Item, Text, as_item
+from multimodal.core.items import Item, Text, to_item
 from multimodal.core.media.registry import is_item
 from multimodal.index.ingest.hashing import hash_item
 from multimodal.index.ingest.sources.folders import absolute, check_unicode, printable
@@ -162,7 +162,7 @@ def _stat(record: SourceRecord) -> Document:
     elif isinstance(value, Path):
         document = _stat_file(record, value, None)
     else:
-        item = as_item(value)
+        item = to_item(value)
         if isinstance(item, Text):
             item.load()  # raises for an empty text
         elif isinstance(item.source, Path) and item.uri == str(item.source):

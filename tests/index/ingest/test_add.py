@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from multimodal.core.errors import EncoderError
+from multimodal.core.errors import EncoderError, PathLikeTextWarning
 from multimodal.core.items import Audio, Image, Text
 from multimodal.core.space import Space
 from multimodal.index import Failure, Index, IngestConfig, IngestReport, Progress, files_in
@@ -216,7 +216,8 @@ def test_in_a_list_a_str_is_text_even_if_a_file_has_that_name(
 ) -> None:
     image(tmp_path / "apple.png")
     monkeypatch.chdir(tmp_path)
-    index.add(["apple.png"])
+    with pytest.warns(PathLikeTextWarning, match=r"'apple.png' looks like a path and was taken as text"):
+        index.add(["apple.png"])
     assert index.rows()[0] == {
         "id": index.rows()[0]["id"], "uri": None, "modality": "text", "text": "apple.png", "metadata": {},
         "start_s": None, "end_s": None, "start_char": None, "end_char": None,

@@ -13,6 +13,7 @@ from typing import Any
 from multimodal.core.errors import InvalidInput, MediaNotFound
 from multimodal.core.items import as_item
 from multimodal.core.media.inputs import is_audio_mapping, samples_and_rate
+from multimodal.core.media.path_like import warn_path_like
 from multimodal.core.media.registry import is_item
 from multimodal.index.ingest.sources import archives, frames, hf_datasets, rows, tables
 from multimodal.index.ingest.sources.folders import (
@@ -212,6 +213,7 @@ def _from_values(
             raise InvalidInput(f"{len(unique_ids)} ids given for {len(source)} items; give one for each")
         for _ in _pairs(source, unique_ids, options.metadata):  # raises for any mistake before work begins
             pass
+        warn_path_like(value for value in source if isinstance(value, str))  # in the caller's thread
     return expand(_pairs(source, unique_ids, options.metadata), options)
 
 
