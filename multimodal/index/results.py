@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.deprecation import deprecated_property
 from multimodal.core.errors import MissingExtra
 from multimodal.core.modality import Modality
+from multimodal.index import fragments
 
 if TYPE_CHECKING:
     import pandas
@@ -66,10 +68,12 @@ class Hit:
 
     @property
     def location(self) -> str:
-        """The chunk of a longer document, such as "8 to 18 s" or "characters 300 to 590"; "" for a whole document."""
+        """The chunk of a longer document, such as "8 to 18 s", "page 3" or "characters 300 to 590"; "" for a whole
+        document."""
         if self.start_s is not None and self.end_s is not None:
             return f"{self.start_s:g} to {self.end_s:g} s"
-        return "" if self.start_char is None else f"characters {self.start_char:,} to {self.end_char:,}"
+        characters = "" if self.start_char is None else f"characters {self.start_char:,} to {self.end_char:,}"
+        return ", ".join(filter(None, (fragments.describe(self.id), characters)))
 
     place = deprecated_property("Hit.place", "Hit.location")
 
@@ -330,6 +334,9 @@ class IngestReport:
         moved: Files known under another path; they were not encoded again.
         deleted: Documents that no longer exist, and were deleted from the index.
         duplicates: Documents that were skipped because the index has the same content under another id.
+        skipped: Files of no known kind in folders and zip archives, which are no failures: how many of each suffix, or
+            of each name without one, the most frequent first.
+        known: Those of `failed` that an earlier job recorded with the same reason.
     """
 
     added: int
@@ -339,6 +346,19 @@ class IngestReport:
     moved: int = 0
     deleted: int = 0
     duplicates: int = 0
+    skipped: dict[str, int] = field(default_factory=dict, hash=False)
+    known: Failures = field(default_factory=Failures)
+
+    @property
+    def n_skipped(self) -> int:
+        """The number of skipped files."""
+        return sum(self.skipped.values())
+
+    @property
+    def new_failures(self) -> Failures:
+        """Those of `failed` that no earlier job recorded with the same reason."""
+        known = Counter(self.known)
+        return Failures(failure for failure in self.failed if not _take(known, failure))
 
     def to_dict(self) -> dict[str, Any]:
         """Converts the report to plain values.
@@ -346,12 +366,18 @@ class IngestReport:
         Returns:
             JSON values.
         """
-        return asdict(self) | {"failed": [failure.to_dict() for failure in self.failed]}
+        lists = {name: [failure.to_dict() for failure in getattr(self, name)] for name in ("failed", "known")}
+        return asdict(self) | lists
 
     def __str__(self) -> str:
         rest = {name: getattr(self, name) for name in ("unchanged", "moved", "deleted", "duplicates")}
+        rest["skipped"] = self.n_skipped
         counts = {"added": self.added, "updated": self.updated} | {k: n for k, n in rest.items() if n}
-        return ", ".join(f"{n:,} {name}" for name, n in (*counts.items(), ("failed", len(self.failed))))
+        known = f" ({len(self.known):,} known)" if self.known else ""
+        counts_text = ", ".join(
+            f"{n:,} {name}" for name, n in (*counts.items(), ("failed", len(self.failed)))
+        )
+        return counts_text + known
 
     def _repr_html_(self) -> str:
         from multimodal.index import html
@@ -367,11 +393,12 @@ class Estimate:
         counts: New or changed documents by modality.
         n_bytes: Total size of these documents, in bytes.
         unchanged: Documents that the index has already.
-        failed: Folders that cannot be listed, and files of unknown type.
+        failed: Folders that cannot be listed, and files that were named and are of no known kind.
         seconds: Estimated duration, in seconds.
         sampled: Documents on which the duration was measured.
         moved: Files known under another path, which `sync` would not encode again.
         deleted: Documents that `sync` would delete.
+        skipped: Files of no known kind in folders and zip archives.
     """
 
     counts: dict[str, int] = field(hash=False)
@@ -382,6 +409,7 @@ class Estimate:
     sampled: int
     moved: int = 0
     deleted: int = 0
+    skipped: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Converts the estimate to plain values.
@@ -426,6 +454,14 @@ class Progress:
             JSON values.
         """
         return asdict(self) | {"eta_s": self.eta_s}
+
+
+def _take(counts: Counter[Failure], failure: Failure) -> bool:
+    """Whether a failure is counted; if so, it is counted once less."""
+    if counts[failure] <= 0:
+        return False
+    counts[failure] -= 1
+    return True
 
 
 def by_name(failures: Iterable[Failure]) -> tuple[Failure, ...]:

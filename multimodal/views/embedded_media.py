@@ -88,7 +88,8 @@ def _fill(media: EmbeddedMedia, rows: Sequence[Row], numbers: Sequence[int], lim
 
 
 def _data_uri(row: Row, path: Path, side: int) -> str:
-    item = open_excerpt(path, Excerpt(Modality(row.modality), row.start_s, row.end_s))
+    fragment = row.id.rpartition("#")[2] if "#" in row.id else ""
+    item = open_excerpt(path, Excerpt(Modality(row.modality), row.start_s, row.end_s, fragment))
     if isinstance(item, Audio):
         return data_uri("audio/flac", short_flac(item))
     if item is None or not has_thumbnail(item):

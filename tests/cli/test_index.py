@@ -33,7 +33,7 @@ def test_index_as_json_has_counts_failures_and_the_space(cli: Cli, media: Path, 
     assert len(report.pop("fingerprint")) == 64
     assert report == {
         "index": str(tmp_path / "new.lance"), "space": "toy", "added": 5, "updated": 0, "failed": [], "total": 5,
-        "unchanged": 0, "moved": 0, "deleted": 0, "duplicates": 0,
+        "unchanged": 0, "moved": 0, "deleted": 0, "duplicates": 0, "skipped": {}, "known": 0,
     }  # fmt: skip
 
 
@@ -70,7 +70,10 @@ def test_what_failed_is_listed_and_tried_again(cli: Cli, media: Path, index: Pat
     listed = cli("index", "--index", index, "--failures", "--json").json()["failures"]
     assert [(item["uri"], item["stage"]) for item in listed] == [(f"{media}/bad.png", "decode")]
     assert "starts like an image" in cli("index", "--index", index, "--failures").stdout.replace("\n", "")
-    assert cli("index", "--index", index, "--retry-failed").code == 3
+    assert cli("index", "--index", index, "--retry-failed", "--strict").code == 3
+    again = cli("index", media, "--index", index)
+    assert again.code == 0 and again.stderr == "note: 1 known failure, unchanged; --failures lists it\n"
+    assert cli("index", media, "--index", index, "--strict").code == 3
     (media / "bad.png").write_bytes((media / "red.png").read_bytes())
     report = cli("index", "--index", index, "--retry-failed", "--json").json()
     assert (report["added"], report["failed"], report["total"]) == (1, [], 6)

@@ -40,7 +40,9 @@ def test_results_become_json() -> None:
         "probability": None,
     }  # fmt: skip
     assert json.loads(json.dumps(REPORT.to_dict())) == {
-        "added": 9998, "updated": 2, "unchanged": 0, "moved": 0, "deleted": 0, "duplicates": 0, "failed": [
+        "added": 9998, "updated": 2, "unchanged": 0, "moved": 0, "deleted": 0, "duplicates": 0,
+        "skipped": {}, "known": [],
+        "failed": [
             {"uri": "/x.jpg", "stage": "encode", "reason": "/x.jpg: is <broken>"},
             {"uri": "item 3", "stage": "read", "reason": "no"},
         ],

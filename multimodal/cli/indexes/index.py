@@ -7,13 +7,14 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from multimodal.cli import console, options
-from multimodal.cli.indexes.index_output import bar, show_estimate, show_failures
+from multimodal.cli.indexes.index_output import bar, known_line, show_estimate, show_failures, skipped_line
 from multimodal.cli.indexes.search import DEFAULT_SPACE, metadata_of, open_or_create
 from multimodal.cli.wording import in_cli_terms
 from multimodal.core.errors import IndexBusy, IndexStateError, MediaNotFound, MultimodalWarning
@@ -27,6 +28,15 @@ WITHOUT_PATHS = ("--retry-failed", "--failures")
 # oneDNN caches a kernel per batch shape, 1,024 by default: a hundred megabytes in a long job
 KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 DELIMITER_NAMES = {"tab": "\t", "\\t": "\t"}  # what can be typed in a shell for a tab
+
+
+class PagesAs(StrEnum):
+    """How pages of a PDF are indexed; see Index.add."""
+
+    auto = "auto"
+    text = "text"
+    image = "image"
+
 
 Job = Callable[[dict[str, Any]], "IngestReport"]
 
@@ -100,6 +110,31 @@ def index(
             help="Count the pending files, with --sync the deleted ones too, estimate the duration and exit.",
         ),
     ] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--include",
+            metavar="GLOB",
+            help="Only files in folders that match; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            metavar="GLOB",
+            help="Leave out files and folders that match, in gitignore's syntax; may be repeated. A .multimodalignore "
+            "file in a folder does the same.",
+            show_default=False,
+        ),
+    ] = None,
+    pages: Annotated[
+        PagesAs, typer.Option("--pages", help="PDF pages as text or images; auto: images if without text.")
+    ] = PagesAs.auto,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 3 for any failure, known ones included.")
+    ] = False,
     dedupe: Annotated[
         bool, typer.Option("--dedupe", help="Skip files whose content is already indexed.")
     ] = False,
@@ -118,7 +153,10 @@ def index(
     load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
-    """Index images, audio, video and text files (.txt, .md) for cross-modal search.
+    """Index images, audio, video, texts and documents for cross-modal search.
+
+    Documents: PDF, DOCX, PPTX, XLSX, OpenDocument, HTML, EPUB, RTF, e-mail, subtitles and source code; zip archives are
+    read as folders. Files of no known kind are left out and counted.
 
     \b
     Examples:
@@ -128,7 +166,7 @@ def index(
       [cyan]multimodal index photos.csv --index memories.lance --column path=file --column id=number[/]
 
     Unchanged files are not encoded again, so an interrupted job resumes when the command is repeated. Unreadable files
-    are skipped and reported (exit code 3).
+    are skipped and reported. Exit code 3: files failed that did not fail before.
     """
     flags = dict(zip(MODES, (sync, retry_failed, failures, dry_run), strict=True))
     mode = _mode([name for name, wanted in flags.items() if wanted], paths)
@@ -143,12 +181,13 @@ def index(
     if mode == "--failures":
         _failures(into, json)
         return
-    how: dict[str, Any] = {"threads": threads, "batch_size": batch_size}
+    how: dict[str, Any] = {"threads": threads, "batch_size": batch_size, "pages": pages.value}
+    chosen: dict[str, Any] = {"include": include or None, "exclude": exclude or None}
     if mode == "--dry-run":
-        _dry_run(into, space, load, sources, reading | {"sync": sync}, how, json)
+        _dry_run(into, space, load, sources, reading | {"sync": sync}, how | chosen, json)
         return
     os.environ.setdefault(*KERNELS)  # read once, when torch computes for the first time
-    given: dict[str, Any] = {"metadata": about or None, "dedupe": dedupe} | reading
+    given: dict[str, Any] = {"metadata": about or None, "dedupe": dedupe} | reading | chosen
     with console.working("opening the index", quiet=json):
         if mode == "--retry-failed" and not _exists(into):
             raise IndexStateError(f"no index at {str(into)!r}, so no failures are recorded")
@@ -158,7 +197,7 @@ def index(
         "--sync": lambda more: opened.sync(sources, **given, **how, **more),
         "--retry-failed": lambda more: opened.retry_failed(**how, **more),
     }
-    run_job(opened, into, jobs[mode], no_wait=no_wait, json=json)
+    run_job(opened, into, jobs[mode], no_wait=no_wait, strict=strict, json=json)
 
 
 def _mode(given: list[str], paths: list[str] | None) -> str | None:
@@ -207,7 +246,7 @@ def _exists(into: Path) -> bool:
     return Index.exists(into)
 
 
-def run_job(opened: Index, into: Path, job: Job, *, no_wait: bool, json: bool) -> None:
+def run_job(opened: Index, into: Path, job: Job, *, no_wait: bool, json: bool, strict: bool = False) -> None:
     """Runs a job with a progress bar, waits for another writer, and shows the report; ends with its exit code."""
     began = time.perf_counter()
     try:
@@ -229,19 +268,28 @@ def run_job(opened: Index, into: Path, job: Job, *, no_wait: bool, json: bool) -
     if json:
         about = {"index": str(into), "space": opened.space.name, "fingerprint": opened.fingerprint}
         failed = [row | {"reason": in_cli_terms(row["reason"])} for row in report.to_dict()["failed"]]
-        counts = report.to_dict() | {"failed": failed, "total": len(opened)}
+        counts = report.to_dict() | {"failed": failed, "known": len(report.known), "total": len(opened)}
         console.print_json(about | counts | {"seconds": round(seconds, 4)})
     else:
         place = console.verbatim(str(into))
         console.stdout().print(
             f"{report}; {place} now holds {len(opened):,} ({seconds:.1f} s)", soft_wrap=True
         )
-    if report.failed:
-        console.list_failures([(failure.uri, in_cli_terms(failure.reason)) for failure in report.failed])
-        if not json:
-            console.note(
-                f"list the failures with --failures, retry them with --retry-failed (--index {into})"
-            )
+    _report_failures(report, into, strict=strict, json=json)
+
+
+def _report_failures(report: IngestReport, into: Path, *, strict: bool, json: bool) -> None:
+    """Says what was skipped and what failed, known failures on one line. Exits with code 3 for new failures, or
+    (strict) for any."""
+    if report.skipped and not json:
+        console.note(skipped_line(report.skipped))
+    new = report.new_failures
+    console.list_failures([(failure.uri, in_cli_terms(failure.reason)) for failure in new])
+    if report.known and not json:
+        console.note(known_line(len(report.known)))
+    if new and not json:
+        console.note(f"list the failures with --failures, retry them with --retry-failed (--index {into})")
+    if new or (strict and report.failed):
         raise typer.Exit(console.SOME_FAILED)
 
 
@@ -272,13 +320,15 @@ def _dry_run(
     from multimodal.core.catalog import load as load_space
     from multimodal.index.ingest.config import JobOptions
     from multimodal.index.ingest.estimate import estimate
+    from multimodal.index.ingest.sources.selection import selection
 
     with console.working("scanning the files and timing a sample", quiet=json):
         if _exists(into):
             result = open_or_create(into, space, load).estimate(paths, **reading, **how)
         else:
             new = load_space(space or DEFAULT_SPACE, **load)
-            options_ = JobOptions(batch_size=how["batch_size"], threads=how["threads"])
+            selected = selection(how.pop("include"), how.pop("exclude"))
+            options_ = JobOptions(**how, selection=selected)
             result = estimate(None, new, paths, options=options_, **reading)
     if json:
         console.print_json({"index": str(into)} | result.to_dict())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from multimodal.cli import console
@@ -11,6 +11,8 @@ from multimodal.cli.wording import in_cli_terms
 
 if TYPE_CHECKING:
     from multimodal.index import Estimate, Failure, Progress
+
+KINDS_SHOWN = 6
 
 
 @contextlib.contextmanager
@@ -61,9 +63,24 @@ def show_estimate(estimate: Estimate) -> None:
     rest += [f"{estimate.moved:,} moved"] * bool(estimate.moved)
     rest += [f"{estimate.deleted:,} to delete"] * bool(estimate.deleted)
     rest += [f"{estimate.failed:,} cannot be indexed"] * bool(estimate.failed)
+    rest += [f"{estimate.skipped:,} of no known kind"] * bool(estimate.skipped)
     took = f"about {duration(estimate.seconds)}, measured on {estimate.sampled}; " if n else ""
     size = f"{n:,} to do, {estimate.n_bytes / 1e6:,.1f} MB; "
     console.stdout().print(f"{size}{took}{'; '.join([*rest, 'nothing was written'])}", soft_wrap=True)
+
+
+def skipped_line(skipped: Mapping[str, int]) -> str:
+    """`3 files of no known kind were skipped: 2 .exe, 1 .db`."""
+    n = sum(skipped.values())
+    kinds = [f"{count:,} {kind}" for kind, count in list(skipped.items())[:KINDS_SHOWN]]
+    rest = ["…"] * (len(skipped) > KINDS_SHOWN)
+    files = "file of no known kind was" if n == 1 else "files of no known kind were"
+    return f"{n:,} {files} skipped: {', '.join([*kinds, *rest])}"
+
+
+def known_line(n: int) -> str:
+    """`12 known failures, unchanged; --failures lists them`."""
+    return f"{n:,} known failure{'s' * (n != 1)}, unchanged; --failures lists {'them' if n != 1 else 'it'}"
 
 
 def show_failures(failures: Sequence[Failure]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Audio, Image, Item, Text, Video
-from multimodal.core.media import sniff
+from multimodal.core.media import pdf, sniff
 from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
@@ -192,6 +192,11 @@ def open_item(source: sniff.Source, *, uri: str | None = None) -> Item:
     return item
 
 
+def is_registered(source: sniff.Source) -> bool:
+    """Whether a file, or its bytes, is of a type that `register_media_type` added. Raises MediaError."""
+    return _registered_type(source) is not None
+
+
 def open_as(path: Path, modality: Modality) -> Item:
     """The item of a file that is said to be of a modality. A built-in type is not identified before it is loaded."""
     media_type = _registered_type(path)
@@ -217,6 +222,9 @@ def open_excerpt(path: Path, excerpt: Excerpt) -> Item | None:
     if media_type is None:
         if excerpt.modality is Modality.TEXT:
             return None
+        page = pdf.page_number(excerpt.fragment) if excerpt.modality is Modality.IMAGE else None
+        if page is not None and pdf.is_pdf(path):
+            return Image(pdf.render_page(path, page), uri=str(path))
         is_frame = excerpt.modality is Modality.IMAGE and excerpt.start_s is not None
         media_type = _TYPES[Modality.VIDEO if is_frame else excerpt.modality]
     return media_type.excerpt(media_type.item_class(path), excerpt)

@@ -10,16 +10,17 @@ from functools import partial
 from multimodal.core.space import Space
 from multimodal.index.ingest.batching import Batcher
 from multimodal.index.ingest.commit import Committer
-from multimodal.index.ingest.config import IngestConfig
+from multimodal.index.ingest.config import IngestConfig, JobOptions
 from multimodal.index.ingest.document import Chunk, Document, OpenedDocument
+from multimodal.index.ingest.documents.part import Pages
 from multimodal.index.ingest.lookup import Lookup, LookupBatch, LookupResult
-from multimodal.index.ingest.reading import next_chunks, open_document
+from multimodal.index.ingest.reading import OpenResult, Skipped, next_chunks, open_document
 from multimodal.index.ingest.sources.record import ContainerRead, SourceOutput
 from multimodal.index.ingest.workers import Workers
 from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.table import IndexedDocument
 
-Opening = tuple[Document, OpenedDocument | FailureRecord]
+Opening = tuple[Document, OpenResult]
 
 
 class Deduplicator:
@@ -62,11 +63,12 @@ class Admission:
         source_worker: Workers,
         workers: Workers,
         deduplicator: Deduplicator,
-        batch_size: int,
-        config: IngestConfig,
+        options: JobOptions,
     ) -> None:
         self.lookup, self.space, self.committer, self.deduplicator = lookup, space, committer, deduplicator
+        batch_size, config = options.batch_size, options.config
         self.source_worker, self.workers, self.config = source_worker, workers, config
+        self.pages = options.pages
         self.has_ended = False  # whether the source has no more records
         self.source_error: Exception | None = (
             None  # what ended it early, to be raised when the rest is written
@@ -155,7 +157,8 @@ class Admission:
                     documents.append(result)
         if documents:
             self.opening |= dict.fromkeys(document.id for document in documents)
-            work = partial(_open, documents, self.space, self.config, self.deduplicator.is_active)
+            defer = self.deduplicator.is_active
+            work = partial(_open, documents, self.space, self.config, self.pages, defer)
             self.workers.submit(work, self.accept_opened)
 
     def container_read(self, read: ContainerRead) -> None:
@@ -179,11 +182,13 @@ class Admission:
             del self.opening[first[0].id]
             self.accept(*first)
 
-    def accept(self, document: Document, opened: OpenedDocument | FailureRecord) -> None:
+    def accept(self, document: Document, opened: OpenResult) -> None:
         """Takes in an opened document: its chunks if it is new, otherwise its outcome."""
         if isinstance(opened, FailureRecord):
             self.deduplicator.forget(document)
             self.committer.fail(document, opened)
+        elif isinstance(opened, Skipped):
+            self.committer.skip(document, opened.kind)
         elif opened.chunks is None:
             self.committer.mark_unchanged(document)
         elif (
@@ -218,5 +223,9 @@ class Admission:
         self.n_held_bytes -= chunk.held_bytes
 
 
-def _open(documents: Sequence[Document], space: Space, config: IngestConfig, defer: bool) -> list[Opening]:
-    return [(document, open_document(document, space, config, defer=defer)) for document in documents]
+def _open(
+    documents: Sequence[Document], space: Space, config: IngestConfig, pages: Pages, defer: bool
+) -> list[Opening]:
+    return [
+        (document, open_document(document, space, config, pages=pages, defer=defer)) for document in documents
+    ]

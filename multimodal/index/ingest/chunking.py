@@ -17,8 +17,13 @@ from multimodal.core.items import Audio, Image, Item, Text, Video
 from multimodal.core.media import registry
 from multimodal.core.modality import Modality, Waveform
 from multimodal.core.space import Space
+from multimodal.index import fragments
 from multimodal.index.ingest import video
 from multimodal.index.ingest.document import Chunk, Document
+from multimodal.index.ingest.documents.kinds import Kind
+from multimodal.index.ingest.documents.part import NoText, Part, ReadOptions
+from multimodal.index.ingest.documents.text import too_large
+from multimodal.index.results import Metadata
 from multimodal.index.storage.schema import Row
 
 if TYPE_CHECKING:
@@ -50,7 +55,7 @@ def split_item(document: Document, item: Item, space: Space, *, splits_text: boo
     if media_type.chunks is not None:
         yield from _registered_chunks(document, row, item, media_type.chunks(item), space)
     elif isinstance(item, Text):
-        yield from _passages(document, row, item, _passage_chars(space), splits_text)
+        yield from _passages(document, row, item, passage_chars(space), splits_text)
     elif isinstance(item, Audio):
         yield from _audio_windows(document, row, item, _window_s(space))
     elif isinstance(item, Image):
@@ -63,8 +68,52 @@ def _window_s(space: Space) -> float:
     return space.encoders[Modality.AUDIO].max_input or WINDOW_S
 
 
-def _passage_chars(space: Space) -> int:
-    return round(space.encoders[Modality.TEXT].max_input or PASSAGE_CHARS)
+def passage_chars(space: Space) -> int:
+    """Characters that the encoder of text of a space takes."""
+    encoder = space.encoders.get(Modality.TEXT)
+    return round((None if encoder is None else encoder.max_input) or PASSAGE_CHARS)
+
+
+def split_parts(
+    document: Document, kind: Kind, parts: Iterable[Part], space: Space, options: ReadOptions
+) -> Iterator[Chunk]:
+    """Yields the chunks of the parts of a document: the image of a part, or else its text in passages.
+
+    Raises:
+        MediaError: The document cannot be read, holds nothing, or more text than `options.max_text_bytes`.
+        UnsupportedModality: The space encodes no text, and there are no images.
+    """
+    name = document.uri or document.id
+    n_chars = n_parts = n_chunks = 0
+    for part in parts:
+        n_parts += 1
+        n_chars += len(part.text)
+        if n_chars > options.max_text_bytes:
+            raise too_large(name, options.max_text_bytes)
+        for chunk in _part_chunks(document, part, space, options):
+            n_chunks += 1
+            yield chunk
+    if n_chunks:
+        return
+    if n_chars:
+        space.encoder_for(Modality.TEXT)
+    raise NoText(
+        f"{name}: this {kind.name} document holds no text in {n_parts:,} parts; there is nothing to index"
+    )
+
+
+def _part_chunks(document: Document, part: Part, space: Space, options: ReadOptions) -> Iterator[Chunk]:
+    fragment = fragments.join(part.locator)
+    suffix = f"#{fragment}" if fragment else ""
+    metadata: Metadata = {**fragments.metadata_of(fragment, document.uri)}
+    row = Row(f"{document.id}{suffix}", document.uri, str(Modality.TEXT), part.text, metadata)
+    if part.image is not None:
+        row = row._replace(modality=str(Modality.IMAGE), text=part.text or None)
+        yield Chunk(document, Image(part.image, uri=document.uri), row, 1.0, part.image.nbytes, 0)
+    elif part.text.strip() and options.encodes_text:
+        if part.start_s is not None and part.end_s is not None:
+            row = _timed_row(row, "t", part.start_s, part.end_s)
+        yield from _passages(document, row, Text(part.text), options.passage_chars, True)
 
 
 # --- an item of each modality ---------------------------------------------------------------------
@@ -82,7 +131,12 @@ def _registered_chunks(
         is_encoded = True
         own_text = part.item.source if isinstance(part.item, Text) else None
         text = part.text if part.text is not None else own_text
-        row = whole._replace(id=f"{whole.id}#{part.fragment}", modality=str(modality), text=text)
+        row = whole._replace(
+            id=f"{whole.id}#{part.fragment}",
+            modality=str(modality),
+            text=text,
+            metadata={**fragments.metadata_of(part.fragment, whole.uri)},
+        )
         length = {Modality.TEXT: float(len(own_text or "")), Modality.AUDIO: WINDOW_S}.get(modality, 1.0)
         decoded_bytes = registry.type_of(part.item).decoded_nbytes(part.item)
         yield Chunk(document, part.item, row, length, part.item.nbytes, decoded_bytes)
@@ -110,7 +164,7 @@ def _video_chunks(document: Document, whole: Row, item: Video, space: Space) -> 
     if not is_encoded:
         raise video.nothing_to_encode(document.uri or document.id, space)
     if Modality.TEXT in space.modalities and document.path is not None:
-        for cue in video.subtitle_passages(document.path, _passage_chars(space)):
+        for cue in video.subtitle_passages(document.path, passage_chars(space)):
             row = _timed_row(whole, "words", cue.start_s, cue.end_s)
             row = row._replace(modality=str(Modality.TEXT), text=cue.text)
             yield Chunk(document, Text(cue.text), row, len(cue.text), len(cue.text), 0)
@@ -122,9 +176,12 @@ def _passages(document: Document, whole: Row, item: Text, size: int, splits_text
     if len(spans) <= 1:
         yield Chunk(document, item, whole, len(text), len(text), 0)
         return
+    sign = "#" if whole.id == document.id else "&"
     for number, (start, end) in enumerate(spans):
         passage = text[start:end]
-        row = whole._replace(id=f"{whole.id}#chunk={number}", text=passage, start_char=start, end_char=end)
+        row = whole._replace(
+            id=f"{whole.id}{sign}chunk={number}", text=passage, start_char=start, end_char=end
+        )
         yield Chunk(document, Text(passage), row, len(passage), len(passage), 0)
 
 

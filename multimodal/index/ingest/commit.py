@@ -14,6 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from multimodal.core.errors import IndexStateError
+from multimodal.index import fragments
 from multimodal.index.ingest.config import IngestConfig
 from multimodal.index.ingest.document import Document
 from multimodal.index.ingest.progress import JobProgress
@@ -40,7 +41,7 @@ class Committer:
         recent: Ids written lately, oldest first, and the number of that write. What was looked up of them before it is
             out of date. An id is kept until every document that comes was looked up after its write.
         deferred: Records that came while their id was in flight, or whose file changed while it was read.
-        seen_ids: Every id that came, if the caller sets it to a set.
+        seen_ids: Every id that came of a member of a container, if the caller sets it to a set.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Committer:
     def begin(self, document: Document) -> bool:
         """Whether a document may go on now. It is deferred if one with its id is in flight, or was written since the
         document was looked up. Documents come in the order of their lookup."""
-        if self.seen_ids is not None:
+        if self.seen_ids is not None and document.record.container is not None:
             self.seen_ids.add(document.id)
         while self.recent and self.recent[oldest := next(iter(self.recent))] <= document.looked_up_at:
             del self.recent[oldest]
@@ -86,6 +87,12 @@ class Committer:
         """A document has an outcome, and nothing is to be written."""
         self.in_flight.remove(document.id)
         self.progress.count(document.id, outcome)
+        self.progress.advance()
+
+    def skip(self, document: Document, kind: str) -> None:
+        """A file is of no known kind."""
+        self.in_flight.remove(document.id)
+        self.progress.skip(document.id, kind)
         self.progress.advance()
 
     def fail(self, document: Document, failure: FailureRecord) -> None:
@@ -233,7 +240,11 @@ def _write(table: ItemTable, documents: list[Document]) -> CommitResult:
 def _upsert(table: ItemTable, documents: list[Document]) -> None:
     import numpy as np
 
-    rows = [row._replace(metadata=document.metadata) for document in documents for row in document.rows]
+    rows = [
+        row._replace(metadata=document.metadata | row.metadata)
+        for document in documents
+        for row in document.rows
+    ]
     provenances = [document.provenance for document in documents for _ in document.rows]
     vectors = np.stack([vector for document in documents for vector in document.vectors])
     replacing = [
@@ -270,8 +281,9 @@ def write_revisions(table: ItemTable, revisions: list[Revision]) -> None:
 
 
 def _revised_row(row: Row, stored_id: str, document: Document) -> Row:
-    id_ = document.id + row.id.removeprefix(stored_id)
-    return row._replace(id=id_, uri=document.uri, metadata=document.metadata)
+    fragment = row.id.removeprefix(stored_id)
+    metadata = document.metadata | fragments.metadata_of(fragment, document.uri)
+    return row._replace(id=document.id + fragment, uri=document.uri, metadata=metadata)
 
 
 def _cannot_write(table: ItemTable, error: Exception) -> IndexStateError:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import get_args
 
 from multimodal.core.checks import whole_number
 from multimodal.core.errors import InvalidInput
+from multimodal.index.ingest.documents.part import Pages
+from multimodal.index.ingest.sources.selection import EVERYTHING, Selection
 from multimodal.index.results import Progress
 
 
@@ -32,6 +35,7 @@ class IngestConfig:
         commit_chars: Characters of stored text in one commit.
         commit_interval_s: Seconds after which a commit is written even if it is small.
         max_text_bytes: Size of the largest text file that is accepted.
+        max_pages: Pages of the longest PDF that is accepted.
         progress_interval_s: Seconds between two calls of the progress function.
 
     Raises:
@@ -54,6 +58,7 @@ class IngestConfig:
     max_text_bytes: int = (
         8 << 20
     )  # the chunks of a document are written in one commit, so they must fit in memory
+    max_pages: int = 10_000
     progress_interval_s: float = 0.1
 
     def __post_init__(self) -> None:
@@ -81,8 +86,14 @@ class JobOptions:
     wait: float | None = None
     progress: Callable[[Progress], None] | None = None
     config: IngestConfig = DEFAULT_CONFIG
+    pages: Pages = "auto"
+    selection: Selection = EVERYTHING
 
     def __post_init__(self) -> None:
         whole_number(self.batch_size, "batch_size")
+        if self.pages not in get_args(Pages):
+            raise InvalidInput(
+                f"pages must be {', '.join(map(repr, get_args(Pages)))}, got {self.pages!r}; leave it out for 'auto'"
+            )
         if self.threads is not None:
             whole_number(self.threads, "threads")

@@ -57,7 +57,7 @@ class Document:
 
     @property
     def metadata(self) -> Metadata:
-        """The metadata of its rows: as given with the source, or else as stored."""
+        """The metadata that all its rows share: as given with the source, or else as stored."""
         if self.record.metadata is not None:
             return self.record.metadata
         return {} if self.stored is None else self.stored.metadata

@@ -20,7 +20,7 @@ from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.document import Document
-from multimodal.index.ingest.hashing import TEXT_SUFFIXES
+from multimodal.index.ingest.documents import kinds
 from multimodal.index.ingest.lookup import Lookup, memory_size
 from multimodal.index.ingest.progress import JobProgress
 from multimodal.index.ingest.scheduler import Job
@@ -78,10 +78,12 @@ def estimate(
 ) -> Estimate:
     """See Index.estimate. table: None for an index that does not exist yet."""
     plan = SyncPlan(table, source) if sync and table is not None else None
-    source_options = SourceOptions(None, columns, None if table is None else table.path, delimiter, encoding)
+    source_options = SourceOptions(
+        None, columns, None if table is None else table.path, delimiter, encoding, options.selection
+    )
     records = resolve.records(source, None, source_options)
     samples: dict[str, _Sample] = {}
-    unchanged = failed = 0
+    unchanged = failed = skipped = 0
     lookup = Lookup(records, table or _NullTable(), options.config)  # type: ignore[arg-type]
     for document in _documents(lookup):
         if isinstance(document, FailureRecord):
@@ -91,7 +93,11 @@ def estimate(
         elif document.has_same_state or document.has_same_content:
             unchanged += 1
         elif (modality := _modality(document)) not in space.modalities:
-            failed += 1
+            is_skipped = (
+                not modality and document.record.is_listed and not kinds.claims_kind(document.uri or "")
+            )
+            skipped += is_skipped
+            failed += not is_skipped
         else:
             on_disk = document.path is not None and document.state
             n_bytes = on_disk[0] if on_disk else memory_size(document.record.value)
@@ -102,6 +108,7 @@ def estimate(
         n_bytes=sum(sample.n_bytes for sample in samples.values()),
         unchanged=unchanged,
         failed=failed,
+        skipped=skipped,
         seconds=sum(_seconds(modality, sample, space, options) for modality, sample in samples.items()),
         sampled=sum(len(sample.documents) for sample in samples.values()),
         moved=0 if plan is None else plan.n_moved,
@@ -124,7 +131,7 @@ def _modality(document: Document) -> str:
     if document.item is not None:
         return str(document.item.modality)
     name = Path(document.uri or "")
-    if name.suffix.lower() in TEXT_SUFFIXES:
+    if kinds.is_document_name(name.name):
         return str(Modality.TEXT)
     guessed = (mimetypes.guess_type(name.name)[0] or "").partition("/")[0]
     if guessed in ("image", "audio", "video"):

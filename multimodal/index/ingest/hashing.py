@@ -5,56 +5,48 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from multimodal.core.errors import MediaError, MediaUnsupported
-from multimodal.core.items import Item, Text, as_item
+from multimodal.core.errors import MediaUnsupported
+from multimodal.core.items import Item, Text
 from multimodal.core.media import registry, sniff
+from multimodal.index.ingest.documents.kinds import is_text_name
+from multimodal.index.ingest.documents.text import LATIN, decode, too_large
+from multimodal.index.ingest.sources.encodings import warn_of_latin
 
-TEXT_SUFFIXES = (".txt", ".md")
 HASH_HEX_DIGITS = 32  # 128 bits of a sha256, enough that no two contents collide
-TEXT_CONTROLS = "\t\n\r\f"  # the control characters that a text file may hold
 READ_BYTES = 1 << 20
 
 
-def file_item(path: Path, max_text_bytes: int) -> Item:
-    """The item in a file, by its content. A file called .txt or .md is a text if it decodes as one.
+def file_item(source: Path | bytes, uri: str, max_text_bytes: int, encoding: str | None = None) -> Item:
+    """The item in a file, or in its bytes, by its content. What has the name of a text is one if it decodes as text.
+
+    encoding: of texts; None to recognise it.
 
     Raises MediaError, InvalidInput, MissingExtra.
     """
-    return _text_or_media(path, max_text_bytes) if path.suffix.lower() in TEXT_SUFFIXES else as_item(path)
+    if is_text_name(uri):
+        return _text_or_media(source, uri, max_text_bytes, encoding)
+    return registry.open_item(source, uri=uri)
 
 
-def _text_or_media(path: Path, max_bytes: int) -> Item:
-    with sniff.open_source(path) as (file, name):
+def _text_or_media(source: Path | bytes, uri: str, max_bytes: int, encoding: str | None) -> Item:
+    with sniff.open_source(source) as (file, name):
         content = file.read(max_bytes + 1)
-    text = _decode(content, is_complete=len(content) <= max_bytes)
-    if text is None:
+    decoded = decode(content, is_complete=len(content) <= max_bytes, given=encoding)
+    if decoded is None:
         try:
-            return as_item(path)
+            return registry.open_item(source, uri=uri)
         except MediaUnsupported as error:
             raise MediaUnsupported(
-                f"{name}: not valid UTF-8 text, nor image, audio or video; save it as UTF-8"
+                f"{name}: not text in {encoding or 'UTF-8, UTF-16 or Latin-1'}, nor image, audio or video; save it as "
+                "UTF-8"
             ) from error
     if len(content) > max_bytes:
-        raise MediaError(
-            f"{name}: text larger than {max_bytes:,} bytes; split it into several files, or raise max_text_bytes"
-        )
-    item = Text(text, uri=str(path))
+        raise too_large(name, max_bytes)
+    item = Text(decoded.text, uri=uri)
     item.load()  # raises for an empty text
+    if decoded.encoding == LATIN:
+        warn_of_latin(name)
     return item
-
-
-def _decode(content: bytes, *, is_complete: bool) -> str | None:
-    """UTF-8, or UTF-16 with a byte order mark; None if it is neither, or holds control characters."""
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    for end in range(len(content), len(content) - 4, -1):  # the limit may have split the last character
-        try:
-            text = content[:end].decode(encoding)
-        except UnicodeDecodeError:
-            if is_complete:
-                return None
-            continue
-        return None if any(char < " " and char not in TEXT_CONTROLS for char in text) else text
-    return None
 
 
 def hash_file(path: Path) -> str:
@@ -64,6 +56,11 @@ def hash_file(path: Path) -> str:
         while block := file.read(READ_BYTES):
             digest.update(block)
     return digest.hexdigest()[:HASH_HEX_DIGITS]
+
+
+def hash_bytes(content: bytes) -> str:
+    """Hashes the bytes of a file that is in memory: the same as `hash_file`."""
+    return hashlib.sha256(content).hexdigest()[:HASH_HEX_DIGITS]
 
 
 def hash_item(item: Item) -> str:

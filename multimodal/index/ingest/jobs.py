@@ -49,7 +49,9 @@ def add(
     encoding: str | None = None,
 ) -> IngestReport:
     """See Index.add."""
-    source_options = SourceOptions(checked_metadata(metadata), columns, table.path, delimiter, encoding)
+    source_options = SourceOptions(
+        checked_metadata(metadata), columns, table.path, delimiter, encoding, options.selection
+    )
     records = resolve.records(source, ids, source_options)
     with job_context(table, options, lambda: resolve.length(source, source_options)) as progress:
         Job(records, table, space, progress, options).run()

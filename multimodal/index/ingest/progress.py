@@ -25,7 +25,10 @@ class JobProgress:
         self.failure_log = failure_log
         self.total: int | None = None
         self._counts: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
         self._failed: list[FailureRecord] = []
+        self._known: list[FailureRecord] = []  # of these, what failed in the same way in an earlier job
+        self._recorded = {record.key: record.failure for record in failure_log}
         self._callback = callback
         self._interval_s = interval_s
         self._start = self._last_call = time.monotonic()
@@ -37,9 +40,16 @@ class JobProgress:
         self._counts[outcome] += 1
         self.failure_log.resolve(key)
 
+    def skip(self, key: str, kind: str) -> None:
+        """Counts a file of no known kind. kind: its suffix or name."""
+        self._skipped[kind] += 1
+        self.failure_log.resolve(key)
+
     def fail(self, failure: FailureRecord) -> None:
         """Counts a document that failed. It is stored if it can be tried again: a file, or a member of a container."""
         self._failed.append(failure)
+        if self._recorded.get(failure.key) == failure.failure:
+            self._known.append(failure)
         if failure.path is not None or failure.container is not None:
             self.failure_log.record(failure)
         self.advance()
@@ -69,4 +79,9 @@ class JobProgress:
             name: self._counts[name]
             for name in ("added", "updated", "unchanged", "moved", "deleted", "duplicates")
         }
-        return IngestReport(failed=Failures(by_name(record.failure for record in self._failed)), **counts)
+        return IngestReport(
+            failed=Failures(by_name(record.failure for record in self._failed)),
+            known=Failures(by_name(record.failure for record in self._known)),
+            skipped=dict(sorted(self._skipped.items(), key=lambda item: (-item[1], item[0]))),
+            **counts,
+        )

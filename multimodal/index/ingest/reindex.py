@@ -11,13 +11,14 @@ from multimodal.core.errors import MultimodalError
 from multimodal.core.items import Text
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
+from multimodal.index import fragments
 from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.jobs import job_context, record_id
 from multimodal.index.ingest.scheduler import Job
 from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.folders import printable
 from multimodal.index.ingest.sources.record import ContainerRead, SourceOptions, SourceOutput, SourceRecord
-from multimodal.index.results import IngestReport
+from multimodal.index.results import IngestReport, Metadata
 from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.filters import is_in
 from multimodal.index.storage.schema import Provenance, Row
@@ -40,6 +41,10 @@ class _Stored(NamedTuple):
     def name(self) -> str:
         return printable(self.row.uri or self.id)
 
+    @property
+    def metadata(self) -> Metadata:
+        return fragments.shared_metadata(self.row.metadata, self.row.id, self.id, self.row.uri)
+
 
 def reindex(old: ItemTable, new: ItemTable, space: Space, options: JobOptions) -> IngestReport:
     """See Index.reindex."""
@@ -59,7 +64,7 @@ def records(table: ItemTable) -> Iterator[SourceOutput]:
             if stored.id in texts:
                 yield _text_record(stored, texts[stored.id])
             elif (path := _path(stored)) is not None:
-                yield SourceRecord(path, stored.name, stored.id, stored.row.metadata, container)
+                yield SourceRecord(path, stored.name, stored.id, stored.metadata, container)
             elif container is not None:
                 in_containers.setdefault(container, {})[stored.id] = stored
             else:
@@ -93,7 +98,12 @@ def _path(stored: _Stored) -> Path | None:
 
 
 def _is_stored_text(stored: _Stored) -> bool:
-    return stored.row.modality == Modality.TEXT and _path(stored) is None
+    """Whether the text of a document can be put together from its rows; that of pages and other parts is read again."""
+    row, provenance = stored
+    is_part = row.start_s is not None or bool(
+        fragments.metadata_of(row.id.removeprefix(provenance.source), row.uri)
+    )
+    return row.modality == Modality.TEXT and _path(stored) is None and not is_part
 
 
 def _texts(table: ItemTable, ids: list[str]) -> dict[str, str]:
@@ -124,7 +134,7 @@ def _text_record(stored: _Stored, text: str) -> SourceRecord:
         else (provenance.size, provenance.mtime_ns)
     )
     return SourceRecord(
-        Text(text, uri=row.uri), stored.name, stored.id, row.metadata, provenance.container, None, state,
+        Text(text, uri=row.uri), stored.name, stored.id, stored.metadata, provenance.container, None, state,
         split_text=row.start_char is not None,
     )  # fmt: skip
 
@@ -136,7 +146,7 @@ def _members(container: Path, wanted: dict[str, _Stored]) -> Iterator[SourceOutp
         for record in resolve.members(container, None, SourceOptions()) if container.is_file() else ():
             if isinstance(record, SourceRecord):
                 if (stored := wanted.pop(record_id(record), None)) is not None:
-                    yield record._replace(metadata=stored.row.metadata)
+                    yield record._replace(metadata=stored.metadata)
             elif not isinstance(record, ContainerRead) and wanted.pop(record.key, None) is not None:
                 yield record
     except MultimodalError as error:  # its columns are not recognised any more
@@ -158,5 +168,5 @@ def _failure(stored: _Stored, reason: str) -> FailureRecord:
         container,
         None,
         None,
-        stored.row.metadata,
+        stored.metadata,
     )

@@ -60,8 +60,7 @@ class Job:
             self.source_worker,
             self.workers,
             self.deduplicator,
-            options.batch_size,
-            self.config,
+            options,
         )
         self.n_preparing = self.n_decoded_bytes = 0  # batches in preparation, and the bytes they decode to
 

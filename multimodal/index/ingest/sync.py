@@ -13,6 +13,7 @@ from typing import Any
 
 from multimodal.core.errors import IndexStateError, InvalidInput, MediaNotFound, MultimodalError
 from multimodal.core.space import Space
+from multimodal.index import fragments
 from multimodal.index.ingest import video
 from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.document import Document
@@ -20,8 +21,8 @@ from multimodal.index.ingest.hashing import hash_file
 from multimodal.index.ingest.jobs import checked_metadata, job_context
 from multimodal.index.ingest.progress import JobProgress
 from multimodal.index.ingest.scheduler import Job
-from multimodal.index.ingest.sources import resolve
-from multimodal.index.ingest.sources.record import SourceOptions, SourceOutput
+from multimodal.index.ingest.sources import resolve, zips
+from multimodal.index.ingest.sources.record import ContainerRead, SourceOptions, SourceOutput
 from multimodal.index.results import IngestReport
 from multimodal.index.storage.failures import FailureLog
 from multimodal.index.storage.filters import is_in
@@ -42,7 +43,9 @@ def sync(
     encoding: str | None = None,
 ) -> IngestReport:
     """See Index.sync."""
-    source_options = SourceOptions(checked_metadata(metadata), columns, table.path, delimiter, encoding)
+    source_options = SourceOptions(
+        checked_metadata(metadata), columns, table.path, delimiter, encoding, options.selection
+    )
     roots = _check_roots(source)
     folders = [root for root in roots if root.is_dir()]
     containers = [root for root in roots if not root.is_dir()]
@@ -52,7 +55,7 @@ def sync(
         }
         records = _CheckedRecords(resolve.records(roots, None, source_options))
         job = Job(records, table, space, progress, options, _by_content(vanished.values()))
-        job.committer.seen_ids = set() if containers else None
+        job.committer.seen_ids = set()
         job.run()
         if vanished and not records.any:
             raise _nothing_found(folders, len(vanished))
@@ -61,8 +64,11 @@ def sync(
         for container in containers:
             if str(container) in job.admission.incomplete:
                 continue  # a document of a row that cannot be read must not be taken for one that is gone
-            seen_ids = job.committer.seen_ids or set()
-            _delete(table, progress, _removed_members(table, progress.failure_log, str(container), seen_ids))
+            removed = _removed_members(table, progress.failure_log, str(container), job.committer.seen_ids)
+            _delete(table, progress, removed)
+        for folder in folders:
+            read = records.read - job.admission.incomplete
+            _delete_archived(table, progress, folder, read, job.committer.seen_ids)
         _resolve_vanished_failures(progress.failure_log, folders)
     return progress.report()
 
@@ -136,14 +142,17 @@ class SyncPlan:
 
 
 class _CheckedRecords(Iterator[SourceOutput]):
-    """Records, and whether there were any."""
+    """Records, whether there were any, and the containers that were read to their end."""
 
     def __init__(self, records: Iterator[SourceOutput]) -> None:
         self.records, self.any = records, False
+        self.read: set[str] = set()
 
     def __next__(self) -> SourceOutput:
         record = next(self.records)
         self.any = True
+        if isinstance(record, ContainerRead):
+            self.read.add(record.container)
         return record
 
 
@@ -152,7 +161,9 @@ def _vanished(table: ItemTable, folder: Path) -> Iterator[IndexedDocument]:
     previous = None
     for row, provenance in table.files_below(f"{folder}{os.sep}".replace(os.sep * 2, os.sep)):
         if provenance.source != previous and _is_gone(provenance.source):
-            yield IndexedDocument(row.metadata, provenance, 1)
+            yield IndexedDocument(
+                fragments.shared_metadata(row.metadata, row.id, provenance.source, row.uri), provenance, 1
+            )
         previous = provenance.source
 
 
@@ -183,6 +194,20 @@ def _removed_members(
         return []
     rows = table.provenances(is_in("container", [container], "container"))
     return sorted({provenance.source for _, provenance in rows} - seen_ids)
+
+
+def _delete_archived(
+    table: ItemTable, progress: JobProgress, folder: Path, read: set[str], seen_ids: set[str]
+) -> None:
+    """Deletes what the index holds of members of zip archives and of attachments below a folder that no longer exist:
+    their file is gone, or was read to its end without them."""
+    removed = []
+    for container, ids in table.containers_below(f"{folder}{os.sep}".replace(os.sep * 2, os.sep)).items():
+        if not container.lower().endswith(zips.SUFFIXES):
+            continue
+        if container in read or _is_gone(container):
+            removed += sorted(ids - seen_ids)
+    _delete(table, progress, removed)
 
 
 def _delete(table: ItemTable, progress: JobProgress, ids: Sequence[str]) -> None:

@@ -7,15 +7,14 @@ image. The audio track is split into windows, and subtitles are read from a file
 from __future__ import annotations
 
 import hashlib
-import html
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from multimodal.core.errors import MediaCorrupt, UnsupportedModality
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
+from multimodal.index.ingest.documents.subtitles import Cue, cues_of, joined_cues
+from multimodal.index.ingest.documents.text import decode
 
 FRAME_S = 2.0
 VIDEO_SUFFIXES = (
@@ -24,16 +23,6 @@ VIDEO_SUFFIXES = (
 )
 SUBTITLE_SUFFIXES = (".srt", ".vtt")
 MAX_SUBTITLE_BYTES = 8 << 20  # three hours of speech are 0.2 MB
-TIMES = re.compile(r"^\s*([\d:]+[.,]\d{3})\s+-->\s+([\d:]+[.,]\d{3})", re.MULTILINE)
-TAG = re.compile(r"<[^>\n]*>|\{\\[^}\n]*\}")
-
-
-class Cue(NamedTuple):
-    """The text of a subtitle, and the seconds between which it is shown."""
-
-    text: str
-    start_s: float
-    end_s: float
 
 
 def check(space: Space) -> None:
@@ -80,42 +69,17 @@ def hash_with_subtitles(path: Path, file_hash: str) -> str:
 def subtitle_passages(path: Path, size: int) -> Iterator[Cue]:
     """The subtitles of a video, joined to passages of up to about `size` characters. Raises MediaCorrupt."""
     for file in subtitles_of(path)[:1]:
-        passage: Cue | None = None
-        for cue in _cues(file):
-            if passage is not None and len(passage.text) + len(cue.text) < size:
-                end_s = max(passage.end_s, cue.end_s)
-                passage = Cue(f"{passage.text} {cue.text}", passage.start_s, end_s)
-                continue
-            if passage is not None:
-                yield passage
-            passage = cue
-        if passage is not None:
-            yield passage
+        yield from joined_cues(cues_of(_read_subtitles(file)), size)
 
 
-def _cues(path: Path) -> Iterator[Cue]:
-    """SubRip and WebVTT: a line with times, lines of text, and an empty line."""
+def _read_subtitles(path: Path) -> str:
     with path.open("rb") as file:
         raw = file.read(MAX_SUBTITLE_BYTES + 1)
     if len(raw) > MAX_SUBTITLE_BYTES:
         raise MediaCorrupt(
             f"{path}: larger than {MAX_SUBTITLE_BYTES:,} bytes, too much for subtitles; rename it"
         )
-    try:
-        content = raw.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise MediaCorrupt(f"{path}: subtitles are not valid UTF-8 ({error}); save them as UTF-8") from error
-    for block in re.split(r"\n\s*\n", content):
-        times = TIMES.search(block)
-        text = "" if times is None else block[times.end() :].partition("\n")[2]
-        text = " ".join(html.unescape(TAG.sub("", text)).split())
-        if times is not None and text:
-            yield Cue(text, _seconds(times[1]), _seconds(times[2]))
-
-
-def _seconds(time: str) -> float:
-    """Seconds of "01:02:03,456" or "02:03.456"."""
-    total = 0.0
-    for field in time.replace(",", ".").split(":"):
-        total = 60 * total + float(field)
-    return round(total, 3)
+    decoded = decode(raw)
+    if decoded is None:
+        raise MediaCorrupt(f"{path}: subtitles are not text in UTF-8 or Latin-1; save them as UTF-8")
+    return decoded.text

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal.core.errors import IndexStateError
+from multimodal.index import fragments
 from multimodal.index.config import DEFAULT
 from multimodal.index.results import Metadata
 from multimodal.index.storage import schema
@@ -44,7 +45,7 @@ CHUNK_MARK = "#"  # in the row id of each chunk, after the id of its document
 
 
 class IndexedDocument(NamedTuple):
-    """What the index holds of a document: its metadata, its provenance, and its number of rows."""
+    """What the index holds of a document: the metadata that its rows share, its provenance, and its number of rows."""
 
     metadata: Metadata
     provenance: Provenance
@@ -267,17 +268,20 @@ class ItemTable:
         documents: dict[str, IndexedDocument] = {}
         if not self._is_upgraded:  # an index of an earlier version has no provenance
             return documents
-        columns = ["metadata", *PROVENANCE_COLUMNS]
+        columns = ["id", "uri", "metadata", *PROVENANCE_COLUMNS]
         for some_ids in _batched_ids(sources):
             with reading(self.path):
                 query = self._table.search().select(columns).where(is_in("source", some_ids, "sources"))
                 table = query.to_arrow()
-            for metadata, provenance in zip(
-                table["metadata"].to_pylist(), schema.read_provenances(table), strict=True
-            ):
+            names = (table[name].to_pylist() for name in ("id", "uri", "metadata"))
+            for id_, uri, metadata, provenance in zip(*names, schema.read_provenances(table), strict=True):
                 known = documents.get(provenance.source)
                 documents[provenance.source] = (
-                    IndexedDocument(json.loads(metadata), provenance, 1)
+                    IndexedDocument(
+                        fragments.shared_metadata(json.loads(metadata), id_, provenance.source, uri),
+                        provenance,
+                        1,
+                    )
                     if known is None
                     else known._replace(n_rows=known.n_rows + 1)
                 )
@@ -296,6 +300,13 @@ class ItemTable:
         return self.provenances(
             f"container IS NULL AND (mtime_ns IS NOT NULL OR content IS NULL) AND {begins_with('source', folder)}"
         )
+
+    def containers_below(self, folder: str) -> dict[str, set[str]]:
+        """The ids of the documents in each table or archive below a folder (given with its trailing separator)."""
+        containers: dict[str, set[str]] = {}
+        for _, provenance in self.provenances(begins_with("container", folder)):
+            containers.setdefault(provenance.container or "", set()).add(provenance.source)
+        return containers
 
     def fetch_rows(self, condition: str) -> tuple[list[Row], list[Provenance], NDArray[np.float32]]:
         """Rows that meet a condition, complete and at once: (rows, provenances, vectors (n, dim))."""

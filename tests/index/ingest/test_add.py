@@ -190,13 +190,13 @@ def test_an_image_called_txt_is_an_image(index: Index, tmp_path: Path, image: Wr
     assert index.rows()[0]["modality"] == "image"
 
 
-NO_TEXT = "not valid UTF-8 text, nor image, audio or video; save it as UTF-8"
+NO_TEXT = "not text in UTF-8, UTF-16 or Latin-1, nor image, audio or video; save it as UTF-8"
 MAX_TEXT_BYTES = IngestConfig().max_text_bytes
 TOO_LARGE = "text larger than 8,388,608 bytes; split it into several files"
 
 
 @pytest.mark.parametrize(("content", "reason"), [
-    ("café".encode("latin-1"), NO_TEXT),
+    ("привет, мир".encode("koi8-r"), NO_TEXT),
     (b"a\0b", NO_TEXT),
     (b" \n", "the text is empty (' \\n'); there is nothing to encode"),
     (b"a " * (MAX_TEXT_BYTES // 2 + 1), TOO_LARGE),

@@ -519,14 +519,11 @@ def test_an_invalid_archive_is_a_failure(index: Index, tmp_path: Path) -> None:
     assert failed.reason.startswith(f"{tmp_path}/x.tar: cannot be read beyond 0 members (")
 
 
-def test_in_a_folder_tables_and_archives_are_not_opened(index: Index, folder: Path) -> None:
+def test_in_a_folder_tables_are_texts_and_tar_archives_are_skipped(index: Index, folder: Path) -> None:
     archive(folder / "s.tar", {"1.png": png((1, 1, 1))})
     table(folder, "csv", ROWS)
     report = index.add(folder)
-    assert report.added == 4 and sorted(Path(failure.uri).name for failure in report.failed) == [
-        "list.csv",
-        "s.tar",
-    ]
+    assert (report.added, report.skipped, report.failed) == (5, {".tar": 1}, ())
 
 
 # --- data sets ------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from multimodal.core.items import Text
 from multimodal.core.media.inputs import describe_type
 from multimodal.index.ingest.sources.delimited import check_delimiter
 from multimodal.index.ingest.sources.encodings import check_encoding
+from multimodal.index.ingest.sources.selection import EVERYTHING, Selection
 from multimodal.index.results import Metadata, Scalar
 from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.filters import MAX_INT, check_metadata
@@ -40,7 +41,7 @@ FileState = tuple[int, int]  # size in bytes, mtime_ns
 class SourceOptions:
     """Options for all records of a source. metadata: None leaves stored metadata as it is. columns: the roles of the
     columns of tables. skip: a folder to leave out, the index itself. delimiter, encoding: of tables that are text;
-    None to recognise them.
+    None to recognise them. selection: which files of folders and zip archives are read.
 
     Raises InvalidInput for a delimiter or encoding that does not exist."""
 
@@ -49,6 +50,7 @@ class SourceOptions:
     skip: Path | None = None
     delimiter: str | None = None
     encoding: str | None = None
+    selection: Selection = EVERYTHING
 
     def __post_init__(self) -> None:
         check_delimiter(self.delimiter)
@@ -69,6 +71,7 @@ class SourceRecord(NamedTuple):
     comes from, with the `columns`, `delimiter` and `encoding` given for that. file_state: that of the container, if its
     members cannot change without it. split_text: whether a long text is split into passages; a text that is given by
     itself is not. place: the row of the table or the sample of the archive, as the key of a failure to read it.
+    is_listed: whether a folder or archive holds it among others, so that it is skipped if it is of no known kind.
     """
 
     value: object
@@ -82,6 +85,7 @@ class SourceRecord(NamedTuple):
     place: str | None = None
     delimiter: str | None = None
     encoding: str | None = None
+    is_listed: bool = False
 
 
 class ContainerRead(NamedTuple):

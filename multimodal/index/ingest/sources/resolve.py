@@ -15,7 +15,7 @@ from multimodal.core.items import as_item
 from multimodal.core.media.inputs import is_audio_mapping, samples_and_rate
 from multimodal.core.media.path_like import warn_path_like
 from multimodal.core.media.registry import is_item
-from multimodal.index.ingest.sources import archives, frames, hf_datasets, rows, tables
+from multimodal.index.ingest.sources import archives, frames, hf_datasets, rows, tables, zips
 from multimodal.index.ingest.sources.folders import (
     absolute,
     check_unicode,
@@ -79,7 +79,7 @@ def length(source: object, options: SourceOptions) -> int | None:
         if not isinstance(value, Path) or not is_container(path := value.expanduser()):
             total += 1
         elif path.is_dir():
-            total += count_files(path, options.skip)
+            total += count_files(path, options.skip, options.selection)
         elif (rows := tables.n_rows(path)) is not None:
             total += rows
         else:
@@ -90,7 +90,7 @@ def length(source: object, options: SourceOptions) -> int | None:
 def is_container(path: Path) -> bool:
     """Whether a path holds several documents: a folder, a table or an archive."""
     try:
-        return path.is_dir() or tables.is_table(path) or archives.is_archive(path)
+        return path.is_dir() or tables.is_table(path) or archives.is_archive(path) or zips.is_zip(path)
     except OSError:  # in a folder without permission: reported when it is read
         return False
 
@@ -98,15 +98,30 @@ def is_container(path: Path) -> bool:
 def members(path: Path, metadata: Metadata | None, options: SourceOptions) -> Iterator[SourceOutput]:
     """Yields what is in a folder, a table or an archive, with the metadata given for that."""
     if path.is_dir():
-        for file in walk(path, options.skip):
+        for file in walk(path, options.skip, options.selection):
             if isinstance(file, FailureRecord):
                 yield file
+            elif zips.is_zip(file):
+                yield from zips.records(file, metadata, encoding=options.encoding)
             else:
-                yield SourceRecord(file, printable(file), None, metadata)
+                record = SourceRecord(file, printable(file), None, metadata, is_listed=True)
+                yield from _with_attachments(record._replace(encoding=options.encoding))
         return
     path = absolute(path)
-    read = tables.records if tables.is_table(path) else archives.records
-    yield from read(path, metadata, options)
+    if zips.is_zip(path):
+        yield from zips.records(path, metadata, options.selection, options.encoding)
+    elif zips.is_mail(path):
+        yield from zips.attachments(path, metadata)
+    else:
+        read = tables.records if tables.is_table(path) else archives.records
+        yield from read(path, metadata, options)
+
+
+def _with_attachments(record: SourceRecord) -> Iterator[SourceOutput]:
+    """A file, and if it is an e-mail message its attachments."""
+    yield record
+    if isinstance(record.value, Path) and zips.is_mail(path := record.value.expanduser()):
+        yield from zips.attachments(absolute(path), record.metadata)
 
 
 def expand(source_records: Iterator[SourceRecord], options: SourceOptions) -> Iterator[SourceOutput]:
@@ -121,6 +136,8 @@ def expand(source_records: Iterator[SourceRecord], options: SourceOptions) -> It
                     )
                 yield from members(path, record.metadata, options)
                 continue
+            yield from _with_attachments(record._replace(encoding=record.encoding or options.encoding))
+            continue
         yield record
 
 

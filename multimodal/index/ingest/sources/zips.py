@@ -1,0 +1,124 @@
+"""Zip archives and attachments of e-mail: read as folders, member by member, and never unpacked to disk.
+
+An archive is refused, or read in part, beyond limits on its members and on what they decompress to; see safe_zip.py.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from multimodal.core.errors import MediaError
+from multimodal.core.limits import get_limits
+from multimodal.index.ingest.documents import mail, safe_zip
+from multimodal.index.ingest.sources.folders import printable
+from multimodal.index.ingest.sources.record import Blob, ContainerRead, SourceOutput, SourceRecord
+from multimodal.index.ingest.sources.selection import EVERYTHING, Selection
+from multimodal.index.results import Metadata
+from multimodal.index.storage.failures import FailureRecord
+
+ZIP_SUFFIX = ".zip"
+MAIL_SUFFIX = ".eml"
+SUFFIXES = (ZIP_SUFFIX, MAIL_SUFFIX)
+SYSTEM_FOLDER = "__MACOSX"  # holds resource forks of the other members
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file is a zip archive, by its name."""
+    return path.suffix.lower() == ZIP_SUFFIX and path.is_file()
+
+
+def is_mail(path: Path) -> bool:
+    """Whether a file is an e-mail message, by its name."""
+    return path.suffix.lower() == MAIL_SUFFIX and path.is_file()
+
+
+def records(
+    path: Path,
+    metadata: Metadata | None,
+    selection: Selection = EVERYTHING,
+    encoding: str | None = None,
+) -> Iterator[SourceOutput]:
+    """Yields the members of an archive, without hidden ones. A member that cannot be read is one failure.
+
+    What is read is what a member decompresses to, not what its header says.
+    """
+    failed: set[str] = set()
+    try:
+        status = path.stat()
+        with zipfile.ZipFile(path) as archive:
+            safe_zip.check_members(archive, printable(path))
+            total = 0
+            for info in sorted(archive.infolist(), key=lambda info: info.filename):
+                if info.is_dir() or _is_hidden(info.filename):
+                    continue
+                if not selection.takes(info.filename, is_folder=False):
+                    continue
+                total += info.file_size
+                get_limits().check_bytes(total, f"{printable(path)} (its members, decompressed)")
+                member = _read(path, archive, info)
+                if isinstance(member, FailureRecord):
+                    failed.add(member.key)
+                    yield member
+                    continue
+                state = (status.st_size, status.st_mtime_ns)
+                yield _record(path, member, metadata, state)._replace(encoding=encoding)
+        is_complete = not failed and selection is EVERYTHING
+        yield ContainerRead(str(path), None, frozenset(failed), is_complete)
+    except (MediaError, *safe_zip.READ_ERRORS) as error:
+        reason = str(error) if isinstance(error, MediaError) else str(safe_zip.broken(printable(path), error))
+        yield FailureRecord(
+            str(path), printable(path), "read", reason, container=str(path), metadata=metadata
+        )
+
+
+def attachments(path: Path, metadata: Metadata | None) -> Iterator[SourceOutput]:
+    """Yields the attachments of a message; none if the message cannot be read, which is a failure of the message."""
+    try:
+        status = path.stat()
+        state = (status.st_size, status.st_mtime_ns)
+        for name, content in mail.attachments(path):
+            yield _record(path, Blob(content, f"{path}#{name}"), metadata, state)
+        yield ContainerRead(str(path))
+    except Exception:  # reported when the message itself is read
+        return
+
+
+def _record(path: Path, blob: Blob, metadata: Metadata | None, state: tuple[int, int]) -> SourceRecord:
+    return SourceRecord(
+        blob,
+        printable(blob.uri),
+        None,
+        metadata,
+        str(path),
+        None,
+        state,
+        split_text=True,
+        is_listed=True,
+    )
+
+
+def _is_hidden(member: str) -> bool:
+    parts = PurePosixPath(member).parts
+    return SYSTEM_FOLDER in parts[:1] or any(part.startswith(".") and part != ".." for part in parts)
+
+
+def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Blob | FailureRecord:
+    uri = f"{path}#{info.filename}"
+    name = printable(uri)
+    if safe_zip.is_outside(info.filename):
+        reason = (
+            f"{name}: the name of this member leads out of the archive, so it is not read; repack the archive"
+        )
+    elif info.flag_bits & safe_zip.IS_ENCRYPTED:
+        reason = f"{name}: is encrypted with a password; unpack the archive and add the folder"
+    else:
+        try:
+            safe_zip.check_ratio(info, printable(path))
+            return Blob(archive.read(info), uri)
+        except MediaError as error:
+            reason = str(error)
+        except safe_zip.READ_ERRORS as error:
+            reason = f"{name}: cannot be read ({str(error) or type(error).__name__}); repack the archive"
+    return FailureRecord(uri, name, "read", reason, None, str(path))
