@@ -103,9 +103,9 @@ def test_ignore_files_mean_what_they_mean_to_git(
 # --- files of no known kind -------------------------------------------------------------------------
 
 
-def test_files_of_no_known_kind_are_skipped_and_counted(index: Index, tmp_path: Path, picture: Write) -> None:
+def test_files_of_no_known_kind_are_skipped_and_counted(index: Index, tmp_path: Path, image: Write) -> None:
     folder = tmp_path / "d"
-    picture(folder / "a.png")
+    image(folder / "a.png")
     for name in ("Thumbs.db", "setup.exe", "tool.exe", "core", ".DS_Store"):
         (folder / name).write_bytes(b"\0\1\2\3" * 10)
     report = index.add(folder)
@@ -133,10 +133,10 @@ def test_a_named_file_of_no_known_kind_is_a_failure(index: Index, tmp_path: Path
 
 
 def test_an_indexed_file_that_becomes_of_no_known_kind_is_a_failure(
-    index: Index, tmp_path: Path, picture: Write
+    index: Index, tmp_path: Path, image: Write
 ) -> None:
     folder = tmp_path / "d"
-    picture(folder / "a.dat")
+    image(folder / "a.dat")
     assert index.add(folder).added == 1
     (folder / "a.dat").write_bytes(b"\0\1\2\3" * 10)
     report = index.add(folder)

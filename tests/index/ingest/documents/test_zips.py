@@ -23,9 +23,9 @@ def ids(index: Index) -> set[str]:
 
 
 @pytest.fixture
-def members(tmp_path: Path, picture: Write) -> dict[str, bytes]:
+def members(tmp_path: Path, image: Write) -> dict[str, bytes]:
     return {
-        "in/red.png": picture(tmp_path / "x.png").read_bytes(),
+        "in/red.png": image(tmp_path / "x.png").read_bytes(),
         "notes.txt": b"a note",
         "report.pdf": writers.pdf(tmp_path / "x.pdf", ["A report with words enough"]).read_bytes(),
         "code.py": b"def f(): ...\n",
@@ -148,9 +148,9 @@ def test_documents_of_an_archive_are_indexed_again_with_another_space(
     assert again == {row["id"]: (row["text"], row["metadata"]) for row in index.rows()}
 
 
-def test_a_folder_packed_as_zip_has_the_same_documents(index: Index, tmp_path: Path, picture: Write) -> None:
+def test_a_folder_packed_as_zip_has_the_same_documents(index: Index, tmp_path: Path, image: Write) -> None:
     folder = tmp_path / "d"
-    picture(folder / "in" / "a.png")
+    image(folder / "in" / "a.png")
     (folder / "b.txt").write_text("text")
     (folder / "c.html").write_text("<p>html")
     shutil.make_archive(str(tmp_path / "packed"), "zip", folder)
