@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
 from multimodal.core.items import Image, Item
+from multimodal.core.limits import get_limits
 from multimodal.core.media.image import load_pil
 from multimodal.core.media.windows import windows
 from multimodal.core.modality import Modality
@@ -162,6 +163,7 @@ class HFImage(HFEncoder):
         super().__init__(*args)
         self.processor = preprocessing.image_processor(self._files, self.settings["backend"])
         self.min_side = preprocessing.target_side(self.processor) if self.decode == "fast" else None
+        self.shortest_edge = preprocessing.shortest_edge(self.processor)
 
     def prepare(self, items: Sequence[Item]) -> Batch:
         """Decodes and preprocesses images.
@@ -169,7 +171,11 @@ class HFImage(HFEncoder):
         Returns:
             pixel_values (n, 3, h, w) float32; for NaFlex, patches with their mask and shape.
         """
-        images = [load_pil(item, self.min_side) for item in items if isinstance(item, Image)]
+        images = [
+            load_pil(item, self.min_side, shortest_edge=self.shortest_edge)
+            for item in items
+            if isinstance(item, Image)
+        ]
         inputs = self.processor(images=images, return_tensors="pt")
         return {name: inputs[name] for name in inputs if name in self.tower.input_names}
 
@@ -239,10 +245,14 @@ class HFVideo(_SegmentedEncoder):
         super().__init__(*args)
         self.input_name = preprocessing.video_input_name(self.tower.input_names)
         self.processor = preprocessing.frame_processor(self.input_name, self._files, self.settings["backend"])
+        self.shortest_edge = preprocessing.shortest_edge(self.processor)
         self.max_rows = max(1, MAX_FRAMES // self.settings["n_frames"])
 
     def segments(self, item: Any) -> list[Mapping[str, Tensor]]:
         frames = item.load(n_frames=self.settings["n_frames"]).frames
+        if self.shortest_edge is not None:
+            height, width = frames.shape[1:3]
+            get_limits().check_resized(width, height, self.shortest_edge, item.uri or "<video>")
         return [
             {self.input_name: preprocessing.process_frames(self.processor, self.input_name, frames)[None]}
         ]
@@ -262,11 +272,16 @@ class HFJoint(_SegmentedEncoder):
         self.min_side = (
             preprocessing.target_side(self.processor.image_processor) if self.decode == "fast" else None
         )
+        self.shortest_edge = preprocessing.shortest_edge(self.processor.image_processor)
 
     def segments(self, item: Any) -> list[Mapping[str, Tensor]]:
         process = preprocessing.process_single
         if self.modality is Modality.IMAGE:
-            return [process(self.processor, images=[[load_pil(item, self.min_side)]])]
+            return [
+                process(
+                    self.processor, images=[[load_pil(item, self.min_side, shortest_edge=self.shortest_edge)]]
+                )
+            ]
         if self.modality is Modality.VIDEO:
             frames = item.load(fps=self.settings["fps"], max_frames=self.settings["max_frames"]).frames
             return [process(self.processor, videos=[preprocessing.channels_first(frames)])]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NO_SAMPLING = {"do_sample_frames": False, "input_data_format": "channels_first"}  # frames are sampled already
+BOUNDED_SIZES = ("longest_edge", "height", "width", "max_height", "max_width")
 WINDOW_S = 30  # of extractors without a maximum length: about the length of their training clips
 KINDS = {
     "AutoTokenizer": "tokenizer",
@@ -134,6 +135,14 @@ def target_side(processor: Any) -> int | None:
     size = getattr(processor, "size", None) or {}
     sides = [size[key] for key in ("shortest_edge", "height", "width") if size.get(key)]
     return max(sides) if sides else None
+
+
+def shortest_edge(processor: Any) -> int | None:
+    """The length to which an image processor resizes the shorter side; None if it bounds the longer side too."""
+    size = getattr(processor, "size", None) or {}
+    if not getattr(processor, "do_resize", True) or any(size.get(key) for key in BOUNDED_SIZES):
+        return None
+    return size.get("shortest_edge") or None
 
 
 def window_samples(extractor: Any) -> int:

@@ -15,7 +15,7 @@ from multimodal.core.items import Image, Item
 from multimodal.core.media.image import load_pil
 from multimodal.core.modality import Modality
 from multimodal.encoders.openclip import networks
-from multimodal.encoders.openclip.preprocessing import transform
+from multimodal.encoders.openclip.preprocessing import shortest_edge, transform
 from multimodal.encoders.openclip.tokenizer import Tokenizer
 
 Batch = dict[str, Tensor]
@@ -126,6 +126,7 @@ class OpenClipImage(_OpenClipEncoder):
         )
         self.size = networks.image_size(self.net)
         self.transform = transform(config["preprocess"], self.size)
+        self.shortest_edge = shortest_edge(config["preprocess"], self.size)
 
     def prepare(self, items: Sequence[Item]) -> Batch:
         """Decodes and preprocesses images.
@@ -135,7 +136,11 @@ class OpenClipImage(_OpenClipEncoder):
         """
         # Reduced-size decoding never goes below the size that the transform resizes to
         side = max(self.size) if self.runtime.decode == "fast" else None
-        pixels = [self.transform(load_pil(item, side)) for item in items if isinstance(item, Image)]
+        pixels = [
+            self.transform(load_pil(item, side, shortest_edge=self.shortest_edge))
+            for item in items
+            if isinstance(item, Image)
+        ]
         return {"pixels": torch.stack(pixels)}
 
     def forward(self, batch: Batch) -> Tensor:

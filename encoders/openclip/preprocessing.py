@@ -55,6 +55,11 @@ def transform(
     return apply
 
 
+def shortest_edge(preprocess: Mapping[str, Any], size: tuple[int, int]) -> int | None:
+    """The length to which the transform resizes the shorter side; None if it bounds the longer side too."""
+    return max(size) if preprocess["resize_mode"] == "shortest" else None
+
+
 def _per_channel(value: Any) -> list[Any]:
     """Three values; a single number applies to all channels."""
     return list(value) if isinstance(value, list | tuple) else [value] * 3

@@ -38,7 +38,10 @@ def groups(
         return [[_text(model, str(item.load())) for item in items]], owners
     if isinstance(items[0], Image):
         side = shortest_side(model) if fast else None
-        return [[load_pil(item, side) for item in items if isinstance(item, Image)]], owners
+        edge = shortest_edge(model)
+        return [
+            [load_pil(item, side, shortest_edge=edge) for item in items if isinstance(item, Image)]
+        ], owners
     if isinstance(items[0], Audio):
         rate_hz, limit = sampling_rate(model, name), window_samples(model)
         segments = [
@@ -80,15 +83,26 @@ def window_samples(model: SentenceTransformer) -> int | None:
     )
 
 
-def shortest_side(model: SentenceTransformer) -> int | None:
-    """The size in pixels to which the processor resizes images, if it is the same for all; else None."""
+def shortest_edge(model: SentenceTransformer) -> int | None:
+    """The length to which the processor resizes the shorter side; None if it bounds the longer side too."""
+    sides = _resize_sizes(model)
+    return sides["shortest_edge"] if sides.keys() == {"shortest_edge"} else None
+
+
+def _resize_sizes(model: SentenceTransformer) -> dict[str, int]:
+    """What the processor of images says of their size, as far as it is set."""
     processor = getattr(module_for(model, Modality.IMAGE), "processor", None)
     size = getattr(getattr(processor, "image_processor", processor), "size", None)
-    sides = {
+    return {
         key: size[key]
         for key in ("shortest_edge", "longest_edge", "height", "width")
         if size and size.get(key)
     }
+
+
+def shortest_side(model: SentenceTransformer) -> int | None:
+    """The size in pixels to which the processor resizes images, if it is the same for all; else None."""
+    sides = _resize_sizes(model)
     if sides.keys() in ({"shortest_edge"}, {"height", "width"}):
         return max(sides.values())
     return None

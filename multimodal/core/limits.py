@@ -18,6 +18,8 @@ from multimodal.core.errors import InvalidInput, MediaTooLarge
 
 MAX_PIXELS = 178_956_970  # 13,377 x 13,377; the size at which Pillow by default refuses: 512 MiB as RGB
 MAX_SECONDS = 4 * 60 * 60  # 14,400
+MAX_RESIZED_SHARE = 1 / 32  # of max_pixels, for an image that is enlarged: 5.6 million, 67 MB as float32
+MAX_RESIZED_RATIO = 16  # of the sides of an enlarged image that is accepted at any size
 MAX_BYTES = 4 * 2**30  # 4 GiB: four hours of mono float32 at 48 kHz are 2.6 GiB
 
 
@@ -26,7 +28,8 @@ class Limits:
     """The largest media accepted.
 
     Attributes:
-        max_pixels: width x height of an image, or of a frame of a video.
+        max_pixels: width x height of an image, or of a frame of a video. An image that a model enlarges, because its
+            shorter side is too short, may have 1/32 of it afterwards, or sides of 16 to 1.
         max_seconds: length of audio or a video.
         max_bytes: size of the file (or bytes), and of what it decodes to.
 
@@ -59,6 +62,24 @@ class Limits:
             raise MediaTooLarge(
                 f"{name}: {width:,} x {height:,} pixels, more than the limit of {self.max_pixels:,}; "
                 f"if you trust it, allow it with multimodal.limits(max_pixels={width * height})"
+            )
+
+    def check_resized(self, width: int, height: int, shortest_edge: int, name: str) -> None:
+        """Raises MediaTooLarge if resizing the shorter side to `shortest_edge` pixels makes an image very large.
+
+        A strip of 20,000 x 1 pixels becomes one of 4,480,000 x 224. Allowed are as many pixels as the image has, an
+        aspect ratio of MAX_RESIZED_RATIO, and a share of `max_pixels`.
+        """
+        short, long = sorted((width, height))
+        n_pixels = shortest_edge * max(shortest_edge, round(long * shortest_edge / short))
+        allowed = max(
+            width * height, MAX_RESIZED_RATIO * shortest_edge**2, int(self.max_pixels * MAX_RESIZED_SHARE)
+        )
+        if n_pixels > allowed:
+            raise MediaTooLarge(
+                f"{name}: {width:,} x {height:,} pixels, which the model would enlarge to {n_pixels:,} before it crops "
+                f"them, more than {allowed:,}: the sides are too different; crop it, or allow it with "
+                f"multimodal.limits(max_pixels={math.ceil(n_pixels / MAX_RESIZED_SHARE)})"
             )
 
     def check_seconds(self, n_samples: int, rate_hz: int, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import CheckpointError, MissingExtra
 from multimodal.core.hub.api import load_tensors
+from multimodal.core.media.image import load_pil
 from multimodal.core.modality import Modality
 from multimodal.pipelines.captioning import decoding
 from multimodal.pipelines.captioning.options import (
@@ -65,11 +66,13 @@ class CocaCaptioningBackend(CaptioningBackend):
         from open_clip.tokenizer import SimpleTokenizer
 
         from multimodal.encoders.openclip.networks import image_size
-        from multimodal.encoders.openclip.preprocessing import transform
+        from multimodal.encoders.openclip.preprocessing import shortest_edge, transform
 
         self.name = name
         self.net = _load_network(name, checkpoint).to(runtime.torch_device, runtime.dtype)
-        self.transform = transform(checkpoint.preprocess, image_size(self.net.visual))
+        size = image_size(self.net.visual)
+        self.transform = transform(checkpoint.preprocess, size)
+        self.shortest_edge = shortest_edge(checkpoint.preprocess, size)
         self.tokenizer = SimpleTokenizer(
             context_length=checkpoint.model["text_cfg"].get("context_length", 77)
         )
@@ -90,7 +93,8 @@ class CocaCaptioningBackend(CaptioningBackend):
         max_length = token_budget(
             self.name, options.max_tokens, DEFAULT_TOKENS, context=self.context, n_input=len(prefix)
         )
-        pixels = torch.stack([self.transform(item.load()) for item in inputs])
+        images = [load_pil(item, shortest_edge=self.shortest_edge) for item in inputs]
+        pixels = torch.stack([self.transform(image) for image in images])
         with torch.inference_mode():
             latents, embeddings = self.net._encode_image(pixels.to(self.device, self.net.logit_scale.dtype))
 

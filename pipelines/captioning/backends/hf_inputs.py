@@ -14,6 +14,7 @@ from multimodal.core.errors import InvalidInput, MediaTooLarge
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
 from multimodal.encoders.hf.checkpoint import quiet, short
+from multimodal.encoders.hf.preprocessing import shortest_edge
 from multimodal.pipelines.captioning.options import load_audible
 
 CHAT_PROMPTS = {
@@ -64,13 +65,13 @@ class Inputs:
         if self.has_chat_template:
             return self._chat(items, prompt or CHAT_PROMPTS[modality], modality)
         text = prompt or PLAIN_PROMPTS.get(self.kind)
-        return self._plain([_pil_image(item) for item in items], text)
+        return self._plain([self._pil_image(item) for item in items], text)
 
     def _chat(self, items: Sequence[Item], prompt: str, modality: Modality) -> Any:
         options: dict[str, Any] = {"padding": True}
         blocks: list[dict[str, Any]] = []
         if modality is Modality.IMAGE:
-            blocks = [{"type": "image", "image": _pil_image(item)} for item in items]
+            blocks = [{"type": "image", "image": self._pil_image(item)} for item in items]
         elif modality is Modality.AUDIO:
             blocks = [self._audio_block(item) for item in items]
         else:
@@ -86,6 +87,12 @@ class Inputs:
                 chats, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
                 processor_kwargs=options,
             )  # fmt: skip
+
+    def _pil_image(self, item: Any) -> Any:
+        from multimodal.core.media.image import load_pil
+
+        processor = getattr(self.processor, "image_processor", self.processor)
+        return load_pil(item, shortest_edge=shortest_edge(processor))
 
     def _audio_block(self, item: Item) -> dict[str, Any]:
         extractor = self.processor.feature_extractor
@@ -141,12 +148,6 @@ class _ProcessorErrors:
             raise InvalidInput(
                 f"the processor of {self.name!r} rejects the prompt or the input: {short(error)}"
             ) from error
-
-
-def _pil_image(item: Any) -> Any:
-    from multimodal.core.media.image import load_pil
-
-    return load_pil(item)
 
 
 def _frame_metadata(clip: Any) -> dict[str, Any]:

@@ -1,0 +1,96 @@
+"""An image whose sides are very different needs no memory without bounds where a model enlarges its shorter side."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multimodal.core.errors import MediaTooLarge
+from multimodal.core.limits import Limits
+from tests.encoders.hf import hf_tiny
+from tests.encoders.openclip import openclip_checkpoints
+from tests.encoders.st import st_models
+
+EXTRA_BYTES = (
+    700 << 20
+)  # what the interpreter and the decoded image may add; without the limit these were gigabytes
+PROGRAM = """
+import io, resource, sys
+import numpy as np, PIL.Image
+import multimodal as mm
+
+def png(width, height):
+    buffer = io.BytesIO()
+    PIL.Image.new("L", (width, height)).save(buffer, "PNG")
+    return mm.Image(buffer.getvalue())
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+space = mm.load(sys.argv[1], device="cpu")
+space.encode(png(64, 48))
+before = peak()
+for strip in (png(200_000, 1), png(1, 200_000)):
+    try:
+        space.encode([strip] * 4)
+    except mm.errors.MediaTooLarge as error:
+        assert "which the model would enlarge to" in str(error), error
+    else:
+        sys.exit("a strip was enlarged")
+space.encode([png(512, 32)] * 4)  # 16 to 1
+print(peak() - before)
+"""
+
+
+@pytest.fixture(scope="module", params=["hf", "openclip", "st"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    if request.param == "hf":
+        hf_tiny.saved("clip", folder)
+        return f"hf/{folder}"
+    if request.param == "st":
+        return f"st/{st_models.clip(folder)}"
+    recipe = openclip_checkpoints.RECIPES["ViT-B-32"]
+    return f"openclip/local-dir:{openclip_checkpoints.write(recipe, folder / 'model')}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units")
+def test_a_strip_is_refused_before_it_takes_memory(model: str) -> None:
+    command = [sys.executable, "-c", PROGRAM, model]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    assert int(done.stdout.split()[-1]) < EXTRA_BYTES
+
+
+def test_a_png_of_143_bytes_is_refused_at_224_pixels() -> None:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(np.zeros((1, 20_000), np.uint8)).save(buffer, "PNG")
+    assert len(buffer.getvalue()) < 200
+    with pytest.raises(
+        MediaTooLarge,
+        match=r"^x\.png: 20,000 x 1 pixels, which the model would enlarge to 1,003,520,000 before it crops them, .*"
+        r"allow it with multimodal\.limits\(max_pixels=32112640000\)$",
+    ):
+        Limits().check_resized(20_000, 1, 224, "x.png")
+    Limits(max_pixels=32_112_640_000).check_resized(20_000, 1, 224, "x.png")  # the cure in the message
+
+
+@given(st.integers(1, 20_000), st.integers(1, 20_000), st.sampled_from([64, 224, 336, 448, 1_024]))
+def test_the_resized_image_is_never_much_larger_than_the_original_or_the_limit(
+    width: int, height: int, edge: int
+) -> None:
+    resized = edge * edge * max(width, height) / min(width, height)
+    try:
+        Limits().check_resized(width, height, edge, "x")
+    except MediaTooLarge:
+        assert resized > width * height and max(width, height) > 15 * min(width, height)
+    else:
+        assert resized <= 1.02 * max(width * height, 16 * edge * edge, Limits().max_pixels / 32)
