@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from multimodal.core.errors import IndexStateError
 from multimodal.index.config import DEFAULT, SearchConfig
 from multimodal.index.storage.codes import Projection
+from multimodal.index.storage.memory import release_memory
 from multimodal.index.storage.segment import Segment
 from multimodal.index.storage.snapshot import LatestVersion, Snapshot
 
@@ -108,6 +109,7 @@ class SegmentStore:
         if self.latest.snapshot().count() > self.config.max_memory_rows:
             with contextlib.suppress(OSError), self._locked():
                 self._build(self.folder, self._read())
+            release_memory()
 
     def rebuild(self) -> SegmentedSnapshot:
         """The latest version, with all but its newest rows in segment files."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROW_ID = "_rowid"
-BATCH_ROWS = 8192
+BATCH_ROWS = 2048  # several batches are read ahead
 UNIT_LENGTH_TOLERANCE = 1e-6  # float32 precision of a unit vector's length
 # With these, LanceDB's index found all ten nearest of a million clustered vectors; with 100 and 20, 96 %.
 PROBES, REFINE_FACTOR = 200, 50

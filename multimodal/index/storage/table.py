@@ -22,7 +22,7 @@ from multimodal.index.results import Metadata
 from multimodal.index.storage import schema
 from multimodal.index.storage.filters import begins_with, is_in
 from multimodal.index.storage.lock import await_readers, reading
-from multimodal.index.storage.memory import limit_arenas
+from multimodal.index.storage.memory import limit_memory
 from multimodal.index.storage.schema import PROVENANCE_COLUMNS, ROW_COLUMNS, IndexMetadata, Provenance, Row
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ WAIT_FOR_READERS_S = 2.0
 # To look up 1,000 ids, the table is scanned at 0.12 ms per thousand rows. A B-tree makes that 9 ms in all. The rows
 # written since it was built add 0.7 ms per thousand, as they lie in small files, and building it takes 0.46 s per
 # million rows. The sum is least if it is rebuilt when unindexed ** 2 = 1,300 * rows.
-BTREE_ROWS = 200_000
+BTREE_ROWS = 50_000
 BTREE_REFRESH = 1300
 CHUNK_MARK = "#"  # in the row id of each chunk, after the id of its document
 
@@ -357,7 +357,7 @@ def _refuse_existing(path: Path) -> None:
 
 def connect(path: Path) -> Any:
     """A LanceDB connection that sees the writes of other processes."""
-    limit_arenas()  # before LanceDB starts its threads
+    limit_memory()
     import lancedb
 
     # The cache keeps the file list of every version, and a long job makes thousands of versions.
