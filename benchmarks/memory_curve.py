@@ -1,6 +1,6 @@
 """Memory while one job adds many small items: python -m benchmarks.memory_curve [--items 200000]
 
-The encoder is a fake one, so that a job of 200,000 items takes a minute and all that grows is the index's own. Anonymous
+The encoder is a fake one, so that 200,000 items take a minute and all that grows is the index's own. Anonymous
 memory is read every thousand items; lookups and commits are under way then, so single readings differ by some MB.
 """
 
@@ -32,6 +32,7 @@ def resident_mb() -> float:
 def measure(n: int, folder: Path) -> dict[str, Any]:
     """Adds n texts to a new index in the folder, and reads memory meanwhile."""
     import multimodal as mm
+    from multimodal.index import Progress
     from multimodal.testing import FakeEncoder
 
     class Forgetful(FakeEncoder):
@@ -44,7 +45,7 @@ def measure(n: int, folder: Path) -> dict[str, Any]:
 
     curve: list[tuple[int, float]] = []
 
-    def read(state: mm.Progress) -> None:
+    def read(state: Progress) -> None:
         if state.done >= (curve[-1][0] if curve else 0) + STEP:
             curve.append((state.done, round(resident_mb(), 1)))
 
