@@ -1,8 +1,8 @@
-"""Image and audio files with generation metadata: PNG with text chunks, WAV with an INFO list.
+"""Image and audio files with generation metadata: PNG with text chunks, JPEG and WebP with EXIF, WAV with an INFO list.
 
 PNG, section 11.3.3 of its specification: `Software` and `Description` are standard keywords; `multimodal` holds all
 of the metadata as JSON. WAV: a LIST chunk of type INFO with ISFT (software), INAM (title) and ICMT (comment), which
-holds the JSON.
+holds the JSON. EXIF: `Software`, `ImageDescription`, and `UserComment` with the JSON.
 """
 
 from __future__ import annotations
@@ -17,29 +17,55 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import PIL.Image
+
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaNotFound, MediaUnsupported
 
 if TYPE_CHECKING:
     import numpy as np
-    import PIL.Image
     from numpy.typing import NDArray
 
 KEY = "multimodal"
-PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+PNG_HEAD, JPEG_HEAD = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+IMAGE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # by suffix
+LOSSY_QUALITY = 95
+SOFTWARE, DESCRIPTION, EXIF, USER_COMMENT = 0x0131, 0x010E, 0x8769, 0x9286  # tags of EXIF
+ASCII_COMMENT = b"ASCII\0\0\0"  # the encoding in front of a UserComment
 MAX_INFO = 1 << 20  # bytes; larger metadata of untrusted files is not read
 MAX_WAV = 2**32 - 1
 
 
 def check_suffix(path: str | os.PathLike[str], suffix: str) -> Path:
-    """The path, expanded. Raises InvalidInput unless it has the suffix."""
+    """The path, expanded. Raises InvalidInput unless its suffix is `suffix` or, for ".png", that of another image."""
     target = Path(path).expanduser()
-    if target.suffix.lower() != suffix:
+    accepted = tuple(IMAGE_FORMATS) if suffix in IMAGE_FORMATS else (suffix,)
+    if target.suffix.lower() not in accepted:
         what, other = ("image", ".image.save()") if suffix == ".png" else ("audio file", "soundfile.write()")
         raise InvalidInput(
-            f"the {what} is saved as {suffix}, which holds its metadata, got {str(path)!r}; write "
+            f"the {what} is saved as {', '.join(accepted)} with its metadata, got {str(path)!r}; write "
             f"{target.with_suffix(suffix).name!r}, or {other} for another format without that"
         )
     return target
+
+
+def image_bytes(image: PIL.Image.Image, metadata: dict[str, Any], suffix: str) -> bytes:
+    """The image as a file of the format of a suffix, with the metadata."""
+    format_ = IMAGE_FORMATS[suffix.lower()]
+    if format_ == "PNG":
+        return png_bytes(image, metadata)
+    exif = PIL.Image.Exif()
+    exif[SOFTWARE] = f"multimodal {metadata['version']}"
+    if metadata["prompt"]:
+        exif[DESCRIPTION] = metadata["prompt"]
+    exif.get_ifd(EXIF)[USER_COMMENT] = ASCII_COMMENT + json.dumps(metadata).encode("ascii")
+    buffer = io.BytesIO()
+    try:
+        image.convert("RGB").save(buffer, format_, quality=LOSSY_QUALITY, exif=exif)
+    except ValueError as error:
+        raise InvalidInput(
+            f"the metadata do not fit into a {format_} file ({error}); save it as .png"
+        ) from error
+    return buffer.getvalue()
 
 
 def png_bytes(image: PIL.Image.Image, metadata: dict[str, Any] | None) -> bytes:
@@ -79,7 +105,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         MediaNotFound: No such file.
-        MediaUnsupported: Neither a PNG nor a WAV, or a file without this metadata.
+        MediaUnsupported: No PNG, JPEG, WebP or WAV, or a file without this metadata.
         MediaCorrupt: The file or its metadata is damaged.
     """
     file = Path(path).expanduser()
@@ -88,10 +114,12 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
             head = stream.read(12)
             if head.startswith(PNG_HEAD):
                 text = _from_png(file)
+            elif head.startswith(JPEG_HEAD) or (head[:4] == b"RIFF" and head[8:] == b"WEBP"):
+                text = _from_exif(file)
             elif head[:4] == b"RIFF" and head[8:] == b"WAVE":
                 text = _from_wav(stream)
             else:
-                raise MediaUnsupported(f"{path}: neither a PNG nor a WAV; only these hold metadata")
+                raise MediaUnsupported(f"{path}: no PNG, JPEG, WebP or WAV; only these hold metadata")
     except FileNotFoundError as error:
         raise MediaNotFound(f"{path}: no such file") from error
     if text is None:
@@ -121,8 +149,6 @@ def _scratch_file(path: Path) -> Iterator[Path]:
 
 
 def _from_png(file: Path) -> str | None:
-    import PIL.Image
-
     try:
         with PIL.Image.open(file) as image:
             image.load()  # text chunks may follow the pixels
@@ -130,6 +156,18 @@ def _from_png(file: Path) -> str | None:
     except (OSError, SyntaxError, ValueError) as error:
         raise MediaCorrupt(f"{file}: a broken PNG ({error}); copy it again") from error
     return None if text is None else str(text)
+
+
+def _from_exif(file: Path) -> str | None:
+    try:
+        with PIL.Image.open(file) as image:
+            image.load()
+            comment = image.getexif().get_ifd(EXIF).get(USER_COMMENT)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise MediaCorrupt(f"{file}: a broken image ({error}); copy it again") from error
+    if not isinstance(comment, bytes) or not comment.startswith(ASCII_COMMENT + b"{"):
+        return None
+    return comment.removeprefix(ASCII_COMMENT).decode("ascii", "replace")
 
 
 def _from_wav(stream: BinaryIO) -> str | None:

@@ -71,7 +71,7 @@ class Generation:
 
     @property
     def suffix(self) -> str:
-        """The suffix of its file: ".png" or ".wav"."""
+        """The suffix of its file by default: ".png" or ".wav"."""
         return ".png" if self.samples is None else ".wav"
 
     @property
@@ -90,10 +90,10 @@ class Generation:
         return self.metadata | {"width": self._checked_image.width, "height": self._checked_image.height}
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes a PNG or a 16-bit WAV with the metadata in it, atomically, replacing an existing file.
+        """Writes an image or a 16-bit WAV with the metadata in it, atomically, replacing an existing file.
 
         Args:
-            path: Ends in `suffix`.
+            path: Ends in .png, .jpg, .jpeg or .webp for an image, in .wav for audio. JPEG and WebP are lossy.
 
         Returns:
             The path.
@@ -103,7 +103,7 @@ class Generation:
         """
         target = files.check_suffix(path, self.suffix)
         if self.samples is None:
-            content = files.png_bytes(self._checked_image, self.metadata)
+            content = files.image_bytes(self._checked_image, self.metadata, target.suffix)
         else:
             content = files.wav_bytes(self.samples, self.rate_hz or 1, self.metadata)
         files.write_atomically(target, content)
@@ -127,7 +127,7 @@ class Generation:
             raise MediaCorrupt(f"{path}: its metadata lacks the model, the prompt or the seed")
         known = {name: metadata[name] for name in METADATA_FIELDS if name in metadata}
         file = Path(path).expanduser()
-        if file.read_bytes()[:4] == b"RIFF":
+        if file.read_bytes()[:12][8:] == b"WAVE":
             import soundfile
 
             samples, rate_hz = soundfile.read(file, dtype="float32")

@@ -117,7 +117,7 @@ def test_nothing_is_overwritten_without_force(cli: Cli, model: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        (("-o", "x.jpg"), 2, "must end in .png (image) or .wav (audio)"),
+        (("-o", "x.gif"), 2, "must end in .png, .jpg, .jpeg, .webp (image) or .wav (audio)"),
         (("-o", "gone/x.png"), 2, "does not exist"),
         (("-o", "x.png", "--n", 0), 2, "expected a whole number above 0, got 0"),
         (("-o", "x.wav"), 2, "generates images: write 'x.png'"),

@@ -16,7 +16,7 @@ from multimodal.cli import console, options
 if TYPE_CHECKING:
     from multimodal.pipelines.generation.pipeline import Generation, GenerationPipeline
 
-SUFFIXES = (".png", ".wav")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 GENERATION = "Generation"
 
 
@@ -33,7 +33,7 @@ def generate(
             "-o",
             metavar="FILE",
             show_default=False,
-            help=".png for an image, .wav for audio; with --n above 1, the stem gets -1, -2, …",
+            help=".png, .jpg or .webp for an image, .wav for audio; with --n above 1, the stem gets -1, -2, …",
         ),
     ],
     model: Annotated[
@@ -187,9 +187,10 @@ def _files(output: Path, n: int, force: bool) -> list[Path]:
     """The output files. Raises a usage error before a model is loaded."""
     if n < 1:
         raise typer.BadParameter(f"expected a whole number above 0, got {n}", param_hint="--n")
-    if output.suffix.lower() not in SUFFIXES:
+    if output.suffix.lower() not in (*IMAGE_SUFFIXES, ".wav"):
         raise typer.BadParameter(
-            f"{str(output)!r} must end in .png (image) or .wav (audio)", param_hint="--output"
+            f"{str(output)!r} must end in {', '.join(IMAGE_SUFFIXES)} (image) or .wav (audio)",
+            param_hint="--output",
         )
     if not output.absolute().parent.is_dir():
         raise typer.BadParameter(
@@ -225,11 +226,12 @@ def _loaded(
 def _check_suffix(draw: GenerationPipeline, output: Path) -> None:
     from multimodal.core.modality import Modality
 
-    due = ".png" if draw.backend.output_modality is Modality.IMAGE else ".wav"
-    if output.suffix.lower() != due:
-        what = "images" if due == ".png" else "audio"
+    accepted = IMAGE_SUFFIXES if draw.backend.output_modality is Modality.IMAGE else (".wav",)
+    if output.suffix.lower() not in accepted:
+        what = "images" if len(accepted) > 1 else "audio"
         raise typer.BadParameter(
-            f"{draw.name!r} generates {what}: write {output.with_suffix(due).name!r}", param_hint="--output"
+            f"{draw.name!r} generates {what}: write {output.with_suffix(accepted[0]).name!r}",
+            param_hint="--output",
         )
 
 

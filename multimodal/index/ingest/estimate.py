@@ -60,6 +60,9 @@ class _NullTable:
     def documents(self, sources: Sequence[str]) -> dict[str, IndexedDocument]:
         return {}
 
+    def count(self, condition: str | None = None) -> int:
+        return 0
+
     def upsert(self, *arguments: Any, **options: Any) -> None: ...
 
     def index_ids(self) -> None: ...

@@ -21,6 +21,7 @@ from multimodal.index.ingest.admission import Admission, Deduplicator
 from multimodal.index.ingest.commit import Committer
 from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.encode import FailedChunk, Prepared, forward, prepare
+from multimodal.index.ingest.encoder_faults import EncoderFaults
 from multimodal.index.ingest.lookup import Lookup
 from multimodal.index.ingest.progress import JobProgress
 from multimodal.index.ingest.sources.record import SourceOutput
@@ -62,16 +63,18 @@ class Job:
             self.deduplicator,
             options,
         )
+        self.encoder_faults = EncoderFaults(table)
         self.n_preparing = self.n_decoded_bytes = 0  # batches in preparation, and the bytes they decode to
 
     def run(self) -> None:
-        """Runs to the end. An error of the source is raised when all records before it are written. Ctrl-C and an index
-        that cannot be written end the job at once; what is finished by then is kept."""
+        """Runs to the end. An error of the source is raised when all records before it are written. Ctrl-C, an index
+        that cannot be written and an encoder that always fails end the job at once; what is finished is kept."""
         try:
             while self.fill():
                 resolve(self.inbox.get())
             self.committer.write_failures()
             self.progress.notify()
+            self.encoder_faults.check()
             if self.admission.source_error is not None:
                 raise self.admission.source_error
         except IndexStateError:  # nothing more can be written
@@ -115,9 +118,10 @@ class Job:
         """Runs the model, while the threads go on with their work."""
         self.n_decoded_bytes -= n_bytes
         self.n_preparing -= 1
-        self.fail(prepared.failed)
         for batch, chunks in prepared.batches:
             encoded, failed = forward(encoder, batch, chunks)
+            if encoded:
+                self.encoder_faults.succeeded(encoder.modality)
             self.fail(failed)
             for chunk, vector in encoded:
                 self.admission.release(chunk)
@@ -127,6 +131,7 @@ class Job:
                     document.vectors.append(vector)
                     if document.is_read and not document.pending:
                         self.committer.push(document)
+        self.fail(prepared.failed)
 
     def fail(self, chunks: list[FailedChunk]) -> None:
         """Fails the documents of chunks that could not be encoded."""
@@ -137,6 +142,7 @@ class Job:
             if chunk.row.start_s is not None:
                 failure = replace(failure, reason=f"{failure.reason} (at {chunk.row.start_s:g} s)")
             self.committer.fail(chunk.document, failure)
+        self.encoder_faults.failed(chunks)
 
     def abandon(self) -> None:
         """Ends the job early, and writes what is finished."""

@@ -108,13 +108,14 @@ def test_a_result_shows_and_tells_itself() -> None:
 
 def test_another_ending_is_refused_with_the_name_to_write(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
-        image().save(tmp_path / "heart.jpg")
+        image().save(tmp_path / "heart.gif")
     assert str(caught.value) == (
-        f"the image is saved as .png, which holds its metadata, got {str(tmp_path / 'heart.jpg')!r}; write "
+        f"the image is saved as .png, .jpg, .jpeg, .webp with its metadata, got {str(tmp_path / 'heart.gif')!r}; write "
         "'heart.png', or .image.save() for another format without that"
     )
     with pytest.raises(
-        InvalidInput, match=r"^the audio file is saved as \.wav, .*; write 'a\.wav', or soundfile\.write\(\)"
+        InvalidInput,
+        match=r"^the audio file is saved as \.wav with .*; write 'a\.wav', or soundfile\.write\(\)",
     ):
         sound().save("a.png")
     with pytest.raises(InvalidInput, match=r"^the folder '.*gone' does not exist; create it first$"):
@@ -144,7 +145,9 @@ def test_files_that_say_nothing_of_it_are_distinguished(tmp_path: Path) -> None:
     with pytest.raises(MediaNotFound, match=r"x\.png: no such file$"):
         Generation.load(place)
     place.write_bytes(b"a text")
-    with pytest.raises(MediaUnsupported, match=r"x\.png: neither a PNG nor a WAV; only these hold metadata$"):
+    with pytest.raises(
+        MediaUnsupported, match=r"x\.png: no PNG, JPEG, WebP or WAV; only these hold metadata$"
+    ):
         Generation.load(place)
     IMAGE.save(place)
     with pytest.raises(
@@ -186,3 +189,33 @@ def test_a_cut_or_nonsensical_wav_is_read_to_its_end_and_no_further(tmp_path: Pa
     place.write_bytes(b"RIFF\xff\xff\xff\xffWAVELIST\xff\xff\xff\xff")
     with pytest.raises(MediaUnsupported):
         Generation.load(place)
+
+
+@pytest.mark.parametrize("name", ["heart.jpg", "heart.JPEG", "heart.webp"])
+def test_a_lossy_image_comes_back_with_its_metadata(name: str, tmp_path: Path) -> None:
+    image = PIL.Image.fromarray(
+        np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)[..., None].repeat(3, 2)
+    )
+    saved = Generation(image=image, **TOLD).save(tmp_path / name)
+    again = Generation.load(saved)
+    assert again.metadata == TOLD
+    assert again.image is not None
+    assert np.abs(np.asarray(again.image, int) - np.asarray(image, int)).max() <= 4
+    with PIL.Image.open(saved) as seen:  # what other programs see
+        assert seen.format == ("WEBP" if name.endswith("webp") else "JPEG")
+        assert seen.getexif()[0x0131] == f"multimodal {TOLD['version']}"
+        assert seen.getexif()[0x010E].startswith("ein blaues Herz")
+
+
+def test_metadata_too_long_for_a_jpeg_say_so(tmp_path: Path) -> None:
+    made = Generation(image=IMAGE, **(TOLD | {"prompt": "word " * 20_000}))
+    with pytest.raises(InvalidInput, match=r"do not fit into a JPEG file .*; save it as \.png"):
+        made.save(tmp_path / "heart.jpg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lossy_image_of_another_program_has_no_metadata(tmp_path: Path) -> None:
+    for name in ("x.jpg", "x.webp"):
+        IMAGE.save(tmp_path / name)
+        with pytest.raises(MediaUnsupported, match="has no generation metadata"):
+            Generation.load(tmp_path / name)
