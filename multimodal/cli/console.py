@@ -220,8 +220,9 @@ def print_table(table: Table) -> None:
     from rich.measure import Measurement
 
     console = stdout()
-    unlimited = console.options.update(width=TABLE_WIDTH)
-    console.width = max(console.width, Measurement.get(console, unlimited, table).minimum)
+    width = Measurement.get(console, console.options.update(width=TABLE_WIDTH), table)
+    is_unbroken = all(column.no_wrap for column in table.columns)
+    console.width = max(console.width, width.maximum if is_unbroken else width.minimum)
     console.print(table)
 
 

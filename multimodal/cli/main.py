@@ -9,6 +9,7 @@ import typer
 from multimodal import __version__
 from multimodal.cli.console import Commands
 from multimodal.cli.demo.command import demo
+from multimodal.cli.indexes.calibrate import calibrate
 from multimodal.cli.indexes.delete import delete
 from multimodal.cli.indexes.export import export_index
 from multimodal.cli.indexes.index import index
@@ -99,6 +100,7 @@ app.command(rich_help_panel="Search")(index)
 app.command(rich_help_panel="Search")(search)
 app.command(rich_help_panel="Administration")(optimize)
 app.command(rich_help_panel="Administration")(delete)
+app.command(rich_help_panel="Administration")(calibrate)
 app.command("export-index", rich_help_panel="Administration")(export_index)
 app.command(rich_help_panel="Administration")(reindex)
 app.command(rich_help_panel="Analyze")(classify)

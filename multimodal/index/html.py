@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +10,62 @@ from multimodal.core.errors import MultimodalError
 from multimodal.core.media.registry import Excerpt, open_excerpt, to_html
 
 if TYPE_CHECKING:
-    from multimodal.index.results import Hit, IngestReport
+    from multimodal.index.results import Hit, Hits, IngestReport, SortKey
+
+TITLES = {"score": "score", "probability": "probability", "fused_score": "fused score"}
+CONFIDENT = 0.87  # probability from which a hit is outlined, see search/score_calibration.py
+TEXT_CHARS = 600
+# Stops the page from loading or running anything, whatever a file name or a text may hold.
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1120px; margin: 0 auto; padding: 24px; }
+h1 { font-size: 26px; margin: 0; overflow-wrap: anywhere; }
+ol { list-style: none; padding: 0; display: grid; gap: 20px; }
+ol { grid-template-columns: repeat(auto-fill, minmax(220px, 1fr)); }
+li { border: 1px solid #8884; border-radius: 12px; padding: 12px; display: flex; flex-direction: column; }
+li.confident { outline: 3px solid #2f6fd6; }
+li > div { flex: 1; display: flex; flex-direction: column; justify-content: center; }
+li p { margin: 8px 0 0; font-size: 13px; }
+img { width: 100%; max-height: 220px; object-fit: contain; }
+audio, video { width: 100%; }
+blockquote { margin: 0; overflow-wrap: anywhere; }
+.name { overflow-wrap: anywhere; }
+meter { width: 60%; }
+"""
 
 
-def hits_html(hits: Sequence[Hit]) -> str:
-    """A table with one row for each hit."""
+def hits_html(hits: Hits) -> str:
+    """A table with one row for each hit; the first column is the number that orders them."""
     if not hits:
         return "<p>no hits</p>"
-    head = "<tr><th>score</th><th>modality</th><th>item</th><th>uri</th><th>metadata</th></tr>"
-    return f"<table>{head}{''.join(map(_row, hits))}</table>"
+    key = hits.ordered_by
+    head = f"<tr><th>{TITLES[key]}</th><th>modality</th><th>item</th><th>uri</th><th>metadata</th></tr>"
+    return f"<table>{head}{''.join(_row(hit, key) for hit in hits)}</table>"
+
+
+def hits_page(hits: Hits, title: str) -> str:
+    """A page of its own that shows the hits with thumbnails and players, and loads and runs nothing."""
+    key = hits.ordered_by
+    pairs = zip(hits, hits.shares(), strict=True)
+    cards = "".join(_card(hit, key, share) for hit, share in pairs) or "<p>no hits</p>"
+    note = f"<p>{html.escape(hits.note)}</p>" if hits.note else ""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{html.escape(title or "Search")}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>{html.escape(title or "Search")}</h1>
+<p>{len(hits)} hits, ordered by {TITLES[key]}</p>{note}
+<ol>{cards}</ol>
+</body>
+</html>
+"""
 
 
 def report_html(report: IngestReport) -> str:
@@ -33,12 +79,37 @@ def report_html(report: IngestReport) -> str:
     return f"<p>{html.escape(str(report))}</p>" + (f"<table>{head}{rows}</table>" if rows else "")
 
 
-def _row(hit: Hit) -> str:
-    metadata = ", ".join(f"{key}: {value}" for key, value in hit.metadata.items())
-    location = " · ".join(filter(None, (hit.uri, hit.location)))
-    before, after = (f"{hit.score:.3f}", str(hit.modality)), (location, metadata)
+def _row(hit: Hit, key: SortKey) -> str:
+    before = (_number(hit, key), str(hit.document_modality))
+    after = (" · ".join(filter(None, (hit.uri, hit.location))), _metadata(hit))
     cells = [*map(html.escape, before), _content(hit), *map(html.escape, after)]
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _card(hit: Hit, key: SortKey, share: float) -> str:
+    confident = " class=confident" if hit.probability is not None and hit.probability >= CONFIDENT else ""
+    name = Path(hit.uri).name if hit.uri else "" if hit.text else hit.id
+    lines = [hit.document_modality, name, hit.location, _metadata(hit)]
+    about = html.escape(" · ".join(filter(None, map(str, lines))))
+    bar = f'<meter min="0" max="1" value="{share:.4f}"></meter> {_number(hit, key)}'
+    content = (
+        _content(hit)
+        if hit.text is None
+        else f"<blockquote>{html.escape(hit.text[:TEXT_CHARS])}</blockquote>"
+    )
+    title = html.escape(hit.uri or hit.id)
+    return f'<li{confident}><div>{content}</div><p class="name" title="{title}">{about}</p><p>{bar}</p></li>'
+
+
+def _number(hit: Hit, key: SortKey) -> str:
+    value = getattr(hit, key)
+    return (
+        f"{value:.0%}" if key == "probability" else f"{value:.4f}" if key == "fused_score" else f"{value:.3f}"
+    )
+
+
+def _metadata(hit: Hit) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in hit.metadata.items())
 
 
 def _content(hit: Hit) -> str:

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from multimodal.core.deprecation import deprecated_property
 from multimodal.core.errors import MissingExtra
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 SNIPPET_CHARS = 120
+VIDEO_PART = re.compile(r"#(?:frame|sound|words)=[^#]*\Z")
+SortKey = Literal["score", "probability", "fused_score"]
 
 Scalar = str | int | float | bool | None
 Metadata = dict[str, Scalar]
@@ -43,6 +45,7 @@ class Hit:
         text_score: BM25 score above 0, if the search had keywords and the item contains any of them.
         probability: Calibrated probability that the item is relevant, 0 to 1, as
             multimodal/index/search/score_calibration.py defines it; None if the search was not calibrated.
+        fused_score: Sum of 1 / (60 + rank) over vector and keyword search, by which a hybrid search orders.
     """
 
     id: str
@@ -57,6 +60,13 @@ class Hit:
     end_char: int | None = None
     text_score: float | None = None
     probability: float | None = None
+    fused_score: float | None = None
+
+    @property
+    def document_modality(self) -> Modality:
+        """Modality of the document that the hit is part of: video for the frames, sound and subtitles of a video."""
+        is_part = self.start_s is not None and VIDEO_PART.search(self.id) is not None
+        return Modality.VIDEO if is_part else self.modality
 
     @property
     def snippet(self) -> str:
@@ -95,14 +105,31 @@ class Hits(list[Hit]):
     Attributes:
         method: How the hits were found: "exact", "quantized", "approximate", "text" or "hybrid", as
             multimodal/index/search/searcher.py defines them; "" for a list made by hand.
-        note: Why the hits are ordered by cosine and have no probability although the search was to be calibrated; ""
-            otherwise.
+        note: Why the hits are ordered by cosine and have no probability although the search was to be calibrated, or
+            which metadata keys there are, where a filter with an unknown key finds nothing; "" otherwise.
     """
 
     def __init__(self, hits: Iterable[Hit] = (), method: str = "", note: str = "") -> None:
         super().__init__(hits)
         self.method = method
         self.note = note
+
+    @property
+    def ordered_by(self) -> SortKey:
+        """The field of `Hit` by which the hits are ordered. Within one modality, cosine and probability agree."""
+        if any(hit.fused_score is not None for hit in self):
+            return "fused_score"
+        is_mixed = len({hit.modality for hit in self}) > 1
+        is_calibrated = all(hit.probability is not None for hit in self)
+        return "probability" if is_mixed and is_calibrated else "score"
+
+    def shares(self) -> list[float]:
+        """Lengths of bars, 0 to 1, by the field that orders the hits; scores without an upper end by the highest."""
+        values = [getattr(hit, self.ordered_by) for hit in self]
+        highest = (
+            max(values, default=1.0) if self.method == "text" or self.ordered_by == "fused_score" else 1.0
+        )
+        return [min(1.0, max(0.0, value / (highest or 1.0))) for value in values]
 
     def to_dict(self) -> dict[str, Any]:
         """Converts the hits to plain values.
@@ -292,7 +319,7 @@ _ROW_TYPES = {
 _HIT_TYPES = {
     "id": "string", "uri": "string", "score": "float64", "modality": "string", "metadata": "json", "text": "string",
     "start_s": "float64", "end_s": "float64", "start_char": "int64", "end_char": "int64", "text_score": "float64",
-    "probability": "float64",
+    "probability": "float64", "fused_score": "float64",
 }  # fmt: skip
 _FAILURE_TYPES = {"uri": "string", "stage": "string", "reason": "string"}
 

@@ -13,6 +13,7 @@ import multimodal
 from multimodal.cli.tasks import caption as command
 from multimodal.core.paths import assets
 from tests.cli.conftest import Cli
+from tests.core.media.clips import clip
 
 GALLERY = assets() / "gallery"
 GUITAR = GALLERY / "sounds/guitar.flac"
@@ -140,3 +141,18 @@ def test_silence_is_distinguished_from_sound(cli: Cli, tmp_path: Path) -> None:
         "input": str(silent),
         "reason": f"Audio('{silent}') is silent from beginning to end: there is nothing to caption",
     }
+
+
+def test_frames_of_a_video_are_captioned_by_a_model_of_images(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    film, broken = tmp_path / "film.mp4", tmp_path / "broken.mp4"
+    film.write_bytes(clip(n=60, fps=10))
+    broken.write_bytes(film.read_bytes()[:400])
+    outcome = cli("caption", film, broken, APPLE, "--json")
+    found = outcome.json()
+    names = [row["input"] for row in found["results"]]
+    assert names == [f"{film}#t=1", f"{film}#t=3", f"{film}#t=5", str(APPLE)]
+    assert {row["modality"] for row in found["results"]} == {"image"} and all(
+        row["text"] for row in found["results"]
+    )
+    assert [row["input"] for row in found["failed"]] == [str(broken)] and outcome.code == 3

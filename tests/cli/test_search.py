@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def test_an_image_finds_itself_first(cli: Cli, media: Path, index: Path) -> None
     assert output["hits"][0]["score"] == pytest.approx(1, abs=1e-5)
     assert len(output["hits"]) == 2
     assert output["query"] == {"modality": "image", "text": None, "uri": str(media / "green.png")}
-    place = {"start_s", "end_s", "start_char", "end_char", "probability"}
+    place = {"start_s", "end_s", "start_char", "end_char", "probability", "fused_score"}
     assert (
         set(output["hits"][0]) == {"id", "uri", "score", "modality", "metadata", "text", "text_score"} | place
     )
@@ -65,7 +66,9 @@ def test_metadata_is_kept_and_filters(cli: Cli, media: Path, tmp_path: Path) -> 
 def test_nothing_found_is_said_and_is_no_error(cli: Cli, index: Path) -> None:
     outcome = cli("search", index, "x", "--where", "place=Atlantis")
     assert (outcome.code, outcome.stdout) == (0, "")
-    assert outcome.stderr == "note: no results: the index has no items of that kind\n"
+    assert outcome.stderr == (
+        "note: no results: no item has the metadata key 'place'; no item has any metadata\n"
+    )
 
 
 def test_words_that_are_a_file_are_words_with_a_hint(
@@ -228,3 +231,85 @@ def test_a_long_path_is_printed_in_one_piece(cli: Cli, media: Path, tmp_path: Pa
     assert cli("index", media, "--index", path, "--space", "toy").code == 0
     assert str(deep / "red.png") in cli("search", path, "red").stdout
     assert str(deep / "red.png") in cli("embed", deep / "red.png", "--space", "toy").stdout
+
+
+# --- what orders is what is shown, filters by unknown keys, and pages ----------------------------------------------
+
+
+def test_the_bar_and_the_first_number_follow_what_orders_the_hits() -> None:
+    from multimodal.cli.indexes.search import _number_columns
+    from multimodal.core.modality import Modality
+    from multimodal.index import Hit, Hits
+
+    text = Hit("a", None, 0.2, Modality.TEXT, text="a", probability=0.9, fused_score=0.03)
+    image = Hit("b", None, 0.7, Modality.IMAGE, probability=0.3, fused_score=0.02)
+    plain = [replace(hit, fused_score=None) for hit in (text, image)]
+    for hits, key, shares in (
+        (Hits(plain), "probability", [0.9, 0.3]),
+        (Hits(plain[1:]), "score", [0.7]),
+        (Hits([replace(hit, probability=None) for hit in plain[::-1]]), "score", [0.7, 0.2]),
+        (Hits([text, image], "hybrid"), "fused_score", [1.0, 0.02 / 0.03]),
+    ):
+        assert hits.ordered_by == key
+        assert hits.shares() == pytest.approx(shares) and hits.shares() == sorted(hits.shares(), reverse=True)
+        assert next(iter(_number_columns(hits))) == {"fused_score": "fused"}.get(key, key)
+
+
+def test_an_unknown_metadata_key_is_named_with_those_there_are(cli: Cli, media: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.lance"
+    assert (
+        cli("index", media / "red.png", "--index", path, "--space", "toy", "--metadata", "album=x").code == 0
+    )
+    outcome = cli("search", path, "x", "--where", "albun=x")
+    assert outcome.stderr == "note: no results: no item has the metadata key 'albun'; the keys are album\n"
+    outcome = cli("search", path, "x", "--where", "modality=image")
+    assert (
+        "no item has the metadata key 'modality'; to filter by modality, give --modality image"
+        in outcome.stderr
+    )
+    outcome = cli("search", path, "x", "--where", "album=y")
+    assert outcome.stderr == "note: no results: the index has no items of that kind\n"
+
+
+def test_hits_become_a_page_without_scripts_or_foreign_resources(
+    cli: Cli, media: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+    page = tmp_path / "hits.html"
+    assert cli("search", index, "<b>red", "-k", 9, "--html", page, "--open").code == 0
+    html = page.read_text(encoding="utf-8")
+    assert opened == [page.as_uri()]
+    assert "<b>red" not in html and "&lt;b&gt;red" in html and "<script" not in html
+    assert "default-src 'none'" in html and 'src="data:image/png' in html and "<audio" in html
+    assert html.count("<li") == 5
+    assert cli("search", index, "red", "--open").code == 0
+    assert opened[1].startswith("file:") and opened[1].endswith(".html")
+    assert cli("search", index, "red", "--html", tmp_path / "no" / "hits.html").code == 2
+
+
+def test_calibrate_fits_labels_and_reset_removes_the_fit(cli: Cli, media: Path, tmp_path: Path) -> None:
+    path, labels = tmp_path / "new.lance", tmp_path / "labels.csv"
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for number in range(12):
+        (notes / f"{number}.txt").write_text(f"note {number}")
+    assert cli("index", notes, "--index", path, "--space", "toy").code == 0
+    labels.write_text(
+        f"query,id,relevant\nnote 3,{notes / '3.txt'},1\nnote 4,notes/4.txt,yes\nnote 4,notes/5.txt,0\n"
+    )
+    report = cli("calibrate", path, labels, "--json").json()
+    assert (report["n_queries"], report["n_relevant"]) == (2, 2)
+    assert (path / "calibration.json").is_file()
+    assert cli("calibrate", path, "--reset", "--json").json()["removed"] is True
+    assert not (path / "calibration.json").exists()
+    for content, message in (
+        ("text,id\na,b\n", "the first line must name the columns"),
+        ("query,id\na,\n", "line 2: a line has an id and one query"),
+        ("query,id,relevant\na,b,maybe\n", "line 2: relevant must be 1 or 0, got 'maybe'"),
+        ("query,id\na,nowhere\n", "no item of the index has the id 'nowhere'"),
+    ):
+        labels.write_text(content)
+        outcome = cli("calibrate", path, labels)
+        assert outcome.code == 1 and message in outcome.stderr
+    assert cli("calibrate", path).code == 2

@@ -37,7 +37,7 @@ def test_results_become_json() -> None:
     assert json.loads(json.dumps(HIT.to_dict())) == {
         "id": "i", "uri": "/a/b.png", "score": 0.5, "modality": "image", "metadata": {"album": "x", "n": 1},
         "text": None, "start_s": None, "end_s": None, "start_char": None, "end_char": None, "text_score": None,
-        "probability": None,
+        "probability": None, "fused_score": None,
     }  # fmt: skip
     assert json.loads(json.dumps(REPORT.to_dict())) == {
         "added": 9998, "updated": 2, "unchanged": 0, "moved": 0, "deleted": 0, "duplicates": 0,

@@ -74,7 +74,9 @@ def _print_tables(demo: Demo, loading: float, total: float) -> None:
                 table.add_row(*_cells(result, demo.gallery))
         out.print(table)
     if any(is_confident(hit) for result in demo.queries for hit in result.hits):
-        out.print(f"[dim]cosine similarity · [/][green]✓[/][dim] calibrated probability ≥ {CONFIDENT}[/]")
+        out.print(
+            f"[dim]cosine, or probability if mixed · [/][green]✓[/][dim] calibrated probability ≥ {CONFIDENT}[/]"
+        )
     for classification in demo.classifications:
         name = _short(display_name(classification.item, demo.gallery))
         out.print(f"\n[bold]{classification.title}[/]: {name}")
@@ -92,12 +94,16 @@ def _print_tables(demo: Demo, loading: float, total: float) -> None:
 
 def _cells(result: QueryResult, gallery: Path) -> list[str]:
     query = f"[bold]{_short(display_name(result.item, gallery))}[/]"
-    return [query, *(_cell(hit, gallery) for hit in result.hits[:3])]
+    from multimodal.index.results import Hits
+
+    mixed = Hits(result.hits).ordered_by == "probability"
+    return [query, *(_cell(hit, gallery, mixed=mixed) for hit in result.hits[:3])]
 
 
-def _cell(hit: Hit, gallery: Path) -> str:
+def _cell(hit: Hit, gallery: Path, *, mixed: bool) -> str:
+    number = f"{hit.probability:4.0%}" if mixed and hit.probability is not None else f"{hit.score:.2f}"
     mark = "[green]✓[/]" if is_confident(hit) else " "
-    return f"{mark}[dim]{hit.score:.2f}[/] {_short(display_name(hit, gallery))}"
+    return f"{mark}[dim]{number}[/] {_short(display_name(hit, gallery))}"
 
 
 def _short(name: str) -> str:

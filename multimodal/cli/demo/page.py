@@ -108,6 +108,8 @@ def _query(item: Item, demo: Demo) -> str:
 
 
 def _query_result(result: QueryResult, demo: Demo) -> str:
+    from multimodal.index.results import Hits
+
     target = result.query.target
     command = f"multimodal search {typed_path(demo.index)} {result.option}" + (
         f" --modality {target}" if target else ""
@@ -115,7 +117,8 @@ def _query_result(result: QueryResult, demo: Demo) -> str:
     own = (
         result.item.modality is target
     )  # the query is indexed, and its own probability leaves little to the others
-    hits = "".join(_hit(hit, demo, likely=not own) for hit in result.hits)
+    mixed = Hits(result.hits).ordered_by == "probability"
+    hits = "".join(_hit(hit, demo, likely=not own, mixed=mixed) for hit in result.hits)
     return f"""<article class="question">
 {_query(result.item, demo)}
 <ol class="hits" aria-label="Hits, the nearest first">{hits}</ol>
@@ -124,7 +127,8 @@ def _query_result(result: QueryResult, demo: Demo) -> str:
 """
 
 
-def _hit(hit: Hit, demo: Demo, *, likely: bool) -> str:
+def _hit(hit: Hit, demo: Demo, *, likely: bool, mixed: bool) -> str:
+    """mixed: the hits are of several modalities, and ordered by probability instead of cosine."""
     item = _item_of(hit)
     name = display_name(hit, demo.gallery)
     caption = f'<p class="name" title="{_safe(name)}">{_safe(Path(name).name)}</p>'
@@ -133,6 +137,9 @@ def _hit(hit: Hit, demo: Demo, *, likely: bool) -> str:
     if likely and hit.probability is not None:
         probability = f'<p class="probability">{hit.probability:.0%} probable</p>'
     score = _bar(hit.score, f"{hit.score:.2f}")
+    if mixed:
+        score = _bar(hit.probability or 0.0, f"{hit.probability or 0.0:.0%}")
+        probability = f'<p class="probability">cosine {hit.score:.2f}</p>'
     return f'<li class="{hit.modality}{mark}">{_show(item, name)}{caption}{score}{probability}</li>'
 
 
@@ -230,10 +237,10 @@ def _footer(demo: Demo) -> str:
         ("Source", card.get("source")),
     ]
     return f"""<h2>Reading the report</h2>
-<p>Bars show the cosine similarity of the query and the hit, from −1 to 1. The percentage below is the calibrated
-probability that the hit is what the query means; hits of at least {CONFIDENT:.0%} are outlined. Percentages of labels
-are the model's probabilities over the labels given. File names are shown for people; the model did not read them. All
-values are as the model computed them.</p>
+<p>Bars show what orders the hits: the cosine similarity of the query and the hit, from −1 to 1, or, of several
+modalities, the calibrated probability that the hit is what the query means. Hits of at least {CONFIDENT:.0%} are
+outlined. Percentages of labels are the model's probabilities over the labels given. File names are shown for people;
+the model did not read them. All values are as the model computed them.</p>
 {_limits(demo)}
 <p>With your own files: <code>multimodal index ~/Pictures --index memories.lance</code>, then
 <code>multimodal search memories.lance "a sad cat"</code>.</p>

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import re
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +14,7 @@ import typer
 
 from multimodal.cli import console, options
 from multimodal.cli.indexes.query import AWAY, KINDS, parse_query
+from multimodal.cli.wording import in_cli_terms
 from multimodal.core.errors import IndexStateError
 from multimodal.core.modality import Modality
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 CONDITION = re.compile(r"(?P<key>[^=<>]+)(?P<sign><=|>=|<|>|=)(?P<value>.*)", re.DOTALL)
 DEFAULT_SPACE = "starter"
+MIN_TEXT_WIDTH, OTHER_COLUMNS_WIDTH = 40, 28  # in characters; the other columns are the bar and the modality
 
 
 def _given(metavar: str, help: str, *names: str) -> Any:
@@ -95,6 +99,14 @@ def search(
             show_default=False,
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write the hits to a page with thumbnails and players."),
+    ] = None,
+    open_page: Annotated[
+        bool,
+        typer.Option("--open", help="Show the hits in a browser, on a page with thumbnails and players."),
+    ] = False,
     *,
     load_options: dict[str, Any],
     json: console.AsJson = False,
@@ -108,23 +120,20 @@ def search(
       [cyan]multimodal search memories.lance "a beach" --image photo.jpg --not people --weight image=0.5[/]
       [cyan]multimodal search memories.lance --near photos/beach.jpg --where place=Rome --where "year>=2020"[/]
       [cyan]multimodal search memories.lance "a sad song" --text "rain" --offset 10[/]
+      [cyan]multimodal search memories.lance "a sad cat" --open[/]
 
     With --text beside a query, vector and keyword results are fused: hits of both rank first.
     """
-    from multimodal.index import Index
-
     request = parse_query(query, {"image": image, "audio": audio, "video": video}, away, near, text, weight)
     conditions = conditions_of(where)
+    if html is not None and not html.absolute().parent.is_dir():
+        raise typer.BadParameter(f"the folder {html.absolute().parent} does not exist", param_hint="--html")
     request.check()
-    if not Index.exists(index):
-        problem = "the path holds no index" if index.exists() else "the folder does not exist"
-        raise IndexStateError(
-            f"no index at {str(index)!r}: {problem}; create one with: multimodal index FOLDER --index {index}"
-        )
+    require_index(index)
     if query is not None and Path(query).is_file():
         console.note(f"{query!r} is searched as words; for the file give --image, --audio or --video {query}")
     with console.working("opening the index", quiet=json):
-        opened = Index.open(index, _space(index, space, load_options))
+        opened = open_existing(index, space, load_options)
     began = time.perf_counter()
     with console.working("searching", quiet=json):
         hits = opened.search(
@@ -141,6 +150,27 @@ def search(
         if hits and hits.note:
             console.note(hits.note)
         _show(hits, offset, min_probability)
+    if html is not None or open_page:
+        _write_page(hits, html, query or request.text or "", open_page=open_page)
+
+
+def require_index(path: Path) -> None:
+    """Raises IndexStateError if there is no index at a path."""
+    from multimodal.index import Index
+
+    if not Index.exists(path):
+        problem = "the path holds no index" if path.exists() else "the folder does not exist"
+        raise IndexStateError(
+            f"no index at {str(path)!r}: {problem}; create one with: multimodal index FOLDER --index {path}"
+        )
+
+
+def open_existing(path: Path, space: str | None, how: dict[str, Any]) -> Index:
+    """The index at a path. space: a name, or None. how: options of `load`. Raises IndexStateError."""
+    from multimodal.index import Index
+
+    require_index(path)
+    return Index.open(path, _space(path, space, how))
 
 
 def open_or_create(path: Path, space: str | None, how: dict[str, Any]) -> Index:
@@ -212,25 +242,54 @@ def _show(hits: Hits, offset: int, least: float | None) -> None:
         left = f" beyond the first {offset:,}" if offset else ""
         lacking = "with these words" if hits.method == "text" else "of that kind"
         lacking = lacking if least is None else f"as likely as {least:g}"
-        console.note(f"no results: the index has no items {lacking}{left}")
+        reason = in_cli_terms(hits.note) or f"the index has no items {lacking}{left}"
+        console.note(f"no results: {reason}")
         return
-    extra = {
+    columns = _number_columns(hits)
+    table = console.make_table("", *columns, "modality", "item", right=tuple(columns),
+                               unbroken=("", *columns, "modality", "item"))  # fmt: skip
+    numbers_width = sum(max(map(len, [title, *column])) + 3 for title, column in columns.items())
+    text_width = max(MIN_TEXT_WIDTH, console.stdout().width - numbers_width - OTHER_COLUMNS_WIDTH)
+    for row, (hit, share) in enumerate(zip(hits, hits.shares(), strict=True)):
+        place = " · ".join(filter(None, [console.verbatim(_relative(hit.uri or hit.id)), hit.location]))
+        what = place
+        if hit.text:
+            snippet = textwrap.fill(hit.snippet, text_width)
+            what = f"{console.verbatim(snippet)}\n[dim]{place}[/]"
+        numbers = [column[row] for column in columns.values()]
+        table.add_row(f"[green]{console.bar(share)}[/]", *numbers, str(hit.document_modality), what)
+    console.print_table(table)
+
+
+def _number_columns(hits: Hits) -> dict[str, list[str]]:
+    """The numbers of all hits by title; first the one that orders them."""
+    columns = {
+        "fused_score": ["" if hit.fused_score is None else f"{hit.fused_score:.4f}" for hit in hits],
+        "probability": ["" if hit.probability is None else f"{hit.probability:.0%}" for hit in hits],
+        "score": [f"{hit.score:.3f}" for hit in hits],
         "words": [f"{hit.text_score:.1f}" if hit.text_score else "" for hit in hits]
         * (hits.method == "hybrid"),
-        "probability": ["" if hit.probability is None else f"{hit.probability:.0%}" for hit in hits],
     }
-    extra = {name: column for name, column in extra.items() if any(column)}
-    table = console.make_table(
-        "", "score", *extra, "modality", "item", right=("score", *extra), unbroken=("item",)
-    )
-    most = max(hit.score for hit in hits) if hits.method == "text" else 1.0  # BM25 has no upper end
-    for row, hit in enumerate(hits):
-        place = " · ".join(filter(None, [console.verbatim(_relative(hit.uri or hit.id)), hit.location]))
-        what = f"{console.verbatim(hit.snippet)}\n[dim]{place}[/]" if hit.text else place
-        bar = f"[green]{console.bar(hit.score / most)}[/]"
-        more = [column[row] for column in extra.values()]
-        table.add_row(bar, f"{hit.score:.3f}", *more, str(hit.modality), what)
-    console.print_table(table)
+    first = hits.ordered_by
+    ordered = {first: columns.pop(first)} | columns
+    titles = {"fused_score": "fused"}
+    return {titles.get(name, name): column for name, column in ordered.items() if any(column)}
+
+
+def _write_page(hits: Hits, path: Path | None, title: str, *, open_page: bool) -> None:
+    """Writes the page of the hits, to a temporary file without a path, and opens it in a browser if requested."""
+    import tempfile
+    import webbrowser
+
+    from multimodal.index.html import hits_page
+
+    if path is None:
+        descriptor, name = tempfile.mkstemp(prefix="multimodal-search-", suffix=".html")
+        os.close(descriptor)
+        path = Path(name)
+    path.write_text(hits_page(hits, title), encoding="utf-8")
+    if not open_page or not webbrowser.open(path.absolute().as_uri()):
+        console.note(f"page with the hits: {path}")
 
 
 def _relative(uri: str) -> str:

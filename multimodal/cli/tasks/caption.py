@@ -11,12 +11,17 @@ import typer
 
 from multimodal.cli import console, options
 from multimodal.core.errors import MediaError, MediaUnsupported, MissingExtra, UnsupportedModality
-from multimodal.core.items import Item, Text, as_item
+from multimodal.core.items import Image, Item, Text, Video, as_item
+from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
     from multimodal.pipelines.captioning.pipeline import Caption
 
 BATCH = 8
+FRAME_S, MAX_FRAMES = (
+    2.0,
+    8,
+)  # of a video, for a model of images: the seconds between frames, and the most frames
 FILE_ERRORS = (MediaError, MissingExtra, UnsupportedModality)  # of one file; the command continues
 
 Named = tuple[str, Item]
@@ -65,7 +70,7 @@ def caption(
       [cyan]multimodal caption ~/Pictures -o captions.jsonl[/]
       [cyan]multimodal caption chart.png --model hf/owner/name --prompt "What does it show?"[/]
 
-    A caption truncated by --max-tokens ends with […].
+    A caption truncated by --max-tokens ends with […]. A model of images captions frames of a video.
     """
     from multimodal.core.pipeline import pipeline
 
@@ -78,6 +83,9 @@ def caption(
     call_options |= {"sample": sample, "seed": seed, "batch_size": BATCH}
     with console.working(f"loading {model}", quiet=json):
         captioner = pipeline("captioning", model=model, **load_options)
+    modalities = captioner.backend.modalities
+    if Modality.IMAGE in modalities and Modality.VIDEO not in modalities:
+        inputs = _with_frames(inputs, failures)
     good: list[tuple[str, Caption]] = []
     with console.progress("captioning", len(inputs), quiet=json) as done:
         for start in range(0, len(inputs), BATCH):
@@ -123,6 +131,25 @@ def _inputs(files: Sequence[str], texts: Sequence[str]) -> tuple[list[Named], li
                 bad.append((str(path), console.reason(error)))
     inputs += [(text, Text(text)) for text in texts]
     return inputs, bad, skipped
+
+
+def _with_frames(inputs: Sequence[Named], failures: list[tuple[str, str]]) -> list[Named]:
+    """The inputs with frames in place of videos, named like "film.mp4#t=4"; failures are appended."""
+    named: list[Named] = []
+    for name, item in inputs:
+        if not isinstance(item, Video):
+            named.append((name, item))
+            continue
+        try:
+            clip = item.load(fps=1 / FRAME_S, max_frames=MAX_FRAMES)
+        except FILE_ERRORS as error:
+            failures.append((name, console.reason(error)))
+            continue
+        named += [
+            (f"{name}#t={time:.4g}", Image(frame, uri=item.uri))
+            for frame, time in zip(clip.frames, clip.times_s.tolist(), strict=True)
+        ]
+    return named
 
 
 def _caption_batch(

@@ -59,13 +59,19 @@ def group_by_query(pairs: object) -> list[LabelledQuery]:
         if relevant not in (True, False):
             raise InvalidInput(f"pair {number} has the label {relevant!r:.80}; a label is True or False")
         labels = grouped.setdefault(_key(query), (query, {}))[1]
-        name = str(id_.expanduser().absolute()) if isinstance(id_, Path) else id_
+        name = _file_id(id_) if isinstance(id_, Path) else id_
         if labels.setdefault(name, bool(relevant)) != bool(relevant):
             raise InvalidInput(f"pair {number} contradicts an earlier one: {name!r} is relevant to {query!r:.80} "
                                "in one and not in the other; leave out one of them")  # fmt: skip
     if not grouped:
         raise InvalidInput(f"there are no pairs to calibrate with; give a list of {EXPECTED}")
     return [LabelledQuery(query, labels) for query, labels in grouped.values()]
+
+
+def _file_id(path: Path) -> str:
+    """The id of a file: its absolute path, with the links of its folder resolved."""
+    path = path.expanduser()
+    return str(path.parent.resolve() / path.name)
 
 
 def _key(query: object) -> object:

@@ -27,12 +27,13 @@ class StoredRow(NamedTuple):
 
 
 class ScoredRow(NamedTuple):
-    """A row with its cosine, its BM25 score, or both; and its calibrated probability, if there is one."""
+    """A row with its cosine, its BM25 score, or both; its probability and its fused score, if any."""
 
     stored: StoredRow
     cosine: float | None = None
     text_score: float | None = None
     probability: float | None = None
+    fused_score: float | None = None
 
     @property
     def id(self) -> str:
@@ -43,7 +44,7 @@ class ScoredRow(NamedTuple):
         location = (row.start_s, row.end_s, row.start_char, row.end_char)
         score = self.cosine if self.cosine is not None else self.text_score
         return Hit(row.id, row.uri, score or 0.0, Modality(row.modality), dict(row.metadata), row.text, *location,
-                   text_score=self.text_score, probability=self.probability)  # fmt: skip
+                   text_score=self.text_score, probability=self.probability, fused_score=self.fused_score)  # fmt: skip
 
 
 def by_cosine(rows: Sequence[StoredRow], cosines: Sequence[float]) -> list[ScoredRow]:
@@ -72,7 +73,8 @@ def reciprocal_rank_fusion(
     if without:
         missing = cosines(query, np.stack([row.stored.vector for row in without])).tolist()
         merged |= {row.id: row._replace(cosine=cosine) for row, cosine in zip(without, missing, strict=True)}
-    return sorted(merged.values(), key=lambda row: (-weights[row.id], -(row.cosine or 0.0), row.id))
+    ordered = sorted(merged.values(), key=lambda row: (-weights[row.id], -(row.cosine or 0.0), row.id))
+    return [row._replace(fused_score=round(weights[row.id], DECIMALS)) for row in ordered]
 
 
 def deduplicate(rows: Sequence[ScoredRow]) -> list[ScoredRow]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 from multimodal.core.checks import whole_number
 from multimodal.core.deprecation import warn_deprecated
 from multimodal.core.errors import InvalidInput
+from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.index.results import Hits
 from multimodal.index.search.calibration_fit import CalibrationReport
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Mode = Literal["vector", "text", "hybrid"]
+SHOWN_KEYS = 20
 
 
 class SearchOptions(TypedDict, total=False):
@@ -45,7 +47,8 @@ class SearchOptions(TypedDict, total=False):
             which must then be a text.
         similar_to: Id of an item, or several, to search with; these are excluded from the hits. A query beside it is
             one more part of the weighted query.
-        modality: Only these modalities: "image", or ["image", "audio"].
+        modality: Only these modalities: "image", or ["image", "audio"]. "video" selects all parts of videos, also where
+            they are indexed as frames and sound.
         where: Only items whose metadata match, such as {"album": "x", "place": ["y", "z"],
             "year": {">=": 2000, "<": 2010}}. Filters apply before the search: if k items match, k are found.
         ids: Only these items, or chunks of these documents.
@@ -155,9 +158,10 @@ def run_search(
 ) -> Hits | list[Hits]:
     """See Index.search; ids are checked already."""
     similar_to, ids = options.get("similar_to"), options.get("ids")
+    modalities, on_parts = filters.modalities(space, options.get("modality"))
     row_filter = Filter(
-        filters.modalities(space, options.get("modality")),
-        filters.matching(options.get("where")),
+        modalities,
+        filters.both(on_parts, filters.matching(options.get("where"))),
         None if ids is None else tuple(ids),
         exclude=tuple(similar_to or ()),
     )
@@ -186,7 +190,31 @@ def run_search(
             answers = searcher.vector_search(vectors, weights, plan)
         else:
             answers = searcher.hybrid_search(vectors, weights, request.texts, plan)
+    where = options.get("where")
+    if where and not all(answers):
+        note = _unknown_keys(searcher.view(), where)
+        for hits in answers:
+            hits.note = hits.note if hits else note
     return answers[0] if request.single else answers
+
+
+def _unknown_keys(view: SnapshotView, where: Mapping[str, Any]) -> str:
+    """Which keys of a filter no item has, and which keys there are; "" if all are known."""
+    keys = view.snapshot.metadata_keys()
+    unknown = [
+        key for key in where if key not in keys and not len(view.snapshot.row_ids(filters.has_key(key)))
+    ]
+    if not unknown:
+        return ""
+    if "modality" in unknown:
+        value = where["modality"] if where["modality"] in list(Modality) else "image"
+        return f"no item has the metadata key 'modality'; to filter by modality, give modality={value}"
+    known = sorted(keys)
+    shown = ", ".join(known[:SHOWN_KEYS]) + (
+        "" if len(known) <= SHOWN_KEYS else f" and {len(known) - SHOWN_KEYS} more"
+    )
+    there_are = f"the keys are {shown}" if known else "no item has any metadata"
+    return f"no item has the metadata key {unknown[0]!r}; {there_are}"
 
 
 def run_calibration(searcher: Searcher, space: Space, pairs: object) -> CalibrationReport:

@@ -77,7 +77,8 @@ class SearchPlan:
         """The requested page of hits."""
         least = self.min_probability
         kept = [row for row in rows if least is None or (row.probability or 0.0) >= least]
-        return Hits([row.hit() for row in kept[self.offset : self.depth]], method, note)
+        hits = [row.hit() for row in kept[self.offset : self.depth]]
+        return Hits(hits, method, note if hits else "")
 
 
 class Searcher:

@@ -22,6 +22,8 @@ from multimodal.index.results import Metadata, Scalar
 
 RANGES = (">", ">=", "<", "<=")
 MAX_INT = 2**53  # beyond it, a JSON number (a double) is no longer exact
+# Modality of the rows that a video is split into -> what follows "#" in their ids.
+VIDEO_PARTS = {"image": "frame", "audio": "sound", "text": "words"}
 KINDS = "str, int, float, bool or None"
 
 
@@ -44,21 +46,38 @@ def condition(
     Raises InvalidInput for an invalid modality or `where`, UnsupportedModality for a modality that the space, and
     therefore the index, does not have.
     """
-    names, on_metadata = modalities(space, modality), matching(where)
+    names, on_parts = modalities(space, modality)
     conditions = [] if names is None else [is_in("modality", names, "modality")]
-    if on_metadata is not None:
-        conditions.append(on_metadata)
-    return " AND ".join(f"({condition})" for condition in conditions) or None
+    return both(both(conditions[0] if conditions else None, on_parts), matching(where))
 
 
-def modalities(space: HasModalities, modality: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    """The names of modalities, or None for all. Raises InvalidInput, UnsupportedModality."""
+def both(first: str | None, second: str | None) -> str | None:
+    """The condition that two conditions hold, each of which may be None."""
+    return " AND ".join(f"({condition})" for condition in (first, second) if condition is not None) or None
+
+
+def modalities(
+    space: HasModalities, modality: str | Iterable[str] | None
+) -> tuple[tuple[str, ...] | None, str | None]:
+    """The modalities of rows, or None for all, and a condition on these rows, or None.
+
+    "video" selects all rows of videos: whole videos, or the frames, windows of sound and subtitles that a video is
+    indexed as, whose own modalities are image, audio and text. Raises InvalidInput, UnsupportedModality.
+    """
     if modality is None:
-        return None
+        return None, None
     names = [modality] if isinstance(modality, str) else list(modality)
     if not names:
         raise InvalidInput(_empty("modality"))
-    return tuple(str(_modality(name, space)) for name in names)
+    own = dict.fromkeys(str(_modality(name, space)) for name in names)
+    parts = [name for name in VIDEO_PARTS if name in map(str, space.modalities) and name not in own]
+    if str(Modality.VIDEO) not in own or not parts:
+        return tuple(name for name in own if name in map(str, space.modalities)), None
+    selected = tuple(name for name in (*own, *parts) if name in map(str, space.modalities))
+    of_videos = " OR ".join(f"id LIKE '%#{VIDEO_PARTS[name]}=%'" for name in parts)
+    listed = [name for name in own if name in selected]
+    conditions = [of_videos] if not listed else [f"({is_in('modality', listed, 'modality')})", of_videos]
+    return selected, " OR ".join(conditions)
 
 
 def matching(where: Mapping[str, Any] | None) -> str | None:
@@ -69,6 +88,11 @@ def matching(where: Mapping[str, Any] | None) -> str | None:
         raise InvalidInput(f"where must be a mapping such as {{'album': 'x'}}, got {type(where).__name__}")
     conditions = [_matches(_key(key), expected) for key, expected in where.items()]
     return " AND ".join(f"({condition})" for condition in conditions) or None
+
+
+def has_key(key: str) -> str:
+    """The condition that the metadata have a key, whatever its value."""
+    return f"{_raw(_key(key))} IS NOT NULL"
 
 
 def is_in(column: str, values: Sequence[str], what: str) -> str:
@@ -106,7 +130,8 @@ def _modality(name: object, space: HasModalities) -> Modality:
         modality = Modality(name)  # type: ignore[arg-type]
     except ValueError:
         raise InvalidInput(f"{name!r} is no modality; use one of {', '.join(space.modalities)}") from None
-    space.encoder_for(modality)
+    if modality is not Modality.VIDEO or not {Modality.IMAGE, Modality.AUDIO} & set(space.modalities):
+        space.encoder_for(modality)  # a video is indexed as frames and sound where no encoder takes it whole
     return modality
 
 

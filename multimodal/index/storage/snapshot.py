@@ -7,6 +7,7 @@ row id, and compaction renumbers the rows of the merged files. A row id is never
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 ROW_ID = "_rowid"
 BATCH_ROWS = 2048  # several batches are read ahead
+KEY_ROWS = 50_000  # read to list metadata keys
 UNIT_LENGTH_TOLERANCE = 1e-6  # float32 precision of a unit vector's length
 # With these, LanceDB's index found all ten nearest of a million clustered vectors; with 100 and 20, 96 %.
 PROBES, REFINE_FACTOR = 200, 50
@@ -88,6 +90,16 @@ class Snapshot:
         """Ids (n,) of the rows that meet a condition, or were written after row `after`; unordered."""
         query = self._query(["modality"], condition, after)  # without any column, LanceDB reads all of them
         return _row_ids(query.to_arrow())
+
+    def metadata_keys(self) -> set[str]:
+        """The keys of the metadata of up to KEY_ROWS rows."""
+        keys: set[str] = set()
+        contents: set[str] = set()
+        for batch in self._query(["metadata"]).limit(KEY_ROWS).to_batches(batch_size=BATCH_ROWS):
+            contents.update(value for value in batch["metadata"].to_pylist() if value)
+        for content in contents:
+            keys.update(json.loads(content))
+        return keys
 
     def batches(self, *, after: int = -1) -> Iterator[RowBatch]:
         """All rows, or those written after another one, with normalised vectors."""

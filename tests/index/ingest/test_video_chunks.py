@@ -59,6 +59,24 @@ def test_a_video_is_one_document_with_frames_audio_and_subtitles(index: Index, v
     assert rows["words=0.5-5.25"]["text"] == "apple apple banana & cherry"
 
 
+def test_the_modality_video_selects_all_parts_of_videos_and_only_these(index: Index, video: Path) -> None:
+    image = Image(drawn(30), uri="still")
+    index.add([video, image, "apple"])
+    everything = index.search("apple", 20)
+    videos = index.search("apple", 20, modality="video")
+    assert {hit.id for hit in videos} == {hit.id for hit in everything if hit.uri == str(video)}
+    assert len(videos) == 5 and {hit.document_modality for hit in videos} == {Modality.VIDEO}
+    assert {hit.modality for hit in videos} == {Modality.TEXT, Modality.IMAGE, Modality.AUDIO}
+    assert all(hit.start_s is not None and " s" in hit.location for hit in videos)
+    assert {hit.document_modality for hit in everything if hit.uri != str(video)} == {
+        Modality.TEXT, Modality.IMAGE,
+    }  # fmt: skip
+    with_text = index.search("apple", 20, modality=["video", "text"])
+    assert {hit.id for hit in with_text} == {hit.id for hit in everything if hit.id != "still"}
+    assert len(index.rows(modality="video")) == 5 and len(index.rows(modality=["video", "image"])) == 6
+    assert index.search("apple", 20, modality="video", where={"no": "such"}) == []
+
+
 @pytest.mark.parametrize(("query", "modality"), [
     ("apple", Modality.TEXT), (Image(drawn(30)), Modality.IMAGE), (Audio(TONE), Modality.AUDIO),
 ], ids=["words", "picture", "sound"])  # fmt: skip
