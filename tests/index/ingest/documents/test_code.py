@@ -80,7 +80,7 @@ def test_a_class_longer_than_a_passage_is_cut_at_its_methods() -> None:
     parts = read_code(PYTHON.encode(), "a.py", ReadOptions(passage_chars=48))
     assert [(part.locator.get("symbol"), part.locator["lines"]) for part in parts] == [
         (None, "1-2"), ("first", "4-6"), ("first", "7-7"), ("Parser", "10-11"), ("Parser.next", "13-14"),
-        ("Parser.later", "16-17"),
+        ("Parser.later", "16-16"), ("Parser.later.inner", "17-17"),
     ]  # fmt: skip
 
 
