@@ -256,9 +256,9 @@ def texts(path: Path, **options: Any) -> list[str]:
 
 
 def test_a_bad_line_is_named_and_can_be_retried_when_it_is_mended(
-    index: Index, tmp_path: Path, picture: Callable[..., Path]
+    index: Index, tmp_path: Path, image: Callable[..., Path]
 ) -> None:
-    picture(tmp_path / "a.png"), picture(tmp_path / "b.png", (0, 9, 9))
+    image(tmp_path / "a.png"), image(tmp_path / "b.png", (0, 9, 9))
     path = tmp_path / "x.jsonl"
     path.write_text('{"path": "a.png", "n": 1}\n\n{"path": "b.png", "n"\n[1]\n', encoding="utf-8")
     report = index.add(path, metadata={"album": "x"})

@@ -100,14 +100,14 @@ def test_columns_assign_roles_to_those_of_a_table_in_memory(index: Index, name: 
         assert str(caught.value) == message
 
 
-def test_paths_images_and_bytes_in_a_table_are_media(index: Index, tmp_path: Path, picture: Any) -> None:
-    red, blue = picture(tmp_path / "red.png"), picture(tmp_path / "blue.png", (0, 0, 255))
+def test_paths_images_and_bytes_in_a_table_are_media(index: Index, tmp_path: Path, image: Any) -> None:
+    red, blue = image(tmp_path / "red.png"), image(tmp_path / "blue.png", (0, 0, 255))
     assert index.add(pd.DataFrame({"path": [str(red), str(blue)], "year": [1, 2]})).added == 2
     assert {row["id"]: row["metadata"] for row in index.rows()} == {
         str(red): {"year": 1},
         str(blue): {"year": 2},
     }
-    cells = [{"bytes": picture(tmp_path / "x.png", (n, 9, 9)).read_bytes(), "path": None} for n in (1, 2)]
+    cells = [{"bytes": image(tmp_path / "x.png", (n, 9, 9)).read_bytes(), "path": None} for n in (1, 2)]
     assert index.add(pd.DataFrame({"image": cells, "n": [1, 2]})).added == 2  # as the hub stores images
     assert index.add(pa.table({"image": cells, "n": [1, 2]})) == IngestReport(0, 0, unchanged=2)
     assert index.add(cells, metadata={"n": 1}).failed == ()
