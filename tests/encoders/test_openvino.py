@@ -20,7 +20,7 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import EncoderError, InvalidInput, MissingExtra
 from tests.encoders.hf import hf_cases
 from tests.encoders.hf.hf_cases import ITEMS, case
-from tests.encoders.openclip.openclip_checkpoints import IMAGES, TEXTS, Expected, architecture, published
+from tests.encoders.openclip.openclip_checkpoints import PIXELS, TEXTS, Expected, architecture, published
 from tests.encoders.promise import LEAST, centred_cosine, fast_bfloat16
 
 __all__ = ["architecture", "fast_bfloat16", "published"]  # fixtures
@@ -51,13 +51,13 @@ def test_vectors_are_open_clips_own(published: Published, model: str) -> None:
     expected = published(model)
     space = mm.load(expected.name, engine="openvino")
     assert np.abs(space.encode(TEXTS) - expected.texts).max() <= EXACT
-    assert np.abs(space.encode([mm.Image(image) for image in IMAGES]) - expected.images).max() <= EXACT
+    assert np.abs(space.encode([mm.Image(image) for image in PIXELS]) - expected.images).max() <= EXACT
 
 
 def test_auto_rounds_only_what_a_trial_bears_out(published: Published, fast_bfloat16: None) -> None:
     expected = published("ViT-B-32")
     auto = mm.load(expected.name, engine="openvino", precision="auto")
-    for modality, items in (("text", TEXTS), ("image", IMAGES)):
+    for modality, items in (("text", TEXTS), ("image", PIXELS)):
         decision, exact = auto.encoders[modality].precision_decision, expected.space.encode(items)
         assert centred_cosine(exact, auto.encode(items)) >= LEAST
         assert auto.encoders[modality]._program.bfloat16 == decision.bfloat16
@@ -68,7 +68,7 @@ def test_auto_rounds_only_what_a_trial_bears_out(published: Published, fast_bflo
 def test_bfloat16_by_name_rounds_without_asking(published: Published) -> None:
     space = mm.load(published("ViT-B-32").name, engine="openvino", precision="bfloat16")
     assert space.runtime_info["image"] == "cpu bfloat16 matrices by OpenVINO"
-    space.encode(IMAGES)
+    space.encode(PIXELS)
     assert space.encoders["image"]._program.bfloat16
     assert {parameter.dtype for parameter in space.encoders["image"].net.parameters()} == {torch.float32}
 

@@ -35,7 +35,7 @@ AS_IS = 0.3  # of the batches of speech are not augmented
 TOLD = 24_000  # scenes in words
 FREE = 6_000  # the most usual words, each told as the thing it is nearest to
 LEADS = ("a picture of", "an emoji of", "this is", "the", "one")
-PARTS = ("texts", "pictures", "speech")
+PARTS = ("texts", "images", "speech")
 JOINTS = (" and ", " next to ", " with ")
 SIZE_OF = {word: kind for kind, words in captions.SIZES.items() for word in words}
 
@@ -169,7 +169,7 @@ class Gatherer:
 
 
 def gather(folder: Path, work: Path, seed: int) -> None:
-    """caption_texts.npz, caption_pictures.npz and caption_speech.npz, of the space in `folder`; what is there stays."""
+    """caption_texts.npz, caption_images.npz and caption_speech.npz, of the space in `folder`; what is there stays."""
     missing = [part for part in PARTS if not file_of(work, part).exists()]
     if not missing:
         return

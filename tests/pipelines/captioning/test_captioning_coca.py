@@ -16,7 +16,7 @@ import torch
 import multimodal as mm
 from multimodal.core.errors import CheckpointError, InvalidInput, UnsupportedModality
 from multimodal.pipelines.captioning.options import CaptioningOptions
-from tests.encoders.openclip.openclip_checkpoints import IMAGES, RECIPES, write
+from tests.encoders.openclip.openclip_checkpoints import PIXELS, RECIPES, write
 
 START, END = 49_406, 49_407
 
@@ -53,9 +53,9 @@ def test_one_beam_takes_the_likeliest_token_of_open_clip_each_time(
     ask: mm.CaptioningPipeline, upstream: Callable[[Any, list[int]], torch.Tensor]
 ) -> None:
     written = ask.backend.generate(
-        [mm.Image(image) for image in IMAGES[:2]], CaptioningOptions(beams=1, max_tokens=6)
+        [mm.Image(image) for image in PIXELS[:2]], CaptioningOptions(beams=1, max_tokens=6)
     )
-    for image, item in zip(IMAGES, written, strict=False):
+    for image, item in zip(PIXELS, written, strict=False):
         tokens, total = [START], 0.0
         while len(tokens) <= 6 and tokens[-1] != END:
             logs = upstream(image, tokens)
@@ -72,20 +72,20 @@ def test_the_prompt_is_the_beginning(
 ) -> None:
     begun = [START, *open_clip.tokenizer._tokenizer.encode("a photo of")]
     (written,) = ask.backend.generate(
-        [mm.Image(IMAGES[0])], CaptioningOptions(prompt="a photo of", beams=1, max_tokens=1)
+        [mm.Image(PIXELS[0])], CaptioningOptions(prompt="a photo of", beams=1, max_tokens=1)
     )
-    assert list(written.tokens) == [int(upstream(IMAGES[0], begun).argmax())]
+    assert list(written.tokens) == [int(upstream(PIXELS[0], begun).argmax())]
 
 
 def test_more_beams_find_nothing_worse(ask: mm.CaptioningPipeline) -> None:
-    item = mm.Image(IMAGES[0])
+    item = mm.Image(PIXELS[0])
     scores = [ask(item, beams=beams, max_tokens=4).score for beams in (2, 6)]
     assert scores[1] >= scores[0] - 1e-6
     assert all(0 < score <= 1 for score in scores)
 
 
 def test_a_seed_draws_the_same_again(ask: mm.CaptioningPipeline) -> None:
-    item = mm.Image(IMAGES[0])
+    item = mm.Image(PIXELS[0])
     drawn = [ask(item, sample=True, seed=seed, max_tokens=5).text for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
 
@@ -94,14 +94,14 @@ def test_half_precision_stays_near(folder: Path, ask: mm.CaptioningPipeline) -> 
     half = mm.CaptioningPipeline.from_pretrained(
         f"openclip/local-dir:{folder}", device="cpu", precision="bfloat16"
     )
-    item = mm.Image(IMAGES[0])
+    item = mm.Image(PIXELS[0])
     near, exact = (math.log(element(item, beams=1, max_tokens=1).score) for element in (half, ask))
     assert near == pytest.approx(exact, abs=0.2)
 
 
 def test_a_prompt_that_fills_the_context_is_refused(ask: mm.CaptioningPipeline, folder: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
-        ask(mm.Image(IMAGES[0]), prompt="cat " * 80)
+        ask(mm.Image(PIXELS[0]), prompt="cat " * 80)
     context = ask.backend.context  # type: ignore[attr-defined]
     assert str(caught.value) == (
         f"the prompt and the input have 81 tokens, and 'openclip/local-dir:{folder}' takes {context}: shorten "
