@@ -287,7 +287,9 @@ def test_audio_given_to_a_captioner_of_images_is_refused(load: Load, folder: Cal
 
 
 def test_a_text_and_a_vector_are_refused(load: Load, folder: Callable[[str], Path]) -> None:
-    with pytest.raises(UnsupportedModality, match=r"^text given to 'hf/.*', which captions image and video$"):
+    with pytest.raises(
+        UnsupportedModality, match=r"^text given to 'hf/.*', which captions image and video; a str is text"
+    ):
         load("qwen2_vl")("a cat")
     with pytest.raises(InvalidInput) as caught:
         load("llava")(np.zeros(256, np.float32))
