@@ -20,6 +20,7 @@ from multimodal.index import fragments
 from multimodal.index.config import DEFAULT
 from multimodal.index.results import Metadata
 from multimodal.index.storage import schema
+from multimodal.index.storage.deferred import defer_import
 from multimodal.index.storage.filters import begins_with, is_in
 from multimodal.index.storage.lock import await_readers, reading
 from multimodal.index.storage.memory import limit_memory
@@ -358,6 +359,7 @@ def _refuse_existing(path: Path) -> None:
 def connect(path: Path) -> Any:
     """A LanceDB connection that sees the writes of other processes."""
     limit_memory()
+    defer_import("lance_namespace_urllib3_client")  # its REST clients take half of the time to import LanceDB
     import lancedb
 
     # The cache keeps the file list of every version, and a long job makes thousands of versions.
