@@ -17,7 +17,7 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
 from multimodal.core.items import Image, Item
 from multimodal.core.limits import get_limits
-from multimodal.core.media.image import load_pil
+from multimodal.core.media.pillow import load_pil
 from multimodal.core.media.windows import windows
 from multimodal.core.modality import Modality
 from multimodal.encoders.hf import preprocessing

@@ -12,7 +12,7 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import CheckpointError
 from multimodal.core.items import Image, Item
-from multimodal.core.media.image import load_pil
+from multimodal.core.media.pillow import load_pil
 from multimodal.core.modality import Modality
 from multimodal.encoders.openclip import networks
 from multimodal.encoders.openclip.preprocessing import shortest_edge, transform

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import CheckpointError
 from multimodal.core.items import Audio, Image, Item, Text, Video
-from multimodal.core.media.image import load_pil
+from multimodal.core.media.pillow import load_pil
 from multimodal.core.media.windows import windows
 from multimodal.core.modality import Modality
 

@@ -21,7 +21,7 @@ from multimodal.core.logit_scale import Pair as Pair
 from multimodal.core.media.inputs import as_list, vector_array
 from multimodal.core.modality import Modality
 from multimodal.core.parts import Origin, by_modality
-from multimodal.core.vectors import unit_rows
+from multimodal.core.vectors import cosine_matrix, logistic, row_softmax, unit_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -183,7 +183,7 @@ class Space:
         Raises:
             InvalidInput: For vectors of the wrong size or not finite; otherwise as `encode`.
         """
-        return _cosines(self._side(a)[0], self._side(b)[0])
+        return cosine_matrix(self._side(a)[0], self._side(b)[0])
 
     def probabilities(
         self,
@@ -220,7 +220,7 @@ class Space:
             candidate_modalities = [Modality(modalities[1])] * len(columns)
         if len(rows) == 0 or len(columns) == 0:
             return np.empty((len(rows), len(columns)), np.float32)
-        cosines = _cosines(rows, columns).astype(np.float64)
+        cosines = cosine_matrix(rows, columns).astype(np.float64)
         scales = [[self.logit_scale_for(a, b) for b in candidate_modalities] for a in query_modalities]
         activations = {activation} if activation else {pair.activation for row in scales for pair in row}
         if len(activations) > 1:
@@ -232,7 +232,7 @@ class Space:
         bias = np.array([[pair.bias for pair in row] for row in scales])
         logits = scale * cosines + bias
         softmax = LogitScale(1.0, activation=activations.pop()).activation == "softmax"  # checks the word
-        return (_softmax(logits) if softmax else _sigmoid(logits)).astype(np.float32)
+        return (row_softmax(logits) if softmax else logistic(logits)).astype(np.float32)
 
     def logit_scale_for(self, a: Modality | str | None = None, b: Modality | str | None = None) -> LogitScale:
         """The logit scale of a pair of modalities, in either order.
@@ -489,20 +489,3 @@ def _are_vectors(value: object) -> bool:
             for element in value
         )
     return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim < 3
-
-
-def _cosines(rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (rows @ columns.T).clip(-1.0, 1.0)  # rounding may step over 1 by an ulp
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    import numpy as np
-
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
-
-
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    import numpy as np
-
-    return 0.5 * (1.0 + np.tanh(0.5 * logits))  # the form that cannot overflow

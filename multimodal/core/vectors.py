@@ -45,3 +45,23 @@ def row_list(bad: NDArray[np.bool_], shown: int = 5) -> str:
     rows = bad.nonzero()[0].tolist()
     text = ", ".join(map(str, rows[:shown]))
     return text if len(rows) <= shown else f"{text} … ({len(rows)} in all)"
+
+
+def cosine_matrix(rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine similarities of unit vectors: rows (n, dim) and columns (m, dim) -> (n, m)."""
+    return (rows @ columns.T).clip(-1.0, 1.0)  # rounding may step over 1 by an ulp
+
+
+def row_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Softmax over each row."""
+    import numpy as np
+
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def logistic(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logistic function, element by element."""
+    import numpy as np
+
+    return 0.5 * (1.0 + np.tanh(0.5 * logits))  # the form that cannot overflow

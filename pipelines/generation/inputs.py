@@ -138,7 +138,7 @@ def _images(image: Any) -> tuple[list[Any] | None, bool]:
     """(RGB images, whether a single one was given)."""
     if image is None:
         return None, True
-    from multimodal.core.media.image import load_pil
+    from multimodal.core.media.pillow import load_pil
 
     is_single = not isinstance(image, list | tuple)
     values = [image] if is_single else list(image)

@@ -84,8 +84,8 @@ def test_create_refuses_a_path_in_use(index: Index, space: Space, tmp_path: Path
     (tmp_path / "full" / "x").touch()
     (tmp_path / "file").touch()
     for name, message in {
-        "i": f"there is an index at '{tmp_path}/i' already: open it with Index.open('{tmp_path}/i'), or delete the "
-             "folder to start anew",
+        "i": f"there is an index at '{tmp_path}/i' already: open it with Index.open('{tmp_path}/i'), or create it "
+             "with exist_ok=True",
         "full": f"cannot create an index at '{tmp_path}/full': the path is a folder that is not empty; choose a new or "
                 "empty folder",
         "file": f"cannot create an index at '{tmp_path}/file': the path is a file; choose a new or empty folder",
@@ -166,8 +166,6 @@ def test_an_index_of_a_later_format_is_refused(
             "(text), a pathlib.Path, a PIL image or {'array': ..., 'sampling_rate': ...}, or make it explicit with "
             "Text(), Image(), Audio() or Video()"),
     (["a", "b"], {"ids": ["x"]}, "1 ids given for 2 items; give one for each"),
-    (iter(["a", "b"]), {"ids": ["x"]}, "1 ids given for more items than that; give one for each"),
-    (iter(["a"]), {"ids": ["x", "y"]}, "2 ids given for 1 items; give one for each"),
     (["a", "b"], {"ids": ["x", "x"]}, "the id 'x' is given twice; each item needs its own"),
     (["a"], {"ids": [""]}, "an id must be a str with at least one character, got ''; pass a number as str(number)"),
     (["a"], {"ids": [7]}, "an id must be a str with at least one character, got 7; pass a number as str(number)"),
@@ -204,6 +202,19 @@ def test_invalid_arguments_raise_and_nothing_is_written(
         index.add(source, **options)
     assert str(caught.value) == message
     assert len(index) == 2
+
+
+@pytest.mark.parametrize(("texts", "ids", "message"), [
+    (["a", "b"], ["x"], "1 ids given for more items than that; give one for each"),
+    (["a"], ["x", "y"], "2 ids given for 1 items; give one for each"),
+])  # fmt: skip
+def test_ids_that_do_not_fit_an_iterator_raise_after_the_items_before(
+    index: Index, texts: list[str], ids: list[str], message: str
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        index.add(iter(texts), ids=ids)
+    assert str(caught.value) == message
+    assert {row["id"] for row in index.rows()} - set(ids[:1]) == {"1", "2"}
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -296,7 +296,8 @@ def test_an_array_of_another_shape_is_refused(array: Any) -> None:
 
 def test_an_array_alone_is_not_taken_for_a_video() -> None:
     assert refused(lambda: as_item(FRAMES), InvalidInput) == (
-        f"an array of uint8 with shape {FRAMES.shape} is neither an image (uint8, (h, w, 3)) nor audio "
+        f"an array of uint8 with shape {FRAMES.shape} is neither an image (uint8 or floats in 0 to 1, (h, w, 3)) "
+        "nor audio "
         "({'array': samples, 'sampling_rate': Hz}); a video is Video(array, fps=...)"
     )
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import multimodal
-from multimodal.core import self_test, self_test_items
+from multimodal.core import self_test
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
-from multimodal.core.self_test import Check, SelfTestReport
+from multimodal.core.self_test import Check, SelfTestReport, synthetic
 from multimodal.core.space import LogitScale, Space
 
 Forward = Callable[[Encoder, dict[str, torch.Tensor]], torch.Tensor]
@@ -72,7 +72,7 @@ def test_the_starter_passes(precision: str) -> None:
 
 
 def test_what_is_measured_is_what_it_says(text: Encoder) -> None:
-    items = self_test_items.items(Modality.TEXT)
+    items = synthetic.items(Modality.TEXT)
     together = text.encode(items)
     alone = np.concatenate([text.encode([item]) for item in items])
     cosines = [float(together[i] @ together[j]) for i in range(8) for j in range(i)]
@@ -248,10 +248,10 @@ def test_the_items_drawn_are_eight_and_differ_and_are_the_same_each_time(modalit
         )
         return repr(array.shape).encode() + array.tobytes()
 
-    drawn = [content(item) for item in self_test_items.items(modality)]
+    drawn = [content(item) for item in synthetic.items(modality)]
     assert len(set(drawn)) == len(drawn) == 8
-    assert drawn == [content(item) for item in self_test_items.items(modality)]
-    assert all(item.modality is modality for item in self_test_items.items(modality))
+    assert drawn == [content(item) for item in synthetic.items(modality)]
+    assert all(item.modality is modality for item in synthetic.items(modality))
 
 
 def test_a_video_encoder_is_tested_too() -> None:

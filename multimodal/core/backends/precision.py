@@ -132,11 +132,11 @@ def _compare(group: list[Encoder], exact: list[list[NDArray[np.float32]]]) -> Pr
 
 def _trial_vectors(encoder: Encoder) -> list[NDArray[np.float32]]:
     """Vectors of dissimilar items and, for texts, of similar ones; each set is centred on its own."""
-    from multimodal.core import self_test_items
     from multimodal.core.items import Text
     from multimodal.core.modality import Modality
+    from multimodal.core.self_test import synthetic
 
-    sets = [encoder.encode(self_test_items.items(encoder.modality))]
+    sets = [encoder.encode(synthetic.items(encoder.modality))]
     if encoder.modality is Modality.TEXT:
         sets.append(encoder.encode([Text(f"a photo of a {word}") for word in SIMILAR_WORDS]))
     return sets

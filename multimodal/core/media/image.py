@@ -15,7 +15,6 @@ from PIL import ImageFile
 
 from multimodal.core.checks import whole_number
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported, MissingExtra
-from multimodal.core.items import Image
 from multimodal.core.limits import get_limits
 from multimodal.core.media import image_depth
 from multimodal.core.media.sniff import HEAD_BYTES, UNKNOWN, Source, open_source, signature, unsupported
@@ -97,28 +96,6 @@ def decode_pil(
         return _decode(source, "<PIL image>")  # without min_side: a draft would change the caller's own image
     with open_source(source) as (file, name), _open(file, name) as image:
         return _decode(image, name, min_side)
-
-
-def load_pil(
-    item: Image, min_side: int | None = None, *, shortest_edge: int | None = None
-) -> PIL.Image.Image:
-    """`item.load(min_side)` as a PIL image, without an array in between where the item decodes itself as usual.
-
-    Args:
-        item: the image.
-        min_side: as for `Image.load`.
-        shortest_edge: the length in pixels to which preprocessing resizes the shorter side, keeping the aspect ratio.
-
-    Raises:
-        MediaTooLarge: the image would be enlarged beyond the limits; otherwise as `Image.load`.
-    """
-    if type(item).load is not Image.load:  # a subclass with a decoder of its own
-        image = PIL.Image.fromarray(item.load() if min_side is None else item.load(min_side))
-    else:
-        image = decode_pil(item.source, min_side)
-    if shortest_edge is not None:
-        get_limits().check_resized(*image.size, shortest_edge, item.uri or "<image>")
-    return image
 
 
 def _check_min_side(min_side: int | None) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import CheckpointError, MissingExtra
 from multimodal.core.hub.api import load_tensors
-from multimodal.core.media.image import load_pil
+from multimodal.core.media.pillow import load_pil
 from multimodal.core.modality import Modality
 from multimodal.pipelines.captioning import decoding
 from multimodal.pipelines.captioning.options import (

@@ -89,7 +89,7 @@ class Inputs:
             )  # fmt: skip
 
     def _pil_image(self, item: Any) -> Any:
-        from multimodal.core.media.image import load_pil
+        from multimodal.core.media.pillow import load_pil
 
         processor = getattr(self.processor, "image_processor", self.processor)
         return load_pil(item, shortest_edge=shortest_edge(processor))

@@ -15,7 +15,7 @@ from PIL import ImageCms, PngImagePlugin
 
 from multimodal.core.errors import InvalidInput, MediaCorrupt, MediaUnsupported
 from multimodal.core.items import Image
-from multimodal.core.media import image, sniff
+from multimodal.core.media import pillow, sniff
 from multimodal.core.modality import Modality
 
 # Smooth, so that lossy formats stay close; each corner of another colour, so that turning shows.
@@ -228,7 +228,7 @@ def test_a_pil_image_for_preprocessing_is_upright_and_is_not_turned_again(
 ) -> None:
     data = encoded(PIL.Image.fromarray(PHOTO), "PNG", exif=exif_with(orientation))
     source = PIL.Image.open(io.BytesIO(data)) if is_open else data
-    loaded = image.load_pil(Image(source))
+    loaded = pillow.load_pil(Image(source))
     assert loaded.mode == "RGB"
     again = PIL.ImageOps.exif_transpose(loaded)  # what the image processors of transformers do
     assert differ(np.asarray(again), UPRIGHT[orientation](PHOTO)) == 0
@@ -243,13 +243,13 @@ def test_a_subclass_with_its_own_decoder_gets_the_pil_image() -> None:
         def load(self, min_side: int | None = None) -> np.ndarray:
             return 255 - super().load(min_side)
 
-    assert differ(np.asarray(image.load_pil(Negative(PHOTO))), 255 - PHOTO) == 0
+    assert differ(np.asarray(pillow.load_pil(Negative(PHOTO))), 255 - PHOTO) == 0
 
 
 def test_a_broken_exif_block_does_not_stop_preprocessing() -> None:
     data = encoded(PIL.Image.fromarray(PHOTO), "PNG", exif=b"Exif\0\0nonsense")
     for source in (data, PIL.Image.open(io.BytesIO(data))):
-        PIL.ImageOps.exif_transpose(image.load_pil(Image(source)))
+        PIL.ImageOps.exif_transpose(pillow.load_pil(Image(source)))
 
 
 def test_a_broken_exif_block_does_not_cost_the_image() -> None:

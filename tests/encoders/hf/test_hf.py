@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 
 import multimodal as mm
 from multimodal.core.hub.api import load_tensors
+from multimodal.core.media import image as image_decoding
+from multimodal.core.media import pillow
 from multimodal.core.media.windows import windows
 from multimodal.encoders import hf as family
 from multimodal.encoders.hf import packing, preprocessing
@@ -248,9 +250,9 @@ def test_the_other_precision_leaves_the_first_space_alone():
 )
 def test_fast_decoding_asks_for_no_smaller_an_image_than_is_needed(kind, side, monkeypatch):
     requests = []
-    load = mm.Image.load
+    original = image_decoding.decode_pil
     monkeypatch.setattr(
-        mm.Image, "load", lambda self, min_side=None: (requests.append(min_side), load(self, min_side))[1]
+        pillow, "decode_pil", lambda source, min_side: requests.append(min_side) or original(source, min_side)
     )
     mm.load(f"hf/{case(kind).folder}", device="cpu", decode="fast").encode(ITEMS["image"][:1])
     case(kind).space.encode(ITEMS["image"][:1])

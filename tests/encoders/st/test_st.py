@@ -17,6 +17,8 @@ import torch
 
 import multimodal as mm
 from multimodal.core.errors import InvalidInput, MissingExtra, UnknownModel, UnsupportedModality
+from multimodal.core.media import image as image_decoding
+from multimodal.core.media import pillow
 from multimodal.encoders.st import preprocessing
 from tests.core.hub.loopback_hub import LoopbackHub, server
 from tests.encoders.promise import assert_kept, centred_cosine, fast_bfloat16
@@ -383,9 +385,9 @@ def test_fast_decoding_shrinks_large_jpegs_before_the_processor_does(load, tmp_p
     PIL.Image.fromarray(smooth.astype(np.uint8)).save(tmp_path / "large.jpg", quality=95)
     image = mm.Image(tmp_path / "large.jpg")
     requests = []
-    original = mm.Image.load
+    original = image_decoding.decode_pil
     monkeypatch.setattr(
-        mm.Image, "load", lambda self, min_side=None: requests.append(min_side) or original(self, min_side)
+        pillow, "decode_pil", lambda source, min_side: requests.append(min_side) or original(source, min_side)
     )
     exact, fast = load("clip").encode(image), load("clip", decode="fast").encode(image)
     assert requests == [None, 32]

@@ -1,6 +1,6 @@
 """`space.self_test()`: checks for defects that load without an error and still give wrong vectors.
 
-Eight synthetic items of each modality (`self_test_items`) are encoded three times: twice in one batch, then one by one.
+Eight synthetic items of each modality (`synthetic`) are encoded three times: twice in one batch, then one by one.
 The checks, with what is measured and what is allowed:
 
     vectors    finite, of length one                              largest | |v| - 1 |
@@ -178,9 +178,9 @@ class _Encoding:
     def checks(self, seconds: dict[str, float]) -> Iterator[Check]:
         import numpy as np
 
-        from multimodal.core import self_test_items
+        from multimodal.core.self_test import synthetic
 
-        items = self_test_items.items(self.modality)
+        items = synthetic.items(self.modality)
         try:
             together = self.encoder.encode(items, batch_size=len(items))
             began = time.perf_counter()
