@@ -21,8 +21,8 @@ from multimodal.core.errors import (
 )
 from multimodal.core.items import Audio, Image, Text
 from multimodal.core.modality import Modality
-from multimodal.core.space import LogitScale, Space, _sigmoid
-from multimodal.core.vectors import unit_rows
+from multimodal.core.space import LogitScale, Space
+from multimodal.core.vectors import logistic, unit_rows
 
 TEXT, IMAGE, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.AUDIO
 RED = np.full((6, 4, 3), (255, 0, 0), dtype=np.uint8)
@@ -194,7 +194,7 @@ def test_one_row_cannot_mix_softmax_and_sigmoid(toy: ModuleType) -> None:
 def test_extreme_scores_neither_overflow_nor_warn(toy: ModuleType) -> None:
     space = Space([toy.ToyText()], LogitScale(scale=1e6))
     assert np.isfinite(space.probabilities("a", ["a", "zzz"])).all()
-    np.testing.assert_array_equal(_sigmoid(np.array([-1e9, 0.0, 1e9])), [0, 0.5, 1])
+    np.testing.assert_array_equal(logistic(np.array([-1e9, 0.0, 1e9])), [0, 0.5, 1])
 
 
 @pytest.mark.parametrize(
