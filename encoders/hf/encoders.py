@@ -227,6 +227,12 @@ class HFAudio(_SegmentedEncoder):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.extractor = preprocessing.feature_extractor(self._files)
+        if self.class_name == "ClapModel":
+            from multimodal.encoders.hf import clap
+
+            self.extractor = clap.batched(self.extractor)
+            if self.runtime.engine == "torch":
+                clap.use_fused_attention(self.net)
 
     def segments(self, item: Any) -> list[Mapping[str, Tensor]]:
         # One window per call: CLAP's extractor marks a random element of each batch
