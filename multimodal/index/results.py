@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -384,8 +383,8 @@ class IngestReport:
     @property
     def new_failures(self) -> Failures:
         """Those of `failed` that no earlier job recorded with the same reason."""
-        known = Counter(self.known)
-        return Failures(failure for failure in self.failed if not _take(known, failure))
+        known = set(self.known)
+        return Failures(failure for failure in self.failed if failure not in known)
 
     def to_dict(self) -> dict[str, Any]:
         """Converts the report to plain values.
@@ -481,14 +480,6 @@ class Progress:
             JSON values.
         """
         return asdict(self) | {"eta_s": self.eta_s}
-
-
-def _take(counts: Counter[Failure], failure: Failure) -> bool:
-    """Whether a failure is counted; if so, it is counted once less."""
-    if counts[failure] <= 0:
-        return False
-    counts[failure] -= 1
-    return True
 
 
 def by_name(failures: Iterable[Failure]) -> tuple[Failure, ...]:

@@ -80,6 +80,21 @@ def test_what_failed_is_listed_and_tried_again(cli: Cli, media: Path, index: Pat
     assert cli("index", "--index", index, "--failures").stderr == ("note: no failures are recorded\n")
 
 
+def test_patterns_select_files_and_files_of_no_known_kind_are_noted(
+    cli: Cli, media: Path, tmp_path: Path
+) -> None:
+    for name in ("Thumbs.db", "a.exe", "b.exe"):
+        (media / name).write_bytes(b"\0\1\2\3")
+    path = tmp_path / "new.lance"
+    outcome = cli(
+        "index", media, "--index", path, "--space", "toy", "--exclude", "*.png", "--exclude", "*.txt"
+    )
+    assert outcome.code == 0 and ", 3 skipped, 0 failed; " in outcome.stdout
+    assert outcome.stderr == "note: 3 files of no known kind were skipped: 2 .exe, 1 .db\n"
+    report = cli("index", media, "--index", path, "--include", "*.png", "--pages", "image", "--json").json()
+    assert report["added"] > 0 and report["skipped"] == {}
+
+
 def test_a_dry_run_counts_and_estimates_and_writes_nothing(cli: Cli, media: Path, tmp_path: Path) -> None:
     path = tmp_path / "new.lance"
     output = cli("index", media, "--index", path, "--space", "toy", "--dry-run", "--json").json()
