@@ -105,7 +105,8 @@ def _download(name: str, repo: str, revision: str | None, offline: bool) -> Path
         settings, weights = select_files(hub.listing(repo, **options))
         return hub.snapshot(repo, patterns=[*settings, *weights], **options)
     except (UnknownModel, DownloadError) as error:
-        hint = close_matches(name, [card.name for card in CARDS if card.name != name])
+        names = [card.name for card in CARDS if card.name != name]
+        hint = close_matches(name, names) if isinstance(error, UnknownModel) else ""
         if Path(name.removeprefix("st/")).is_dir():
             hint += f"there is a folder of that name: write 'st/./{name.removeprefix('st/')}'. "
         if not hint:

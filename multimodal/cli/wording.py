@@ -37,7 +37,11 @@ PYTHON_NOTE = (
 )
 # the command that runs: set when it is resolved
 running_command: ContextVar[Any] = ContextVar("multimodal_command", default=None)
-ALIASES = {"calibrated=False": "--uncalibrated", "group_by=True": "--group", "similar_to=": "--near"}
+ALIASES = {
+    "calibrated=False": "--uncalibrated",
+    "group_by=True": "--group-by-document",
+    "similar_to=": "--similar-to",
+}
 
 
 def in_cli_terms(message: str, command: Any = None) -> str:

@@ -20,7 +20,7 @@ from multimodal.core.errors import InvalidInput, UnknownModel
 from multimodal.core.families import families as families
 from multimodal.core.families import family_module
 from multimodal.core.hub.revisions import collect_revisions
-from multimodal.core.serialization import is_space
+from multimodal.core.serialization import is_saved_space, is_space
 from multimodal.core.space import Space
 
 FOLDER_PREFIXES = ("./", "../", "/", "~", ".\\", "..\\")
@@ -34,6 +34,12 @@ class ModelName(NamedTuple):
     family: str
     rest: str
     folder: Path | None
+
+
+CHECKPOINT_FILES = (
+    ("modules.json", "st"),
+    ("open_clip_config.json", "openclip"),
+)  # file -> family that writes it
 
 
 def parse_model_name(name: str | os.PathLike[str]) -> ModelName:
@@ -149,7 +155,25 @@ def _model_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _from_folder(folder: str, options: dict[str, Any]) -> Space:
     options.pop("offline", None)  # a folder needs no network
+    path = Path(folder).expanduser()
+    family = None if is_saved_space(path) else _checkpoint_family(path)
+    if family is not None:
+        raise UnknownModel(
+            f"{folder!r} is a checkpoint, not a saved space: write {f'{family}/{folder}'!r} to load it"
+        )
     return Space.from_pretrained(folder, **options)
+
+
+def _checkpoint_family(folder: Path) -> str | None:
+    """The family that loads a checkpoint of another library; None if the folder holds none."""
+    for file, family in CHECKPOINT_FILES:
+        if (folder / file).is_file():
+            return family
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return "hf" if isinstance(config, dict) and "model_type" in config else None
 
 
 def cards() -> list[Card]:

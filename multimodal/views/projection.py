@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Method = Literal["auto", "umap", "pca"]
 MIN_UMAP_ITEMS = 15  # below it, every neighbourhood is the whole data set
+AUTO_UMAP_ITEMS = 500  # below it, "auto" takes PCA, which needs no start-up and shows as much
 NEIGHBOURS, MIN_DISTANCE = 15, 0.25
 MARGIN = 0.5
 
@@ -49,6 +50,8 @@ def project(vectors: NDArray[np.float32], method: str, seed: int) -> PlaneProjec
         raise InvalidInput(
             f"UMAP needs at least {MIN_UMAP_ITEMS} items, got {len(vectors)}; use method='pca' (--method pca)"
         )
+    if method == "auto":
+        enough = len(vectors) >= AUTO_UMAP_ITEMS
     if method == "pca" or not (is_installed and enough):
         reasons = {
             "umap-learn is not installed (pip install 'multimodal[map]')": not is_installed,

@@ -151,11 +151,12 @@ def test_not_turns_away(cli: Cli, media: Path, index: Path) -> None:
     assert scores[1] < scores[0] - 0.1
 
 
-def test_near_takes_a_path_as_it_is_typed_and_leaves_that_file_out(
-    cli: Cli, media: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("flag", ["--similar-to", "--near"])  # the second is the name that it had in 0.1
+def test_similar_to_takes_a_path_as_it_is_typed_and_leaves_that_file_out(
+    cli: Cli, media: Path, index: Path, monkeypatch: pytest.MonkeyPatch, flag: str
 ) -> None:
     monkeypatch.chdir(media)
-    output = cli("search", index, "--near", "red.png", "--json").json()
+    output = cli("search", index, flag, "red.png", "--json").json()
     assert output["query"] == {"parts": [], "near": [str(media / "red.png")], "words": None}
     assert sorted(names(output)) == ["blue.png", "green.png", "note.txt", "tone.wav"]
 

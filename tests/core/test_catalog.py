@@ -119,3 +119,18 @@ def test_importing_multimodal_and_making_items_loads_nothing_heavy() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[] False"
+
+
+@pytest.mark.parametrize(
+    ("file", "family"), [("config.json", "hf"), ("modules.json", "st"), ("open_clip_config.json", "openclip")]
+)
+def test_the_folder_of_a_checkpoint_is_named_with_its_family(
+    file: str, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / file).write_text("{}")
+    with pytest.raises(
+        UnknownModel, match=f"is a checkpoint, not a saved space: write '{family}/./folder' to load"
+    ):
+        load("./folder")

@@ -76,7 +76,7 @@ def test_items_that_are_all_alike_lie_in_the_middle() -> None:
 def test_umap_keeps_neighbours_together_and_repeats_with_its_seed() -> None:
     pytest.importorskip("umap")
     rows = clusters(6)
-    plane = projection.project(rows, "auto", 3)
+    plane = projection.project(rows, "umap", 3)
     assert plane.method == "umap" and plane.fallback_reason is None
     group = np.repeat([0, 1, 2], 6)
     assert (group[nearest(plane.positions)] == group).mean() > 0.9

@@ -72,7 +72,7 @@ def parse_query(
     parts += [("not", Text(negative)) for negative in away or ()]
     if not parts and not near and text is None:
         raise typer.BadParameter(
-            "give something to search with: words, --image, --audio or --video FILE, --near ID, or --text WORDS",
+            "give something to search with: words, --image, --audio or --video FILE, --similar-to ID, or --text WORDS",
             param_hint="WORDS",
         )
     weight = _weights(weights, {kind for kind, _ in parts})

@@ -43,7 +43,10 @@ def search(
     away: Annotated[
         list[str] | None, _given("TEXT", "Negative query: penalise similarity to this text.", "--not")
     ] = None,
-    near: Annotated[list[str] | None, _given("ID", "Find items similar to this item of the index.")] = None,
+    similar_to: Annotated[
+        list[str] | None, _given("ID", "Find items similar to this item of the index; may be repeated.")
+    ] = None,
+    near: Annotated[list[str] | None, typer.Option("--near", hidden=True)] = None,
     text: Annotated[
         str | None,
         _given("WORDS", 'Keyword search in texts, captions and file names; "in quotes" for a phrase.'),
@@ -65,15 +68,20 @@ def search(
         typer.Option(metavar="KEY=VALUE", help="Filter by metadata; also <, <=, >, >=; may be repeated."),
     ] = None,
     offset: Annotated[int, typer.Option(min=0, metavar="N", help="Skip the first N hits.")] = 0,
-    distinct: Annotated[
-        bool, typer.Option("--distinct", help="Keep only the best of near-duplicates.")
+    deduplicate: Annotated[
+        bool, typer.Option("--deduplicate", help="Keep only the best of near-duplicates.")
     ] = False,
+    distinct: Annotated[bool, typer.Option("--distinct", hidden=True)] = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="Exhaustive search, also where it takes longer.")
     ] = False,
-    group: Annotated[
-        bool, typer.Option("--group", help="Keep only the best segment of a video, recording or long text.")
+    group_by_document: Annotated[
+        bool,
+        typer.Option(
+            "--group-by-document", help="Keep only the best segment of a video, recording or long text."
+        ),
     ] = False,
+    group: Annotated[bool, typer.Option("--group", hidden=True)] = False,
     group_by: Annotated[
         str | None,
         typer.Option(metavar="KEY", help="Keep only the best hit per value of KEY.", show_default=False),
@@ -118,13 +126,20 @@ def search(
       [cyan]multimodal search memories.lance "a sad cat" -k 5 --modality image[/]
       [cyan]multimodal search memories.lance --audio whistle.wav[/]
       [cyan]multimodal search memories.lance "a beach" --image photo.jpg --not people --weight image=0.5[/]
-      [cyan]multimodal search memories.lance --near photos/beach.jpg --where place=Rome --where "year>=2020"[/]
+      [cyan]multimodal search memories.lance --similar-to photos/beach.jpg --where place=Rome --where "year>=2020"[/]
       [cyan]multimodal search memories.lance "a sad song" --text "rain" --offset 10[/]
       [cyan]multimodal search memories.lance "a sad cat" --open[/]
 
     With --text beside a query, vector and keyword results are fused: hits of both rank first.
     """
-    request = parse_query(query, {"image": image, "audio": audio, "video": video}, away, near, text, weight)
+    request = parse_query(
+        query,
+        {"image": image, "audio": audio, "video": video},
+        away,
+        [*(similar_to or ()), *(near or ())],
+        text,
+        weight,
+    )
     conditions = conditions_of(where)
     if html is not None and not html.absolute().parent.is_dir():
         raise typer.BadParameter(f"the folder {html.absolute().parent} does not exist", param_hint="--html")
@@ -137,10 +152,19 @@ def search(
     began = time.perf_counter()
     with console.working("searching", quiet=json):
         hits = opened.search(
-            request.query, k, similar_to=request.near or None, text=request.text, modality=modality or None,
-            where=conditions or None, offset=offset, deduplicate=distinct, exact=exact, calibrated=not uncalibrated,
-            min_probability=min_probability, group_by=group_by or group,
-        )  # fmt: skip
+            request.query,
+            k,
+            similar_to=request.near or None,
+            text=request.text,
+            modality=modality or None,
+            where=conditions or None,
+            offset=offset,
+            deduplicate=deduplicate or distinct,
+            exact=exact,
+            calibrated=not uncalibrated,
+            min_probability=min_probability,
+            group_by=group_by or group_by_document or group,
+        )
     seconds = time.perf_counter() - began
     if json:
         about = {"index": str(index), "query": request.to_dict(), "method": hits.method, "note": hits.note}

@@ -118,7 +118,8 @@ class Source:
         try:
             return hub.snapshot(self.repo, patterns=patterns, revision=self.revision, offline=self.offline)
         except (UnknownModel, DownloadError) as error:
-            hint = close_matches(self.name, [card.name for card in self.cards if card.name != self.name])
+            names = [card.name for card in self.cards if card.name != self.name]
+            hint = close_matches(self.name, names) if isinstance(error, UnknownModel) else ""
             if Path(self.repo).is_dir():
                 hint += f"there is a folder of that name: write 'hf/./{self.repo}'. "
             if not hint:
