@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from multimodal.core.deprecation import deprecated_property
-from multimodal.core.errors import MissingExtra
 from multimodal.core.modality import Modality
-from multimodal.index import fragments
+from multimodal.index import fragments, frames
 
 if TYPE_CHECKING:
     import pandas
@@ -147,7 +145,7 @@ class Hits(list[Hit]):
         Raises:
             MissingExtra: pandas is not installed.
         """
-        return _data_frame([hit.to_dict() for hit in self], list(Hit.__dataclass_fields__))
+        return frames.data_frame([hit.to_dict() for hit in self], list(Hit.__dataclass_fields__))
 
     def to_arrow(self) -> pyarrow.Table:
         """Converts the hits to an Arrow table.
@@ -155,7 +153,7 @@ class Hits(list[Hit]):
         Returns:
             One row per hit, with the fields of Hit as columns; metadata is a JSON string.
         """
-        return _arrow_table([hit.to_dict() for hit in self], _HIT_TYPES)
+        return frames.arrow_table([hit.to_dict() for hit in self], _HIT_TYPES)
 
     def _repr_html_(self) -> str:
         from multimodal.index import html
@@ -209,7 +207,7 @@ class Failures(tuple[Failure, ...]):
         Raises:
             MissingExtra: pandas is not installed.
         """
-        return _data_frame([failure.to_dict() for failure in self], list(_FAILURE_TYPES))
+        return frames.data_frame([failure.to_dict() for failure in self], list(_FAILURE_TYPES))
 
     def to_arrow(self) -> pyarrow.Table:
         """Converts the failures to an Arrow table.
@@ -217,7 +215,7 @@ class Failures(tuple[Failure, ...]):
         Returns:
             One row per failure, with the columns uri, stage and reason.
         """
-        return _arrow_table([failure.to_dict() for failure in self], _FAILURE_TYPES)
+        return frames.arrow_table([failure.to_dict() for failure in self], _FAILURE_TYPES)
 
 
 class Rows:
@@ -269,7 +267,7 @@ class Rows:
         Raises:
             MissingExtra: pandas is not installed.
         """
-        return _data_frame(list(self), list(self._types()))
+        return frames.data_frame(list(self), list(self._types()))
 
     @property
     def dim(self) -> int | None:
@@ -288,7 +286,7 @@ class Rows:
         rows = iter(self)
         batch = list(itertools.islice(rows, n))
         while True:
-            yield _arrow_table([self._plain(row) for row in batch], self._types())
+            yield frames.arrow_table([self._plain(row) for row in batch], self._types())
             if not (batch := list(itertools.islice(rows, n))):
                 return
 
@@ -298,7 +296,7 @@ class Rows:
         Returns:
             One row per item; metadata is a JSON string, vectors are fixed-size lists of float32.
         """
-        return _arrow_table([self._plain(row) for row in self], self._types())
+        return frames.arrow_table([self._plain(row) for row in self], self._types())
 
     def _types(self) -> dict[str, str]:
         return _ROW_TYPES | ({} if self._dim is None else {"vector": f"float32[{self._dim}]"})
@@ -321,31 +319,6 @@ _HIT_TYPES = {
     "probability": "float64", "fused_score": "float64",
 }  # fmt: skip
 _FAILURE_TYPES = {"uri": "string", "stage": "string", "reason": "string"}
-
-
-def _data_frame(records: Sequence[dict[str, Any]], columns: list[str]) -> pandas.DataFrame:
-    try:
-        import pandas
-    except ImportError as error:
-        raise MissingExtra("to_pandas()", package="pandas", extra="pandas") from error
-    return pandas.DataFrame(list(records), columns=columns)
-
-
-def _arrow_table(records: Sequence[dict[str, Any]], types: dict[str, str]) -> pyarrow.Table:
-    """A table from plain records. types: column -> "json", "float32[n]" or the name of an Arrow type."""
-    import pyarrow as pa
-
-    arrays = {}
-    for name, type_name in types.items():
-        values = [record[name] for record in records]
-        if type_name == "json":
-            values = [json.dumps(value, ensure_ascii=False) for value in values]
-        if type_name.startswith("float32["):
-            arrow_type = pa.list_(pa.float32(), int(type_name[8:-1]))
-        else:
-            arrow_type = pa.type_for_alias("string" if type_name == "json" else type_name)
-        arrays[name] = pa.array(values, arrow_type)
-    return pa.table(arrays)
 
 
 @dataclass(frozen=True)
