@@ -129,7 +129,7 @@ def test_the_folder_of_a_checkpoint_is_named_with_its_family(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / file).write_text("{}")
+    (tmp_path / "folder" / file).write_text('{"model_type": "clip"}')
     with pytest.raises(
         UnknownModel, match=f"is a checkpoint, not a saved space: write '{family}/./folder' to load"
     ):
