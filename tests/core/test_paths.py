@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import multimodal
 from multimodal import testing
 from multimodal.core.errors import InvalidInput
 from multimodal.core.paths import local_path
@@ -33,7 +32,7 @@ URLS = [
         lambda path: Index.create(path, testing.fake_space()),
         lambda path: Index.open(path),
         Index.exists,
-        lambda path: multimodal.load("starter").save_pretrained(path),
+        lambda path: testing.fake_space().save_pretrained(path),
     ],
 )
 def test_a_url_is_refused_and_leaves_no_local_folder(
