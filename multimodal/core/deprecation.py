@@ -19,7 +19,7 @@ def warn_deprecated(old: str, new: str, *, stacklevel: int = 3) -> None:
 
 
 def deprecated_property(old: str, new: str) -> Any:
-    """A read-only property that warns and returns the attribute with the new name.
+    """A property that warns, and reads or sets the attribute with the new name.
 
     Args:
         old: The deprecated name, as "Space.runs".
@@ -31,8 +31,12 @@ def deprecated_property(old: str, new: str) -> Any:
         warn_deprecated(old, new)
         return getattr(self, attribute)
 
+    def set_new(self: Any, value: Any) -> None:
+        warn_deprecated(old, new)
+        setattr(self, attribute, value)
+
     get.__doc__ = f"Deprecated: use `{new}`."
-    return property(get)
+    return property(get, set_new)
 
 
 def deprecated_method(old: str, new: str) -> Callable[..., Any]:

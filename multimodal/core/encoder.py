@@ -35,6 +35,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from multimodal.core.backends.runtime import PrecisionDecision, Runtime
+from multimodal.core.deprecation import deprecated_property, warn_deprecated
 from multimodal.core.errors import EncoderError, InvalidInput, UnsupportedModality
 from multimodal.core.families import family_of
 from multimodal.core.items import Audio, Image, Item, Text, Video
@@ -47,6 +48,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Batch = dict[str, torch.Tensor]
+
+
+RENAMED_ATTRIBUTES = {
+    "takes": "max_input",
+    "trained_into": "space_id",
+    "exact_because": "float32_reason",
+    "rounds": "use_bfloat16",
+}  # of 0.1, which encoders of other packages may still declare
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,20 @@ class Encoder(abc.ABC):
     max_input: float | None = None
     """The longest input it encodes without truncation or averaging: seconds of audio, or about so many characters of
     text. An index splits longer items into chunks. None if unknown or unlimited."""
+
+    takes = deprecated_property("Encoder.takes", "Encoder.max_input")
+    trained_into = deprecated_property("Encoder.trained_into", "Encoder.space_id")
+    exact_because = deprecated_property("Encoder.exact_because", "Encoder.float32_reason")
+    rounds = deprecated_property("Encoder.rounds", "Encoder.use_bfloat16")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Moves attributes that a class declares under their names of 0.1."""
+        super().__init_subclass__(**kwargs)
+        for old, new in RENAMED_ATTRIBUTES.items():
+            if old in vars(cls):
+                warn_deprecated(f"{cls.__name__}.{old}", f"{cls.__name__}.{new}")
+                setattr(cls, new, vars(cls)[old])
+                delattr(cls, old)
 
     @property
     def family(self) -> str | None:

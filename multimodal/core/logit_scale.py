@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from multimodal.core.deprecation import deprecated_property
 from multimodal.core.errors import InvalidInput
 from multimodal.core.modality import Modality
 
@@ -29,6 +30,7 @@ class LogitScale:
     scale: float
     bias: float = 0.0
     activation: Activation = "softmax"
+    kind = deprecated_property("LogitScale.kind", "LogitScale.activation")
 
     def __post_init__(self) -> None:
         if not 0 < self.scale < float("inf"):

@@ -192,6 +192,7 @@ class Space:
         *,
         activation: Activation | None = None,
         modalities: tuple[Modality | str, Modality | str] | None = None,
+        kind: Activation | None = None,
     ) -> NDArray[np.float32]:
         """How likely each candidate matches each query, with the model's own scale and bias.
 
@@ -202,6 +203,7 @@ class Space:
                 model was trained with.
             modalities: Of queries and candidates. Needed where these are vectors and the space has several logit
                 scales.
+            kind: Deprecated name of `activation`.
 
         Returns:
             float32 (n, m), in 0 to 1.
@@ -211,6 +213,9 @@ class Space:
         """
         import numpy as np
 
+        if kind is not None:
+            warn_deprecated("Space.probabilities(kind=…)", "Space.probabilities(activation=…)")
+            activation = kind
         (rows, query_modalities), (columns, candidate_modalities) = (
             self._side(queries),
             self._side(candidates),

@@ -55,3 +55,30 @@ def test_the_new_names_do_not_warn() -> None:
     space = fake_space()
     assert space.select("text").encoder_for("text").query_encoder is space.encoders[mm.Modality.TEXT]
     assert len(space.self_test().checks) == 13
+
+
+def test_an_encoder_written_for_the_names_of_0_1_still_works() -> None:
+    with pytest.warns(DeprecationWarning) as caught:
+
+        class Old(FakeEncoder):
+            takes = 3.0
+            trained_into = "someone/clip"
+
+    assert [str(warning.message) for warning in caught] == [
+        "Old.takes is deprecated; use Old.max_input",
+        "Old.trained_into is deprecated; use Old.space_id",
+    ]
+    encoder = Old(mm.Modality.TEXT)
+    assert (Old.max_input, encoder.space_id) == (3.0, "someone/clip")
+    with pytest.warns(DeprecationWarning, match="use Encoder.space_id"):
+        encoder.trained_into = "other"
+    assert encoder.space_id == "other"
+
+
+def test_the_activation_can_still_be_called_kind() -> None:
+    space = fake_space(["text"])
+    with pytest.warns(DeprecationWarning, match="activation="):
+        old = space.probabilities("a", ["a", "b"], kind="sigmoid")
+    assert (old == space.probabilities("a", ["a", "b"], activation="sigmoid")).all()
+    with pytest.warns(DeprecationWarning, match=r"LogitScale\.activation"):
+        assert mm.LogitScale(1.0).kind == "softmax"
