@@ -22,6 +22,7 @@ EXTRAS = {
     "map": "umap-learn",
     "openvino": "openvino",
     "pandas": "pandas",
+    "documents": "pypdfium2",
 }
 PACKAGES = ("torch", "torchaudio", "numpy", "pillow", "soundfile", "lancedb", "tokenizers", "safetensors")
 IMAGE_FORMATS = ("jpg", "zlib", "webp", "avif", "libtiff", "jpg_2000")  # Pillow's names; zlib is PNG

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import IndexBusy, IndexStateError, InvalidInput
+from multimodal.index.storage.forks import check_process
 
 LOCK, READERS = "writer.lock", "readers.lock"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.5
@@ -38,6 +39,7 @@ def writing(index: Path, wait_s: float | None = None) -> Iterator[None]:
     Raises IndexBusy when that time is over, IndexStateError if the same thread holds the lock already or the lock file
     cannot be created.
     """
+    check_process(index)
     given: object = wait_s
     if given is not None and (
         isinstance(given, bool) or not isinstance(given, int | float) or not given >= 0

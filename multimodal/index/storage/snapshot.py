@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal.index.storage import schema
 from multimodal.index.storage.columns import COLUMN_NAMES, select_columns
 from multimodal.index.storage.filters import is_in
+from multimodal.index.storage.forks import check_process
 from multimodal.index.storage.schema import IndexMetadata
 from multimodal.index.storage.segment import RowBatch
 from multimodal.index.storage.table import IDS_PER_STATEMENT, TABLE_NAME, connect
@@ -50,6 +51,7 @@ class LatestVersion:
         Each version is a file. LanceDB is queried only if the folder of versions changed, because the query takes
         longer than searching a few thousand rows.
         """
+        check_process(self.path)
         state = self._folder_state()
         cached_state, version = self._cached
         if state is None or state != cached_state:

@@ -22,6 +22,7 @@ from multimodal.index.results import Metadata
 from multimodal.index.storage import schema
 from multimodal.index.storage.deferred import defer_import
 from multimodal.index.storage.filters import begins_with, is_in
+from multimodal.index.storage.forks import check_process, note_use
 from multimodal.index.storage.lock import await_readers, reading
 from multimodal.index.storage.memory import limit_memory
 from multimodal.index.storage.schema import PROVENANCE_COLUMNS, ROW_COLUMNS, IndexMetadata, Provenance, Row
@@ -357,7 +358,9 @@ def _refuse_existing(path: Path) -> None:
 
 
 def connect(path: Path) -> Any:
-    """A LanceDB connection that sees the writes of other processes."""
+    """A LanceDB connection that sees the writes of other processes. Raises IndexStateError in a forked process."""
+    check_process(path)
+    note_use()
     limit_memory()
     defer_import("lance_namespace_urllib3_client")  # its REST clients take half of the time to import LanceDB
     import lancedb

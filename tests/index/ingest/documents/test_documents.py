@@ -90,10 +90,10 @@ def _text(path: Path, content: str = "<p>words</p>") -> Path:
 
 def test_the_image_of_a_page_is_shown_for_its_hit(index: Index, tmp_path: Path) -> None:
     index.add(writers.pdf(tmp_path / "a.pdf", ["A page with words enough", ""]))
-    hit = index.search("1 0 0 0.25", modality="image")[0]
+    hits = index.search("1 0 0 0.25", modality="image", k=1)
     item = registry.open_excerpt(tmp_path / "a.pdf", registry.Excerpt(Modality.IMAGE, fragment="page=2"))
     assert item is not None and item.load().mean(axis=(0, 1)).tolist() == pytest.approx([255, 0, 0], abs=1)
-    assert "<img" in index_html.hits_html([hit]) and "page 2" in index_html.hits_html([hit])
+    assert "<img" in index_html.hits_html(hits) and "page 2" in index_html.hits_html(hits)
 
 
 def test_a_docx_yields_paragraphs_tables_and_headers(index: Index, tmp_path: Path) -> None:
