@@ -63,7 +63,7 @@ class StarterText(_StarterEncoder):
     """
 
     modality = Modality.TEXT
-    takes = 200  # characters: 48 tokens of a little more than four characters
+    max_input = 200  # characters: 48 tokens of a little more than four characters
     net: TextTower
 
     def __init__(
@@ -130,7 +130,7 @@ class StarterAudio(_StarterEncoder):
     """
 
     modality = Modality.AUDIO
-    takes = 6
+    max_input = 6
     net: AudioTower
 
     def __init__(self, tensors: Mapping[str, Tensor], runtime: Runtime = CPU_FLOAT32) -> None:

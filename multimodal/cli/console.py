@@ -209,7 +209,7 @@ def make_table(
         if column in unbroken:
             table.add_column(column, justify=justify, no_wrap=True)
         elif widths is None:
-            table.add_column(column, justify=justify, overflow="fold")
+            table.add_column(column, justify=justify, overflow="fold", min_width=len(column))
         else:
             table.add_column(column, justify=justify, width=widths[number], no_wrap=True, overflow="ellipsis")
     return table

@@ -64,6 +64,7 @@ def test_the_same_item_gives_the_same_bits_in_every_call(space: Space) -> None:
 @given(
     st.lists(st.text(min_size=1, max_size=60).filter(str.strip), min_size=1, max_size=12), st.integers(1, 5)
 )
+@pytest.mark.filterwarnings("ignore::multimodal.core.errors.PathLikeTextWarning")
 def test_the_company_an_item_keeps_does_not_change_its_vector(texts: list[str], batch_size: int) -> None:
     from tests.core.families import toy
 
