@@ -6,6 +6,7 @@ checkpoint was read, so that a saved space needs no decisions. `files` are those
 
 from __future__ import annotations
 
+import abc
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -188,9 +189,9 @@ class _SegmentedEncoder(HFEncoder):
 
     max_rows = MAX_ROWS
 
+    @abc.abstractmethod
     def segments(self, item: Any) -> list[Mapping[str, Tensor]]:
         """The model inputs (1, …) of each segment of an item."""
-        raise NotImplementedError
 
     def prepare(self, items: Sequence[Item]) -> Batch:
         """Preprocesses all segments of all items.

@@ -1,6 +1,6 @@
 """Error messages of the library, which name Python arguments, in terms of the command line.
 
-The library words a cure as `offline=True` or `multimodal.limits(max_pixels=…)`. Whoever typed a command can only give
+The library words a cure as `offline=True` or `multimodal.limits(max_pixels=…)`. A user of the command line gives
 options, so that messages are rewritten where they leave the console, for the options that the command has.
 """
 

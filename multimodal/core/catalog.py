@@ -65,7 +65,7 @@ def parse_model_name(name: str | os.PathLike[str]) -> ModelName:
 
 
 def load(name: str | os.PathLike[str], **options: Any) -> Space:
-    """Loads a space by its address. Each call loads anew.
+    """Loads a space by its address. Each call returns a new space.
 
     Args:
         name: "starter" for the model that ships with the package, "family/model" for a model of an encoder family, or

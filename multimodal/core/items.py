@@ -1,6 +1,6 @@
 """Items: text, images, audio and video with an explicit modality, decoded on demand.
 
-An item holds a source and nothing else. `.load()` decodes it into the canonical form of its modality, anew at every
+An item holds a source and nothing else. `.load()` decodes it into the canonical form of its modality, again at every
 call (nothing is cached or changed in place), so items are cheap, pickle, and may be loaded in threads. Every item has
 `source`, `uri`, `modality` and `nbytes`. Nothing heavy is imported here.
 """

@@ -97,7 +97,7 @@ class IndexAdministration:
 
         Returns:
             An iterable of dicts with id, uri, modality, text, metadata, start_s, end_s, start_char, end_char and, if
-            requested, vector (dim,) float32. It reads the table anew each time it is iterated.
+            requested, vector (dim,) float32. Each iteration reads the table again.
 
         Raises:
             InvalidInput: `ids`, `modality` or `where` is invalid.

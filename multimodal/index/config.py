@@ -16,7 +16,7 @@ class SearchConfig:
             one by one. More rows than this become a segment on disk. 20,000 rows take about 1 ms at 512 dimensions.
         max_segments: Number of segments from which all are merged into one.
         max_stale_share: Share of segment rows that may be deleted or replaced before the segments are rewritten.
-        projection_growth: Growth factor of the index from which the mean of the binary codes is computed anew.
+        projection_growth: Growth factor of the index from which the mean of the binary codes is recomputed.
         projection_rows: Rows sampled from the whole index for that mean.
         max_expected_miss: Share of the nearest rows that a search by binary codes may be expected to miss.
         first_candidates: Rows that a search by binary codes compares exactly at first (at least 4 per result).

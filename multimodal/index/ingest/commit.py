@@ -36,7 +36,7 @@ class Committer:
     thread.
 
     Attributes:
-        in_flight: Ids of the documents that have begun and have no outcome yet.
+        in_flight: Ids of the documents that were started and have no outcome yet.
         n_writes: Writes that are complete, and therefore seen by a lookup that begins now.
         recent: Ids written lately, oldest first, and the number of that write. What was looked up of them before it is
             out of date. An id is kept until every document that comes was looked up after its write.

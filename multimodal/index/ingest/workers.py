@@ -67,7 +67,7 @@ class Workers:
         self._tasks.put((work, finish))
 
     def stop(self) -> None:
-        """Drops tasks that have not begun, and does not wait for those that run."""
+        """Cancels pending tasks without waiting for running ones."""
         self._stopped = True
         for _ in self._threads:
             self._tasks.put(None)
