@@ -48,6 +48,16 @@ Engine = Annotated[
 ]
 Offline = Annotated[bool, typer.Option("--offline", rich_help_panel=PANEL, help="Make no network requests.")]
 
+# Of the commands that encode files into an index
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Reader and decoder threads. \\[default: number of cores]"),
+]
+BatchSize = Annotated[
+    int,
+    typer.Option(min=1, metavar="N", help="Images per batch; other modalities by equal cost."),
+]
+
 # name of an option -> (its annotation, its default); in the order of --help
 RUNTIME: dict[str, tuple[Any, Any]] = {
     "device": (Device, DEFAULT.device),

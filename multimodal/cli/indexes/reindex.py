@@ -31,14 +31,8 @@ def reindex(
             show_default=False,
         ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Reader and decoder threads. \\[default: number of cores]"),
-    ] = None,
-    batch_size: Annotated[
-        int,
-        typer.Option(min=1, metavar="N", help="Images per batch; other modalities by equal cost."),
-    ] = 32,
+    threads: options.Threads = None,
+    batch_size: options.BatchSize = 32,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Fail at once if another process is writing to the new index.")
     ] = False,
