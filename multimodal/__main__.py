@@ -1,10 +1,15 @@
 """The console script, and `python -m multimodal`."""
 
+import os
+
 from multimodal.cli.interrupt import run
 
 
 def main() -> None:
     """Runs the command line. It is imported here, where Ctrl-C is already caught."""
+
+    # Nobody at a terminal can act on a deprecation inside transformers; its own variable brings the messages back.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
     def command() -> None:
         from multimodal.cli.main import app

@@ -134,8 +134,8 @@ def test_parts_are_weighted_and_reported(cli: Cli, media: Path, index: Path) -> 
             {"modality": "image", "text": None, "uri": str(green), "weight": 1.0},
             {"modality": "image", "text": None, "uri": str(blue), "weight": 1.0},
         ],
-        "near": [],
-        "words": None,
+        "similar_to": [],
+        "text": None,
     }
     assert names(search("words=9", "image=0.1"))[0] in ("red.png", "note.txt")
     assert set(names(search("words=0.01"))[:2]) == {"green.png", "blue.png"}
@@ -157,7 +157,7 @@ def test_similar_to_takes_a_path_as_it_is_typed_and_leaves_that_file_out(
 ) -> None:
     monkeypatch.chdir(media)
     output = cli("search", index, flag, "red.png", "--json").json()
-    assert output["query"] == {"parts": [], "near": [str(media / "red.png")], "words": None}
+    assert output["query"] == {"parts": [], "similar_to": [str(media / "red.png")], "text": None}
     assert sorted(names(output)) == ["blue.png", "green.png", "note.txt", "tone.wav"]
 
 

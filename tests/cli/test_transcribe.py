@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,9 @@ from multimodal.cli.tasks import transcribe as command
 from multimodal.core.paths import assets
 from multimodal.pipelines.transcription.pipeline import TranscriptionPipeline
 from tests.cli.conftest import Cli
+from tests.pipelines.transcription.transcription_models import whisper
 
+ROOT = Path(__file__).parents[2]
 SOUNDS = assets() / "gallery" / "sounds"
 
 
@@ -182,3 +187,14 @@ def test_ctrl_c_while_writing_leaves_what_was_there(
     assert cli("transcribe", talks / "dog.flac", "-o", place).code == 130
     assert place.read_bytes() == b"before\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dog.txt", "talks"]
+
+
+def test_the_warnings_of_transformers_are_not_shown(tmp_path: Path) -> None:
+    """Whisper's own generate passes arguments that transformers calls deprecated."""
+    whisper(tmp_path)
+    command = [sys.executable, "-m", "multimodal", "transcribe", str(SOUNDS / "dog.flac"), "--model"]
+    outcome = subprocess.run(
+        [*command, f"hf/./{tmp_path.name}"], cwd=tmp_path.parent, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (outcome.returncode, outcome.stderr) == (0, "")

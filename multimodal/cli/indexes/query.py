@@ -20,10 +20,10 @@ KINDS = ("words", "image", "audio", "video", "not")
 
 @dataclass(frozen=True)
 class QueryInput:
-    """A search request. parts: (item, weight). near: ids of items. text: words for keyword search."""
+    """A search request. parts: (item, weight). similar_to: ids of items. text: words for keyword search."""
 
     parts: tuple[tuple[Item, float], ...]
-    near: tuple[str, ...] = ()
+    similar_to: tuple[str, ...] = ()
     text: str | None = None
 
     @property
@@ -48,36 +48,36 @@ class QueryInput:
             }
             for item, _ in self.parts
         ]
-        if len(parts) == 1 and self.query is self.parts[0][0] and not self.near and self.text is None:
+        if len(parts) == 1 and self.query is self.parts[0][0] and not self.similar_to and self.text is None:
             return parts[0]
         weighted = [part | {"weight": weight} for part, (_, weight) in zip(parts, self.parts, strict=True)]
-        return {"parts": weighted, "near": list(self.near), "words": self.text}
+        return {"parts": weighted, "similar_to": list(self.similar_to), "text": self.text}
 
 
 def parse_query(
     words: str | None,
     files: dict[str, Sequence[str] | None],
     away: Sequence[str] | None,
-    near: Sequence[str] | None,
+    similar_to: Sequence[str] | None,
     text: str | None,
     weights: Sequence[str] | None,
 ) -> QueryInput:
     """The request in the arguments of a command. Raises a usage error (exit code 2).
 
-    files: paths by media type. near: ids, or paths of files in the index.
+    files: paths by media type. similar_to: ids, or paths of files in the index.
     """
     parts: list[tuple[str, Item]] = [] if words is None else [("words", Text(words))]
     for kind, paths in files.items():
         parts += [(kind, open_as(Path(path).expanduser(), Modality(kind))) for path in paths or ()]
     parts += [("not", Text(negative)) for negative in away or ()]
-    if not parts and not near and text is None:
+    if not parts and not similar_to and text is None:
         raise typer.BadParameter(
             "give something to search with: words, --image, --audio or --video FILE, --similar-to ID, or --text WORDS",
             param_hint="WORDS",
         )
     weight = _weights(weights, {kind for kind, _ in parts})
     return QueryInput(
-        tuple((item, weight[kind]) for kind, item in parts), tuple(map(item_id, near or ())), text
+        tuple((item, weight[kind]) for kind, item in parts), tuple(map(item_id, similar_to or ())), text
     )
 
 

@@ -154,7 +154,7 @@ def search(
         hits = opened.search(
             request.query,
             k,
-            similar_to=request.near or None,
+            similar_to=request.similar_to or None,
             text=request.text,
             modality=modality or None,
             where=conditions or None,
