@@ -33,6 +33,9 @@ from .core.space import LogitScale as LogitScale
 from .core.space import Space as Space
 from .index import Hit as Hit
 from .index import Index as Index
+from .pipelines.answering.pipeline import Answer as Answer
+from .pipelines.answering.pipeline import AnsweringPipeline as AnsweringPipeline
+from .pipelines.answering.pipeline import Citation as Citation
 from .pipelines.captioning.pipeline import Caption as Caption
 from .pipelines.captioning.pipeline import CaptioningPipeline as CaptioningPipeline
 from .pipelines.classification.pipeline import (

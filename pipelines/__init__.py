@@ -8,6 +8,7 @@ if not __name__.startswith("multimodal."):
 
 # {task: "module:Class"}, so that asking for one task imports the module of no other.
 TASKS = {
+    "answering": "multimodal.pipelines.answering.pipeline:AnsweringPipeline",
     "captioning": "multimodal.pipelines.captioning.pipeline:CaptioningPipeline",
     "feature-extraction": "multimodal.pipelines.feature_extraction:FeatureExtractionPipeline",
     "generation": "multimodal.pipelines.generation.pipeline:GenerationPipeline",
@@ -19,10 +20,13 @@ TASKS = {
 # Task names of the Hugging Face Hub.
 ALIASES = {
     "automatic-speech-recognition": "transcription",
+    "document-question-answering": "answering",
     "image-text-to-text": "captioning",
     "image-to-text": "captioning",
+    "question-answering": "answering",
     "text-to-audio": "generation",
     "text-to-image": "generation",
+    "visual-question-answering": "answering",
     "zero-shot-audio-classification": "zero-shot-classification",
     "zero-shot-image-classification": "zero-shot-classification",
 }

@@ -1,8 +1,8 @@
 """What every command shares: results on stdout, messages on stderr, exit codes, progress and failures.
 
-Exit codes: 0 success · 1 an error · 2 invalid usage · 3 done, but some files failed (they are listed) · 130 stopped
-with Ctrl-C. With --json, stdout is exactly one JSON object: the result, or `{"error": {"type", "message"}}` with a
-"cure" where the error carries one. stderr keeps the same message for people.
+Exit codes: 0 success · 1 an error · 2 invalid usage · 3 done, but some files failed (they are listed) · 4 a question
+without an answer · 130 stopped with Ctrl-C. With --json, stdout is exactly one JSON object: the result, or
+`{"error": {"type", "message"}}` with a "cure" where the error carries one. stderr keeps the same message for people.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-FAILED, SOME_FAILED = 1, 3
+FAILED, SOME_FAILED, NO_ANSWER = 1, 3, 4
 INTERRUPTED = interrupt.INTERRUPTED
 FAILURES_SHOWN = 20
 JSON_KEY = "multimodal.json"

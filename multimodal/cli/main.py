@@ -9,6 +9,7 @@ import typer
 from multimodal import __version__
 from multimodal.cli.console import Commands
 from multimodal.cli.demo.command import demo
+from multimodal.cli.indexes.ask import ask
 from multimodal.cli.indexes.calibrate import calibrate
 from multimodal.cli.indexes.delete import delete
 from multimodal.cli.indexes.export import export_index
@@ -34,7 +35,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 success · 1 an error · 2 invalid usage · 3 done, but some files failed · 130 stopped.",
+    epilog="Exit codes: 0 success · 1 an error · 2 invalid usage · 3 done, but some files failed · "
+    "4 no answer · 130 stopped.",
 )
 
 
@@ -98,6 +100,7 @@ def _set_limits(context: typer.Context, pairs: list[str]) -> None:
 app.command(rich_help_panel="Explore")(demo)
 app.command(rich_help_panel="Search")(index)
 app.command(rich_help_panel="Search")(search)
+app.command(rich_help_panel="Search")(ask)
 app.command(rich_help_panel="Administration")(optimize)
 app.command(rich_help_panel="Administration")(delete)
 app.command(rich_help_panel="Administration")(calibrate)

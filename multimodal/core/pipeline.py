@@ -153,7 +153,7 @@ def pipeline(task: str, model: Any = "starter", **options: Any) -> Any:
     """Loads the pipeline of a task: `pipeline("zero-shot-classification", model="starter")`.
 
     Args:
-        task: "captioning", "generation", "transcription", "zero-shot-classification", "retrieval",
+        task: "answering", "captioning", "generation", "transcription", "zero-shot-classification", "retrieval",
             "feature-extraction", a registered task, or the Hub's name of one of these, as
             "automatic-speech-recognition".
         model: What the task's `from_pretrained` takes: a name, a folder or a Space; for retrieval an index.

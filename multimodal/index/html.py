@@ -82,7 +82,7 @@ def report_html(report: IngestReport) -> str:
 def _row(hit: Hit, key: SortKey) -> str:
     before = (_number(hit, key), str(hit.document_modality))
     after = (" · ".join(filter(None, (hit.uri, hit.location))), _metadata(hit))
-    cells = [*map(html.escape, before), _content(hit), *map(html.escape, after)]
+    cells = [*map(html.escape, before), media_html(hit), *map(html.escape, after)]
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
@@ -93,7 +93,7 @@ def _card(hit: Hit, key: SortKey, share: float) -> str:
     about = html.escape(" · ".join(filter(None, map(str, lines))))
     bar = f'<meter min="0" max="1" value="{share:.4f}"></meter> {_number(hit, key)}'
     content = (
-        _content(hit)
+        media_html(hit)
         if hit.text is None
         else f"<blockquote>{html.escape(hit.text[:TEXT_CHARS])}</blockquote>"
     )
@@ -112,7 +112,7 @@ def _metadata(hit: Hit) -> str:
     return ", ".join(f"{key}: {value}" for key, value in hit.metadata.items())
 
 
-def _content(hit: Hit) -> str:
+def media_html(hit: Hit) -> str:
     """The item itself, if it is a text or a file on this machine."""
     path = Path(hit.uri) if hit.uri and "\0" not in hit.uri else None
     if path is not None and path.is_file():

@@ -1,0 +1,43 @@
+"""The extractive answer: at most two sentences of the best source, quoted. It needs neither a model nor a network."""
+
+from __future__ import annotations
+
+from multimodal.index import Hit
+from multimodal.pipelines.answering import extractive
+from multimodal.pipelines.answering.options import Question
+from multimodal.pipelines.answering.result import Answer, Citation, Sent
+from multimodal.pipelines.answering.retrieval import Retrieved, as_hits, hit_text
+
+NAME = "extractive"
+NOT_FOUND = "The sources do not answer the question."
+
+
+def quote(question: Question, retrieved: Retrieved, min_relevance: float) -> Answer:
+    """The answer from the best source with words, or a refusal.
+
+    Args:
+        question: The question.
+        retrieved: Its sources.
+        min_relevance: The relevance below which the best source is taken not to answer.
+    """
+    hits = as_hits(retrieved)
+    if not retrieved.ranks or extractive.relevance(retrieved.ranks[0]) < min_relevance:
+        return Answer(question.text, NOT_FOUND, refused=True, reason="not found", hits=hits)
+    hit = retrieved.texts[0]
+    words = hit_text(hit)
+    spans = _spans(question.text, hit, words)
+    text, citations = "", []
+    for start, end in spans:
+        text += " " if text else ""
+        part = words[start:end]
+        citations.append(Citation(hit, part, len(text), len(text) + len(part), True, 1))
+        text += part
+    sent = (Sent(1, hit, "text", words),)
+    return Answer(question.text, text, tuple(citations), sent=sent, hits=hits)
+
+
+def _spans(question: str, hit: Hit, words: str) -> list[tuple[int, int]]:
+    if "start_line" in hit.metadata:
+        return [extractive.code_lines(words)]
+    terms = [extractive.tokenise(words[start:end]) for start, end in extractive.split_sentences(words)]
+    return extractive.choose_sentences(question, words, extractive.inverse_frequencies(terms))

@@ -1,0 +1,181 @@
+"""Extractive answers: quotations of the best source, offline."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import multimodal
+from multimodal.core.errors import InvalidInput
+from multimodal.index import Index
+from multimodal.pipelines.answering import extractive
+from multimodal.pipelines.answering.pipeline import AnsweringPipeline
+from tests.pipelines.answering.conftest import NOTES
+
+
+@pytest.fixture(scope="module")
+def ask(index: Index) -> AnsweringPipeline:
+    return AnsweringPipeline(index)
+
+
+@pytest.mark.parametrize(
+    ("question", "note", "words"),
+    [
+        ("How high is the water tower?", "tower", "47 metres"),
+        ("Where does the spare key of the shed hang?", "keys", "behind the blue door"),
+        ("Why must the pressure of the boiler stay low?", "boiler", "because the valve leaks"),
+        ("Who will order the projector?", "minutes", "Yusuf will order"),
+    ],
+)
+def test_the_best_source_is_quoted_word_for_word(
+    ask: AnsweringPipeline, question: str, note: str, words: str
+) -> None:
+    answer = ask(question)
+    assert words in answer.text
+    assert not answer.refused and answer.complete and answer.verified and answer.model == "extractive"
+    for citation in answer.citations:
+        assert Path(str(citation.hit.uri)).stem == note
+        assert citation.quote in NOTES[note]
+        assert answer.text[citation.start : citation.end] == citation.quote
+        assert citation.verified
+
+
+def test_a_question_that_no_source_answers_is_refused_with_the_nearest_sources(
+    ask: AnsweringPipeline,
+) -> None:
+    answer = ask("Which horse won the derby in Lisbon?")
+    assert (answer.refused, answer.reason, answer.citations) == (True, "not found", ())
+    assert answer.text == "The sources do not answer the question."
+    assert len(answer.hits) == len(NOTES)
+    assert answer.sent == ()
+
+
+def test_nothing_is_sent_anywhere(ask: AnsweringPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert "47 metres" in ask("How high is the water tower?").text
+
+
+def test_several_questions_give_an_answer_each_and_a_stream_ends_with_the_answer(
+    ask: AnsweringPipeline,
+) -> None:
+    first, second = ask(["How high is the water tower?", "Who won the derby in Lisbon?"])
+    assert (first.refused, second.refused) == (False, True)
+    *_, last = ask.stream("How high is the water tower?")
+    assert last.answer == first
+
+
+def test_an_answer_is_plain_json_and_names_its_sources(ask: AnsweringPipeline) -> None:
+    answer = ask("How high is the water tower?")
+    values = answer.to_dict()
+    assert values["citations"][0]["hit"]["id"] == answer.citations[0].hit.id
+    assert (values["verified"], values["usage"], values["dropped"]["citations"]) == (True, None, 0)
+    assert str(answer).endswith("\n[1] tower.txt")
+
+
+def test_a_filter_limits_the_sources(ask: AnsweringPipeline) -> None:
+    assert ask("How high is the water tower?", where={"year": 1900}).hits == []
+    assert ask("How high is the water tower?", modality="image").refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"inputs": "  "}, "the question is empty"),
+        ({"inputs": None}, "give one question"),
+        ({"inputs": "a", "question": "b"}, "give one question"),
+        ({"inputs": "a", "k": 0}, "k must be a whole number of at least 1"),
+        ({"inputs": "a", "context_tokens": 5}, "context_tokens=5 holds no source"),
+        ({"inputs": "a", "examples": "q"}, "examples must be"),
+        ({"inputs": "a", "examples": [("q", "")]}, "each example must be a pair"),
+        ({"inputs": "a", "instructions": 3}, "instructions must be a str"),
+        ({"inputs": "a", "context": []}, "context is empty"),
+    ],
+)
+def test_an_invalid_argument_is_refused_with_the_cure(
+    ask: AnsweringPipeline, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        ask(**arguments)
+
+
+@pytest.mark.parametrize("task", ["answering", "question-answering", "document-question-answering",
+                                  "visual-question-answering"])  # fmt: skip
+def test_it_is_found_by_each_of_its_task_names(index: Index, task: str) -> None:
+    made = multimodal.pipeline(task, index=index.path, space=index.space)
+    assert type(made) is AnsweringPipeline and made.index.path == index.path
+    assert multimodal.pipeline(task, model=index).index is index
+
+
+def test_it_answers_from_a_given_context_without_an_index() -> None:
+    ask = multimodal.pipeline("question-answering")
+    answer = ask(
+        question="How long is the bridge?", context=["The bridge is 800 m long.", "The hall is old."]
+    )
+    assert answer.text == "The bridge is 800 m long."
+    with pytest.raises(InvalidInput, match="there is nothing to answer from"):
+        ask("How long is the bridge?")
+
+
+def test_an_empty_index_refuses(index: Index, tmp_path: Path) -> None:
+    empty = Index.create(tmp_path / "empty", index.space)
+    answer = AnsweringPipeline(empty)("How high is the water tower?")
+    assert (answer.refused, answer.reason, list(answer.hits)) == (True, "not found", [])
+
+
+# --- the functions --------------------------------------------------------------------------------
+
+
+def test_terms_are_stems_without_stop_words_and_accents() -> None:
+    assert extractive.tokenise("How many apples did the parseHeader_function count at Café?") == [
+        "many", "appl", "pars", "head", "function", "count", "caf",
+    ]  # fmt: skip
+    for group in (["leak", "leaks", "leaked", "leaking"], ["city", "cities"], ["stop", "stopped", "stopping"],
+                  ["serve", "serves", "served", "serving"], ["slow", "slowly"]):  # fmt: skip
+        assert len({extractive.stem(word) for word in group}) == 1, group
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("It rained. It snowed!", ["It rained.", "It snowed!"]),
+        ("Dr. Holm paid 3.50 euros. Why?", ["Dr. Holm paid 3.50 euros.", "Why?"]),
+        ("- milk\n- eggs\n\nEnd", ["- milk", "- eggs", "End"]),
+        ("雨が降る。雪も降る。", ["雨が降る。", "雪も降る。"]),
+        ("no full stop", ["no full stop"]),
+        ("  \n ", []),
+    ],
+)
+def test_a_text_is_split_into_sentences(text: str, sentences: list[str]) -> None:
+    assert [text[start:end] for start, end in extractive.split_sentences(text)] == sentences
+
+
+def test_rare_words_count_more_and_unknown_ones_count_against() -> None:
+    idf = extractive.inverse_frequencies([["tower", "high"], ["tower"], ["tower", "soup"]])
+    assert extractive.coverage(["soup"], ["tower"], idf) == 0
+    assert extractive.coverage(["soup", "tower"], ["soup"], idf) > 0.5
+    assert extractive.coverage(["soup", "zebra"], ["soup"], idf) < 0.5
+    assert extractive.coverage([], ["soup"], idf) == 0
+
+
+@pytest.mark.parametrize(
+    ("question", "kind", "answer", "other"),
+    [
+        ("When was it painted?", "time", "It was painted in 1987.", "It was painted green."),
+        ("How many onions?", "number", "Fry six of them.", "Fry them slowly."),
+        ("Who called?", "name", "It was Tom.", "It was late."),
+        ("Why is it closed?", "reason", "It is closed because of rain.", "It is closed."),
+        ("Is it open?", None, "", "It is open."),
+    ],
+)
+def test_the_words_of_a_question_say_what_kind_of_answer_it_wants(
+    question: str, kind: str | None, answer: str, other: str
+) -> None:
+    assert extractive.answer_type(question) == kind
+    assert extractive.has_answer_type(answer, kind, question) is (kind is not None)
+    assert not extractive.has_answer_type(other, kind, question)
