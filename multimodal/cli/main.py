@@ -19,6 +19,7 @@ from multimodal.cli.indexes.optimize import optimize
 from multimodal.cli.indexes.reindex import reindex
 from multimodal.cli.indexes.search import search
 from multimodal.cli.interrupt import run
+from multimodal.cli.mcp import mcp
 from multimodal.cli.models.bridge import bridge
 from multimodal.cli.models.doctor import doctor
 from multimodal.cli.models.info import info, models
@@ -112,6 +113,7 @@ app.command(rich_help_panel="Analyze")(bridge)
 app.command(rich_help_panel="Generate")(caption)
 app.command(rich_help_panel="Generate")(generate)
 app.command(rich_help_panel="Generate")(transcribe)
+app.command(rich_help_panel="Serve")(mcp)
 app.command("map", rich_help_panel="Explore")(map_command)
 app.command(rich_help_panel="Explore")(models)
 app.command(rich_help_panel="Explore")(info)

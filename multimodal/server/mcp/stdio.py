@@ -1,0 +1,169 @@
+"""An MCP server on stdin and stdout, as assistants on the same machine start it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from multimodal.core.errors import InvalidInput, MissingExtra
+from multimodal.core.items import Item
+from multimodal.core.pipeline import pipeline
+from multimodal.server.mcp.tools import IndexTools
+
+if TYPE_CHECKING:
+    from mcp.server.lowlevel import Server
+
+    from multimodal.core.space import Space
+    from multimodal.index import Index
+
+
+def mcp_server(
+    indexes: Sequence[Index | str | os.PathLike[str]],
+    *,
+    captioning: str = "starter",
+    transcription: str = "starter",
+    load_options: Mapping[str, Any] | None = None,
+) -> Server[Any]:
+    """An MCP server on indexes, for any transport of the `mcp` package. Models are loaded when a tool first needs them.
+
+    Args:
+        indexes: Indexes, or their folders, which are opened on first use. The first is the default of the tools.
+        captioning: The model of the tool `caption`, see `CaptioningPipeline.from_pretrained`.
+        transcription: The model of the tool `transcribe`, see `TranscriptionPipeline.from_pretrained`.
+        load_options: Options of `load`, such as the device, for the spaces of the folders and for both models.
+
+    Returns:
+        The server.
+
+    Raises:
+        IndexStateError: A folder holds no index.
+        InvalidInput: Two indexes have the same name.
+        MissingExtra: The `mcp` package is not installed.
+    """
+    _require_mcp()
+    import anyio
+    import anyio.to_thread
+
+    from multimodal.server.mcp.protocol import build_server
+
+    options = dict(load_options or {})
+    tools = IndexTools(
+        {name: _opener(index, options) for name, index in index_names(indexes).items()},
+        caption=caption_task(functools.partial(pipeline, "captioning", model=captioning, **options)),
+        transcribe=transcribe_task(
+            functools.partial(pipeline, "transcription", model=transcription, **options)
+        ),
+    )
+    worker = anyio.CapacityLimiter(
+        1
+    )  # torch uses every core for one call: two at once would only wait for them
+
+    async def run(call: Callable[[], Any]) -> Any:
+        return await anyio.to_thread.run_sync(call, limiter=worker)
+
+    return build_server(tools, run)
+
+
+def serve_stdio(indexes: Sequence[Index | str | os.PathLike[str]], **options: Any) -> None:
+    """Serves indexes on stdin and stdout until stdin closes.
+
+    Args:
+        indexes: As of `mcp_server`.
+        **options: As of `mcp_server`.
+
+    Raises:
+        IndexStateError: A folder holds no index.
+        MissingExtra: The `mcp` package is not installed.
+    """
+    _require_mcp()
+    import anyio
+    from mcp.server.stdio import stdio_server
+
+    server = mcp_server(indexes, **options)
+
+    async def serve() -> None:
+        async with stdio_server() as (reader, writer):
+            await server.run(reader, writer, server.create_initialization_options())
+
+    anyio.run(serve)
+
+
+def _require_mcp() -> None:
+    try:
+        import mcp.server  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("a server for assistants", package="mcp", extra="mcp") from error
+
+
+def index_names(
+    indexes: Sequence[Index | str | os.PathLike[str]],
+) -> dict[str, Index | str | os.PathLike[str]]:
+    """A short name for each index: that of its folder without .lance. Raises InvalidInput for equal names."""
+    names: dict[str, Index | str | os.PathLike[str]] = {}
+    for index in indexes:
+        folder = Path(index) if isinstance(index, str | os.PathLike) else index.path
+        name = folder.expanduser().absolute().name.removesuffix(".lance")
+        if name in names:
+            raise InvalidInput(
+                f"two indexes are called {name!r}, got {names[name]} and {index}; rename one folder"
+            )
+        names[name] = index
+    return names
+
+
+def caption_task(load: Callable[[], Any]) -> Callable[[Item], dict[str, Any]]:
+    """The `caption` of IndexTools by a captioning pipeline, which is loaded on first use."""
+    loaded = _once(load)
+
+    def caption(item: Item) -> dict[str, Any]:
+        result = loaded()(item)
+        return {"caption": result.text, "score": round(result.score, 4), "complete": result.complete}
+
+    return caption
+
+
+def transcribe_task(load: Callable[[], Any]) -> Callable[[Item], dict[str, Any]]:
+    """The `transcribe` of IndexTools by a transcription pipeline, which is loaded on first use."""
+    loaded = _once(load)
+
+    def transcribe(item: Item) -> dict[str, Any]:
+        values: dict[str, Any] = loaded()(item).to_dict()
+        return {name: values[name] for name in ("text", "language", "segments", "duration_s", "model")}
+
+    return transcribe
+
+
+def _opener(index: Index | str | os.PathLike[str], options: dict[str, Any]) -> Callable[[], Index]:
+    """Opens an index on first use. Raises IndexStateError at once if there is none."""
+    if not isinstance(index, str | os.PathLike):
+        return lambda: index
+    from multimodal.index import Index
+    from multimodal.index.administration import IndexAdministration
+
+    metadata = IndexAdministration.without_space(index)._table.index_metadata
+
+    def open_index() -> Index:
+        from multimodal.core.catalog import load
+
+        space: Space | None = load(metadata.address, **(metadata.options | options)) if options else None
+        return Index.open(index, space)
+
+    return _once(open_index)
+
+
+def _once(make: Callable[[], Any]) -> Callable[[], Any]:
+    """Calls a function on first use, in one thread at a time; an error is raised again at the next use."""
+    lock = threading.Lock()
+    made: list[Any] = []
+
+    def get() -> Any:
+        with lock:
+            if not made:
+                made.append(make())
+            return made[0]
+
+    return get
