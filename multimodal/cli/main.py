@@ -23,6 +23,7 @@ from multimodal.cli.mcp import mcp
 from multimodal.cli.models.bridge import bridge
 from multimodal.cli.models.doctor import doctor
 from multimodal.cli.models.info import info, models
+from multimodal.cli.serve import serve
 from multimodal.cli.tasks.caption import caption
 from multimodal.cli.tasks.classify import classify
 from multimodal.cli.tasks.embed import embed
@@ -102,6 +103,7 @@ app.command(rich_help_panel="Explore")(demo)
 app.command(rich_help_panel="Search")(index)
 app.command(rich_help_panel="Search")(search)
 app.command(rich_help_panel="Search")(ask)
+app.command(rich_help_panel="Search")(serve)
 app.command(rich_help_panel="Administration")(optimize)
 app.command(rich_help_panel="Administration")(delete)
 app.command(rich_help_panel="Administration")(calibrate)

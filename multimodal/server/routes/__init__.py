@@ -1,0 +1,1 @@
+"""Endpoints by topic. Each module defines `ENDPOINTS`; `multimodal.server.app` describes how to add one."""

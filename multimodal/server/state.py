@@ -1,0 +1,281 @@
+"""State: what one server has loaded, and what its handlers share. One for each application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from multimodal.core.catalog import close_matches, load
+from multimodal.core.encoder import Encoder
+from multimodal.core.errors import InvalidInput
+from multimodal.core.limits import limits
+from multimodal.core.space import Space
+from multimodal.index import Index
+from multimodal.server.batching import N_CORES, Lane
+from multimodal.server.budget import Budget
+from multimodal.server.config import ServerConfig
+from multimodal.server.errors import ApiError, overloaded
+from multimodal.server.media import MediaReader
+from multimodal.server.metrics import Metrics
+from multimodal.server.spaces import ServedSpace
+from multimodal.server.urls import Fetcher
+
+DEFAULT_SPACE = "starter"
+MAX_THREADED = 256  # calls that wait for a thread of a pool
+WARM_UP_TEXT = "a red apple"
+OLLAMA_TAG = ":latest"
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+class Pool:
+    """Threads for work that blocks, with a bounded queue.
+
+    Args:
+        name: Of the threads.
+        n_threads: How many there are.
+        capacity: Calls that may wait.
+    """
+
+    def __init__(self, name: str, n_threads: int, capacity: int = MAX_THREADED) -> None:
+        self._executor = ThreadPoolExecutor(n_threads, thread_name_prefix=name)
+        self._capacity, self._pending = capacity, 0
+
+    async def run(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Calls a function in a thread.
+
+        Raises:
+            ApiError: 429 if too many calls wait.
+        """
+        if self._pending >= self._capacity:
+            raise overloaded(self._pending)
+        self._pending += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+        finally:
+            self._pending -= 1
+
+    def close(self) -> None:
+        """Waits for the running calls."""
+        self._executor.shutdown(cancel_futures=True)
+
+
+@dataclass
+class ServedIndex:
+    """An index that the server offers.
+
+    Attributes:
+        name: What requests call it: the stem of its folder.
+        index: The index; call it in `State.searches`.
+        model: The model of its space.
+        uploads: The folder of uploaded files.
+        write_lock: Held while the server itself writes to it.
+    """
+
+    name: str
+    index: Index
+    model: ServedSpace
+    uploads: Path
+    write_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class State:
+    """What the handlers of a server share.
+
+    Attributes:
+        config: The settings.
+        metrics: The Prometheus metrics.
+        models: The models by name, aliases not included; the first is the default.
+        indexes: The indexes by name; the first is the default.
+        media: Makes items of what requests hold; call it in `media_pool`.
+        body_budget: Bytes of request bodies in memory.
+        media_pool: Threads for reading headers, fetching URLs and making thumbnails.
+        searches: Threads for searches and lists.
+        writes: The one thread that writes to indexes.
+        failure: Why loading failed, or None.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.models: dict[str, ServedSpace] = {}
+        self.indexes: dict[str, ServedIndex] = {}
+        ceilings = config.ceilings
+        self.media = MediaReader(ceilings, Fetcher(config.allow_urls, ceilings.body_bytes))
+        self.body_budget = Budget(ceilings.bodies_bytes, "bytes")
+        self.media_pool = Pool("media", max(2, min(4, N_CORES)))
+        self.searches = Pool("search", max(2, min(8, N_CORES)))
+        self.writes = Pool("write", 1, capacity=64)
+        self.extras: dict[str, Any] = {}
+        self.failure: str | None = None
+        self.started = time.time()
+        self._is_loaded = self._stops = False
+        self._closers: list[Callable[[], None]] = []
+
+    # --- phases -----------------------------------------------------------------------------------------
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are served: all is loaded, and the server does not stop."""
+        return self._is_loaded and not self._stops
+
+    def check_ready(self) -> None:
+        """Raises ApiError (503) while loading and while stopping."""
+        if self.is_ready:
+            return
+        if self.failure is not None:
+            raise ApiError(503, "the models could not be loaded; the log has the reason", code="not_loaded")
+        if self._stops:
+            raise ApiError(503, "the server is stopping; try another one", code="stopping")
+        raise ApiError(503, "the models are being loaded; try again in a second", code="loading")
+
+    def load(self) -> None:
+        """Loads models and opens indexes, and encodes one text with each to warm up. Blocks."""
+        config = self.config
+        for name in config.spaces:
+            self._add_model(name, config.preloaded.get(name) or load(name, **config.load_options))
+        for path in config.indexes:
+            self._open_index(path)
+        if not self.models:
+            name = DEFAULT_SPACE
+            self._add_model(name, config.preloaded.get(name) or load(name, **config.load_options))
+        for alias, name in config.aliases.items():
+            if name not in self.models:
+                raise InvalidInput(
+                    f"alias {alias!r} stands for {name!r}, which is not served; served: {', '.join(self.models)}"
+                )
+        for model in self.models.values():
+            if "text" in model.modalities:
+                model.space.query_space.encode([WARM_UP_TEXT])
+        for served in self.indexes.values():
+            if len(served.index) and "text" in served.model.modalities:
+                served.index.search(WARM_UP_TEXT, k=1)
+        self._is_loaded = True
+
+    def _add_model(self, name: str, space: Space) -> ServedSpace:
+        def make_lane(encoder: Encoder) -> Lane:
+            modality = str(encoder.modality)
+            # The lane asks for its own length; the gauge needs it before the lane exists.
+            lane = Lane(
+                encoder,
+                self.config.batching,
+                self.metrics.lane(modality, lambda: len(lane)),
+                self.media_limits,
+            )
+            return lane
+
+        model = self.models[name] = ServedSpace(name, space, make_lane)
+        return model
+
+    def _open_index(self, path: Path) -> None:
+        from multimodal.index.storage.table import ItemTable
+
+        folder = path.expanduser().absolute()
+        about = ItemTable.open(folder).index_metadata
+        model = next((m for m in self.models.values() if m.fingerprint == about.fingerprint), None)
+        if model is None:
+            options = about.options | dict(self.config.load_options)
+            name = about.address if about.address not in self.models else f"{about.address}@{folder.stem}"
+            model = self._add_model(
+                name, self.config.preloaded.get(about.address) or load(about.address, **options)
+            )
+        name = folder.stem
+        if name in self.indexes:
+            raise InvalidInput(f"two indexes are called {name!r}; rename one of their folders")
+        uploads = self.config.uploads or folder.with_name(f"{folder.stem}-uploads")
+        self.indexes[name] = ServedIndex(name, Index.open(folder, model.space), model, uploads)
+
+    def stop_accepting(self) -> None:
+        """Answers new requests with a 503 from now on."""
+        self._stops = True
+
+    def on_close(self, closer: Callable[[], None]) -> None:
+        """Registers what is called, in a thread, when the server stops; for lanes of other modules."""
+        self._closers.append(closer)
+
+    def close(self) -> None:
+        """Finishes what lanes and threads have begun. Blocks."""
+        self._stops = True
+        for closer in self._closers:
+            with contextlib.suppress(Exception):
+                closer()
+        for model in self.models.values():
+            for lane in model.lanes:
+                lane.close()
+        for pool in (self.media_pool, self.searches, self.writes):
+            pool.close()
+
+    # --- look-up ----------------------------------------------------------------------------------------
+
+    def model(self, name: str | None) -> ServedSpace:
+        """The model of a request.
+
+        Args:
+            name: Its name or an alias; None for the default.
+
+        Raises:
+            ApiError: 404 with close matches.
+        """
+        if name is None:
+            return next(iter(self.models.values()))
+        found = self.models.get(name)
+        if found is None:
+            plain = name.removesuffix(OLLAMA_TAG)
+            found = self.models.get(self.config.aliases.get(name, self.config.aliases.get(plain, plain)))
+        if found is None:
+            known = [*self.models, *self.config.aliases]
+            raise ApiError(
+                404,
+                f"no model is called {name[:100]!r}; {close_matches(name[:100], known)}served: {', '.join(known)}; "
+                "start the server with --alias to give one another name",
+                param="model", code="model_not_found",
+            )  # fmt: skip
+        return found
+
+    def index(self, name: str | None) -> ServedIndex:
+        """The index of a request.
+
+        Args:
+            name: Its name; None for the default.
+
+        Raises:
+            ApiError: 404 with close matches.
+        """
+        if not self.indexes:
+            raise ApiError(
+                404,
+                "this server has no index; start it with one: multimodal serve memories.lance",
+                param="index",
+            )
+        if name is None:
+            return next(iter(self.indexes.values()))
+        if name not in self.indexes:
+            raise ApiError(
+                404,
+                f"no index is called {name[:100]!r}; {close_matches(name[:100], self.indexes)}"
+                f"served: {', '.join(self.indexes)}",
+                param="index", code="index_not_found",
+            )  # fmt: skip
+        return self.indexes[name]
+
+    def media_limits(self) -> AbstractContextManager[Any]:
+        """A context inside which decoding stays below the ceilings."""
+        ceilings = self.config.ceilings
+        return limits(max_pixels=ceilings.pixels, max_seconds=ceilings.media_seconds)
+
+    async def in_media_pool(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Calls a function in a thread of `media_pool`, with the limits of `media_limits`."""
+
+        def call() -> Result:
+            with self.media_limits():
+                return function(*args)
+
+        return await self.media_pool.run(call)
