@@ -52,6 +52,7 @@ from multimodal.server.endpoint import Asgi, Endpoint, too_large
 from multimodal.server.errors import ApiError, ClientDisconnected, from_exception
 from multimodal.server.logs import log_request
 from multimodal.server.security import Guard, check_content
+from multimodal.server.sessions import Sessions
 from multimodal.server.state import State
 
 Scope = MutableMapping[str, Any]
@@ -132,6 +133,7 @@ class App:
         self.state.extras["endpoints"] = endpoints
         self._routes = Routes(endpoints)
         self._guard = Guard(config)
+        self.state.extras[Sessions.NAME] = self._guard.sessions
         self._ids = RequestIds()
         self._loading: asyncio.Task[None] | None = None
         self.on_failure: Callable[[], None] = lambda: None  # called when loading fails

@@ -69,7 +69,9 @@ def facets(
     keys = _count_values(groups)
     for key in others:
         rest = {other: value for other, value in others.items() if other != key}
-        counts = _count_values(_groups(table, filters.condition(index.space, modality, rest))).get(key, Counter())
+        counts = _count_values(_groups(table, filters.condition(index.space, modality, rest))).get(
+            key, Counter()
+        )
         keys[key] = counts
     by_modality = groups if modality is None else _groups(table, filters.condition(index.space, None, others))
     names = Counter[str]()
@@ -102,7 +104,10 @@ def _groups(table: ItemTable, condition: str | None) -> list[tuple[str, bool, st
     small = pa.table({"modality": columns["modality"], "part": is_part, "metadata": metadata})
     grouped = small.group_by(["modality", "part", "metadata"]).aggregate([([], "count_all")])
     return list(
-        zip(*(grouped[name].to_pylist() for name in ("modality", "part", "metadata", "count_all")), strict=True)
+        zip(
+            *(grouped[name].to_pylist() for name in ("modality", "part", "metadata", "count_all")),
+            strict=True,
+        )
     )
 
 

@@ -1,8 +1,8 @@
 """Sessions of the web page on a server with a key.
 
 A page shows images and plays audio by their addresses, and these requests carry no header of its own. It therefore
-exchanges the key for a cookie that scripts cannot read and other sites cannot send. The cookie is a random token of this
-server's run: whoever gets hold of it does not have the key.
+exchanges the key for a cookie that scripts cannot read and other sites cannot send. The cookie is a random token, valid
+until the server stops; it does not reveal the key.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The web page at `/`, its files, and what it asks for beside `/v1/search` and `/v1/items`.
 
-The page is a folder of plain modules that the browser loads as they are. It fetches nothing from elsewhere: the policy of
-its response forbids it, and forbids scripts and styles inside the document.
+The page is a folder of plain modules that the browser loads as they are. The policy of its response forbids to fetch
+anything from elsewhere, and scripts and styles inside the document.
 """
 
 from __future__ import annotations
@@ -113,7 +113,11 @@ async def key(request: Request) -> Response:
     response = JsonResponse({"ok": True})
     sessions = sessions_of(state_of(request))
     response.set_cookie(
-        sessions.name, sessions.open(body.key), httponly=True, samesite="strict", secure=request.url.scheme == "https"
+        sessions.name,
+        sessions.open(body.key),
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
     )
     return response
 
@@ -160,7 +164,7 @@ async def config(request: Request) -> Response:
             for served in state.indexes.values()
         ]
 
-    content = {"version": __version__, "indexes": await state.searches.run(indexes)}
+    content: dict[str, Any] = {"version": __version__, "indexes": await state.searches.run(indexes)}
     first = next(iter(state.indexes.values()), None)
     content["captions"] = first is not None and await studio.can("captioning", first)
     content["drawing"] = first is not None and await studio.can("generation", first)
@@ -219,10 +223,15 @@ async def point_map(request: Request) -> Response:
 
 async def _row(state: State, served: ServedIndex, id_: str, *, vectors: bool = False) -> dict[str, Any]:
     """The item with an id. Raises ApiError (404)."""
-    rows = served.index.rows(ids=id_, vectors=vectors) if id_ else []
-    row = await state.searches.run(lambda: next((row for row in rows if row["id"] == id_), None))
+
+    def find() -> dict[str, Any] | None:
+        return next((row for row in served.index.rows(ids=id_, vectors=vectors) if row["id"] == id_), None)
+
+    row = await state.searches.run(find) if id_ else None
     if row is None:
-        raise ApiError(404, f"no item of the index has the id {id_[:200]!r}", param="id", code="item_not_found")
+        raise ApiError(
+            404, f"no item of the index has the id {id_[:200]!r}", param="id", code="item_not_found"
+        )
     return row
 
 
@@ -347,6 +356,8 @@ def _png(result: Any) -> bytes:
 
 async def query_vector(state: State, served: ServedIndex, parts: list[dict[str, JsonValue]]) -> Any:
     """The unit vector (dim,) of the parts of a query. Raises ApiError (400)."""
+    import numpy as np
+
     from multimodal.index.search.query import encode_queries
     from multimodal.server.routes.search import Part, check_parts, stored_vector
     from multimodal.server.spaces import known_vectors
@@ -358,7 +369,11 @@ async def query_vector(state: State, served: ServedIndex, parts: list[dict[str, 
         weighted.append((await stored_vector(state, served, id_, "parts"), 1.0))
     if not weighted:
         raise invalid("parts holds nothing to draw", "parts")
-    rows = await served.model.encode(checked, "query") if checked else []
+    rows = (
+        await served.model.encode(checked, "query")
+        if checked
+        else np.empty((0, served.model.dim), np.float32)
+    )
 
     def call() -> Any:
         with known_vectors([element.item for element in checked], rows):
