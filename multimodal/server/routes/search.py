@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from multimodal.core.items import Item
+from multimodal.core.modality import Modality
 from multimodal.index import Hit, Hits, Query
 from multimodal.server.endpoint import (
     Endpoint,
@@ -158,7 +159,7 @@ async def check_parts(
 async def _check_item(state: State, part: Part, kind: str, param: str) -> Checked:
     if kind == "text":
         return state.media.text(part.text, param)
-    modality = None if kind == "media" else kind
+    modality = None if kind == "media" else Modality(kind)
     return await state.in_media_pool(state.media.string, getattr(part, kind), param, modality)
 
 
