@@ -52,8 +52,8 @@ from multimodal.server.endpoint import Asgi, Endpoint, too_large
 from multimodal.server.errors import ApiError, ClientDisconnected, from_exception
 from multimodal.server.logs import log_request
 from multimodal.server.security import Guard, check_content
-from multimodal.server.sessions import Sessions
 from multimodal.server.state import State
+from multimodal.server.web.sessions import Sessions
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

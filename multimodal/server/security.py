@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from multimodal.server.config import LOOPBACK, ServerConfig
 from multimodal.server.errors import ApiError
-from multimodal.server.sessions import Sessions
+from multimodal.server.web.sessions import Sessions
 
 PORT = re.compile(r":\d{1,5}\Z")
 Headers = Mapping[bytes, bytes]

@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 import multimodal as mm
-from multimodal.server import explore
 from multimodal.server.config import ServerConfig
 from multimodal.server.routes.page import FOLDER, page_files
+from multimodal.server.web import explore
 from tests.server.conftest import GALLERY, Api, running
 
 MAX_BYTES = 100 * 1024

@@ -21,7 +21,6 @@ from starlette.responses import Response
 from multimodal import __version__
 from multimodal.core.errors import MultimodalError
 from multimodal.index import Query
-from multimodal.server import explore
 from multimodal.server.endpoint import (
     Endpoint,
     JsonResponse,
@@ -31,8 +30,9 @@ from multimodal.server.endpoint import (
     while_connected,
 )
 from multimodal.server.errors import ApiError, invalid
-from multimodal.server.sessions import sessions_of
 from multimodal.server.state import Pool, ServedIndex, State
+from multimodal.server.web import explore
+from multimodal.server.web.sessions import sessions_of
 
 FOLDER = Path(__file__).resolve().parent.parent / "page"
 TYPES = {
