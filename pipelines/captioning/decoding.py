@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from multimodal.core.steps import step
+
 NextLogProbs = Callable[[Tensor, Tensor], Tensor]
 """(owners (m,), tokens (m, t)) -> log-probabilities (m, vocabulary) of the next token. Row k continues a sequence of
 input `owners[k]`."""
@@ -83,7 +85,8 @@ def sample_tokens(
     tokens = torch.zeros(count, 0, dtype=torch.int64)
     total, lengths = torch.zeros(count, dtype=torch.float64), torch.full((count,), max_length)
     ended = torch.zeros(count, dtype=torch.bool)
-    for step in range(max_length):
+    for position in range(max_length):
+        step()
         active = (~ended).nonzero()[:, 0]
         log_probs = next_log_probs(active, tokens[active]).float().cpu()
         if temperature > 0:
@@ -96,7 +99,7 @@ def sample_tokens(
         column[active, 0] = chosen
         tokens = torch.cat([tokens, column], dim=1)
         stopped = active[chosen == end]
-        ended[stopped], lengths[stopped] = True, step + 1
+        ended[stopped], lengths[stopped] = True, position + 1
         if bool(ended.all()):
             break
     means = (total / lengths).tolist()
@@ -136,15 +139,16 @@ def beam_search(
     tokens = torch.zeros(count, 1, 0, dtype=torch.int64)
     totals = torch.zeros(count, 1, dtype=torch.float64)
     best: list[DecodedSequence | None] = [None] * count
-    for step in range(max_length):
+    for position in range(max_length):
+        step()
         owners = torch.arange(count).repeat_interleave(tokens.shape[1])
         log_probs = next_log_probs(owners, tokens.flatten(0, 1)).float().cpu().double()
         extended = totals[:, :, None] + log_probs.view(count, tokens.shape[1], -1)
-        _keep_best_finished(best, tokens, extended[:, :, end], step + 1)
+        _keep_best_finished(best, tokens, extended[:, :, end], position + 1)
         extended[:, :, end] = -torch.inf
         width = extended.shape[2]
         totals, places = extended.flatten(1).topk(min(beams, extended[0].numel()), dim=1)
-        parents = (places // width)[:, :, None].expand(-1, -1, step)
+        parents = (places // width)[:, :, None].expand(-1, -1, position)
         tokens = torch.cat([tokens.gather(1, parents), (places % width)[:, :, None]], dim=2)
         # Upper bounds: at best every further token has probability 1, and the sequence has the greatest length
         bounds = (totals[:, 0] / max_length).tolist()

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from multimodal.core.steps import is_observed, step
 from multimodal.encoders.hf.checkpoint import quiet
 from multimodal.pipelines.captioning.backends.hf_inputs import Inputs
 from multimodal.pipelines.captioning.options import (
@@ -59,6 +60,8 @@ class HFCaptioningBackend(CaptioningBackend):
 
         inputs = self.inputs(items, options.prompt).to(self.model.device, dtype=self.model.dtype)
         arguments = self._arguments(options, inputs)
+        if is_observed():
+            arguments["stopping_criteria"] = [_step_and_continue]
         with torch.inference_mode(), quiet(), _seeded(options.seed, self.model.device):
             generated = self.model.generate(
                 **inputs, **arguments, return_dict_in_generate=True, output_logits=True
@@ -101,6 +104,12 @@ class HFCaptioningBackend(CaptioningBackend):
         )
 
 
+def _step_and_continue(input_ids: torch.Tensor, scores: object, **more: object) -> bool:
+    """A stopping criterion of `generate` that never stops by itself, but reports each token as a step."""
+    step()
+    return False
+
+
 def generated_tokens(out: Any) -> tuple[list[list[int]], list[list[float]]]:
     """The tokens that `generate` added to its input, and the log-probability of each by the model's logits."""
     import torch
@@ -112,11 +121,11 @@ def generated_tokens(out: Any) -> tuple[list[list[int]], list[list[float]]]:
         beams = beams[:, :steps].clamp(min=0)
     tokens = out.sequences[:, out.sequences.shape[1] - steps :]
     log_probs = torch.empty(tokens.shape, dtype=torch.float32)
-    for step in range(steps):
-        scores = torch.log_softmax(out.logits[step].float(), dim=-1)
+    for place in range(steps):
+        scores = torch.log_softmax(out.logits[place].float(), dim=-1)
         if beams is not None:
-            scores = scores[beams[:, step]]
-        log_probs[:, step] = scores.gather(1, tokens[:, step : step + 1])[:, 0].cpu()
+            scores = scores[beams[:, place]]
+        log_probs[:, place] = scores.gather(1, tokens[:, place : place + 1])[:, 0].cpu()
     return tokens.tolist(), log_probs.tolist()
 
 

@@ -18,6 +18,7 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.catalog import FOLDER_PREFIXES, close_matches
 from multimodal.core.errors import CheckpointError, InvalidInput, MissingExtra, UnknownModel
 from multimodal.core.hub import api as hub
+from multimodal.core.steps import step
 from multimodal.pipelines.transcription.audio_stream import split_at_quiet
 from multimodal.pipelines.transcription.options import (
     SampleSource,
@@ -69,6 +70,7 @@ class FasterWhisperBackend:
                 times = float(result.start) + by_s, min(float(result.end) + by_s, until_s)
                 if result.text.strip():
                     segments.append(Segment(*times, result.text.strip(), tuple(result.tokens)))
+                    step(result.text.strip())
                 words += [
                     Word(float(word.start) + by_s, min(float(word.end) + by_s, until_s), word.word.strip())
                     for word in result.words or ()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from multimodal.core.errors import InvalidInput
+from multimodal.core.steps import step
 from multimodal.pipelines.transcription.audio_stream import split_at_quiet
 from multimodal.pipelines.transcription.options import (
     SampleSource,
@@ -57,6 +58,7 @@ class Seq2SeqBackend:
             if text := self.tokenizer.decode(tokens, skip_special_tokens=True).strip():
                 times = start / self.rate_hz, n_samples / self.rate_hz
                 segments.append(Segment(*times, text, tuple(tokens)))
+                step(text)
             progress(n_samples / self.rate_hz, None)
         text = " ".join(segment.text for segment in segments)
         kept = segments if options.timestamps else ()

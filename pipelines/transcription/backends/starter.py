@@ -18,9 +18,10 @@ import torch
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Text
+from multimodal.core.steps import step
 from multimodal.encoders.starter.encoders import StarterAudio
-from multimodal.encoders.starter.parameters import ALPHABET, AUDIO_STRIDE, CTC_STEPS, HOP, QUIET_DB, RATE_HZ
-from multimodal.encoders.starter.preprocessing import log_mel, trim_silence
+from multimodal.encoders.starter.networks import ALPHABET, AUDIO_STRIDE, CTC_STEPS
+from multimodal.encoders.starter.preprocessing import HOP, QUIET_DB, RATE_HZ, log_mel, trim_silence
 from multimodal.pipelines.transcription.audio_stream import SILENT, split_at_quiet
 from multimodal.pipelines.transcription.backends.char_lm import SPACE, shipped_char_lm
 from multimodal.pipelines.transcription.ctc_decoding import align, beam_search, forward_scores, greedy
@@ -75,6 +76,7 @@ class StarterBackend:
                 for word in self._decode(mel, options):
                     by_s = (start + first * FRAME) / RATE_HZ + lead_s
                     words.append(Word(round(word.start + by_s, 3), round(word.end + by_s, 3), word.text))
+                    step(word.text)
             progress(n_samples / RATE_HZ, None)
         duration_s = n_samples / RATE_HZ
         words = [Word(word.start, min(word.end, duration_s), word.text) for word in words]

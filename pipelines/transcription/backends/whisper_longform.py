@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from multimodal.core.steps import step
 from multimodal.pipelines.transcription.backends.whisper_mels import LogMels
 from multimodal.pipelines.transcription.options import (
     COMPRESSION_RATIO,
@@ -61,6 +62,8 @@ class LongFormDecoder:
                 window_segments, advance = self._window(window, mels.mask(start, window.shape[-1]), mels)
                 segments += [self._shifted(segment, start * mels.frame_s) for segment in window_segments]
                 self.before += [self._as_context(segment["tokens"]) for segment in window_segments]
+                for segment in window_segments:
+                    step(self.backend.decode(segment["tokens"].tolist()))
                 # without progress the same window would be decoded forever
                 start += advance if advance > 0 else window.shape[-1]
                 progress(min(start * mels.frame_s, mels.duration_s), mels.duration_s)
