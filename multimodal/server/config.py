@@ -85,6 +85,8 @@ class ServerConfig:
         allow_hosts: Host names, beside loopback and `host`, that a request may name in its `Host` header.
         cors: Origins whose pages may call the server; none by default.
         aliases: Further names of models: {"text-embedding-3-small": "starter"}.
+        task_models: Further models by task ("captioning", "transcription", "generation"), such as
+            {"transcription": ("hf/openai/whisper-tiny",)}. The first of a task is its default.
         load_options: Options of `multimodal.load`, such as {"device": "cuda"}.
         uploads: Folder for uploaded files. Default: beside the index, named after it.
         log_requests: Log every request, rather than only those that failed or were slow.
@@ -108,6 +110,7 @@ class ServerConfig:
     allow_hosts: tuple[str, ...] = ()
     cors: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    task_models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     load_options: Mapping[str, Any] = field(default_factory=dict)
     uploads: Path | None = None
     log_requests: bool = False

@@ -143,6 +143,11 @@ def parse_json(body: bytes, model: type[Model]) -> Model:
         raise invalid(f"the body is no valid JSON: {error}", code="invalid_json") from None
     if not isinstance(content, dict):
         raise invalid(f"the body must be a JSON object, got {_kind(content)}", code="invalid_json")
+    return validated(content, model)
+
+
+def validated(content: Mapping[str, Any], model: type[Model]) -> Model:
+    """A request of its fields; null counts as absent. Raises ApiError (400) naming the field at fault."""
     try:
         return model.model_validate({key: value for key, value in content.items() if value is not None})
     except ValidationError as error:

@@ -147,8 +147,9 @@ class State:
         if not self.models:
             name = DEFAULT_SPACE
             self._add_model(name, config.preloaded.get(name) or load(name, **config.load_options))
+        task_models = {name for names in config.task_models.values() for name in names}
         for alias, name in config.aliases.items():
-            if name not in self.models:
+            if name not in self.models and name not in task_models:
                 raise InvalidInput(
                     f"alias {alias!r} stands for {name!r}, which is not served; served: {', '.join(self.models)}"
                 )
@@ -158,6 +159,10 @@ class State:
         for served in self.indexes.values():
             if len(served.index) and "text" in served.model.modalities:
                 served.index.search(WARM_UP_TEXT, k=1)
+        if config.task_models:
+            from multimodal.server.tasks.models import task_models_of
+
+            task_models_of(self).load()
         self._is_loaded = True
 
     def _add_model(self, name: str, space: Space) -> ServedSpace:
@@ -212,18 +217,6 @@ class State:
                 lane.close()
         for pool in (self.media_pool, self.searches, self.writes):
             pool.close()
-
-    def extra(self, name: str, make: Callable[[], Result]) -> Result:
-        """What a module keeps for the life of the server, made at first need. Call it in the event loop.
-
-        Args:
-            name: Unique among all modules.
-            make: Makes it.
-        """
-        if name not in self.extras:
-            self.extras[name] = make()
-        kept: Result = self.extras[name]
-        return kept
 
     # --- look-up ----------------------------------------------------------------------------------------
 

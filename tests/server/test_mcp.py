@@ -168,15 +168,6 @@ def test_a_path_outside_the_index_is_no_resource(answers: dict[str, Any]) -> Non
     assert "no item has the id '/etc/passwd'" in str(answers["unknown resource"])
 
 
-def test_answers_can_leave_out_the_folders_of_files(index: Index) -> None:
-    def none(item: object) -> dict[str, Any]:
-        return {}
-
-    tools = IndexTools({"memories": lambda: index}, none, none, show_paths=False)
-    assert tools.search("pizza", k=1, modality="image").data["hits"][0]["uri"] == "pizza-on-table.jpg"
-    assert tools.get_item(PIZZA).data["uri"] == "pizza-on-table.jpg"
-
-
 def test_an_item_whose_file_is_gone_is_described_without_it(index: Index, tmp_path: Path) -> None:
     photo = tmp_path / "gone.png"
     PIL.Image.new("RGB", (8, 8)).save(photo)

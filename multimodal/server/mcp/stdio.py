@@ -53,9 +53,9 @@ def mcp_server(
     options = dict(load_options or {})
     tools = IndexTools(
         {name: _opener(index, options) for name, index in index_names(indexes).items()},
-        caption=caption_task(functools.partial(pipeline, "captioning", model=captioning, **options)),
-        transcribe=transcribe_task(
-            functools.partial(pipeline, "transcription", model=transcription, **options)
+        caption=_task(functools.partial(pipeline, "captioning", model=captioning, **options), caption_result),
+        transcribe=_task(
+            functools.partial(pipeline, "transcription", model=transcription, **options), transcription_result
         ),
     )
     worker = anyio.CapacityLimiter(
@@ -115,26 +115,23 @@ def index_names(
     return names
 
 
-def caption_task(load: Callable[[], Any]) -> Callable[[Item], dict[str, Any]]:
-    """The `caption` of IndexTools by a captioning pipeline, which is loaded on first use."""
+def caption_result(result: Any) -> dict[str, Any]:
+    """A Caption as the tool `caption` answers it."""
+    return {"caption": result.text, "score": round(result.score, 4), "complete": result.complete}
+
+
+def transcription_result(result: Any) -> dict[str, Any]:
+    """A Transcription as the tool `transcribe` answers it."""
+    values = result.to_dict()
+    return {name: values[name] for name in ("text", "language", "segments", "duration_s", "model")}
+
+
+def _task(
+    load: Callable[[], Any], shown: Callable[[Any], dict[str, Any]]
+) -> Callable[[Item], dict[str, Any]]:
+    """Calls a pipeline, which is loaded on first use."""
     loaded = _once(load)
-
-    def caption(item: Item) -> dict[str, Any]:
-        result = loaded()(item)
-        return {"caption": result.text, "score": round(result.score, 4), "complete": result.complete}
-
-    return caption
-
-
-def transcribe_task(load: Callable[[], Any]) -> Callable[[Item], dict[str, Any]]:
-    """The `transcribe` of IndexTools by a transcription pipeline, which is loaded on first use."""
-    loaded = _once(load)
-
-    def transcribe(item: Item) -> dict[str, Any]:
-        values: dict[str, Any] = loaded()(item).to_dict()
-        return {name: values[name] for name in ("text", "language", "segments", "duration_s", "model")}
-
-    return transcribe
+    return lambda item: shown(loaded()(item))
 
 
 def _opener(index: Index | str | os.PathLike[str], options: dict[str, Any]) -> Callable[[], Index]:

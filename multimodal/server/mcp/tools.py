@@ -89,13 +89,11 @@ class IndexTools:
         indexes: By name. The first is the default.
         caption: Captions an item.
         transcribe: Transcribes an audio or a video.
-        show_paths: Whether answers hold the paths of files; without, only their names.
     """
 
     indexes: Mapping[str, Callable[[], Index]]
     caption: ItemTask
     transcribe: ItemTask
-    show_paths: bool = True
     default: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -153,7 +151,6 @@ class IndexTools:
         data = {name: value for name, value in row.items() if value is not None} | {
             "resource": resource_uri(id)
         }
-        data |= {} if row["uri"] is None else {"uri": self._shown(row["uri"])}
         media, note = self._media(row)
         if note:
             data["note"] = note
@@ -218,14 +215,11 @@ class IndexTools:
         path = _path(row["uri"])
         return path if path is not None and path.is_file() else None
 
-    def _shown(self, uri: str) -> str:
-        return uri if self.show_paths else Path(uri).name
-
     def _hit(self, hit: Hit) -> dict[str, Any]:
         values: dict[str, Any] = {"id": hit.id, "modality": str(hit.document_modality)}
         values |= {"probability": hit.probability, "score": round(hit.score, 4), "metadata": hit.metadata}
         if hit.uri is not None:
-            values["uri"] = self._shown(hit.uri)
+            values["uri"] = hit.uri
         if hit.text is not None:
             cut = hit.text if len(hit.text) <= MAX_TEXT else hit.text[: MAX_TEXT - 1] + "…"
             values |= {"text": cut, "text_complete": len(hit.text) <= MAX_TEXT}
@@ -260,13 +254,10 @@ class IndexTools:
                 jpeg = encode_image(thumbnail(item, side).convert("RGB"), "JPEG", quality=QUALITY)
                 return Media("image/jpeg", jpeg, uri), ""
         except MultimodalError as error:  # the file has changed since it was indexed
-            return None, self._without_folder(str(error), row["uri"])
+            return None, str(error)
         if row["modality"] == Modality.TEXT:
             return None, ""
         return None, "the file of this item is not on this machine any more"
-
-    def _without_folder(self, message: str, uri: str | None) -> str:
-        return message if self.show_paths or not uri else message.replace(uri, Path(uri).name)
 
 
 def _path(uri: str | None) -> Path | None:

@@ -1,1 +1,0 @@
-"""Metrics on arrays and strings, without models: retrieval, classification, text and generated images."""

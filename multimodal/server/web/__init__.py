@@ -1,1 +1,0 @@
-"""What the web page needs beside its endpoints: sessions, and views of an index."""
