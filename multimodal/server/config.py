@@ -135,4 +135,4 @@ class ServerConfig:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        return self.host in LOOPBACK or self.host.startswith("127.")
+        return self.host in LOOPBACK

@@ -23,7 +23,8 @@ Asgi = Callable[..., Awaitable[None]]
 JSON_TYPE = "application/json"
 ANY_TYPE = "*"
 WATCH_AFTER_S = 0.02  # a request that takes longer is watched for a client that leaves
-MAX_SHOWN_CHARS = 200
+MAX_SHOWN_CHARS, MAX_DEPTH = 200, 4
+TYPE_NAMES = {"bool", "dict", "float", "int", "list", "str"}
 
 
 class RequestModel(BaseModel):
@@ -157,8 +158,11 @@ def validated(content: Mapping[str, Any], model: type[Model]) -> Model:
 def _field_error(error: ValidationError) -> ApiError:
     first = error.errors(include_url=False, include_context=False)[0]
     place = ""
-    for part in first["loc"]:
-        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+    for part in first["loc"][:MAX_DEPTH]:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif part.isidentifier() and part not in TYPE_NAMES:  # others are the branches of a union
+            place += f".{part}" if place else part
     got = repr(first["input"])[:MAX_SHOWN_CHARS] if first["type"] != "missing" else "nothing"
     message = first["msg"][:1].lower() + first["msg"][1:]
     return invalid(f"{place or 'the body'}: {message}, got {got}", place or None)

@@ -1,4 +1,5 @@
-"""The HTTP protocol of uvicorn, with what it lacks against slow clients: a deadline for headers, a cap on connections.
+"""The HTTP protocol of uvicorn, with what it lacks against slow clients: a deadline and a size for headers, and a cap
+on connections.
 
 A connection that has not sent a complete request within `header_s` is closed. When there are too many connections, the
 oldest that has no request running is closed to make room, so that thousands of idle ones never lock others out.
@@ -13,6 +14,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from multimodal.server.config import Ceilings
 
+MAX_HEAD_BYTES = 64 << 10
+HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+)
+
 
 def protocol_class(ceilings: Ceilings) -> type[HttpToolsProtocol]:
     """A protocol with these deadlines; all of its connections share one list."""
@@ -20,6 +26,7 @@ def protocol_class(ceilings: Ceilings) -> type[HttpToolsProtocol]:
 
     class Protocol(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
+        _head_bytes = 0  # of a request whose headers are not complete
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -37,7 +44,12 @@ def protocol_class(ceilings: Ceilings) -> type[HttpToolsProtocol]:
             cycle: Any = self.cycle
             if self._deadline is None and (cycle is None or cycle.response_complete):
                 self._arm()  # the first bytes of another request on a kept connection
+            if self._deadline is not None:
+                self._head_bytes += len(data)
             super().data_received(data)
+            if self._deadline is not None and self._head_bytes > MAX_HEAD_BYTES:
+                self.transport.write(HEAD_TOO_LARGE)
+                self.transport.close()
 
         def on_headers_complete(self) -> None:
             idle.pop(self, None)
@@ -50,6 +62,7 @@ def protocol_class(ceilings: Ceilings) -> type[HttpToolsProtocol]:
                 idle[self] = None
 
         def _arm(self) -> None:
+            self._head_bytes = 0
             self._deadline = self.loop.call_later(ceilings.header_s, self._expire)
 
         def _disarm(self) -> None:

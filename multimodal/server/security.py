@@ -7,6 +7,7 @@ A page of another site that the user has open can send requests to a server on t
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -33,7 +34,7 @@ class Guard:
         if self._any_host:
             return
         host = host_name(headers.get(b"host", b""))
-        if host not in self._hosts and not host.startswith("127."):
+        if host not in self._hosts and not is_loopback(host):
             raise ApiError(
                 421,
                 "the Host header names another server; use 127.0.0.1, or start this one with --allow-host",
@@ -65,6 +66,14 @@ class Guard:
                 401, "a valid API key is required: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'",
                 code="invalid_api_key", headers={"www-authenticate": "Bearer"},
             )  # fmt: skip
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is an address of this machine itself, such as 127.0.1.1, and no name."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def host_name(host: bytes) -> str:

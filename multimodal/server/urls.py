@@ -12,7 +12,7 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -22,6 +22,7 @@ MAX_HOPS = 4
 TIMEOUT_S = 5.0
 TOTAL_S = 20.0
 CHUNK_BYTES = 1 << 16
+REDIRECTS = (301, 302, 303, 307, 308)
 PORTS = {"http": 80, "https": 443}
 Resolve = Callable[[str, int], list[str]]
 
@@ -52,6 +53,7 @@ class Fetcher:
         max_bytes: The largest answer.
         resolve: Looks up a host; for tests.
         is_allowed: Whether a connection to an address may be made; for tests.
+        ports: The port of each scheme; for tests.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Fetcher:
         max_bytes: int,
         resolve: Resolve = resolve,
         is_allowed: Callable[[str], bool] = is_public,
+        ports: Mapping[str, int] = PORTS,
     ) -> None:
         self._hosts = {host.lower() for host in hosts}
+        self._ports = ports
         self._max_bytes, self._resolve, self._is_allowed = max_bytes, resolve, is_allowed
 
     def fetch(self, url: str, param: str) -> bytes:
@@ -100,36 +104,40 @@ class Fetcher:
                 "URI, or allow the host with --allow-urls",
                 param, "url_not_allowed",
             )  # fmt: skip
-        if parts.scheme not in PORTS or port not in (None, PORTS[parts.scheme]) or parts.username is not None:
+        if (
+            parts.scheme not in self._ports
+            or port not in (None, self._ports[parts.scheme])
+            or parts.username is not None
+        ):
             raise invalid(f"{param}: only http and https URLs on their own ports are fetched", param,
                           "url_not_allowed")  # fmt: skip
         return parts
 
     def _address(self, parts: SplitResult, param: str) -> str:
-        addresses = self._resolve(parts.hostname or "", PORTS[parts.scheme])
+        addresses = self._resolve(parts.hostname or "", self._ports[parts.scheme])
         if not addresses or not all(map(self._is_allowed, addresses)):
             raise invalid(f"{param}: the host has an address that is not public", param, "url_not_allowed")
         return addresses[0]
 
     def _get(self, parts: SplitResult, address: str, end: float, param: str) -> bytes | str:
         """The content, or the target of a redirect."""
-        host, port = parts.hostname or "", PORTS[parts.scheme]
+        host, port = parts.hostname or "", self._ports[parts.scheme]
         connection = _Pinned(host, port, address, is_tls=parts.scheme == "https")
         try:
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request(
                 "GET", target, headers={"Accept-Encoding": "identity", "User-Agent": "multimodal"}
             )
-            response = connection.getresponse()
-            if response.status in (301, 302, 303, 307, 308):
-                return response.headers.get("location", "")
-            if response.status != 200:
-                raise invalid(
-                    f"{param}: the URL answered with status {response.status}", param, "fetch_failed"
-                )
-            if response.headers.get("content-encoding", "identity").lower() != "identity":
-                raise invalid(f"{param}: the URL answered with compressed content", param, "fetch_failed")
-            return self._read(response, end, param)
+            with connection.getresponse() as response:
+                if response.status in REDIRECTS:
+                    return response.headers.get("location", "")
+                if response.status != 200:
+                    raise invalid(
+                        f"{param}: the URL answered with status {response.status}", param, "fetch_failed"
+                    )
+                if response.headers.get("content-encoding", "identity").lower() != "identity":
+                    raise invalid(f"{param}: the URL answered with compressed content", param, "fetch_failed")
+                return self._read(response, end, param)
         finally:
             connection.close()
 
