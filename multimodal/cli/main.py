@@ -28,6 +28,7 @@ from multimodal.cli.tasks.caption import caption
 from multimodal.cli.tasks.classify import classify
 from multimodal.cli.tasks.embed import embed
 from multimodal.cli.tasks.generate import generate
+from multimodal.cli.tasks.teach import teach
 from multimodal.cli.tasks.transcribe import transcribe
 
 app = typer.Typer(
@@ -110,6 +111,7 @@ app.command(rich_help_panel="Administration")(calibrate)
 app.command("export-index", rich_help_panel="Administration")(export_index)
 app.command(rich_help_panel="Administration")(reindex)
 app.command(rich_help_panel="Analyze")(classify)
+app.command(rich_help_panel="Analyze")(teach)
 app.command(rich_help_panel="Analyze")(embed)
 app.command(rich_help_panel="Analyze")(bridge)
 app.command(rich_help_panel="Generate")(caption)

@@ -15,98 +15,34 @@ model trained with a softmax (CLIP), a single s has no absolute meaning, so each
 from __future__ import annotations
 
 import functools
-import html
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from multimodal.core.catalog import close_matches
 from multimodal.core.checks import whole_number
+from multimodal.core.classification import (
+    DEFAULT_TEMPLATES,
+    SLOT,
+    Classification,
+    encode_labels,
+    ranked_labels,
+)
 from multimodal.core.errors import InvalidInput
-from multimodal.core.items import Text, as_items
+from multimodal.core.items import as_items
 from multimodal.core.modality import Modality
 from multimodal.core.pipeline import Pipeline, one_or_many
 from multimodal.core.progress import count_progress
 from multimodal.core.space import Space
-from multimodal.core.vectors import unit_rows
 from multimodal.pipelines.classification.templates import TEMPLATE_SETS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SLOT = "{}"
+    from multimodal.adapt.fewshot.classifier import Classifier
+
 NEUTRAL = "something"
-DEFAULT_TEMPLATES: dict[Modality, tuple[str, ...]] = {
-    Modality.TEXT: ("{}", "this is about {}"),
-    Modality.IMAGE: ("{}", "a picture of {}", "a photo of a {}"),
-    Modality.AUDIO: ("{}", "the sound of {}"),
-    Modality.VIDEO: ("{}", "a video of {}"),
-}
 CACHED_LABEL_SETS = 64
-
-
-@dataclass(frozen=True)
-class LabelScore:
-    """A label with its probability.
-
-    Attributes:
-        label: The label as given.
-        score: Its probability, 0 to 1.
-    """
-
-    label: str
-    score: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """{"label", "score"}, ready for JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Classification(Sequence[LabelScore]):
-    """The labels of one input, most probable first; a sequence of `LabelScore`. Ties keep the order given.
-
-    Attributes:
-        scores: The labels with their probabilities.
-    """
-
-    scores: tuple[LabelScore, ...]
-
-    @property
-    def label(self) -> str:
-        """The most probable label."""
-        return self.scores[0].label
-
-    @property
-    def score(self) -> float:
-        """The probability of the most probable label, 0 to 1."""
-        return self.scores[0].score
-
-    def to_dict(self) -> dict[str, Any]:
-        """{"scores": [{"label", "score"}, …]}, ready for JSON."""
-        return {"scores": [label.to_dict() for label in self.scores]}
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __iter__(self) -> Iterator[LabelScore]:
-        return iter(self.scores)
-
-    @overload
-    def __getitem__(self, index: int) -> LabelScore: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[LabelScore]: ...
-    def __getitem__(self, index: int | slice) -> LabelScore | Sequence[LabelScore]:
-        return self.scores[index]
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(label.label)}</td><td>{label.score:.3f}</td>"
-            f'<td><progress max="1" value="{label.score:.4f}"></progress></td></tr>'
-            for label in self.scores
-        )
-        return f"<table><tr><th>label</th><th>score</th><th></th></tr>{rows}</table>"
 
 
 class ZeroShotClassificationPipeline(Pipeline):
@@ -116,15 +52,44 @@ class ZeroShotClassificationPipeline(Pipeline):
     >>> classify(Image("pet.png"), labels=["cat", "dog"]).label                  # doctest: +SKIP
     'cat'
 
+    With `examples=` it is taught by examples instead, see `multimodal.adapt.few_shot`:
+
+    >>> classify = multimodal.pipeline("zero-shot-classification", examples="photos")    # doctest: +SKIP
+    >>> classify(Image("photo.jpg")).label                                               # doctest: +SKIP
+    'heron'
+
+    Args:
+        space: The space that encodes inputs and labels.
+        examples: As of `few_shot`; `labels` are then given here, or are those of the examples.
+        labels: As of `few_shot`, with `examples`.
+        reject: As of `few_shot`, with `examples`.
+
     Attributes:
         space: The space that encodes inputs and labels.
+        classifier: What the examples taught; None without `examples`.
     """
 
     task = "zero-shot-classification"
 
-    def __init__(self, space: Space) -> None:
-        space.encoder_for(Modality.TEXT)  # labels are encoded as text
+    def __init__(
+        self,
+        space: Space,
+        *,
+        examples: Any = None,
+        labels: Iterable[str] | Mapping[str, str] | None = None,
+        reject: float | None = None,
+    ) -> None:
         self.space = space
+        self.classifier: Classifier | None = None
+        if examples is not None:
+            from multimodal.adapt.fewshot.api import few_shot
+
+            self.classifier = few_shot(space, examples, labels, reject=reject)
+        elif labels is not None or reject is not None:
+            raise InvalidInput("labels= and reject= of the pipeline go with examples=; give the labels of each call "
+                               "as classify(inputs, labels=[…])")  # fmt: skip
+        else:
+            space.encoder_for(Modality.TEXT)  # labels are encoded as text
         # Encoding the prompts is most of the work and does not depend on the inputs: recent label sets are cached
         self._class_vectors = functools.lru_cache(maxsize=CACHED_LABEL_SETS)(self._encode_classes)
 
@@ -132,7 +97,7 @@ class ZeroShotClassificationPipeline(Pipeline):
         self,
         inputs: Any,
         *,
-        labels: Iterable[str],
+        labels: Iterable[str] | None = None,
         templates: str | Sequence[str] | None = None,
         multi_label: bool = False,
         top_k: int | None = None,
@@ -143,7 +108,7 @@ class ZeroShotClassificationPipeline(Pipeline):
         Args:
             inputs: Anything that `as_item` takes, or a list of these, of mixed modalities too. A str is text, never
                 a path: give a `Path` or `Image("x.png")` for a file.
-            labels: The labels to choose from, in words.
+            labels: The labels to choose from, in words. Not with `examples`, which have labels.
             templates: Sentences with "{}" in place of the label, whose vectors are averaged; "imagenet" stands for
                 the 80 that were published with CLIP, "imagenet-simple" for seven of them. Default: DEFAULT_TEMPLATES
                 of the modality.
@@ -152,7 +117,8 @@ class ZeroShotClassificationPipeline(Pipeline):
             progress: True for a progress bar, or a function to call with the number of inputs just encoded.
 
         Returns:
-            A `Classification`, or a list of them in the order of the inputs.
+            A `Classification`, or a list of them in the order of the inputs; with `examples` a
+            `multimodal.adapt.FewShotClassification`.
 
         Raises:
             InvalidInput: Invalid labels, templates or options.
@@ -161,6 +127,14 @@ class ZeroShotClassificationPipeline(Pipeline):
         """
         import numpy as np
 
+        if self.classifier is not None:
+            if labels is not None or templates is not None or multi_label:
+                raise InvalidInput("labels, templates and multi_label are for zero-shot classification; this pipeline "
+                                   "was taught by examples, whose labels it has")  # fmt: skip
+            return self.classifier(inputs, top_k=top_k, progress=progress)
+        if labels is None:
+            raise InvalidInput("no labels given: classify(inputs, labels=['cat', 'dog']), or make the pipeline with "
+                               "examples=")  # fmt: skip
         names, n_kept = _check_labels(labels), None if top_k is None else whole_number(top_k, "top_k")
         sentences = None if templates is None else _check_templates(templates)
         values, is_single = one_or_many(inputs)
@@ -172,15 +146,12 @@ class ZeroShotClassificationPipeline(Pipeline):
             positions = [position for position, item in enumerate(items) if item.modality == modality]
             classes = self._class_vectors(names, sentences or DEFAULT_TEMPLATES[modality])
             scores[positions] = self._scores(vectors[positions], classes, modality, multi_label)
-        results = [_ranked(names, row, n_kept) for row in scores]
+        results = [Classification(ranked_labels(names, row, n_kept)) for row in scores]
         return results[0] if is_single else results
 
     def _encode_classes(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> NDArray[np.float32]:
         """(labels + 1, dim): a unit vector for each label, and last for the neutral word."""
-        words = (*labels, NEUTRAL)
-        prompts = [Text(template.replace(SLOT, word)) for word in words for template in templates]
-        vectors = self.space.encode(prompts).reshape(len(words), len(templates), self.space.dim)
-        means = unit_rows(vectors.mean(axis=1), self.space.dim)
+        means = encode_labels(self.space, (*labels, NEUTRAL), templates, Modality.TEXT)
         means.setflags(write=False)  # shared through the cache
         return means
 
@@ -205,11 +176,6 @@ class ZeroShotClassificationPipeline(Pipeline):
         return np.asarray(
             0.5 * (1.0 + np.tanh(0.5 * margins)), dtype=np.float32
         )  # a sigmoid that cannot overflow
-
-
-def _ranked(names: Sequence[str], scores: NDArray[np.float64], n_kept: int | None) -> Classification:
-    order = sorted(range(len(names)), key=lambda i: -scores[i])[:n_kept]
-    return Classification(tuple(LabelScore(names[i], float(scores[i])) for i in order))
 
 
 def _check_labels(labels: Iterable[str]) -> tuple[str, ...]:

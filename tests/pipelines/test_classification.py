@@ -9,16 +9,11 @@ import numpy as np
 import pytest
 
 import multimodal
+from multimodal.core.classification import DEFAULT_TEMPLATES, Classification, LabelScore
 from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
-from multimodal.pipelines.classification.pipeline import (
-    CACHED_LABEL_SETS,
-    DEFAULT_TEMPLATES,
-    Classification,
-    LabelScore,
-    ZeroShotClassificationPipeline,
-)
+from multimodal.pipelines.classification.pipeline import CACHED_LABEL_SETS, ZeroShotClassificationPipeline
 
 RED = np.zeros((2, 2, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
 MIXED = np.zeros((2, 2, 3), np.uint8) + np.array(

@@ -1,0 +1,1 @@
+"""Classifiers from a few labelled examples; see `api`."""
