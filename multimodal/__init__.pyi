@@ -1,7 +1,7 @@
 __version__: str
 
 from . import adapt as adapt
-from .adapt.fewshot.storage import load_classifier as load_classifier
+from .adapt.fewshot.loading import load_classifier as load_classifier
 from .core import errors as errors
 from .core.card import Card as Card
 from .core.catalog import cards as cards

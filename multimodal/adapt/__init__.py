@@ -24,6 +24,7 @@
     classifier     Classifier
     result         FewShotClassification, FewShotReport
     storage        one file per classifier
+    loading        load_classifier()
 """
 
 from multimodal.adapt.bridging.api import bridge

@@ -20,13 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.catalog import close_matches
 from multimodal.core.checks import whole_number
-from multimodal.core.classification import (
-    DEFAULT_TEMPLATES,
-    SLOT,
-    Classification,
-    encode_labels,
-    ranked_labels,
-)
+from multimodal.core.classification.prompts import DEFAULT_TEMPLATES, SLOT, encode_labels
+from multimodal.core.classification.result import Classification, ranked_labels
 from multimodal.core.errors import InvalidInput
 from multimodal.core.items import as_items
 from multimodal.core.modality import Modality

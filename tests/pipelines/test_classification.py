@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import multimodal
-from multimodal.core.classification import DEFAULT_TEMPLATES, Classification, LabelScore
+from multimodal.core.classification.prompts import DEFAULT_TEMPLATES
+from multimodal.core.classification.result import Classification, LabelScore
 from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space

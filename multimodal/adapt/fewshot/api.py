@@ -23,7 +23,7 @@ from multimodal.adapt.fewshot import conformal
 from multimodal.adapt.fewshot.classifier import Classifier, ExampleBank, Rejection, Rule
 from multimodal.adapt.fewshot.examples import EncodedExamples, check_label, encode_examples, read_examples
 from multimodal.adapt.fewshot.result import DoubtfulExample, FewShotReport
-from multimodal.core.classification import SLOT, encode_labels
+from multimodal.core.classification.prompts import SLOT, encode_labels
 from multimodal.core.errors import InvalidInput, MediaWarning, MissingExtra
 from multimodal.core.modality import Modality
 from multimodal.core.pipeline import as_space

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.adapt.fewshot.result import FewShotClassification, FewShotReport, Neighbour, Reason
 from multimodal.core.checks import whole_number
-from multimodal.core.classification import ranked_labels
+from multimodal.core.classification.result import ranked_labels
 from multimodal.core.items import as_items
 from multimodal.core.pipeline import one_or_many
 from multimodal.core.progress import count_progress

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from multimodal.adapt.fewshot.examples import SkippedExample
-from multimodal.core.classification import Classification
+from multimodal.core.classification.result import Classification
 
 Reason = Literal["unknown", "ambiguous", "atypical"]
 

@@ -102,7 +102,7 @@ def _load_zero_shot(
 
 
 def _load_taught(path: Path, space: str | None, load_options: dict[str, Any]) -> Any:
-    from multimodal.adapt.fewshot.storage import load_classifier
+    from multimodal.adapt.fewshot.loading import load_classifier
     from multimodal.core.catalog import load
 
     if space is None:

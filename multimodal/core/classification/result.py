@@ -1,4 +1,4 @@
-"""The result of a classification, and the vectors of labels given in words."""
+"""The result of a classification: labels with probabilities."""
 
 from __future__ import annotations
 
@@ -7,23 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from multimodal.core.items import Text
-from multimodal.core.modality import Modality
-from multimodal.core.vectors import unit_rows
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from multimodal.core.space import Space
-
-SLOT = "{}"
-DEFAULT_TEMPLATES: dict[Modality, tuple[str, ...]] = {
-    Modality.TEXT: ("{}", "this is about {}"),
-    Modality.IMAGE: ("{}", "a picture of {}", "a photo of a {}"),
-    Modality.AUDIO: ("{}", "the sound of {}"),
-    Modality.VIDEO: ("{}", "a video of {}"),
-}
 
 
 @dataclass(frozen=True)
@@ -95,20 +81,3 @@ def ranked_labels(
     """Labels with their probabilities (labels,), the most probable first, at most `top_k`."""
     order = sorted(range(len(labels)), key=lambda i: -probabilities[i])[:top_k]
     return tuple(LabelScore(labels[i], float(probabilities[i])) for i in order)
-
-
-def encode_labels(
-    space: Space, labels: Sequence[str], templates: Sequence[str] | None, modality: Modality
-) -> NDArray[np.float32]:
-    """Labels in words -> unit vectors (labels, dim): of each, the mean over its prompts, one per template.
-
-    Args:
-        space: Encodes the prompts.
-        labels: Words.
-        templates: Sentences with "{}" for the label. Default: DEFAULT_TEMPLATES of the modality.
-        modality: Of the inputs that will be classified.
-    """
-    sentences = templates or DEFAULT_TEMPLATES[modality]
-    prompts = [Text(sentence.replace(SLOT, label)) for label in labels for sentence in sentences]
-    vectors = space.encode(prompts).reshape(len(labels), len(sentences), space.dim)
-    return unit_rows(vectors.mean(axis=1), space.dim)
