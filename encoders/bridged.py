@@ -84,6 +84,12 @@ class BridgedEncoder(Encoder):
         projected: torch.Tensor = self.projector.to(vectors.device)(vectors)
         return projected
 
+    def with_network(self, net: Any) -> BridgedEncoder:
+        """See `Encoder.with_network`: the inner encoder's network."""
+        encoder = BridgedEncoder(self.inner.with_network(net), self.projector)
+        encoder.space_id = self.space_id
+        return encoder
+
     def config(self) -> dict[str, Any]:
         inner = {"family": self.inner.family, "config": self.inner.config()}
         return {"encoder": inner, "projector": self.projector.config()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 import threading
 import weakref
@@ -19,7 +20,7 @@ from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
 from multimodal.encoders.st import model as st_model
-from multimodal.encoders.st.checkpoint import ModelFiles, unpack
+from multimodal.encoders.st.checkpoint import ModelFiles, files_in, unpack
 from multimodal.encoders.st.preprocessing import MAX_FRAMES, groups, max_input
 from multimodal.encoders.st.prompts import PromptRole
 
@@ -64,11 +65,39 @@ class Settings:
         )
 
 
+class TrainedFiles:
+    """`ModelFiles` of a model in memory, written out when they are asked for."""
+
+    def __init__(self, net: Any) -> None:
+        self._net = net
+
+    @functools.cached_property
+    def _stored(self) -> tuple[Mapping[str, bytes], Mapping[str, Tensor]]:
+        with tempfile.TemporaryDirectory(prefix="multimodal-", ignore_cleanup_errors=True) as scratch:
+            self._net.save(scratch, create_model_card=False)
+            stored = files_in(Path(scratch))
+            # Copied, since the files are deleted
+            return stored.files, {name: tensor.clone() for name, tensor in stored.tensors().items()}
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """The small files by name."""
+        return self._stored[0]
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The weights by name."""
+        return self._stored[1]
+
+
 class STEncoder(Encoder):
     """One modality of a SentenceTransformer. The encoders of its modalities share the model."""
 
     def __init__(
-        self, modality: Modality, shared: st_model.SharedModel, model_files: ModelFiles, settings: Settings
+        self,
+        modality: Modality,
+        shared: st_model.SharedModel,
+        model_files: ModelFiles | TrainedFiles,
+        settings: Settings,
     ) -> None:
         self.modality, self.dim = modality, settings.dim
         self.shared, self.model_files, self.settings = shared, model_files, settings
@@ -93,6 +122,13 @@ class STEncoder(Encoder):
             return self
         settings = replace(self.settings, role=self.settings.query, query=None)
         encoder = STEncoder(self.modality, self.shared, self.model_files, settings)
+        encoder.space_id, encoder.precision_decision = self.space_id, self.precision_decision
+        return encoder
+
+    def with_network(self, net: Any) -> STEncoder:
+        """See `Encoder.with_network`. What is saved is the new network."""
+        shared = st_model.SharedModel(net, self.runtime, self.shared.name)
+        encoder = STEncoder(self.modality, shared, TrainedFiles(net), self.settings)
         encoder.space_id, encoder.precision_decision = self.space_id, self.precision_decision
         return encoder
 

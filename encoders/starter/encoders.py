@@ -41,15 +41,20 @@ class _StarterEncoder(Encoder):
         self.net = net.eval().requires_grad_(False).to(self.device, runtime.cast)
 
     def state_dict(self) -> Mapping[str, Tensor]:
-        """The float16 weights, identical to the shipped ones."""
+        """The float16 weights, identical to the shipped ones; float32 where fine-tuning made them finer."""
         tensors = self.net.state_dict().items()
-        return {name: tensor.half() for name, tensor in tensors if tensor.is_floating_point()}
+        return {name: _as_stored(tensor) for name, tensor in tensors if tensor.is_floating_point()}
 
     def _sum_by_item(self, vectors: Tensor, owners: Tensor) -> Tensor:
         """Window vectors (windows, dim) -> their sum per item (n, dim), which has the direction of the mean."""
         owners = owners.to(self.device)
         rows = vectors.new_zeros(int(owners.max()) + 1, self.dim)
         return rows.index_add_(0, owners, vectors)
+
+
+def _as_stored(tensor: Tensor) -> Tensor:
+    half = tensor.half()
+    return half if torch.equal(half.to(tensor.dtype), tensor) else tensor
 
 
 def _integer_buffers(net: nn.Module) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Adapt models: align embedding spaces, classify by a few examples.
+"""Adapt models: align embedding spaces, classify by a few examples, fine-tune.
 
 `bridge(a, b, corpus=…)` aligns two spaces through a shared modality, without paired data. Its modules, in `bridging`:
 
@@ -25,6 +25,23 @@
     result         FewShotClassification, FewShotReport
     storage        one file per classifier
     loading        load_classifier()
+
+`finetune(space, data)` trains encoders on pairs and measures gain and forgetting. Its modules, in `finetuning`:
+
+    api          finetune(), the public function
+    options      its options and their defaults
+    data         reads pairs from tables, folders, archives and data sets
+    split        training, validation and held-out pairs without leaks
+    examples     pairs with their vectors before training
+    reference    pairs of what the space knew before
+    targets      the layers of each architecture that get adapters
+    towers       the trainable copy of an encoder
+    losses       CLIP, SigLIP, several positives, hard negatives, Matryoshka
+    gradients    the gradient of a large batch in parts, on several devices
+    loop         training; checkpoint: its state on disk
+    judge        figures with intervals
+    report, plot FinetuneReport and its page
+    output       the folder of the result
 """
 
 from multimodal.adapt.bridging.api import bridge
@@ -32,6 +49,10 @@ from multimodal.adapt.bridging.report import Bridge, BridgeReport, PoorBridge
 from multimodal.adapt.fewshot.api import few_shot
 from multimodal.adapt.fewshot.classifier import Classifier
 from multimodal.adapt.fewshot.result import FewShotClassification, FewShotReport
+from multimodal.adapt.finetuning.api import finetune
+from multimodal.adapt.finetuning.judge import Figure
+from multimodal.adapt.finetuning.report import FinetuneReport
+from multimodal.core.adapters import apply_adapters
 
 __all__ = [
     "Bridge",
@@ -39,7 +60,11 @@ __all__ = [
     "Classifier",
     "FewShotClassification",
     "FewShotReport",
+    "Figure",
+    "FinetuneReport",
     "PoorBridge",
+    "apply_adapters",
     "bridge",
     "few_shot",
+    "finetune",
 ]

@@ -64,13 +64,15 @@ def parse_model_name(name: str | os.PathLike[str]) -> ModelName:
     return ModelName(family, rest, Path(rest).expanduser() if is_folder_name(rest) else None)
 
 
-def load(name: str | os.PathLike[str], **options: Any) -> Space:
+def load(name: str | os.PathLike[str], *, adapter: object = None, **options: Any) -> Space:
     """Loads a space by its address. Each call returns a new space.
 
     Args:
         name: "starter" for the model that ships with the package, "family/model" for a model of an encoder family, or
             a folder written by `Space.save_pretrained`: a Path, or a str that begins like one ("./my-space", "/…",
             "~/…").
+        adapter: The folder of an adapter that `adapt.finetune` wrote, a list of such, or `{modality: folder}` for
+            PEFT's own; merged into the weights.
         **options: `device="auto"`, `precision="float32"`, `decode="exact"`, `engine="torch"` (see
             `core.backends.runtime.Runtime`), `offline=True` to make no network requests, and the family's own.
 
@@ -80,7 +82,29 @@ def load(name: str | os.PathLike[str], **options: Any) -> Space:
     Raises:
         UnknownModel: If there is no such model; the message offers close matches.
         InvalidInput: For a name of another type, or an option the family does not support.
+        SpaceMismatch: If an adapter was trained on another model.
     """
+    space = _load(name, options)
+    if adapter is None:
+        return space
+    from multimodal.core.adapters import apply_adapters
+
+    adapted = apply_adapters(space, adapter)
+    adapted.options = adapted.options | {"adapter": _absolute_folders(adapter)}
+    adapted._reopen = reload
+    return adapted
+
+
+def _absolute_folders(adapter: Any) -> Any:
+    """Folders of adapters that mean the same from another working directory, as JSON values."""
+    if isinstance(adapter, Mapping):
+        return {str(key): _absolute_folders(folder) for key, folder in adapter.items()}
+    if isinstance(adapter, list | tuple):
+        return [_absolute_folders(folder) for folder in adapter]
+    return str(Path(adapter).expanduser().absolute())
+
+
+def _load(name: str | os.PathLike[str], options: dict[str, Any]) -> Space:
     if isinstance(name, os.PathLike):
         return _from_folder(os.fspath(name), options)
     if not isinstance(name, str):

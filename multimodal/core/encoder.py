@@ -27,12 +27,12 @@ must not depend on the rest of its batch (to 1e-5 in float32), so padding must b
 from __future__ import annotations
 
 import abc
-import functools
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 from multimodal.core.backends.runtime import PrecisionDecision, Runtime
 from multimodal.core.deprecation import deprecated_property, warn_deprecated
@@ -196,15 +196,47 @@ class Encoder(abc.ABC):
         kind = f"{self.runtime.torch_device} {kind}{' by OpenVINO' * by_openvino}"
         return kind if decision is None else f"{kind} (auto: {decision.why})"
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
         """sha256 (hex) over preprocessing and weights.
 
-        Weights are hashed as bfloat16, so a model keeps its fingerprint in another precision.
+        Weights are hashed as bfloat16, so a model keeps its fingerprint in another precision. The hash is kept until
+        the tensors of `net` are replaced or changed in place, as an adapter does.
         """
+        version = network_version(self.net)
+        known: tuple[object, str] | None = vars(self).get("_fingerprint")
+        if known is None or known[0] != version:
+            known = (version, fingerprint_of(self._described(), _as_bfloat16(self.state_dict())))
+            vars(self)["_fingerprint"] = known
+        return known[1]
+
+    def _described(self) -> dict[str, Any]:
+        """What the fingerprint covers beside the weights."""
         files = {name: hashlib.sha256(content).hexdigest() for name, content in self.files().items()}
-        described = self.config() | {"modality": str(self.modality)} | ({"files": files} if files else {})
-        return fingerprint_of(described, _as_bfloat16(self.state_dict()))
+        return self.config() | {"modality": str(self.modality)} | ({"files": files} if files else {})
+
+    def with_network(self, net: Any) -> Self:
+        """This encoder with the network of the same architecture but other weights; fine-tuning makes one.
+
+        Args:
+            net: The module that replaces `net`.
+
+        Returns:
+            A copy that shares everything else, such as the tokenizer. A family whose `state_dict` is not that of `net`
+            overrides this.
+
+        Raises:
+            InvalidInput: If the encoder has no network.
+        """
+        if self.net is None:
+            raise InvalidInput(
+                f"{type(self).__name__} keeps no torch module in `net`, so it cannot be trained; set it in the encoder"
+            )
+        other = copy.copy(self)
+        for cached in ("_program", "_fingerprint"):
+            vars(other).pop(cached, None)
+        other.net = net
+        return other
 
     @final
     def run_backend(
@@ -323,6 +355,18 @@ class Encoder(abc.ABC):
                 "its batch): its weights or precision are broken, try precision='float32'"
             )
         return np.asarray(vectors / norms, dtype=np.float32)
+
+
+def network_version(net: Any) -> object:
+    """Changes whenever tensors of a module are replaced or written in place."""
+    if net is None:
+        return None
+    tensors = (*net.named_parameters(), *net.named_buffers())
+    # An inference tensor counts no changes; it is never trained
+    return tuple(
+        (name, tensor.data_ptr(), None if tensor.is_inference() else tensor._version)
+        for name, tensor in tensors
+    )
 
 
 def _as_bfloat16(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

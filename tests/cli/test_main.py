@@ -28,6 +28,7 @@ COMMANDS = (
     "models",
     "info",
     "bridge",
+    "finetune",
     "map",
     "delete",
     "export-index",

@@ -1,0 +1,131 @@
+"""Fine-tuning the starter from end to end: the space, the report, the adapter, the command."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import multimodal as mm
+from multimodal.adapt import FinetuneReport, apply_adapters, finetune
+from multimodal.core.errors import IndexStateError, InvalidInput, SpaceMismatch, UnknownModel
+from tests.adapt.finetuning.conftest import QUICK, shape
+from tests.cli.conftest import Cli, cli
+
+__all__ = ["cli"]  # a fixture
+
+Tuned = tuple[mm.Space, FinetuneReport, Path]
+
+
+def test_the_report_has_gain_and_forgetting_with_intervals(tuned: Tuned) -> None:
+    _, report, _ = tuned
+    assert report.forgetting is not None and report.reference_before is not None
+    for figure in (report.gain, report.forgetting):
+        assert figure.low <= figure.value <= figure.high
+    assert report.gain.value == pytest.approx(report.after.value - report.before.value)
+    assert (report.before.n, report.reference_before.n) == (5, 96)
+    assert [point.weight for point in report.curve] == [0.0, 0.5]
+    assert len(report.losses) == 6 and report.losses[-1] < report.losses[0]
+
+
+def test_the_space_is_new_and_the_old_one_unchanged(tuned: Tuned, starter: mm.Space) -> None:
+    space, report, _ = tuned
+    assert report.base == starter.fingerprint == mm.load("starter").fingerprint
+    assert report.fingerprint == space.fingerprint != starter.fingerprint
+    assert space.encoders["text"] is starter.encoders["text"]
+
+
+def test_the_adapter_is_small_and_loads_as_what_was_trained(tuned: Tuned) -> None:
+    space, report, out = tuned
+    assert report.size_kb is not None and report.size_kb < 250
+    loaded = mm.load("starter", adapter=out)
+    assert loaded.fingerprint == space.fingerprint
+    item = mm.Image(shape("red", "circle"))
+    assert np.array_equal(loaded.encode(item), space.encode(item))
+    assert pickle.loads(pickle.dumps(loaded)).fingerprint == space.fingerprint
+    assert pickle.loads(pickle.dumps(space)).fingerprint == space.fingerprint
+
+
+def test_peft_loads_the_folder_by_itself(tuned: Tuned, starter: mm.Space) -> None:
+    import copy
+
+    from peft import PeftModel
+
+    space, _, out = tuned
+    net = copy.deepcopy(starter.encoders["image"].net)
+    PeftModel.from_pretrained(net, str(out))  # in place, not merged
+    item = mm.Image(shape("blue", "bar"))
+    by_hand = starter.encoders["image"].with_network(net)
+    assert by_hand.fingerprint != starter.encoders["image"].fingerprint
+    assert np.abs(by_hand.encode([item])[0] - space.encode(item)).max() < 1e-6
+
+
+def test_an_index_knows_the_adapter_that_made_its_vectors(tuned: Tuned, tmp_path: Path) -> None:
+    space, _, out = tuned
+    index = mm.Index.create(tmp_path / "i.lance", mm.load("starter", adapter=out))
+    index.add([mm.Image(shape("red", "circle"))])
+    assert mm.Index.open(tmp_path / "i.lance").space.fingerprint == space.fingerprint
+    with pytest.raises(IndexStateError, match="their vectors cannot be compared"):
+        mm.Index.open(tmp_path / "i.lance", mm.load("starter"))
+
+
+def test_a_tuned_space_is_saved_exactly(tuned: Tuned, tmp_path: Path) -> None:
+    space, _, _ = tuned
+    space.save_pretrained(tmp_path / "saved")
+    assert mm.load(tmp_path / "saved").fingerprint == space.fingerprint
+    item = mm.Image(shape("red", "bar"))
+    assert np.array_equal(mm.load(tmp_path / "saved").encode(item), space.encode(item))
+
+
+def test_an_adapter_of_another_base_is_refused_naming_both(tuned: Tuned, starter: mm.Space) -> None:
+    _, _, out = tuned
+    other = finetune(starter, [(mm.Image(shape(c, s)), f"{c} {s}") for c in ("red", "blue", "green")
+                               for s in ("bar", "circle", "square", "triangle")],
+                     method="full", interpolate=None, learning_rate=1e-3, **QUICK)[0]  # fmt: skip
+    with pytest.raises(SpaceMismatch) as caught:
+        apply_adapters(other, out)
+    message = str(caught.value)
+    assert starter.encoders["image"].fingerprint[:12] in message
+    assert other.encoders["image"].fingerprint[:12] in message
+
+
+def test_several_adapters_add_up_and_a_weight_of_zero_gives_the_base(tuned: Tuned, starter: mm.Space) -> None:
+    space, _, out = tuned
+    off = apply_adapters(starter, [out], weights=[0.0])
+    assert off.fingerprint == starter.fingerprint
+    both = apply_adapters(starter, [out, out], weights=[0.5, 0.5])
+    item = mm.Image(shape("green", "square"))
+    assert np.abs(both.encode(item) - space.encode(item)).max() < 1e-6
+    with pytest.raises(InvalidInput, match="got 1 weights for 2 adapters"):
+        apply_adapters(starter, [out, out], weights=[1.0])
+
+
+def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModel, match="holds no adapter: it has no adapter_config"):
+        mm.load("starter", adapter=tmp_path)
+
+
+def test_the_command_trains_and_writes_the_report(cli: Cli, pairs_csv: Path, tmp_path: Path) -> None:
+    arguments = (
+        "finetune",
+        "starter",
+        pairs_csv,
+        "-o",
+        tmp_path / "mine",
+        "--steps",
+        "2",
+        "--batch-size",
+        "8",
+    )
+    outcome = cli(
+        *arguments, "--modality", "image", "--replay", "none", "--reference", "none", "--json"
+    ).json()
+    assert mm.load("starter", adapter=tmp_path / "mine").fingerprint == outcome["space"]["fingerprint"]
+    assert json.loads((tmp_path / "mine" / "report.json").read_text())["gain"] == outcome["report"]["gain"]
+    page = (tmp_path / "mine" / "report.html").read_text()
+    assert page.count("<svg") == 2 and "held-out part of the new data" in page
+    again = cli(*arguments)
+    assert again.code == 1 and "exists and is not empty" in again.stderr
