@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.steps import is_observed, step
 from multimodal.encoders.hf.checkpoint import quiet
+from multimodal.encoders.hf.generative import context_length, end_tokens, is_encoder_decoder
 from multimodal.pipelines.captioning.backends.hf_inputs import Inputs
 from multimodal.pipelines.captioning.options import (
     CaptioningBackend,
@@ -34,7 +35,7 @@ class HFCaptioningBackend(CaptioningBackend):
         self.name, self.model, self.inputs = name, model, inputs
         self.modalities = inputs.modalities
         tokenizer = inputs.processor.tokenizer
-        self.is_encoder_decoder = _is_encoder_decoder(model.config)
+        self.is_encoder_decoder = is_encoder_decoder(model.config)
         if not self.is_encoder_decoder:  # the caption continues from the end of the input
             tokenizer.padding_side = "left"
         if tokenizer.pad_token is None and tokenizer.eos_token is not None:
@@ -66,12 +67,12 @@ class HFCaptioningBackend(CaptioningBackend):
             generated = self.model.generate(
                 **inputs, **arguments, return_dict_in_generate=True, output_logits=True
             )
-        end_tokens = _end_tokens(self.model)
+        ends = end_tokens(self.model)
         rows, log_probs = generated_tokens(generated)
-        return [self._output(*pair, end_tokens) for pair in zip(rows, log_probs, strict=True)]
+        return [self._output(*pair, ends) for pair in zip(rows, log_probs, strict=True)]
 
-    def _output(self, row: list[int], log_probs: list[float], end_tokens: set[int]) -> CaptioningOutput:
-        end = next((position for position, token in enumerate(row) if token in end_tokens), None)
+    def _output(self, row: list[int], log_probs: list[float], ends: set[int]) -> CaptioningOutput:
+        end = next((position for position, token in enumerate(row) if token in ends), None)
         counted = log_probs if end is None else log_probs[: end + 1]  # the end token counts too
         tokens = row if end is None else row[:end]
         text = self.inputs.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
@@ -91,7 +92,7 @@ class HFCaptioningBackend(CaptioningBackend):
         return arguments
 
     def _max_new_tokens(self, max_tokens: int | None, n_input: int) -> int:
-        context = _context(self.model.config)
+        context = context_length(self.model.config)
         if context is None:
             return max_tokens or DEFAULT_TOKENS
         return token_budget(
@@ -141,30 +142,3 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
-
-
-def _end_tokens(model: Any) -> set[int]:
-    """The ids of the tokens that end a sequence."""
-    ids: set[int] = set()
-    text = model.config.get_text_config(decoder=True)
-    for value in (
-        model.generation_config.eos_token_id,
-        text.eos_token_id,
-        getattr(text, "sep_token_id", None),
-    ):
-        ids |= {value} if isinstance(value, int) else set(value or ())
-    return ids
-
-
-def _is_encoder_decoder(config: Any) -> bool:
-    text = config.get_text_config()
-    return bool(getattr(config, "is_encoder_decoder", False) or getattr(text, "is_encoder_decoder", False))
-
-
-def _context(config: Any) -> int | None:
-    """The context length of the language model in tokens; None where its positions are relative."""
-    text = config.get_text_config(decoder=True)
-    for key in ("max_position_embeddings", "n_positions", "max_target_positions"):
-        if isinstance(length := getattr(text, key, None), int):
-            return length
-    return None

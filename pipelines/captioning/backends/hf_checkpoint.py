@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 from multimodal.core.backends.runtime import Runtime
-from multimodal.core.errors import CheckpointError, MissingExtra
-from multimodal.core.hub import api as hub
-from multimodal.core.hub.source import CONFIG, Source, source_of
+from multimodal.core.errors import CheckpointError
+from multimodal.core.hub.source import Source, source_of
+from multimodal.encoders.hf import generative
 from multimodal.encoders.hf.cards import CARDS
-from multimodal.encoders.hf.checkpoint import quiet, require_transformers, short
+from multimodal.encoders.hf.checkpoint import require_transformers
 from multimodal.pipelines.captioning.backends.hf import HFCaptioningBackend
 from multimodal.pipelines.captioning.backends.hf_inputs import Inputs
 
-GENERATION = "generation_config.json"
-MORE_FILES = (
-    GENERATION,
-    "chat_template.json",
-    "chat_template.jinja",
-    "additional_chat_templates/*",
-    "tekken.json",
-)
-MAX_NAMED = 3  # tensors that an error message lists
 OTHER_USES = (
     ("Whisper", "it transcribes: multimodal.pipeline('transcription', model=…)"),
     ("Wav2Vec2", "it transcribes: multimodal.pipeline('transcription', model=…)"),
@@ -41,15 +30,11 @@ def load_backend(rest: str, runtime: Runtime, *, offline: bool, revision: str | 
     """
     require_transformers()
     source = source_of(rest, revision=revision, offline=offline, with_code=False, cards=CARDS)
-    folder = _folder(source)
-    config, cls = _config_and_class(source, folder)
-    processor = _processor(source.name, folder)
-    model = _load_model(source, cls, config, runtime)
-    if (folder / GENERATION).is_file():
-        from transformers import GenerationConfig
-
-        with quiet():
-            model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    folder = generative.folder_with_templates(source)
+    config = generative.read_config(source, folder)
+    cls = _generating_class(source, config)
+    processor = generative.load_processor(source.name, folder)
+    model = generative.load_model(source, cls, config, runtime, folder)
     inputs = Inputs(processor, str(config.model_type), source.name)
     if not inputs.modalities:
         raise CheckpointError(
@@ -57,37 +42,14 @@ def load_backend(rest: str, runtime: Runtime, *, offline: bool, revision: str | 
             "an audio processor: copy preprocessor_config.json, and chat_template.jinja if it is a chat model, "
             "beside them"
         )
-    return HFCaptioningBackend(source.name, model.to(runtime.torch_device), inputs)
+    return HFCaptioningBackend(source.name, model, inputs)
 
 
-def _folder(source: Source) -> Path:
-    folder = source.settings()
-    if source.folder is not None:
-        return folder
-    return hub.snapshot(
-        source.repo, patterns=(CONFIG, *MORE_FILES), revision=folder.name, offline=source.offline
-    )
-
-
-def _config_and_class(source: Source, folder: Path) -> tuple[Any, type]:
-    """The configuration and the generating class. Raises CheckpointError if there is none."""
-    import transformers
+def _generating_class(source: Source, config: Any) -> type:
+    """The class of the model. Raises CheckpointError if it generates no text from media."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING
 
-    kind = source.config()["model_type"]
-    if kind not in transformers.CONFIG_MAPPING:
-        raise CheckpointError(
-            f"{source.name!r} is of type {kind!r}, which transformers {transformers.__version__} does not know; "
-            "upgrade transformers"
-        )
-    try:
-        with quiet():
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # a damaged file can raise anything in transformers
-        raise CheckpointError(
-            f"{source.name!r}: transformers cannot read its {CONFIG} ({short(error)}); fetch or copy it again, or "
-            "upgrade transformers"
-        ) from error
+    kind = str(config.model_type)
     if type(config) not in MODEL_FOR_MULTIMODAL_LM_MAPPING:
         named = (getattr(config, "architectures", None) or [kind])[0]
         use = next((cure for prefix, cure in OTHER_USES if named.startswith(prefix)), "")
@@ -100,65 +62,5 @@ def _config_and_class(source: Source, folder: Path) -> tuple[Any, type]:
             )
         )
     mapped = MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)]
-    return config, mapped[0] if isinstance(mapped, tuple) else mapped
-
-
-def _processor(name: str, folder: Path) -> Any:
-    import transformers
-
-    try:
-        with quiet():
-            processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True)
-            if hasattr(processor, "tokenizer"):
-                return processor
-            return _ImageProcessorAndTokenizer(
-                transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True),
-                transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True),
-            )
-    except ImportError as error:
-        match = re.search(r"ackage `([\w-]+)`|requires the (\S+) library", str(error))
-        package = (match[1] or match[2]) if match else (error.name or "another package")
-        raise MissingExtra(f"the processor of {name!r}", package=package, extra="hf") from error
-    except Exception as error:  # damaged files can raise anything in transformers
-        raise CheckpointError(
-            f"the processor of {name!r} cannot be loaded: {short(error)}; fetch or copy its files again"
-        ) from error
-
-
-class _ImageProcessorAndTokenizer:
-    """The processor of vision-encoder-decoder models, for which transformers has no class."""
-
-    def __init__(self, image_processor: Any, tokenizer: Any) -> None:
-        self.image_processor, self.tokenizer = image_processor, tokenizer
-
-    def __call__(self, images: Any, text: Any = None, **options: Any) -> Any:
-        if text is not None:
-            raise ValueError("it was trained to caption without a prompt; leave it out")
-        return self.image_processor(images, return_tensors="pt")
-
-
-def _load_model(source: Source, cls: Any, config: Any, runtime: Runtime) -> Any:
-    with quiet():
-        try:
-            model, report = cls.from_pretrained(
-                None,
-                config=config,
-                state_dict=source.tensors(),
-                dtype=runtime.dtype,
-                output_loading_info=True,
-            )
-        except ImportError as error:
-            raise MissingExtra(f"{source.name!r} ({short(error)})", package="timm", extra="hf") from error
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"the tensors of {source.name!r} do not fit a {cls.__name__} as its {CONFIG} describes it: "
-                f"{short(error)}"
-            ) from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise CheckpointError(
-            f"the tensors of {source.name!r} do not fit a {cls.__name__} as its {CONFIG} describes it ({len(missing)} "
-            f"missing: {', '.join(missing[:MAX_NAMED])}{', …' if len(missing) > MAX_NAMED else ''}); the checkpoint is "
-            "incomplete or of another model"
-        )
-    return model.eval().requires_grad_(False)
+    chosen: type = mapped[0] if isinstance(mapped, tuple) else mapped
+    return chosen
