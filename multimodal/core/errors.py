@@ -12,6 +12,7 @@ MultimodalError
 ├── CorruptSpace            (ValueError)         a saved space whose folder is damaged or incomplete
 ├── CheckpointError         (ValueError)         weights that are incomplete, damaged or do not fit their configuration
 ├── DownloadError           (OSError)            weights that could not be fetched, or not while offline
+├── AnswerError             (RuntimeError)       a language model or its server failed, or said nothing usable
 ├── EncoderError            (RuntimeError)       an encoder broke its own contract (shape, finiteness)
 ├── UnknownModel            (LookupError)        a name that `load` cannot resolve
 ├── UnknownTask             (LookupError)        a task that no pipeline performs
@@ -24,6 +25,7 @@ and the warnings, which are no errors:
 MultimodalWarning           (UserWarning)
 ├── AssumedEncodingWarning                       text that is not UTF-8 was read as Latin-1
 ├── MediaWarning                                 media of which a part could not be read
+├── TruncatedPromptWarning                       a server seems to have cut the prompt of a question
 └── PathLikeTextWarning                          a str that looks like a path was taken as text
 """
 
@@ -74,6 +76,10 @@ class PathLikeTextWarning(MultimodalWarning):
     """A str that looks like the path of a file was taken as text, because a str is always text."""
 
 
+class TruncatedPromptWarning(MultimodalWarning):
+    """A server reports far fewer tokens than were sent: it has cut the prompt without an error."""
+
+
 class UnsupportedModality(MultimodalError, ValueError):
     """The space has no encoder for the modality of an item.
 
@@ -98,6 +104,19 @@ class CheckpointError(MultimodalError, ValueError):
 
 class DownloadError(MultimodalError, OSError):
     """Files could not be fetched: no network, offline by choice, refused, broken off, or not what was announced."""
+
+
+class AnswerError(MultimodalError, RuntimeError):
+    """A language model or its server failed, or returned nothing that is an answer.
+
+    Attributes:
+        status: The HTTP status; None where there was no response.
+        request_id: The server's id of the request, for its support; None if it gave none.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.request_id = status, request_id
 
 
 class EncoderError(MultimodalError, RuntimeError):

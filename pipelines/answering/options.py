@@ -9,6 +9,7 @@ from typing import Any
 from multimodal.core.checks import whole_number
 from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Audio, Image, Item, Text, Video, as_item
+from multimodal.core.modality import Modality
 
 DEFAULT_K = 8
 DEFAULT_CONTEXT_TOKENS = 6_000
@@ -101,6 +102,18 @@ def check_examples(examples: Any) -> tuple[tuple[str, str], ...]:
                 f'each example must be a pair ("question", "answer") of words, got {example!r:.80}'
             )
     return tuple((question, answer) for question, answer in examples)
+
+
+def check_inputs(inputs: Any) -> tuple[Modality, ...] | None:
+    """The modalities that a remote model takes, text among them; None stays None. Raises InvalidInput."""
+    if inputs is None:
+        return None
+    names = [inputs] if isinstance(inputs, str) else list(inputs)
+    known = (Modality.TEXT, Modality.IMAGE, Modality.AUDIO)
+    unknown = [name for name in names if name not in list(known)]
+    if unknown:
+        raise InvalidInput(f"inputs may be {', '.join(map(repr, map(str, known)))}, got {unknown[0]!r}")
+    return tuple(modality for modality in known if modality is Modality.TEXT or modality in names)
 
 
 def as_media(value: Any, kind: type[Image] | type[Audio]) -> Item:

@@ -7,20 +7,28 @@ from multimodal.pipelines.answering import extractive
 from multimodal.pipelines.answering.options import Question
 from multimodal.pipelines.answering.result import Answer, Citation, Sent
 from multimodal.pipelines.answering.retrieval import Retrieved, as_hits, hit_text
+from multimodal.pipelines.answering.safety import Moderate
 
 NAME = "extractive"
+FILTERED = "The answer was withheld by a filter."
+QUESTION_FILTERED = "The question was withheld by a filter."
 NOT_FOUND = "The sources do not answer the question."
 
 
-def quote(question: Question, retrieved: Retrieved, min_relevance: float) -> Answer:
+def quote(
+    question: Question, retrieved: Retrieved, min_relevance: float, moderate: Moderate | None = None
+) -> Answer:
     """The answer from the best source with words, or a refusal.
 
     Args:
         question: The question.
         retrieved: Its sources.
         min_relevance: The relevance below which the best source is taken not to answer.
+        moderate: The moderation of questions and answers; None for none.
     """
     hits = as_hits(retrieved)
+    if moderate is not None and moderate(question.text):
+        return Answer(question.text, QUESTION_FILTERED, refused=True, reason="filter", hits=hits)
     if not retrieved.ranks or extractive.relevance(retrieved.ranks[0]) < min_relevance:
         return Answer(question.text, NOT_FOUND, refused=True, reason="not found", hits=hits)
     hit = retrieved.texts[0]
@@ -32,6 +40,8 @@ def quote(question: Question, retrieved: Retrieved, min_relevance: float) -> Ans
         part = words[start:end]
         citations.append(Citation(hit, part, len(text), len(text) + len(part), True, 1))
         text += part
+    if moderate is not None and moderate(text):
+        return Answer(question.text, FILTERED, refused=True, reason="filter", hits=hits)
     sent = (Sent(1, hit, "text", words),)
     return Answer(question.text, text, tuple(citations), sent=sent, hits=hits)
 

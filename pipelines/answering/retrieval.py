@@ -7,13 +7,13 @@ are merged by rank.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
 from multimodal.core.errors import InvalidInput, MultimodalError
-from multimodal.core.items import Text, as_item
+from multimodal.core.items import Item, Text, as_item
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.index import Hit, Hits, Index
@@ -34,11 +34,15 @@ class Retrieved:
         texts: Hits with words, best first.
         ranks: The rank of each of them, in the same order.
         media: Hits without words, most probable first.
+        items: The items of hits that are no files, by id.
+        is_given: Whether the caller gave the sources, so that all of them are relevant.
     """
 
     texts: tuple[Hit, ...] = ()
     ranks: tuple[extractive.RankedChunk, ...] = ()
     media: tuple[Hit, ...] = ()
+    items: Mapping[str, Item] = field(default_factory=dict)
+    is_given: bool = False
 
     def merged(self, k: int) -> list[Hit]:
         """The k best, texts and media by turns."""
@@ -47,15 +51,15 @@ class Retrieved:
 
     def relevant(self, k: int) -> list[Hit]:
         """Those of the k best that may answer the question, for a model that judges by itself."""
+        if self.is_given:
+            return self.merged(k)
         coverages = {hit.id: rank.coverage for hit, rank in zip(self.texts, self.ranks, strict=True)}
         return [hit for hit in self.merged(k) if self._may_answer(hit, coverages.get(hit.id))]
 
     @staticmethod
     def _may_answer(hit: Hit, coverage: float | None) -> bool:
-        is_probable = hit.probability is not None and hit.probability >= MIN_PROBABILITY
-        if coverage is None:
-            return is_probable or hit.probability is None
-        return is_probable or coverage >= MIN_COVERAGE
+        is_probable = hit.probability is None or hit.probability >= MIN_PROBABILITY
+        return is_probable or (coverage is not None and coverage >= MIN_COVERAGE)
 
 
 def hit_text(hit: Hit) -> str:
@@ -106,7 +110,8 @@ def from_context(question: Question, context: Any, space: Space | None, k: int) 
         text = item.load() if isinstance(item, Text) else None
         cosine = _cosine(space, question, item)
         hits.append(Hit(item.uri or f"context-{number}", item.uri, cosine, item.modality, text=text))
-    return rank(question.text, hits, k)
+    by_id = {hit.id: item for hit, item in zip(hits, items, strict=True)}
+    return replace(rank(question.text, hits, k), items=by_id, is_given=True)
 
 
 def as_hits(retrieved: Retrieved) -> Hits:

@@ -36,7 +36,11 @@ def ask(
     image: Annotated[Path | None, _given("FILE", "An image that the question is about.")] = None,
     model: Annotated[
         str,
-        typer.Option(metavar="NAME", help="What answers: extractive quotes the best source, offline."),
+        typer.Option(
+            metavar="NAME",
+            help="extractive quotes the best source; openai/…, anthropic/…, hf/owner/name, hf/./folder or "
+            "http://localhost:8080/v1#NAME write.",
+        ),
     ] = "extractive",
     k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Maximum number of sources.")] = 8,
     modality: Annotated[
@@ -50,8 +54,18 @@ def ask(
     instructions: Annotated[str | None, _given("TEXT", "Added to the instructions of the model.")] = None,
     context_tokens: Annotated[int, typer.Option(metavar="N", help="Maximum tokens of the prompt.")] = 6_000,
     max_tokens: Annotated[int, typer.Option(metavar="N", help="Maximum tokens of the answer.")] = 512,
+    takes: Annotated[
+        list[Modality] | None,
+        typer.Option("--inputs", help="What a remote model takes; may be repeated.", show_default=False),
+    ] = None,
+    safety: Annotated[
+        str | None, _given("NAME", "Moderation: hf/owner/name, openai/… or https://server/v1#NAME.")
+    ] = None,
+    captioner: Annotated[
+        str, typer.Option(metavar="NAME", help="Describes images for a model that takes none.")
+    ] = "starter",
     transcriber: Annotated[
-        str, typer.Option(metavar="NAME", help="The model that transcribes spoken questions.")
+        str, typer.Option(metavar="NAME", help="Transcribes spoken questions and audio.")
     ] = "starter",
     space: Annotated[
         str | None, _given("NAME", "The model of the index, if its recorded name cannot be loaded.")
@@ -67,6 +81,8 @@ def ask(
     Examples:
       [cyan]multimodal ask notes.lance "How high is the tower?"[/]
       [cyan]multimodal ask notes.lance --audio question.wav --json[/]
+      [cyan]multimodal ask notes.lance "What grows here?" --image garden.jpg --model openai/NAME --stream[/]
+      [cyan]multimodal ask notes.lance "How high is it?" --model http://localhost:11434/v1#llama3.2[/]
 
     Without a model, the answer is a quotation from the best source. Exit code 4: the sources do not hold the answer,
     or the model declined.
@@ -78,7 +94,16 @@ def ask(
     require_index(index)
     with console.working("opening the index", quiet=json):
         opened = open_existing(index, space, load_options)
-        answering = pipeline("answering", model=model, index=opened, transcriber=transcriber)
+        answering = pipeline(
+            "answering",
+            model=model,
+            index=opened,
+            inputs=takes,
+            safety=safety,
+            captioner=captioner,
+            transcriber=transcriber,
+            **load_options,
+        )
     call_options |= {"k": k, "modality": modality or None, "where": conditions or None}
     call_options |= {"instructions": instructions, "context_tokens": context_tokens, "max_tokens": max_tokens}
     if stream and not json:
