@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from multimodal.core.steps import step
+from multimodal.core.progress import step
 
 NextLogProbs = Callable[[Tensor, Tensor], Tensor]
 """(owners (m,), tokens (m, t)) -> log-probabilities (m, vocabulary) of the next token. Row k continues a sequence of

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from multimodal.core.steps import step
+from multimodal.core.progress import step
 from multimodal.server.errors import ApiError
 from multimodal.server.metrics import Metrics
 from multimodal.server.tasks.lane import Call, Finished, Progress, Stopped, TaskLane, Written

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from multimodal.core.steps import observed
+from multimodal.core.progress import observed
 from multimodal.server.errors import ApiError, overloaded
 from multimodal.server.metrics import LaneMetrics
 

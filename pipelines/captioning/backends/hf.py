@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from multimodal.core.steps import is_observed, step
+from multimodal.core.progress import is_observed, step
 from multimodal.encoders.hf.checkpoint import quiet
 from multimodal.encoders.hf.generative import context_length, end_tokens, is_encoder_decoder
 from multimodal.pipelines.captioning.backends.hf_inputs import Inputs

@@ -18,7 +18,7 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.core.catalog import FOLDER_PREFIXES, close_matches
 from multimodal.core.errors import CheckpointError, InvalidInput, MissingExtra, UnknownModel
 from multimodal.core.hub import api as hub
-from multimodal.core.steps import step
+from multimodal.core.progress import step
 from multimodal.pipelines.transcription.audio_stream import split_at_quiet
 from multimodal.pipelines.transcription.options import (
     SampleSource,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from multimodal.core.errors import InvalidInput
-from multimodal.core.steps import step
+from multimodal.core.progress import step
 from multimodal.pipelines.transcription.audio_stream import split_at_quiet
 from multimodal.pipelines.transcription.options import (
     SampleSource,

@@ -18,7 +18,7 @@ import torch
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Text
-from multimodal.core.steps import step
+from multimodal.core.progress import step
 from multimodal.encoders.starter.encoders import StarterAudio
 from multimodal.encoders.starter.networks import ALPHABET, AUDIO_STRIDE, CTC_STEPS
 from multimodal.encoders.starter.preprocessing import HOP, QUIET_DB, RATE_HZ, log_mel, trim_silence

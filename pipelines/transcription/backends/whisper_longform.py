@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from multimodal.core.steps import step
+from multimodal.core.progress import step
 from multimodal.pipelines.transcription.backends.whisper_mels import LogMels
 from multimodal.pipelines.transcription.options import (
     COMPRESSION_RATIO,
