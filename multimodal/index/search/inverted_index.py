@@ -1,8 +1,9 @@
 """Keyword search: an inverted index over each segment, and BM25 scores.
 
 The terms of a row are those of its text, of its file and folder names, and of the strings in its metadata (captions,
-transcripts). Terms are compared without case and accents. Runs of letters and digits are terms; in scripts written
-without spaces (Chinese, Japanese) each character is a term.
+transcripts); terms.py says what a term is. The index holds words as they stand. Other forms of a word are found when a
+query is searched: among the terms that begin alike, those with the same stem (languages.py). So phrases and prefixes
+are exact, and the index does not depend on a language.
 
 LanceDB's full-text search was evaluated and rejected: its results differ before and after its index is built (it folds
 case and plurals only then), and it cannot index the metadata.
@@ -11,20 +12,22 @@ case and plurals only then), and it cannot index the metadata.
 from __future__ import annotations
 
 import bisect
+import json
 import math
-import re
 import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from multimodal.core.errors import InvalidInput
+from multimodal.index.search import languages
+from multimodal.index.search.terms import terms_of, tokenize
+from multimodal.index.search.text_query import TextQuery, searchable_text
 from multimodal.index.search.vector_search import Candidates
-from multimodal.index.storage.schema import Row
 from multimodal.index.storage.segment import Segment
 
 if TYPE_CHECKING:
@@ -34,63 +37,25 @@ if TYPE_CHECKING:
 K1, B = (
     1.2,
     0.75,
-)  # BM25 term saturation and length normalisation: the usual values (Robertson & Zaragoza 2009, 3.3)
-UNSPACED_SCRIPT = r"([\p{Han}\p{Hiragana}\p{Katakana}])"
-SEPARATOR = r"[^\p{L}\p{N}]+"
-FOLDER = "words"  # inside the folder of a segment
+)  # BM25's saturation and length normalisation: the usual values (Robertson & Zaragoza 2009, 3.3)
+VERSION = 2  # of what is a term; an index of another version is built anew
+FOLDER, SUMMARY_FILE = "words", "about.json"  # inside the folder of a segment
 # Attribute of an inverted index -> file name. The names are those of the first format.
 FILES = {
     "term_bytes": "letters", "term_ends": "ends", "posting_starts": "starts", "positions": "places",
     "counts": "counts", "lengths": "lengths",
 }  # fmt: skip
+MAX_ENDING_CHARS = 8  # by which a form of a word is longer than its stem
+MAX_FORMS = 5000  # terms that begin like a stem and are compared
+CHANGED_CHARS = 1  # at the end of a stem that forms of a word may differ in: happy, happi-ness
 
 
-def searchable_text(row: Row) -> str:
-    """All text of a row in which terms are searched; each source on its own line."""
-    strings = [value for value in row.metadata.values() if isinstance(value, str)]
-    path = PurePath(row.uri or "")
-    return "\n".join([row.text or "", path.stem, path.parent.name, *strings])
+class TextBatch(NamedTuple):
+    """Texts to index. positions: (n,) of each. languages: of each, None where unknown."""
 
-
-def tokenize(texts: Sequence[str]) -> Any:
-    """An Arrow list array with the terms of each text."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    plain = pc.utf8_normalize(pa.array(texts, pa.large_string()), "NFKD")
-    plain = pc.utf8_lower(pc.replace_substring_regex(plain, r"\p{M}", ""))
-    plain = pc.replace_substring_regex(plain, UNSPACED_SCRIPT, r" \1 ")
-    plain = pc.utf8_trim(pc.replace_substring_regex(plain, SEPARATOR, " "), " ")
-    return pc.split_pattern(plain, " ")
-
-
-def terms_in(text: str) -> list[str]:
-    """The terms of one text, in order."""
-    return [term for term in tokenize([text])[0].as_py() if term]
-
-
-@dataclass(frozen=True)
-class TextQuery:
-    """A keyword query. terms: unique, any of them may match. phrases: double-quoted terms, which must be adjacent."""
-
-    terms: tuple[str, ...]
-    phrases: tuple[tuple[str, ...], ...] = ()
-
-    @classmethod
-    def parse(cls, text: object) -> TextQuery:
-        """Raises InvalidInput if the text contains no term."""
-        if not isinstance(text, str):
-            raise InvalidInput(f"text must be a str, got {type(text).__name__}")
-        terms = terms_in(text)
-        if not terms:
-            raise InvalidInput(f"text={text!r} contains no search term; give at least one letter or digit")
-        phrases = (tuple(terms_in(phrase)) for phrase in re.findall(r'"([^"]*)"', text))
-        return cls(tuple(dict.fromkeys(terms)), tuple(phrase for phrase in phrases if phrase))
-
-    def phrases_match(self, row: Row) -> bool:
-        """Whether each phrase occurs within one source of the row's text."""
-        lines = [f" {' '.join(terms_in(line))} " for line in searchable_text(row).splitlines()]
-        return all(any(f" {' '.join(phrase)} " in line for line in lines) for phrase in self.phrases)
+    positions: NDArray[np.intp]
+    texts: Sequence[str]
+    languages: Sequence[str | None] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +64,8 @@ class InvertedIndex:
 
     term_bytes: all terms in UTF-8, sorted and concatenated. term_ends: (terms,) end of each term in `term_bytes`.
     posting_starts: (terms + 1,) start of each term's postings in `positions` (p,) and `counts` (p,): the positions of
-    the texts that contain the term, and its occurrences there. lengths: (n,) number of terms of each text.
+    the texts that contain the term, and its occurrences there. lengths: (n,) number of words of each text.
+    language_counts: number of texts in each language, of those whose language is known.
     """
 
     term_bytes: NDArray[np.uint8]
@@ -108,10 +74,11 @@ class InvertedIndex:
     positions: NDArray[np.int32]
     counts: NDArray[np.int32]
     lengths: NDArray[np.int32]
+    language_counts: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, batches: Iterable[tuple[NDArray[np.intp], Sequence[str]]], n_texts: int) -> InvertedIndex:
-        """An index of batches of (positions below n_texts, texts); positions without a text have no terms.
+    def build(cls, batches: Iterable[TextBatch], n_texts: int) -> InvertedIndex:
+        """An index of batches with positions below n_texts; positions without a text have no terms.
 
         Memory: about 30 bytes for each distinct term of a text.
         """
@@ -121,12 +88,14 @@ class InvertedIndex:
         empty = np.empty(0, np.int32)
         all_terms, all_positions, all_counts = [empty], [empty], [empty]
         lengths = np.zeros(n_texts, np.int32)
-        for batch_positions, texts in batches:
-            owners, terms, counts = _count_terms(texts, term_ids)
-            all_terms.append(terms)
-            all_positions.append(batch_positions[owners].astype(np.int32))
-            all_counts.append(counts)
-            lengths[batch_positions] = np.bincount(owners, counts, minlength=len(batch_positions))
+        language_counts: Counter[str] = Counter()
+        for batch in batches:
+            counted = _count_terms(batch, term_ids)
+            all_terms.append(counted.terms)
+            all_positions.append(batch.positions[counted.owners].astype(np.int32))
+            all_counts.append(counted.counts)
+            lengths[batch.positions] = counted.lengths
+            language_counts += counted.languages
         ordered = sorted(term_ids)  # by code point, which is also the order of their UTF-8
         rank = np.empty(len(term_ids), np.int32)
         rank[[term_ids[term] for term in ordered]] = np.arange(len(term_ids), dtype=np.int32)
@@ -140,6 +109,7 @@ class InvertedIndex:
             np.concatenate(all_positions)[order],
             np.concatenate(all_counts)[order],
             lengths,
+            dict(language_counts),
         )
 
     @classmethod
@@ -147,21 +117,65 @@ class InvertedIndex:
         """Maps what `write` wrote, without loading it into memory. Raises OSError, ValueError."""
         import numpy as np
 
-        return cls(**{name: np.load(folder / f"{file}.npy", mmap_mode="r") for name, file in FILES.items()})
+        summary = json.loads((folder / SUMMARY_FILE).read_text())
+        if summary["version"] != VERSION:
+            raise ValueError(
+                f"the inverted index in {folder} has version {summary['version']}, not {VERSION}"
+            )
+        arrays = {name: np.load(folder / f"{file}.npy", mmap_mode="r") for name, file in FILES.items()}
+        return cls(**arrays, language_counts=summary["languages"])
 
     def write(self, folder: Path) -> None:
         import numpy as np
 
         for name, file in FILES.items():
             np.save(folder / f"{file}.npy", getattr(self, name))
+        summary = {"version": VERSION, "languages": dict(self.language_counts)}
+        (folder / SUMMARY_FILE).write_text(json.dumps(summary))
 
     def postings(self, term: str) -> slice:
         """The slice of `positions` and `counts` that belongs to a term; empty if no text contains it."""
         encoded = term.encode()
-        at = bisect.bisect_left(range(len(self.term_ends)), encoded, key=self._term)
+        at = self._first_from(encoded)
         if at == len(self.term_ends) or self._term(at) != encoded:
             return slice(0, 0)
-        return slice(int(self.posting_starts[at]), int(self.posting_starts[at + 1]))
+        return self._postings_at(at)
+
+    def starting_with(self, prefix: str) -> list[int]:
+        """The numbers of the terms that begin with a prefix."""
+        encoded = prefix.encode()
+        return list(range(self._first_from(encoded), self._first_from(encoded + b"\xff")))
+
+    def same_stem(self, word: str, language: str) -> list[int]:
+        """The numbers of the terms that are forms of a word, itself included."""
+        stem = languages.stem(word, language)
+        start = stem[: max(2, len(stem) - CHANGED_CHARS)]
+        longest = len(stem) + MAX_ENDING_CHARS
+        numbers = self.starting_with(start)[:MAX_FORMS] if word.isalpha() and len(word) > 2 else []
+        forms = ((number, self._term(number).decode()) for number in numbers)
+        alike = {
+            number
+            for number, form in forms
+            if len(form) <= longest and languages.stem(form, language) == stem
+        }
+        at = self._first_from(word.encode())
+        if at < len(self.term_ends) and self._term(at) == word.encode():
+            alike.add(at)
+        return sorted(alike)
+
+    def occurrences(self, numbers: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Positions (p,) of the texts that contain any of these terms, and how often (p,), all of them counted."""
+        import numpy as np
+
+        slices = [self._postings_at(number) for number in numbers]
+        if len(slices) == 1:
+            return self.positions[slices[0]], self.counts[slices[0]].astype(np.float32)
+        if not slices:
+            return np.empty(0, np.int32), np.empty(0, np.float32)
+        positions = np.concatenate([self.positions[part] for part in slices])
+        unique, inverse = np.unique(positions, return_inverse=True)
+        counts = np.concatenate([self.counts[part] for part in slices])
+        return unique, np.bincount(inverse, counts).astype(np.float32)
 
     def contains_all(self, terms: Iterable[str]) -> NDArray[np.bool_]:
         """Which texts (n,) contain every one of these terms."""
@@ -174,58 +188,131 @@ class InvertedIndex:
             mask &= with_term
         return mask
 
+    def _first_from(self, encoded: bytes) -> int:
+        """The number of the first term that does not sort before this one."""
+        return bisect.bisect_left(range(len(self.term_ends)), encoded, key=self._term)
+
+    def _postings_at(self, number: int) -> slice:
+        return slice(int(self.posting_starts[number]), int(self.posting_starts[number + 1]))
+
     def _term(self, at: int) -> bytes:
         start = int(self.term_ends[at - 1]) if at else 0
         return self.term_bytes[start : int(self.term_ends[at])].tobytes()
 
 
-def _count_terms(texts: Sequence[str], term_ids: dict[str, int]) -> tuple[Any, Any, Any]:
-    """(text, term id, occurrences), each (p,). New terms are added to `term_ids`."""
+class _Counted(NamedTuple):
+    """Terms of a batch of n texts: the text and the id of each (p,), its occurrences there (p,); words a text (n,)."""
+
+    owners: NDArray[np.intp]
+    terms: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    lengths: NDArray[np.intp]
+    languages: Counter[str]
+
+
+def _count_terms(batch: TextBatch, term_ids: dict[str, int]) -> _Counted:
+    """New terms are added to `term_ids`."""
     import numpy as np
 
-    lists = tokenize(texts)
-    tokens = lists.flatten().dictionary_encode()
-    owners = np.repeat(np.arange(len(texts)), np.diff(lists.offsets.to_numpy()))
-    vocabulary = tokens.dictionary.to_pylist()
-    n_terms = max(1, len(vocabulary))
-    pairs, counts = np.unique(owners * n_terms + tokens.indices.to_numpy(), return_counts=True)
-    ids = np.array(
-        [term_ids.setdefault(term, len(term_ids)) if term else -1 for term in vocabulary], np.int32
-    )
-    terms = ids[pairs % n_terms] if vocabulary else np.empty(0, np.int32)
-    kept = terms >= 0
-    return (pairs // n_terms)[kept], terms[kept], counts[kept].astype(np.int32)
+    n_texts = len(batch.texts)
+    lists = tokenize(batch.texts)
+    encoded = lists.flatten().dictionary_encode()
+    owners = np.repeat(np.arange(n_texts), np.diff(lists.offsets.to_numpy()))
+    tokens, token_of = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    # Each token stands for the terms from first_term[token] to first_term[token + 1].
+    terms = [terms_of(token) if token else ([], []) for token in tokens]
+    flat = [term_ids.setdefault(term, len(term_ids)) for words, extra in terms for term in (*words, *extra)]
+    n_terms_of = np.array([len(words) + len(extra) for words, extra in terms], np.int64)
+    n_words_of = np.array([len(words) for words, _ in terms], np.int64)
+    first_term = np.concatenate([[0], np.cumsum(n_terms_of)]).astype(np.int64)
+    repeats = n_terms_of[token_of] if len(token_of) else np.empty(0, np.int64)
+    within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    ids = np.array(flat, np.int64)[np.repeat(first_term[token_of], repeats) + within]
+    n_ids = max(1, len(term_ids))
+    pairs, counts = np.unique(np.repeat(owners, repeats) * n_ids + ids, return_counts=True)
+    lengths = np.bincount(owners, n_words_of[token_of] if len(token_of) else None, minlength=n_texts)
+    single_words = [words[0] if len(words) == 1 else "" for words, _ in terms]
+    known = batch.languages if batch.languages is not None else [None] * n_texts
+    by_language = languages.count_languages(owners, single_words, token_of, known)
+    return _Counted(
+        pairs // n_ids, (pairs % n_ids).astype(np.int32), counts.astype(np.int32), lengths.astype(np.intp),
+        by_language,
+    )  # fmt: skip
 
 
-def bm25(indexes: Sequence[InvertedIndex], terms: Sequence[str]) -> list[NDArray[np.float32]]:
-    """BM25 scores of every text of each index, (n,): 0 for texts without any of the terms.
+class Statistics(NamedTuple):
+    """What BM25 needs of all indexes together: their number of texts, and the mean number of words of a text."""
+
+    n_texts: int
+    mean_length: float
+
+    @classmethod
+    def of(cls, indexes: Sequence[InvertedIndex]) -> Statistics:
+        n_texts = sum(len(index.lengths) for index in indexes)
+        n_words = sum(float(index.lengths.sum()) for index in indexes)
+        return cls(n_texts, max(1.0, n_words / max(1, n_texts)))
+
+    def idf(self, n_texts_with_term: int) -> float:
+        return math.log(1 + (self.n_texts - n_texts_with_term + 0.5) / (n_texts_with_term + 0.5))
+
+
+def bm25(
+    indexes: Sequence[InvertedIndex], groups: Sequence[Sequence[Sequence[int]]]
+) -> tuple[list[NDArray[np.float32]], float]:
+    """BM25 scores of every text of each index, (n,), 0 for texts without any of the terms; and their upper bound.
 
     Document frequencies and the mean length are taken over all indexes together.
+
+    Args:
+        indexes: The indexes.
+        groups: For each index and each term of the query, the numbers of the terms that match it; they count as one.
     """
     import numpy as np
 
-    n_texts = sum(len(index.lengths) for index in indexes)
-    mean_length = max(1.0, sum(float(index.lengths.sum()) for index in indexes) / max(1, n_texts))
+    statistics = Statistics.of(indexes)
     scores = [np.zeros(len(index.lengths), np.float32) for index in indexes]
-    for term in terms:
-        postings = [index.postings(term) for index in indexes]
-        frequency = sum(posting.stop - posting.start for posting in postings)
-        idf = math.log(1 + (n_texts - frequency + 0.5) / (frequency + 0.5))
-        for index, posting, total in zip(indexes, postings, scores, strict=True):
-            positions, counts = index.positions[posting], index.counts[posting].astype(np.float32)
-            length = 1 - B + B * index.lengths[positions] / np.float32(mean_length)
+    bound = 0.0
+    for numbers_by_index in zip(*groups, strict=True):
+        found = [index.occurrences(numbers) for index, numbers in zip(indexes, numbers_by_index, strict=True)]
+        idf = statistics.idf(sum(len(positions) for positions, _ in found))
+        bound += idf * (K1 + 1)
+        for index, (positions, counts), total in zip(indexes, found, scores, strict=True):
+            length = 1 - B + B * index.lengths[positions] / np.float32(statistics.mean_length)
             total[positions] += np.float32(idf) * counts * (K1 + 1) / (counts + K1 * length)
-    return scores
+    return scores, bound
+
+
+def matching_terms(indexes: Sequence[InvertedIndex], query: TextQuery) -> list[list[list[int]]]:
+    """For each index and each term of a query, the numbers of the terms that match it."""
+    counts: Counter[str] = Counter()
+    for index in indexes:
+        counts.update(index.language_counts)
+    known = languages.main_languages(counts)
+    terms = query.significant_terms(known)
+    groups = []
+    for index in indexes:
+        forms = ({number for name in known for number in index.same_stem(term, name)} for term in terms)
+        starts = (index.starting_with(prefix) for prefix in query.prefixes)
+        groups.append([*(sorted(numbers) for numbers in forms), *starts])
+    return groups
+
+
+class Matches(NamedTuple):
+    """(row id, score) of the rows that match a keyword query, best first, and the upper bound of a score."""
+
+    rows: list[tuple[int, float]]
+    bound: float
 
 
 def matching_rows(
     candidates: Sequence[Candidates], indexes: Sequence[InvertedIndex], query: TextQuery
-) -> list[tuple[int, float]]:
-    """(row id, score) of all candidates that contain a term, best first. Phrases are checked for their terms only."""
+) -> Matches:
+    """All candidates that contain a term. Phrases are checked for their words only."""
     import numpy as np
 
     row_ids, scores = [np.empty(0, np.uint64)], [np.empty(0, np.float32)]
-    for rows, index, segment_scores in zip(candidates, indexes, bm25(indexes, query.terms), strict=True):
+    all_segment_scores, bound = bm25(indexes, matching_terms(indexes, query))
+    for rows, index, segment_scores in zip(candidates, indexes, all_segment_scores, strict=True):
         if rows.mask is not None:
             segment_scores[~rows.mask] = 0
         for phrase in query.phrases:
@@ -235,7 +322,8 @@ def matching_rows(
         scores.append(segment_scores[positions])
     all_scores = np.concatenate(scores)
     order = np.argsort(-all_scores, kind="stable")
-    return list(zip(np.concatenate(row_ids)[order].tolist(), all_scores[order].tolist(), strict=True))
+    ordered = zip(np.concatenate(row_ids)[order].tolist(), all_scores[order].tolist(), strict=True)
+    return Matches(list(ordered), bound)
 
 
 class InvertedIndexCache:
@@ -256,13 +344,14 @@ class InvertedIndexCache:
             return self._indexes[segment]
 
 
-def _texts(segment: Segment) -> Iterator[tuple[NDArray[np.intp], list[str]]]:
-    """The positions of a segment, and the texts at them."""
+def _texts(segment: Segment) -> Iterator[TextBatch]:
+    """The texts of a segment."""
     import numpy as np
 
     position = 0
     for rows in segment.columns.rows():
-        yield np.arange(position, position + len(rows)), list(map(searchable_text, rows))
+        known = [languages.language_of(row.metadata) for row in rows]
+        yield TextBatch(np.arange(position, position + len(rows)), list(map(searchable_text, rows)), known)
         position += len(rows)
 
 
@@ -271,7 +360,7 @@ def _read(segment: Segment) -> InvertedIndex | None:
         return None
     try:
         return InvertedIndex.read(segment.folder / FOLDER)
-    except (OSError, EOFError, ValueError):
+    except (OSError, EOFError, ValueError, KeyError):
         return None
 
 
@@ -284,7 +373,11 @@ def _store(segment: Segment, index: InvertedIndex) -> None:
         new = Path(tempfile.mkdtemp(prefix="words-", dir=segment.folder))
         new.chmod(0o755)
         index.write(new)
-        new.rename(segment.folder / FOLDER)  # fails if another process was quicker, which is equally good
+        replaced = segment.folder / FOLDER  # damaged, or of another version
+        if replaced.exists():
+            replaced.rename(new / "replaced")
+        new.rename(replaced)  # fails if another process was quicker, which is equally good
+        shutil.rmtree(replaced / "replaced", ignore_errors=True)
     except OSError:
         if new is not None:
             shutil.rmtree(new, ignore_errors=True)

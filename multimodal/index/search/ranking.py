@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 DECIMALS = 9  # float32 vectors carry seven: differences beyond are rounding, and must not decide an order
 DUPLICATE_COSINE = 0.999  # cosine from which two items are duplicates
-RANK_OFFSET = 60  # of reciprocal rank fusion (Cormack et al. 2009): how little the first ranks differ
+# Of the nearest row in hybrid search, where all words of the query, each found often, score 1. Measured by
+# benchmarks/answers.py with the starter and with all-MiniLM-L6-v2.
+VECTOR_WEIGHT = 0.15
 
 
 class StoredRow(NamedTuple):
@@ -47,34 +49,48 @@ class ScoredRow(NamedTuple):
                    text_score=self.text_score, probability=self.probability, fused_score=self.fused_score)  # fmt: skip
 
 
+class TextMatches(NamedTuple):
+    """Rows with their BM25 scores, best first. bound: what no score can reach."""
+
+    rows: list[ScoredRow]
+    bound: float
+
+
 def by_cosine(rows: Sequence[StoredRow], cosines: Sequence[float]) -> list[ScoredRow]:
     """Rows with their cosines, highest first."""
     return sorted(map(ScoredRow, rows, cosines), key=lambda row: (-(row.cosine or 0.0), row.id))
 
 
-def reciprocal_rank_fusion(
-    first: Sequence[ScoredRow], second: Sequence[ScoredRow], query: NDArray[np.float32]
-) -> list[ScoredRow]:
-    """One order from two: a row scores 1 / (60 + rank) for each order it is in. Every row gets its cosine.
+def fuse(near: Sequence[ScoredRow], by_text: TextMatches, query: NDArray[np.float32]) -> list[ScoredRow]:
+    """One order from two. Every row gets its cosine.
 
-    Only ranks are used, so cosines and BM25 scores need not be comparable.
+    A row scores the share of the highest possible BM25 score that it reaches, and VECTOR_WEIGHT / rank for its
+    rank among the nearest rows. The share says whether the words of the query are there, which a rank does not: of ten
+    rows that hold a single word of many, one is first. Of the vectors only ranks are used, because cosines of different
+    modalities are not comparable.
+
+    Args:
+        near: Rows in the order of vectors, nearest first.
+        by_text: Rows that match the keywords.
+        query: Unit vector (dim,).
     """
     import numpy as np
 
     merged: dict[str, ScoredRow] = {}
-    weights: dict[str, float] = {}
-    for order in (first, second):
-        for rank, row in enumerate(order, 1):
-            weights[row.id] = weights.get(row.id, 0.0) + 1 / (RANK_OFFSET + rank)
-            known = merged.get(row.id, row)
-            scores = (b if a is None else a for a, b in zip(known[1:], row[1:], strict=True))
-            merged[row.id] = ScoredRow(row.stored, *scores)
+    fused: dict[str, float] = {}
+    for rank, row in enumerate(near, 1):
+        merged[row.id], fused[row.id] = row, VECTOR_WEIGHT / rank
+    for row in by_text.rows:
+        known = merged.get(row.id, row)
+        merged[row.id] = known._replace(text_score=row.text_score)
+        fused[row.id] = fused.get(row.id, 0.0) + (row.text_score or 0.0) / by_text.bound
     without = [row for row in merged.values() if row.cosine is None]
     if without:
         missing = cosines(query, np.stack([row.stored.vector for row in without])).tolist()
         merged |= {row.id: row._replace(cosine=cosine) for row, cosine in zip(without, missing, strict=True)}
-    ordered = sorted(merged.values(), key=lambda row: (-weights[row.id], -(row.cosine or 0.0), row.id))
-    return [row._replace(fused_score=round(weights[row.id], DECIMALS)) for row in ordered]
+    scores = {id_: round(score, DECIMALS) for id_, score in fused.items()}
+    ordered = sorted(merged.values(), key=lambda row: (-scores[row.id], -(row.cosine or 0.0), row.id))
+    return [row._replace(fused_score=scores[row.id]) for row in ordered]
 
 
 def deduplicate(rows: Sequence[ScoredRow]) -> list[ScoredRow]:

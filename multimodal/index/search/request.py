@@ -14,7 +14,6 @@ from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.index.results import Hits
 from multimodal.index.search.calibration_fit import CalibrationReport
-from multimodal.index.search.inverted_index import TextQuery
 from multimodal.index.search.labelled_pairs import group_by_query
 from multimodal.index.search.query import (
     ModalityWeights,
@@ -25,6 +24,7 @@ from multimodal.index.search.query import (
     part_modalities,
 )
 from multimodal.index.search.searcher import Searcher, SearchPlan
+from multimodal.index.search.text_query import TextQuery
 from multimodal.index.search.view import Filter, SnapshotView
 from multimodal.index.storage import filters
 
@@ -40,9 +40,9 @@ class SearchOptions(TypedDict, total=False):
     """Options of `Index.search`, `RetrievalPipeline` and the command line; all are optional.
 
     Attributes:
-        text: Keywords to find in texts, captions and other metadata, and file names; "words in quotes" must be
-            adjacent. With a query or `similar_to`, both orders are joined by rank (mode="hybrid"); alone, the search is
-            by keywords only (mode="text").
+        text: Keywords to find in texts, captions and other metadata, and file names, in any of their forms; "words in
+            quotes" must be adjacent, and wor* is any word that begins so. With a query or `similar_to`, both orders are
+            joined (mode="hybrid"); alone, the search is by keywords only (mode="text").
         mode: "vector", "text" or "hybrid". Without `text`, the keywords of "text" and "hybrid" are those of the query,
             which must then be a text.
         similar_to: Id of an item, or several, to search with; these are excluded from the hits. A query beside it is

@@ -8,7 +8,7 @@
     approximate  LanceDB's vector index chose the candidates; only after optimize(approximate=True), and without a
                  filter or calibration over several modalities, which search each modality on its own
     text         keywords: every row that contains one of the terms was considered
-    hybrid       vectors and keywords, joined by rank, from the first `fusion_depth` rows of each
+    hybrid       vectors and keywords, joined by `ranking.fuse`, from the first `fusion_depth` rows of each
 
 Over several modalities, vectors are ordered by probability (calibration.py), or otherwise by cosine.
 
@@ -131,7 +131,7 @@ class Searcher:
         """Hits for each keyword query."""
         view = self.view()
         return _fill_page(
-            lambda n: [(view.text_search(text, n, plan.row_filter), METHOD_TEXT) for text in texts], plan
+            lambda n: [(view.text_search(text, n, plan.row_filter).rows, METHOD_TEXT) for text in texts], plan
         )
 
     def hybrid_search(
@@ -151,7 +151,7 @@ class Searcher:
             fused = []
             for vector, text, (near, _), query in zip(vectors, texts, answers, calibrations, strict=True):
                 by_text = view.text_search(text, depth, plan.row_filter)
-                rows = ranking.reciprocal_rank_fusion(near, by_text, vector)
+                rows = ranking.fuse(near, by_text, vector)
                 fused.append((rows if query is None else query.with_probabilities(rows), METHOD_HYBRID))
             return fused
 

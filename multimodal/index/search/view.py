@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from multimodal.index.config import DEFAULT, SearchConfig
 from multimodal.index.search import ranking, vector_search
-from multimodal.index.search.inverted_index import InvertedIndexCache, TextQuery, matching_rows
-from multimodal.index.search.ranking import ScoredRow, StoredRow
+from multimodal.index.search.inverted_index import InvertedIndexCache, matching_rows
+from multimodal.index.search.ranking import ScoredRow, StoredRow, TextMatches
+from multimodal.index.search.text_query import TextQuery
 from multimodal.index.search.vector_search import Candidates, NearestRows
 from multimodal.index.storage.segment import Segment
 from multimodal.index.storage.segment_store import SegmentedSnapshot
@@ -128,21 +129,23 @@ class SnapshotView:
         stored = self.fetch(row_ids)
         return ranking.by_cosine([stored[row_id] for row_id in row_ids.tolist()], cosines.tolist())[:n]
 
-    def text_search(self, text: str, n: int, row_filter: Filter) -> list[ScoredRow]:
+    def text_search(self, text: str, n: int, row_filter: Filter) -> TextMatches:
         """The n rows that match a keyword query best, best first; fewer if fewer match.
 
         Raises InvalidInput if the text contains no term.
         """
         candidates, query = self.candidates(row_filter), TextQuery.parse(text)
         indexes = [self._inverted_indexes.get(rows.segment) for rows in candidates]
-        matches: Iterable[tuple[int, float]] = matching_rows(candidates, indexes, query)
+        every_match, bound = matching_rows(candidates, indexes, query)
+        matches: Iterable[tuple[int, float]] = every_match
         if query.phrases:
             matches = self._with_phrases(matches, query)
         first = list(_first_with_ties(matches, n))
         ids = self.ids([row_id for row_id, _ in first]) if len(first) > 1 else {}
         best = sorted(first, key=lambda match: (-match[1], ids.get(match[0], "")))[:n]
         stored = self.fetch([row_id for row_id, _ in best])
-        return [ScoredRow(stored[row_id], None, round(score, TEXT_SCORE_DECIMALS)) for row_id, score in best]
+        rows = [ScoredRow(stored[row_id], None, round(score, TEXT_SCORE_DECIMALS)) for row_id, score in best]
+        return TextMatches(rows, bound)
 
     def _with_phrases(
         self, matches: Iterable[tuple[int, float]], query: TextQuery

@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from multimodal.core.errors import InvalidInput
 from multimodal.core.space import Space
 from multimodal.index import Index, SearchConfig
-from multimodal.index.search.inverted_index import InvertedIndex, TextQuery, bm25, searchable_text, terms_in
+from multimodal.index.search.inverted_index import InvertedIndex, TextBatch, bm25, matching_terms
+from multimodal.index.search.ranking import VECTOR_WEIGHT
+from multimodal.index.search.terms import words_in
+from multimodal.index.search.text_query import TextQuery, searchable_text
 from multimodal.index.storage.schema import Row
 from tests.index.conftest import clusters, fill
 
 DIM = 64
-VOCABULARY = ["red", "apple", "dog", "beach", "über", "東", "2024", "a", "rain", "img"]
+VOCABULARY = ["red", "apple", "dog", "beach", "über", "東", "2024", "b", "rain", "img"]
 
 
 def definition(texts: list[list[str]], query: list[str]) -> list[float]:
@@ -48,7 +51,8 @@ def definition(texts: list[list[str]], query: list[str]) -> list[float]:
         ("Café ÜBER naïve", ["cafe", "uber", "naive"]),
         ("東京タワーの夜景2024", ["東", "京", "タ", "ワ", "ー", "の", "夜", "景", "2024"]),
         ("Привет, МИР", ["привет", "мир"]),
-        ("한국어 텍스트", terms_in("한국어 텍스트")),
+        ("한국어 텍스트", ["한국어", "텍스트"]),
+        ("йод ガイド", ["йод", "ガ", "イ", "ド"]),
         ("ﬁne ①", ["fine", "1"]),
         ("  … ☃ \n", []),
         ("", []),
@@ -56,7 +60,7 @@ def definition(texts: list[list[str]], query: list[str]) -> list[float]:
     ],
 )
 def test_words_are_letters_and_digits_without_case_and_accents(text: str, words: list[str]) -> None:
-    assert terms_in(text) == words
+    assert words_in(text) == words
 
 
 def test_the_words_of_a_row_are_those_of_its_text_its_name_and_its_metadata() -> None:
@@ -67,8 +71,8 @@ def test_the_words_of_a_row_are_those_of_its_text_its_name_and_its_metadata() ->
         None,
         {"caption": "a dog", "n": 3, "ok": True, "no": None},
     )
-    assert terms_in(searchable_text(row)) == ["img", "7", "rome", "2019", "a", "dog"]
-    assert terms_in(searchable_text(Row("i", None, "text", "two words", {}))) == ["two", "words"]
+    assert words_in(searchable_text(row)) == ["img", "7", "rome", "2019", "a", "dog"]
+    assert words_in(searchable_text(Row("i", None, "text", "two words", {}))) == ["two", "words"]
 
 
 texts_of_words = st.lists(st.lists(st.sampled_from(VOCABULARY), max_size=8), max_size=30)
@@ -77,27 +81,31 @@ texts_of_words = st.lists(st.lists(st.sampled_from(VOCABULARY), max_size=8), max
 @given(texts=texts_of_words,
        query=st.lists(st.sampled_from([*VOCABULARY, "unknown"]), min_size=1, max_size=4, unique=True),
        cut=st.integers(0, 30), size=st.integers(1, 9))  # fmt: skip
-@settings(max_examples=80)
+@settings(max_examples=30)
 def test_scores_are_bm25_over_all_parts_together(
     texts: list[list[str]], query: list[str], cut: int, size: int
 ) -> None:
     def inverted(some: list[list[str]]) -> InvertedIndex:
         positions = np.arange(len(some))
         cuts = range(0, len(some), size)
-        batches = ((positions[at : at + size], [" ".join(t) for t in some[at : at + size]]) for at in cuts)
+        joined = [" ".join(text) for text in some]
+        batches = (TextBatch(positions[at : at + size], joined[at : at + size]) for at in cuts)
         return InvertedIndex.build(batches, len(some))
 
     indexes = [inverted(texts[:cut]), inverted(texts[cut:])]
-    normal = [terms_in(" ".join(text)) for text in texts]
-    terms = TextQuery.parse(" ".join(query)).terms
-    scores = np.concatenate(bm25(indexes, terms))
+    normal = [words_in(" ".join(text)) for text in texts]
+    asked = TextQuery.parse(" ".join(query))
+    terms = asked.terms
+    parts, bound = bm25(indexes, matching_terms(indexes, asked))
+    scores = np.concatenate(parts)
     assert scores == pytest.approx(definition(normal, list(terms)), abs=1e-4)
+    assert scores.max(initial=0) < bound
     contained = np.concatenate([index.contains_all(terms) for index in indexes])
     assert contained.tolist() == [set(terms) <= set(text) for text in normal]
 
 
 def test_words_come_back_as_they_were_written(tmp_path: Path) -> None:
-    made = InvertedIndex.build([(np.array([2, 0]), ["red apple", "red"])], 4)
+    made = InvertedIndex.build([TextBatch(np.array([2, 0]), ["red apple", "red"])], 4)
     made.write(tmp_path)
     again = InvertedIndex.read(tmp_path)
     assert [again.postings(word) for word in ("apple", "red", "blue")] == [
@@ -182,23 +190,17 @@ def test_equal_scores_are_ordered_by_id(index: Index) -> None:
     assert ids(index.search(text="same", k=5, offset=290)) == ["290", "291", "292", "293", "294"]
 
 
-def test_both_orders_are_joined_by_rank(notes: Index) -> None:
-    """By the formula: 1 / (60 + place) in each order, with every row in the order of vectors."""
+def test_hybrid_scores_add_the_share_of_the_keywords_and_the_rank_among_the_nearest(notes: Index) -> None:
     query = np.array([0.1, 0.2, 0.9, 0.3])
-    near, worded = ids(notes.search(query, 9)), ids(notes.search(text="dog", k=9))
-    weights = {
-        id_: sum(1 / (61 + order.index(id_)) for order in (near, worded) if id_ in order) for id_ in near
-    }
+    near, by_text = ids(notes.search(query, 9)), notes.search(text="dog", k=9)
+    words = {hit.id: hit.score for hit in by_text}
+    bound = 2.2 * math.log(1 + 2.5 / 3.5)  # three of the five rows hold the word
+    expected = {id_: VECTOR_WEIGHT / (near.index(id_) + 1) + words.get(id_, 0.0) / bound for id_ in near}
     hits = notes.search(query, 9, text="dog")
-    assert hits.method == "hybrid"
-    assert [round(weights[hit.id], 12) for hit in hits] == sorted(
-        (round(w, 12) for w in weights.values()), reverse=True
-    )
-    scores_ = {hit.id: hit.score for hit in notes.search(query, 9)}
-    assert {hit.id: hit.score for hit in hits} == scores_  # cosines
-    assert {hit.id: hit.text_score for hit in hits if hit.text_score} == {
-        hit.id: hit.score for hit in notes.search(text="dog", k=9)
-    }
+    assert hits.method == "hybrid" and ids(hits) == sorted(expected, key=lambda id_: -expected[id_])
+    assert {hit.id: hit.fused_score for hit in hits} == pytest.approx(expected, abs=1e-5)
+    assert {hit.id: hit.score for hit in hits} == {hit.id: hit.score for hit in notes.search(query, 9)}
+    assert {hit.id: hit.text_score for hit in hits if hit.text_score} == words
     assert ids(notes.search("a dog", 9, mode="hybrid")) == ids(notes.search("a dog", 9, text="a dog"))
 
 
@@ -250,6 +252,11 @@ def test_words_whose_files_are_damaged_are_made_anew(wide: Space, tmp_path: Path
     (words,) = index.path.glob("search/part-*/words")
     (words / "starts.npy").write_bytes(b"")
     assert ids(Index.open(index.path, wide).search(text="777")) == ["000777"]
+    assert InvertedIndex.read(words).lengths.tolist() == [2] * 800
+    (words / "about.json").unlink()  # as version 1 wrote it
+    assert ids(Index.open(index.path, wide).search(text="777")) == ["000777"]
+    assert InvertedIndex.read(words).language_counts == {}
+    assert sorted(path.name for path in words.parent.glob("words*")) == ["words"]
 
 
 @pytest.mark.parametrize(("query", "options", "message"), [
