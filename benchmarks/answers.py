@@ -2,8 +2,7 @@
 
 The notes and questions in `data/` were written for this benchmark. Of the questions, 297 are answered by one note and
 share words with it, 83 (`paraphrase`) are asked in other words, and 150 share words with a note that does not answer
-them. Questions at even positions of each kind are for tuning; those at odd positions are held out, and read only with
-`--held-out`.
+them. Every second line of questions is held out, and read only with `--held-out`; the others are for tuning.
 """
 
 from __future__ import annotations
