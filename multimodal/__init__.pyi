@@ -32,6 +32,11 @@ from .core.pipeline import register_pipeline as register_pipeline
 from .core.self_test import SelfTestReport as SelfTestReport
 from .core.space import LogitScale as LogitScale
 from .core.space import Space as Space
+from .evaluation import Comparison as Comparison
+from .evaluation import Evaluation as Evaluation
+from .evaluation import Figure as Figure
+from .evaluation import compare as compare
+from .evaluation import evaluate as evaluate
 from .index import Hit as Hit
 from .index import Index as Index
 from .pipelines.answering.pipeline import Answer as Answer

@@ -18,14 +18,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # layer -> the layers it may import besides itself
 CORE = {"core"}
-MODELS = CORE | {"encoders", "index", "adapt", "evaluate", "audit", "export", "views"}
+MODELS = CORE | {"encoders", "index", "adapt", "evaluation", "auditing", "export", "views"}
 LAYERS: dict[str, set[str]] = {
     "core": set(),
     "encoders": CORE,
     "index": CORE,
     "adapt": CORE,
-    "evaluate": CORE | {"index"},
-    "audit": CORE | {"index"},
+    "evaluation": CORE,
+    "auditing": CORE | {"evaluation"},
     "export": CORE,
     "views": CORE | {"index"},
     "testing": CORE,

@@ -12,16 +12,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DIM = 256  # of the shared embedding space
-SIDE = 64  # pixels
-N_MELS = 64
-VOCABULARY = 10_500
-TOKEN_WIDTH = 112
-TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS, MAX_TOKENS = 176, 3, 4, 48
-AUDIO_WIDTH, AUDIO_LAYERS, AUDIO_HEADS, MAX_FRAMES = 176, 4, 4, 600  # 600 mel frames = 6 s
-AUDIO_STRIDE = 4  # mel frames per state: 40 ms
-CTC_STEPS = 2  # CTC outputs of the transcription head per state
-ALPHABET = " abcdefghijklmnopqrstuvwxyz0123456789'"  # CTC class = 1 + index, class 0 is the blank
+from multimodal.encoders.starter.parameters import (
+    ALPHABET,
+    AUDIO_HEADS,
+    AUDIO_LAYERS,
+    AUDIO_STRIDE,
+    AUDIO_WIDTH,
+    CTC_STEPS,
+    DIM,
+    MAX_FRAMES,
+    MAX_TOKENS,
+    N_MELS,
+    TEXT_HEADS,
+    TEXT_LAYERS,
+    TEXT_WIDTH,
+    TOKEN_WIDTH,
+    VOCABULARY,
+)
 
 
 class Attention(nn.Module):

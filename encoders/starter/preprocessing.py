@@ -10,18 +10,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from multimodal.encoders.starter.networks import MAX_FRAMES, N_MELS, SIDE
-
-RATE_HZ = 16_000
-N_FFT = 400  # 25 ms
-HOP = 160  # 10 ms
-FLOOR_DB = -80.0  # relative to the loudest band of the clip, as the next two
-
-QUIET_DB = -40.0
-SILENCE_DB = -60.0
-MARGIN = 10  # frames kept around speech when silence is trimmed
-MIN_SAMPLES = RATE_HZ // 10
-WINDOW_SAMPLES = (MAX_FRAMES - 1) * HOP  # 5.99 s
+from multimodal.encoders.starter.parameters import (
+    FLOOR_DB,
+    HOP,
+    MARGIN,
+    MIN_SAMPLES,
+    N_FFT,
+    N_MELS,
+    QUIET_DB,
+    RATE_HZ,
+    SIDE,
+    SILENCE_DB,
+    WINDOW_SAMPLES,
+)
+from multimodal.encoders.starter.tokenizer import equal_windows, token_arrays
 
 
 @lru_cache(maxsize=1)
@@ -84,40 +86,10 @@ def resize_to_square(rgb: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
-class Tokenizer:
-    """Lower-casing WordPiece tokenizer (Wu et al. 2016) over a given vocabulary; token 0 is unknown."""
-
-    def __init__(self, vocabulary: Sequence[str]) -> None:
-        from tokenizers import Tokenizer as FastTokenizer
-        from tokenizers.models import WordPiece
-        from tokenizers.normalizers import BertNormalizer
-        from tokenizers.pre_tokenizers import BertPreTokenizer
-
-        ids = {token: token_id for token_id, token in enumerate(vocabulary)}
-        self.backend = FastTokenizer(WordPiece(ids, unk_token=vocabulary[0], max_input_chars_per_word=100))
-        self.backend.normalizer = BertNormalizer(lowercase=True)
-        self.backend.pre_tokenizer = BertPreTokenizer()
-
-    def __call__(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text; a text without tokens becomes the unknown token."""
-        return [
-            encoding.ids or [0] for encoding in self.backend.encode_batch(texts, add_special_tokens=False)
-        ]
-
-
-def equal_windows(length: int, max_length: int) -> list[tuple[int, int]]:
-    """Splits `length` into the fewest equal spans (start, stop) of at most `max_length`, without overlap."""
-    count = max(1, -(-length // max_length))
-    return [(length * k // count, length * (k + 1) // count) for k in range(count)]
-
-
 def pad_tokens(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Token rows -> (tokens (n, longest) int64 padded with 0, lengths (n,) int64)."""
-    lengths = torch.tensor([len(row) for row in rows])
-    tokens = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
-    for index, row in enumerate(rows):
-        tokens[index, : len(row)] = torch.tensor(row)
-    return tokens, lengths
+    tokens, lengths = token_arrays(rows)
+    return torch.from_numpy(tokens), torch.from_numpy(lengths)
 
 
 def speech_windows(samples: np.ndarray) -> list[Tensor]:

@@ -22,6 +22,7 @@ from multimodal.cli.interrupt import run
 from multimodal.cli.mcp import mcp
 from multimodal.cli.models.bridge import bridge
 from multimodal.cli.models.doctor import doctor
+from multimodal.cli.models.evaluate import evaluate
 from multimodal.cli.models.finetune import finetune
 from multimodal.cli.models.info import info, models
 from multimodal.cli.serve import serve
@@ -115,6 +116,7 @@ app.command(rich_help_panel="Analyze")(classify)
 app.command(rich_help_panel="Analyze")(teach)
 app.command(rich_help_panel="Analyze")(embed)
 app.command(rich_help_panel="Analyze")(bridge)
+app.command(rich_help_panel="Analyze")(evaluate)
 app.command(rich_help_panel="Analyze")(finetune)
 app.command(rich_help_panel="Generate")(caption)
 app.command(rich_help_panel="Generate")(generate)

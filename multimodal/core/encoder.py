@@ -96,6 +96,9 @@ class Encoder(abc.ABC):
     """The torch module, in `runtime.cast`, whose layers precision="auto" may exchange (`core.backends.precision`). None
     if there is none; precision="auto" then changes nothing."""
 
+    is_deferred: bool = False
+    """Whether `net` is built at its first use, so that neither loading nor `fingerprint` needs torch."""
+
     float32_reason: str | None = None
     """Why precision="auto" must keep float32 where the trial would not show it. None if the trial decides."""
 
@@ -314,11 +317,14 @@ class Encoder(abc.ABC):
         Raises:
             EncoderError: As `encode`.
         """
+        return self._unit(self._compute(batch), items, start)
+
+    def _compute(self, batch: Batch) -> NDArray[np.float32]:
+        """The vectors (n, dim) of prepared items, of any norm. A family that runs without torch overrides this."""
         import torch
 
         with torch.inference_mode():
-            vectors = self.forward(batch).to(device="cpu", dtype=torch.float32).numpy()
-        return self._unit(vectors, items, start)
+            return self.forward(batch).to(device="cpu", dtype=torch.float32).numpy()  # type: ignore[no-any-return]
 
     def _check_items(self, items: Sequence[Item], batch_size: int) -> None:
         if batch_size < 1:
@@ -373,6 +379,13 @@ def _as_bfloat16(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     return {name: value.bfloat16() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
+def _canonical_json(config: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(config, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"a configuration must be made of JSON values: {error}") from error
+
+
 def fingerprint_of(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
     """sha256 (hex) over a JSON configuration and named tensors: names, dtypes, shapes and every byte.
 
@@ -380,13 +393,22 @@ def fingerprint_of(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor
     """
     import torch
 
-    try:
-        text = json.dumps(config, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"a configuration must be made of JSON values: {error}") from error
-    digest = hashlib.sha256(text.encode())
+    digest = hashlib.sha256(_canonical_json(config).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def fingerprint_of_arrays(config: Mapping[str, Any], arrays: Mapping[str, NDArray[np.floating[Any]]]) -> str:
+    """`fingerprint_of` floating-point weights rounded to bfloat16, computed without torch."""
+    import numpy as np
+
+    digest = hashlib.sha256(_canonical_json(config).encode())
+    for name in sorted(arrays):
+        bits = np.asarray(arrays[name], np.float32).view(np.uint32)
+        rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # to nearest, ties to even
+        digest.update(f"\n{name} torch.bfloat16 {arrays[name].shape}\n".encode())
+        digest.update(np.ascontiguousarray(rounded).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

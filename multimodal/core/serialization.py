@@ -6,11 +6,12 @@ A save is atomic: the folder appears complete or not at all.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -27,11 +28,47 @@ from multimodal.core.paths import local_path
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
     from multimodal.core.space import Space
 
 CONFIG = "config.json"
 FORMAT = 2  # raised when an older reader could no longer understand the folder
+
+
+class StoredTensors(Mapping[str, "torch.Tensor"]):
+    """The tensors of a safetensors file, by name. They are read, and torch is imported, at the first access to one.
+
+    Raises SafetensorError or FileNotFoundError if the file is missing or its header is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import safe_open
+
+        with safe_open(path, framework="numpy") as file:
+            self._names = list(file.keys())
+        self.path = path
+
+    @functools.cached_property
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        from safetensors.torch import load_file
+
+        return load_file(self.path)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The tensors as numpy arrays, which lack bfloat16."""
+        from safetensors.numpy import load_file
+
+        return load_file(self.path)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def is_space(folder: Path) -> bool:
@@ -233,12 +270,11 @@ def _from_format_1(config: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _read_encoder(folder: Path, modality: Modality, saved: Mapping[str, Any], runtime: Runtime) -> Encoder:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     path = folder / f"{modality}.safetensors"
     family = _family(saved["family"], folder / CONFIG)
     try:
-        tensors = load_file(path)
+        tensors = StoredTensors(path)
     except (SafetensorError, FileNotFoundError) as error:
         raise CorruptSpace(
             f"the weights {path} are missing or damaged ({error}); copy or save the space again"

@@ -25,7 +25,7 @@ models are loaded. Raise `ApiError` (errors.py) for any answer but success; erro
 become 4xx by themselves, and anything else a 500 without details.
 
 Work that blocks belongs in a thread: `state.searches` for indexes, `state.media_pool` for media, `state.writes` for
-changes, or a `state.Pool` of your own (keep it in `state.extras`, and close it with `state.on_close`). Wrap what takes
+changes, or a `state.Pool` of your own (made by `state.extra`, and closed by `state.on_close`). Wrap what takes
 long in `while_connected`, which cancels it when the client leaves. A stream is a `StreamingResponse`. An ASGI
 application, such as that of MCP, is `Endpoint(path, app=…)`.
 """
@@ -53,6 +53,7 @@ from multimodal.server.errors import ApiError, ClientDisconnected, from_exceptio
 from multimodal.server.logs import log_request
 from multimodal.server.security import Guard, check_content
 from multimodal.server.state import State
+from multimodal.server.web.sessions import Sessions
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -132,6 +133,7 @@ class App:
         self.state.extras["endpoints"] = endpoints
         self._routes = Routes(endpoints)
         self._guard = Guard(config)
+        self.state.extras[Sessions.NAME] = self._guard.sessions
         self._ids = RequestIds()
         self._loading: asyncio.Task[None] | None = None
         self.on_failure: Callable[[], None] = lambda: None  # called when loading fails

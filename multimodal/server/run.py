@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from multimodal.core.errors import InvalidInput
+from multimodal.core.limits import get_limits, set_limits
 from multimodal.server.app import create_app
 from multimodal.server.config import ServerConfig
 from multimodal.server.protocol import protocol_class
@@ -89,7 +91,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(config: ServerConfig, announce: Callable[[str], None] = lambda url: None) -> int:
-    """Serves until SIGTERM or SIGINT.
+    """Serves until SIGTERM or SIGINT. Sets the limits on media of this process to the ceilings.
 
     Args:
         config: What is served.
@@ -98,6 +100,10 @@ def serve(config: ServerConfig, announce: Callable[[str], None] = lambda url: No
     Returns:
         The exit code: 0 after a signal, 1 if the models could not be loaded.
     """
+    ceilings = config.ceilings
+    set_limits(
+        dataclasses.replace(get_limits(), max_pixels=ceilings.pixels, max_seconds=ceilings.media_seconds)
+    )
     listening = bind(config.host, config.port)
     server = Server(config)
     if hasattr(server.app, "on_failure"):

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from multimodal.server.config import LOOPBACK, ServerConfig
 from multimodal.server.errors import ApiError
+from multimodal.server.web.sessions import Sessions
 
 PORT = re.compile(r":\d{1,5}\Z")
 Headers = Mapping[bytes, bytes]
@@ -28,6 +29,7 @@ class Guard:
         self._any_host = not config.is_loopback and not config.allow_hosts
         self._hosts = {*LOOPBACK, config.host, *config.allow_hosts}
         self._origins = frozenset(config.cors)
+        self.sessions = Sessions(config)
 
     def check_host(self, headers: Headers) -> None:
         """Raises ApiError (421) for a foreign `Host`."""
@@ -55,8 +57,8 @@ class Guard:
         return None
 
     def check_key(self, headers: Headers) -> None:
-        """Raises ApiError (401) without one of the keys."""
-        if not self._keys:
+        """Raises ApiError (401) without one of the keys, or the cookie that the page got for one."""
+        if not self._keys or self.sessions.matches(headers):
             return
         given = headers.get(b"authorization", b"")
         token = given[7:].strip() if given[:7].lower() == b"bearer " else headers.get(b"x-api-key", b"")

@@ -218,6 +218,18 @@ class State:
         for pool in (self.media_pool, self.searches, self.writes):
             pool.close()
 
+    def extra(self, name: str, make: Callable[[], Result]) -> Result:
+        """What a module keeps for the life of the server, made at first need. Call it in the event loop.
+
+        Args:
+            name: Unique among all modules.
+            make: Makes it.
+        """
+        if name not in self.extras:
+            self.extras[name] = make()
+        kept: Result = self.extras[name]
+        return kept
+
     # --- look-up ----------------------------------------------------------------------------------------
 
     def model(self, name: str | None) -> ServedSpace:

@@ -144,6 +144,32 @@ class ZeroShotClassificationPipeline(Pipeline):
         results = [Classification(ranked_labels(names, row, n_kept)) for row in scores]
         return results[0] if is_single else results
 
+    def label_vectors(
+        self,
+        labels: Iterable[str],
+        *,
+        modality: Modality | str,
+        templates: str | Sequence[str] | None = None,
+    ) -> NDArray[np.float32]:
+        """Computes the vector of each label, as it is compared with inputs of a modality.
+
+        Args:
+            labels: The labels, in words.
+            modality: Of the inputs; it decides the default templates.
+            templates: As for the call.
+
+        Returns:
+            Unit rows (labels, dim).
+
+        Raises:
+            InvalidInput: Invalid labels or templates.
+        """
+        names = _check_labels(labels)
+        sentences = (
+            DEFAULT_TEMPLATES[Modality(modality)] if templates is None else _check_templates(templates)
+        )
+        return self._class_vectors(names, sentences)[:-1]
+
     def _encode_classes(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> NDArray[np.float32]:
         """(labels + 1, dim): a unit vector for each label, and last for the neutral word."""
         means = encode_labels(self.space, (*labels, NEUTRAL), templates, Modality.TEXT)

@@ -14,8 +14,9 @@ from multimodal.core.encoder import Encoder
 from multimodal.core.families import register_family
 from multimodal.core.modality import Modality
 from multimodal.core.space import LogitScale, Space
-from multimodal.encoders.starter.networks import MAX_TOKENS
-from multimodal.encoders.starter.preprocessing import Tokenizer, pad_tokens
+from multimodal.encoders.starter.parameters import MAX_TOKENS
+from multimodal.encoders.starter.preprocessing import pad_tokens
+from multimodal.encoders.starter.tokenizer import Tokenizer
 from recipes.bridge import data, towers
 from recipes.starter.towers.train_speech import letters_loss
 from recipes.starter.towers.training import Training

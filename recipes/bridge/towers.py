@@ -9,19 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multimodal.encoders.starter.networks import ALPHABET as ALPHABET
-from multimodal.encoders.starter.networks import (
-    AUDIO_STRIDE,
-    CTC_STEPS,
-    MAX_FRAMES,
-    MAX_TOKENS,
-    N_MELS,
-    Block,
-    Residual,
-    convolution,
-    padding,
-    sinusoids,
-)
+from multimodal.encoders.starter.networks import Block, Residual, convolution, padding, sinusoids
+from multimodal.encoders.starter.parameters import ALPHABET as ALPHABET
+from multimodal.encoders.starter.parameters import AUDIO_STRIDE, CTC_STEPS, MAX_FRAMES, MAX_TOKENS, N_MELS
 
 SIDE = 32  # pixels
 TEXT_WIDTH, TEXT_LAYERS = 96, 1

@@ -1,7 +1,10 @@
 """The model that ships inside: it loads, it is exact about what it sees, and its answers mean something."""
 
+import hashlib
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,9 +12,11 @@ import torch
 from PIL import Image as Pictures
 
 import multimodal as mm
+from multimodal.core.encoder import fingerprint_of
 from multimodal.core.paths import assets
 from multimodal.encoders.starter import preprocessing as features
-from multimodal.encoders.starter.networks import MAX_TOKENS, N_MELS
+from multimodal.encoders.starter import tokenizer
+from multimodal.encoders.starter.parameters import MAX_TOKENS, N_MELS
 from tests.encoders.promise import assert_kept, fast_bfloat16
 
 __all__ = ["fast_bfloat16"]  # a fixture
@@ -129,7 +134,7 @@ def test_word_pieces_are_the_longest_matches(space):
         "GRINNING face",
         "日本",
     ]
-    for text, ids in zip(texts, features.Tokenizer(vocabulary)(texts), strict=True):
+    for text, ids in zip(texts, tokenizer.Tokenizer(vocabulary)(texts), strict=True):
         assert [vocabulary[number] for number in ids] in (
             pieces_by_hand(text, set(vocabulary)),
             ["[UNK]", "[UNK]"],
@@ -140,7 +145,7 @@ def test_a_long_text_is_the_mean_of_its_equal_windows(space):
     encoder = space.encoders["text"]
     text = " ".join(["dog", "pizza", "rocket"] * 40)
     (ids,) = encoder.tokenizer([text])
-    spans = features.equal_windows(len(ids), MAX_TOKENS)
+    spans = tokenizer.equal_windows(len(ids), MAX_TOKENS)
     assert len(spans) == 3 and {stop - start for start, stop in spans} == {40}
     tokens, lengths = features.pad_tokens([ids[start:stop] for start, stop in spans])
     mean = encoder.net(tokens, lengths).mean(0).numpy()
@@ -169,7 +174,7 @@ def test_a_long_recording_is_cut_into_windows_and_near_silent_ones_are_left_out(
     clip = np.concatenate([waveform, np.zeros(features.WINDOW_SAMPLES - len(waveform), np.float32)])
     silence = 1e-5 * RNG.standard_normal(2 * features.WINDOW_SAMPLES).astype(np.float32)
     mels = features.speech_windows(np.concatenate([clip, silence]))
-    assert len(features.equal_windows(3 * features.WINDOW_SAMPLES, features.WINDOW_SAMPLES)) == 3
+    assert len(tokenizer.equal_windows(3 * features.WINDOW_SAMPLES, features.WINDOW_SAMPLES)) == 3
     assert len(mels) == 1
 
 
@@ -265,3 +270,25 @@ def test_the_cards_figures_are_those_measured():
     for phrase, answers in figures["free phrases"].items():
         assert f"| {phrase} | {', '.join(answers)} |" in card
     assert len(figures["free phrases"]) == 40
+
+
+def test_texts_are_encoded_without_torch_as_with_it(space):
+    """In a process that has not imported torch: vectors and fingerprint, of the shipped files alone."""
+    texts = ["dog", "a very small red apple", "日本", " ".join(["dog", "pizza", "rocket"] * 40), "it's 42!"]
+    code = (
+        "import json, sys, multimodal\n"
+        "space = multimodal.load('starter')\n"
+        "vectors = space.encode(json.loads(sys.argv[1]))\n"
+        "print(json.dumps([vectors.tolist(), space.fingerprint, 'torch' in sys.modules]))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(texts)], capture_output=True, text=True, check=True
+    )
+    vectors, fingerprint, has_torch = json.loads(run.stdout)
+    assert not has_torch
+    assert np.abs(np.array(vectors) - space.encode(texts)).max() < 1e-6
+    parts = []
+    for modality, encoder in space.encoders.items():
+        weights = {name: tensor.bfloat16() for name, tensor in encoder.state_dict().items()}
+        parts.append(f"{modality} {fingerprint_of(encoder.config() | {'modality': str(modality)}, weights)}")
+    assert fingerprint == hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()

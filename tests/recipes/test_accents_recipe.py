@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.encoders.starter.networks import N_MELS
+from multimodal.encoders.starter.parameters import N_MELS
 from recipes.starter.captioner import captions
 from recipes.starter.data import accents, flite, speech_augment
 from recipes.starter.data.concepts import Concept

@@ -42,9 +42,10 @@ SIMILAR_WORDS = ("cat", "dog", "horse", "car", "house", "tree", "violin", "lamp"
 def resolve_precision(encoders: Iterable[Encoder]) -> None:
     """Decides for every encoder with precision="auto" that is still undecided, and exchanges its layers.
 
-    Encoders must be in float32. float32 layers on the CPU then use the faster library (`onednn`).
+    Encoders must be in float32. float32 layers on the CPU then use the faster library (`onednn`). Deferred encoders do
+    that themselves when they build their net.
     """
-    encoders = list(encoders)
+    encoders = [encoder for encoder in encoders if not encoder.is_deferred]
     _decide_all(encoders)
     by_torch = [
         encoder for encoder in encoders if encoder.net is not None and encoder.runtime.engine == "torch"
@@ -62,6 +63,8 @@ def _decide_all(encoders: list[Encoder]) -> None:
         for encoder in encoders
         if encoder.runtime.precision == "auto" and encoder.precision_decision is None
     ]
+    if not undecided:
+        return  # without importing torch
     for group in _groups_sharing_layers([encoder for encoder in undecided if encoder.net is not None]):
         _assign(group, _decide(group))
     without_net = [encoder for encoder in undecided if encoder.net is None]

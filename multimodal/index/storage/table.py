@@ -318,6 +318,22 @@ class ItemTable:
         vectors = schema.read_vectors(table, self.index_metadata.dim)
         return schema.read_rows(table), schema.read_provenances(table), vectors
 
+    def columns(
+        self, names: Sequence[str], condition: str | None = None, *, offset: int = 0, limit: int | None = None
+    ) -> Any:
+        """Some columns of the rows that meet a condition, in the order of the files on disk, as an Arrow table.
+
+        A column that an old index lacks is left out.
+        """
+        known = set(self._table.schema.names)
+        query = self._table.search().select([name for name in names if name in known])
+        if condition is not None:
+            query = query.where(condition)
+        if offset:
+            query = query.offset(offset)
+        with reading(self.path):
+            return (query if limit is None else query.limit(limit)).to_arrow()
+
     def count(self, condition: str | None = None) -> int:
         """The number of rows, or of those that meet a condition."""
         with reading(self.path):

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from multimodal.core.items import Item
+from multimodal.core.modality import Modality
 from multimodal.index import Hit, Hits, Query
 from multimodal.server.endpoint import (
     Endpoint,
@@ -98,7 +99,7 @@ async def run_search(state: State, served: ServedIndex, body: SearchRequest) -> 
     parts = list(body.parts)
     if body.query is not None:
         parts.insert(0, Part(text=body.query))
-    checked, similar, query = await _check_parts(state, served, parts)
+    checked, similar, query = await check_parts(state, served, parts)
     similar += _listed(body.similar_to or body.near)
     options = _options(body) | {"similar_to": similar or None}
     items = [element.item for element in checked]
@@ -113,7 +114,7 @@ async def run_search(state: State, served: ServedIndex, body: SearchRequest) -> 
     return await state.searches.run(call)
 
 
-async def _check_parts(
+async def check_parts(
     state: State, served: ServedIndex, parts: Sequence[Part]
 ) -> tuple[list[Checked], list[str], Query | None]:
     """The items to encode, the ids of similar items, and the query that holds the items and vectors."""
@@ -136,7 +137,7 @@ async def _check_parts(
             if part.weight == 1:
                 similar.append(part.id or "")
             else:
-                weighted.append((await _stored_vector(state, served, part.id or "", param), part.weight))
+                weighted.append((await stored_vector(state, served, part.id or "", param), part.weight))
         elif kind == "vector":
             vector = np.array(part.vector, np.float32)
             if len(vector) != served.model.dim:
@@ -150,7 +151,7 @@ async def _check_parts(
     if similar and any(weight != 1 for _, weight in weighted):
         # similar_to counts as one part of weight 1; among other weights, each item has its own
         for id_ in similar:
-            weighted.append((await _stored_vector(state, served, id_, "parts"), 1.0))
+            weighted.append((await stored_vector(state, served, id_, "parts"), 1.0))
         similar = []
     return checked, similar, Query(weighted) if weighted else None
 
@@ -158,11 +159,11 @@ async def _check_parts(
 async def _check_item(state: State, part: Part, kind: str, param: str) -> Checked:
     if kind == "text":
         return state.media.text(part.text, param)
-    modality = None if kind == "media" else kind
+    modality = None if kind == "media" else Modality(kind)
     return await state.in_media_pool(state.media.string, getattr(part, kind), param, modality)
 
 
-async def _stored_vector(state: State, served: ServedIndex, id_: str, param: str) -> Any:
+async def stored_vector(state: State, served: ServedIndex, id_: str, param: str) -> Any:
     """The mean vector of an item, or of the chunks of a document."""
     import numpy as np
 

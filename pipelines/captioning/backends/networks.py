@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from multimodal.encoders.starter.networks import DIM, Block
+from multimodal.encoders.starter.networks import Block
+from multimodal.encoders.starter.parameters import DIM
 
 PREFIX = 4  # prefix states made from the vector
 WIDTH, LAYERS, HEADS = 144, 3, 4

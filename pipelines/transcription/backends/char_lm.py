@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.paths import assets
-from multimodal.encoders.starter.networks import ALPHABET
+from multimodal.encoders.starter.parameters import ALPHABET
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,8 +20,8 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Text
 from multimodal.core.progress import step
 from multimodal.encoders.starter.encoders import StarterAudio
-from multimodal.encoders.starter.networks import ALPHABET, AUDIO_STRIDE, CTC_STEPS
-from multimodal.encoders.starter.preprocessing import HOP, QUIET_DB, RATE_HZ, log_mel, trim_silence
+from multimodal.encoders.starter.parameters import ALPHABET, AUDIO_STRIDE, CTC_STEPS, HOP, QUIET_DB, RATE_HZ
+from multimodal.encoders.starter.preprocessing import log_mel, trim_silence
 from multimodal.pipelines.transcription.audio_stream import SILENT, split_at_quiet
 from multimodal.pipelines.transcription.backends.char_lm import SPACE, shipped_char_lm
 from multimodal.pipelines.transcription.ctc_decoding import align, beam_search, forward_scores, greedy

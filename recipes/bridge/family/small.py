@@ -18,8 +18,9 @@ from multimodal.core.card import Card
 from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.items import Audio, Item
 from multimodal.core.modality import Modality
-from multimodal.encoders.starter.networks import MAX_TOKENS, N_MELS
-from multimodal.encoders.starter.preprocessing import Tokenizer, pad_tokens, resize_to_square
+from multimodal.encoders.starter.parameters import MAX_TOKENS, N_MELS
+from multimodal.encoders.starter.preprocessing import pad_tokens, resize_to_square
+from multimodal.encoders.starter.tokenizer import Tokenizer
 from recipes.bridge import towers
 
 CARDS: tuple[Card, ...] = ()

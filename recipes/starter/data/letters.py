@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from multimodal.encoders.starter.networks import ALPHABET
+from multimodal.encoders.starter.parameters import ALPHABET
 from multimodal.pipelines.transcription.backends.char_lm import ORDER, SPACE, pack_counts
 
 SELDOM = (

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from multimodal.encoders.starter.preprocessing import MAX_FRAMES, N_MELS, RATE_HZ, log_mel
+from multimodal.encoders.starter.parameters import MAX_FRAMES, N_MELS, RATE_HZ
+from multimodal.encoders.starter.preprocessing import log_mel
 from recipes.starter.captioner import captions
 from recipes.starter.data import voices
 from recipes.starter.data.concepts import Concept, read

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from multimodal.encoders.starter.networks import N_MELS
+from multimodal.encoders.starter.parameters import N_MELS
 
 TEMPO, TRACT = (0.78, 1.28), (0.85, 1.17)
 UNEVEN_TIME, UNEVEN_TRACT = 0.22, 0.07  # of each of the first waves

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, unique_consecutive
 
-from multimodal.encoders.starter.networks import ALPHABET
+from multimodal.encoders.starter.parameters import ALPHABET
 
 
 def distance(first: str, second: str) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multimodal.encoders.starter.networks import SIDE
+from multimodal.encoders.starter.parameters import SIDE
 from recipes.starter.captioner import captions
 from recipes.starter.data import backgrounds, compositor, stress
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from multimodal.encoders.starter.networks import SIDE
+from multimodal.encoders.starter.parameters import SIDE
 from recipes.starter.captioner import caption_data, captions
 from recipes.starter.data import backgrounds, compositor
 from recipes.starter.figures import evaluate

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multimodal.encoders.starter.networks import SIDE, AudioTower, ImageTower
+from multimodal.encoders.starter.networks import AudioTower, ImageTower
+from multimodal.encoders.starter.parameters import SIDE
 from recipes.starter.captioner import captions
 from recipes.starter.data import backgrounds, compositor
 from recipes.starter.figures import evaluate

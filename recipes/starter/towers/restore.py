@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from multimodal.core.modality import Modality
 from multimodal.encoders.starter import load
 from multimodal.encoders.starter.networks import TextTower
-from multimodal.encoders.starter.preprocessing import Tokenizer
+from multimodal.encoders.starter.tokenizer import Tokenizer
 from recipes.starter.captioner.captions import PLAIN_FORMS, with_article
 from recipes.starter.data.concepts import Concept, read
 from recipes.starter.towers.train_text import encode_sorted

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from multimodal.encoders.starter.networks import DIM, SIDE, AudioTower, ImageTower
+from multimodal.encoders.starter.networks import AudioTower, ImageTower
+from multimodal.encoders.starter.parameters import DIM, SIDE
 from recipes.starter.captioner import captions
 from recipes.starter.data import backgrounds, compositor, flite
 from recipes.starter.data.speech_augment import SpeechAugmenter

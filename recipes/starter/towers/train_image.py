@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multimodal.encoders.starter.networks import SIDE, ImageTower, TextTower
-from multimodal.encoders.starter.preprocessing import Tokenizer
+from multimodal.encoders.starter.networks import ImageTower, TextTower
+from multimodal.encoders.starter.parameters import SIDE
+from multimodal.encoders.starter.tokenizer import Tokenizer
 from recipes.starter.captioner import captions
 from recipes.starter.data import backgrounds, compositor
 from recipes.starter.data.concepts import read

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multimodal.encoders.starter.networks import ALPHABET, N_MELS, AudioTower
+from multimodal.encoders.starter.networks import AudioTower
+from multimodal.encoders.starter.parameters import ALPHABET, N_MELS
 from recipes.starter.figures import evaluate
 from recipes.starter.towers.train_image import Anchors
 from recipes.starter.towers.training import Training

@@ -22,8 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multimodal.encoders.starter.networks import DIM, MAX_TOKENS, TOKEN_WIDTH, VOCABULARY, TextTower
-from multimodal.encoders.starter.preprocessing import Tokenizer, pad_tokens
+from multimodal.encoders.starter.networks import TextTower
+from multimodal.encoders.starter.parameters import DIM, MAX_TOKENS, TOKEN_WIDTH, VOCABULARY
+from multimodal.encoders.starter.preprocessing import pad_tokens
+from multimodal.encoders.starter.tokenizer import Tokenizer
 from recipes.starter.captioner import captions
 from recipes.starter.data import phrases as supply
 from recipes.starter.data.concepts import Concept, read

@@ -10,7 +10,7 @@ from multimodal.index import Index
 from multimodal.index.storage.deferred import defer_import
 
 UNNEEDED = (
-    "lance_namespace_urllib3_client.api.table_api", "transformers", "diffusers", "torchaudio", "torchvision",
+    "torch", "lance_namespace_urllib3_client.api.table_api", "transformers", "diffusers", "torchaudio", "torchvision",
     "open_clip",
     "matplotlib", "polars", "datasets", "av", "openvino", "sklearn",
 )  # fmt: skip

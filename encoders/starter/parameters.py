@@ -1,0 +1,24 @@
+"""Sizes of the starter's towers and numbers of its preprocessing. Imports nothing."""
+
+from __future__ import annotations
+
+DIM = 256  # of the shared embedding space
+SIDE = 64  # pixels
+N_MELS = 64
+VOCABULARY = 10_500
+TOKEN_WIDTH = 112
+TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS, MAX_TOKENS = 176, 3, 4, 48
+AUDIO_WIDTH, AUDIO_LAYERS, AUDIO_HEADS, MAX_FRAMES = 176, 4, 4, 600  # 600 mel frames = 6 s
+AUDIO_STRIDE = 4  # mel frames per state: 40 ms
+CTC_STEPS = 2  # CTC outputs of the transcription head per state
+ALPHABET = " abcdefghijklmnopqrstuvwxyz0123456789'"  # CTC class = 1 + index, class 0 is the blank
+
+RATE_HZ = 16_000
+N_FFT = 400  # 25 ms
+HOP = 160  # 10 ms
+FLOOR_DB = -80.0  # relative to the loudest band of the clip, as the next two
+QUIET_DB = -40.0
+SILENCE_DB = -60.0
+MARGIN = 10  # frames kept around speech when silence is trimmed
+MIN_SAMPLES = RATE_HZ // 10
+WINDOW_SAMPLES = (MAX_FRAMES - 1) * HOP  # 5.99 s

@@ -1,0 +1,186 @@
+"""Vectors of many items: unreadable items are left out, progress is reported, and an interrupted run resumes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from multimodal.core.errors import MediaError, MissingExtra
+from multimodal.core.items import Item
+from multimodal.core.modality import Modality
+from multimodal.core.space import Space
+from multimodal.evaluation.data import item_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CHUNK = 128  # items written at once
+BATCH = 32
+
+
+@dataclass
+class Runner:
+    """How items are processed.
+
+    Attributes:
+        report: Called with the number of items just done.
+        cache: A folder of finished chunks, or None.
+    """
+
+    report: Callable[[int], None] = field(default=lambda count: None)
+    cache: Path | None = None
+
+    def vectors(self, space: Space, items: Sequence[Item]) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """Encodes items of one modality.
+
+        Args:
+            space: What encodes them.
+            items: Items.
+
+        Returns:
+            Unit rows (n, dim), with zeros for items that could not be read, and {position: reason} of those.
+        """
+        import numpy as np
+
+        if not items:
+            return np.empty((0, space.dim), np.float32), {}
+        encoder = space.encoder_for(items[0].modality)
+        name = encoder.fingerprint if self.cache is not None else ""
+
+        def work(part: Sequence[Item]) -> list[Any]:
+            return list(space.encode(list(part)))
+
+        results, failures = self.results(name, items, work)
+        rows = np.zeros((len(items), space.dim), np.float32)
+        for position, result in enumerate(results):
+            if result is not None:
+                rows[position] = result
+        return rows, failures
+
+    def results(
+        self, name: str, items: Sequence[Item], work: Callable[[Sequence[Item]], list[Any]]
+    ) -> tuple[list[Any], dict[int, str]]:
+        """Applies a function to items in chunks.
+
+        Args:
+            name: What identifies the function, for the cache.
+            items: Items.
+            work: Items -> one result each: an array, or a JSON value.
+
+        Returns:
+            The results, None for items that could not be read, and {position: reason} of those.
+        """
+        results: list[Any] = []
+        failures: dict[int, str] = {}
+        for start in range(0, len(items), CHUNK):
+            part = items[start : start + CHUNK]
+            file = None if self.cache is None else self.cache / f"{_key(name, part)}.npz"
+            loaded = None if file is None else _load(file)
+            if loaded is None:
+                loaded = self._work(part, work)
+                if file is not None:
+                    _save(file, *loaded)
+            else:
+                self.report(len(part))
+            results += loaded[0]
+            failures |= {start + position: reason for position, reason in loaded[1].items()}
+        return results, failures
+
+    def _work(
+        self, part: Sequence[Item], work: Callable[[Sequence[Item]], list[Any]]
+    ) -> tuple[list[Any], dict[int, str]]:
+        results: list[Any] = []
+        failures: dict[int, str] = {}
+        for start in range(0, len(part), BATCH):
+            batch = part[start : start + BATCH]
+            try:
+                results += work(batch)
+            except (MediaError, MissingExtra):
+                for position, item in enumerate(batch, start):
+                    try:
+                        results += work([item])
+                    except (MediaError, MissingExtra) as error:
+                        results.append(None)
+                        failures[position] = str(error)
+            self.report(len(batch))
+        return results, failures
+
+
+def _key(name: str, items: Sequence[Item]) -> str:
+    digest = hashlib.sha256(name.encode())
+    for item in items:
+        digest.update(hashlib.sha256(item_bytes(item)).digest())
+    return digest.hexdigest()[:32]
+
+
+def _load(file: Path) -> tuple[list[Any], dict[int, str]] | None:
+    """A finished chunk; None if there is none, or if it is damaged and must be made again."""
+    import numpy as np
+
+    try:
+        with np.load(file, allow_pickle=False) as saved:
+            about = json.loads(str(saved["about"]))
+            vectors = saved.get("vectors")
+    except (OSError, ValueError, KeyError):
+        return None
+    failures = {int(position): reason for position, reason in about["failures"].items()}
+    if vectors is None:
+        return about["results"], failures
+    return [None if row in failures else vector for row, vector in enumerate(vectors)], failures
+
+
+def _save(file: Path, results: Sequence[Any], failures: dict[int, str]) -> None:
+    import numpy as np
+
+    about: dict[str, Any] = {"failures": failures}
+    arrays: dict[str, Any] = {}
+    first = next((result for result in results if result is not None), None)
+    if isinstance(first, np.ndarray):
+        arrays["vectors"] = np.stack([np.zeros_like(first) if row is None else row for row in results])
+    else:
+        about["results"] = list(results)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(file) as scratch:
+        np.savez(scratch, about=np.array(json.dumps(about)), **arrays)
+
+
+@contextlib.contextmanager
+def _replacing(file: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `file` when the block ends without an error."""
+    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".npz")
+    os.close(handle)
+    try:
+        yield Path(name)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def unique(items: Sequence[Item]) -> tuple[list[Item], list[int]]:
+    """The distinct items by content, and for each given item its place among them."""
+    places: dict[bytes, int] = {}
+    kept: list[Item] = []
+    numbers = []
+    for item in items:
+        key = hashlib.sha256(item_bytes(item)).digest()
+        if key not in places:
+            places[key] = len(kept)
+            kept.append(item)
+        numbers.append(places[key])
+    return kept, numbers
+
+
+def describe(item: Item) -> str:
+    """A short name of an item: its text, or where it comes from."""
+    if item.modality == Modality.TEXT:
+        return str(item.source)
+    return item.uri or f"{item.modality} in memory"

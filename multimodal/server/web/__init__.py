@@ -1,0 +1,1 @@
+"""What the web page needs beside its endpoints: sessions, and views of an index."""
