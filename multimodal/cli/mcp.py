@@ -22,6 +22,9 @@ def mcp(
     transcription_model: Annotated[
         str, typer.Option(metavar="NAME", help="The model of the tool transcribe.")
     ] = "starter",
+    answer_model: Annotated[
+        str, typer.Option(metavar="NAME", help="What the tool ask answers by, as of multimodal ask.")
+    ] = "extractive",
     *,
     load_options: dict[str, Any],
 ) -> None:
@@ -32,7 +35,7 @@ def mcp(
       [cyan]multimodal mcp memories.lance[/]
       [cyan]claude mcp add memories -- multimodal mcp ~/memories.lance[/]
 
-    Tools: search, get_item, describe_index, caption, transcribe. Items are resources too.
+    Tools: search, ask, get_item, describe_index, caption, transcribe. Items are resources too.
     """
     from multimodal.cli.indexes.search import require_index
     from multimodal.server.mcp.stdio import serve_stdio
@@ -43,5 +46,6 @@ def mcp(
         indexes,
         captioning=caption_model,
         transcription=transcription_model,
+        answering=answer_model,
         load_options=load_options,
     )

@@ -53,6 +53,14 @@ def serve(
     alias: Annotated[
         list[str] | None, _many("ALIAS=NAME", "Another name of a model; may be repeated.")
     ] = None,
+    answer_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What answers as the model index:NAME, as of multimodal ask. \\[default: extractive]",
+            show_default=False,
+        ),
+    ] = None,
     log_requests: Annotated[bool, typer.Option("--log-requests", help="Log every request.")] = False,
     telemetry: Annotated[
         bool, typer.Option("--telemetry", help="Trace requests with OpenTelemetry.")
@@ -100,6 +108,7 @@ def serve(
         allow_hosts=tuple(allow_host or ()),
         cors=tuple(cors or ()),
         aliases=_aliases(alias),
+        task_models={} if answer_model is None else {"answering": (answer_model,)},
         load_options=load_options,
         log_requests=log_requests,
         telemetry=telemetry,

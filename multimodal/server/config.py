@@ -86,7 +86,8 @@ class ServerConfig:
         cors: Origins whose pages may call the server; none by default.
         aliases: Further names of models: {"text-embedding-3-small": "starter"}.
         task_models: Further models by task ("captioning", "transcription", "generation"), such as
-            {"transcription": ("hf/openai/whisper-tiny",)}. The first of a task is its default.
+            {"transcription": ("hf/openai/whisper-tiny",)}. The first of a task is its default. That of "answering"
+            answers for the model "index:NAME"; "extractive" by default.
         load_options: Options of `multimodal.load`, such as {"device": "cuda"}.
         uploads: Folder for uploaded files. Default: beside the index, named after it.
         log_requests: Log every request, rather than only those that failed or were slow.

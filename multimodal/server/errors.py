@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from multimodal.core.errors import (
+    AnswerError,
     EncoderError,
     IndexBusy,
     InvalidInput,
@@ -115,6 +116,11 @@ def from_exception(error: BaseException, param: str | None = None) -> ApiError:
         return ApiError(400, _without_path(error), param=param)
     if isinstance(error, MissingExtra):
         return ApiError(501, str(error), param=param, code="not_installed")
+    if isinstance(error, AnswerError):  # its message names a server that clients need not know
+        return ApiError(
+            502, "the language model failed; the log of the server has the details under this request id",
+            code="model_failed",
+        )  # fmt: skip
     code = "encoder_error" if isinstance(error, EncoderError) else "internal_error"
     known = isinstance(error, MultimodalError)
     reason = "the model failed" if known else "an internal error"

@@ -163,6 +163,10 @@ class State:
             from multimodal.server.tasks.models import task_models_of
 
             task_models_of(self).load()
+        if config.task_models.get("answering"):
+            from multimodal.server.tasks.answers import answers_of
+
+            answers_of(self).load()
         self._is_loaded = True
 
     def _add_model(self, name: str, space: Space) -> ServedSpace:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from multimodal.core.errors import InvalidInput
 
 Protocol = Literal["openai", "anthropic"]
-COMPATIBLE_KEY = "MULTIMODAL_API_KEY"
+COMPATIBLE_KEY = "MULTIMODAL_ANSWER_KEY"
 KEYS: dict[Protocol, tuple[str, ...]] = {
     "openai": ("OPENAI_API_KEY",),
     "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),

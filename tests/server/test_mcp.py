@@ -66,6 +66,7 @@ def answers(index: Index) -> dict[str, Any]:
             )
             where = {"place": "Rome", "year": {">=": 2000}}
             answers["filter"] = await session.call_tool("search", {"query": "a cat", "where": where})
+            answers["ask"] = await session.call_tool("ask", {"question": "Where is the recipe for pizza?"})
             answers["image"] = await session.call_tool("get_item", {"id": PIZZA})
             answers["audio"] = await session.call_tool("get_item", {"id": SPOKEN})
             answers["caption"] = await session.call_tool("caption", {"id": CAT})
@@ -84,11 +85,11 @@ def answers(index: Index) -> dict[str, Any]:
     return anyio.run(talk)
 
 
-def test_the_server_names_itself_and_its_five_read_only_tools(answers: dict[str, Any]) -> None:
+def test_the_server_names_itself_and_its_six_read_only_tools(answers: dict[str, Any]) -> None:
     assert answers["initialize"].server_info.name == "multimodal"
     assert "describe_index" in answers["initialize"].instructions
     names = [tool.name for tool in answers["tools"]]
-    assert names == ["search", "get_item", "describe_index", "caption", "transcribe"]
+    assert names == ["search", "ask", "get_item", "describe_index", "caption", "transcribe"]
     assert all(tool.annotations.read_only_hint for tool in answers["tools"])
     assert [template.uri_template for template in answers["templates"]] == ["multimodal://item/{id}"]
 
@@ -135,6 +136,21 @@ def test_an_item_comes_with_its_picture_or_sound(answers: dict[str, Any]) -> Non
     assert [block.type for block in image.content] == ["text", "image", "resource_link"]
     assert [block.type for block in audio.content] == ["text", "audio", "resource_link"]
     assert base64.b64decode(audio.content[1].data)[:4] == b"fLaC"
+
+
+def test_a_question_is_answered_with_the_item_that_it_is_from(answers: dict[str, Any]) -> None:
+    answer = answers["ask"].structured_content
+    assert (answer["answer"], answer["refused"], answer["model"]) == (
+        "a recipe for pizza",
+        False,
+        "extractive",
+    )
+    (citation,) = answer["citations"]
+    assert (citation["quote"], citation["uri"], citation["verified"]) == (
+        "a recipe for pizza",
+        "notes/pizza",
+        True,
+    )
 
 
 def test_items_are_captioned_and_transcribed(answers: dict[str, Any]) -> None:

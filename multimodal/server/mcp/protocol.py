@@ -15,7 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from multimodal import __version__
 from multimodal.core.errors import MultimodalError
-from multimodal.server.mcp.tools import DEFAULT_K, MAX_K, SCHEME, Answer, IndexTools, Link, Media
+from multimodal.server.mcp.tools import (
+    DEFAULT_K,
+    DEFAULT_SOURCES,
+    MAX_K,
+    SCHEME,
+    Answer,
+    IndexTools,
+    Link,
+    Media,
+)
 
 logger = logging.getLogger("multimodal.mcp")
 
@@ -62,6 +71,24 @@ class SearchArguments(BaseModel):
     offset: Annotated[int, Field(ge=0, description="Hits to skip: next_offset of the answer before.")] = 0
     min_probability: Annotated[
         float | None, Field(ge=0, le=1, description="Leave out hits that are less likely to be relevant.")
+    ] = None
+    index: IndexName = None
+
+
+class AskArguments(BaseModel):
+    """Arguments of `ask`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: Annotated[
+        str, Field(description="The question in words, such as 'When is the boiler serviced?'.")
+    ]
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="The most sources.")] = DEFAULT_SOURCES
+    modality: Annotated[
+        Literal["text", "image", "audio", "video"] | None, Field(description="Only sources of this kind.")
+    ] = None
+    where: Annotated[
+        dict[str, Any] | None, Field(description="Only sources with this metadata, as of search.")
     ] = None
     index: IndexName = None
 
@@ -173,6 +200,12 @@ def _tools(tools: IndexTools) -> list[_Tool]:
             "Finds items by meaning, across text, images, audio and video, and returns them with thumbnails of the "
             "first pictures. Give at least one of query, similar_to and keywords.",
             SearchArguments, tools.search,
+        ),
+        _Tool(
+            "ask", "Ask the index",
+            "Answers a question from the sources of the index, with quotations and the items they are from; refuses if "
+            "no source answers it.",
+            AskArguments, tools.ask,
         ),
         _Tool(
             "get_item", "Look at an item",

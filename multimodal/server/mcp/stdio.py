@@ -26,6 +26,7 @@ def mcp_server(
     *,
     captioning: str = "starter",
     transcription: str = "starter",
+    answering: str = "extractive",
     load_options: Mapping[str, Any] | None = None,
 ) -> Server[Any]:
     """An MCP server on indexes, for any transport of the `mcp` package. Models are loaded when a tool first needs them.
@@ -34,6 +35,7 @@ def mcp_server(
         indexes: Indexes, or their folders, which are opened on first use. The first is the default of the tools.
         captioning: The model of the tool `caption`, see `CaptioningPipeline.from_pretrained`.
         transcription: The model of the tool `transcribe`, see `TranscriptionPipeline.from_pretrained`.
+        answering: What the tool `ask` answers by, see `AnsweringPipeline.from_pretrained`.
         load_options: Options of `load`, such as the device, for the spaces of the folders and for both models.
 
     Returns:
@@ -51,12 +53,14 @@ def mcp_server(
     from multimodal.server.mcp.protocol import build_server
 
     options = dict(load_options or {})
+    opened = {name: _opener(index, options) for name, index in index_names(indexes).items()}
     tools = IndexTools(
-        {name: _opener(index, options) for name, index in index_names(indexes).items()},
+        opened,
         caption=_task(functools.partial(pipeline, "captioning", model=captioning, **options), caption_result),
         transcribe=_task(
             functools.partial(pipeline, "transcription", model=transcription, **options), transcription_result
         ),
+        answer=_answers(opened, answering, options),
     )
     worker = anyio.CapacityLimiter(
         1
@@ -132,6 +136,19 @@ def _task(
     """Calls a pipeline, which is loaded on first use."""
     loaded = _once(load)
     return lambda item: shown(loaded()(item))
+
+
+def _answers(
+    indexes: Mapping[str, Callable[[], Index]], model: str, options: Mapping[str, Any]
+) -> Callable[[str, str, Mapping[str, Any]], Any]:
+    """Answers from an index by its name; the model is loaded on first use."""
+    runtime = {key: value for key, value in options.items() if key in ("device", "precision", "offline")}
+
+    def make(name: str) -> Callable[[], Any]:
+        return _once(lambda: pipeline("answering", model=model, index=indexes[name](), **runtime))
+
+    pipelines = {name: make(name) for name in indexes}
+    return lambda name, question, call_options: pipelines[name]()(question, **call_options)
 
 
 def _opener(index: Index | str | os.PathLike[str], options: dict[str, Any]) -> Callable[[], Index]:

@@ -19,9 +19,11 @@ from multimodal.server.mcp.facets import facets
 
 if TYPE_CHECKING:
     from multimodal.index import Hit, Hits, Index
+    from multimodal.pipelines.answering.result import Answer as AskedAnswer
 
 SCHEME = "multimodal://item/"
 DEFAULT_K, MAX_K = 10, 50
+DEFAULT_SOURCES = 8  # of an answer
 MAX_THUMBNAILS = 8
 THUMBNAIL_SIDE, ITEM_SIDE = 256, 1024  # pixels of the longer edge: beside hits, and of a single item
 QUALITY = 80  # of JPEG
@@ -30,6 +32,8 @@ AUDIO_RATE_HZ = 16_000
 AWAY = -0.7  # weight of `without` beside parts of weight 1, as of --not on the command line
 
 ItemTask = Callable[[Item], dict[str, Any]]
+IndexTask = Callable[[str, str, Mapping[str, Any]], "AskedAnswer"]
+"""The name of an index, a question and the options of AnsweringPipeline -> its answer."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,13 @@ class IndexTools:
         indexes: By name. The first is the default.
         caption: Captions an item.
         transcribe: Transcribes an audio or a video.
+        answer: Answers a question from an index; by default by quotations.
     """
 
     indexes: Mapping[str, Callable[[], Index]]
     caption: ItemTask
     transcribe: ItemTask
+    answer: IndexTask | None = None
     default: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -144,6 +150,43 @@ class IndexTools:
             "note": hits.note,
         }
         return Answer(data, media, tuple(_link(hit.id, hit.modality, hit.uri) for hit in hits))
+
+    def ask(
+        self,
+        question: str,
+        *,
+        k: int = DEFAULT_SOURCES,
+        modality: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        index: str | None = None,
+    ) -> Answer:
+        """The answer to a question, with its citations. Raises InvalidInput."""
+        chosen = self._index(index)
+        if not 1 <= k <= MAX_K:
+            raise InvalidInput(f"k must be 1 to {MAX_K}, got {k}")
+        options = {"k": k, "modality": modality, "where": where}
+        if self.answer is None:
+            from multimodal.core.pipeline import pipeline
+
+            answer: AskedAnswer = pipeline("answering", index=chosen)(question, **options)
+        else:
+            answer = self.answer(index or self.default, question, options)
+        citations = [
+            {
+                "number": one.number,
+                "quote": one.quote,
+                "verified": one.verified,
+                "start": one.start,
+                "end": one.end,
+            }
+            | self._hit(one.hit)
+            for one in answer.citations
+        ]
+        data = {"answer": answer.text, "refused": answer.refused, "reason": answer.reason,
+                "verified": answer.verified, "model": answer.model, "citations": citations}  # fmt: skip
+        cited = {citation.hit.id: citation.hit for citation in answer.citations}.values()
+        media = self._thumbnails(list(cited))
+        return Answer(data, media, tuple(_link(hit.id, hit.modality, hit.uri) for hit in cited))
 
     def get_item(self, id: str) -> Answer:
         """All that is stored of an item, and the item itself, small. Raises InvalidInput for an unknown id."""

@@ -1,11 +1,14 @@
-"""Captions, as chat completions and responses of OpenAI: an image or an audio in, a description out."""
+"""Captions and answers, as chat completions and responses of OpenAI.
+
+A model describes an image or an audio; "index:NAME" answers a question from an index, with citations as annotations.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, NamedTuple
 
 from pydantic import Field, JsonValue
 from starlette.requests import Request
@@ -20,12 +23,14 @@ from multimodal.server.endpoint import (
     while_connected,
 )
 from multimodal.server.errors import invalid
-from multimodal.server.tasks.chat import Question, Reply, Sampling, describe, read_question
+from multimodal.server.tasks.answers import answers_of, index_of, read_asked, reply_of
+from multimodal.server.tasks.chat import Reply, Sampling, describe, read_question
 from multimodal.server.tasks.events import DONE, event, event_stream, progress_comment
-from multimodal.server.tasks.lane import Event, Finished, Progress
+from multimodal.server.tasks.lane import Call, Event, Finished, Progress, TaskLane
 from multimodal.server.tasks.models import task_models_of
 
 MAX_TOKENS = 8192
+SUMMARY = "Describe images and audio, or answer from an index."
 
 
 class StreamOptions(RequestModel):
@@ -72,34 +77,69 @@ class ResponseRequest(RequestModel):
         return Sampling(self.max_output_tokens, self.temperature, self.top_p)
 
 
-async def chat(request: Request) -> Response:
-    """A description of the media in the last message."""
-    body = await read_json(request, ChatRequest)
-    if body.n != 1:
-        raise invalid(f"n must be 1, got {body.n}: send several requests", "n")
-    models = task_models_of(state_of(request))
-    name = models.resolve("captioning", body.model)
-    question = await while_connected(request, read_question(state_of(request), body.messages, "messages"))
-    sampling, lane = body.sampling, models.lanes["captioning"]
+class _Task(NamedTuple):
+    """The work of a request. name: of the model, by default. n_tokens: about how many the question has."""
+
+    name: str
+    n_tokens: int
+    lane: TaskLane
+    work: Callable[[Call], Reply]
+
+
+async def _task(
+    request: Request,
+    model: str | None,
+    messages: Sequence[Any],
+    param: str,
+    sampling: Sampling,
+    instructions: str | None = None,
+    *,
+    flat: bool = False,
+) -> _Task:
+    """What a request asks for. Raises ApiError naming the field at fault."""
+    state = state_of(request)
+    index = index_of(model)
+    if index is not None:
+        name = state.index(index or None).name
+        asked = await while_connected(request, read_asked(state, messages, param, instructions))
+        answers = answers_of(state)
+        options = {} if sampling.max_tokens is None else {"max_tokens": sampling.max_tokens}
+        answer = answers.work(name, asked, **options)
+        return _Task(name, asked.n_tokens, answers.lane, lambda call: reply_of(answer(call), flat=flat))
+    models = task_models_of(state)
+    name = models.resolve("captioning", model)
+    question = await while_connected(request, read_question(state, messages, param))
     work = models.work(
         "captioning", name, lambda pipeline, call: describe(pipeline, call, question, sampling)
     )
-    head = {"id": _id("chatcmpl-"), "created": int(time.time()), "model": body.model or name}
+    return _Task(name, question.n_tokens, models.lanes["captioning"], work)
+
+
+async def chat(request: Request) -> Response:
+    """A description of the media in the last message, or the answer of an index to it."""
+    body = await read_json(request, ChatRequest)
+    if body.n != 1:
+        raise invalid(f"n must be 1, got {body.n}: send several requests", "n")
+    task = await _task(request, body.model, body.messages, "messages", body.sampling)
+    question, lane, work = task.n_tokens, task.lane, task.work
+    head = {"id": _id("chatcmpl-"), "created": int(time.time()), "model": body.model or task.name}
     if body.stream:
         with_usage = body.stream_options is not None and body.stream_options.include_usage
         return await event_stream(request, _chunks(lane.events(work), head, question, with_usage))
     reply: Reply = await while_connected(request, lane.run(work))
-    message = {"role": "assistant", "content": reply.text, "refusal": None}
+    content = None if reply.refusal is not None else reply.text
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": reply.refusal}
+    message |= {"annotations": reply.annotations} if reply.annotations else {}
     choice = {"index": 0, "message": message, "finish_reason": _finish(reply), "logprobs": None}
-    return JsonResponse(
-        head | {"object": "chat.completion", "choices": [choice], "usage": _usage(question, reply)}
-    )
+    about = {"object": "chat.completion", "choices": [choice], "usage": _usage(question, reply)}
+    return JsonResponse(head | about | _about(reply))
 
 
 async def _chunks(
-    events: AsyncIterator[Event], head: dict[str, Any], question: Question, with_usage: bool
+    events: AsyncIterator[Event], head: dict[str, Any], n_tokens: int, with_usage: bool
 ) -> AsyncIterator[bytes]:
-    """Chunks of a chat completion. The caption comes in one, since a beam search knows it only at its end."""
+    """Chunks of a chat completion. The text comes in one: a beam search knows it only at its end, and an answer is
+    checked then."""
     common = head | {"object": "chat.completion.chunk"}
     usage: dict[str, Any] = {"usage": None} if with_usage else {}
 
@@ -113,25 +153,20 @@ async def _chunks(
         elif isinstance(reported, Finished):
             reply: Reply = reported.value
             yield chunk({"role": "assistant", "content": ""})
-            yield chunk({"content": reply.text})
-            yield chunk({}, _finish(reply))
+            yield chunk({"content": reply.text} if reply.refusal is None else {"refusal": reply.refusal})
+            yield chunk({"annotations": reply.annotations} if reply.annotations else {}, _finish(reply))
             if with_usage:
-                yield event(common | {"choices": [], "usage": _usage(question, reply)})
+                yield event(common | {"choices": [], "usage": _usage(n_tokens, reply)})
             yield DONE
 
 
 async def responses(request: Request) -> Response:
-    """A description of the media in the last input, as OpenAI's Responses API has it."""
+    """A description of the media in the last input, or the answer of an index, as OpenAI's Responses API has it."""
     body = await read_json(request, ResponseRequest)
-    models = task_models_of(state_of(request))
-    name = models.resolve("captioning", body.model)
     messages = body.input if isinstance(body.input, list) else [{"role": "user", "content": body.input}]
-    question = await while_connected(request, read_question(state_of(request), messages, "input"))
-    sampling, lane = body.sampling, models.lanes["captioning"]
-    work = models.work(
-        "captioning", name, lambda pipeline, call: describe(pipeline, call, question, sampling)
-    )
-    head = _response_head(body, body.model or name)
+    task = await _task(request, body.model, messages, "input", body.sampling, body.instructions, flat=True)
+    question, lane, work = task.n_tokens, task.lane, task.work
+    head = _response_head(body, body.model or task.name)
     if body.stream:
         return await event_stream(request, _response_events(lane.events(work), head, question))
     reply: Reply = await while_connected(request, lane.run(work))
@@ -148,22 +183,22 @@ def _response_head(body: ResponseRequest, model: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _completed(head: dict[str, Any], message_id: str, question: Question, reply: Reply) -> dict[str, Any]:
+def _completed(head: dict[str, Any], message_id: str, n_input: int, reply: Reply) -> dict[str, Any]:
     status = "completed" if reply.complete else "incomplete"
-    message = _message(message_id, [_text_part(reply.text)], status)
+    message = _message(message_id, [_part(reply)], status)
     reason = {} if reply.complete else {"incomplete_details": {"reason": "max_output_tokens"}}
     usage = {
-        "input_tokens": question.n_tokens,
+        "input_tokens": n_input,
         "input_tokens_details": {"cached_tokens": 0},
         "output_tokens": reply.n_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": question.n_tokens + reply.n_tokens,
+        "total_tokens": n_input + reply.n_tokens,
     }
-    return head | {"status": status, "output": [message], "usage": usage} | reason
+    return head | {"status": status, "output": [message], "usage": usage} | reason | _about(reply)
 
 
 async def _response_events(
-    events: AsyncIterator[Event], head: dict[str, Any], question: Question
+    events: AsyncIterator[Event], head: dict[str, Any], n_input: int
 ) -> AsyncIterator[bytes]:
     """The events of a response, numbered."""
     number = -1
@@ -185,12 +220,17 @@ async def _response_events(
             yield progress_comment(reported)
         elif isinstance(reported, Finished):
             reply: Reply = reported.value
-            final = _completed(head, message_id, question, reply)
+            final = _completed(head, message_id, n_input, reply)
+            part = _part(reply)
             yield numbered("output_item.added", output_index=0, item=_message(message_id, [], "in_progress"))
             yield numbered("content_part.added", **place, part=_text_part(""))
             yield numbered("output_text.delta", **place, delta=reply.text, logprobs=[])
+            for place_of, annotation in enumerate(reply.annotations):
+                yield numbered(
+                    "output_text.annotation.added", **place, annotation_index=place_of, annotation=annotation
+                )
             yield numbered("output_text.done", **place, text=reply.text, logprobs=[])
-            yield numbered("content_part.done", **place, part=_text_part(reply.text))
+            yield numbered("content_part.done", **place, part=part)
             yield numbered("output_item.done", output_index=0, item=final["output"][0])
             yield numbered(final["status"], response=final)
 
@@ -200,16 +240,29 @@ def _message(message_id: str, parts: list[dict[str, Any]], status: str) -> dict[
     return about | {"content": parts}
 
 
-def _text_part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _text_part(text: str, annotations: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": list(annotations), "logprobs": []}
 
 
-def _usage(question: Question, reply: Reply) -> dict[str, int]:
-    total = question.n_tokens + reply.n_tokens
-    return {"prompt_tokens": question.n_tokens, "completion_tokens": reply.n_tokens, "total_tokens": total}
+def _part(reply: Reply) -> dict[str, Any]:
+    if reply.refusal is not None:
+        return {"type": "refusal", "refusal": reply.refusal}
+    return _text_part(reply.text, reply.annotations)
+
+
+def _about(reply: Reply) -> dict[str, Any]:
+    """What clients of OpenAI's form know nothing of, and others can use."""
+    return {} if reply.answer is None else {"answer": reply.answer}
+
+
+def _usage(n_input: int, reply: Reply) -> dict[str, int]:
+    total = n_input + reply.n_tokens
+    return {"prompt_tokens": n_input, "completion_tokens": reply.n_tokens, "total_tokens": total}
 
 
 def _finish(reply: Reply) -> str:
+    if reply.answer is not None and reply.answer["reason"] == "filter":
+        return "content_filter"
     return "stop" if reply.complete else "length"
 
 
@@ -218,6 +271,6 @@ def _id(prefix: str) -> str:
 
 
 ENDPOINTS = [
-    Endpoint("/v1/chat/completions", chat, summary="Describe images and audio.", request=ChatRequest, tag="tasks"),
-    Endpoint("/v1/responses", responses, summary="Describe images and audio.", request=ResponseRequest, tag="tasks"),
+    Endpoint("/v1/chat/completions", chat, summary=SUMMARY, request=ChatRequest, tag="tasks"),
+    Endpoint("/v1/responses", responses, summary=SUMMARY, request=ResponseRequest, tag="tasks"),
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from multimodal.server.endpoint import ANY_TYPE, Endpoint
 from multimodal.server.errors import ApiError
 from multimodal.server.mcp.stdio import caption_result, transcription_result
 from multimodal.server.mcp.tools import IndexTools
+from multimodal.server.tasks.answers import Asked, answers_of
 from multimodal.server.tasks.models import Task, TaskModels, task_models_of
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ def index_tools(state: State) -> IndexTools:
         {name: _index_of(state, name) for name in state.indexes},
         caption=_task(models, "captioning", caption_result),
         transcribe=_task(models, "transcription", transcription_result),
+        answer=lambda index, question, options: answers_of(state).lane.run_in_thread(
+            answers_of(state).work(index, Asked(question), **options)
+        ),
     )
 
 

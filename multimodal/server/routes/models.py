@@ -10,6 +10,7 @@ from starlette.responses import Response
 from multimodal.server.endpoint import Endpoint, JsonResponse, state_of
 from multimodal.server.spaces import ServedSpace, describe
 from multimodal.server.state import State
+from multimodal.server.tasks.answers import PREFIX
 
 
 def _model(state: State, name: str, model: ServedSpace) -> dict[str, Any]:
@@ -21,13 +22,18 @@ def _model(state: State, name: str, model: ServedSpace) -> dict[str, Any]:
     } | describe(model)
 
 
+def _index(state: State, name: str) -> dict[str, Any]:
+    """An index as a model that answers questions."""
+    about = {"object": "model", "created": int(state.started), "owned_by": "multimodal", "modalities": []}
+    return {"id": f"{PREFIX}{name}"} | about
+
+
 async def models(request: Request) -> Response:
     """All models and aliases."""
     state = state_of(request)
     names = [*state.models, *state.config.aliases]
-    return JsonResponse(
-        {"object": "list", "data": [_model(state, name, state.model(name)) for name in names]}
-    )
+    listed = [_model(state, name, state.model(name)) for name in names]
+    return JsonResponse({"object": "list", "data": listed + [_index(state, name) for name in state.indexes]})
 
 
 async def model(request: Request) -> Response:

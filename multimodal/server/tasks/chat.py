@@ -1,4 +1,4 @@
-"""Chat messages that hold an image or an audio, as what a captioning model takes: items, and a question."""
+"""Chat messages as what a pipeline takes: items, and a question in words."""
 
 from __future__ import annotations
 
@@ -46,11 +46,23 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Reply:
-    """The captions of a question, one for each item, as one text."""
+    """What is written: the captions of a question, one for each item, or the answer of an index.
+
+    Attributes:
+        text: The words.
+        n_tokens: How many tokens they have.
+        complete: Whether they were not cut.
+        annotations: The citations of an answer, in OpenAI's form.
+        refusal: Why a model declined, instead of an answer.
+        answer: About an answer: whether it was refused and verified, and by which model; None for captions.
+    """
 
     text: str
     n_tokens: int
     complete: bool
+    annotations: tuple[dict[str, Any], ...] = ()
+    refusal: str | None = None
+    answer: dict[str, Any] | None = None
 
 
 async def read_question(state: State, messages: Sequence[Any], param: str) -> Question:
@@ -74,14 +86,15 @@ async def read_question(state: State, messages: Sequence[Any], param: str) -> Qu
                 part for part in content if isinstance(part, dict) and part.get("type") not in TEXT_TYPES
             ]
             if media:
-                return await _question(state, content, f"{param}[{place}].content")
+                return await read_content(state, content, f"{param}[{place}].content")
     raise invalid(
         f"{param} holds no image or audio, and this server describes those: add a part of type image_url or "
         "input_audio to the last message", param, "no_media",
     )  # fmt: skip
 
 
-async def _question(state: State, content: Sequence[Any], param: str) -> Question:
+async def read_content(state: State, content: Sequence[Any], param: str) -> Question:
+    """The media and words of one message. Raises ApiError naming the part."""
     words: list[str] = []
     sources: list[tuple[Any, str, Modality | None]] = []
     for place, part in enumerate(content):

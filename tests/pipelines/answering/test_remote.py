@@ -347,7 +347,7 @@ def test_a_compatible_server_gets_neither_the_key_nor_the_account_of_openai(
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-secret")
     open_model("llama", index, server)(QUESTION)
     assert "secret" not in str(server.requests[-1]["headers"])
-    monkeypatch.setenv("MULTIMODAL_API_KEY", "own-key")
+    monkeypatch.setenv("MULTIMODAL_ANSWER_KEY", "own-key")
     open_model("llama", index, server)(QUESTION)
     assert server.requests[-1]["headers"]["authorization"] == "Bearer own-key"
 
