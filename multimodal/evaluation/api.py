@@ -13,18 +13,21 @@ from multimodal.core.checks import seed as check_seed
 from multimodal.core.checks import whole_number
 from multimodal.core.errors import InvalidInput
 from multimodal.core.progress import count_progress
-from multimodal.evaluation.data import Table, read_table
+from multimodal.evaluation.data import read_table
 from multimodal.evaluation.encoding import Runner
 from multimodal.evaluation.figure import DRAWS, FEW, Figure, Resampling, mean
 from multimodal.evaluation.result import HEADLINE, Evaluation, groups_of
-from multimodal.evaluation.tasks import classification, retrieval
-from multimodal.evaluation.tasks.outcome import Options, Outcome, Task, identity, open_space
+from multimodal.evaluation.tasks import captioning, classification, generation, retrieval, transcription
+from multimodal.evaluation.tasks.outcome import Options, Outcome, Task, identity, open_pipeline, open_space
 
 OpenModel = Callable[[Any], Any]
 
 TASKS: dict[str, tuple[Task, OpenModel]] = {
     "classification": (classification.run, classification.open_model),
     "retrieval": (retrieval.run, lambda model: open_space(model, "retrieval")),
+    "captioning": (captioning.run, lambda model: open_pipeline(model, "captioning")),
+    "transcription": (transcription.run, lambda model: open_pipeline(model, "transcription")),
+    "generation": (generation.run, lambda model: open_pipeline(model, "generation")),
 }
 
 
@@ -140,8 +143,3 @@ def _figures(outcome: Outcome, draws: int, seed: int) -> dict[str, Figure]:
             f"only {resampling.units} {what}: the intervals are rough, too few to compare models"
         )
     return figures | outcome.figures
-
-
-def tables_of(data: Any, **options: Any) -> Table:
-    """The rows of data, read once for several models; see `read_table`."""
-    return read_table(data, **options)

@@ -109,6 +109,8 @@ class Resampling:
 
         value = float(statistic(np.ones((1, self.n)))[0])
         low, high = interval(self.draws(statistic)) if self.weights is not None else (None, None)
+        if low == high:  # all items agree, so that resampling them says nothing
+            low = high = None
         return Figure(value, low, high, self.n, gallery, self.n_groups)
 
     def share(self, flags: Any, *, gallery: int | None = None) -> Figure:
@@ -117,9 +119,9 @@ class Resampling:
 
         values = np.asarray(flags, dtype=np.float64)
         figure = self.figure(mean(values), gallery=gallery)
-        if self.n_groups is None and self.n > 1 and values.min() == values.max():
-            low, high = wilson(int(values.sum()), self.n)
-            return Figure(figure.value, low, high, self.n, gallery)
+        if self.units > 1 and values.min() == values.max():
+            low, high = wilson(int(values[0]) * self.units, self.units)
+            return Figure(figure.value, low, high, self.n, gallery, self.n_groups)
         return figure
 
     def draws(self, statistic: Statistic) -> Floats:
