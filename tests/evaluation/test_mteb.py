@@ -1,150 +1,50 @@
-"""MTEB's own numbers on three local tasks equal ours to 1e-5."""
+"""A space behind the interface of mteb. Equality of the numbers is measured by `python -m benchmarks.mteb_equality`."""
 
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
 
 import multimodal as mm
 from multimodal.core.errors import InvalidInput
-
-mteb = pytest.importorskip("mteb")
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-GALLERY = Path(__file__).resolve().parents[2] / "assets" / "gallery"
-COUNT = 24
+from multimodal.evaluation import mteb as ours
+from multimodal.testing import fake_space
 
 
-def rows(folder: str, column: str) -> list[dict[str, str]]:
-    files = sorted((GALLERY / folder).iterdir())[:COUNT]
-    return [{column: str(file), "label": file.stem.replace("-", " ")} for file in files]
-
-
-def about(name: str, kind: str, modalities: list[str], category: str, score: str) -> Any:
-    from mteb.abstasks.task_metadata import TaskMetadata
-
-    return TaskMetadata(
-        name=name,
-        description="local",
-        reference=None,
-        dataset={"path": "local", "revision": "1"},
-        type=kind,
-        category=category,
-        modalities=modalities,
-        eval_splits=["test"],
-        eval_langs=["eng-Latn"],
-        main_score=score,
-        date=("2024-01-01", "2024-01-01"),
-        domains=["Encyclopaedic"],
-        task_subtypes=[],
-        license="apache-2.0",
-        annotations_creators="derived",
-        dialect=[],
-        sample_creation="created",
-        bibtex_citation="",
-    )
-
-
-def zero_shot() -> Any:
-    import datasets
-    import PIL.Image
-    from mteb.abstasks.zeroshot_classification import AbsTaskZeroShotClassification
-
-    pictures = rows("pictures", "image")
-    names = sorted(row["label"] for row in pictures)
-
-    class LocalZeroShot(AbsTaskZeroShotClassification):  # type: ignore[misc]
-        metadata = about("LocalZeroShot", "ZeroShotClassification", ["image", "text"], "i2t", "accuracy")
-
-        def load_data(self, **options: Any) -> None:
-            images = [PIL.Image.open(row["image"]).convert("RGB") for row in pictures]
-            labels = [names.index(row["label"]) for row in pictures]
-            data = datasets.Dataset.from_dict({"image": images, "label": labels})
-            self.dataset = datasets.DatasetDict({"test": data})
-            self.data_loaded = True
-
-        def get_candidate_labels(self) -> list[str]:
-            return names
-
-    return LocalZeroShot()
-
-
-def retrieval(name: str, folder: str, column: str, to_text: bool) -> Any:
-    """Text to media, or media to text."""
-    import datasets
-    import PIL.Image
-    from mteb.abstasks.retrieval import AbsTaskRetrieval
-    from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
-
-    own = rows(folder, column)
-
-    def media(path: str) -> Any:
-        if column == "image":
-            return PIL.Image.open(path).convert("RGB")
-        sound = mm.Audio(path).load()
-        return {"array": sound.samples.tolist(), "sampling_rate": sound.rate_hz}
-
-    class LocalRetrieval(AbsTaskRetrieval):  # type: ignore[misc]
-        metadata = about(
-            name,
-            "Any2AnyRetrieval",
-            [column, "text"],
-            f"{column[0]}2t" if to_text else f"t2{column[0]}",
-            "ndcg_at_10",
-        )
-
-        def load_data(self, **options: Any) -> None:
-            texts = {"text": [row["label"] for row in own]}
-            files = {column: [media(row[column]) for row in own]}
-            queries, corpus = (files, texts) if to_text else (texts, files)
-            ids = [str(number) for number in range(len(own))]
-            split = RetrievalSplitData(
-                queries=datasets.Dataset.from_dict({"id": [f"q{own_id}" for own_id in ids], **queries}),
-                corpus=datasets.Dataset.from_dict({"id": [f"d{own_id}" for own_id in ids], **corpus}),
-                relevant_docs={f"q{own_id}": {f"d{own_id}": 1} for own_id in ids},
-                top_ranked=None,
-            )
-            self.dataset = {"default": {"test": split}}
-            self.data_loaded = True
-
-    return LocalRetrieval()
-
-
-def test_three_tasks_of_mteb_equal_ours_and_lie_in_its_layout(starter: mm.Space, tmp_path: Path) -> None:
-    from multimodal.evaluation.mteb import evaluate_mteb, model_meta
-
-    tasks = [
-        zero_shot(),
-        retrieval("LocalNames", "pictures", "image", to_text=False),
-        retrieval("LocalSpeech", "sounds", "audio", to_text=True),
+def test_a_space_is_a_model_of_mteb_that_encodes_its_batches() -> None:
+    pytest.importorskip("mteb")
+    space = fake_space()
+    meta = ours.model_meta(space)
+    assert meta.name == "multimodal/fake"
+    assert meta.modalities == ["text", "image", "audio"]
+    picture = PIL.Image.new("RGB", (4, 4), "red")
+    sound = {"array": [0.0, 0.5, -0.5] * 100, "sampling_rate": 8000}
+    batches = [
+        {"text": ["a", ""]},
+        {"image": [picture]},
+        {"audio": [sound]},
+        {"text": ["a"], "image": [picture]},
     ]
-    theirs = evaluate_mteb(starter, tasks, output=tmp_path)
-    ours = mm.evaluate(starter, rows("pictures", "image"), "classification", templates="{}")
-    assert theirs["LocalZeroShot"]["accuracy"] == pytest.approx(ours.figures["accuracy"].value, abs=1e-5)
-    assert ours.figures["accuracy"].value < 1
-    for name, folder, column, query in (
-        ("LocalNames", "pictures", "image", "label"),
-        ("LocalSpeech", "sounds", "audio", "audio"),
-    ):
-        result = mm.evaluate(starter, rows(folder, column), "retrieval", query=query)
-        for metric, their_name in (
-            ("hit@1", "hit_rate_at_1"),
-            ("ndcg@10", "ndcg_at_10"),
-            ("mrr@10", "mrr_at_10"),
-            ("map", "map_at_1000"),
-            ("recall@5", "recall_at_5"),
-        ):
-            assert theirs[name][their_name] == pytest.approx(result.figures[metric].value, abs=1e-5), metric
-    meta = model_meta(starter)
-    folder = tmp_path / "results" / "multimodal__starter" / starter.fingerprint[:12]
-    assert meta.name == "multimodal/starter"
-    assert {file.name for file in folder.iterdir()} >= {"LocalNames.json", "model_meta.json"}
+    rows = meta.loader().encode(batches, task_metadata=None, hf_split="", hf_subset="")
+    assert rows.shape == (5, space.dim)
+    assert np.linalg.norm(rows, axis=1) == pytest.approx(1)
+    assert rows[0] == pytest.approx(space.encode("a"))
+    assert rows[2] == pytest.approx(space.encode(mm.Image(picture)))
+    both = space.encode("a") + space.encode(mm.Image(picture))
+    assert rows[4] == pytest.approx(both / np.linalg.norm(both), abs=1e-6)
+    with pytest.raises(InvalidInput, match="a batch of mteb has video"):
+        meta.loader().encode([{"video": [0]}], task_metadata=None, hf_split="", hf_subset="")
 
 
-def test_a_task_that_mteb_does_not_have_is_refused() -> None:
-    from multimodal.evaluation.mteb import evaluate_mteb
+def test_a_task_that_mteb_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get_task(name: str) -> Any:
+        raise KeyError(name)
 
+    library = SimpleNamespace(get_benchmarks=lambda: [SimpleNamespace(name="MIEB(lite)")], get_task=get_task)
+    monkeypatch.setattr(ours, "_import_mteb", lambda: library)
     with pytest.raises(
-        InvalidInput, match=r"no benchmark or task 'MIEB\(light\)'.*did you mean 'MIEB\(lite\)'"
+        InvalidInput, match=r"no benchmark or task 'MIEB\(light\)'; did you mean 'MIEB\(lite\)'"
     ):
-        evaluate_mteb("starter", "MIEB(light)")
+        ours.evaluate_mteb("starter", "MIEB(light)")

@@ -60,6 +60,12 @@ def evaluate(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write a report (.html) or the result (.json)."),
     ] = None,
+    mteb: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", help='A benchmark, as "MIEB(lite)", or tasks of MTEB, separated by commas.'
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     *,
     load_options: dict[str, Any],
@@ -72,12 +78,16 @@ def evaluate(
       [cyan]multimodal evaluate starter photos/ --task classification[/]
       [cyan]multimodal evaluate starter ./child pairs.csv --task retrieval --group speaker[/]
       [cyan]multimodal evaluate starter clips.csv --task transcription -o report.html[/]
+      [cyan]multimodal evaluate starter --mteb CIFAR10ZeroShot -o results/[/]
 
     A folder has a sub-folder for each class. Tables have columns named text, image, audio or video, and label, id (rows
     of one id are right answers of each other) and group. Several models are compared in pairs, item by item.
     """
     from multimodal.evaluation import compare
 
+    if mteb is not None:
+        _run_mteb(names, mteb, output or Path("results"), load_options, as_json=json)
+        return
     if len(names) < FEWEST_ARGUMENTS:
         raise typer.BadParameter("name a model and the data", param_hint="MODEL... DATA")
     call = {
@@ -135,6 +145,27 @@ def _evaluated(
             result = run(model, table, task, progress=done, **call)
         results.append(dataclasses.replace(result, model=name))
     return results
+
+
+def _run_mteb(
+    models: Sequence[str], names: str, folder: Path, load_options: dict[str, Any], *, as_json: bool
+) -> None:
+    """Runs tasks of MTEB; the results lie in `folder` in its layout."""
+    from multimodal.evaluation.mteb import evaluate_mteb
+
+    tasks = [name.strip() for name in names.split(",")]
+    chosen = tasks[0] if len(tasks) == 1 else tasks
+    scores = {
+        model: evaluate_mteb(model, chosen, output=folder, progress=not as_json, **load_options)
+        for model in models
+    }
+    if as_json:
+        console.print_json({"output": str(folder), "results": scores})
+        return
+    table = console.make_table("task", *models, right=tuple(models))
+    for task in next(iter(scores.values())):
+        table.add_row(task, *(f"{scores[model][task]['main_score']:.4f}" for model in models))
+    console.stdout().print(table)
 
 
 def _columns(pairs: Sequence[str] | None) -> dict[str, str]:
