@@ -10,7 +10,7 @@ from typing import Any
 
 import multimodal as mm
 
-GALLERY = Path(__file__).resolve().parents[2] / "assets" / "gallery"
+GALLERY = Path(__file__).resolve().parents[1] / "assets" / "gallery"
 METRICS = {
     "hit@1": "hit_rate_at_1",
     "ndcg@10": "ndcg_at_10",

@@ -10,12 +10,12 @@ import random
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
+from multimodal.evaluation.metrics.retrieval import item_values, rank
 from recipes.starter.captioner import captions
 from recipes.starter.data import compositor, stress
 from recipes.starter.data.concepts import read
@@ -42,13 +42,10 @@ class TextSide(Protocol):
 
 
 def recall(queries: Tensor, gallery: Tensor, right: list[set[int]]) -> Recall:
-    """Percent of queries with a right answer among the first 1, 5 and 10."""
-    order = (queries @ gallery.T).topk(10, dim=1).indices.tolist()
-    hits = {
-        k: [bool(own & set(results[:k])) for own, results in zip(right, order, strict=True)]
-        for k in (1, 5, 10)
-    }
-    return {f"R@{k}": round(100 * float(np.mean(results)), 1) for k, results in hits.items()}
+    """Percent of queries with a right answer among the first 1, 5 and 10, as `multimodal.evaluate` counts them."""
+    ranks = rank(queries.numpy(), gallery.numpy(), [sorted(own) for own in right])
+    hits = item_values(ranks)
+    return {f"R@{k}": round(100 * float(hits[f"hit@{k}"].mean()), 1) for k in (1, 5, 10)}
 
 
 def each(count: int) -> list[set[int]]:
