@@ -2,6 +2,11 @@ __version__: str
 
 from . import adapt as adapt
 from .adapt.fewshot.loading import load_classifier as load_classifier
+from .auditing import AuditReport as AuditReport
+from .auditing import Finding as Finding
+from .auditing import FleetReport as FleetReport
+from .auditing import audit as audit
+from .auditing import audit_fleet as audit_fleet
 from .core import errors as errors
 from .core.card import Card as Card
 from .core.catalog import cards as cards

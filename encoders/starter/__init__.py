@@ -30,6 +30,7 @@ CARDS = (
         source="ships inside; recipes/starter",
         size_mb=11.9,
         description="English phrases, emoji-like images and speech; 5.9 M parameters, for trying things offline",
+        teacher="sentence-transformers/all-MiniLM-L6-v2",
     ),
 )
 

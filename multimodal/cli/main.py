@@ -20,6 +20,7 @@ from multimodal.cli.indexes.reindex import reindex
 from multimodal.cli.indexes.search import search
 from multimodal.cli.interrupt import run
 from multimodal.cli.mcp import mcp
+from multimodal.cli.models.audit import audit
 from multimodal.cli.models.bridge import bridge
 from multimodal.cli.models.doctor import doctor
 from multimodal.cli.models.evaluate import evaluate
@@ -118,6 +119,7 @@ app.command(rich_help_panel="Analyze")(embed)
 app.command(rich_help_panel="Analyze")(bridge)
 app.command(rich_help_panel="Analyze")(evaluate)
 app.command(rich_help_panel="Analyze")(finetune)
+app.command(rich_help_panel="Analyze")(audit)
 app.command(rich_help_panel="Generate")(caption)
 app.command(rich_help_panel="Generate")(generate)
 app.command(rich_help_panel="Generate")(transcribe)

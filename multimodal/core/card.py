@@ -24,6 +24,8 @@ class Card:
         figure: The published zero-shot figure with its benchmark, as "ImageNet 72.7", or "".
         commercial: Whether the licence permits commercial use; False for an unclear or research-only licence.
         revision: The commit of `source` that the name stands for, or "" for the newest.
+        base: The model whose weights this one continues (fine-tuned, adapted, bridged, quantised), or "".
+        teacher: The model whose vectors it was trained to match, or "".
     """
 
     name: str
@@ -36,6 +38,8 @@ class Card:
     figure: str = ""
     commercial: bool = True
     revision: str = ""
+    base: str = ""
+    teacher: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modalities", tuple(Modality(m) for m in self.modalities))
