@@ -139,5 +139,8 @@ def _print_fleet(report: FleetReport, *, as_json: bool) -> None:
     shares = report.all_fail
     expected = shares["independent within strata"] or 0.0
     ratio = "" if report.ratio is None else f", {report.ratio:.1f} times that"
-    line = f"all fail on {shares['observed'] or 0:.1%} of {report.n} items; independent models would on {expected:.1%}{ratio}"
+    observed = shares["observed"] or 0.0
+    line = (
+        f"all fail on {observed:.1%} of {report.n} items; independent models would on {expected:.1%}{ratio}"
+    )
     console.stdout().print(console.verbatim(line), soft_wrap=True)
