@@ -63,7 +63,7 @@ async def rerank(request: Request) -> Response:
     order = sorted(range(len(scores)), key=lambda place: -scores[place])[: body.top_n or body.top_k]
     results: list[dict[str, Any]] = [
         {"index": place, "relevance_score": scores[place]}
-        | ({"document": _document(body.documents[place])} if body.return_documents else {})
+        | ({"document": _document(body.documents[place], request)} if body.return_documents else {})
         for place in order
     ]
     n_tokens = count_tokens(query) + count_tokens(documents)
@@ -86,8 +86,10 @@ async def _scores(model: ServedSpace, query: list[Checked], documents: list[Chec
     return [float(score) for score in (1 + rows @ query_rows[0]) / 2]
 
 
-def _document(document: Any) -> Any:
-    return {"text": document} if isinstance(document, str) else document
+def _document(document: Any, request: Request) -> Any:
+    """A document as it is returned: at /rerank as Infinity has it, a text as a string; elsewhere as Jina has it."""
+    is_object = request.scope["path"] != "/rerank"
+    return {"text": document} if is_object and isinstance(document, str) else document
 
 
 async def classify(request: Request) -> Response:
