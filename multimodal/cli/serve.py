@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -117,7 +118,7 @@ def serve(
 
     def announce(url: str) -> None:
         if json:
-            console.print_json({"url": url})
+            typer.echo(jsonlib.dumps({"url": url}))  # one line, which a program can wait for
         else:
             console.note(f"serving at {url} (stop with Ctrl-C)")
 

@@ -144,7 +144,7 @@ class Lane:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)  # for the computing thread
         self._ahead = threading.Condition(self._lock)  # for the preparing thread
-        self._preparing = self._computing = self._closed = False
+        self._preparing = self._computing = self._closed = self._is_waking = False
         self._prepare_s, self._compute_s = 0.0, 1.0
         self._threads: list[threading.Thread] = []
 
@@ -168,12 +168,16 @@ class Lane:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._submit(Job(len(items), future, loop), items, costs)
+        if not self._is_waking:  # behind the requests that have arrived already, so that they share the batch
+            self._is_waking = True
+            loop.call_soon(self._wake)
         return await future
 
     def encode_in_thread(self, items: Sequence[Item], costs: Sequence[int]) -> NDArray[np.float32]:
         """As `encode`, for a thread other than that of the event loop; waits for the result."""
         future: Future[Any] = Future()
         self._submit(Job(len(items), future, None), items, costs)
+        self._wake()
         return future.result()
 
     def _submit(self, job: Job, items: Sequence[Item], costs: Sequence[int]) -> None:
@@ -187,6 +191,11 @@ class Lane:
                 self._start()
             for position, (item, cost) in enumerate(zip(items, costs, strict=True)):
                 self._waiting.append(Waiting(job, position, item, cost))
+
+    def _wake(self) -> None:
+        """Wakes a thread if there is work for it."""
+        with self._lock:
+            self._is_waking = False
             if not self._computing:
                 self._work.notify()
             elif self._may_prepare():
