@@ -82,6 +82,7 @@ def bind(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(BACKLOG)  # a client that is told the address may connect at once
     except OSError as error:
         listening.close()
         raise InvalidInput(

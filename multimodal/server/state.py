@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from multimodal.core.catalog import close_matches, load
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput
+from multimodal.core.items import Audio, Image
 from multimodal.core.limits import limits
 from multimodal.core.space import Space
 from multimodal.index import Index
@@ -31,6 +32,7 @@ from multimodal.server.urls import Fetcher
 DEFAULT_SPACE = "starter"
 MAX_THREADED = 256  # calls that wait for a thread of a pool
 WARM_UP_TEXT = "a red apple"
+WARM_UP_RATE_HZ = 16_000
 OLLAMA_TAG = ":latest"
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -138,7 +140,7 @@ class State:
         raise ApiError(503, "the models are being loaded; try again in a second", code="loading")
 
     def load(self) -> None:
-        """Loads models and opens indexes, and encodes one text with each to warm up. Blocks."""
+        """Loads models and opens indexes. Ready after a text with each model; then encodes media to warm up. Blocks."""
         config = self.config
         for name in config.spaces:
             self._add_model(name, config.preloaded.get(name) or load(name, **config.load_options))
@@ -168,6 +170,20 @@ class State:
 
             answers_of(self).load()
         self._is_loaded = True
+        for model in self.models.values():  # the first image need not wait until its encoder is built
+            self._warm_up_media(model)
+
+    def _warm_up_media(self, model: ServedSpace) -> None:
+        """Encodes an image and a sound, where the model takes them."""
+        import numpy as np
+
+        samples = {"array": np.sin(np.arange(WARM_UP_RATE_HZ // 4) / 10.0), "sampling_rate": WARM_UP_RATE_HZ}
+        for item in (Image(np.zeros((16, 16, 3), np.uint8)), Audio(samples)):
+            if item.modality in model.modalities and not self._stops:
+                try:
+                    model.space.encode([item])
+                except Exception as error:  # the server works; requests of this kind will say the same
+                    log.warning("warming up %s of %s failed: %s", item.modality, model.name, error)
 
     def _add_model(self, name: str, space: Space) -> ServedSpace:
         def make_lane(encoder: Encoder) -> Lane:

