@@ -6,7 +6,7 @@ import html
 from typing import TYPE_CHECKING
 
 from multimodal.index.html import media_html
-from multimodal.pipelines.answering.result import source_label
+from multimodal.pipelines.answering.labels import source_label
 
 if TYPE_CHECKING:
     from multimodal.index import Hit
@@ -67,10 +67,14 @@ def _notes(answer: Answer) -> str:
     if not answer.refused and not answer.verified:
         notes.append("not verified: no citation of a source")
     if answer.dropped.citations:
-        notes.append(f"{answer.dropped.citations} citations removed")
+        notes.append(_count(answer.dropped.citations, "citation", "removed"))
     if answer.dropped.hits:
-        notes.append(f"{len(answer.dropped.hits)} sources left out")
+        notes.append(_count(len(answer.dropped.hits), "source", "left out"))
     replaced = [source.form for source in answer.sent if source.form in ("caption", "transcript")]
     if replaced:
         notes.append(f"{len(replaced)} media sent as words")
     return f'<small style="opacity:.7">{html.escape(" · ".join(notes))}</small>'
+
+
+def _count(number: int, noun: str, done: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'} {done}"

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from multimodal.index import Hit, Hits
+from multimodal.pipelines.answering.labels import source_label
 
 Reason = Literal["", "not found", "model", "filter"]
-LABEL_CHARS = 40
 Form = Literal["text", "image", "audio", "caption", "transcript"]
-
-
-def source_label(hit: Hit) -> str:
-    """The name and place of a source, as "guide.pdf, page 3"; the first words of a text without a file."""
-    name = Path(hit.uri).name if hit.uri else hit.id
-    if not hit.uri and hit.text is not None:
-        name = textwrap.shorten(hit.snippet, LABEL_CHARS, placeholder=" …")
-    return ", ".join(filter(None, (name, hit.location)))
 
 
 @dataclass(frozen=True)

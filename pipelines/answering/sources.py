@@ -18,8 +18,9 @@ from multimodal.core.media.thumbnail import encode_image
 from multimodal.core.modality import Modality
 from multimodal.index import Hit
 from multimodal.pipelines.answering.interface import PreparedSource, PromptPart
+from multimodal.pipelines.answering.labels import source_label
 from multimodal.pipelines.answering.prompt import break_special_tokens
-from multimodal.pipelines.answering.result import Form, Sent, source_label
+from multimodal.pipelines.answering.result import Form, Sent
 from multimodal.pipelines.answering.retrieval import hit_text
 
 IMAGE_SIDE = 1568  # pixels: what the large providers scale images down to

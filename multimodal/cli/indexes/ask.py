@@ -161,4 +161,4 @@ def _show_sources(answer: Answer) -> None:
     if not answer.verified:
         console.note("the answer cites no source")
     if answer.dropped.citations:
-        console.note(f"{answer.dropped.citations} citations were removed: no source supports them")
+        console.note(f"citations removed, which no source supports: {answer.dropped.citations}")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.core.items import Audio, Image, Item
 from multimodal.core.pipeline import pipeline
-from multimodal.pipelines.answering.result import Answer, Citation, source_label
+from multimodal.pipelines.answering.labels import source_label
+from multimodal.pipelines.answering.result import Answer, Citation
 from multimodal.server.errors import ApiError, invalid
 from multimodal.server.mcp.tools import resource_uri
 from multimodal.server.media import too_many

@@ -6,15 +6,17 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
 from multimodal.server.errors import invalid
 from multimodal.server.media import too_many
-from multimodal.server.state import State
 from multimodal.server.tasks.items import item_of
 from multimodal.server.tasks.lane import Call
+
+if TYPE_CHECKING:
+    from multimodal.server.state import State
 
 CHARS_PER_TOKEN = 4  # of English
 TEXT_TYPES = ("text", "input_text", "output_text")

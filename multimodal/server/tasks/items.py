@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
 from multimodal.server.errors import ApiError, invalid
-from multimodal.server.state import State
+
+if TYPE_CHECKING:
+    from multimodal.server.state import State
 
 SCHEME = "multimodal://item/"
 
