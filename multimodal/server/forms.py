@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from multimodal.server.endpoint import read_body, state_of
+from multimodal.server.endpoint import read_body, state_of, validated
 from multimodal.server.errors import invalid
 
 FORM_TYPE = "multipart/form-data"
 MAX_FIELDS = 200
 MAX_FIELD_BYTES = 1 << 20
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Upload(NamedTuple):
@@ -39,6 +41,27 @@ class Form(NamedTuple):
     def files_of(self, *names: str) -> list[Upload]:
         """The files of fields with these names, or with these names and "[]"."""
         return [file for file in self.files if file.field.removesuffix("[]") in names]
+
+    def file(self, name: str) -> Upload:
+        """The one file of a field. Raises ApiError (400)."""
+        files = self.files_of(name)
+        if len(files) != 1:
+            raise invalid(f"{name} must be one uploaded file, got {len(files)}", name)
+        return files[0]
+
+    def as_model(self, model: type[Model]) -> Model:
+        """The fields as a request; "name[]" is a list, and an empty field counts as absent.
+
+        Raises:
+            ApiError: 400 naming the field at fault.
+        """
+        lists = {name for name, info in model.model_fields.items() if "list" in str(info.annotation)}
+        values: dict[str, Any] = {}
+        for given, strings in self.fields.items():
+            if strings != [""]:
+                name = given.removesuffix("[]")
+                values[name] = strings if name in lists else strings[-1]
+        return validated(values, model)
 
 
 async def read_form(request: Request) -> Form:

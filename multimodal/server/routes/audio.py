@@ -15,7 +15,7 @@ from multimodal.core.items import Item
 from multimodal.core.modality import Modality
 from multimodal.server.endpoint import Endpoint, JsonResponse, RequestModel, state_of, while_connected
 from multimodal.server.errors import invalid
-from multimodal.server.multipart import FORM_TYPE, read_form
+from multimodal.server.forms import FORM_TYPE, read_form
 from multimodal.server.tasks.events import event, event_stream, progress_comment
 from multimodal.server.tasks.lane import Call, Event, Finished, Progress, Written
 from multimodal.server.tasks.models import task_models_of

@@ -23,8 +23,8 @@ from multimodal.server.endpoint import (
     while_connected,
 )
 from multimodal.server.errors import invalid
+from multimodal.server.forms import FORM_TYPE, read_form
 from multimodal.server.media import too_many
-from multimodal.server.multipart import FORM_TYPE, read_form
 from multimodal.server.tasks.events import event, event_stream, progress_comment
 from multimodal.server.tasks.lane import Call, Event, Finished, Progress
 from multimodal.server.tasks.models import task_models_of
@@ -114,13 +114,14 @@ async def variations(request: Request) -> Response:
 async def _read_edit(request: Request, model: type[EditRequest]) -> tuple[EditRequest, list[Item]]:
     """The fields of a form, and the items in its files called "image"."""
     form = await read_form(request)
-    form.fields.pop("image", None)
+    for name in ("image", "image[]"):
+        form.fields.pop(name, None)
     body = form.as_model(model)
-    if "mask" in form.files or body.mask is not None:
+    if form.files_of("mask") or body.mask is not None:
         raise invalid(
             "mask is not supported; describe the change in the prompt, and leave the mask out", "mask"
         )
-    uploads = form.files.get("image", [])
+    uploads = form.files_of("image")
     if not uploads:
         raise invalid("image must hold at least one uploaded image or sound", "image")
     if len(uploads) > MAX_INPUTS:
