@@ -42,8 +42,20 @@
     judge        figures with intervals
     report, plot FinetuneReport and its page
     output       the folder of the result
+
+`align(pipeline, preferences)` makes a decoder write what is preferred. Its modules, in `alignment`:
+
+    api              align(), the public function
+    preferences      reads preferences; a judge's choice among samples
+    objectives       losses
+    policy           what a captioner offers to be aligned
+    captioner        the training of a captioner, with replay and interpolation
+    language_model   language models, by TRL
+    report           Alignment, AlignmentReport
 """
 
+from multimodal.adapt.alignment.api import align
+from multimodal.adapt.alignment.report import Alignment, AlignmentReport
 from multimodal.adapt.bridging.api import bridge
 from multimodal.adapt.bridging.report import Bridge, BridgeReport, PoorBridge
 from multimodal.adapt.fewshot.api import few_shot
@@ -55,6 +67,8 @@ from multimodal.adapt.finetuning.report import FinetuneReport
 from multimodal.core.adapters import apply_adapters
 
 __all__ = [
+    "Alignment",
+    "AlignmentReport",
     "Bridge",
     "BridgeReport",
     "Classifier",
@@ -63,6 +77,7 @@ __all__ = [
     "Figure",
     "FinetuneReport",
     "PoorBridge",
+    "align",
     "apply_adapters",
     "bridge",
     "few_shot",

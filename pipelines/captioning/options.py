@@ -20,6 +20,8 @@ from multimodal.core.modality import Modality, Waveform
 if TYPE_CHECKING:
     import torch
 
+    from multimodal.adapt.alignment.policy import CaptionPolicy
+
 
 SILENCE_PEAK = 1e-4  # of full scale, -80 dB: below the noise of a microphone in a quiet room
 
@@ -80,6 +82,10 @@ class CaptioningBackend(abc.ABC):
     @abc.abstractmethod
     def generate(self, inputs: Sequence[Any], options: CaptioningOptions) -> list[CaptioningOutput]:
         """Captions items of its modalities, or vectors (dim,), in one batch."""
+
+    def trainable(self) -> CaptionPolicy | None:
+        """The model as `multimodal.adapt.align` trains it; None if it cannot be aligned."""
+        return None
 
     @abc.abstractmethod
     def to(self, device: torch.device) -> None:

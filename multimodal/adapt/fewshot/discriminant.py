@@ -15,6 +15,7 @@ cost no more than the scores with it (Sherman and Morrison). The common centre a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,8 @@ ENOUGH_TO_CHOOSE = (
 USUAL_SHARPNESS, SPREAD = 3.0, 0.7
 SINGLE_SHARPNESS = 10.0  # of plain cosines, where no example can be left out
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)  # of logistic regression, as its C
-GRID = np.exp(np.linspace(-3.0, 3.0, 49))
+COARSE = tuple(-3.0 + 0.5 * step for step in range(13))  # logarithms of the ratio to the usual sharpness
+FINE = tuple(0.125 * step for step in range(-3, 4))
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,10 @@ def fit_sharpness(
 
     A log-normal prior keeps it near the usual one where a handful of examples would be fitted perfectly.
     """
-    factors = USUAL_SHARPNESS * GRID
-    penalties = 0.5 * (np.log(GRID) / SPREAD) ** 2 / max(1, len(classes))
-    costs = [float(losses(factor * scores + extra, classes).mean()) for factor in factors]
-    return float(factors[int(np.argmin(np.asarray(costs) + penalties))])
+
+    def cost(log_ratio: float) -> float:
+        penalty = 0.5 * (log_ratio / SPREAD) ** 2 / max(1, len(classes))
+        return penalty + float(losses(USUAL_SHARPNESS * math.exp(log_ratio) * scores + extra, classes).mean())
+
+    best = min(COARSE, key=cost)  # the cost is nearly convex
+    return USUAL_SHARPNESS * math.exp(min((best + step for step in FINE), key=cost))

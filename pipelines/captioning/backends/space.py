@@ -6,7 +6,6 @@ weights (`caption.json`); `recipes/starter/captioner/train_captions.py` writes b
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.errors import CorruptSpace, SpaceMismatch
 from multimodal.core.items import Audio, Item
 from multimodal.core.space import Space
+from multimodal.pipelines.captioning.backends.space_files import CURE, METADATA, WEIGHTS, read_decoder
 from multimodal.pipelines.captioning.options import (
     CaptioningBackend,
     CaptioningOptions,
@@ -26,13 +26,11 @@ from multimodal.pipelines.captioning.options import (
 if TYPE_CHECKING:
     import torch
 
+    from multimodal.adapt.alignment.policy import CaptionPolicy
     from multimodal.pipelines.captioning.decoding import DecodedSequence
 
-WEIGHTS, METADATA = "caption.safetensors", "caption.json"
-FORMAT = 1
 BEAMS = 3
 TOP_P = 0.9  # trained with label smoothing, it gives every word some probability
-CURE = "train one with 'python -m recipes.starter.captioner.train_captions', or copy the folder again"
 
 
 class SpaceCaptioningBackend(CaptioningBackend):
@@ -53,7 +51,7 @@ class SpaceCaptioningBackend(CaptioningBackend):
         """
         from multimodal.pipelines.captioning.backends.networks import CaptionNet
 
-        metadata, tensors = _read(Path(folder))
+        metadata, tensors = read_decoder(Path(folder))
         self.space, self.name, self.words = space, space.name, list(metadata["words"])
         self.modalities = space.modalities
         self.dim = space.dim
@@ -80,7 +78,12 @@ class SpaceCaptioningBackend(CaptioningBackend):
         self.net.to(device)
 
     def generate(self, inputs: Sequence[Any], options: CaptioningOptions) -> list[CaptioningOutput]:
-        return self.caption_vectors(self._vectors(inputs), options)
+        return self.caption_vectors(self.vectors(inputs), options)
+
+    def trainable(self) -> CaptionPolicy:
+        from multimodal.pipelines.captioning.backends.space_policy import SpaceCaptionPolicy
+
+        return SpaceCaptionPolicy(self)
 
     def caption_vectors(self, vectors: torch.Tensor, options: CaptioningOptions) -> list[CaptioningOutput]:
         """Unit vectors (n, dim) -> one output each."""
@@ -114,7 +117,8 @@ class SpaceCaptioningBackend(CaptioningBackend):
             " ".join(words), tuple(sequence.tokens[: len(words)]), sequence.mean_log_prob, sequence.ended
         )
 
-    def _vectors(self, inputs: Sequence[Any]) -> torch.Tensor:
+    def vectors(self, inputs: Sequence[Any]) -> torch.Tensor:
+        """Items and unit vectors (dim,) -> unit vectors (n, dim)."""
         import numpy as np
         import torch
 
@@ -148,25 +152,6 @@ def _decode_audio(item: Item) -> Item:
         return item
     waveform = load_audible(item)
     return Audio({"array": waveform.samples, "sampling_rate": waveform.rate_hz}, uri=item.uri)
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        tensors = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CorruptSpace(f"no captioning decoder can be read from {folder} ({error}); {CURE}") from error
-    if not isinstance(metadata, dict) or not {"format", "encoders", "words"} <= set(metadata):
-        raise CorruptSpace(f"{folder / METADATA} does not describe a captioning decoder; {CURE}")
-    if metadata["format"] > FORMAT:
-        raise CorruptSpace(
-            f"{folder / METADATA} has format {metadata['format']}, this version reads up to {FORMAT}: upgrade "
-            "multimodal"
-        )
-    return metadata, tensors
 
 
 def _check_trained_for(space: Space, trained_for: dict[str, str], folder: Path) -> None:

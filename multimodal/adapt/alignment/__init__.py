@@ -1,0 +1,1 @@
+"""Alignment of decoders with preferences; see `api`."""
