@@ -20,27 +20,39 @@ export class ServerError extends Error {
 /**
  * @param {string} path relative to the page
  * @param {RequestInit} [options]
+ */
+async function call(path, options = {}) {
+  const answer = await fetch(path, { credentials: "same-origin", ...options });
+  if (answer.ok) return answer;
+  const reason = await answer.json().then((body) => body.error.message, () => `the server answered ${answer.status}`);
+  throw new ServerError(answer.status, reason);
+}
+
+/**
+ * @param {string} path
+ * @param {RequestInit} [options]
  * @returns {Promise<any>}
  */
-async function request(path, options = {}) {
-  const answer = await fetch(path, { credentials: "same-origin", ...options });
-  const body = answer.headers.get("content-type")?.includes("json") ? await answer.json() : null;
-  if (!answer.ok) throw new ServerError(answer.status, body?.error?.message ?? `the server answered ${answer.status}`);
-  return body;
-}
+const request = async (path, options) => (await call(path, options)).json();
+
+/**
+ * @param {unknown} value
+ * @param {AbortSignal} [signal]
+ * @returns {RequestInit}
+ */
+const posting = (value, signal) => ({
+  method: "POST",
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify(value),
+  ...(signal ? { signal } : {}),
+});
 
 /**
  * @param {string} path
  * @param {unknown} value
  * @param {AbortSignal} [signal]
  */
-const post = (path, value, signal) =>
-  request(path, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(value),
-    ...(signal ? { signal } : {}),
-  });
+const post = (path, value, signal) => request(path, posting(value, signal));
 
 /** @param {Record<string, string | number>} values those that are empty are left out */
 function query(values) {
@@ -174,10 +186,10 @@ export const caption = (index, id) => post("page/caption", { id, ...(index ? { i
  * @param {Part[]} parts
  * @param {number} seed
  * @param {AbortSignal} [signal]
- * @returns {Promise<{image: string, seed: number}>} image: a data URI
  */
 export async function draw(index, parts, seed, signal) {
-  return post("page/draw", { parts: await bodyParts(parts), seed, ...(index ? { index } : {}) }, signal);
+  const body = { parts: await bodyParts(parts), seed, ...(index ? { index } : {}) };
+  return (await call("page/draw", posting(body, signal))).blob();
 }
 
 /**

@@ -80,6 +80,12 @@ const indexInfo = () => config.indexes.find((index) => index.name === state.inde
 
 // --- search -----------------------------------------------------------------------------------------
 
+/** Hits that the map marks: those that are likely, or else the first few.
+ * @param {Item} item
+ * @param {number} rank
+ */
+const isMarked = (item, rank) => (item.probability ?? 0) >= DOUBTFUL || rank < 5;
+
 async function run() {
   const key = queryKey(state);
   if (key === shownKey) return;
@@ -98,7 +104,7 @@ async function run() {
     grid.show(asked, page, load);
     scrollTo({ top: 0 });
     tell(asked, page);
-    map.mark(partsOf(asked).length ? page.items.map((item) => item.id) : []);
+    map.mark(partsOf(asked).length ? page.items.filter(isMarked).map((item) => item.id) : []);
     requestAnimationFrame(() => performance.measure("query", { start: started, end: performance.now() }));
   } catch (error) {
     if (abort.signal.aborted) return;

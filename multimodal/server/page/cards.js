@@ -22,9 +22,7 @@ import { CONFIDENT, cut, describe, isPlayable, isVideoPart, locationOf, nameOf }
  * @param {Item} item
  */
 export function preview(index, item) {
-  if (item.modality === "text") return {
-    return make("span", { className: "preview quote" }, make("span", {}, cut(item.text ?? "", 320)));
-  }
+  if (item.modality === "text") return make("span", { className: "preview quote" }, cut(item.text ?? "", 320));
   if (item.modality === "audio") return make("span", { className: "preview sound" }, waveform(index, item));
   const image = make("img", { alt: "", loading: "lazy", decoding: "async", width: 256, height: 256 });
   image.addEventListener("error", () => image.replaceWith(make("span", { className: "gone" }, icon(item.modality))));

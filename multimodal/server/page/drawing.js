@@ -23,13 +23,14 @@ export function open(index, parts, title, search) {
     submit.disabled = true;
     status.textContent = "Drawing…";
     try {
-      const result = await api.draw(index, parts, Number(seed.value) || 0, abort.signal);
-      drawings.prepend(drawing(result, title, (blob, name) => {
+      const number = Math.floor(Number(seed.value)) || 0;
+      const image = await api.draw(index, parts, number, abort.signal);
+      drawings.prepend(drawing(image, number, title, (name) => {
         box.close();
-        search(blob, name);
+        search(image, name);
       }));
       status.textContent = "";
-      seed.value = String((result.seed + 1) % (MOST_SEED + 1));
+      seed.value = String((number + 1) % (MOST_SEED + 1));
     } catch (error) {
       if (!abort.signal.aborted) status.textContent = error instanceof Error ? error.message : String(error);
     } finally {
@@ -48,15 +49,15 @@ export function open(index, parts, title, search) {
 }
 
 /**
- * @param {{image: string, seed: number}} result
+ * @param {Blob} image
+ * @param {number} seed
  * @param {string} title
- * @param {(image: Blob, name: string) => void} search
+ * @param {(name: string) => void} search
  */
-function drawing(result, title, search) {
-  const name = `drawing-${result.seed}.png`;
-  const use = async () => search(await (await fetch(result.image)).blob(), name);
-  return make("li", {}, make("img", { src: result.image, alt: `${title}, drawn with seed ${result.seed}` }),
-    make("span", { className: "soft" }, `seed ${result.seed}`),
-    make("button", { type: "button", onclick: () => void use() }, "Search with it"),
-    make("a", { className: "button", href: result.image, download: name }, "Save"));
+function drawing(image, seed, title, search) {
+  const name = `drawing-${seed}.png`, url = URL.createObjectURL(image);
+  return make("li", {}, make("img", { src: url, alt: `${title}, drawn with seed ${seed}` }),
+    make("span", { className: "soft" }, `seed ${seed}`),
+    make("button", { type: "button", onclick: () => search(name) }, "Search with it"),
+    make("a", { className: "button", href: url, download: name }, "Save"));
 }

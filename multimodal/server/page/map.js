@@ -107,7 +107,7 @@ export class ItemMap {
     for (const { k, x, y, point } of near) {
       const faded = this.hits.size > 0 && !this.hits.has(point.id);
       const image = thumbs && !faded && point.modality === "image" ? this.thumb(point.id) : null;
-      pen.globalAlpha = faded ? 0.35 : 0.9;
+      pen.globalAlpha = faded ? 0.8 : 0.95;
       if (image) {
         const scale = THUMB / Math.max(image.naturalWidth, image.naturalHeight);
         pen.drawImage(image, x - (image.naturalWidth * scale) / 2, y - (image.naturalHeight * scale) / 2,
