@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 import multimodal as mm
 from multimodal.core.errors import InvalidInput, PathLikeTextWarning
-from multimodal.core.media import path_like
+from multimodal.core.media import inputs, path_like
 from multimodal.core.media.path_like import looks_like_path
 from multimodal.core.space import Space
 from multimodal.testing import fake_space
@@ -213,3 +215,9 @@ def test_captioning_warns_of_a_path_and_transcription_opens_it(monkeypatch: pyte
         mm.pipeline("captioning", model=starter)("nope/does-not-exist.jpg")
     with pytest.raises(mm.errors.MediaNotFound, match=r"^nope.does-not-exist\.mp3: no such file"):
         mm.pipeline("transcription", model=starter)("nope/does-not-exist.mp3")
+
+
+def test_values_are_recognised_while_another_thread_imports_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))  # as far as it is then
+    assert not inputs.is_tensor(PIXELS)
+    assert mm.Image(PIXELS).load().shape == PIXELS.shape

@@ -77,8 +77,9 @@ def is_audio_mapping(value: object) -> bool:
 
 def is_tensor(value: object) -> bool:
     """Whether a value is a torch tensor. torch is not imported for it."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    # While another thread imports torch, the module is there without its classes, and no value can be a tensor.
+    tensor_class = getattr(sys.modules.get("torch"), "Tensor", None)
+    return tensor_class is not None and isinstance(value, tensor_class)
 
 
 def to_array(value: Any) -> Any:
