@@ -212,7 +212,7 @@ export async function upload(index, file) {
   try {
     const answer = await request("v1/items", { method: "POST", body: form });
     const failure = answer.failed?.[0];
-    return { name: file.name, ok: !failure, reason: failure?.reason ?? "" };
+    return { name: file.name, ok: !failure, reason: failure?.reason ?? (answer.unchanged ? "already there" : "added") };
   } catch (error) {
     return { name: file.name, ok: false, reason: error instanceof Error ? error.message : String(error) };
   }

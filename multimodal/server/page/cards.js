@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { icon, iconButton, make, meter, percent } from "./dom.js";
-import { CONFIDENT, cut, describe, isPlayable, isVideoPart, locationOf, nameOf } from "./items.js";
+import { CONFIDENT, cut, isPlayable, isVideoPart, locationOf, nameOf } from "./items.js";
 
 /** @import { Item, State } from "./types.d.ts" */
 
@@ -22,7 +22,7 @@ import { CONFIDENT, cut, describe, isPlayable, isVideoPart, locationOf, nameOf }
  * @param {Item} item
  */
 export function preview(index, item) {
-  if (item.modality === "text") return make("span", { className: "preview quote" }, cut(item.text ?? "", 320));
+  if (item.modality === "text") return make("span", { className: "preview quote", "aria-hidden": "true" }, cut(item.text ?? "", 320));
   if (item.modality === "audio") return make("span", { className: "preview sound" }, waveform(index, item));
   const image = make("img", { alt: "", loading: "lazy", decoding: "async", width: 256, height: 256 });
   image.addEventListener("error", () => image.replaceWith(make("span", { className: "gone" }, icon(item.modality))));
@@ -63,15 +63,14 @@ export function scoreOf(item, mixed) {
  */
 export function card(state, item, mixed, actions) {
   const name = nameOf(item), place = locationOf(item), score = scoreOf(item, mixed);
-  const shown = score ? `${score.shown}${mixed ? " probable" : ""}` : "";
   const link = make(
     "a",
-    { className: "open", href: actions.href(item), tabIndex: -1, "aria-label": describe(item, shown) },
+    { className: "open", href: actions.href(item), tabIndex: -1 },
     preview(state.index, item),
     make("span", { className: "name", title: name }, name),
     score && meter(score.share, score.shown),
     score && make("span", { className: "other" }, score.other),
-    !score && make("span", { className: "other" }, isVideoPart(item) ? "video" : item.modality),
+    make("span", { className: score ? "hidden" : "other" }, isVideoPart(item) ? "video" : item.modality),
     place && make("span", { className: "place" }, place),
   );
   link.addEventListener("click", (event) => {

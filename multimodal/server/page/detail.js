@@ -204,7 +204,6 @@ async function showNeighbours(state, item, section, actions) {
     const list = make("ol", { role: "list" }, ...items.map((other) => make("li", { className: other.modality },
       make("button", {
         type: "button", "aria-current": other.id === item.id ? "true" : null, onclick: () => actions.open(other),
-        "aria-label": [nameOf(other), locationOf(other)].filter(Boolean).join(", "),
       }, preview(state.index, other), make("span", { className: "name" }, locationOf(other) || nameOf(other))))));
     section.replaceChildren(make("h3", {}, title), list);
     list.querySelector("[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });

@@ -18,9 +18,10 @@ export const baseName = (uri) => {
 
 /**
  * A short name: the file, or the start of a text.
- * @param {Pick<Item, "id" | "uri" | "text">} item
+ * @param {Pick<Item, "id" | "uri" | "text" | "metadata">} item
  */
 export function nameOf(item) {
+  if (typeof item.metadata?.["name"] === "string") return item.metadata["name"]; // of an uploaded file
   if (item.uri) return baseName(item.uri);
   return item.text ? cut(item.text, 60) : baseName(item.id);
 }
@@ -56,12 +57,3 @@ export const isVideoPart = (item) =>
 
 /** @param {Item} item */
 export const isPlayable = (item) => item.modality === "audio" || item.modality === "video" || isVideoPart(item);
-
-/**
- * What a screen reader reads for a card.
- * @param {Item} item
- * @param {string} shown the number that orders the hits
- */
-export function describe(item, shown) {
-  return [nameOf(item), isVideoPart(item) ? "video" : item.modality, locationOf(item), shown].filter(Boolean).join(", ");
-}

@@ -31,7 +31,7 @@ export function open(index, added) {
     const result = await api.upload(index, job.file);
     running--;
     job.row.className = result.ok ? "done" : "failed";
-    job.row.append(make("span", { className: "reason" }, result.ok ? "added" : result.reason));
+    job.row.append(make("span", { className: "reason" }, result.reason));
     if (result.ok) succeeded++;
     else failed++;
     tell();
