@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -17,11 +20,13 @@ from hypothesis import strategies as st
 from multimodal.core.encoder import Encoder
 from multimodal.core.items import Item, Text
 from multimodal.core.modality import Modality
+from multimodal.core.space import Space
 from multimodal.server import batching
 from multimodal.server.batching import ItemError, Lane, choose_window
-from multimodal.server.config import Batching
+from multimodal.server.config import Batching, ServerConfig
 from multimodal.server.errors import ApiError
 from multimodal.server.metrics import Metrics
+from tests.server.conftest import running
 
 WAIT_S = 20
 
@@ -220,3 +225,29 @@ def test_the_next_batch_is_prepared_while_one_is_computed(
         lane.close()
 
     asyncio.run(run())
+
+
+def test_requests_whose_clients_leave_are_not_computed(encoder: Recorder) -> None:
+    config = ServerConfig(
+        port=0, spaces=("recorder",), preloaded={"recorder": Space([encoder], name="recorder")}
+    )
+    with running(config) as api, contextlib.ExitStack() as stack:
+        encoder.entered.clear()
+        encoder.gate.clear()
+        stack.callback(encoder.gate.set)
+        first = threading.Thread(target=api.post, args=("/v1/embeddings", {"input": "first"}))
+        first.start()
+        assert encoder.entered.wait(WAIT_S)
+        body = json.dumps({"input": ["dropped"]})
+        head = f"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
+        for _ in range(20):
+            with socket.create_connection((api.host, api.port)) as leaving:
+                leaving.sendall(f"{head}content-type: application/json\r\n\r\n{body}".encode())
+        end = time.monotonic() + WAIT_S
+        while b'multimodal_dropped_total{reason="disconnect"} 20.0' not in api.get("/metrics").body:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        encoder.gate.set()
+        first.join()
+        assert api.post("/v1/embeddings", {"input": "last"}).status == 200
+        assert encoder.batches[1:] == [["first"], ["last"]]  # after the warm-up

@@ -371,3 +371,12 @@ def test_only_addresses_of_the_internet_are_public() -> None:
 def test_a_url_is_refused_unless_its_host_was_allowed(server: Api) -> None:
     reply = server.post(EMBED, {"input": [{"image": "https://example.com/x.png"}]})
     assert "allow the host with --allow-urls" in json.loads(reply.body)["error"]["message"]
+
+
+def test_random_requests_after_the_schema_never_break_the_server(server: Api) -> None:
+    pytest.importorskip("schemathesis", reason="the extra clients is not installed")
+    from tests.server.fuzz import run
+
+    slow = ("/v1/images/generations", "/v1/images/edits", "/v1/images/variations", "/page/draw", "/page/map")
+    statuses = run(server.url, 40, skip=("/mcp", *slow))
+    assert statuses[200] and statuses[400]
