@@ -15,6 +15,7 @@ from multimodal.pipelines.answering import extractive
 from multimodal.pipelines.answering.interface import NativeCitation
 from multimodal.pipelines.answering.prompt import BREAK
 from multimodal.pipelines.answering.result import Citation, Sent
+from multimodal.pipelines.answering.retrieval import hit_text
 
 NUMBER = r"(?:sources?\s*)?[1-9]\d{0,2}"
 MARKER = re.compile(rf"\[{{1,2}}(?P<numbers>{NUMBER}(?:\s*[,;–-]\s*{NUMBER})*)\]{{1,2}}(?!\()", re.I)
@@ -229,7 +230,8 @@ def _may_stand_in(quotation: Quotation, cited: Mapping[int, Sent]) -> bool:
 
 
 def _citation(source: Sent, quotations: Sequence[Quotation], start: int, end: int) -> Citation:
-    quotes = (verbatim(quotation.words, source.text) for quotation in quotations)
+    text = source.text or hit_text(source.hit)  # an image of a page has the words of the page
+    quotes = (verbatim(quotation.words, text) for quotation in quotations)
     quote = next(filter(None, quotes), "")
     return Citation(source.hit, quote, start, end, bool(quote), source.number)
 

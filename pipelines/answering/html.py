@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
+from multimodal.core.modality import Modality
 from multimodal.index.html import media_html
 from multimodal.pipelines.answering.labels import source_label
 
@@ -55,7 +56,7 @@ def _source(number: int, citations: list[Citation]) -> str:
 
 
 def _media(hit: Hit) -> str:
-    return "" if hit.text is not None else media_html(hit)
+    return "" if hit.modality is Modality.TEXT else media_html(hit)
 
 
 def _short(quote: str) -> str:

@@ -113,6 +113,7 @@ class AnsweringBackend(abc.ABC):
         name: Its address, for messages and `Answer.model`.
         modalities: The modalities that it takes as they are; text always.
         reads_special_tokens: Whether special tokens inside a text may act as such, so that they must be broken up.
+        special_tokens: The special tokens of its tokenizer, where they are known.
         window: The length of its context in tokens; None where it is unknown.
         counts_locally: Whether `count_tokens` is exact and costs no request.
     """
@@ -120,6 +121,7 @@ class AnsweringBackend(abc.ABC):
     name: str
     modalities: tuple[Modality, ...] = (Modality.TEXT,)
     reads_special_tokens: bool = True
+    special_tokens: tuple[str, ...] = ()
     window: int | None = None
     counts_locally: bool = False
 

@@ -341,6 +341,7 @@ class AnsweringPipeline(Pipeline):
                 self.backend.reads_special_tokens,
                 self._describe,
                 retrieved.items,
+                self.backend.special_tokens,
             ),
             self._moderate,
         )

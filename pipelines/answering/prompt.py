@@ -27,7 +27,8 @@ Rules:
 BREAK = "\u200b"  # zero width: a broken special token reads the same
 SPECIAL = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:bos|eos|pad|unk)>|<</?SYS>>|\[/?(?:INST|SYS|AVAILABLE_TOOLS|TOOL_RESULTS)\]|"
-    r"</?(?:start_of_turn|end_of_turn|think|tool_call|tool_response|im_start|im_end)>|<｜[^｜<>]{1,40}｜>"
+    r"</?(?:start_of_turn|end_of_turn|think|tool_call|tool_response|im_start|im_end)>|"
+    r"<(?:image|audio|video|__media__|image_soft_token|audio_soft_token)>|<｜[^｜<>]{1,40}｜>"
 )
 CHARS_PER_TOKEN = 3  # an upper estimate for words in ASCII; other characters count as a token each
 IMAGE_TOKENS, AUDIO_TOKENS = 1_000, 800  # of one image, and of PLAYER_SECONDS of sound
@@ -44,8 +45,15 @@ def system_prompt(instructions: str) -> str:
     return f"{SYSTEM}\n\n{instructions}" if instructions else SYSTEM
 
 
-def break_special_tokens(text: str) -> str:
-    """The text with special tokens of chat templates broken up by a character that is not visible."""
+def break_special_tokens(text: str, tokens: Sequence[str] = ()) -> str:
+    """The text with special tokens of chat templates broken up by a character that is not visible.
+
+    Args:
+        text: The text.
+        tokens: Those of a tokenizer, beside the common ones.
+    """
+    for token in sorted(tokens, key=len, reverse=True):
+        text = text.replace(token, f"{token[0]}{BREAK}{token[1:]}")
     return SPECIAL.sub(lambda match: f"{match[0][0]}{BREAK}{match[0][1:]}", text)
 
 

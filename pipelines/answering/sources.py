@@ -39,6 +39,7 @@ class SourceWriter:
         name: Of the model, for messages.
         modalities: That it takes as they are.
         breaks_tokens: Whether special tokens in texts are broken up.
+        special_tokens: Those of the model's tokenizer.
         describe: Words for media that the model does not take.
         items: The item of a hit that is not a file, by its id.
     """
@@ -48,6 +49,7 @@ class SourceWriter:
     breaks_tokens: bool
     describe: Describe
     items: Mapping[str, Item] = field(default_factory=dict)
+    special_tokens: Sequence[str] = ()
 
     def prepare(self, hits: Sequence[Hit]) -> tuple[list[PreparedSource], list[Hit]]:
         """The sources with their numbers, from 1, and the hits that could not be read."""
@@ -67,7 +69,7 @@ class SourceWriter:
 
     def attachment(self, item: Item) -> list[PromptPart]:
         """A medium that belongs to the question. Raises MediaError, UnsupportedModality."""
-        form, text, parts = self._media(item, item.modality)
+        form, text, parts = self._media(item)
         if form in ("image", "audio"):
             return parts
         return [
@@ -79,18 +81,25 @@ class SourceWriter:
         return PromptPart("text", self._safe(words))
 
     def _content(self, hit: Hit) -> tuple[Form, str, list[PromptPart]]:
-        if hit.text is not None:
-            return "text", hit.text, [PromptPart("text", self._safe(hit.text))]
-        known = hit_text(hit)
-        item = self.items.get(hit.id) or _open(hit)
-        if item is not None and (self._takes(item.modality) or not known):
-            return self._media(item, hit.modality)
-        if not known:
+        """As media if the model takes them, else as the hit's own words, else as words that another model finds."""
+        words = hit_text(hit)
+        item = None
+        if hit.modality is not Modality.TEXT:
+            try:
+                item = self.items.get(hit.id) or _open(hit)
+            except READ_ERRORS:
+                if not words:
+                    raise
+            if item is not None and self._takes(item.modality):
+                return self._media(item)
+        if words:
+            form: Form = "text" if hit.text else "transcript" if hit.modality is Modality.AUDIO else "caption"
+            return form, words, [PromptPart("text", self._safe(words))]
+        if item is None:
             raise MediaError(f"{hit.id}: neither its file nor its words are at hand")
-        form: Form = "transcript" if hit.modality is Modality.AUDIO else "caption"
-        return form, known, [PromptPart("text", self._safe(known))]
+        return self._media(item)
 
-    def _media(self, item: Item, modality: Modality) -> tuple[Form, str, list[PromptPart]]:
+    def _media(self, item: Item) -> tuple[Form, str, list[PromptPart]]:
         if isinstance(item, Text):
             return "text", item.load(), [PromptPart("text", self._safe(item.load()))]
         if self._takes(item.modality):
@@ -112,7 +121,7 @@ class SourceWriter:
         return (Modality.IMAGE if modality is Modality.VIDEO else modality) in self.modalities
 
     def _safe(self, text: str) -> str:
-        return break_special_tokens(text) if self.breaks_tokens else text
+        return break_special_tokens(text, self.special_tokens) if self.breaks_tokens else text
 
 
 def jpeg_bytes(item: Item) -> bytes:

@@ -66,6 +66,9 @@ class HFChatBackend(AnsweringBackend):
         self.window = generative.context_length(model.config)
         self.modalities = (Modality.TEXT, *_media(processor))
         self.reads_special_tokens = len(self.modalities) > 1
+        if self.reads_special_tokens:
+            added = self.tokenizer.added_tokens_decoder.values()
+            self.special_tokens = tuple(str(token) for token in added if len(str(token)) > 1)
         self.counts_locally = True
         self._has_system: bool | None = None
 

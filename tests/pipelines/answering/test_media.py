@@ -16,6 +16,7 @@ from multimodal.core.paths import assets
 from multimodal.core.space import Space
 from multimodal.index import Index
 from multimodal.pipelines.answering.pipeline import AnsweringPipeline
+from tests.index.ingest.documents import writers
 from tests.pipelines.answering.model_server import ModelServer
 
 GALLERY = assets() / "gallery"
@@ -146,3 +147,26 @@ def test_a_caption_in_the_metadata_is_quoted(space: Space, tmp_path: Path) -> No
     answer = AnsweringPipeline(index)("Where is our cat Mimi asleep?")
     assert answer.text == "Mimi, our cat, asleep on the red sofa in 2019."
     assert "<img" in answer._repr_html_()
+
+
+def test_a_page_of_a_document_goes_as_an_image_or_as_its_words(
+    space: Space, server: ModelServer, tmp_path: Path
+) -> None:
+    index = Index.create(tmp_path / "i", space)
+    index.add(
+        writers.pdf(tmp_path / "manual.pdf", ["Cover", "The water tower is 47 metres high."]), pages="image"
+    )
+    server.script({"text": '"47 metres high" [1]'})
+    answer = multimodal.pipeline("answering", model="openai/gpt-x", index=index)(
+        "How high is the tower?", k=1
+    )
+    (citation,) = answer.citations
+    assert (answer.sent[0].form, len(blocks(server, "image_url"))) == ("image", 1)
+    assert str(citation) == "[1] manual.pdf, page 2"
+    assert (citation.quote, citation.verified) == ("47 metres high", True)
+    assert "<img" in answer._repr_html_()
+    answer = multimodal.pipeline("answering", model=f"{server.url}/v1#llama", index=index)("How high?", k=1)
+    assert answer.sent[0].form == "text" and "47 metres" in server.user_text
+    assert (
+        AnsweringPipeline(index)("How high is the water tower?").text == "The water tower is 47 metres high."
+    )
