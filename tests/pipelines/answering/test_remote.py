@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,10 +28,20 @@ OPENAI, ANTHROPIC = "openai/gpt-x", "anthropic/claude-x"
 BOTH = pytest.mark.parametrize("model", [OPENAI, ANTHROPIC])
 
 
-def open_model(model: str, index: Index, server: ModelServer, **options: Any) -> AnsweringPipeline:
+OPENED: dict[tuple[str, Path], AnsweringPipeline] = {}  # making a client takes longer than a request
+
+
+def open_model(
+    model: str, index: Index, server: ModelServer, *, fresh: bool = False, **options: Any
+) -> AnsweringPipeline:
     name = model if "/" in model else f"{server.url}/v1#{model}"
-    made: AnsweringPipeline = multimodal.pipeline("answering", model=name, index=index, **options)
-    return made
+    key = (name, index.path)
+    if fresh or options or key not in OPENED:
+        made: AnsweringPipeline = multimodal.pipeline("answering", model=name, index=index, **options)
+        if fresh or options:
+            return made
+        OPENED[key] = made
+    return OPENED[key]
 
 
 @pytest.mark.parametrize("model", [OPENAI, ANTHROPIC, "llama"])
@@ -336,7 +347,7 @@ def test_a_missing_key_is_named_before_anything_is_sent(
     variable = {OPENAI: "OPENAI_API_KEY", ANTHROPIC: "ANTHROPIC_API_KEY"}[model]
     monkeypatch.delenv(variable)
     with pytest.raises(InvalidInput, match=f"set the environment variable {variable}"):
-        open_model(model, index, server)
+        open_model(model, index, server, fresh=True)
     assert server.requests == []
 
 
@@ -345,10 +356,10 @@ def test_a_compatible_server_gets_neither_the_key_nor_the_account_of_openai(
 ) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org-secret")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-secret")
-    open_model("llama", index, server)(QUESTION)
+    open_model("llama", index, server, fresh=True)(QUESTION)
     assert "secret" not in str(server.requests[-1]["headers"])
     monkeypatch.setenv("MULTIMODAL_ANSWER_KEY", "own-key")
-    open_model("llama", index, server)(QUESTION)
+    open_model("llama", index, server, fresh=True)(QUESTION)
     assert server.requests[-1]["headers"]["authorization"] == "Bearer own-key"
 
 
@@ -373,4 +384,4 @@ def test_a_missing_sdk_is_named_with_its_extra(
 ) -> None:
     monkeypatch.setattr(remote_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"needs openai: pip install 'multimodal\[answers\]'"):
-        open_model(OPENAI, index, server)
+        open_model(OPENAI, index, server, fresh=True)
