@@ -15,10 +15,10 @@ STARTER_PACKAGES := fonts-noto-color-emoji libraqm0 unicode-data espeak-ng libes
 STARTER_COMMANDS := espeak-ng flite festival rsvg-convert node npm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage docs lint types format starter bench venv clean distclean
+.PHONY: help demo test test-page coverage docs lint types format starter bench venv clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  Another interpreter than python3: make PYTHON=python3.12 test"
 	@echo "  make starter needs, from Debian or Ubuntu:"
@@ -30,6 +30,9 @@ demo: $(RUNTIME) ## search a small gallery with text, image and speech; tables h
 # A file of tests stays on one core, so that what its tests share is made once; each core runs torch on one thread.
 test: lint types ## lint, types and tests, as CI runs them
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
+
+test-page: $(DEV) ## the web page in headless Chromium; needs chromium, node and npm (part of `make test` where they are)
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/page
 
 # The floor is checked here and in CI. Tracing costs about 40 % more CPU time on Python 3.11, so `make test` does without.
 coverage: $(DEV) ## tests again, with the share of lines that they execute
@@ -64,7 +67,7 @@ bench: $(BENCH) ## measure side by side with other libraries (an hour or two; SM
 venv: $(DEV) ## everything a developer needs, in .venv
 
 clean: ## remove what builds, tools and the demo wrote; .venv stays
-	rm -rf build dist demo site .coverage* htmlcov *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist demo site .coverage* htmlcov *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/page/node_modules
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and .venv too

@@ -65,7 +65,7 @@ def test_make_alone_describes_every_target() -> None:
     assert phony
     shown = make(ROOT)
     assert shown.returncode == 0, shown.stderr
-    described = re.findall(r"^  make (\w+) {2,}\S", shown.stdout, re.MULTILINE)
+    described = re.findall(r"^  make ([\w-]+) {2,}\S", shown.stdout, re.MULTILINE)
     assert sorted(described) == sorted(phony[1].split())
 
 

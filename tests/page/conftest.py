@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 DRIVER = HERE / "browser.mjs"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 KEY = "a key of the page"
-DRIVER_S = 900
+DRIVER_S, NPM_S = 900, 300
 
 
 def claims() -> list[str]:
@@ -45,6 +45,25 @@ class Tools(NamedTuple):
     chromium: str
 
 
+def _has_packages() -> bool:
+    """Whether the packages of package.json are installed; installs them if they are not."""
+    wanted = json.loads((HERE / "package.json").read_text(encoding="utf-8"))["devDependencies"]
+    installed = {
+        name: json.loads(path.read_text(encoding="utf-8"))["version"]
+        for name in wanted
+        if (path := HERE / "node_modules" / name / "package.json").is_file()
+    }
+    if installed == wanted:
+        return True
+    if (npm := shutil.which("npm")) is None:
+        return False
+    quiet = ("--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error")
+    try:
+        return subprocess.run([npm, "install", *quiet], cwd=HERE, timeout=NPM_S).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
 @pytest.fixture(scope="session")
 def tools() -> Tools:
     """Node.js, Chromium and the npm packages: skips where they are missing, and fails where CI is true."""
@@ -55,10 +74,7 @@ def tools() -> Tools:
         for name, there in (
             ("node", node),
             ("chromium", chromium),
-            (
-                "the npm packages of tests/page (make test-page installs them)",
-                (HERE / "node_modules").is_dir(),
-            ),
+            ("the npm packages of tests/page, which npm could not install", _has_packages()),
         )
         if not there
     ]
