@@ -7,14 +7,14 @@ import base64
 import contextlib
 import html
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.checks import seed as check_seed
 from multimodal.core.checks import whole_number
 from multimodal.core.errors import EncoderError, InvalidInput, MediaCorrupt
-from multimodal.core.items import Audio, Image, Item, Video
+from multimodal.core.items import Audio, Image, Item, Video, as_item
 from multimodal.core.modality import Modality, Waveform
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class CaptioningOptions:
         temperature: Of the sampling; 0 is greedy decoding or beam search.
         top_p: The probability mass that is sampled from; None for the default of the model.
         seed: Of the sampling; None for a random one.
+        examples: (item, caption) pairs that are shown to the model first.
     """
 
     prompt: str | None = None
@@ -45,6 +46,7 @@ class CaptioningOptions:
     temperature: float = 0.0
     top_p: float | None = None
     seed: int | None = None
+    examples: tuple[tuple[Item, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,14 @@ class CaptioningBackend(abc.ABC):
         modalities: The modalities of the items it captions.
         dim: The dimension of the vectors it captions, or None if it captions none.
         prompts: Whether it accepts a prompt.
+        accepts_examples: Whether it accepts examples in its context.
     """
 
     name: str
     modalities: tuple[Modality, ...]
     dim: int | None = None
     prompts: bool = True
+    accepts_examples: bool = False
 
     @abc.abstractmethod
     def generate(self, inputs: Sequence[Any], options: CaptioningOptions) -> list[CaptioningOutput]:
@@ -204,6 +208,29 @@ def check_options(
         None if top_p is None else float(top_p),
         None if seed is None else check_seed(seed),
     )
+
+
+def check_examples(examples: Any, backend: CaptioningBackend) -> tuple[tuple[Item, str], ...]:
+    """(item, caption) pairs. Raises InvalidInput unless the model takes them."""
+    if isinstance(examples, str) or not isinstance(examples, Iterable):
+        raise InvalidInput(f"examples must be [(item, 'caption'), …], got {examples!r:.80}")
+    pairs = []
+    for number, example in enumerate(examples):
+        if not isinstance(example, tuple | list) or len(example) != 2 or not isinstance(example[1], str):
+            raise InvalidInput(f"example {number} must be (item, 'caption'), got {example!r:.80}")
+        item = as_item(example[0])
+        if item.modality not in (Modality.IMAGE, Modality.AUDIO) or item.modality not in backend.modalities:
+            raise InvalidInput(
+                f"example {number} is {item.modality}; {backend.name!r} takes examples of image or audio, where it "
+                "captions these"
+            )
+        pairs.append((item, example[1]))
+    if pairs and not backend.accepts_examples:
+        raise InvalidInput(
+            f"{backend.name!r} takes no examples in its context: models with a chat template do ('hf/…'); "
+            "the captioner of a space learns from examples by multimodal.adapt.align"
+        )
+    return tuple(pairs)
 
 
 def _is_number(value: object) -> bool:

@@ -14,8 +14,9 @@ Nothing is truncated silently: an input that does not fit the model is refused, 
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,6 +33,7 @@ from multimodal.core.vectors import unit_rows
 from multimodal.pipelines.captioning.options import (
     Caption,
     CaptioningBackend,
+    check_examples,
     check_options,
     explain_out_of_memory,
     make_caption,
@@ -121,6 +123,7 @@ class CaptioningPipeline(Pipeline):
         inputs: Any,
         *,
         prompt: str | None = None,
+        examples: Iterable[tuple[Any, str]] = (),
         max_tokens: int | None = None,
         beams: int | None = None,
         sample: bool = False,
@@ -136,6 +139,8 @@ class CaptioningPipeline(Pipeline):
             inputs: Anything that `as_item` takes, a vector (dim,) of the space, or a list of these; or vectors
                 (n, dim). A str is text, never a path: give a `Path` or `Image("x.png")` for a file.
             prompt: A question; for a model without a chat template the beginning of the caption.
+            examples: (item, caption) pairs of images or audio, shown before the input, for the model to follow. For
+                models with a chat template; each costs as many tokens as an input.
             max_tokens: The most tokens to write; `Caption.complete` says whether they sufficed.
             beams: The beam width; 1 is greedy decoding. Default: the model's own.
             sample: Samples the tokens instead of searching for the most probable.
@@ -155,6 +160,7 @@ class CaptioningPipeline(Pipeline):
             EncoderError: Out of memory; the message says what to lower.
         """
         options = check_options(prompt, max_tokens, beams, sample, temperature, top_p, seed)
+        options = dataclasses.replace(options, examples=check_examples(examples, self.backend))
         if prompt is not None and not self.backend.prompts:
             raise InvalidInput(
                 f"{self.backend.name!r} takes no prompt, it only describes its input; models that answer questions "

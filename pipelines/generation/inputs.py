@@ -93,6 +93,22 @@ def _encode(backend: GenerationBackend, values: Sequence[Any], space: Space | No
     return list(space.encode(items))
 
 
+def example_vector(
+    backend: GenerationBackend, examples: Sequence[Any], vector: Any, space: Space | None
+) -> NDArray[Any]:
+    """The mean direction (dim,) of examples. Raises InvalidInput for a model that takes no vector beside a prompt."""
+    import numpy as np
+
+    if isinstance(examples, str) or vector is not None:
+        raise InvalidInput("examples= is a list of items, and stands for vector=: give one of the two")
+    if backend.space is not None or not {"prompt", "vector"} <= set(backend.supported_options):
+        raise InvalidInput(
+            f"{backend.name!r} does not take examples beside a prompt: Stable Diffusion with ip_adapter=… does; "
+            "from the starter, draw between a prompt and an example with interpolate(prompt, example)"
+        )
+    return unit_rows(np.mean(_encode(backend, list(examples), space), axis=0), int(backend.dim or 0))[0]
+
+
 def _vectors(vector: Any) -> tuple[list[NDArray[Any]] | None, bool]:
     """(float32 rows, whether a single vector was given). Raises InvalidInput for anything but vectors."""
     if vector is None:

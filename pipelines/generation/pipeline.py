@@ -31,7 +31,7 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.pipeline import Pipeline
 from multimodal.core.progress import UpdateBar, check_progress, progress_bar
 from multimodal.core.space import Space
-from multimodal.pipelines.generation.inputs import batches, build_requests, interpolate
+from multimodal.pipelines.generation.inputs import batches, build_requests, example_vector, interpolate
 from multimodal.pipelines.generation.options import (
     GenerationBackend,
     GenerationOptions,
@@ -142,6 +142,7 @@ class GenerationPipeline(Pipeline):
         *,
         image: Any = None,
         vector: Any = None,
+        examples: Sequence[Any] = (),
         space: Space | None = None,
         seed: int | Sequence[int] | None = None,
         n: int = 1,
@@ -166,7 +167,10 @@ class GenerationPipeline(Pipeline):
             image: An image to start from: anything that `Image` takes. Its width and height are kept, rounded down to
                 what the model supports.
             vector: (dim,), or (n, dim) for several: a vector of the model's space, see the top of this module.
-            space: The space that encodes `inputs` which are no prompts. Default: the space of the model.
+            examples: Items whose mean vector in `space` accompanies every prompt, for models that take both (with an
+                IP-Adapter: images of a style or a subject).
+            space: The space that encodes `examples`, and `inputs` which are no prompts. Default: the space of the
+                model.
             seed: One seed, or a list with one per input. The same seed gives the same output, whatever else is in the
                 call (with `batch_size=1`); for diffusers, that of `torch.Generator("cpu").manual_seed(seed)`. Further
                 outputs use the seeds that follow. Default: random; the result tells it.
@@ -197,6 +201,8 @@ class GenerationPipeline(Pipeline):
         options = GenerationOptions(negative, steps, guidance, strength, width, height, seconds, truncate)
         whole_number(n, "n", of=" of outputs")
         whole_number(batch_size, "batch_size", of=" of outputs per batch")
+        if len(examples):
+            vector, space = example_vector(self.backend, examples, vector, space), None
         requests, is_single = build_requests(
             self.backend, inputs, image=image, vector=vector, space=space, seed=seed, n=n
         )

@@ -34,6 +34,7 @@ class HFCaptioningBackend(CaptioningBackend):
     def __init__(self, name: str, model: Any, inputs: Inputs) -> None:
         self.name, self.model, self.inputs = name, model, inputs
         self.modalities = inputs.modalities
+        self.accepts_examples = inputs.has_chat_template
         tokenizer = inputs.processor.tokenizer
         self.is_encoder_decoder = is_encoder_decoder(model.config)
         if not self.is_encoder_decoder:  # the caption continues from the end of the input
@@ -59,7 +60,9 @@ class HFCaptioningBackend(CaptioningBackend):
     def _generate(self, items: Sequence[Any], options: CaptioningOptions) -> list[CaptioningOutput]:
         import torch
 
-        inputs = self.inputs(items, options.prompt).to(self.model.device, dtype=self.model.dtype)
+        inputs = self.inputs(items, options.prompt, options.examples).to(
+            self.model.device, dtype=self.model.dtype
+        )
         arguments = self._arguments(options, inputs)
         if is_observed():
             arguments["stopping_criteria"] = [_step_and_continue]

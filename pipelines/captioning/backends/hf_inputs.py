@@ -59,19 +59,27 @@ class Inputs:
             modalities.append(Modality.VIDEO)
         return tuple(modalities)
 
-    def __call__(self, items: Sequence[Item], prompt: str | None) -> Any:
+    def __call__(
+        self, items: Sequence[Item], prompt: str | None, examples: Sequence[tuple[Item, str]] = ()
+    ) -> Any:
         """Items of one modality -> tensors by name, one row per item. Raises InvalidInput, MediaError."""
         modality = items[0].modality
         if self.has_chat_template:
-            return self._chat(items, prompt or CHAT_PROMPTS[modality], modality)
+            return self._chat(items, prompt, modality, examples)
         text = prompt or PLAIN_PROMPTS.get(self.kind)
         return self._plain([self._pil_image(item) for item in items], text)
 
-    def _chat(self, items: Sequence[Item], prompt: str, modality: Modality) -> Any:
+    def _chat(
+        self,
+        items: Sequence[Item],
+        prompt: str | None,
+        modality: Modality,
+        examples: Sequence[tuple[Item, str]],
+    ) -> Any:
         options: dict[str, Any] = {"padding": True}
         blocks: list[dict[str, Any]] = []
         if modality is Modality.IMAGE:
-            blocks = [{"type": "image", "image": self._pil_image(item)} for item in items]
+            blocks = [self._image_block(item) for item in items]
         elif modality is Modality.AUDIO:
             blocks = [self._audio_block(item) for item in items]
         else:
@@ -81,12 +89,23 @@ class Inputs:
                 "do_sample_frames": False,
                 "video_metadata": [[_frame_metadata(clip)] for clip in clips],
             }
-        chats = [[{"role": "user", "content": [block, {"type": "text", "text": prompt}]}] for block in blocks]
+        shown = [turn for item, caption in examples for turn in self._example(item, caption, prompt)]
+        chats = [[*shown, _question(block, prompt or CHAT_PROMPTS[modality])] for block in blocks]
         with self._processor_errors():
             return self.processor.apply_chat_template(
                 chats, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
                 processor_kwargs=options,
             )  # fmt: skip
+
+    def _example(self, item: Item, caption: str, prompt: str | None) -> list[dict[str, Any]]:
+        """The two turns of an example."""
+        is_image = item.modality is Modality.IMAGE
+        block = self._image_block(item) if is_image else self._audio_block(item)
+        answer = {"role": "assistant", "content": [{"type": "text", "text": caption}]}
+        return [_question(block, prompt or CHAT_PROMPTS[item.modality]), answer]
+
+    def _image_block(self, item: Item) -> dict[str, Any]:
+        return {"type": "image", "image": self._pil_image(item)}
 
     def _pil_image(self, item: Any) -> Any:
         from multimodal.core.media.pillow import load_pil
@@ -148,6 +167,11 @@ class _ProcessorErrors:
             raise InvalidInput(
                 f"the processor of {self.name!r} rejects the prompt or the input: {short(error)}"
             ) from error
+
+
+def _question(block: dict[str, Any], prompt: str) -> dict[str, Any]:
+    """The turn that shows an item and asks about it."""
+    return {"role": "user", "content": [block, {"type": "text", "text": prompt}]}
 
 
 def _frame_metadata(clip: Any) -> dict[str, Any]:

@@ -104,6 +104,37 @@ def test_a_vision_language_model_says_what_transformers_makes_it_say(
     assert len(set(expected)) > 1, "nothing depends on the picture: the test could not fail"
 
 
+def test_examples_are_turns_before_the_question(load: Load, folder: Callable[[str], Path]) -> None:
+    path, images = folder("llava"), [PIL.Image.fromarray(image) for image in IMAGES]
+    with quiet():
+        model = hf.AutoModelForMultimodalLM.from_pretrained(path, local_files_only=True).eval()
+        processor = hf.AutoProcessor.from_pretrained(path, local_files_only=True)
+        ask = [{"type": "text", "text": "Describe this image."}]
+        turns = [[{"type": "image", "image": image}, *ask] for image in images[:2]]
+        said = {"role": "assistant", "content": [{"type": "text", "text": "red"}]}
+        chat = [{"role": "user", "content": turns[0]}, said, {"role": "user", "content": turns[1]}]
+        inputs = processor.apply_chat_template(
+            [chat], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        )
+        out = generated(model, inputs, processor.tokenizer)[inputs["input_ids"].shape[1] :]
+    expected = str(processor.tokenizer.decode(out, skip_special_tokens=True)).strip()
+    caption = load("llava")
+    result = caption(images[1], examples=[(images[0], "red")], max_tokens=TOKENS)
+    assert result.text == expected
+    assert result.text != caption(images[1], max_tokens=TOKENS).text
+    for examples, message in (
+        ("red", "examples must be"),
+        ([images[0]], "example 0 must be"),
+        ([("a word", "red")], "example 0 is text; .* takes examples of image or audio"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            caption(images[1], examples=examples)
+    with pytest.raises(
+        InvalidInput, match="takes no examples in its context: models with a chat template do"
+    ):
+        load("blip")(images[1], examples=[(images[0], "red")])
+
+
 @pytest.mark.parametrize("kind", [kind for kind in CHATS if kind != "idefics3"])  # of which smolvlm is one
 def test_in_a_batch_each_says_what_it_says_alone(load: Load, kind: str) -> None:
     """Pictures of other sizes take other numbers of tokens; padding must not be seen."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import PIL.Image
 import pytest
 import torch
 
+from multimodal.core.errors import InvalidInput
 from multimodal.core.modality import Modality
 from multimodal.pipelines.generation.pipeline import Generation, GenerationPipeline
 from tests.pipelines.generation.generation_models import (
@@ -198,6 +200,22 @@ def test_an_ip_adapter_takes_vectors_as_in_diffusers(
     assert np.array_equal(pixels(made), expected)
     other = draw("a cat", vector=a_vector(10), seed=3, steps=2, guidance=guidance, **SIZE)
     assert not np.array_equal(pixels(other), expected)
+
+
+def test_examples_are_their_mean_vector_beside_the_prompt(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = checkpoints("stable_diffusion")
+    file = str(adapter(folder, tmp_path / "ip.safetensors"))
+    draw = GenerationPipeline.from_pretrained(folder, ip_adapter=file, vector_length=6.0)
+    rows = np.stack([vector / np.linalg.norm(vector) for vector in (a_vector(1), a_vector(2))])
+    clip: Any = SimpleNamespace(name="clip", dim=rows.shape[1], encode=lambda items: rows[: len(items)])
+    how: dict[str, Any] = {"seed": 3, "steps": 1, "guidance": 1.0, **SIZE}
+    made = draw("a cat", examples=["one", "two"], space=clip, **how)
+    mean = rows.mean(axis=0) / np.linalg.norm(rows.mean(axis=0))
+    assert np.array_equal(pixels(made), pixels(draw("a cat", vector=mean.astype(np.float32), **how)))
+    with pytest.raises(InvalidInput, match="examples= is a list of items, and stands for vector="):
+        draw("a cat", examples=["one"], vector=mean, space=clip)
+    with pytest.raises(InvalidInput, match="does not take examples beside a prompt"):
+        ours(folder)("a cat", examples=["one"], space=clip)
 
 
 def test_audio_has_the_samples_of_stable_audio(checkpoints: Checkpoints) -> None:
