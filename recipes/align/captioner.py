@@ -29,7 +29,6 @@ from recipes.starter.data import backgrounds, compositor
 from recipes.starter.figures import evaluate, judges
 
 ASSETS = Path(__file__).parents[2] / "assets" / "starter"
-N_SCENES, N_REPLAY = 3_000, 3_000  # of each of words and images
 SHOWN = ("clean", "ground", "both", "untouched ground")
 SEEN = {**backgrounds.TRAINED, "white": backgrounds.white}
 
@@ -69,9 +68,9 @@ class World:
         return describe(scene, self.names, self.known)
 
 
-def preferences(world: World, caption: Any) -> list[tuple[Any, str, str]]:
+def preferences(world: World, caption: Any, n: int) -> list[tuple[Any, str, str]]:
     """(vector, exact caption, what is worse) of rich scenes."""
-    scenes = world.scenes(N_SCENES, "rich")
+    scenes = world.scenes(n, "rich")
     found = []
     for rows in world.vectors(scenes):
         vectors = rows.numpy()
@@ -83,26 +82,26 @@ def preferences(world: World, caption: Any) -> list[tuple[Any, str, str]]:
     return found
 
 
-def replay(world: World) -> list[tuple[Any, str]]:
+def replay(world: World, n: int) -> list[tuple[Any, str]]:
     """(vector, caption) of single things."""
-    scenes = world.scenes(N_REPLAY, "plain")
+    scenes = world.scenes(n, "plain")
     said = [world.caption(scene) for scene in scenes]
     return [(v, text) for rows in world.vectors(scenes) for v, text in zip(rows.numpy(), said, strict=True)]
 
 
-def figures(backend: Any, world: World) -> dict[str, float]:
-    """Percent of exact captions, on what no training has seen."""
+def figures(backend: Any, world: World, every: int) -> dict[str, float]:
+    """Percent of exact captions, on what no training has seen. every: judges one of so many single things."""
     model, work = world.model, world.work
     result = {}
     for kind in SHOWN:
-        vectors = judges.see(model.image, judges.images(work, kind))
-        result[kind] = judge_captions.share(backend, vectors, model.names)
-    rows = judges.drawn_by_openmoji(work)
+        vectors = judges.see(model.image, judges.images(work, kind)[::every])
+        result[kind] = judge_captions.share(backend, vectors, model.names[::every])
+    rows = judges.drawn_by_openmoji(work)[::every]
     vectors = judges.see(model.image, judges.images(work, "openmoji")[rows])
     result["OpenMoji"] = judge_captions.share(backend, vectors, [model.names[row] for row in rows])
     voices = set(np.load(work / "speech_judge.npz")["speakers"].tolist())
     for title, speakers in evaluate.SPEAKERS.items():
-        heard = [judges.hear(model.audio, work, speaker) for speaker in speakers if speaker in voices]
+        heard = [judges.hear(model.audio, work, speaker, every) for speaker in speakers if speaker in voices]
         if heard:
             right = [model.names[row] for _, own in heard for row in own]
             vectors = torch.cat([vectors for vectors, _ in heard])
@@ -130,14 +129,18 @@ def main() -> None:
         "--methods", default="sft,dpo,plain", help="of sft, dpo, plain (DPO without likelihood), best-of-n"
     )
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument(
+        "--scenes", type=int, default=3000, help="of each of words and images, for each of both parts"
+    )
+    parser.add_argument("--every", type=int, default=1, help="judge one of so many single things")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
     world = World(args.work, args.seed)
     caption = mm.pipeline("captioning", model="starter", device="cpu")
-    wanted, kept = preferences(world, caption), replay(world)
+    wanted, kept = preferences(world, caption, args.scenes), replay(world, args.scenes)
     print(f"{len(wanted)} preferences, {len(kept)} replayed", flush=True)
-    print(json.dumps({"before": figures(caption.backend, world)}), flush=True)
+    print(json.dumps({"before": figures(caption.backend, world, args.every)}), flush=True)
     for method in args.methods.split(","):
         options: dict[str, Any] = {"method": method, "replay": kept}
         if method == "plain":
@@ -148,7 +151,7 @@ def main() -> None:
             caption, wanted, steps=args.steps, batch_size=96, held_out=0.05, seed=args.seed, **options
         )
         print(f"{method}: {aligned.report}", flush=True)
-        print(json.dumps({method: figures(aligned.pipeline.backend, world)}), flush=True)
+        print(json.dumps({method: figures(aligned.pipeline.backend, world, args.every)}), flush=True)
         if args.output is not None:
             aligned.save(args.output / method)
 
