@@ -84,11 +84,11 @@ def serve(
     finish.
     """
     _require()
-    from multimodal.server import logs
     from multimodal.server.app import find_endpoints
     from multimodal.server.config import ServerConfig
+    from multimodal.server.http import logs
+    from multimodal.server.http.schema import openapi as make_schema
     from multimodal.server.run import serve as run_server
-    from multimodal.server.schema import openapi as make_schema
 
     if openapi:
         console.print_json(make_schema(find_endpoints()))

@@ -50,8 +50,8 @@ from multimodal.server import routes
 from multimodal.server.config import ServerConfig
 from multimodal.server.endpoint import Asgi, Endpoint, too_large
 from multimodal.server.errors import ApiError, ClientDisconnected, from_exception
-from multimodal.server.logs import log_request
-from multimodal.server.security import Guard, check_content
+from multimodal.server.http.logs import log_request
+from multimodal.server.http.security import Guard, check_content
 from multimodal.server.state import State
 from multimodal.server.web.sessions import Sessions
 
@@ -299,7 +299,7 @@ def create_app(config: ServerConfig) -> Asgi:
     """
     app: Asgi = App(config, find_endpoints())
     if config.telemetry:
-        from multimodal.server.telemetry import traced
+        from multimodal.server.http.telemetry import traced
 
         app = traced(app)
     return app

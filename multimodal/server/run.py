@@ -17,7 +17,7 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.limits import get_limits, set_limits
 from multimodal.server.app import create_app
 from multimodal.server.config import ServerConfig
-from multimodal.server.protocol import protocol_class
+from multimodal.server.http.protocol import protocol_class
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 30

@@ -53,7 +53,7 @@ class GenerationRequest(RequestModel):
     )
     output_format: Literal["png", "jpeg", "webp"] = "png"
     seed: int | None = Field(default=None, ge=0, description="The same seed draws the same image.")
-    guidance: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
     steps: int | None = Field(default=None, ge=1, le=1000)
     negative_prompt: str | None = None
     strength: float | None = Field(

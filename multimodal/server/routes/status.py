@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from multimodal.server import metrics
 from multimodal.server.endpoint import Endpoint, JsonResponse, state_of
-from multimodal.server.schema import docs_page, openapi
+from multimodal.server.http.schema import docs_page, openapi
 
 DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
