@@ -130,7 +130,7 @@ def _finding(
     is_tested = pair.n_both >= FEWEST_BOTH
     low = pair.same_low if pair.same_low is not None else pair.same_wrong
     warns = is_tested and pair.same_wrong > FACTOR * reference and low > reference
-    known = f" ({related})" if related else ""
+    known = f" ({related.partition(' (')[0].partition(':')[0]})" if related else ""
     details: dict[str, Any] = {
         "relation": related or "none known",
         "reads as": pair.relation,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LEVEL = 0.05
 NULL_AXES = 40
 FEWEST_CONCEPTS = 20
-CURE = "do not rank people or decide about them with these vectors; test the task you use with `group=`"
+CURE = "do not rank people or decide about them with these vectors; test your task with group="
 
 
 def associations(subject: Subject) -> list[Finding]:

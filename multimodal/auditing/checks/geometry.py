@@ -76,34 +76,37 @@ def _hubness(subject: Subject, name: str, queries: Rows, gallery: Rows) -> Findi
     )
 
 
+def gap(texts: Rows, images: Rows) -> float:
+    """The distance between the means of two sets, without what the noise of both means adds to it."""
+    first, second = texts.astype("float64"), images.astype("float64")
+    squared = float(((first.mean(0) - second.mean(0)) ** 2).sum())
+    noise = sum(float(rows.var(0, ddof=1).sum()) / len(rows) for rows in (first, second))
+    return max(0.0, squared - noise) ** 0.5
+
+
 def _gap(subject: Subject, texts: Rows, images: Rows) -> Finding:
     """The distance between the means of texts and images, and how well a line separates them."""
     import numpy as np
 
-    def distance(is_text: NDArray[np.bool_]) -> float:
-        return float(np.linalg.norm(both[is_text].mean(0) - both[~is_text].mean(0)))
-
-    both = np.concatenate([texts, images]).astype(np.float64)
-    labels = np.arange(len(both)) < len(texts)
+    both, n = np.concatenate([texts, images]), len(texts)
     rng = np.random.default_rng(subject.seed)
-    gap = distance(labels)
-    control = float(np.quantile([distance(rng.permutation(labels)) for _ in range(200)], 0.95))
-    direction = texts.mean(0) - images.mean(0)
-    first, second = texts @ direction, images @ direction
-    separability = float((first[:, None] > second[None]).mean())
-    draws = []
+    value, null, draws = gap(texts, images), [], []
     for _ in range(200):
-        pick = rng.integers(0, len(texts), len(texts))
-        draws.append(float(np.linalg.norm(texts[pick].mean(0) - images[pick].mean(0))))
-    # the basic bootstrap: a resampled distance is larger on average, since it has the noise of both means
-    high, low = (2 * gap - end for end in np.quantile(draws, [0.025, 0.975]))
+        order, pick = rng.permutation(len(both)), rng.integers(0, n, n)
+        null.append(gap(both[order[:n]], both[order[n:]]))
+        draws.append(gap(texts[pick], images[pick]))
+    control = float(np.quantile(null, 0.95))
+    direction = texts.mean(0) - images.mean(0)
+    separability = float(((texts @ direction)[:, None] > (images @ direction)[None]).mean())
+    # resampling adds its own noise to the means: the spread of the draws is taken, and centred on the value
+    low, high = np.quantile(draws, [0.025, 0.975]) - np.mean(draws) + value
     return Finding(
         "modality gap: text and images",
         "geometry",
         "info",
-        f"the means of texts and images lie {gap:.2f} apart; a matching pair has cosine "
+        f"the means of texts and images lie {value:.2f} apart; a matching pair has cosine "
         f"{float((texts * images).sum(1).mean()):.2f}",
-        gap,
+        value,
         float(low),
         float(high),
         "95 % with the modalities exchanged at random",
