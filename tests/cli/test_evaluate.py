@@ -58,3 +58,16 @@ def test_wrong_usage_is_explained(table: Path) -> None:
     failed = CliRunner().invoke(app, ["evaluate", "starter", str(table), "--json"])
     assert failed.exit_code == 1
     assert "no known column: found photo, label" in json.loads(failed.stdout)["error"]["message"]
+
+
+def test_an_audit_is_printed_saved_and_can_fail(tmp_path: Path) -> None:
+    data = tmp_path / "words.jsonl"
+    data.write_text('{"text": "a"}\n{"text": "b"}\n')
+    words = ["audit", "starter", "--data", str(data), "-o", str(tmp_path / "audit.json"), "--fail-on", "warn"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1, result.output
+    assert "instruments" in result.stdout
+    assert "not tested: image corruption" in result.stderr.replace("\n", " ")
+    assert json.loads((tmp_path / "audit.json").read_text())["warnings"] > 0
+    both = CliRunner().invoke(app, ["audit", "starter", "starter"])
+    assert both.exit_code == 2

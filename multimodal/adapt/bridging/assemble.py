@@ -84,4 +84,5 @@ def _card(a: Space, b: Space, over: Modality, brought: tuple[Modality, ...], nam
         size_mb=round(a.card.size_mb + b.card.size_mb, 1),
         description=f"{', '.join(brought)} of {a.name} aligned with {b.name} through {over}, without paired data",
         commercial=a.card.commercial and b.card.commercial,
+        base=f"{b.card.name} and {a.card.name}",
     )

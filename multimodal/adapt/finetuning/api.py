@@ -12,7 +12,7 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -318,7 +318,8 @@ def _merged_space(run: _Run, towers: Mapping[Modality, Tower]) -> Space:
             side = run.held_out.firsts if run.held_out.modalities[0] is modality else run.held_out.seconds
             check_merge(tower.encoder.encode(side[:8]), encoders[modality].encode(side[:8]))
     space = run.space
-    return Space(encoders, space.logit_scales, name=space.name, card=space.card, revisions=space.revisions)
+    card = space.card and replace(space.card, base=space.card.name, teacher="")
+    return Space(encoders, space.logit_scales, name=space.name, card=card, revisions=space.revisions)
 
 
 def _report(

@@ -25,6 +25,10 @@ UNTRAINED = "gradient histograms (untrained)"
 CELLS, BINS = 8, 9
 HARD = (3, 5)  # severities whose failures are counted
 FEWEST_BOTH = 20
+SHARE = 0.25  # of the way from chance to 1
+LIMIT = (
+    f"above {FACTOR:g} times an independent model, and its interval {SHARE:.0%} of the way from chance to 1"
+)
 
 
 def damaged_answers(subjects: Mapping[str, Subject], *, with_untrained: bool = True) -> Answers:
@@ -124,12 +128,13 @@ def joint_findings(
 def _finding(
     pair: JointFailure, control: JointFailure | None, related: str | None, subject: Subject, answers: Answers
 ) -> Finding:
-    reference = max(
-        pair.same_by_chance, control.same_wrong if control is not None and control.n_both else 0.0
-    )
+    independent = control.same_wrong if control is not None and control.n_both else None
+    reference = pair.same_by_chance if independent is None else independent
     is_tested = pair.n_both >= FEWEST_BOTH
     low = pair.same_low if pair.same_low is not None else pair.same_wrong
-    warns = is_tested and pair.same_wrong > FACTOR * reference and low > reference
+    beyond_chance = pair.same_by_chance + SHARE * (1 - pair.same_by_chance)
+    is_shared = independent is None or pair.same_wrong > FACTOR * independent
+    warns = is_tested and low > beyond_chance and is_shared
     known = f" ({related.partition(' (')[0].partition(':')[0]})" if related else ""
     details: dict[str, Any] = {
         "relation": related or "none known",
@@ -156,9 +161,9 @@ def _finding(
         pair.same_wrong,
         pair.same_low,
         pair.same_high,
-        f"the larger of chance and {UNTRAINED}" if control is not None else "answers exchanged at random",
+        "answers exchanged at random" if independent is None else f"the same with {UNTRAINED}",
         reference,
-        f"above {FACTOR:g} times the control",
+        LIMIT,
         pair.n_both,
         "do not use both as a check of each other; add a model trained on other data" if warns else "",
         _examples(pair, subject, answers) if warns else (),

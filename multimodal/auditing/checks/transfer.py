@@ -103,12 +103,15 @@ def attack(subject: Subject, images: Sequence[Pixels]) -> list[Pixels]:
 
     encoder: Any = subject.space.encoders[Modality.IMAGE]
     key, low, high = _pixel_range(encoder, images[0])
+    gallery = torch.from_numpy(subject.clean_images())
     adversarial: list[Pixels] = []
     for start in range(0, len(images), 16):
         part = images[start : start + 16]
         prepared = encoder.prepare([Image(pixels) for pixels in part])[key].float()
         unit = (prepared - low) / (high - low)  # in 0 to 1
-        moved = _descend(lambda values: encoder.forward({key: values * (high - low) + low}), unit)
+        moved = _descend(
+            lambda values: encoder.forward({key: values * (high - low) + low}), unit, gallery, start
+        )
         pixels = (moved.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         adversarial += [np.ascontiguousarray(image) for image in pixels]
     return adversarial
@@ -129,19 +132,19 @@ def _pixel_range(encoder: Any, sample: Pixels) -> tuple[str, torch.Tensor, torch
     return key, low, high
 
 
-def _descend(forward: Any, unit: torch.Tensor) -> torch.Tensor:
-    """Steps that lower the cosine with the vector of the clean image."""
+def _descend(forward: Any, unit: torch.Tensor, gallery: torch.Tensor, start: int) -> torch.Tensor:
+    """Steps that lower the cosine with the own clean image, less that with the nearest other one."""
     import torch
 
-    with torch.no_grad():
-        clean = torch.nn.functional.normalize(forward(unit).float(), dim=-1)
+    own = torch.arange(start, start + len(unit))
+    is_own = torch.nn.functional.one_hot(own, len(gallery)).bool()
     generator = torch.Generator().manual_seed(0)
     moved = unit + (torch.rand(unit.shape, generator=generator) * 2 - 1) * EPSILON
     for _ in range(STEPS):
         moved = moved.detach().clamp(0, 1).requires_grad_(True)
         with torch.enable_grad():
-            vectors = torch.nn.functional.normalize(forward(moved).float(), dim=-1)
-            loss = (vectors * clean).sum()
+            scores = torch.nn.functional.normalize(forward(moved).float(), dim=-1) @ gallery.T
+            loss = scores[is_own].sum() - scores.masked_fill(is_own, -2.0).max(1).values.sum()
             if not loss.requires_grad:
                 raise NotTested("the encoder computes without gradients")
             (gradient,) = torch.autograd.grad(loss, moved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,10 +94,11 @@ def identity(model: Any) -> tuple[str, str]:
     """The name and the fingerprint of a model that has been opened."""
     space = model if isinstance(model, Space) else getattr(model, "space", None)
     fingerprint = getattr(model, "fingerprint", None)
+    if isinstance(model, Space):
+        return model.name, model.fingerprint
     if isinstance(space, Space):
-        kind = "" if isinstance(model, Space) else f"{type(model).__name__} on "
-        own = fingerprint if isinstance(fingerprint, str) else space.fingerprint
-        return f"{kind}{space.name}", own
+        own = fingerprint if isinstance(fingerprint, str) else _state_digest(model, space)
+        return f"{type(model).__name__} on {space.name}", own
     opened = getattr(model, "_opened_from", None)
     name = str(
         getattr(model, "name", None)
@@ -106,6 +108,18 @@ def identity(model: Any) -> tuple[str, str]:
     if isinstance(fingerprint, str):
         return name, fingerprint
     return name, hashlib.sha256(f"{type(model).__qualname__}:{name}:{opened}".encode()).hexdigest()
+
+
+def _state_digest(model: Any, space: Space) -> str:
+    """Identifies what is built on a space, such as a classifier, by the space and by its own state."""
+    state = {name: value for name, value in vars(model).items() if not isinstance(value, Space)}
+    try:
+        content = pickle.dumps(state)
+    except Exception:  # whatever a part of it raises: then the object stands for itself alone
+        content = f"{id(model)}".encode()
+    digest = hashlib.sha256(f"{space.fingerprint}:{type(model).__qualname__}".encode())
+    digest.update(content)
+    return digest.hexdigest()
 
 
 def item_key(item: Item, target: str) -> str:
