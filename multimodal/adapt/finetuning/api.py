@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from multimodal.adapt.finetuning.loop import Augment, History
+    from multimodal.adapt.finetuning.loop import Augment
+    from multimodal.adapt.finetuning.optimisation import History
     from multimodal.adapt.finetuning.towers import Tower
 
 VERSION = 1  # of the training procedure: runs of another version are not resumed
@@ -278,7 +279,7 @@ def _job(run: _Run, loss_name: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _interpolated(
-    run: _Run, towers: Mapping[Modality, Tower], state: Mapping[Modality, Any]
+    run: _Run, towers: Mapping[Modality, Tower], state: Mapping[str, Any]
 ) -> tuple[list[CurvePoint], float, dict[float, list[NDArray[np.float64]]]]:
     """(the curve, the chosen weight, the scores of held-out and reference pairs by weight)."""
     given = run.options.interpolate

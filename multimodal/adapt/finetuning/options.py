@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multimodal.adapt.finetuning.examples import Examples
-from multimodal.adapt.finetuning.loop import Augment, TrainingConfig
+from multimodal.adapt.finetuning.loop import Augment
 from multimodal.adapt.finetuning.losses import LossFunction, make_loss
+from multimodal.adapt.finetuning.optimisation import TrainingConfig
 from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space

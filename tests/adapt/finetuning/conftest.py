@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 import multimodal as mm
 from multimodal.adapt import FinetuneReport, finetune
+from tests.encoders.hf import hf_cases
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (40, 70, 220), "yellow": (235, 210, 40),
            "black": (20, 20, 20), "purple": (130, 50, 160)}  # fmt: skip
@@ -48,6 +49,12 @@ def pairs_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def starter() -> mm.Space:
     return mm.load("starter")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> mm.Space:
+    """A CLIP of two layers."""
+    return hf_cases.case("clip").space
 
 
 @pytest.fixture(scope="session")
