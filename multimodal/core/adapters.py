@@ -141,11 +141,15 @@ def write_metadata(folder: Path, metadata: AdapterMetadata) -> None:
     (folder / METADATA).write_text(json.dumps(asdict(metadata), indent=2) + "\n", encoding="utf-8")
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter, of one modality or of several."""
-    return (folder / PEFT_CONFIG).is_file() or any(
-        (folder / str(modality) / PEFT_CONFIG).is_file() for modality in Modality
-    )
+def is_for_encoders(adapter: object) -> bool:
+    """Whether adapters belong to the encoders of a space rather than to a decoder."""
+    if isinstance(adapter, Mapping | list | tuple):
+        return True
+    folder = _folders(adapter)[0][1]
+    if any((folder / str(modality) / PEFT_CONFIG).is_file() for modality in Modality):
+        return True
+    metadata = read_metadata(folder)
+    return metadata is not None and bool(metadata.modality)
 
 
 def merge_into(net: nn.Module, folder: Path, weight: float = 1.0) -> Any:

@@ -149,7 +149,7 @@ def one_or_many(inputs: Any) -> tuple[list[Any], bool]:
     return listed, False
 
 
-def pipeline(task: str, model: Any = "starter", **options: Any) -> Any:
+def pipeline(task: str, model: Any = "starter", *, adapter: Any = None, **options: Any) -> Any:
     """Loads the pipeline of a task: `pipeline("zero-shot-classification", model="starter")`.
 
     Args:
@@ -157,6 +157,7 @@ def pipeline(task: str, model: Any = "starter", **options: Any) -> Any:
             "feature-extraction", a registered task, or the Hub's name of one of these, as
             "automatic-speech-recognition".
         model: What the task's `from_pretrained` takes: a name, a folder or a Space; for retrieval an index.
+        adapter: The folder of an adapter that `adapt.finetune` wrote for the model's space, or for its decoder.
         **options: Passed to `from_pretrained`.
 
     Returns:
@@ -166,7 +167,14 @@ def pipeline(task: str, model: Any = "starter", **options: Any) -> Any:
         UnknownTask: If no pipeline performs the task; the message offers close matches.
         UnknownModel: If there is no such model.
     """
-    return _pipeline_class(task).from_pretrained(model, **options)
+    pipeline_class = _pipeline_class(task)
+    if adapter is None:
+        return pipeline_class.from_pretrained(model, **options)
+    from multimodal.core import adapters, decoder
+
+    if adapters.is_for_encoders(adapter):
+        return pipeline_class.from_pretrained(load(model, adapter=adapter), **options)
+    return decoder.with_adapter(pipeline_class.from_pretrained(model, **options), adapter)
 
 
 def register_pipeline(task: str, pipeline_class: type[Pipeline] | str) -> None:

@@ -26,7 +26,7 @@ from multimodal.adapt.finetuning.split import content_hash, split_pairs
 from multimodal.core.errors import InvalidInput
 from multimodal.core.modality import Modality
 from multimodal.core.paths import local_path
-from multimodal.core.pipeline import as_space
+from multimodal.core.pipeline import Pipeline, as_space
 from multimodal.core.space import Space
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ METRIC_LABELS = "share of items whose nearest class is their own"
 
 
 def finetune(
-    space: Space | str | os.PathLike[str],
+    space: Space | Pipeline | str | os.PathLike[str],
     data: object,
     *,
     method: str = "lora",
@@ -72,11 +72,13 @@ def finetune(
     seed: int = 0,
     columns: Mapping[str, str] | None = None,
     progress: Progress | None = None,
-) -> tuple[Space, FinetuneReport]:
-    """Trains encoders of a space on pairs of items.
+) -> tuple[Any, FinetuneReport]:
+    """Trains encoders of a space on pairs of items, or the decoder of a pipeline.
 
     Args:
-        space: A space, or a name or folder for `load`. It is not changed.
+        space: A space, or a name or folder for `load`; or a pipeline whose decoder trains by "lora" or "full" (Whisper
+            on audio and transcripts, a captioning model on images and captions, Stable Diffusion on images and
+            prompts). It is not changed.
         data: Pairs: a .csv, .tsv, .jsonl or .parquet table, a folder with one folder per class, a .tar archive of a
             WebDataset, a data set, or an iterable of (item, text) or (item, text, hard negative).
         method: "lora" (adapters of a few hundred kB), "last" (the last layer), "full" (every weight) or "probe" (a
@@ -109,7 +111,7 @@ def finetune(
         progress: Called with (task, done, total).
 
     Returns:
-        The new space and its report.
+        The new space (or pipeline) and its report.
 
     Raises:
         InvalidInput: For too few pairs, an unknown option, layers that cannot be trained or merged, or an `out` that
@@ -123,9 +125,13 @@ def finetune(
         chunk_size, learning_rate, rank, targets, augment, mixed_precision, eval_every, patience, folder, resume, seed,
     )  # fmt: skip
     start = time.monotonic()
-    base = as_space(space)
     if folder is not None:
         _check_out(folder, resume=resume)
+    if isinstance(space, Pipeline):
+        from multimodal.adapt.finetuning.decoders import finetune_decoder
+
+        return finetune_decoder(space, data, options, columns, progress or _no_progress)
+    base = as_space(space)
     run = _prepared(base, read_pairs(data, columns), options, columns, progress or _no_progress)
     return _trained(run, start)
 

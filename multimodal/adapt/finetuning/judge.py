@@ -57,6 +57,14 @@ def share(scores: Scores) -> Figure:
     return Figure(p, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
+def mean(values: Scores) -> Figure:
+    """The mean of values (n) of any size, with the interval of a normal distribution."""
+    n = len(values)
+    half = Z * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+    value = float(values.mean())
+    return Figure(value, value - half, value + half, n)
+
+
 def change(before: Scores, after: Scores, seed: int = 0) -> Figure:
     """The mean of after - before (n) of the same items, with a bootstrap interval."""
     import numpy as np

@@ -63,6 +63,7 @@ class FinetuneReport:
         fingerprint: Fingerprint of the space after.
         settings: The options of the run.
         notes: Further findings, such as leaks and files that could not be read.
+        is_loss: Whether the figures are losses (of a decoder) rather than shares. A gain is then a decrease.
     """
 
     method: str
@@ -91,6 +92,7 @@ class FinetuneReport:
     fingerprint: str
     settings: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    is_loss: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Converts the report to plain values.
@@ -119,18 +121,27 @@ class FinetuneReport:
         target.write_text(text, encoding="utf-8")
 
     def __str__(self) -> str:
-        forgot = "no reference" if self.forgetting is None else f"reference {_points(self.forgetting)}"
+        forgot = "no reference" if self.forgetting is None else f"reference {_change(self, self.forgetting)}"
+        before, after = (
+            f"{f.value:.3f}" if self.is_loss else f"{f.value:.1%}" for f in (self.before, self.after)
+        )
         return (
-            f"{' and '.join(self.modalities)} by {self.method}: held-out {self.before.value:.1%} -> "
-            f"{self.after.value:.1%} ({_points(self.gain)}), {forgot}, interpolation {self.weight:g}"
+            f"{' and '.join(self.modalities)} by {self.method}: held-out {before} -> {after} "
+            f"({_change(self, self.gain)}), {forgot}, interpolation {self.weight:g}"
         )
 
     def _repr_html_(self) -> str:
         return body(self)
 
 
-def _points(figure: Figure) -> str:
+def _change(report: FinetuneReport, figure: Figure) -> str:
+    if report.is_loss:
+        return f"gain {figure.value:+.3f}, {figure.low:+.3f} to {figure.high:+.3f}"
     return f"{100 * figure.value:+.1f} points, {100 * figure.low:+.1f} to {100 * figure.high:+.1f}"
+
+
+def _shown(report: FinetuneReport, figure: Figure) -> str:
+    return f"{figure.value:.3f} ({figure.low:.3f}–{figure.high:.3f})" if report.is_loss else figure.percent
 
 
 STYLE = """
@@ -174,8 +185,8 @@ def _table(report: FinetuneReport) -> str:
     if report.reference_before and report.reference_after and report.forgetting:
         rows.append(("reference", report.reference_before, report.reference_after, report.forgetting))
     cells = "".join(
-        f"<tr><td>{name}</td><td>{before.n:,}</td><td>{before.percent}</td><td>{after.percent}</td>"
-        f'<td class="{"down" if change.high < 0 else "up" if change.low > 0 else ""}">{_points(change)}</td></tr>'
+        f"<tr><td>{name}</td><td>{before.n:,}</td><td>{_shown(report, before)}</td><td>{_shown(report, after)}</td>"
+        f'<td class="{_class(change)}">{_change(report, change)}</td></tr>'
         for name, before, after, change in rows
     )
     return (
@@ -183,6 +194,10 @@ def _table(report: FinetuneReport) -> str:
         + cells
         + "</table>"
     )
+
+
+def _class(change: Figure) -> str:
+    return "down" if change.high < 0 else "up" if change.low > 0 else ""
 
 
 def _curve_plot(report: FinetuneReport) -> str:
@@ -193,7 +208,9 @@ def _curve_plot(report: FinetuneReport) -> str:
     old = [(p.weight, p.old.value, p.old.low, p.old.high) for p in points if p.old is not None]
     if old:
         series.append(("reference", old))
-    return line_plot("figures over the interpolation weight", series, mark=report.weight, percent=True)
+    return line_plot(
+        "figures over the interpolation weight", series, mark=report.weight, percent=not report.is_loss
+    )
 
 
 def _loss_plot(report: FinetuneReport) -> str:

@@ -8,8 +8,9 @@ inputs. The checkpoint's generation_config.json applies, except that sampling ha
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from multimodal.core.progress import is_observed, step
 from multimodal.encoders.hf.checkpoint import quiet
@@ -48,6 +49,23 @@ class HFCaptioningBackend(CaptioningBackend):
 
     def to(self, device: torch.device) -> None:
         self.model.to(device)
+
+    @property
+    def decoder_network(self) -> Any:
+        """See `core.decoder.TrainableBackend`."""
+        return self.model
+
+    def with_network(self, net: Any) -> Self:
+        """See `core.decoder.TrainableBackend`."""
+        other = copy.copy(self)
+        other.model = net
+        return other
+
+    def pair_losses(self, pairs: Sequence[tuple[Any, Any]], seed: int) -> torch.Tensor:
+        """See `core.decoder.TrainableBackend`."""
+        from multimodal.pipelines.captioning.backends.training import caption_losses
+
+        return caption_losses(self.model, self.inputs, pairs, is_encoder_decoder=self.is_encoder_decoder)
 
     def generate(self, inputs: Sequence[Any], options: CaptioningOptions) -> list[CaptioningOutput]:
         outputs: dict[int, CaptioningOutput] = {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import threading
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from multimodal.core.errors import CheckpointError, InvalidInput, SpaceMismatch
 from multimodal.core.modality import Modality
@@ -75,6 +76,30 @@ class DiffusersBackend:
 
     def to(self, device: torch.device) -> None:
         self.pipe.to(device)
+
+    @property
+    def decoder_network(self) -> Any:
+        """See `core.decoder.TrainableBackend`. Raises InvalidInput for other pipelines than Stable Diffusion."""
+        if self.model_class != "StableDiffusionPipeline":
+            raise InvalidInput(
+                f"{self.name!r} is a {self.model_class}; training is supported for StableDiffusionPipeline, and PEFT "
+                "and diffusers train others on `backend.pipe`"
+            )
+        return self.pipe.unet
+
+    def with_network(self, net: Any) -> Self:
+        """See `core.decoder.TrainableBackend`."""
+        other = copy.copy(self)
+        other.pipe = copy.copy(self.pipe)
+        other.pipe.unet = net
+        other._busy = threading.Lock()
+        return other
+
+    def pair_losses(self, pairs: Sequence[tuple[Any, Any]], seed: int) -> torch.Tensor:
+        """See `core.decoder.TrainableBackend`."""
+        from multimodal.pipelines.generation.backends.training import noise_losses
+
+        return noise_losses(self.pipe, pairs, seed)
 
     def check(self, requests: Sequence[GenerationRequest], options: GenerationOptions) -> None:
         """See GenerationBackend."""

@@ -6,7 +6,9 @@ segment are those of its part.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from multimodal.core.items import Item
     from multimodal.pipelines.transcription.backends.checkpoint import SpeechCheckpoint
 
 LONGEST_S = 30.0
@@ -41,6 +44,23 @@ class Seq2SeqBackend:
         self.model, self.tokenizer = checkpoint.model, checkpoint.tokenizer
         self.extractor = checkpoint.extractor
         self.rate_hz = int(self.extractor.sampling_rate)
+
+    @property
+    def decoder_network(self) -> Any:
+        """See `core.decoder.TrainableBackend`."""
+        return self.model
+
+    def with_network(self, net: Any) -> Self:
+        """See `core.decoder.TrainableBackend`."""
+        other = copy.copy(self)
+        other.model = net
+        return other
+
+    def pair_losses(self, pairs: Sequence[tuple[Item, Item]], seed: int) -> torch.Tensor:
+        """See `core.decoder.TrainableBackend`."""
+        from multimodal.pipelines.transcription.backends.training import transcript_losses
+
+        return transcript_losses(self.model, self.extractor, self.tokenizer, pairs)
 
     def transcribe(
         self, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress

@@ -8,8 +8,9 @@ end of the audio are dropped: they are hallucinated in the padding of the last w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from multimodal.core.catalog import close_matches
 from multimodal.core.errors import InvalidInput
@@ -25,8 +26,10 @@ from multimodal.pipelines.transcription.options import (
 from multimodal.pipelines.transcription.result import Segment, Word
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
+    from multimodal.core.items import Item
     from multimodal.pipelines.transcription.backends.checkpoint import SpeechCheckpoint
 
 
@@ -52,6 +55,23 @@ class WhisperBackend:
         self.languages: dict[str, int] = dict(getattr(self.config, "lang_to_id", None) or {})
         if getattr(self.config, "is_multilingual", bool(self.languages)) is False:
             self.languages = {}
+
+    @property
+    def decoder_network(self) -> Any:
+        """See `core.decoder.TrainableBackend`."""
+        return self.model
+
+    def with_network(self, net: Any) -> Self:
+        """See `core.decoder.TrainableBackend`."""
+        other = copy.copy(self)
+        other.model = net
+        return other
+
+    def pair_losses(self, pairs: Sequence[tuple[Item, Item]], seed: int) -> torch.Tensor:
+        """See `core.decoder.TrainableBackend`."""
+        from multimodal.pipelines.transcription.backends.training import transcript_losses
+
+        return transcript_losses(self.model, self.extractor, self.tokenizer, pairs)
 
     def transcribe(
         self, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
