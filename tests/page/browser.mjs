@@ -90,6 +90,24 @@ async function drop(page, name, type) {
 
 // --- 1 type-ahead -----------------------------------------------------------------------------------
 
+await claim("a question is answered above the hits, with its source", async (page) => {
+  await page.fill("#q", "Where were the lost keys last time?");
+  await page.press("#q", "Enter");
+  const answer = page.locator("#answer .text");
+  await answer.waitFor();
+  assert.match(await answer.textContent(), /fridge/);
+  await shot(page, "answer");
+  await accessible(page);
+  await page.click("#answer ol button");
+  await page.waitForSelector("dialog[open]");
+  assert.match(parameters(page).get("item"), /lost-keys\.txt$/);
+  await page.keyboard.press("Escape");
+  await page.fill("#q", "Which horse won the derby in Lisbon?");
+  await until(page, () => document.querySelector("#answer").hidden);
+  await page.click("#open-ask");
+  await until(page, () => document.querySelector("#answer .text")?.textContent.startsWith("The sources do not answer"));
+});
+
 await claim("hits appear while typing, and the address holds the query", async (page) => {
   await page.locator("#q").pressSequentially("a guitar", { delay: 30 });
   await listed(page, "guitar");

@@ -3,7 +3,7 @@
 import * as store from "./store.js";
 import { partsOf } from "./state.js";
 
-/** @import { Config, Facets, Item, Page, Part, PointMap, State, Upload } from "./types.d.ts" */
+/** @import { Answer, Config, Facets, Item, Page, Part, PointMap, State, Upload } from "./types.d.ts" */
 
 /** An error answered by the server, with its own words. */
 export class ServerError extends Error {
@@ -224,3 +224,17 @@ export async function upload(index, file) {
  */
 export const remove = (index, id) =>
   request(`v1/items/${encodeURIComponent(id)}${query({ index })}`, { method: "DELETE" });
+
+/**
+ * The answer of an index to a question.
+ * @param {string} index "" for the first one
+ * @param {string} question
+ * @returns {Promise<Answer>}
+ */
+export async function ask(index, question) {
+  const reply = await post("v1/chat/completions", { model: `index:${index}`, messages: [{ role: "user", content: question }] });
+  const { message } = reply.choices[0], about = reply.answer;
+  const citations = (message.annotations ?? []).map((/** @type {any} */ { url_citation: { url, title, quote } }) =>
+    ({ id: decodeURIComponent(url.replace("multimodal://item/", "")), title, quote }));
+  return { text: message.content ?? message.refusal, citations, refused: about.refused, model: about.model, removed: about.dropped.citations };
+}

@@ -1,5 +1,6 @@
 // The page: keeps the address, the query and what is shown in step.
 
+import * as answers from "./answer.js";
 import * as api from "./api.js";
 import * as chips from "./chips.js";
 import * as detail from "./detail.js";
@@ -61,7 +62,8 @@ addEventListener("popstate", () => {
 function render() {
   if (field.value.trim() !== state.q.trim()) field.value = state.q;
   const hasText = Boolean(state.q.trim());
-  byId("plus").hidden = byId("minus").hidden = !hasText;
+  byId("plus").hidden = byId("minus").hidden = byId("open-ask").hidden = !hasText;
+  answers.follow(state.q);
   document.title = [state.q || (state.parts.length ? "query" : ""), "multimodal"].filter(Boolean).join(" · ");
   chips.draw(byId("chips"), state.index, state.parts, (parts, settled) => go({ parts }, !settled));
   byId("grid").hidden = state.view === "map";
@@ -242,6 +244,8 @@ function keepText(weight) {
   field.focus();
 }
 
+const ask = () => void answers.ask(state.index, state.q, (id) => go({ item: id }));
+
 field.addEventListener("keydown", (event) => {
   if (event.key === "Enter") {
     event.preventDefault();
@@ -250,6 +254,7 @@ field.addEventListener("keydown", (event) => {
     window.clearTimeout(timer);
     go({ q: field.value }, true);
     typedAt = -Infinity;
+    if (answers.isQuestion(field.value)) ask();
   } else if (event.key === "ArrowDown") {
     event.preventDefault();
     void grid.focus(0);
@@ -464,6 +469,7 @@ for (const [id, name] of Object.entries({ plus: "plus", minus: "minus", attach: 
 byId("speak").hidden = !microphone.isAvailable();
 byId("speak").addEventListener("click", () => void speak());
 byId("open-help").addEventListener("click", help.open);
+byId("open-ask").addEventListener("click", ask);
 byId("open-map").addEventListener("click", () => go({ view: state.view === "map" ? "grid" : "map" }));
 byId("open-draw").addEventListener("click", () => void nameOfPart(partsOf(state)[0] ?? { kind: "text", value: "", weight: 1 })
   .then((name) => draw(partsOf(state), partsOf(state).length > 1 ? "the query" : name)));

@@ -53,3 +53,20 @@ export type Point = { x: number; y: number; id: string; modality: string; label:
 export type PointMap = { method: string; total: number; points: Point[]; notes: string[] };
 
 export type Upload = { name: string; ok: boolean; reason: string };
+
+/** A part of an answer and the item that it is from. */
+export interface Citation {
+  id: string;
+  title: string;
+  /** The words of the item; empty where it has none. */
+  quote: string;
+}
+
+export interface Answer {
+  text: string;
+  citations: Citation[];
+  refused: boolean;
+  model: string;
+  /** The number of citations that no source supports. */
+  removed: number;
+}
