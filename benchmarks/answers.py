@@ -109,6 +109,26 @@ def search_table(index: mm.Index, questions: Questions) -> list[tuple[str, str, 
     return rows
 
 
+def answer_table(index: mm.Index, questions: Questions) -> list[tuple[str, str]]:
+    """(measure, share with interval) of extractive answers. Chunk and sentences are judged also if it refuses."""
+    ask = mm.AnsweringPipeline(index)
+    quoting = mm.AnsweringPipeline(index, min_relevance=0.0)
+    rows = []
+    for name, kind in (("plain", questions.plain), ("paraphrases", questions.paraphrases)):
+        quoted = [(question, quoting(question.text)) for question in kind]
+        rows.append((f"right note first, {name}", shown(
+            bool(answer.citations) and answer.citations[0].hit.metadata["note"] == question.note
+            for question, answer in quoted
+        )))  # fmt: skip
+        rows.append((f"answer in the two sentences, {name}", shown(
+            any(right in answer.text for right in question.answers) for question, answer in quoted
+        )))  # fmt: skip
+        rows.append((f"answered, {name}", shown(not ask(question.text).refused for question in kind)))
+    refused = [ask(question.text).refused for question in questions.unanswerable]
+    rows.append(("refused, unanswerable", shown(refused)))
+    return rows
+
+
 def main(argv: list[str]) -> int:
     """Prints the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.answers")
@@ -124,6 +144,9 @@ def main(argv: list[str]) -> int:
         print("| search | right note first, plain | paraphrases | CPU s |\n| --- | ---: | ---: | ---: |")
         for mode, plain, paraphrases, seconds in search_table(index, questions):
             print(f"| {mode} | {plain} | {paraphrases} | {seconds:.1f} |")
+        print("\n| extractive answers | share |\n| --- | ---: |")
+        for measure, share in answer_table(index, questions):
+            print(f"| {measure} | {share} |")
     return 0
 
 

@@ -1,41 +1,45 @@
 """Extractive answers: the chunk that answers a question, and the sentences of it to quote. Nothing is written.
 
 Pure functions over texts, without an index and without a model. The chunk is chosen first: among sentences alone, one
-that repeats the question often outranks the one beside it that answers. `COSINE_WEIGHT`, `TYPE_BONUS` and
-`MIN_RELEVANCE` are the tuned constants; benchmarks/answers.py measures them.
+that repeats the question often outranks the one beside it that answers. Then two sentences are chosen that together
+contain most words of the question and what it asks for (answer_types.py), and a logistic regression over seven features
+estimates whether they answer it. The constants were fitted to the questions for tuning of benchmarks/answers.py.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-COSINE_WEIGHT = 0.25  # of the standardised cosine beside the coverage
-TYPE_BONUS = 0.2  # for a sentence that contains what the question asks for, such as a number
-NEIGHBOUR_SHARE = 0.5  # of the coverage of a sentence counts for the one after it
-MIN_RELEVANCE = 0.5  # coverage below which a chunk is taken not to answer
+from multimodal.index.search import languages
+from multimodal.index.search.stop_words import STOP_WORDS
+from multimodal.index.search.terms import terms_of, tokenize, words_in
+from multimodal.pipelines.answering.answer_types import answer_type, counts_the_noun, has_answer_type
+
+NEAREST_BONUS = 0.3  # of the nearest chunk in the space beside the coverage, divided by the rank for others
+TYPE_BONUS = 0.3  # for sentences that contain what the question asks for, such as a number
+ADJACENT_BONUS = 0.05  # for two sentences that follow each other
+SINGLE_WEIGHT = 0.2  # of the better of two sentences by itself
 MAX_SENTENCES = 2
+MAX_COMPARED = 40  # sentences of which pairs are compared; of more, those with most words of the question
 CODE_LINES = 12  # quoted of a function
 
-_STOP_WORDS = """
-    a about above after again all also am an and any are as at be because been before being below between both but
-    by can could did do does doing down during each few for from further get gets got had has have having he her here
-    hers him his how i if in into is it its itself just know me mean more most my no nor not of off on once only or
-    other our out over own please s same say says she should so some such t tell than that the their them then there
-    these they this those through to too under until up us very was we were what when where which while who whom whose
-    why will with would you your
-"""
-STOP_WORDS = frozenset(_STOP_WORDS.split())
-SUFFIXES = (
-    ("ational", "ate"), ("ization", "ize"), ("iveness", "ive"), ("fulness", "ful"), ("ousness", "ous"),
-    ("ations", "ate"), ("ation", "ate"), ("ments", ""), ("ment", ""), ("nesses", ""), ("ness", ""),
-    ("ies", "y"), ("ied", "y"), ("sses", "ss"), ("ingly", ""), ("edly", ""), ("ings", ""), ("ing", ""), ("ed", ""),
-    ("ers", ""), ("er", ""), ("ly", ""), ("es", ""), ("s", ""),
-)  # fmt: skip
-MIN_STEM = 3
+MIN_RELEVANCE = 0.33  # below which a chunk is taken not to answer
+# Of the logistic regression, by the fields of `Evidence`
+INTERCEPT = -4.364
+COEFFICIENTS = {
+    "words": 2.746, "coverage": 2.037, "lacks_type": -1.656, "typed_coverage": 0.999, "cosine": 0.072, "margin": 1.332,
+    "counted": 0.531,
+}  # fmt: skip
+UNTYPED_COVERAGE = 0.4  # the typed coverage of a question without an answer type
+MAX_COSINE = 10.0  # standardised
+
+FILLERS = frozenset(["one", "get", "got", "let", "please", "tell", "say", "said", "says", "s", "t"])
+UNKNOWN = ""  # the key of the weight of unknown terms
 _ABBREVIATIONS = (
     "mr mrs ms dr prof st no nos vs e.g i.e etc fig p pp vol jr sr approx dept inc ltd co a.m p.m"
 )
@@ -44,39 +48,6 @@ BOUNDARY = re.compile(
     r"""(?P<end>[.!?…]+["'”’)\]]*)(?=\s+["'“‘(\[]*[\w#*-])|(?P<wide>[。！？]+[」』”）]*)|(?P<break>\n\s*\n|\n(?=\s*(?:[-*•#]|\d+[.)])\s))"""
 )
 WORD = re.compile(r"[^\W_]+")
-CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-
-NUMBER_WORDS = (
-    "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|hundred|thousand|million|half|twice"
-)
-MONTHS = (
-    "january|february|march|april|may|june|july|august|september|october|november|december|"
-    "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
-)
-QUESTIONS = (
-    ("time", r"\bwhen\b|\b(what|which) (year|date|day|month|time|century|weekday)\b|\bhow long ago\b"),
-    (
-        "number",
-        r"\bhow (many|much|tall|high|long|old|far|heavy|big|wide|deep|fast|hot|cold|often|large|thick|warm|loud)\b|"
-        r"\b(what|which) (is |was |are )?(the )?(number|price|cost|percentage|temperature|size|weight|height|length|"
-        r"distance|age|amount|speed|width|depth|ratio|score|total)\b",
-    ),
-    ("name", r"\bwho\b|\bwhose\b|\bwhom\b|\b(what|which) (is|was) (the )?name\b|\bnamed\b|\bcalled\b"),
-    ("place", r"\bwhere\b|\b(what|which) (city|town|country|place|street|room|village|shop|station)\b"),
-    ("reason", r"\bwhy\b|\bwhat for\b|\bhow come\b"),
-)
-ANSWERS: Mapping[str, re.Pattern[str]] = {
-    "time": re.compile(rf"\d{{1,2}}[:.]\d\d|\b\d{{4}}\b|\b\d{{1,2}} ?(am|pm)\b|\b({MONTHS})\b|"
-                       r"\b\d{1,2}(st|nd|rd|th)\b|"
-                       r"\b(morning|noon|afternoon|evening|night|yesterday|today|tomorrow|week)\b", re.I),
-    "number": re.compile(rf"\d[\d.,]*|\b({NUMBER_WORDS})\b", re.I),
-    "name": re.compile(r"(?<=[\w,;:] )[\"“]?[A-Z][\w'’-]+|^[A-Z][\w'’-]+ [A-Z]"),
-    "place": re.compile(r"\b(in|at|on|near|to|from|behind|under|above|beside|inside|outside|between|next to) "
-                        r"(the |a |an |our |my |his |her |their )?\w+", re.I),
-    "reason": re.compile(r"\b(because|since|due to|so that|in order to|to (avoid|prevent|keep|stop)|as a result|"
-                         r"therefore|otherwise|owing to)\b", re.I),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,59 +58,88 @@ class RankedChunk:
         position: Of the chunk in the given order.
         score: By which chunks are ordered.
         coverage: The share of the question's words in the chunk, weighted by their rarity; 0 to 1.
+        words: The share of the question's words in the chunk, unweighted.
+        cosine: Standardised among all chunks.
+        margin: How much the score exceeds that of the next chunk.
     """
 
     position: int
     score: float
     coverage: float
+    words: float = 0.0
+    cosine: float = 0.0
+    margin: float = 0.0
 
 
-def tokenise(text: str) -> list[str]:
-    """The terms of a text: stems without case and accents, without stop words; camelCase and snake_case split.
+class Ranking(NamedTuple):
+    """Chunks, best first, and the weights of the terms."""
+
+    chunks: list[RankedChunk]
+    idf: Mapping[str, float]
+
+
+class Evidence(NamedTuple):
+    """Features of a chosen chunk and its quoted sentences, from which the relevance is computed.
+
+    Attributes:
+        words: As of `RankedChunk`, as are cosine and margin.
+        coverage: Of the quoted sentences together.
+        lacks_type: 1 if they lack what the question asks for.
+        typed_coverage: Coverage of the best sentence that has it.
+        cosine: Standardised.
+        margin: Of the score of the chunk.
+        counted: 1 if a number stands before the noun that "how many" asks about, -1 if none does, 0 for others.
+    """
+
+    words: float
+    coverage: float
+    lacks_type: float
+    typed_coverage: float
+    cosine: float
+    margin: float
+    counted: float
+
+
+def language_of(question: str) -> str:
+    """The language whose function words a question holds, or else English."""
+    return languages.query_language(words_in(question), [languages.DEFAULT_LANGUAGE, *STOP_WORDS])
+
+
+def tokenise(text: str, language: str = languages.DEFAULT_LANGUAGE) -> list[str]:
+    """The terms of a text: stems without case and accents, without function words; identifiers and their parts.
 
     >>> tokenise("How many apples did parseHeader count?")
-    ['many', 'appl', 'pars', 'head', 'count']
+    ['appl', 'parsehead', 'pars', 'header', 'count']
     """
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    terms = []
-    for word in WORD.findall(CAMEL.sub(" ", UNSPACED.sub(r" \g<0> ", plain))):
-        term = word.lower()
-        if term not in STOP_WORDS:
-            terms.append(stem(term))
-    return terms
+    return tokenise_all([text], language)[0]
 
 
-def stem(word: str) -> str:
-    """A word without its inflection, in lower case; short words stay as they are."""
-    if len(word) <= MIN_STEM or not word.isascii() or not word.isalpha():
-        return word
-    for suffix, replacement in SUFFIXES:
-        if word.endswith(suffix) and not word.endswith(("ss", "us", "is")):
-            root = word[: len(word) - len(suffix)] + replacement
-            if len(root) >= MIN_STEM:
-                if (
-                    suffix in ("ing", "ings", "ed", "er", "ers")
-                    and len(root) > MIN_STEM
-                    and root[-1] == root[-2]
-                ):
-                    root = root[:-1] if root[-1] not in "lsz" else root
-                word = root
-                break
-    return word[:-1] if word.endswith("e") and len(word) > MIN_STEM else word
+def tokenise_all(texts: Sequence[str], language: str) -> list[list[str]]:
+    """The terms of each text; see `tokenise`."""
+    ignored = STOP_WORDS.get(language, frozenset()) | FILLERS
+
+    def terms(token: str) -> list[str]:
+        words, extra = terms_of(token)
+        return [languages.stem(term, language) for term in (*words, *extra) if term not in ignored]
+
+    return [
+        [term for token in tokens if token for term in terms(token)] for tokens in tokenize(texts).to_pylist()
+    ]
 
 
 def inverse_frequencies(chunks: Sequence[Iterable[str]]) -> dict[str, float]:
-    """The inverse document frequency of each term: log(1 + n / n_with_term).
+    """The inverse document frequency of each term, as of BM25.
 
     Args:
-        chunks: The terms of each chunk. A term of none of them is weighted as one of half a chunk; see `coverage`.
+        chunks: The terms of each chunk. Terms of none of them have the weight under `UNKNOWN`.
     """
     counts: dict[str, int] = {}
     for chunk in chunks:
         for term in set(chunk):
             counts[term] = counts.get(term, 0) + 1
-    weights = {term: math.log(1 + len(chunks) / count) for term, count in counts.items()}
-    return weights | {"": math.log(1 + 2 * max(1, len(chunks)))}
+    n = len(chunks)
+    weights = {term: math.log(1 + (n - count + 0.5) / (count + 0.5)) for term, count in counts.items()}
+    return weights | {UNKNOWN: math.log(1 + (n + 0.5) / 0.5)}
 
 
 def coverage(question: Iterable[str], chunk: Iterable[str], idf: Mapping[str, float]) -> float:
@@ -148,56 +148,40 @@ def coverage(question: Iterable[str], chunk: Iterable[str], idf: Mapping[str, fl
     Args:
         question: The terms of the question.
         chunk: The terms of the chunk.
-        idf: From `inverse_frequencies`; the weight under "" is that of unknown terms.
+        idf: From `inverse_frequencies`.
 
     Returns:
         0 to 1; 0 for a question without terms.
     """
     wanted, present = set(question), set(chunk)
-    unknown = idf.get("", 1.0)
+    unknown = idf.get(UNKNOWN, 1.0)
     total = sum(idf.get(term, unknown) for term in wanted)
     return sum(idf.get(term, unknown) for term in wanted & present) / total if total else 0.0
 
 
-def rank_chunks(question: str, chunks: Sequence[str], cosines: Sequence[float]) -> list[RankedChunk]:
-    """Orders chunks by how well they fit a question, best first.
+def rank_chunks(question: str, chunks: Sequence[str], cosines: Sequence[float]) -> Ranking:
+    """Orders chunks by how well they fit a question.
 
     Args:
         question: The question.
         chunks: The texts of the candidates.
         cosines: Of the question and each candidate in the space; equal numbers where there are none.
     """
-    terms = [tokenise(chunk) for chunk in chunks]
+    language = language_of(question)
+    terms = tokenise_all(chunks, language)
     idf = inverse_frequencies(terms)
-    wanted = tokenise(question)
+    wanted = set(tokenise(question, language))
+    shares = [coverage(wanted, chunk, idf) for chunk in terms]
+    words = [len(wanted.intersection(chunk)) / max(1, len(wanted)) for chunk in terms]
+    scores = [share + bonus for share, bonus in zip(shares, _nearest_bonuses(cosines), strict=True)]
+    order = sorted(range(len(chunks)), key=lambda position: -scores[position])
+    following = [*(scores[position] for position in order), 0.0][1:]
     standardised = _standardise(cosines)
-    ranked = []
-    for position, (chunk_terms, cosine) in enumerate(zip(terms, standardised, strict=True)):
-        share = coverage(wanted, chunk_terms, idf)
-        ranked.append(RankedChunk(position, share + COSINE_WEIGHT * cosine, share))
-    return sorted(ranked, key=lambda chunk: -chunk.score)
-
-
-def relevance(best: RankedChunk) -> float:
-    """How likely the best chunk answers the question, as a score that is compared with `MIN_RELEVANCE`."""
-    return best.coverage
-
-
-def answer_type(question: str) -> str | None:
-    """What a question asks for: "time", "number", "name", "place" or "reason"; None if its words do not say."""
-    lowered = question.lower()
-    return next((kind for kind, pattern in QUESTIONS if re.search(pattern, lowered)), None)
-
-
-def has_answer_type(sentence: str, kind: str | None, question: str = "") -> bool:
-    """Whether a sentence contains what a question asks for. Numbers and names of the question do not count."""
-    if kind is None:
-        return False
-    known = {word.lower() for word in WORD.findall(question)}
-    return any(
-        not {word.lower() for word in WORD.findall(match[0])} <= known
-        for match in ANSWERS[kind].finditer(sentence)
-    )
+    ranked = [
+        RankedChunk(at, scores[at], shares[at], words[at], standardised[at], scores[at] - after)
+        for at, after in zip(order, following, strict=True)
+    ]
+    return Ranking(ranked, idf)
 
 
 def split_sentences(text: str) -> list[tuple[int, int]]:
@@ -212,29 +196,63 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     return [trimmed for span in spans if (trimmed := _trim(text, *span)) is not None]
 
 
-def choose_sentences(
-    question: str, chunk: str, idf: Mapping[str, float] | None = None
-) -> list[tuple[int, int]]:
+def choose_sentences(question: str, chunk: str, idf: Mapping[str, float]) -> list[tuple[int, int]]:
     """The spans of at most two sentences of a chunk to quote, in their order in the text.
 
     Args:
         question: The question.
         chunk: The text of the chunk.
-        idf: Weights of the terms; equal ones by default.
+        idf: Weights of the terms, from the ranking of the chunks.
     """
     spans = split_sentences(chunk)
-    if len(spans) <= 1:
+    if len(spans) <= MAX_SENTENCES:
         return spans
-    wanted, kind = tokenise(question), answer_type(question)
-    weights = idf or {}
-    shares = [coverage(wanted, tokenise(chunk[start:end]), weights) for start, end in spans]
-    scores = []
-    for position, (start, end) in enumerate(spans):
-        before = shares[position - 1] if position else 0.0
-        bonus = TYPE_BONUS if has_answer_type(chunk[start:end], kind, question) else 0.0
-        scores.append(max(shares[position], NEIGHBOUR_SHARE * before) + bonus)
-    best = sorted(range(len(spans)), key=lambda position: (-scores[position], position))[:MAX_SENTENCES]
-    return [spans[position] for position in sorted(best)]
+    language, kind = language_of(question), answer_type(question)
+    wanted = set(tokenise(question, language))
+    terms = [set(words) for words in tokenise_all([chunk[start:end] for start, end in spans], language)]
+    weights = _weights_within(terms, idf)
+    alone = [coverage(wanted, words, weights) for words in terms]
+    typed = [has_answer_type(chunk[start:end], kind, question) for start, end in spans]
+
+    def score(pair: tuple[int, int]) -> float:
+        first, second = pair
+        together = coverage(wanted, terms[first] | terms[second], weights)
+        bonus = TYPE_BONUS * (typed[first] or typed[second]) + ADJACENT_BONUS * (second == first + 1)
+        return together + bonus + SINGLE_WEIGHT * max(alone[first], alone[second])
+
+    by_words = sorted(range(len(spans)), key=lambda at: (-alone[at] - TYPE_BONUS * typed[at], at))
+    compared = sorted(by_words[:MAX_COMPARED])
+    best = max(itertools.combinations(compared, 2), key=lambda pair: round(score(pair), 9))
+    return [spans[at] for at in best]
+
+
+def gather_evidence(
+    question: str, quotes: Sequence[str], chunk: RankedChunk, idf: Mapping[str, float]
+) -> Evidence:
+    """What speaks for the quoted sentences of a chunk as the answer to a question."""
+    language, kind = language_of(question), answer_type(question)
+    wanted = set(tokenise(question, language))
+    terms = [set(words) for words in tokenise_all(quotes, language)]
+    typed = [has_answer_type(quote, kind, question) for quote in quotes]
+    matching = (
+        coverage(wanted, words, idf) for words, is_typed in zip(terms, typed, strict=True) if is_typed
+    )
+    counted = counts_the_noun(" ".join(quotes), question)
+    return Evidence(
+        chunk.words,
+        coverage(wanted, set().union(*terms), idf),
+        float(kind is not None and not any(typed)),
+        UNTYPED_COVERAGE if kind is None else max(matching, default=0.0),
+        min(MAX_COSINE, chunk.cosine),
+        chunk.margin,
+        0.0 if counted is None else 1.0 if counted else -1.0,
+    )
+
+
+def relevance(evidence: Evidence) -> float:
+    """The estimated probability that the quoted sentences answer the question, 0 to 1."""
+    logit = INTERCEPT + sum(COEFFICIENTS[name] * value for name, value in evidence._asdict().items())
+    return 1 / (1 + math.exp(-logit))
 
 
 def code_lines(code: str) -> tuple[int, int]:
@@ -257,6 +275,30 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int] | None:
     start += len(part) - len(part.lstrip())
     end -= len(part) - len(part.rstrip())
     return (start, end) if start < end else None
+
+
+def _nearest_bonuses(cosines: Sequence[float]) -> list[float]:
+    """NEAREST_BONUS / rank of each; zeros if all are equal."""
+    if len(set(cosines)) <= 1:
+        return [0.0] * len(cosines)
+    order = sorted(range(len(cosines)), key=lambda position: -cosines[position])
+    bonuses = [0.0] * len(cosines)
+    for rank, position in enumerate(order, 1):
+        bonuses[position] = NEAREST_BONUS / rank
+    return bonuses
+
+
+def _weights_within(sentences: Sequence[Iterable[str]], idf: Mapping[str, float]) -> dict[str, float]:
+    """Weights of the terms of a chunk: those of few of its sentences count more. Other terms do not count."""
+    counts: dict[str, int] = {}
+    for sentence in sentences:
+        for term in set(sentence):
+            counts[term] = counts.get(term, 0) + 1
+    weights = {
+        term: math.log(1 + len(sentences) / count) * idf.get(term, idf.get(UNKNOWN, 1.0))
+        for term, count in counts.items()
+    }
+    return weights | {UNKNOWN: 0.0}
 
 
 def _standardise(values: Sequence[float]) -> list[float]:

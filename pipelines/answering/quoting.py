@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from multimodal.index import Hit
 from multimodal.pipelines.answering import extractive
 from multimodal.pipelines.answering.options import Question
@@ -29,11 +31,15 @@ def quote(
     hits = as_hits(retrieved)
     if moderate is not None and moderate(question.text):
         return Answer(question.text, QUESTION_FILTERED, refused=True, reason="filter", hits=hits)
-    if not retrieved.ranks or extractive.relevance(retrieved.ranks[0]) < min_relevance:
+    if not retrieved.ranks:
         return Answer(question.text, NOT_FOUND, refused=True, reason="not found", hits=hits)
     hit = retrieved.texts[0]
     words = hit_text(hit)
-    spans = _spans(question.text, hit, words)
+    spans = _spans(question.text, hit, words, retrieved.idf)
+    quotes = [words[start:end] for start, end in spans]
+    evidence = extractive.gather_evidence(question.text, quotes, retrieved.ranks[0], retrieved.idf)
+    if extractive.relevance(evidence) < min_relevance:
+        return Answer(question.text, NOT_FOUND, refused=True, reason="not found", hits=hits)
     text, citations = "", []
     for start, end in spans:
         text += " " if text else ""
@@ -46,8 +52,7 @@ def quote(
     return Answer(question.text, text, tuple(citations), sent=sent, hits=hits)
 
 
-def _spans(question: str, hit: Hit, words: str) -> list[tuple[int, int]]:
+def _spans(question: str, hit: Hit, words: str, idf: Mapping[str, float]) -> list[tuple[int, int]]:
     if "start_line" in hit.metadata:
         return [extractive.code_lines(words)]
-    terms = [extractive.tokenise(words[start:end]) for start, end in extractive.split_sentences(words)]
-    return extractive.choose_sentences(question, words, extractive.inverse_frequencies(terms))
+    return extractive.choose_sentences(question, words, idf)

@@ -36,6 +36,7 @@ class Retrieved:
         media: Hits without words, most probable first.
         items: The items of hits that are no files, by id.
         is_given: Whether the caller gave the sources, so that all of them are relevant.
+        idf: The weights of the words of the texts.
     """
 
     texts: tuple[Hit, ...] = ()
@@ -43,6 +44,7 @@ class Retrieved:
     media: tuple[Hit, ...] = ()
     items: Mapping[str, Item] = field(default_factory=dict)
     is_given: bool = False
+    idf: Mapping[str, float] = field(default_factory=dict)
 
     def merged(self, k: int) -> list[Hit]:
         """The k best, texts and media by turns."""
@@ -93,10 +95,11 @@ def rank(question: str, hits: Sequence[Hit], k: int) -> Retrieved:
     texts = [hit for hit in hits if hit_text(hit)]
     media = [hit for hit in hits if not hit_text(hit)]
     words = [f"{_name(hit)}\n{hit_text(hit)}" for hit in texts]
-    ranks = extractive.rank_chunks(question, words, [hit.score for hit in texts])
+    ranks, idf = extractive.rank_chunks(question, words, [hit.score for hit in texts])
     ranks = ranks[: max(k, 1)]
     media.sort(key=lambda hit: -(hit.score if hit.probability is None else hit.probability))
-    return Retrieved(tuple(texts[chunk.position] for chunk in ranks), tuple(ranks), tuple(media[:k]))
+    best = tuple(texts[chunk.position] for chunk in ranks)
+    return Retrieved(best, tuple(ranks), tuple(media[:k]), idf=idf)
 
 
 def from_context(question: Question, context: Any, space: Space | None, k: int) -> Retrieved:
