@@ -7,6 +7,7 @@ from .auditing import Finding as Finding
 from .auditing import FleetReport as FleetReport
 from .auditing import audit as audit
 from .auditing import audit_fleet as audit_fleet
+from .client.remote import connect as connect
 from .core import errors as errors
 from .core.card import Card as Card
 from .core.catalog import cards as cards

@@ -29,9 +29,10 @@ LAYERS: dict[str, set[str]] = {
     "export": CORE,
     "views": CORE | {"index"},
     "testing": CORE,
+    "client": CORE | {"index"},
     "pipelines": MODELS,
     "server": MODELS | {"pipelines"},
-    "cli": MODELS | {"pipelines", "server"},
+    "cli": MODELS | {"client", "pipelines", "server"},
 }
 ENTRY_LAYERS = {"server", "cli"}  # these may also use the public names, `import multimodal`
 SIBLINGS = {"encoders": "family", "pipelines": "pipeline"}  # layers whose parts do not import each other

@@ -54,6 +54,15 @@ def serve(
     alias: Annotated[
         list[str] | None, _many("ALIAS=NAME", "Another name of a model; may be repeated.")
     ] = None,
+    caption_model: Annotated[
+        list[str] | None, _many("NAME", "A further model that captions; may be repeated.")
+    ] = None,
+    transcription_model: Annotated[
+        list[str] | None, _many("NAME", "A further model that transcribes; may be repeated.")
+    ] = None,
+    generation_model: Annotated[
+        list[str] | None, _many("NAME", "A further model that draws; may be repeated.")
+    ] = None,
     answer_model: Annotated[
         str | None,
         typer.Option(
@@ -97,6 +106,10 @@ def serve(
         _require_index(path)
     environment_key = os.environ.get(KEY_VARIABLE)
     keys = api_key or ([environment_key] if environment_key and not no_auth else [])
+    task_models = {
+        "captioning": caption_model, "transcription": transcription_model, "generation": generation_model,
+        "answering": [answer_model] if answer_model is not None else None,
+    }  # fmt: skip
     config = ServerConfig(
         indexes=tuple(indexes or ()),
         spaces=tuple(space or ()),
@@ -109,7 +122,7 @@ def serve(
         allow_hosts=tuple(allow_host or ()),
         cors=tuple(cors or ()),
         aliases=_aliases(alias),
-        task_models={} if answer_model is None else {"answering": (answer_model,)},
+        task_models={task: tuple(names) for task, names in task_models.items() if names},
         load_options=load_options,
         log_requests=log_requests,
         telemetry=telemetry,

@@ -17,6 +17,7 @@ MultimodalError
 ├── UnknownModel            (LookupError)        a name that `load` cannot resolve
 ├── UnknownTask             (LookupError)        a task that no pipeline performs
 ├── MissingExtra            (ImportError)        an optional dependency is not installed
+├── ServerError             (RuntimeError)       a server cannot be reached, or refused a request
 └── IndexStateError                              an index not found, existing already, or of another space
     └── IndexBusy                                another process is writing to it
 
@@ -148,6 +149,18 @@ class MissingExtra(MultimodalError, ImportError):
 
 def _missing_extra(what: str, package: str, extra: str) -> MissingExtra:
     return MissingExtra(what, package=package, extra=extra)
+
+
+class ServerError(MultimodalError, RuntimeError):
+    """A running `multimodal serve` cannot be reached, or answered with an error.
+
+    Attributes:
+        status: The HTTP status; None if there was no answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class IndexStateError(MultimodalError):

@@ -169,6 +169,9 @@ class State:
             from multimodal.server.tasks.answers import answers_of
 
             answers_of(self).load()
+        # Before two lanes import it at once: one could meet half of it, and fail its first request
+        import torch  # noqa: F401
+
         self._is_loaded = True
         for model in self.models.values():  # the first image need not wait until its encoder is built
             self._warm_up_media(model)

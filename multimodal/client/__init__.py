@@ -1,0 +1,6 @@
+"""A client of `multimodal serve`, by the standard library alone: nothing here imports torch, and most of it no numpy.
+
+- `transport`: requests, retries and errors
+- `payload`: items as JSON
+- `remote`: `connect`, and the server's model and index as a Space and an Index
+"""
