@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimodal.auditing.checks.common import NotTested, Subject, interval, nearest
 from multimodal.auditing.finding import Example, Finding
+from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.items import Image
 from multimodal.core.modality import Modality
 
@@ -101,7 +102,7 @@ def attack(subject: Subject, images: Sequence[Pixels]) -> list[Pixels]:
     import numpy as np
     import torch
 
-    encoder: Any = subject.space.encoders[Modality.IMAGE]
+    encoder: Any = _differentiable(subject.space.encoders[Modality.IMAGE])
     key, low, high = _pixel_range(encoder, images[0])
     gallery = torch.from_numpy(subject.clean_images())
     adversarial: list[Pixels] = []
@@ -115,6 +116,17 @@ def attack(subject: Subject, images: Sequence[Pixels]) -> list[Pixels]:
         pixels = (moved.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         adversarial += [np.ascontiguousarray(image) for image in pixels]
     return adversarial
+
+
+def _differentiable(encoder: Encoder) -> Encoder:
+    """The same encoder with weights of its own: those that were made in inference mode allow no gradients."""
+    from multimodal.core import serialization
+
+    if encoder.family is None:
+        return encoder
+    tensors = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    state = EncoderState(encoder.modality, encoder.config(), tensors, encoder.files())
+    return serialization.rebuild(encoder.family, state, encoder.runtime)
 
 
 def _pixel_range(encoder: Any, sample: Pixels) -> tuple[str, torch.Tensor, torch.Tensor]:
