@@ -110,9 +110,12 @@ def attack(subject: Subject, images: Sequence[Pixels]) -> list[Pixels]:
         part = images[start : start + 16]
         prepared = encoder.prepare([Image(pixels) for pixels in part])[key].float()
         unit = (prepared - low) / (high - low)  # in 0 to 1
-        moved = _descend(
-            lambda values: encoder.forward({key: values * (high - low) + low}), unit, gallery, start
-        )
+        try:
+            moved = _descend(
+                lambda values: encoder.forward({key: values * (high - low) + low}), unit, gallery, start
+            )
+        except RuntimeError as error:  # of torch: an encoder that computes without gradients, or elsewhere
+            raise NotTested(f"the encoder allows no gradients: {error}") from error
         pixels = (moved.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         adversarial += [np.ascontiguousarray(image) for image in pixels]
     return adversarial
