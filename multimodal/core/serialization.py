@@ -97,6 +97,7 @@ def save_space(space: Space, folder: str | os.PathLike[str]) -> None:
         new = Path(scratch) / "new"
         new.mkdir()
         for modality, encoder in space.encoders.items():
+            _refuse_unmerged(encoder)
             _write_tensors(encoder.state_dict(), new / f"{modality}.safetensors")
             _write_files(encoder.files(), new / str(modality))
         (new / CONFIG).write_text(config + "\n", encoding="utf-8")
@@ -109,6 +110,15 @@ def save_space(space: Space, folder: str | os.PathLike[str]) -> None:
             if old.exists():
                 old.replace(target)
             raise
+
+
+def _refuse_unmerged(encoder: Encoder) -> None:
+    """Refuses an encoder into whose network PEFT has put an adapter: its family could not load those tensors."""
+    if any(".lora_A." in name or ".lora_embedding_A." in name for name in encoder.state_dict()):
+        raise InvalidInput(
+            f"the {encoder.modality} encoder has an adapter of PEFT that is not merged: save the adapter with PEFT, or "
+            "merge it first with multimodal.adapt.apply_adapters(space, folder)"
+        )
 
 
 def read_space(folder: str | os.PathLike[str], runtime: Runtime) -> dict[str, Any]:

@@ -141,7 +141,8 @@ class Optimisation(abc.ABC):
                     self.history.stopped = f"no improvement since step {self.history.best_step}"
                 if self.devices.is_main:
                     self.checkpoint.save(done, self.parameters, self.optimizer, self.history.to_dict(), best)
-            self.progress("training", done, self.config.steps)
+            latest = self.history.validation[-1][1]
+            self.progress(f"training, validation loss {latest:.3f}", done, self.config.steps)
             if self.history.stopped:
                 break
         return self._by_network(best)

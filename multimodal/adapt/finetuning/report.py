@@ -216,5 +216,9 @@ def _curve_plot(report: FinetuneReport) -> str:
 def _loss_plot(report: FinetuneReport) -> str:
     losses = [(float(step + 1), loss, loss, loss) for step, loss in enumerate(report.losses)]
     validation = [(float(step), loss, loss, loss) for step, loss in report.validation]
-    series = [(name, points) for name, points in (("training", losses), ("validation", validation)) if points]
+    series = [
+        (name, points)
+        for name, points in (("training, with replay", losses), ("validation", validation))
+        if points
+    ]
     return line_plot("loss over steps", series, mark=float(report.best_step), percent=False)

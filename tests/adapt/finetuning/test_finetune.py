@@ -49,7 +49,7 @@ def test_the_adapter_is_small_and_loads_as_what_was_trained(tuned: Tuned) -> Non
     assert pickle.loads(pickle.dumps(space)).fingerprint == space.fingerprint
 
 
-def test_peft_loads_the_folder_by_itself(tuned: Tuned, starter: mm.Space) -> None:
+def test_peft_loads_the_folder_by_itself(tuned: Tuned, starter: mm.Space, tmp_path: Path) -> None:
     import copy
 
     from peft import PeftModel
@@ -61,6 +61,8 @@ def test_peft_loads_the_folder_by_itself(tuned: Tuned, starter: mm.Space) -> Non
     by_hand = starter.encoders["image"].with_network(net)
     assert by_hand.fingerprint != starter.encoders["image"].fingerprint
     assert np.abs(by_hand.encode([item])[0] - space.encode(item)).max() < 1e-6
+    with pytest.raises(InvalidInput, match="the image encoder has an adapter of PEFT that is not merged"):
+        mm.Space([by_hand]).save_pretrained(tmp_path / "unmerged")
 
 
 def test_an_index_knows_the_adapter_that_made_its_vectors(tuned: Tuned, tmp_path: Path) -> None:
