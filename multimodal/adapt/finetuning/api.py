@@ -131,6 +131,9 @@ def finetune(
         from multimodal.adapt.finetuning.decoders import finetune_decoder
 
         return finetune_decoder(space, data, options, columns, progress or _no_progress)
+    from multimodal.adapt.finetuning.gradients import start_processes
+
+    start_processes()
     base = as_space(space)
     run = _prepared(base, read_pairs(data, columns), options, columns, progress or _no_progress)
     return _trained(run, start)

@@ -8,6 +8,7 @@ that of the whole batch. With several processes each embeds its part, and all se
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -15,8 +16,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from multimodal.core.errors import MissingExtra
+
 Embed = Callable[[Sequence[int]], Tensor]  # positions in the batch -> unit rows (len(positions), dim)
 BatchLoss = Callable[..., Tensor]  # rows of each side -> ()
+
+
+def start_processes() -> None:
+    """Gives each process of `accelerate launch` its own device; does nothing for a single process.
+
+    To be called before a model is loaded.
+
+    Raises:
+        MissingExtra: If there are several processes, and accelerate is not installed.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    if importlib.util.find_spec("accelerate") is None:
+        raise MissingExtra("training on several devices", package="accelerate", extra="train")
+    from accelerate import PartialState
+
+    PartialState()
 
 
 class Devices:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from multimodal.adapt.finetuning.examples import Examples
-from multimodal.adapt.finetuning.loop import Augment
-from multimodal.adapt.finetuning.losses import LossFunction, make_loss
-from multimodal.adapt.finetuning.optimisation import TrainingConfig
 from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
+
+if TYPE_CHECKING:
+    from multimodal.adapt.finetuning.loop import Augment
+    from multimodal.adapt.finetuning.losses import LossFunction
+    from multimodal.adapt.finetuning.optimisation import TrainingConfig
 
 LEARNING_RATES = {"lora": 5e-4, "full": 2e-4, "last": 5e-4, "probe": 1e-3}
 EPOCHS, MIN_STEPS, MAX_STEPS = 10, 20, 200
@@ -63,6 +66,8 @@ class FinetuneOptions:
 
     def config(self, n_train: int) -> TrainingConfig:
         """The training configuration for so many pairs."""
+        from multimodal.adapt.finetuning.optimisation import TrainingConfig
+
         per_epoch = max(1, n_train // self.batch_size)
         steps = self.steps or min(MAX_STEPS, max(MIN_STEPS, EPOCHS * per_epoch))
         return TrainingConfig(
@@ -107,6 +112,8 @@ def trained_modalities(space: Space, examples: Examples, options: FinetuneOption
 
 def loss_for(space: Space, examples: Examples, options: FinetuneOptions) -> tuple[str, LossFunction]:
     """(name, function) of the loss, with the space's own scale and bias."""
+    from multimodal.adapt.finetuning.losses import make_loss
+
     scale, bias, kind = DEFAULT_SCALE, 0.0, "clip"
     if space.logit_scales:
         try:
