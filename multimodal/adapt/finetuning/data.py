@@ -10,6 +10,7 @@ iterable   of (item, text) or (item, text, negative)
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import tarfile
@@ -138,7 +139,7 @@ def _table(path: Path) -> Iterable[Mapping[str, Any]]:
             return [json.loads(line) for line in text.splitlines() if line.strip()]
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise InvalidInput(f"{str(path)!r} cannot be read ({error}); {ACCEPTED}") from error
-    return list(csv.DictReader(text.splitlines(), delimiter="\t" if suffix == ".tsv" else ","))
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if suffix == ".tsv" else ","))
 
 
 def _rows(

@@ -58,6 +58,11 @@ class FinetuneOptions:
             raise InvalidInput(f"steps must be at least 1, got {self.steps!r}")
         if self.seed < 0:
             raise InvalidInput(f"seed must be at least 0, got {self.seed!r}")
+        if isinstance(self.held_out, int | float) and not 0 < self.held_out < 0.9:
+            raise InvalidInput(
+                f"held_out must be a share above 0 and below 0.9, or pairs, got {self.held_out!r}: what is trained "
+                "cannot be judged on itself"
+            )
         if self.resume and self.out is None:
             raise InvalidInput("resume=True needs out=, the folder of the interrupted run")
         weight = self.interpolate

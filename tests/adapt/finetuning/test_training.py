@@ -191,6 +191,7 @@ def test_replayed_pairs_of_the_reference_are_removed(tiny: mm.Space) -> None:
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"resume": True}, "resume=True needs out="),
+        ({"held_out": 0}, "held_out must be a share above 0 and below 0.9, or pairs, got 0"),
     ],
 )
 def test_wrong_options_are_refused_before_training(
