@@ -26,6 +26,7 @@ from multimodal.pipelines.answering.sources import SourceWriter
 
 LEAKED = "The answer was withheld: it repeated the instructions of the model."
 MAX_CHARS_PER_TOKEN = 24  # of an answer: more means that a server ignores max_tokens
+TAIL_CHARS = 1_000  # of the words before a part, which the guard looks at again
 TOKEN_CHARS = 5  # characters of English per token, at most; to notice a prompt that was cut
 CUT_SHARE = 0.5  # of the tokens expected at least, below which the prompt was cut
 MIN_NOTICED_TOKENS = 200
@@ -109,7 +110,7 @@ class Writer:
                 drafts.append(part)
                 return
             text += part
-            if guard.leaks(text):
+            if guard.leaks(text[-TAIL_CHARS - len(part) :]):
                 drafts.append(Draft(text, "filter"))
                 return
             if len(text) > MAX_CHARS_PER_TOKEN * request.max_tokens:

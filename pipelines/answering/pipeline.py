@@ -308,6 +308,10 @@ class AnsweringPipeline(Pipeline):
 
     def _retrieve(self, question: Question, options: AnsweringOptions, context: Any) -> retrieval.Retrieved:
         if context is not None:
+            if options.modality is not None or options.where is not None:
+                raise InvalidInput(
+                    "modality= and where= select sources of an index, and context= is given instead: leave them out"
+                )
             space = None if self.index is None else self.index.space
             return retrieval.from_context(question, context, space, options.k)
         if self.index is None:

@@ -95,6 +95,7 @@ def test_a_filter_limits_the_sources(ask: AnsweringPipeline) -> None:
         ({"inputs": "a", "examples": [("q", "")]}, "each example must be a pair"),
         ({"inputs": "a", "instructions": 3}, "instructions must be a str"),
         ({"inputs": "a", "context": []}, "context is empty"),
+        ({"inputs": "a", "context": "b", "where": {"c": 1}}, "where= select sources of an index"),
     ],
 )
 def test_an_invalid_argument_is_refused_with_the_cure(
