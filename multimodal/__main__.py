@@ -1,6 +1,7 @@
 """The console script, and `python -m multimodal`."""
 
 import os
+import sys
 
 from multimodal.cli.interrupt import run
 
@@ -12,6 +13,12 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
     def command() -> None:
+        from multimodal.cli.root import single_app
+
+        single = single_app(sys.argv[1:])
+        if single is not None:
+            single()
+            return
         from multimodal.cli.main import app
 
         app()

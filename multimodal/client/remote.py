@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 from multimodal.client import payload
 from multimodal.client.transport import Transport
+from multimodal.core.classification.result import Classification, LabelScore
 from multimodal.core.errors import InvalidInput
 from multimodal.core.items import as_item
 from multimodal.core.media.inputs import as_list
@@ -108,7 +109,7 @@ class Client:
 
     def classify(
         self, inputs: Sequence[object], labels: Sequence[str], **options: Any
-    ) -> list[list[dict[str, Any]]]:
+    ) -> list[Classification]:
         """Zero-shot classification.
 
         Args:
@@ -117,12 +118,11 @@ class Client:
             **options: `model`, `templates`, `multi_label`, `top_k`.
 
         Returns:
-            For each input {"label", "score"}, the most probable first.
+            The labels of each input with their probabilities, the most probable first.
         """
         content = {"input": [payload.as_input(value) for value in inputs], "labels": list(labels)}
         answer = self._transport.post("/v1/classify", content | options)
-        rows: list[list[dict[str, Any]]] = answer["data"]
-        return rows
+        return [Classification(tuple(LabelScore(**score) for score in scores)) for scores in answer["data"]]
 
     def caption(self, value: object, **options: Any) -> str:
         """A caption of an image, an audio or a video.

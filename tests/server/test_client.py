@@ -93,7 +93,7 @@ def test_pipelines_of_the_server_are_called(client: Client) -> None:
     assert client.caption(CAT) == "cat"
     assert client.caption(PIZZA) == "pizza"
     assert client.transcribe(str(PIZZA))["text"] == "pizza"
-    assert client.classify([CAT], ["a dog", "a cat"])[0][0]["label"] == "a cat"
+    assert client.classify([CAT], ["a dog", "a cat"])[0].label == "a cat"
 
 
 def test_what_the_server_refuses_is_an_error_of_the_toolkit(client: Client, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from multimodal.cli import console, options
+from multimodal.cli import console, options, remote
 from multimodal.cli.indexes.query import AWAY, KINDS, parse_query
 from multimodal.cli.wording import in_cli_terms
 from multimodal.core.errors import IndexStateError
@@ -143,12 +143,18 @@ def search(
     conditions = conditions_of(where)
     if html is not None and not html.absolute().parent.is_dir():
         raise typer.BadParameter(f"the folder {html.absolute().parent} does not exist", param_hint="--html")
-    request.check()
-    require_index(index)
+    connected = remote.client(load_options)
+    if connected is None:  # a server checks what it is sent
+        request.check()
+        require_index(index)
     if query is not None and Path(query).is_file():
         console.note(f"{query!r} is searched as words; for the file give --image, --audio or --video {query}")
     with console.working("opening the index", quiet=json):
-        opened = open_existing(index, space, load_options)
+        opened: Any = (
+            open_existing(index, space, load_options)
+            if connected is None
+            else remote.index_of(connected, index, space)
+        )
     began = time.perf_counter()
     with console.working("searching", quiet=json):
         hits = opened.search(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from multimodal.cli import console, options
+from multimodal.cli import console, options, remote
 from multimodal.cli.tasks import inputs
 
 
@@ -97,6 +97,11 @@ def _load_zero_shot(
     call_options: dict[str, Any] = {"labels": names, "multi_label": multi_label}
     if template:
         call_options["templates"] = template
+    connected = remote.client(load_options)
+    if connected is not None:
+        if space is not None:
+            call_options["model"] = remote.space_of(connected, space).name
+        return connected.classify, call_options
     loaded = load(space or "starter", **load_options)
     return pipeline("zero-shot-classification", model=loaded), call_options
 

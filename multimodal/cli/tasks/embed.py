@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from multimodal.cli import console, options
+from multimodal.cli import console, options, remote
 from multimodal.cli.tasks import inputs
 from multimodal.core.items import Item
 
@@ -49,10 +49,13 @@ def embed(
             f"the folder {output.absolute().parent} does not exist", param_hint="--output"
         )
     with console.working(f"loading {space}", quiet=json):
-        loaded = load(space, **load_options)
+        connected = remote.client(load_options)
+        loaded: Any = load(space, **load_options) if connected is None else remote.space_of(connected, space)
     with console.progress("encoding", len(given), quiet=json) as done:
         good, failures = inputs.run_batches(
-            given, lambda items: list(loaded.encode(list(items), batch_size=inputs.BATCH)), done
+            given,
+            lambda items: list(loaded.encode(list(items))),
+            done,  # of BATCH items
         )
     if output is not None and good:
         _save(output, [vector for _, _, vector in good])
