@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from multimodal.auditing import audit
+from multimodal.core.space import Space
 from recipes.starter.captioner import train_captions
 from recipes.starter.data import accents, letters, phrases, prepare_speech, prepare_world
 from recipes.starter.figures import card, evaluate, plot, read
@@ -113,6 +115,7 @@ def main() -> None:
     start = ASSETS / "decoders" if options.from_shipped else None
     train_captions.run(work, output, output / "decoders", minutes=options.caption_minutes, start=start)
     read.run(work, output, output / "decoders")
+    audit(Space.from_pretrained(output), full=True).save(output / "audit.json")
     plot.run(work, output)
     card.run(work, output)
 

@@ -66,6 +66,22 @@ def decoders(work: Path, folder: Path) -> dict[str, str]:
     }
 
 
+def audit(folder: Path) -> dict[str, str]:
+    """The marks of the audit."""
+    report = json.loads((folder / "audit.json").read_text())
+    warnings = [finding for finding in report["findings"] if finding["verdict"] == "warn"]
+    lines = ["| finding | value | 95 % interval | control |", "|---|---:|---|---:|"]
+    for finding in warnings:
+        interval = "none" if finding["low"] is None else f"{finding['low']:.2f} – {finding['high']:.2f}"
+        value, control = f"{finding['measured']:.2f}", f"{finding['control_value']:.2f}"
+        lines.append(f"| {finding['name']} | {value} | {interval} | {control} |")
+    return {
+        "AUDIT": "\n".join(lines),
+        "AUDIT WARNINGS": str(len(warnings)),
+        "AUDIT FINDINGS": str(len(report["findings"])),
+    }
+
+
 def drawings(work: Path, folder: Path) -> dict[str, str]:
     """The marks of the generator."""
     figures = json.loads((folder / "figures.json").read_text())
@@ -123,6 +139,7 @@ def run(work: Path, folder: Path) -> None:
         "TOTAL": f"{sum(sizes.values()):.2f} MB",
         **decoders(work, folder / "decoders"),
         **drawings(work, folder / "decoders" / "draw"),
+        **audit(folder),
     }.items():
         text = text.replace("{" + mark + "}", value)
     (folder / "README.md").write_text(text)
