@@ -43,6 +43,9 @@ from .evaluation import Evaluation as Evaluation
 from .evaluation import Figure as Figure
 from .evaluation import compare as compare
 from .evaluation import evaluate as evaluate
+from .exporting import Export as Export
+from .exporting import TowerReport as TowerReport
+from .exporting import export as export
 from .index import Hit as Hit
 from .index import Index as Index
 from .pipelines.answering.pipeline import Answer as Answer

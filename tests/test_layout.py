@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # layer -> the layers it may import besides itself
 CORE = {"core"}
-MODELS = CORE | {"encoders", "index", "adapt", "evaluation", "auditing", "export", "views"}
+MODELS = CORE | {"encoders", "index", "adapt", "evaluation", "auditing", "exporting", "views"}
 LAYERS: dict[str, set[str]] = {
     "core": set(),
     "encoders": CORE,
@@ -26,7 +26,7 @@ LAYERS: dict[str, set[str]] = {
     "adapt": CORE,
     "evaluation": CORE,
     "auditing": CORE | {"evaluation"},
-    "export": CORE,
+    "exporting": CORE | {"encoders"},
     "views": CORE | {"index"},
     "testing": CORE,
     "client": CORE | {"index"},

@@ -16,6 +16,7 @@ ALPHABET = " abcdefghijklmnopqrstuvwxyz0123456789'"  # CTC class = 1 + index, cl
 RATE_HZ = 16_000
 N_FFT = 400  # 25 ms
 HOP = 160  # 10 ms
+MIN_HZ, MAX_HZ = 60.0, 7600.0  # of the mel bands, on the HTK scale
 FLOOR_DB = -80.0  # relative to the loudest band of the clip, as the next two
 QUIET_DB = -40.0
 SILENCE_DB = -60.0

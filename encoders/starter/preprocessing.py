@@ -14,6 +14,8 @@ from multimodal.encoders.starter.parameters import (
     FLOOR_DB,
     HOP,
     MARGIN,
+    MAX_HZ,
+    MIN_HZ,
     MIN_SAMPLES,
     N_FFT,
     N_MELS,
@@ -31,7 +33,7 @@ def mel_bank() -> Tensor:
     """Triangular mel filters (N_FFT // 2 + 1, N_MELS), 60 Hz to 7.6 kHz, HTK scale."""
     from torchaudio.functional import melscale_fbanks
 
-    return melscale_fbanks(N_FFT // 2 + 1, 60.0, 7600.0, N_MELS, RATE_HZ)
+    return melscale_fbanks(N_FFT // 2 + 1, MIN_HZ, MAX_HZ, N_MELS, RATE_HZ)
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,7 @@ from multimodal.cli.models.audit import audit
 from multimodal.cli.models.bridge import bridge
 from multimodal.cli.models.doctor import doctor
 from multimodal.cli.models.evaluate import evaluate
+from multimodal.cli.models.export import export
 from multimodal.cli.models.finetune import finetune
 from multimodal.cli.models.info import info, models
 from multimodal.cli.root import make_app
@@ -44,6 +45,7 @@ app.command(rich_help_panel="Administration")(reindex)
 app.command(rich_help_panel="Analyze")(classify)
 app.command(rich_help_panel="Analyze")(teach)
 app.command(rich_help_panel="Analyze")(embed)
+app.command(rich_help_panel="Analyze")(export)
 app.command(rich_help_panel="Analyze")(bridge)
 app.command(rich_help_panel="Analyze")(evaluate)
 app.command(rich_help_panel="Analyze")(finetune)

@@ -1,0 +1,208 @@
+"""A tower as an ONNX model, by torch.onnx, and its weights in fewer bytes.
+
+Quantised weights are stored and converted back by the model itself, which ONNX Runtime does once, when it loads it. All
+products stay in float32, so that the vector of an item does not depend on the rest of its batch. ONNX Runtime's dynamic
+quantisation scales activations by the whole batch and is not offered for that reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from multimodal.core.errors import EncoderError, MissingExtra
+from multimodal.exporting.towers import TowerSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+OPSET = 20
+OUTPUT = "vectors"
+MIN_ELEMENTS = 1024  # smaller tensors stay in float32
+FLOAT32, FLOAT16, INT8, STATIC = "float32", "float16", "int8", "int8 static"
+
+
+def require_export() -> None:
+    """Raises MissingExtra unless everything that an export needs is installed."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra("multimodal.exporting", package=package, extra="export")
+
+
+def to_onnx(spec: TowerSpec) -> Any:
+    """The tower as an ONNX model in float32, of any batch size. Raises EncoderError if torch cannot export it."""
+    import torch
+
+    # AUTO: the trial runs several batch sizes and lengths, so that an axis that torch has fixed is noticed
+    axes = tuple(
+        dict.fromkeys((0, *spec.dynamic.get(name, ())), torch.export.Dim.AUTO) for name in spec.inputs
+    )
+    # Tensors made in inference mode cannot be exported. With gradients on, layers that were exchanged for speed take
+    # PyTorch's own way (`core.backends.onednn`), whose operators ONNX has.
+    inputs = tuple(tensor.clone() for tensor in spec.inputs.values())
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), _quiet():
+            program = torch.onnx.export(
+                _positional(spec.net), inputs, dynamo=True, opset_version=OPSET, verbose=False,
+                dynamic_shapes=(axes,), input_names=list(spec.inputs), output_names=[OUTPUT],
+            )  # fmt: skip
+    except Exception as error:  # torch.export raises many types
+        lines = [line for line in str(error.__cause__ or error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        raise EncoderError(
+            f"{type(spec.net).__name__} cannot be exported by torch.onnx ({reason})"
+        ) from error
+    if program is None:
+        raise EncoderError(f"{type(spec.net).__name__} cannot be exported by torch.onnx")
+    model = program.model_proto
+    model.doc_string = ""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    return model
+
+
+def _positional(net: Any) -> Any:
+    """The net with its inputs as one tuple, whatever its signature."""
+    import torch
+
+    class Positional(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            rows: torch.Tensor = self.net(*inputs)
+            return rows
+
+    return Positional().eval()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings, prints and logs of the exporter and the quantiser; faults are raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def with_weights(model: Any, kind: str) -> Any:
+    """A copy of a float32 model whose large weights are stored as "float16" or "int8".
+
+    "float32" changes no weight: those that float16 represents exactly take half the bytes.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    axes = _channel_axes(copy)
+    nodes: list[Any] = []
+    for tensor in list(copy.graph.initializer):
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < MIN_ELEMENTS:
+            continue
+        if kind == FLOAT32 and not np.array_equal(values.astype(np.float16).astype(np.float32), values):
+            continue
+        copy.graph.initializer.remove(tensor)
+        if kind == INT8 and tensor.name in axes:
+            nodes += _int8(copy.graph, tensor.name, values, axes[tensor.name])
+        else:
+            stored = onnx.numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.half")
+            copy.graph.initializer.append(stored)
+            nodes.append(_cast(stored.name, tensor.name))
+    graph_nodes = [*nodes, *copy.graph.node]
+    del copy.graph.node[:]
+    copy.graph.node.extend(graph_nodes)
+    return copy
+
+
+def is_convolutional(model: Any) -> bool:
+    """Whether most weights are those of convolutions, and nothing is masked with infinities."""
+    import onnx
+
+    shapes = {tensor.name: np.prod(tensor.dims) for tensor in model.graph.initializer}
+    of_convolutions = sum(shapes.get(node.input[1], 0) for node in model.graph.node if node.op_type == "Conv")
+    infinite = any(
+        np.isinf(onnx.numpy_helper.to_array(tensor)).any()
+        for tensor in model.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT
+    )
+    return bool(of_convolutions > sum(shapes.values()) / 2) and not infinite
+
+
+def _channel_axes(model: Any) -> dict[str, int]:
+    """The axis of each weight along which it gets one scale each: outputs of a product, rows of a table."""
+    axes: dict[str, int] = {}
+    for node in model.graph.node:
+        if node.op_type == "MatMul":
+            axes[node.input[1]] = -1
+        elif node.op_type == "Gemm":
+            transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+            axes[node.input[1]] = 0 if transposed else -1
+        elif node.op_type in ("Conv", "Gather"):
+            axes[node.input[1 if node.op_type == "Conv" else 0]] = 0
+        elif node.op_type == "Transpose":
+            axes.setdefault(node.input[0], 0)
+    return axes
+
+
+def _int8(graph: Any, name: str, values: NDArray[np.float32], axis: int) -> list[Any]:
+    """Stores a weight as int8 with a scale for each channel; returns the nodes that restore it."""
+    import onnx
+
+    others = tuple(number for number in range(values.ndim) if number != axis % values.ndim)
+    scale = np.maximum(np.abs(values).max(axis=others, keepdims=True), 1e-12) / 127
+    rounded = np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
+    graph.initializer.append(onnx.numpy_helper.from_array(rounded, f"{name}.int8"))
+    graph.initializer.append(onnx.numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale"))
+    product = onnx.helper.make_node("Mul", [f"{name}.wide", f"{name}.scale"], [name])
+    return [_cast(f"{name}.int8", f"{name}.wide"), product]
+
+
+def _cast(source: str, target: str) -> Any:
+    import onnx
+
+    return onnx.helper.make_node("Cast", [source], [target], to=onnx.TensorProto.FLOAT)
+
+
+def static(model: Any, batches: Sequence[dict[str, NDArray[Any]]]) -> Any:
+    """A model that computes in int8 with scales from calibration batches. Raises EncoderError."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+        def __init__(self) -> None:
+            self.batches = iter(batches)
+
+        def get_next(self) -> dict[str, NDArray[Any]] | None:
+            return next(self.batches, None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(folder) / name) for name in ("plain.onnx", "folded.onnx", "static.onnx")]
+        try:
+            with _quiet():
+                onnx.save(model, paths[0])
+                quant_pre_process(paths[0], paths[1], skip_symbolic_shape=True)
+                quantize_static(
+                    paths[1], paths[2], Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+                    activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                )  # fmt: skip
+                return onnx.load(paths[2])
+        except Exception as error:  # onnxruntime defines no common type
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise EncoderError(f"ONNX Runtime cannot quantise this tower ({line})") from error

@@ -1,0 +1,279 @@
+"""Spaces exported for ONNX Runtime: the same vectors, without torch, and refused where they would be others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import multimodal as mm
+from multimodal.core.errors import CheckpointError, EncoderError, InvalidInput, UnknownModel
+from multimodal.core.paths import assets
+from multimodal.encoders.onnx import log_mels
+from multimodal.encoders.onnx.preprocessing import Resize, Square, Tokens
+from multimodal.encoders.starter import preprocessing as starter
+from multimodal.exporting import graph, towers_openclip, towers_starter, trial
+from multimodal.exporting.towers import TOKENIZER_FILE
+from multimodal.testing import fake_space
+from tests.cli.conftest import Cli, cli
+from tests.encoders.hf.hf_tiny import saved
+
+__all__ = ["cli"]  # a fixture
+
+GALLERY = assets() / "gallery"
+ITEMS = [
+    mm.Text("a red apple"), mm.Text(" ".join(["dog", "pizza", "rocket"] * 40)), mm.Text("日本"),
+    mm.Image(GALLERY / "pictures" / "frog.webp"), mm.Image(GALLERY / "pictures" / "elephant.jpg"),
+    mm.Audio(GALLERY / "sounds" / "elephant.flac"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def starter_space() -> mm.Space:
+    return mm.load("starter")
+
+
+@pytest.fixture(scope="module")
+def small(starter_space: mm.Space, tmp_path_factory: pytest.TempPathFactory) -> mm.Export:
+    """The starter in int8: every tower is exported once for all tests."""
+    return mm.export(starter_space, tmp_path_factory.mktemp("exported") / "small", quantize="int8")
+
+
+def test_int8_towers_are_small_and_near_their_source(small: mm.Export, starter_space: mm.Space) -> None:
+    assert [tower.weights for tower in small.towers] == ["int8", "int8 static", "int8"]
+    assert small.n_bytes <= 6.8e6
+    space = mm.load(f"onnx/{small.folder}")
+    cosines = (space.encode(ITEMS) * starter_space.encode(ITEMS)).sum(1)
+    assert cosines.min() > 0.98
+    for tower in small.towers:
+        assert tower.recall >= 0.99 and tower.worst_cosine >= 0.98 and tower.batch_change <= 1e-5
+    assert space.fingerprint != starter_space.fingerprint
+    assert space.logit_scales == starter_space.logit_scales
+    assert space.self_test().ok
+
+
+def test_an_exported_space_is_loaded_and_used_without_torch(small: mm.Export) -> None:
+    code = (
+        "import sys, multimodal as mm\n"
+        "space = mm.load('onnx/' + sys.argv[1])\n"
+        "space.encode(['a dog', mm.Image(sys.argv[2]), mm.Audio(sys.argv[3])])\n"
+        "print(sorted({'torch', 'transformers', 'onnx'} & set(sys.modules)))"
+    )
+    media = [str(GALLERY / "pictures" / "frog.webp"), str(GALLERY / "sounds" / "elephant.flac")]
+    run = subprocess.run(
+        [sys.executable, "-c", code, small.folder, *media], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
+
+
+def test_the_folder_says_what_is_in_it(small: mm.Export) -> None:
+    folder = Path(small.folder)
+    manifest = json.loads((folder / "export.json").read_text())
+    assert {file for tower in manifest["towers"] for file in tower["files"]} | {
+        "export.json",
+        "README.md",
+    } == {path.name for path in folder.iterdir()}
+    about = (folder / "README.md").read_text()
+    assert "Apache-2.0" in about and "`tokens` (rows, n) int64" in about and "int8 static" in about
+    assert json.loads(json.dumps(small.to_dict())) == small.to_dict() | {
+        "towers": manifest["report"]["towers"]
+    }
+    assert str(small).splitlines()[0].split() == [
+        "tower",
+        "weights",
+        "MB",
+        "load",
+        "ms",
+        "ms",
+        "an",
+        "item",
+        "worst",
+        "cosine",
+        "R@1",
+        "with",
+        "batch",
+    ]
+
+
+def test_damaged_folders_are_refused(small: mm.Export, tmp_path: Path) -> None:
+    with pytest.raises(UnknownModel, match="the folder does not exist"):
+        mm.load(f"onnx/{tmp_path / 'none'}")
+    with pytest.raises(UnknownModel, match=r"it has no export\.json"):
+        mm.load(f"onnx/{tmp_path}")
+    manifest = json.loads((Path(small.folder) / "export.json").read_text())
+    for content, reason in (
+        (manifest, r"lacks .*text\.onnx that its export\.json names"),
+        (manifest | {"format": 99}, "has format 99, this version reads 1"),
+        ({"format": 1}, "is not as multimodal.export writes it"),
+    ):
+        (tmp_path / "export.json").write_text(json.dumps(content))
+        with pytest.raises(CheckpointError, match=reason):
+            mm.load(f"onnx/{tmp_path}")
+    for file in Path(small.folder).iterdir():
+        (tmp_path / file.name).write_bytes(b"spoilt" if file.suffix == ".onnx" else file.read_bytes())
+    with pytest.raises(CheckpointError, match=r"ONNX Runtime cannot load text\.onnx"):
+        mm.load(f"onnx/{tmp_path}")
+
+
+def test_a_tower_that_fails_its_trial_is_refused_and_nothing_written(
+    starter_space: mm.Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "MIN_COSINE", 1.1)
+    with pytest.raises(EncoderError, match=r"the text tower is refused \(int8: worst cosine 0\.99\d"):
+        mm.export(starter_space.select("text"), tmp_path / "x", quantize="int8")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"quantize": "int4"}, "quantize must be one of none, float16, int8, auto, got 'int4'"),
+        ({"format": "tflite"}, "format must be 'onnx', got 'tflite'"),
+        ({"sample": ["one text"]}, "the sample has 1 text items, at least 2 are needed"),
+    ],
+)
+def test_bad_options_are_refused(
+    options: dict[str, Any], reason: str, starter_space: mm.Space, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput, match=reason):
+        mm.export(starter_space.select("text"), tmp_path / "x", **options)
+
+
+def test_a_folder_with_other_content_and_an_unknown_family_are_refused(
+    starter_space: mm.Space, tmp_path: Path
+) -> None:
+    (tmp_path / "holiday.txt").write_text("mine")
+    with pytest.raises(InvalidInput, match="exists and is no exported space"):
+        mm.export(starter_space, tmp_path)
+    with pytest.raises(
+        InvalidInput, match="cannot be exported; these families can: starter, hf, openclip, st"
+    ):
+        mm.export(fake_space(), tmp_path / "new")
+
+
+def test_a_clip_of_transformers_is_exported_by_the_command_line(cli: Cli, tmp_path: Path) -> None:
+    saved("clip", tmp_path / "clip")
+    source = mm.load(f"hf/{tmp_path / 'clip'}", device="cpu")
+    output = cli("export", f"hf/{tmp_path / 'clip'}", "-o", tmp_path / "out", "--json").json()
+    assert [tower["weights"] for tower in output["towers"]] == ["float32", "float32"]
+    space = mm.load(f"onnx/{tmp_path / 'out'}")
+    assert space.fingerprint == source.fingerprint  # no weight was rounded
+    texts = ["a photo of a dog", "red " * 100, "It's 42!"]
+    assert np.abs(space.encode(texts) - source.encode(texts)).max() < 1e-5
+    images = [item for item in ITEMS if isinstance(item, mm.Image)]
+    # transformers resizes by torchvision, the exported space by Pillow: levels differ by at most 2
+    assert (space.encode(images) * source.encode(images)).sum(1).min() > 0.999
+
+
+def test_open_clips_tokenizer_is_exported_exactly() -> None:
+    tokenizer_module = pytest.importorskip("open_clip.tokenizer")
+    upstream = tokenizer_module.SimpleTokenizer()
+    exported = Tokens(
+        {
+            "tokenizer": TOKENIZER_FILE, "special": True, "max_length": 77, "overflow": "truncate",
+            "padding": "max_length", "pad_id": 0, "pad_left": False, "ids": "tokens", "mask": None, "lengths": None,
+            "lowercase": True, "collapse_spaces": True, "unescape_html": True,
+        },
+        {TOKENIZER_FILE: towers_openclip._tokenizer_json(upstream)},
+    )  # fmt: skip
+    texts = [
+        "a photo of a DOG",
+        "it's 42!",
+        "naïve  café &amp; co",
+        "日本 😀",
+        "",
+        "red " * 200,
+        "don't_stop 3.14%",
+    ]
+    assert np.array_equal(exported([mm.Text(text) for text in texts])["tokens"], upstream(texts).numpy())
+
+
+@pytest.mark.parametrize("size", [(64, 64), (300, 90), (33, 200), (20, 20)])
+def test_images_are_resized_as_torchvision_does(size: tuple[int, int]) -> None:
+    transforms = pytest.importorskip("torchvision.transforms")
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    upstream = transforms.Compose(
+        [
+            transforms.Resize(32, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(32),
+            transforms.PILToTensor(),
+        ]
+    )
+    settings = {"pixels": "pixels", "mode": "shortest", "edge": 32, "size": [32, 32], "resample": "bicubic"}
+    pixels = Resize(settings, {})([mm.Image(image)])["pixels"]
+    import PIL.Image
+
+    assert np.array_equal(pixels[0], upstream(PIL.Image.fromarray(image)).numpy())
+    square = Square({"side": 64, "pixels": "pixels"}, {})([mm.Image(image)])["pixels"]
+    assert np.array_equal(square[0], starter.resize_to_square(image).numpy())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 300_000), st.sampled_from([1.0, 1e-3, 0.0]), st.integers(0, 99))
+def test_log_mels_equal_those_of_the_starter(n: int, loudness: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    samples = (loudness * rng.standard_normal(n) * np.hanning(n)).astype(np.float32)
+    numbers = {
+        k: v for k, v in towers_starter._audio_preprocessing().items() if k not in ("kind", "mels", "lengths")
+    }
+    windows = log_mels.speech_windows(samples, log_mels.SpeechNumbers(**numbers))  # type: ignore[arg-type]
+    expected = starter.speech_windows(samples)
+    assert [len(mel) for mel in windows] == [len(mel) for mel in expected]
+    for mel, other in zip(windows, expected, strict=True):
+        assert np.abs(mel - other.numpy()).max() < 1e-3
+
+
+def run_model(model: Any, inputs: Sequence[np.ndarray[Any, Any]]) -> Any:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [node.name for node in session.get_inputs()]
+    return session.run(None, dict(zip(names, inputs, strict=True)))[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "share"), [("float32", 0, 1.01), ("float16", 1e-3, 0.6), ("int8", 2e-2, 0.4)]
+)
+def test_stored_weights_change_products_by_no_more_than_their_rounding(
+    kind: str, error: float, share: float
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    rng = np.random.default_rng(0)
+    weight, rows = (
+        rng.standard_normal((128, 64)).astype(np.float32),
+        rng.standard_normal((3, 128)).astype(np.float32),
+    )
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    plain = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])], "product",
+            [helper.make_tensor_value_info("x", floats, ["n", 128])],
+            [helper.make_tensor_value_info("y", floats, ["n", 64])],
+            [onnx.numpy_helper.from_array(weight, "w")],
+        ),
+        opset_imports=[helper.make_opsetid("", 20)], ir_version=10,
+    )  # fmt: skip
+    stored = graph.with_weights(plain, kind)
+    scale = np.abs(rows @ weight).max()
+    assert np.abs(run_model(stored, [rows]) - rows @ weight).max() <= error * scale + 1e-5
+    assert stored.ByteSize() <= share * plain.ByteSize()
+
+
+def test_a_module_without_an_export_says_so() -> None:
+    from multimodal.exporting.towers import TowerSpec
+
+    class Branching(torch.nn.Module):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return rows if rows.sum().item() > 0 else -rows
+
+    with pytest.raises(EncoderError, match=r"Branching cannot be exported by torch\.onnx"):
+        graph.to_onnx(TowerSpec(Branching(), {"rows": torch.ones(2, 4)}, {}, {}))
