@@ -190,7 +190,6 @@ def test_open_clips_tokenizer_is_exported_exactly() -> None:
         "it's 42!",
         "naïve  café &amp; co",
         "日本 😀",
-        "",
         "red " * 200,
         "don't_stop 3.14%",
     ]

@@ -24,7 +24,12 @@ from multimodal.adapt.finetuning.split import content_hash, split_pairs
 from multimodal.adapt.finetuning.targets import check_merge
 from multimodal.adapt.finetuning.weights import TrainableNetwork
 from multimodal.core.adapters import AdapterMetadata
-from multimodal.core.decoder import TrainableBackend, decoder_fingerprint, trainable_backend, with_backend
+from multimodal.core.adapters.decoders import (
+    TrainableBackend,
+    decoder_fingerprint,
+    trainable_backend,
+    with_backend,
+)
 from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Item
 

@@ -12,7 +12,7 @@ import torch
 
 import multimodal as mm
 from multimodal.adapt import finetune
-from multimodal.core.decoder import decoder_fingerprint, trainable_backend
+from multimodal.core.adapters.decoders import decoder_fingerprint, trainable_backend
 from multimodal.core.errors import InvalidInput, SpaceMismatch
 from tests.adapt.finetuning.conftest import COLOURS, SHAPES, shape
 
@@ -67,7 +67,7 @@ def test_a_decoder_is_trained_saved_and_loaded(make: Any, tmp_path: Path) -> Non
         losses = [float(p.backend.pair_losses(sample, 0)) for p in (before, adapted, loaded)]
     assert losses[1] == pytest.approx(losses[2], abs=1e-6) and losses[0] != losses[1]
     with pytest.raises(SpaceMismatch, match=f"was trained on the decoder {fingerprint[:12]}"):
-        from multimodal.core.decoder import with_adapter
+        from multimodal.core.adapters.decoders import with_adapter
 
         with_adapter(adapted, tmp_path / "mine")
     with pytest.raises(InvalidInput, match="cannot be pickled"):
