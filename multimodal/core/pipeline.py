@@ -170,11 +170,12 @@ def pipeline(task: str, model: Any = "starter", *, adapter: Any = None, **option
     pipeline_class = _pipeline_class(task)
     if adapter is None:
         return pipeline_class.from_pretrained(model, **options)
-    from multimodal.core import adapters, decoder
+    from multimodal.core import adapters
+    from multimodal.core.adapters import decoders
 
     if adapters.is_for_encoders(adapter):
         return pipeline_class.from_pretrained(load(model, adapter=adapter), **options)
-    return decoder.with_adapter(pipeline_class.from_pretrained(model, **options), adapter)
+    return decoders.with_adapter(pipeline_class.from_pretrained(model, **options), adapter)
 
 
 def register_pipeline(task: str, pipeline_class: type[Pipeline] | str) -> None:
