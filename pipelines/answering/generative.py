@@ -26,6 +26,7 @@ from multimodal.pipelines.answering.sources import SourceWriter
 
 LEAKED = "The answer was withheld: it repeated the instructions of the model."
 MAX_CHARS_PER_TOKEN = 24  # of an answer: more means that a server ignores max_tokens
+THINKING = ("<think>", "</think>")
 TAIL_CHARS = 1_000  # of the words before a part, which the guard looks at again
 TOKEN_CHARS = 5  # characters of English per token, at most; to notice a prompt that was cut
 CUT_SHARE = 0.5  # of the tokens expected at least, below which the prompt was cut
@@ -104,7 +105,7 @@ class Writer:
             drafts.append(draft)
             return
         guard = Guard(request.system, request.tag)
-        text = ""
+        text, n_shown = "", 0
         for part in self.backend.stream(request):
             if isinstance(part, Draft):
                 drafts.append(part)
@@ -116,12 +117,15 @@ class Writer:
             if len(text) > MAX_CHARS_PER_TOKEN * request.max_tokens:
                 drafts.append(Draft(text, "length"))
                 return
-            if self.moderate is None:
-                yield AnswerPart(part)
+            shown = without_thinking(text)
+            if self.moderate is None and len(shown) > n_shown:
+                yield AnswerPart(shown[n_shown:])
+            n_shown = len(shown)
         drafts.append(Draft(text, "cut"))
 
     def _finished(self, answer: Answer, request: Request, draft: Draft, dropped: list[Hit]) -> Answer:
         """The checked answer."""
+        draft = draft if draft.citations else replace(draft, text=without_thinking(draft.text))
         sent = tuple(source.sent for source in request.sources)
         answer = replace(
             answer, sent=sent, usage=draft.usage, complete=draft.finish not in ("length", "cut"),
@@ -187,6 +191,14 @@ def _n_fitting(backend: AnsweringBackend, request: Request, limit: int) -> int:
         n -= 1
         total -= estimates[n]
     return n
+
+
+def without_thinking(text: str) -> str:
+    """The text without the considerations that some models write before their answer; "" while they do."""
+    start = text.lstrip()
+    if not start.startswith(THINKING[0]):
+        return "" if THINKING[0].startswith(start) else text
+    return start.partition(THINKING[1])[2].lstrip()
 
 
 def halve(request: Request, error: Exception) -> tuple[Request, list[Hit]]:

@@ -134,7 +134,7 @@ class HFChatBackend(AnsweringBackend):
                 f"{self.window} together: lower max_tokens= or context_tokens="
             )
         for key, value in inputs.items():
-            if value.is_floating_point():
+            if torch.is_tensor(value) and value.is_floating_point():
                 inputs[key] = value.to(self.model.dtype)
         with torch.inference_mode(), _silent():
             output = self.model.generate(
@@ -145,7 +145,8 @@ class HFChatBackend(AnsweringBackend):
                 streamer=streamer,
                 stopping_criteria=StoppingCriteriaList([Stop()]),
             )
-        return output[0, n_input:].tolist(), n_input
+        start = 1 if generative.is_encoder_decoder(self.model.config) else n_input
+        return output[0, start:].tolist(), n_input
 
     def _draft(self, tokens: list[int], n_input: int) -> Draft:
         ends = generative.end_tokens(self.model)

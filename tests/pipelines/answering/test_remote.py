@@ -260,6 +260,19 @@ def test_the_name_of_the_limit_follows_the_server(index: Index, server: ModelSer
     ]
 
 
+def test_what_a_model_thinks_before_it_answers_is_not_shown(index: Index, server: ModelServer) -> None:
+    server.script({"text": "<think>Tower? See [7].</think>\n\nIt is high [1]."})
+    ask = open_model("llama", index, server)
+    assert (ask(QUESTION).text, ask(QUESTION).dropped.citations) == ("It is high [1].", 0)
+    *parts, last = ask.stream(QUESTION)
+    assert "".join(part.text for part in parts) == "It is high [1]." == last.answer.text  # type: ignore[union-attr]
+    server.script({"text": "<think>Tower? See", "finish": "length"})
+    with pytest.raises(AnswerError, match="returned an empty answer: raise max_tokens="):
+        ask(QUESTION)
+    server.script({"text": "<3 it is high [1]."})
+    assert ask(QUESTION).text == "<3 it is high [1]."
+
+
 def test_a_server_that_ignores_the_limit_is_stopped(index: Index, server: ModelServer) -> None:
     server.script({"text": "la " * 5000})
     *parts, last = open_model("llama", index, server).stream(QUESTION, max_tokens=10)
