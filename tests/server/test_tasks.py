@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -168,6 +170,32 @@ def test_a_drawing_streams_its_steps_and_then_the_image(server: Api) -> None:
         json.loads(line[11:]) for line in reply.body.decode().split("\n") if line.startswith(": progress ")
     ]
     assert comments[-1] == {"done": 3, "total": 3}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_drawing_whose_client_leaves_stops_at_its_next_step(server: Api, stream: bool) -> None:
+    body = json.dumps({"prompt": "a cat", "steps": 1000, "n": 10, "stream": stream}).encode()
+    head = f"POST /v1/images/generations HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    lane = server.app.state.extras["task_models"].lanes["generation"]
+
+    def is_running() -> bool:
+        return lane._running is not None
+
+    with socket.create_connection((server.host, server.port)) as client:
+        client.sendall(head.encode() + body)
+        wait_until(is_running)
+        if stream:
+            while b": progress" not in client.recv(4096):
+                pass
+    wait_until(lambda: not is_running())  # 10,000 steps take minutes
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
