@@ -197,7 +197,7 @@ main()
 @pytest.mark.parametrize(
     ("module", "arguments"),
     [("typer", ["models"]), ("multimodal.cli.main", ["models"]), ("multimodal.core.space", ["embed", "--text", "x"]),
-     ("torch", ["embed", "--text", "x", "--json"])],
+     ("torch", ["embed", str(ROOT / "assets/gallery/pictures/red-apple.jpg"), "--json"])],
 )  # fmt: skip
 def test_ctrl_c_at_the_start_leaves_no_traceback(module: str, arguments: list[str], wrapped: bool) -> None:
     done = python("-c", CTRL_C.format(module=module, arguments=arguments, wrapped=wrapped))
