@@ -67,6 +67,8 @@ def test_the_commands_of_a_page_exist_with_their_options(page: Path, line: int, 
 def unknown_option(words: list[str]) -> str | None:
     """Why a command line of `multimodal` cannot be right; None if nothing speaks against it."""
     known: Any = typer.main.get_command(app)
+    if words[1] == "--server":  # of the root, with its value
+        words = [words[0], *words[3:]]
     command = known.commands.get(words[1])
     if command is None:
         return f"there is no command {words[1]!r}"
@@ -79,6 +81,7 @@ def unknown_option(words: list[str]) -> str | None:
     ("command", "reason"),
     [
         ("multimodal search a.lance x -k 3", None),
+        ("multimodal --server http://x search a x", None),
         ("multimodal find a.lance x", "there is no command 'find'"),
         ("multimodal search a.lance x --distance 3", "search has no option --distance"),
     ],
