@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from multimodal.core.encoder import Encoder, EncoderState
+    from multimodal.core.reranker import Reranker
 
-__all__ = ["CARDS", "from_config", "load"]
+__all__ = ["CARDS", "from_config", "load", "load_reranker"]
 
 
 def load(
@@ -107,6 +108,13 @@ def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
     from multimodal.encoders.st.encoders import rebuild
 
     return rebuild(saved, runtime)
+
+
+def load_reranker(rest: str, *, device: str = "auto", offline: bool = False) -> Reranker:
+    """Loads a cross-encoder; see `multimodal.core.reranker`."""
+    from multimodal.encoders.st import reranker
+
+    return reranker.load(rest, device=device, offline=offline)
 
 
 def _check_similarity(model: SentenceTransformer, name: str, similarity: str | None) -> None:

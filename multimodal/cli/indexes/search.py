@@ -99,6 +99,14 @@ def search(
     uncalibrated: Annotated[
         bool, typer.Option("--uncalibrated", help="Rank by cosine similarity across modalities.")
     ] = False,
+    rerank: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Order the first hits by a cross-encoder, as st/cross-encoder/ms-marco-MiniLM-L6-v2.",
+            show_default=False,
+        ),
+    ] = None,
     space: Annotated[
         str | None,
         typer.Option(
@@ -170,6 +178,7 @@ def search(
             calibrated=not uncalibrated,
             min_probability=min_probability,
             group_by=group_by or group_by_document or group,
+            rerank=rerank,
         )
     seconds = time.perf_counter() - began
     if json:

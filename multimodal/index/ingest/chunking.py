@@ -113,7 +113,8 @@ def _part_chunks(document: Document, part: Part, space: Space, options: ReadOpti
     elif part.text.strip() and options.encodes_text:
         if part.start_s is not None and part.end_s is not None:
             row = _timed_row(row, "t", part.start_s, part.end_s)
-        yield from _passages(document, row, Text(part.text), options.passage_chars, True)
+        size = options.code_chars if fragments.LINES in part.locator else options.passage_chars
+        yield from _passages(document, row, Text(part.text), max(size, options.passage_chars), True)
 
 
 # --- an item of each modality ---------------------------------------------------------------------

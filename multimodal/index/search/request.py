@@ -11,8 +11,10 @@ from multimodal.core.checks import whole_number
 from multimodal.core.deprecation import warn_deprecated
 from multimodal.core.errors import InvalidInput
 from multimodal.core.modality import Modality
+from multimodal.core.reranker import Reranker
 from multimodal.core.space import Space
 from multimodal.index.results import Hits
+from multimodal.index.search import reranking
 from multimodal.index.search.calibration_fit import CalibrationReport
 from multimodal.index.search.labelled_pairs import group_by_query
 from multimodal.index.search.query import (
@@ -59,6 +61,8 @@ class SearchOptions(TypedDict, total=False):
         min_probability: Minimum calibrated relevance probability, 0 to 1.
         group_by: True: only the best chunk of each document. A metadata key: only the best hit for each of its values.
             Default: False.
+        rerank: The address of a cross-encoder, such as "st/cross-encoder/ms-marco-MiniLM-L6-v2", which orders the first
+            50 hits that have words, or twice as many as requested; its score becomes `fused_score`.
     """
 
     text: str | None
@@ -73,6 +77,7 @@ class SearchOptions(TypedDict, total=False):
     calibrated: bool
     min_probability: float | None
     group_by: bool | str
+    rerank: str | Reranker | None
 
 
 RENAMED_OPTIONS = {"near": "similar_to", "distinct": "deduplicate", "group": "group_by"}
@@ -171,10 +176,11 @@ def run_search(
         space.dim, query, options.get("text"), options.get("mode"), row_filter.exclude
     )
     calibrated, group_by = options.get("calibrated", True), options.get("group_by", False)
+    reranker = None if options.get("rerank") is None else reranking.resolve(options.get("rerank"))
     plan = SearchPlan(
-        k,
+        k if reranker is None else max(reranking.DEPTH, 2 * (offset + k)),
         row_filter,
-        offset,
+        offset if reranker is None else 0,
         exact=options.get("exact", False),
         deduplicate=options.get("deduplicate", False),
         calibrated=calibrated,
@@ -190,6 +196,10 @@ def run_search(
             answers = searcher.vector_search(vectors, weights, plan)
         else:
             answers = searcher.hybrid_search(vectors, weights, request.texts, plan)
+    if reranker is not None:
+        texts = request.texts or list(map(_keywords, request.queries))
+        pairs = zip(answers, texts, strict=True)
+        answers = [reranking.rerank(hits, text, reranker, offset, k) for hits, text in pairs]
     where = options.get("where")
     if where and not all(answers):
         note = _unknown_keys(searcher.view(), where)

@@ -27,7 +27,7 @@ def corners(index: Index) -> Index:
     ("modalities", "did you mean modality?"),
     ("min_probabilty", "did you mean min_probability?"),
     ("zzz", "the options are text, mode, similar_to, modality, where, ids, offset, exact, deduplicate, calibrated, "
-            "min_probability, group_by"),
+            "min_probability, group_by, rerank"),
 ])  # fmt: skip
 def test_an_unknown_option_is_refused_with_close_matches(corners: Index, option: str, cure: str) -> None:
     for search in (corners.search, RetrievalPipeline(corners)):

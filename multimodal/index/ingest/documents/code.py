@@ -1,7 +1,8 @@
 """Source code, cut at functions and classes: Python by `ast`, other languages by tree-sitter.
 
-A definition longer than a passage is cut at its own definitions and then between lines; what stands between
-definitions is cut between lines. Each part names its symbol and its lines.
+A class longer than a passage is cut at its methods; a function stays whole up to `ReadOptions.code_chars`, and is then
+cut at its own definitions and between lines. What stands between definitions is cut between lines. Each part names its
+symbol and its lines.
 """
 
 from __future__ import annotations
@@ -29,6 +30,13 @@ DEFINED = (
     "function", "method", "class", "struct", "interface", "trait", "enum", "impl", "constructor", "record", "object",
     "module", "mod", "namespace", "protocol", "extension", "type", "union", "internal_module",
 )  # fmt: skip
+FUNCTIONS = (
+    "function",
+    "method",
+    "constructor",
+    "subroutine",
+    "lexical_declaration",
+)  # others hold functions
 # Kinds that are named otherwise: Ruby's, C++ templates, what JavaScript exports
 WRAPPERS = ("export_statement", "decorated_definition", "template_declaration", "declaration_list")
 OTHERS = (
@@ -42,12 +50,16 @@ OTHERS = (
 
 
 class Unit(NamedTuple):
-    """A definition: its qualified name, and its first and last line, counted from 1. inner: definitions within it."""
+    """A definition: its qualified name, and its first and last line, counted from 1.
+
+    inner: definitions within it. is_function: whether it is run as a whole, unlike a class or a module.
+    """
 
     symbol: str
     first: int
     last: int
     inner: tuple[Unit, ...] = ()
+    is_function: bool = True
 
 
 def read_code(source: Source, name: str, options: ReadOptions) -> Iterator[Part]:
@@ -69,7 +81,8 @@ def read_code(source: Source, name: str, options: ReadOptions) -> Iterator[Part]
         raise MediaUnsupported(f"{shown}: its suffix is of no known programming language; name it .txt")
     units = _python_units(text) if language == "python" else _tree_sitter_units(text, language)
     comments = HASH_COMMENTS if language in HASH_LANGUAGES else COMMENTS
-    cutter = _Cutter(text.split("\n"), comments, options.passage_chars)
+    function_chars = max(options.code_chars, options.passage_chars)
+    cutter = _Cutter(text.split("\n"), comments, options.passage_chars, function_chars)
     yield from cutter.parts(units, 1, len(cutter.lines), "")
 
 
@@ -77,10 +90,13 @@ def read_code(source: Source, name: str, options: ReadOptions) -> Iterator[Part]
 
 
 class _Cutter:
-    """Cuts lines at definitions. size: characters of a part."""
+    """Cuts lines at definitions. size: characters of a part. function_size: of a part of a function."""
 
-    def __init__(self, lines: Sequence[str], comments: tuple[str, ...], size: int) -> None:
-        self.lines, self.comments, self.size = lines, comments, size
+    def __init__(
+        self, lines: Sequence[str], comments: tuple[str, ...], size: int, function_size: int
+    ) -> None:
+        self.lines, self.comments = lines, comments
+        self.size, self.function_size = size, function_size
 
     def parts(self, units: Sequence[Unit], first: int, last: int, symbol: str) -> Iterator[Part]:
         """Yields the lines from `first` to `last`: each unit by itself, and what stands between units."""
@@ -88,20 +104,21 @@ class _Cutter:
         for unit in self.with_comments(units):
             if unit.first < position:  # on the same line as the unit before
                 continue
-            yield from self.groups(position, unit.first - 1, symbol)
-            if not unit.inner or self.n_chars(unit.first, unit.last) <= self.size:
-                yield from self.groups(unit.first, unit.last, unit.symbol)
+            yield from self.groups(position, unit.first - 1, symbol, self.size)
+            size = self.function_size if unit.is_function else self.size
+            if not unit.inner or self.n_chars(unit.first, unit.last) <= size:
+                yield from self.groups(unit.first, unit.last, unit.symbol, size)
             else:
                 yield from self.parts(unit.inner, unit.first, unit.last, unit.symbol)
             position = unit.last + 1
-        yield from self.groups(position, last, symbol)
+        yield from self.groups(position, last, symbol, self.size)
 
-    def groups(self, first: int, last: int, symbol: str) -> Iterator[Part]:
+    def groups(self, first: int, last: int, symbol: str, size: int) -> Iterator[Part]:
         """Yields lines joined to at most `size` characters, or one line that is longer."""
         start, n_chars = first, 0
         for number in range(first, last + 1):
             length = len(self.lines[number - 1]) + 1
-            if n_chars and n_chars + length > self.size:
+            if n_chars and n_chars + length > size:
                 yield from self.part(start, number - 1, symbol)
                 start, n_chars = number, 0
             n_chars += length
@@ -152,7 +169,8 @@ def _python_definitions(body: Sequence[ast.stmt], prefix: str, depth: int) -> It
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             symbol = prefix + node.name
             inner = _python_definitions(node.body, f"{symbol}.", depth + 1) if depth < MAX_DEPTH else ()
-            yield Unit(symbol, first, node.end_lineno or node.lineno, tuple(inner))
+            is_function = not isinstance(node, ast.ClassDef)
+            yield Unit(symbol, first, node.end_lineno or node.lineno, tuple(inner), is_function)
 
 
 # --- other languages --------------------------------------------------------------------------------
@@ -179,7 +197,8 @@ def _definitions(node: Any, prefix: str, depth: int) -> Iterator[Unit]:
         elif _is_definition(child) and (name := _name(child)):
             symbol = prefix + name
             found = _definitions(_body(child), f"{symbol}.", depth + 1) if depth < MAX_DEPTH else ()
-            yield Unit(symbol, child.start_point[0] + 1, _last_line(child), tuple(found))
+            is_function = any(word in child.type for word in FUNCTIONS)
+            yield Unit(symbol, child.start_point[0] + 1, _last_line(child), tuple(found), is_function)
 
 
 def _last_line(node: Any) -> int:

@@ -77,7 +77,7 @@ def test_language_symbol_and_lines_are_metadata_of_the_hit(index: Index, tmp_pat
 
 
 def test_a_class_longer_than_a_passage_is_cut_at_its_methods() -> None:
-    parts = read_code(PYTHON.encode(), "a.py", ReadOptions(passage_chars=48))
+    parts = read_code(PYTHON.encode(), "a.py", ReadOptions(passage_chars=48, code_chars=48))
     assert [(part.locator.get("symbol"), part.locator["lines"]) for part in parts] == [
         (None, "1-2"), ("first", "4-6"), ("first", "7-7"), ("Parser", "10-11"), ("Parser.next", "13-14"),
         ("Parser.later", "16-16"), ("Parser.later.inner", "17-17"),
@@ -118,7 +118,9 @@ LINES = st.lists(
 
 @given(lines=LINES, size=st.integers(10, 200), suffix=st.sampled_from([".py", ".js", ".rb"]))
 def test_every_line_is_in_exactly_one_part_in_order(lines: list[str], size: int, suffix: str) -> None:
-    parts = read_code("\n".join(lines).encode() or b"\n", f"a{suffix}", ReadOptions(passage_chars=size))
+    parts = read_code(
+        "\n".join(lines).encode() or b"\n", f"a{suffix}", ReadOptions(passage_chars=size, code_chars=size)
+    )
     covered: list[int] = []
     for part in parts:
         first, last = map(int, str(part.locator["lines"]).split("-"))
