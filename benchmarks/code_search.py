@@ -1,7 +1,7 @@
 """Functions found by their docstrings: python -m benchmarks.code_search [--space NAME]
 
-600 functions of Python's standard library, each without its docstring, whose first line is the query. They are indexed as
-source code. Prints the mean reciprocal rank among the first 100 hits, and the share of functions that indexing cuts.
+600 functions of Python's standard library, each without its docstring, whose first line is the query. They are indexed
+as source code. Prints the mean reciprocal rank among the first 100 hits, and the share of functions that indexing cuts.
 """
 
 from __future__ import annotations
