@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import CheckpointError
@@ -77,7 +78,7 @@ def load(rest: str, *, device: str = "auto", offline: bool = False) -> CrossEnco
     return CrossEncoderReranker(name, folder, device)
 
 
-def _config(folder: Path, name: str) -> dict[str, object]:
+def _config(folder: Path, name: str) -> dict[str, Any]:
     try:
         config = json.loads((folder / checkpoint.CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
