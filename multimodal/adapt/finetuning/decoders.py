@@ -107,7 +107,7 @@ def finetune_decoder(
         raise InvalidInput(
             f"method={options.method!r} is for spaces; a decoder is trained by 'lora' or 'full'"
         )
-    sets, notes = _sets(backend, data, options, columns)
+    sets, notes = _sets(data, options, columns)
     config = options.config(len(sets["train"]))
     if options.learning_rate is None:
         config = TrainingConfig(**(asdict(config) | {"learning_rate": LEARNING_RATE}))
@@ -141,9 +141,7 @@ def finetune_decoder(
     return with_backend(pipeline, adapted), report
 
 
-def _sets(
-    backend: TrainableBackend, data: object, options: FinetuneOptions, columns: Any
-) -> tuple[dict[str, Tuples], list[str]]:
+def _sets(data: object, options: FinetuneOptions, columns: Any) -> tuple[dict[str, Tuples], list[str]]:
     """Readable pairs by set, and notes."""
     given = None if isinstance(options.held_out, int | float) else read_pairs(options.held_out, columns)
     part = float(options.held_out) if isinstance(options.held_out, int | float) else 0.0
@@ -164,15 +162,15 @@ def _sets(
         sets[name] = []
         for pair in pairs:
             try:
-                with torch.no_grad():
-                    backend.pair_losses([(pair.first, pair.second)], 0)
+                pair.first.load()  # a file that cannot be read is found before training, not in the middle of it
+                pair.second.load()
                 sets[name].append((pair.first, pair.second))
             except ITEM_ERRORS as error:
                 failures.append(f"{pair.first!r}: {error}")
         if not sets[name]:
-            raise InvalidInput(f"none of the {len(pairs)} {name} pairs can be used: {failures[-1]}")
+            raise InvalidInput(f"none of the {len(pairs)} {name} pairs can be read: {failures[-1]}")
     if failures:
-        notes.append(f"{len(failures):,} pairs could not be used and were left out, first {failures[0]}")
+        notes.append(f"{len(failures):,} pairs could not be read and were left out, first {failures[0]}")
     if "reference" not in sets:
         notes.append("nothing measures what was forgotten: give reference= pairs that the model knew")
     return sets, notes

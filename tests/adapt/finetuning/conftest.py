@@ -63,7 +63,12 @@ def tuned(
 ) -> tuple[mm.Space, FinetuneReport, Path]:
     """The starter after six steps on the shapes, its report, and the folder of its adapter."""
     out = tmp_path_factory.mktemp("tuned") / "mine"
-    space, report = finetune(
-        starter, pairs_csv, steps=6, batch_size=8, interpolate=0.5, learning_rate=2e-3, out=out, eval_every=3
-    )
+    options: dict[str, Any] = {
+        "steps": 6,
+        "batch_size": 8,
+        "learning_rate": 2e-3,
+        "eval_every": 3,
+        "replay": None,
+    }
+    space, report = finetune(starter, pairs_csv, interpolate=0.5, out=out, **options)
     return space, report, out

@@ -19,7 +19,7 @@ from tests.adapt.finetuning.conftest import COLOURS, SHAPES, shape
 QUICK: dict[str, Any] = {
     "steps": 1,
     "batch_size": 4,
-    "chunk_size": 2,
+    "chunk_size": 4,
     "interpolate": 0.5,
     "learning_rate": 1e-3,
 }

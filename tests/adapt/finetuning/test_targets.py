@@ -96,39 +96,6 @@ def test_an_adapter_learns_merges_exactly_and_loads_again(name: str, tmp_path: P
         assert np.abs(loaded.encode(items) - adapted).max() < 1e-5
 
 
-def whisper() -> tuple[nn.Module, dict[str, Any]]:
-    import transformers as hf
-
-    config = hf.WhisperConfig(
-        vocab_size=64, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_source_positions=50,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=3,
-    )  # fmt: skip
-    mels = torch.randn(2, config.num_mel_bins, 100)
-    return hf.WhisperForConditionalGeneration(config), {
-        "input_features": mels, "decoder_input_ids": torch.tensor([[3, 5, 6], [3, 7, 8]])
-    }  # fmt: skip
-
-
-def blip_captioner() -> tuple[nn.Module, dict[str, Any]]:
-    from tests.pipelines.captioning import captioners
-
-    model, _ = captioners.blip(Path())
-    return model, {
-        "pixel_values": torch.randn(2, 3, 32, 32),
-        "input_ids": torch.tensor([[2, 7, 8], [2, 9, 6]]),
-    }
-
-
-def unet() -> tuple[nn.Module, dict[str, Any]]:
-    from tests.pipelines.generation import generation_models
-
-    inputs = {"sample": torch.randn(2, 4, 16, 16), "timestep": torch.tensor([3, 7])}
-    return generation_models.unet(), inputs | {
-        "encoder_hidden_states": torch.randn(2, 5, generation_models.WIDTH)
-    }
-
-
 def flux() -> tuple[nn.Module, dict[str, Any]]:
     import diffusers
 
@@ -149,7 +116,7 @@ def captioner() -> tuple[nn.Module, dict[str, Any]]:
     return CaptionNet(20, 16), {"vectors": torch.randn(2, 16), "words": torch.tensor([[3, 4], [5, 6]])}
 
 
-@pytest.mark.parametrize("make", [whisper, blip_captioner, unet, flux, captioner])
+@pytest.mark.parametrize("make", [flux, captioner])  # Whisper, BLIP and a UNet are in test_decoders
 def test_the_layers_of_a_decoder_learn_and_merge_exactly(
     make: Callable[[], tuple[nn.Module, dict[str, Any]]],
 ) -> None:
