@@ -113,7 +113,7 @@ def run(
         for _ in range(data.ANSWERS)
     ]
     aligned = align(tuned.pipeline, preferences, method="dpo", steps=dpo_steps, batch_size=16, held_out=0.05,
-                    learning_rate=None if rate is None else rate / 4, lora=lora, seed=seed)  # fmt: skip
+                    learning_rate=None if rate is None else rate / 20, lora=lora, seed=seed)  # fmt: skip
     figures["dpo"] = rates(*aligned.pipeline, held)
     figures["preferred"] = {
         "before": aligned.report.before["preferred"],
@@ -128,10 +128,10 @@ def main() -> None:
         "--model", help="the folder of a causal language model; by default a small one is made"
     )
     parser.add_argument("--output", type=Path, help="where the aligned model goes")
-    parser.add_argument("--pretraining", type=int, default=600, help="steps, of the small model")
-    parser.add_argument("--sft", type=int, default=400, help="steps")
-    parser.add_argument("--dpo", type=int, default=100, help="steps")
-    parser.add_argument("--rate", type=float, help="learning rate of SFT; DPO takes a quarter")
+    parser.add_argument("--pretraining", type=int, default=1000, help="steps, of the small model")
+    parser.add_argument("--sft", type=int, default=500, help="steps")
+    parser.add_argument("--dpo", type=int, default=40, help="steps")
+    parser.add_argument("--rate", type=float, help="learning rate of SFT; DPO takes a twentieth")
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
