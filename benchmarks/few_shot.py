@@ -143,11 +143,11 @@ def calibration_error(probabilities: NDArray[np.float64], right: NDArray[np.int6
     return float(np.sum(gaps))
 
 
-def run(work: Path, seeds: int, shots: Sequence[int]) -> dict[str, Any]:
+def run(work: Path, seeds: int, shots: Sequence[int], only: Sequence[str] = ()) -> dict[str, Any]:
     """The figures of every set: {set: {k: {figure: (mean, standard error)}}}."""
     starter = load("starter", device="cpu")
     results: dict[str, Any] = {}
-    for data in few_shot_data.available(work):
+    for data in few_shot_data.available(work, only):
         judge = Judge(data, starter)
         results[data.name] = {}
         for k in shots:
@@ -188,11 +188,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help="the work folder of recipes/starter, for the set 'new artist'")  # fmt: skip
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="one seed, k = 1 and 4")
+    parser.add_argument("--only", help="names of sets, separated by commas")
     parser.add_argument("--output", type=Path, help="where the figures are written as JSON")
     args = parser.parse_args(argv)
+    only = args.only.split(",") if args.only else ()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # logistic regression that did not converge
-    results = run(args.work, 1 if args.small else args.seeds, (1, 4) if args.small else SHOTS)
+    results = run(args.work, 1 if args.small else args.seeds, (1, 4) if args.small else SHOTS, only)
     if args.output is not None:
         args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print("| set | k |", " | ".join(COLUMNS + DETAILS), "|")

@@ -10,7 +10,7 @@ import math
 import random
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ def new_artist(work: Path) -> LabelledSet | None:
     """Sixty things by OpenMoji on backgrounds. None without the work folder of `recipes/starter`."""
     if not (work / "openmoji.npz").exists():
         return None
-    from multimodal.encoders.starter.networks import SIDE as TOWER_SIDE
+    from multimodal.encoders.starter.parameters import SIDE as TOWER_SIDE
     from recipes.starter.captioner.captions import Subject
     from recipes.starter.data import backgrounds, compositor
     from recipes.starter.data.concepts import read
@@ -208,11 +208,12 @@ def _grouped(name: str, groups: dict[str, list[Item]]) -> LabelledSet:
     return LabelledSet(name, items, np.repeat(np.arange(len(groups)), counts), list(groups))
 
 
-def available(work: Path) -> Iterator[LabelledSet]:
-    """The sets that can be made here."""
-    makers: list[Callable[[], LabelledSet | None]] = [
-        digits, textures, sounds, speech, lambda: new_artist(work), symbols,
-    ]  # fmt: skip
-    for make in makers:
-        if (made := make()) is not None:
+def available(work: Path, only: Sequence[str] = ()) -> Iterator[LabelledSet]:
+    """The sets that can be made here. only: their names; by default all."""
+    makers: dict[str, Callable[[], LabelledSet | None]] = {
+        "digits": digits, "textures": textures, "sounds": sounds, "speech": speech,
+        "new artist": lambda: new_artist(work), "symbols": symbols,
+    }  # fmt: skip
+    for name, make in makers.items():
+        if (not only or name in only) and (made := make()) is not None:
             yield made
