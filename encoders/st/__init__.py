@@ -25,8 +25,8 @@ from multimodal.encoders.st.cards import CARDS, SAME_SPACE
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from multimodal.core.backends.reranker import Reranker
     from multimodal.core.encoder import Encoder, EncoderState
-    from multimodal.core.reranker import Reranker
 
 __all__ = ["CARDS", "from_config", "load", "load_reranker"]
 
@@ -111,7 +111,7 @@ def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
 
 
 def load_reranker(rest: str, *, device: str = "auto", offline: bool = False) -> Reranker:
-    """Loads a cross-encoder; see `multimodal.core.reranker`."""
+    """Loads a cross-encoder; see `multimodal.core.backends.reranker`."""
     from multimodal.encoders.st import reranker
 
     return reranker.load(rest, device=device, offline=offline)

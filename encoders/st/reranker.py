@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from multimodal.core.backends.reranker import Reranker
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import CheckpointError
-from multimodal.core.reranker import Reranker
 from multimodal.encoders.st import checkpoint
 from multimodal.encoders.st.model import LOAD_ERRORS, require
 

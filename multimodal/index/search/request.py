@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
+from multimodal.core.backends.reranker import Reranker
 from multimodal.core.checks import whole_number
 from multimodal.core.deprecation import warn_deprecated
 from multimodal.core.errors import InvalidInput
 from multimodal.core.modality import Modality
-from multimodal.core.reranker import Reranker
 from multimodal.core.space import Space
 from multimodal.index.results import Hits
 from multimodal.index.search import reranking

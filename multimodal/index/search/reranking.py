@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from multimodal.core.backends.reranker import Reranker, load_reranker
 from multimodal.core.errors import InvalidInput
-from multimodal.core.reranker import Reranker, load_reranker
 from multimodal.index.results import Hit, Hits
 
 DEPTH = 50  # hits that are reranked, at least twice the number requested

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from multimodal.core.backends.reranker import load_reranker
 from multimodal.core.errors import CheckpointError, InvalidInput
-from multimodal.core.reranker import load_reranker
 from multimodal.index import Index
 from multimodal.testing import fake_space
 
