@@ -333,6 +333,7 @@ SOUND_STARTS = [sound(np.zeros(50), kind=kind)[:40] for kind in ("WAV", "FLAC", 
 STARTS = [image(kind)[:60] for kind in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF")] + SOUND_STARTS
 
 
+@pytest.mark.filterwarnings("ignore::multimodal.core.errors.MediaWarning")  # of bytes after the audio
 @given(st.sampled_from(STARTS), st.integers(0, 60), st.binary(max_size=200))
 def test_no_bytes_whatever_raise_anything_but_a_media_error(start: bytes, keep: int, rest: bytes) -> None:
     for load in (

@@ -90,6 +90,7 @@ def test_info_tells_versions_device_and_families(cli: Cli) -> None:
     assert set(facts["extras"]) == set(project["optional-dependencies"]) - {
         "all",
         "bench",
+        "clients",
         "dev",
         "docs",
         "recipes",

@@ -34,9 +34,9 @@ def start_processes() -> None:
         return
     if importlib.util.find_spec("accelerate") is None:
         raise MissingExtra("training on several devices", package="accelerate", extra="train")
-    from accelerate import PartialState
+    from accelerate import Accelerator
 
-    PartialState()
+    Accelerator()  # PartialState() alone does not follow ACCELERATE_USE_CPU, and would join no processes there
 
 
 class Devices:

@@ -23,6 +23,14 @@ EXTRAS = {
     "openvino": "openvino",
     "pandas": "pandas",
     "documents": "pypdfium2",
+    "serve": "uvicorn",
+    "mcp": "mcp",
+    "answers": "openai",
+    "train": "peft",
+    "align": "trl",
+    "export": "onnx",
+    "onnx": "onnxruntime",
+    "mteb": "mteb",
 }
 PACKAGES = ("torch", "torchaudio", "numpy", "pillow", "soundfile", "lancedb", "tokenizers", "safetensors")
 IMAGE_FORMATS = ("jpg", "zlib", "webp", "avif", "libtiff", "jpg_2000")  # Pillow's names; zlib is PNG

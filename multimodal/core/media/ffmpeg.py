@@ -22,8 +22,9 @@ def open_av(file: BinaryIO, name: str, decoder: str) -> Any:
     av = import_av(name)
     file.seek(0)
     try:
-        # Naming the demuxer keeps a file from acting as a playlist that makes FFmpeg open other files or URLs
-        return av.open(file, format=decoder.removeprefix("av:"))
+        # Naming the demuxer keeps a file from acting as a playlist that makes FFmpeg open other files or URLs.
+        # Tags that are not UTF-8 are no reason to refuse a file.
+        return av.open(file, format=decoder.removeprefix("av:"), metadata_errors="replace")
     except av.FFmpegError as error:
         raise MediaCorrupt(
             f"{name}: starts like a media container but cannot be opened ({error.strerror}); "

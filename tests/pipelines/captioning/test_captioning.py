@@ -333,7 +333,7 @@ def test_memory_that_does_not_suffice_is_reported_with_what_to_lower(
     def full(*items: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(space_backend.SpaceCaptioningBackend, "_vectors", full)
+    monkeypatch.setattr(space_backend.SpaceCaptioningBackend, "vectors", full)
     with pytest.raises(EncoderError) as caught:
         tell(["a dog", "a cat"])
     assert str(caught.value) == (

@@ -422,6 +422,8 @@ def test_the_starter_draws_without_transformers_and_without_a_word(tmp_path: Pat
     """As after a base install; "bfloat16" too, whose cast diffusers comments on."""
     code = (
         "import sys; sys.modules['transformers'] = None\n"
+        # nor PEFT, which needs transformers and which diffusers imports where it is installed
+        "import diffusers.utils.import_utils as installed; installed._peft_available = False\n"
         "import multimodal as mm\n"
         "space = mm.load('starter', device='cpu', precision='bfloat16')\n"
         f"mm.pipeline('generation', model=space)('a cat', steps=1).save({str(tmp_path / 'cat.png')!r})\n"
