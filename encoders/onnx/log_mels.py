@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from multimodal.core.media.windows import equal_windows
+
 
 @dataclass(frozen=True)
 class SpeechNumbers:
@@ -75,9 +77,3 @@ def _trimmed(mel: NDArray[np.float32], numbers: SpeechNumbers) -> NDArray[np.flo
     """Without frames below silence_db at both ends, but for a margin."""
     audible = np.flatnonzero(mel.max(axis=1) > numbers.silence_db / (-numbers.floor_db / 2) + 1)
     return mel[max(0, audible[0] - numbers.margin) : audible[-1] + numbers.margin + 1]
-
-
-def equal_windows(length: int, max_length: int) -> list[tuple[int, int]]:
-    """Splits `length` into the fewest equal spans (start, stop) of at most `max_length`."""
-    count = max(1, -(-length // max_length))
-    return [(length * k // count, length * (k + 1) // count) for k in range(count)]

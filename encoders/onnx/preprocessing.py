@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from multimodal.core.items import Audio, Image, Item
 from multimodal.core.media.pillow import load_pil
+from multimodal.core.media.windows import equal_windows
 from multimodal.encoders.onnx import log_mels
 
 Arrays = dict[str, NDArray[Any]]
@@ -91,7 +92,7 @@ class Tokens:
         limit = self.settings["max_length"]
         windows, owners = [], []
         for owner, row in enumerate(rows):
-            for start, stop in log_mels.equal_windows(len(row), limit):
+            for start, stop in equal_windows(len(row), limit):
                 windows.append(row[start:stop])
                 owners.append(owner)
         return windows, owners

@@ -6,6 +6,7 @@ texts are encoded without torch (`numpy_text`), so that a search from the comman
 
 from __future__ import annotations
 
+import abc
 import functools
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,14 @@ import numpy as np
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder, fingerprint_of_arrays
 from multimodal.core.items import Item
+from multimodal.core.media.windows import equal_windows
 from multimodal.core.modality import Modality
 from multimodal.core.paths import assets
 from multimodal.core.serialization import StoredTensors
 from multimodal.encoders.starter import parameters
 from multimodal.encoders.starter.numpy_text import NumpyTextTower
 from multimodal.encoders.starter.parameters import DIM, MAX_TOKENS, N_MELS, SIDE
-from multimodal.encoders.starter.tokenizer import Tokenizer, equal_windows, token_arrays
+from multimodal.encoders.starter.tokenizer import Tokenizer, token_arrays
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +48,9 @@ class _StarterEncoder(Encoder):
         if not self.is_deferred:
             _ = self.net  # a wrong tensor is reported when the space is loaded
 
+    @abc.abstractmethod
     def _network(self) -> nn.Module:
-        raise NotImplementedError
+        """The tower, with random weights."""
 
     @functools.cached_property
     def net(self) -> Any:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from multimodal.core.media.windows import equal_windows
 from multimodal.encoders.starter.parameters import (
     FLOOR_DB,
     HOP,
@@ -25,7 +26,7 @@ from multimodal.encoders.starter.parameters import (
     SILENCE_DB,
     WINDOW_SAMPLES,
 )
-from multimodal.encoders.starter.tokenizer import equal_windows, token_arrays
+from multimodal.encoders.starter.tokenizer import token_arrays
 
 
 @lru_cache(maxsize=1)

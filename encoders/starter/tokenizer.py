@@ -29,12 +29,6 @@ class Tokenizer:
         ]
 
 
-def equal_windows(length: int, max_length: int) -> list[tuple[int, int]]:
-    """Splits `length` into the fewest equal spans (start, stop) of at most `max_length`, without overlap."""
-    count = max(1, -(-length // max_length))
-    return [(length * k // count, length * (k + 1) // count) for k in range(count)]
-
-
 def token_arrays(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Token rows -> (tokens (n, longest) int64 padded with 0, lengths (n,) int64)."""
     lengths = np.array([len(row) for row in rows], np.int64)

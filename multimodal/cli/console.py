@@ -252,6 +252,25 @@ def progress(what: str, total: int | None, *, quiet: bool) -> Iterator[Callable[
 
 
 @contextlib.contextmanager
+def stages(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for each stage in turn; yields a function of (stage, done, total)."""
+    with contextlib.ExitStack() as stack:
+        shown, counted = "", 0
+        advance: Callable[[int], None] = print  # never called: the first call of `report` opens a bar
+
+        def report(what: str, done: int, total: int) -> None:
+            nonlocal shown, counted, advance
+            if what != shown:
+                stack.pop_all().close()
+                advance = stack.enter_context(progress(what, total, quiet=quiet))
+                shown, counted = what, 0
+            advance(done - counted)
+            counted = done
+
+        yield report
+
+
+@contextlib.contextmanager
 def working(what: str, *, quiet: bool) -> Iterator[None]:
     """A spinner on stderr for work of unknown length."""
     console = stderr()

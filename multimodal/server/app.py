@@ -244,7 +244,7 @@ class _Answer:
         await self._send(message)
 
     async def fail(self, error: BaseException) -> None:
-        """Sends the answer to an error, unless a response has begun."""
+        """Sends an error response, unless a response has already started."""
         if self.status:
             return
         answer = from_exception(error)

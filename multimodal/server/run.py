@@ -82,7 +82,7 @@ def bind(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-        listening.listen(BACKLOG)  # a client that is told the address may connect at once
+        listening.listen(BACKLOG)  # clients may connect as soon as the address is printed
     except OSError as error:
         listening.close()
         raise InvalidInput(

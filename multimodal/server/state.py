@@ -230,7 +230,7 @@ class State:
         self._closers.append(closer)
 
     def close(self) -> None:
-        """Finishes what lanes and threads have begun. Blocks."""
+        """Waits until lanes and threads have finished their current work."""
         self._stops = True
         for closer in self._closers:
             with contextlib.suppress(Exception):

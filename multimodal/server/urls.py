@@ -1,6 +1,6 @@
 """Fetches media from the hosts that the operator allowed, and from nowhere else.
 
-An allowed name may resolve, or redirect, to an address inside the own network. So each hop is checked anew: its host
+An allowed name may resolve, or redirect, to an address of the local network. Therefore every hop is checked: its host
 must be allowed, all of its addresses must be public, and the connection is made to the address that was checked.
 Proxies of the environment are not used, and nothing is decompressed.
 """

@@ -118,7 +118,6 @@ def test_a_bar_is_shown_for_each_part_on_a_terminal(monkeypatch: pytest.MonkeyPa
     from contextlib import contextmanager
 
     from multimodal.cli import console
-    from multimodal.cli.models import bridge
 
     said: list[object] = []
 
@@ -129,7 +128,7 @@ def test_a_bar_is_shown_for_each_part_on_a_terminal(monkeypatch: pytest.MonkeyPa
         said.append(("close", what))
 
     monkeypatch.setattr(console, "progress", bar)
-    with bridge._bars(quiet=False) as progress:
+    with console.stages(quiet=False) as progress:
         for call in (("a", 0, 4), ("a", 3, 4), ("a", 4, 4), ("b", 1, 2), ("b", 2, 2)):
             progress(*call)
     assert said == [

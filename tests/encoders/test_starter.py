@@ -13,6 +13,7 @@ from PIL import Image as Pictures
 
 import multimodal as mm
 from multimodal.core.encoder import fingerprint_of
+from multimodal.core.media.windows import equal_windows
 from multimodal.core.paths import assets
 from multimodal.encoders.starter import preprocessing as features
 from multimodal.encoders.starter import tokenizer
@@ -145,7 +146,7 @@ def test_a_long_text_is_the_mean_of_its_equal_windows(space):
     encoder = space.encoders["text"]
     text = " ".join(["dog", "pizza", "rocket"] * 40)
     (ids,) = encoder.tokenizer([text])
-    spans = tokenizer.equal_windows(len(ids), MAX_TOKENS)
+    spans = equal_windows(len(ids), MAX_TOKENS)
     assert len(spans) == 3 and {stop - start for start, stop in spans} == {40}
     tokens, lengths = features.pad_tokens([ids[start:stop] for start, stop in spans])
     mean = encoder.net(tokens, lengths).mean(0).numpy()
@@ -174,7 +175,7 @@ def test_a_long_recording_is_cut_into_windows_and_near_silent_ones_are_left_out(
     clip = np.concatenate([waveform, np.zeros(features.WINDOW_SAMPLES - len(waveform), np.float32)])
     silence = 1e-5 * RNG.standard_normal(2 * features.WINDOW_SAMPLES).astype(np.float32)
     mels = features.speech_windows(np.concatenate([clip, silence]))
-    assert len(tokenizer.equal_windows(3 * features.WINDOW_SAMPLES, features.WINDOW_SAMPLES)) == 3
+    assert len(equal_windows(3 * features.WINDOW_SAMPLES, features.WINDOW_SAMPLES)) == 3
     assert len(mels) == 1
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -67,7 +65,7 @@ def bridge(
 
     with console.working(f"loading {first} and {second}", quiet=json):
         a, b = load(first), load(second)
-    with warnings.catch_warnings(record=True) as caught, _bars(quiet=json) as progress:
+    with warnings.catch_warnings(record=True) as caught, console.stages(quiet=json) as progress:
         warnings.simplefilter("always", PoorBridge)
         made = build(
             a,
@@ -89,25 +87,6 @@ def bridge(
         console.note(warning)
     for issued in caught:
         console.note(str(issued.message))
-
-
-@contextlib.contextmanager
-def _bars(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar for each stage in turn."""
-    with contextlib.ExitStack() as stack:
-        shown, counted = "", 0
-        advance: Callable[[int], None] = print  # never called: the first call of progress opens a bar
-
-        def progress(what: str, done: int, total: int) -> None:
-            nonlocal shown, counted, advance
-            if what != shown:
-                stack.pop_all().close()
-                advance = stack.enter_context(console.progress(what, total, quiet=quiet))
-                shown, counted = what, 0
-            advance(done - counted)
-            counted = done
-
-        yield progress
 
 
 def _show(report: BridgeReport, out: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +89,7 @@ def finetune(
 
     with console.working(f"loading {space}", quiet=json):
         base = load(space, **load_options)
-    with _bars(quiet=json) as progress:
+    with console.stages(quiet=json) as progress:
         adapted, report = train(
             base,
             data,
@@ -133,25 +131,6 @@ def _number(given: str, option: str) -> Any:
         if option == "--held-out":
             return Path(given)
         raise typer.BadParameter(f"{given!r} is neither auto nor a number", param_hint=option) from None
-
-
-@contextlib.contextmanager
-def _bars(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar for each stage in turn."""
-    with contextlib.ExitStack() as stack:
-        shown, counted = "", 0
-        advance: Callable[[int], None] = print  # never called: the first call of progress opens a bar
-
-        def progress(what: str, done: int, total: int) -> None:
-            nonlocal shown, counted, advance
-            if what != shown:
-                stack.pop_all().close()
-                advance = stack.enter_context(console.progress(what, total, quiet=quiet))
-                shown, counted = what, 0
-            advance(done - counted)
-            counted = done
-
-        yield progress
 
 
 def _show(report: FinetuneReport, out: Path, name: str) -> None:

@@ -19,3 +19,13 @@ def windows(n: int, length: int) -> list[tuple[int, int]]:
     count = -(-n // length)
     starts = [(n - length) * k // (count - 1) for k in range(count)]
     return [(start, start + length) for start in starts]
+
+
+def equal_windows(n: int, max_length: int) -> list[tuple[int, int]]:
+    """The fewest spans (start, stop) of at most `max_length` that split n samples or tokens, without overlap.
+
+    >>> equal_windows(25, 10)
+    [(0, 8), (8, 16), (16, 25)]
+    """
+    count = max(1, -(-n // max_length))
+    return [(n * k // count, n * (k + 1) // count) for k in range(count)]

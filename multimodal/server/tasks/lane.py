@@ -1,7 +1,7 @@
 """A lane for calls that take seconds: one worker thread, a bounded queue, progress, and cancellation at each step.
 
-A torch model uses all cores for one call, so a second worker would only make both calls slower. Whoever leaves is
-taken out of the queue; a call that runs stops at its next step.
+A torch model uses all cores for one call, so a second worker would only make both calls slower. A request whose
+client disconnects is removed from the queue; a running call stops at its next step.
 """
 
 from __future__ import annotations
