@@ -30,6 +30,7 @@ EXTRAS = {
     "align": "trl",
     "export": "onnx",
     "onnx": "onnxruntime",
+    "ray": "ray",
     "mteb": "mteb",
 }
 PACKAGES = ("torch", "torchaudio", "numpy", "pillow", "soundfile", "lancedb", "tokenizers", "safetensors")
