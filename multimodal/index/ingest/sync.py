@@ -66,10 +66,10 @@ def sync(
                 continue  # a document of a row that cannot be read must not be taken for one that is gone
             removed = _removed_members(table, progress.failure_log, str(container), job.committer.seen_ids)
             _delete(table, progress, removed)
+        read = records.read - job.admission.incomplete
         for folder in folders:
-            read = records.read - job.admission.incomplete
             _delete_archived(table, progress, folder, read, job.committer.seen_ids)
-        _resolve_vanished_failures(progress.failure_log, folders)
+        _resolve_vanished_failures(progress.failure_log, folders, read, job.committer.seen_ids)
     return progress.report()
 
 
@@ -217,10 +217,17 @@ def _delete(table: ItemTable, progress: JobProgress, ids: Sequence[str]) -> None
         progress.count(id_, "deleted")
 
 
-def _resolve_vanished_failures(failure_log: FailureLog, folders: Sequence[Path]) -> None:
-    """Resolves the failures of files below the folders that no longer exist."""
+def _resolve_vanished_failures(
+    failure_log: FailureLog, folders: Sequence[Path], read: set[str], seen_ids: set[str]
+) -> None:
+    """Resolves the failures of what no longer exists: files below the folders, and members of containers that are gone
+    or were read to their end without them."""
     for failure in failure_log:
-        path = failure.path
+        if failure.container in read:
+            if failure.key not in seen_ids:
+                failure_log.resolve(failure.key)
+            continue
+        path = failure.path or failure.container
         if (
             path is not None
             and any(Path(path).is_relative_to(folder) for folder in folders)

@@ -5,6 +5,7 @@ An archive is refused, or read in part, beyond limits on its members and on what
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,7 @@ from multimodal.index.storage.failures import FailureRecord
 ZIP_SUFFIX = ".zip"
 MAIL_SUFFIX = ".eml"
 SUFFIXES = (ZIP_SUFFIX, MAIL_SUFFIX)
+MAX_DEPTH = 4  # of archives within archives
 SYSTEM_FOLDER = "__MACOSX"  # holds resource forks of the other members
 
 
@@ -42,35 +44,103 @@ def records(
 ) -> Iterator[SourceOutput]:
     """Yields the members of an archive, without hidden ones. A member that cannot be read is one failure.
 
-    What is read is what a member decompresses to, not what its header says.
+    What is read is what a member decompresses to, not what its header says. An archive within the archive is read as
+    a folder of it; its members are `a.zip#in/b.zip#c.txt`.
     """
-    failed: set[str] = set()
     try:
         status = path.stat()
+        state = (status.st_size, status.st_mtime_ns)
+        reader = _Reader(path, selection)
         with zipfile.ZipFile(path) as archive:
-            safe_zip.check_members(archive, printable(path))
-            total = 0
-            for info in sorted(archive.infolist(), key=lambda info: info.filename):
-                if info.is_dir() or _is_hidden(info.filename):
-                    continue
-                if not selection.takes(info.filename, is_folder=False):
-                    continue
-                total += info.file_size
-                get_limits().check_bytes(total, f"{printable(path)} (its members, decompressed)")
-                member = _read(path, archive, info)
+            for member in reader.members(archive, str(path)):
                 if isinstance(member, FailureRecord):
-                    failed.add(member.key)
                     yield member
-                    continue
-                state = (status.st_size, status.st_mtime_ns)
-                yield _record(path, member, metadata, state)._replace(encoding=encoding)
-        is_complete = not failed and selection is EVERYTHING
-        yield ContainerRead(str(path), None, frozenset(failed), is_complete)
+                else:
+                    yield _record(path, member, metadata, state)._replace(encoding=encoding)
+        is_complete = not reader.failed and selection is EVERYTHING
+        yield ContainerRead(str(path), None, frozenset(reader.failed), is_complete)
     except (MediaError, *safe_zip.READ_ERRORS) as error:
         reason = str(error) if isinstance(error, MediaError) else str(safe_zip.broken(printable(path), error))
         yield FailureRecord(
             str(path), printable(path), "read", reason, container=str(path), metadata=metadata
         )
+
+
+class _Reader:
+    """Reads the members of an archive and of the archives in it.
+
+    The limit on bytes is one for all levels, since an archive of archives multiplies what it decompresses to.
+
+    failed: keys of the members that cannot be read.
+    """
+
+    def __init__(self, path: Path, selection: Selection) -> None:
+        self.path, self.selection = path, selection
+        self.total_bytes = 0
+        self.failed: set[str] = set()
+
+    def members(
+        self, archive: zipfile.ZipFile, uri: str, within: str = "", depth: int = 1
+    ) -> Iterator[Blob | FailureRecord]:
+        """Yields members in the order of their names.
+
+        Args:
+            archive: The archive, open.
+            uri: Where it is, for the ids of its members.
+            within: Its path in the outermost archive, which patterns apply to.
+            depth: 1 for the outermost archive.
+        """
+        safe_zip.check_members(archive, printable(uri))
+        for info in sorted(archive.infolist(), key=lambda info: info.filename):
+            if info.is_dir() or _is_hidden(info.filename):
+                continue
+            name = f"{within}{info.filename}"
+            if not self.selection.takes(name, is_folder=False):
+                continue
+            self.total_bytes += info.file_size
+            get_limits().check_bytes(self.total_bytes, f"{printable(self.path)} (its members, decompressed)")
+            member = self._read(archive, info, uri)
+            if isinstance(member, Blob) and name.lower().endswith(ZIP_SUFFIX):
+                yield from self._nested(member, f"{name}/", depth + 1)
+            else:
+                yield member
+
+    def _nested(self, member: Blob, within: str, depth: int) -> Iterator[Blob | FailureRecord]:
+        name = printable(member.uri)
+        if depth > MAX_DEPTH:
+            yield self._failure(
+                member.uri, f"{name}: is a zip archive {depth} levels deep, more than {MAX_DEPTH}; unpack it"
+            )
+            return
+        try:
+            with zipfile.ZipFile(io.BytesIO(member.data)) as archive:
+                yield from self.members(archive, member.uri, within, depth)
+        except safe_zip.READ_ERRORS as error:
+            yield self._failure(member.uri, str(safe_zip.broken(name, error)))
+
+    def _read(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, within: str) -> Blob | FailureRecord:
+        uri = f"{within}#{info.filename}"
+        name = printable(uri)
+        if safe_zip.is_outside(info.filename):
+            reason = (
+                f"{name}: the name of this member leads out of the archive, so it is not read; "
+                "repack the archive"
+            )
+        elif info.flag_bits & safe_zip.IS_ENCRYPTED:
+            reason = f"{name}: is encrypted with a password; unpack the archive and add the folder"
+        else:
+            try:
+                safe_zip.check_ratio(info, printable(within))
+                return Blob(archive.read(info), uri)
+            except MediaError as error:
+                reason = str(error)
+            except safe_zip.READ_ERRORS as error:
+                reason = f"{name}: cannot be read ({str(error) or type(error).__name__}); repack the archive"
+        return self._failure(uri, reason)
+
+    def _failure(self, uri: str, reason: str) -> FailureRecord:
+        self.failed.add(uri)
+        return FailureRecord(uri, printable(uri), "read", reason, None, str(self.path))
 
 
 def attachments(path: Path, metadata: Metadata | None) -> Iterator[SourceOutput]:
@@ -102,23 +172,3 @@ def _record(path: Path, blob: Blob, metadata: Metadata | None, state: tuple[int,
 def _is_hidden(member: str) -> bool:
     parts = PurePosixPath(member).parts
     return SYSTEM_FOLDER in parts[:1] or any(part.startswith(".") and part != ".." for part in parts)
-
-
-def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Blob | FailureRecord:
-    uri = f"{path}#{info.filename}"
-    name = printable(uri)
-    if safe_zip.is_outside(info.filename):
-        reason = (
-            f"{name}: the name of this member leads out of the archive, so it is not read; repack the archive"
-        )
-    elif info.flag_bits & safe_zip.IS_ENCRYPTED:
-        reason = f"{name}: is encrypted with a password; unpack the archive and add the folder"
-    else:
-        try:
-            safe_zip.check_ratio(info, printable(path))
-            return Blob(archive.read(info), uri)
-        except MediaError as error:
-            reason = str(error)
-        except safe_zip.READ_ERRORS as error:
-            reason = f"{name}: cannot be read ({str(error) or type(error).__name__}); repack the archive"
-    return FailureRecord(uri, name, "read", reason, None, str(path))

@@ -129,10 +129,51 @@ def test_failed_members_are_retried_from_their_archive(index: Index, tmp_path: P
     assert index.retry_failed().added == 1 and index.failures() == ()
 
 
-def test_a_zip_within_a_zip_is_skipped(index: Index, tmp_path: Path) -> None:
-    inner = writers.archive(tmp_path / "in.zip", {"a.txt": b"x"}).read_bytes()
-    report = index.add(writers.archive(tmp_path / "a.zip", {"in.zip": inner, "b.txt": b"y"}))
-    assert (report.added, report.skipped) == (1, {".zip": 1})
+def packed(tmp_path: Path, members: dict[str, bytes]) -> bytes:
+    return writers.archive(tmp_path / "packed.zip", members).read_bytes()
+
+
+def test_a_zip_within_a_zip_is_a_folder_of_it(index: Index, tmp_path: Path) -> None:
+    inner = packed(tmp_path, {"a.txt": b"x", "tool.exe": b"MZ\0\0\1\2", "../evil.txt": b"evil"})
+    members = {
+        "in/deep.zip": packed(tmp_path, {"b.zip": inner}),
+        "cut.zip": inner[:40],
+        "c.txt": b"y",
+        "d.pdf": b"%PDF-1.4 no",
+    }
+    folder = tmp_path / "d"
+    folder.mkdir()
+    writers.archive(folder / "a.zip", members)
+    report = index.sync(folder)
+    assert (report.added, report.skipped) == (2, {".exe": 1})
+    assert {row["id"].removeprefix(f"{folder}/") for row in index.rows()} == {
+        "a.zip#in/deep.zip#b.zip#a.txt", "a.zip#c.txt",
+    }  # fmt: skip
+    assert sorted(failure.reason.partition(": ")[2][:23] for failure in report.failed) == [
+        "cannot be read as PDF (", "cannot be read as a zip", "the name of this member",
+    ]  # fmt: skip
+    writers.archive(folder / "a.zip", {"in/deep.zip": packed(tmp_path, {"n.txt": b"new"})})
+    report = index.sync(folder)
+    assert (report.added, report.deleted, ids(index)) == (1, 2, {"deep.zip#n.txt"})
+    assert index.failures() == ()
+    writers.archive(folder / "a.zip", {"d.pdf": b"%PDF-1.4 no", "n.txt": b"new"})
+    assert len(index.sync(folder).failed) == 1
+    (folder / "a.zip").unlink()
+    (folder / "n.txt").write_text("left")
+    index.sync(folder)
+    assert (ids(index), index.failures()) == ({"n.txt"}, ())
+
+
+def test_zips_within_zips_have_one_limit_of_bytes_and_of_depth(index: Index, tmp_path: Path) -> None:
+    wide = packed(tmp_path, {f"{n}.txt": b"word " * 200 for n in range(8)})
+    with limits(max_bytes=6_000):
+        report = index.add(writers.archive(tmp_path / "wide.zip", {"a.zip": wide, "b.zip": wide}))
+    assert "its members, decompressed" in report.failed[0].reason
+    nested = b"bottom"
+    for level in range(6):
+        nested = packed(tmp_path, {"x.zip" if level else "x.txt": nested})
+    (failure,) = index.add(writers.archive(tmp_path / "deep.zip", {"x.zip": nested})).failed
+    assert "levels deep, more than 4" in failure.reason
 
 
 def test_documents_of_an_archive_are_indexed_again_with_another_space(
