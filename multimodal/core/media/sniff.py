@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from multimodal.core.limits import get_limits
 from multimodal.core.modality import Modality
 
 HEAD_BYTES = 512
+NAMELESS = re.compile(r"^<[\d,]+ bytes>(?=: )")  # how a message begins about bytes without a name
 
 Source = Path | bytes
 
@@ -153,7 +155,7 @@ def sniff(source: Source | str) -> Modality:
 def open_source(source: Source) -> Iterator[tuple[BinaryIO, str]]:
     """Opens a source as a seekable binary file -> (file, name for messages). Checks its size and kind first."""
     if isinstance(source, bytes):
-        name = f"<{len(source):,} bytes>"
+        name = f"<{len(source):,} bytes>"  # see `with_name`
         _check_size(len(source), name)
         yield io.BytesIO(source), name
         return
@@ -176,6 +178,11 @@ def open_source(source: Source) -> Iterator[tuple[BinaryIO, str]]:
         ) from error
     with file:
         yield file, name
+
+
+def with_name(message: str, name: str) -> str:
+    """A message about bytes without a name, with the name that they have where they come from."""
+    return NAMELESS.sub(lambda _: name, message, count=1)
 
 
 def _check_size(n_bytes: int, name: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.core.errors import MediaError, MultimodalError
 from multimodal.core.items import Item, Text, to_item
+from multimodal.core.media import sniff
 from multimodal.core.media.registry import is_item
 from multimodal.index.ingest.hashing import hash_item
 from multimodal.index.ingest.sources.folders import absolute, check_unicode, printable
@@ -140,11 +141,12 @@ def failure_of(
     """The stored record of a failure. key: the id of the document, where it is known."""
     source = record.value.source if is_item(record.value) else record.value
     path = str(absolute(source.expanduser())) if isinstance(source, Path) and not record.container else None
+    reason = str(error) if isinstance(error, MultimodalError) else f"{type(error).__name__}: {error}"
     return FailureRecord(
         key=key or record.id or path or record.name,
         uri=record.name,
         stage=stage,
-        reason=str(error) if isinstance(error, MultimodalError) else f"{type(error).__name__}: {error}",
+        reason=sniff.with_name(reason, record.name),
         path=path,
         container=record.container,
         columns=record.columns,
