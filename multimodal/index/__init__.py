@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from multimodal.index.search.calibration_fit import CalibrationReport
     from multimodal.index.search.query import Query
     from multimodal.index.search.request import SearchOptions
+    from multimodal.index.statistics import IndexStats
 
 __all__ = [
     "CalibrationReport",
@@ -30,6 +31,7 @@ __all__ = [
     "Hit",
     "Hits",
     "Index",
+    "IndexStats",
     "IngestConfig",
     "IngestReport",
     "Progress",
@@ -43,8 +45,9 @@ __all__ = [
 
 # Imported at first use: the results alone, as a client of a server needs them, take a tenth of the time of all.
 _MODULES = {
-    "CalibrationReport": "search.calibration_fit", "Index": "index", "IngestConfig": "ingest.config",
-    "Query": "search.query", "SearchConfig": "config", "SearchOptions": "search.request",
+    "CalibrationReport": "search.calibration_fit", "Index": "index", "IndexStats": "statistics",
+    "IngestConfig": "ingest.config", "Query": "search.query", "SearchConfig": "config",
+    "SearchOptions": "search.request",
     "files_in": "ingest.sources.folders",
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from multimodal.index.ingest.sources.resolve import check_ids
 from multimodal.index.opening import index_folder
 from multimodal.index.results import Failures, Metadata, Rows
 from multimodal.index.search.searcher import Searcher
+from multimodal.index.statistics import IndexStats, statistics
 from multimodal.index.storage.failures import FailureLog
 from multimodal.index.storage.filters import HasModalities, check_metadata, condition
 from multimodal.index.storage.lock import reading, writing
@@ -58,6 +59,15 @@ class IndexAdministration:
 
     def __len__(self) -> int:
         return self._table.count()
+
+    def stats(self) -> IndexStats:
+        """Counts the items, and measures what the stored form of the vectors loses.
+
+        Returns:
+            Counts, bytes of each vector, and the recall of the ten nearest against float32 on a sample.
+        """
+        with reading(self.path):
+            return statistics(self._table)
 
     def reset_calibration(self) -> bool:
         """Removes the fit that `calibrate` stored, so that the built-in calibration applies again.

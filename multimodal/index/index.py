@@ -19,15 +19,16 @@ from multimodal.index.ingest import reindex as reindexing
 from multimodal.index.ingest.config import DEFAULT_CONFIG, IngestConfig, JobOptions
 from multimodal.index.ingest.sources.resolve import check_ids
 from multimodal.index.ingestion import IndexIngestion
-from multimodal.index.opening import index_folder, load_space, matching_space
+from multimodal.index.opening import check_vectors, index_folder, load_space, matching_space
 from multimodal.index.results import Hits, IngestReport, Progress
 from multimodal.index.search.calibration_fit import CalibrationReport
 from multimodal.index.search.query import Query
 from multimodal.index.search.request import SearchOptions, check_options, run_calibration, run_search
 from multimodal.index.storage.filters import condition
 from multimodal.index.storage.lock import reading
-from multimodal.index.storage.schema import IndexMetadata
+from multimodal.index.storage.schema import FORMAT, PLAIN_FORMAT, IndexMetadata
 from multimodal.index.storage.table import ItemTable, is_index
+from multimodal.index.storage.vector_formats import FLOAT32, check_format
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -58,6 +59,7 @@ class Index(IndexIngestion):
         space: Space | str | os.PathLike[str],
         *,
         exist_ok: bool = False,
+        vectors: str | None = None,
         search_config: SearchConfig = DEFAULT,
     ) -> Self:
         """Creates an empty index.
@@ -69,6 +71,10 @@ class Index(IndexIngestion):
             path: A new or empty folder.
             space: A Space, or an argument of `load`. Its address is stored, so that Index.open(path) can load it again.
             exist_ok: Open the index that is already at the path, if it was created with the same space.
+            vectors: How vectors are stored: "float32" (the default); "int8" (a quarter of the bytes); "pca128-int8"
+                (128 bytes each, or another number of principal components, which are computed from the first 4,096
+                items); or "bits" (float32 on disk, but only 64 bytes of each are scanned, and the vectors of the
+                nearest are read). `stats` measures what a format loses.
             search_config: Tuning constants of search.
 
         Returns:
@@ -76,8 +82,10 @@ class Index(IndexIngestion):
 
         Raises:
             IndexStateError: The path is in use, or cannot be written.
+            InvalidInput: There is no such format of vectors, or the space has too few dimensions for it.
         """
         loaded = as_space(space)
+        vector_format = check_format(FLOAT32 if vectors is None else vectors, loaded.dim)
         index_metadata = IndexMetadata(
             space=loaded.name,
             address=loaded.address or loaded.name,
@@ -85,6 +93,8 @@ class Index(IndexIngestion):
             dim=loaded.dim,
             modalities=tuple(map(str, loaded.modalities)),
             options=loaded.options,
+            format=PLAIN_FORMAT if vector_format == FLOAT32 else FORMAT,
+            vectors=vector_format,
         )
         folder = index_folder(path)
         try:
@@ -93,6 +103,7 @@ class Index(IndexIngestion):
             if not exist_ok or not is_index(folder):
                 raise
             table = ItemTable.open(folder, search_config.max_small_fragments)
+            check_vectors(table, vectors)
         return cls(table, loaded, search_config)
 
     @classmethod

@@ -57,5 +57,14 @@ def matching_space(table: ItemTable, space: Space) -> Space:
     )
 
 
+def check_vectors(table: ItemTable, vectors: str | None) -> None:
+    """Raises IndexStateError if an index stores vectors in another format than a caller asks for; None for any."""
+    if vectors is not None and table.index_metadata.vectors != vectors:
+        raise IndexStateError(
+            f"the index at {str(table.path)!r} stores vectors as {table.index_metadata.vectors}, got "
+            f"vectors={vectors!r}; leave it out, or create a new index with it and add this one by add_index"
+        )
+
+
 def _describe(name: str, dim: int, modalities: Iterable[str], fingerprint: str) -> str:
     return f"{name!r} ({' + '.join(modalities)}, dim {dim}, fingerprint {fingerprint[:SHOWN_FINGERPRINT_CHARS]}…)"

@@ -301,3 +301,14 @@ def test_kernels_that_onednn_keeps_are_few_unless_said_otherwise(
         monkeypatch.delenv(name)
     cli("index", media, "--index", tmp_path / "new.lance", "--space", "toy")
     assert os.environ[name] == (own or "128")
+
+
+def test_an_index_with_compressed_vectors_is_made_and_described(
+    cli: Cli, media: Path, tmp_path: Path
+) -> None:
+    arguments = ("index", media / "red.png", "--index", tmp_path / "i", "--space", "toy")
+    assert cli(*arguments, "--vectors", "int8").code == 0
+    facts = cli("info", tmp_path / "i", "--json").json()
+    assert (facts["vectors"], facts["vector_bytes"], facts["items"]) == ("int8", facts["dim"], 1)
+    refused = cli(*arguments, "--vectors", "bits")
+    assert (refused.code, "stores vectors as int8, got --vectors bits" in refused.stderr) == (1, True)

@@ -64,6 +64,14 @@ def index(
             "--space", metavar="NAME", help=f"The model for a new index. \\[default: {DEFAULT_SPACE}]"
         ),
     ] = None,
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            "--vectors",
+            metavar="FORMAT",
+            help="How a new index stores vectors: float32, int8, pca128-int8 or bits. \\[default: float32]",
+        ),
+    ] = None,
     metadata: Annotated[
         list[str] | None,
         typer.Option(
@@ -185,7 +193,7 @@ def index(
     with console.working("opening the index", quiet=json):
         if mode == "--retry-failed" and not _exists(into):
             raise IndexStateError(f"no index at {str(into)!r}, so no failures are recorded")
-        opened = open_or_create(into, space, load)
+        opened = open_or_create(into, space, load, vectors)
     jobs: dict[str | None, Job] = {
         None: lambda more: opened.add(sources, **given, **how, **more),
         "--sync": lambda more: opened.sync(sources, **given, **how, **more),

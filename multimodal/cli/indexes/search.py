@@ -212,16 +212,22 @@ def open_existing(path: Path, space: str | None, how: dict[str, Any]) -> Index:
     return Index.open(path, _space(path, space, how))
 
 
-def open_or_create(path: Path, space: str | None, how: dict[str, Any]) -> Index:
-    """The index at a path, created if it does not exist. space: a name. how: options of `load`."""
+def open_or_create(path: Path, space: str | None, how: dict[str, Any], vectors: str | None = None) -> Index:
+    """The index at a path, created if it does not exist.
+
+    space: a name. how: options of `load`. vectors: how a new index stores them; None for the default.
+    """
     from multimodal.index import Index
+    from multimodal.index.opening import check_vectors
 
     if Index.exists(path):
-        return Index.open(path, _space(path, space, how))
+        opened = Index.open(path, _space(path, space, how))
+        check_vectors(opened._table, vectors)
+        return opened
     from multimodal.core.catalog import load
 
     # Another process may create it meanwhile: the job then waits for that writer.
-    return Index.create(path, load(space or DEFAULT_SPACE, **how), exist_ok=True)
+    return Index.create(path, load(space or DEFAULT_SPACE, **how), exist_ok=True, vectors=vectors)
 
 
 def _space(index: Path, name: str | None, how: dict[str, Any]) -> Space | str | None:

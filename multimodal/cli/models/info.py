@@ -167,21 +167,23 @@ def _encoder_facts(encoder: Any) -> dict[str, Any]:
 
 def index_facts(path: Path) -> dict[str, Any]:
     """What an index holds and with which space, read from it alone: no model is loaded."""
-    from multimodal.index.storage.filters import is_in
+    from multimodal.index.statistics import statistics
     from multimodal.index.storage.table import ItemTable
 
     store = ItemTable.open(path.expanduser().absolute())
-    counts = {
-        name: store.count(is_in("modality", [name], "modality")) for name in store.index_metadata.modalities
-    }
+    stats = statistics(store)
+    compressed = {} if stats.recall is None else {"recall@10": stats.recall, "recall_rows": stats.recall_rows}
     return {
         "index": str(store.path),
         "space": store.index_metadata.space,
         "address": store.index_metadata.address,
         "fingerprint": store.index_metadata.fingerprint,
         "dim": store.index_metadata.dim,
-        "items": store.count(),
-        "counts": counts,
+        "items": stats.n_items,
+        "counts": stats.counts,
+        "vectors": stats.vectors,
+        "vector_bytes": stats.stored_bytes,
+        **compressed,
         "bytes": sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
     }
 

@@ -13,28 +13,42 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal.core.errors import IndexStateError
 from multimodal.index.results import Metadata
+from multimodal.index.storage.vector_columns import VectorColumns, vector_fields
+from multimodal.index.storage.vector_formats import FLOAT32
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 METADATA_KEY = b"multimodal.index"
-FORMAT = 1  # raised when an older reader could no longer understand the index
+FORMAT = 2  # raised when an older reader could no longer understand the index
+PLAIN_FORMAT = 1  # of an index with float32 vectors, which older versions read
 # A primary key keeps two processes that add one id at the same time from storing it twice.
 PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 
 
 @dataclass(frozen=True)
 class IndexMetadata:
-    """The space an index belongs to. `address` and `options` are the arguments of `load` that load it again."""
+    """The space an index belongs to. `address` and `options` are the arguments of `load` that load it again.
+
+    vectors: how they are stored; see vector_formats.py.
+    """
 
     space: str
     address: str
     fingerprint: str
     dim: int
     modalities: tuple[str, ...]
-    format: int = FORMAT
+    format: int = PLAIN_FORMAT
     options: dict[str, Any] = field(default_factory=dict)
+    vectors: str = FLOAT32
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the schema of the table stores: without `vectors` if older versions read the index."""
+        values = asdict(self)
+        if self.vectors == FLOAT32:
+            del values["vectors"]
+        return values
 
 
 class Row(NamedTuple):
@@ -79,11 +93,11 @@ def table_schema(index_metadata: IndexMetadata) -> Any:
         pa.field("modality", pa.string(), nullable=False),
         pa.field("text", pa.string()),
         pa.field("metadata", pa.json_()),
-        pa.field("vector", pa.list_(pa.float32(), index_metadata.dim)),
+        *vector_fields(index_metadata.vectors, index_metadata.dim),
         pa.field("source", pa.string(), nullable=False),
         *later_columns(),
     ]
-    return pa.schema(fields, metadata={METADATA_KEY: json.dumps(asdict(index_metadata)).encode()})
+    return pa.schema(fields, metadata={METADATA_KEY: json.dumps(index_metadata.to_dict()).encode()})
 
 
 def later_columns() -> list[Any]:
@@ -115,6 +129,7 @@ def to_arrow(
     provenances: Sequence[Provenance],
     vectors: NDArray[np.float32],
     index_metadata: IndexMetadata,
+    vector_columns: VectorColumns,
 ) -> Any:
     """An Arrow table with the schema of `table_schema`, from n rows, n provenances and vectors (n, dim)."""
     import pyarrow as pa
@@ -125,9 +140,7 @@ def to_arrow(
     )
     as_json = [json.dumps(metadata, ensure_ascii=False) for metadata in row_values["metadata"]]
     columns["metadata"] = pa.ExtensionArray.from_storage(pa.json_(), pa.array(as_json, pa.string()))
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(
-        pa.array(vectors.reshape(-1), pa.float32()), index_metadata.dim
-    )
+    columns |= vector_columns.arrays(vectors)
     schema = table_schema(index_metadata)
     return pa.table(
         {column.name: _array(columns[column.name], column.type) for column in schema}, schema=schema
@@ -154,14 +167,3 @@ def read_provenances(table: Any) -> list[Provenance]:
     """Provenances from an Arrow table or batch."""
     columns = (table[name].to_pylist() for name in PROVENANCE_COLUMNS)
     return [Provenance(*values) for values in zip(*columns, strict=True)]
-
-
-def read_vectors(table: Any, dim: int) -> NDArray[np.float32]:
-    """Vectors (n, dim) from an Arrow table or batch."""
-    import numpy as np
-    import pyarrow as pa
-
-    column = table["vector"]
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]
-    return np.concatenate([np.empty(0, np.float32), *flat]).reshape(-1, dim)

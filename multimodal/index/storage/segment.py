@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from multimodal.index.storage import codes
 from multimodal.index.storage.codes import Projection
 from multimodal.index.storage.columns import Columns, ColumnWriter
+from multimodal.index.storage.vector_formats import BITS, FLOAT32, VectorArray, VectorFormat
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 SUMMARY_FILE, COLUMNS_FILE = "about.json", "records.arrow"
-# Attribute of a segment -> (file name, dtype). The file names are those of the first format.
+# Attribute of a segment -> (file name, dtype, or None for that of the vectors' format). The file names are those of
+# the first format.
 ARRAYS = {
-    "row_ids": ("numbers.bin", "uint64"), "modality_ids": ("kinds.bin", "uint8"), "vectors": ("vectors.bin", "float32"),
+    "row_ids": ("numbers.bin", "uint64"), "modality_ids": ("kinds.bin", "uint8"), "vectors": ("vectors.bin", None),
     "coarse_codes": ("coarse.bin", "uint64"), "fine_codes": ("fine.bin", "uint64"),
 }  # fmt: skip
 SCORED_ROWS = 4096  # rows gathered at a time: 8 MiB at 512 dimensions
@@ -46,14 +48,14 @@ class Segment:
     """Rows and their search structures.
 
     row_ids: (n,) LanceDB's number of each row. modality_ids: (n,) index of each row's modality in the index metadata.
-    vectors: (n, dim) unit rows. columns: everything else of a row. coarse_codes: (blocks, COARSE_WORDS, BLOCK) and
-    fine_codes: (n, words), or None in a segment small enough to be compared row by row. folder: where the segment is
-    stored, or None if it is in memory.
+    vectors: (n, dim) unit rows, as the index stores them. columns: everything else of a row. coarse_codes: (blocks,
+    COARSE_WORDS, BLOCK) and fine_codes: (n, words), or None in a segment small enough to be compared row by row.
+    folder: where the segment is stored, or None if it is in memory.
     """
 
     row_ids: NDArray[np.uint64]
     modality_ids: NDArray[np.uint8]
-    vectors: NDArray[np.float32]
+    vectors: VectorArray
     columns: Columns
     coarse_codes: NDArray[np.uint64] | None = None
     fine_codes: NDArray[np.uint64] | None = None
@@ -67,7 +69,8 @@ class Segment:
         """An empty segment in memory, without codes."""
         import numpy as np
 
-        return cls(np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty((0, dim), np.float32), Columns([]))
+        vectors = VectorArray.plain(np.empty((0, dim), np.float32))
+        return cls(np.empty(0, np.uint64), np.empty(0, np.uint8), vectors, Columns([]))
 
     def append(self, batches: Iterable[RowBatch]) -> Segment:
         """A new segment without codes: the rows of this one, then those of the batches."""
@@ -77,25 +80,34 @@ class Segment:
         row_ids, modality_ids, vectors = (
             np.concatenate(arrays)
             for arrays in zip(
-                (self.row_ids, self.modality_ids, self.vectors), *(batch[:3] for batch in more), strict=True
+                (self.row_ids, self.modality_ids, self.vectors[:]),
+                *(batch[:3] for batch in more),
+                strict=True,
             )
         )
         columns = Columns([*self.columns.batches, *(batch.columns for batch in more)])
-        return Segment(row_ids, modality_ids, vectors, columns)
+        return Segment(row_ids, modality_ids, VectorArray.plain(vectors), columns)
 
     @classmethod
     def build(
-        cls, batches: Iterable[RowBatch], projection: Projection, folder: Path | None = None
+        cls,
+        batches: Iterable[RowBatch],
+        projection: Projection,
+        folder: Path | None = None,
+        vector_format: VectorFormat | None = None,
     ) -> Segment:
         """A segment with codes, written to an existing empty folder, or in memory without one.
 
+        vector_format: how the vectors are stored; default: as float32.
         At most one batch is held in memory beside the result. Raises OSError if the folder cannot be written.
         """
         import numpy as np
 
-        n_rows = 0
+        n_rows, stored = 0, vector_format or VectorFormat(FLOAT32, len(projection.mean))
         with contextlib.ExitStack() as stack:
-            sinks = {name: stack.enter_context(_sink(folder, file)) for name, (file, _) in ARRAYS.items()}
+            sinks = {
+                name: stack.enter_context(_sink(folder, file)) for name, (file, _) in _arrays(stored).items()
+            }
             column_sink = stack.enter_context(_sink(folder, COLUMNS_FILE))
             blocks, writer = codes.BlockBuilder(), ColumnWriter(column_sink)
             for batch in batches:
@@ -105,11 +117,11 @@ class Segment:
                 arrays = {
                     "row_ids": batch.row_ids,
                     "modality_ids": batch.modality_ids,
-                    "vectors": batch.vectors,
+                    "vectors": stored.encode(batch.vectors),
                     "fine_codes": fine,
                 }
-                for name, array in arrays.items():
-                    sinks[name].write(np.ascontiguousarray(array).data)
+                for name in sinks.keys() & arrays.keys():
+                    sinks[name].write(np.ascontiguousarray(arrays[name]).data)
                 for block in blocks.add(coarse):
                     sinks["coarse_codes"].write(block.data)
                 writer.write(batch.columns)
@@ -118,24 +130,33 @@ class Segment:
             writer.close()
             if folder is None:
                 buffers = {name: sink.getbuffer() for name, sink in sinks.items()}
-                return cls._over(buffers, Columns.from_buffer(column_sink.getvalue()), len(projection.mean))
+                return cls._over(buffers, Columns.from_buffer(column_sink.getvalue()), stored)
             for sink in (*sinks.values(), column_sink):
                 sink.flush()
                 os.fsync(sink.fileno())
-        (folder / SUMMARY_FILE).write_text(json.dumps({"n": n_rows, "dim": len(projection.mean)}))
-        return cls.read(folder)
+        summary = {"n": n_rows, "dim": stored.dim, "vectors": stored.name}
+        (folder / SUMMARY_FILE).write_text(json.dumps(summary))
+        return cls.read(folder, stored)
 
     @classmethod
-    def read(cls, folder: Path) -> Segment:
-        """Maps what `build` wrote, without loading it into memory. Raises OSError, ValueError."""
+    def read(cls, folder: Path, vector_format: VectorFormat | None = None) -> Segment:
+        """Maps what `build` wrote, without loading it into memory. vector_format: of the index, by default float32.
+
+        Raises OSError, or ValueError if the files do not belong together, or are of another format.
+        """
         import numpy as np
 
         summary = json.loads((folder / SUMMARY_FILE).read_text())
+        name, stored = summary.get("vectors", FLOAT32), vector_format
+        if stored is None or name == FLOAT32 != stored.name:  # before the components were fitted
+            stored = VectorFormat(FLOAT32, summary["dim"])
+        if stored.name != name:
+            raise ValueError(f"the segment in {folder} holds vectors as {name}, expected {stored.name}")
         # "c": nothing is ever written, but torch requires writable arrays.
-        files = {name: np.memmap(folder / file, dtype, "c") for name, (file, dtype) in ARRAYS.items()}
-        segment = replace(
-            cls._over(files, Columns.read(folder / COLUMNS_FILE), summary["dim"]), folder=folder
-        )
+        files = {
+            array: np.memmap(folder / file, dtype, "c") for array, (file, dtype) in _arrays(stored).items()
+        }
+        segment = replace(cls._over(files, Columns.read(folder / COLUMNS_FILE), stored), folder=folder)
         per_row = (
             segment.row_ids,
             segment.modality_ids,
@@ -149,11 +170,12 @@ class Segment:
         return segment
 
     @classmethod
-    def _over(cls, buffers: Mapping[str, Any], columns: Columns, dim: int) -> Segment:
+    def _over(cls, buffers: Mapping[str, Any], columns: Columns, stored: VectorFormat) -> Segment:
         import numpy as np
 
-        flat = {name: np.frombuffer(buffers[name], dtype) for name, (_, dtype) in ARRAYS.items()}
-        return cls(flat["row_ids"], flat["modality_ids"], flat["vectors"].reshape(-1, dim), columns,
+        flat = {name: np.frombuffer(buffers[name], dtype) for name, (_, dtype) in _arrays(stored).items()}
+        vectors = stored.array(flat.get("vectors"), flat["row_ids"])
+        return cls(flat["row_ids"], flat["modality_ids"], vectors, columns,
                    flat["coarse_codes"].reshape(-1, codes.COARSE_WORDS, codes.BLOCK),
                    flat["fine_codes"].reshape(-1, codes.BITS // 64 - codes.COARSE_WORDS))  # fmt: skip
 
@@ -164,11 +186,11 @@ class Segment:
         import numpy as np
 
         if positions is None:
-            return np.asarray(self.vectors @ queries.T, np.float32)
+            return self.vectors.scores(queries)
         out = np.empty((len(positions), len(queries)), np.float32)
         for start in range(0, len(positions), SCORED_ROWS):
             chunk = slice(start, start + SCORED_ROWS)
-            np.matmul(self.vectors[positions[chunk]], queries.T, out=out[chunk])
+            out[chunk] = self.vectors.scores_at(positions[chunk], queries)
         return out
 
     def positions_of(self, row_ids: NDArray[np.uint64]) -> NDArray[np.intp]:
@@ -196,7 +218,10 @@ class Segment:
     def filter(self, mask: NDArray[np.bool_]) -> Segment:
         """A segment without codes, of the rows that a mask (n,) selects."""
         return Segment(
-            self.row_ids[mask], self.modality_ids[mask], self.vectors[mask], self.columns.filter(mask)
+            self.row_ids[mask],
+            self.modality_ids[mask],
+            VectorArray.plain(self.vectors[mask]),
+            self.columns.filter(mask),
         )
 
     def mask(self, row_ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -209,6 +234,15 @@ class Segment:
         at = np.searchsorted(wanted, self.row_ids)
         at[at == len(wanted)] = 0
         return np.asarray(wanted[at] == self.row_ids)
+
+
+def _arrays(stored: VectorFormat) -> dict[str, tuple[str, str]]:
+    """ARRAYS of a segment whose vectors are stored in this format."""
+    return {
+        name: (file, dtype or stored.dtype)
+        for name, (file, dtype) in ARRAYS.items()
+        if name != "vectors" or stored.name != BITS
+    }
 
 
 def _sink(folder: Path | None, name: str) -> Any:

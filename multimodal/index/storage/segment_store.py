@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING
 
 from multimodal.core.errors import IndexStateError
 from multimodal.index.config import DEFAULT, SearchConfig
+from multimodal.index.storage import codes
 from multimodal.index.storage.codes import Projection
 from multimodal.index.storage.memory import release_memory
 from multimodal.index.storage.segment import Segment
 from multimodal.index.storage.snapshot import LatestVersion, Snapshot
+from multimodal.index.storage.vector_formats import BITS, RemoteVectors, VectorFormat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +38,7 @@ FOLDER, MANIFEST_FILE, LOCK_FILE = "search", "state.json", "lock"
 SEGMENT_PREFIX, PROJECTION_PREFIX = "part-", "basis-"
 FORMAT = 3  # segments of any other format are rebuilt
 VERIFIED_ROWS = 8  # rows from all over, and as many of the newest, that are compared with the table
+CODE_TOLERANCE = 16  # of 256 bits: those whose sign faster arithmetic may change
 VECTOR_TOLERANCE = 1e-5  # largest difference of a vector from itself after normalisation
 
 
@@ -91,12 +94,13 @@ class SegmentStore:
         self.folder = index / FOLDER
         self.latest = latest
         self.config = config
+        self._current: Snapshot | None = None  # from which vectors are read that segments do not hold
 
     def load(self, previous: SegmentedSnapshot | None = None) -> SegmentedSnapshot:
         """The latest version in segments; `previous` itself if it is still the latest."""
         if previous is not None and previous.snapshot.version == self.latest.version:
             return previous
-        snapshot = self.latest.snapshot()
+        snapshot = self._current = self.latest.snapshot()
         manifest = self._read() if previous is None else previous.manifest
         return (
             catch_up(snapshot, manifest, self.config, previous)
@@ -121,14 +125,15 @@ class SegmentStore:
 
     def _build(self, folder: Path | None, manifest: Manifest) -> SegmentedSnapshot:
         snapshot, config = self.latest.snapshot(), self.config
+        self._current, vector_format = snapshot, self._format()
         segmented = catch_up(snapshot, manifest, config)
         if segmented is None and can_grow(snapshot, manifest, config):
-            segmented = catch_up(snapshot, _grow(snapshot, manifest, folder), config)
+            segmented = catch_up(snapshot, _grow(snapshot, manifest, folder, vector_format), config)
         if segmented is None and snapshot.count() <= config.max_memory_rows:
             segmented = catch_up(snapshot, _publish(Manifest(), folder), config)
         if segmented is None:
             fresh = _new_manifest(snapshot, folder, config.projection_rows)
-            segmented = catch_up(snapshot, _grow(snapshot, fresh, folder), config)
+            segmented = catch_up(snapshot, _grow(snapshot, fresh, folder, vector_format), config)
         if segmented is None:
             raise IndexStateError(
                 f"the rows of the index at {str(self.folder.parent)!r} are inconsistent: the index is damaged; restore "
@@ -145,11 +150,22 @@ class SegmentStore:
                     break
                 first, *others = state["names"]
                 projection = Projection.read(self.folder / first)
-                segments = tuple(Segment.read(self.folder / name) for name in others)
+                segments = tuple(Segment.read(self.folder / name, self._format()) for name in others)
                 return Manifest(projection, segments, tuple(state["names"]), state["mean_of"])
             except (OSError, EOFError, ValueError, KeyError, TypeError):
                 continue
         return Manifest()
+
+    def _format(self) -> VectorFormat:
+        """How segments store vectors."""
+        metadata = self.latest.index_metadata
+        if metadata.vectors == BITS:
+            return VectorFormat(BITS, metadata.dim, read=self._read_vectors)
+        return self.latest.vectors.format
+
+    def _read_vectors(self, row_ids: list[int]) -> dict[int, NDArray[np.float32]]:
+        snapshot = self._current or self.latest.snapshot()
+        return snapshot.vectors(row_ids)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -172,15 +188,18 @@ def _new_manifest(snapshot: Snapshot, folder: Path | None, sample_rows: int) -> 
     return Manifest(projection, folder_names=(path.name,), mean_rows=mean_rows)
 
 
-def _grow(snapshot: Snapshot, manifest: Manifest, folder: Path | None) -> Manifest:
+def _grow(
+    snapshot: Snapshot, manifest: Manifest, folder: Path | None, vector_format: VectorFormat
+) -> Manifest:
     """Adds one segment of all rows after those in the manifest's segments."""
     projection, batches = manifest.projection, snapshot.batches(after=manifest.last_row_id)
     if projection is None:
         raise ValueError("a segment needs a projection")
     if folder is None:
-        return replace(manifest, segments=(*manifest.segments, Segment.build(batches, projection)))
+        segment = Segment.build(batches, projection, vector_format=vector_format)
+        return replace(manifest, segments=(*manifest.segments, segment))
     with _new_folder(folder, SEGMENT_PREFIX) as path:
-        segment = Segment.build(batches, projection, path)
+        segment = Segment.build(batches, projection, path, vector_format)
     grown = replace(
         manifest,
         segments=(*manifest.segments, segment),
@@ -264,6 +283,10 @@ def _matches_table(segmented: SegmentedSnapshot) -> bool:
             positions = positions[mask[positions]]
         n = -(-VERIFIED_ROWS // len(segmented.segments))
         chosen = np.concatenate([positions[:: max(1, len(positions) // n)], positions[-n:]])
+        if isinstance(segment.vectors, RemoteVectors):
+            if not _codes_match(segment, chosen, segmented.manifest.projection):
+                return False
+            continue
         row_ids.append(segment.row_ids[chosen])
         vectors.append(segment.vectors[chosen])
     stored = segmented.snapshot.vectors(np.unique(np.concatenate(row_ids)).tolist())
@@ -272,6 +295,17 @@ def _matches_table(segmented: SegmentedSnapshot) -> bool:
         row_id in stored and np.abs(stored[row_id] - vector).max() < VECTOR_TOLERANCE
         for row_id, vector in pairs
     )
+
+
+def _codes_match(segment: Segment, chosen: NDArray[np.intp], projection: Projection | None) -> bool:
+    """Whether rows of a segment without vectors have the codes of the table's vectors."""
+    import numpy as np
+
+    if projection is None or segment.fine_codes is None:
+        return False
+    fine = projection.encode(segment.vectors[chosen])[:, codes.COARSE_WORDS :]
+    differing = np.bitwise_count(fine ^ segment.fine_codes[chosen]).sum(axis=1, dtype=np.int64)
+    return bool((differing <= CODE_TOLERANCE).all())
 
 
 def can_grow(snapshot: Snapshot, manifest: Manifest, config: SearchConfig = DEFAULT) -> bool:

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multimodal.index.storage import schema
 from multimodal.index.storage.columns import COLUMN_NAMES, select_columns
 from multimodal.index.storage.filters import is_in
 from multimodal.index.storage.forks import check_process
 from multimodal.index.storage.schema import IndexMetadata
 from multimodal.index.storage.segment import RowBatch
 from multimodal.index.storage.table import IDS_PER_STATEMENT, TABLE_NAME, connect
+from multimodal.index.storage.vector_columns import VectorColumns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,7 @@ class LatestVersion:
     def __init__(self, path: Path, index_metadata: IndexMetadata) -> None:
         self.path, self.index_metadata = path, index_metadata
         self._table = connect(path).open_table(TABLE_NAME)
+        self.vectors = VectorColumns(index_metadata.vectors, index_metadata.dim, lambda: connect(path))
         self._cached: tuple[object, int] = (
             None,
             0,
@@ -74,16 +75,19 @@ class LatestVersion:
         table = connect(self.path).open_table(TABLE_NAME)
         version = int(table.version)
         table.checkout(version)
-        return Snapshot(version, table, self.index_metadata)
+        return Snapshot(version, table, self.index_metadata, self.vectors)
 
 
 class Snapshot:
     """One version of the table, read-only. See the module."""
 
-    def __init__(self, version: int, table: Any, index_metadata: IndexMetadata) -> None:
+    def __init__(
+        self, version: int, table: Any, index_metadata: IndexMetadata, vectors: VectorColumns
+    ) -> None:
         self.version, self.index_metadata = version, index_metadata
         self._table = table
         self._names = set(table.schema.names)
+        self._vectors = vectors
 
     def count(self) -> int:
         return int(self._table.count_rows())
@@ -108,16 +112,16 @@ class Snapshot:
         import numpy as np
 
         modality_ids = {name: number for number, name in enumerate(self.index_metadata.modalities)}
-        names = [name for name in (*COLUMN_NAMES, "modality", "vector") if name in self._names]
+        names = [name for name in (*COLUMN_NAMES, "modality", *self._vectors.names) if name in self._names]
         for batch in self._query(names, None, after).to_batches(batch_size=BATCH_ROWS):
             modalities = [modality_ids[name] for name in batch["modality"].to_pylist()]
-            vectors = _normalised(schema.read_vectors(batch, self.index_metadata.dim))
+            vectors = _normalised(self._vectors.read(batch))
             yield RowBatch(_row_ids(batch), np.array(modalities, np.uint8), vectors, select_columns(batch))
 
     def vectors(self, row_ids: Sequence[int]) -> dict[int, NDArray[np.float32]]:
         """Unit vectors (dim,) by row id; rows that this version lacks are left out."""
-        table = self._table.take_row_ids(list(row_ids)).select(["vector"]).with_row_id().to_arrow()
-        vectors = _normalised(schema.read_vectors(table, self.index_metadata.dim))
+        table = self._table.take_row_ids(list(row_ids)).select(self._vectors.names).with_row_id().to_arrow()
+        vectors = _normalised(self._vectors.read(table))
         return dict(zip(_row_ids(table).tolist(), vectors, strict=True))
 
     def mean_vector(self, n_rows: int) -> NDArray[np.float32]:
@@ -126,8 +130,8 @@ class Snapshot:
 
         row_ids = self.row_ids()
         chosen = row_ids[:: max(1, len(row_ids) // n_rows)].tolist()
-        table = self._table.take_row_ids(chosen).select(["vector"]).to_arrow()
-        vectors = schema.read_vectors(table, self.index_metadata.dim)
+        table = self._table.take_row_ids(chosen).select(self._vectors.names).to_arrow()
+        vectors = self._vectors.read(table)
         return np.asarray(vectors.mean(axis=0, dtype=np.float64), np.float32)
 
     @functools.cached_property

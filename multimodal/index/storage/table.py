@@ -19,13 +19,14 @@ from multimodal.core.errors import IndexStateError
 from multimodal.index import fragments
 from multimodal.index.config import DEFAULT
 from multimodal.index.results import Metadata
-from multimodal.index.storage import schema
+from multimodal.index.storage import schema, vector_columns
 from multimodal.index.storage.deferred import defer_import
 from multimodal.index.storage.filters import begins_with, is_in
 from multimodal.index.storage.forks import check_process, note_use
 from multimodal.index.storage.lock import await_readers, reading
 from multimodal.index.storage.memory import limit_memory
 from multimodal.index.storage.schema import PROVENANCE_COLUMNS, ROW_COLUMNS, IndexMetadata, Provenance, Row
+from multimodal.index.storage.vector_columns import VectorColumns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +69,7 @@ class ItemTable:
         self.index_metadata = index_metadata
         self._table = table
         self._max_small_fragments = max_small_fragments
+        self.vectors = VectorColumns(index_metadata.vectors, index_metadata.dim, lambda: connect(path))
         self._read_columns()
 
     def _read_columns(self) -> None:
@@ -144,14 +146,42 @@ class ItemTable:
         ids = [row.id for row in rows]
         if len(set(ids)) < len(ids):
             raise ValueError(f"two rows have the id {next(id_ for id_ in ids if ids.count(id_) > 1)!r}")
-        data = schema.to_arrow(rows, provenances, vectors, self.index_metadata)
+        data = schema.to_arrow(rows, provenances, vectors, self.index_metadata, self.vectors)
+        self._write(data, ids, provenances, replacing, are_new)
+        self.vectors.keep_sample(vectors)
+        if self.vectors.is_unfitted and self.count() >= vector_columns.FIT_ROWS:
+            self.fit_components()
+
+    def _write(
+        self,
+        data: Any,
+        ids: Sequence[str],
+        provenances: Sequence[Provenance],
+        replacing: Sequence[str],
+        are_new: bool,
+    ) -> None:
         if are_new and not replacing and not self._has_other_rows(ids, provenances):
-            self._table.add(data)
+            self._table.add(data, on_bad_vectors="null" if self.vectors.has_codes else "error")
             return
         operation = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
         if replacing:
             operation = operation.when_not_matched_by_source_delete(is_in("source", replacing, "replacing"))
-        operation.execute(data)
+        # LanceDB takes vectors that are null, because a row has codes instead, for damaged ones
+        operation.execute(data, on_bad_vectors="null" if self.vectors.has_codes else "error")
+
+    def fit_components(self) -> None:
+        """Computes the principal components of the rows so far, and rewrites these as codes."""
+        table = self._table.search().select(self.vectors.names).to_arrow()
+        self.vectors.fit(self.vectors.read(table))
+        self._encode_rows()
+
+    def _encode_rows(self) -> None:
+        """Rewrites as codes what was written before the principal components were known."""
+        if len(self.vectors.names) < 2 or self.vectors.is_unfitted:
+            return
+        query = self._table.search().select(["id"]).where(f"{vector_columns.CODE} IS NULL")
+        for some_ids in _batched_ids(query.to_arrow()["id"].to_pylist()):
+            self.upsert(*self.fetch_rows(is_in("id", some_ids, "ids")))
 
     def _has_other_rows(self, ids: Sequence[str], provenances: Sequence[Provenance]) -> bool:
         """Whether rows of other documents have one of these ids, those of new documents.
@@ -210,6 +240,12 @@ class ItemTable:
         """
         from lancedb.index import IvfRq
 
+        if approximate and self.vectors.has_codes:
+            raise IndexStateError(
+                f"LanceDB cannot index the vectors at {str(self.path)!r}, which are stored as "
+                f"{self.index_metadata.vectors}; leave out approximate=True"
+            )
+        self._encode_rows()
         self.index_ids()
         built = [index.name for index in self._table.list_indices() if index.columns == ["vector"]]
         if not approximate:
@@ -312,10 +348,11 @@ class ItemTable:
 
     def fetch_rows(self, condition: str) -> tuple[list[Row], list[Provenance], NDArray[np.float32]]:
         """Rows that meet a condition, complete and at once: (rows, provenances, vectors (n, dim))."""
-        query = self._table.search().select([*ROW_COLUMNS, *PROVENANCE_COLUMNS, "vector"]).where(condition)
+        names = [*ROW_COLUMNS, *PROVENANCE_COLUMNS, *self.vectors.names]
+        query = self._table.search().select(names).where(condition)
         with reading(self.path):
             table = query.to_arrow().combine_chunks()
-        vectors = schema.read_vectors(table, self.index_metadata.dim)
+        vectors = self.vectors.read(table)
         return schema.read_rows(table), schema.read_provenances(table), vectors
 
     def columns(
@@ -343,12 +380,12 @@ class ItemTable:
         self, condition: str | None = None, *, vectors: bool = False
     ) -> Iterator[tuple[Row, NDArray[np.float32] | None]]:
         """Rows that meet a condition, read batch by batch, with their vectors (dim,) if requested."""
-        query = self._table.search().select(self._row_columns + ["vector"] * vectors)
+        query = self._table.search().select(self._row_columns + self.vectors.names * vectors)
         if condition is not None:
             query = query.where(condition)
         with reading(self.path):
             for batch in query.to_batches():
-                matrix = schema.read_vectors(batch, self.index_metadata.dim) if vectors else None
+                matrix = self.vectors.read(batch) if vectors else None
                 for position, row in enumerate(schema.read_rows(batch)):
                     yield row, None if matrix is None else matrix[position]
 
