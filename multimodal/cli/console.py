@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from multimodal.cli import interrupt
+from multimodal.cli.coercion import use_plain_values
 from multimodal.cli.wording import in_cli_terms, running_command
 from multimodal.core.errors import MissingExtra, MultimodalError, UnsupportedModality
 
@@ -46,6 +47,7 @@ class Commands(TyperGroup):
     """Runs a command and turns the exceptions it raises into a message and an exit code."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        use_plain_values(self.get_params(ctx))
         options = args[: args.index("--")] if "--" in args else args
         ctx.meta[JSON_KEY] = "--json" in options
         return super().parse_args(ctx, args)
@@ -53,6 +55,7 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         running_command.set(command)
+        use_plain_values(command.get_params(ctx))
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -239,8 +242,7 @@ def progress(what: str, total: int | None, *, quiet: bool) -> Iterator[Callable[
 
     Nothing is shown if quiet, or if stderr is not a terminal.
     """
-    console = stderr()
-    if quiet or not console.is_terminal:
+    if quiet or not (console := stderr()).is_terminal:
         yield lambda done: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -273,8 +275,7 @@ def stages(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 @contextlib.contextmanager
 def working(what: str, *, quiet: bool) -> Iterator[None]:
     """A spinner on stderr for work of unknown length."""
-    console = stderr()
-    if quiet or not console.is_terminal:
+    if quiet or not (console := stderr()).is_terminal:
         yield
         return
     with console.status(what):

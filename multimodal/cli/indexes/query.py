@@ -11,7 +11,6 @@ from typing import Any
 import typer
 
 from multimodal.core.items import Item, Text, Video
-from multimodal.core.media.registry import open_as
 from multimodal.core.modality import Modality
 
 AWAY = 0.7  # weight of --not beside a part of weight 1: penalises, but the positive parts decide
@@ -67,8 +66,10 @@ def parse_query(
     files: paths by media type. similar_to: ids, or paths of files in the index.
     """
     parts: list[tuple[str, Item]] = [] if words is None else [("words", Text(words))]
-    for kind, paths in files.items():
-        parts += [(kind, open_as(Path(path).expanduser(), Modality(kind))) for path in paths or ()]
+    for kind, path in [(kind, path) for kind, paths in files.items() for path in paths or ()]:
+        from multimodal.core.media.registry import open_as  # not for a query of words alone
+
+        parts.append((kind, open_as(Path(path).expanduser(), Modality(kind))))
     parts += [("not", Text(negative)) for negative in away or ()]
     if not parts and not similar_to and text is None:
         raise typer.BadParameter(
