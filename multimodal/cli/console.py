@@ -55,7 +55,8 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         running_command.set(command)
-        use_plain_values(command.get_params(ctx))
+        if command is not None:
+            use_plain_values(command.get_params(ctx))
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:

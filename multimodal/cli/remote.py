@@ -19,8 +19,13 @@ COMMANDS = {
     "search": "multimodal.cli.indexes.search:search",
     "embed": "multimodal.cli.tasks.embed:embed",
     "classify": "multimodal.cli.tasks.classify:classify",
+    "caption": "multimodal.cli.tasks.caption:caption",
+    "transcribe": "multimodal.cli.tasks.transcribe:transcribe",
+    "generate": "multimodal.cli.tasks.generate:generate",
+    "ask": "multimodal.cli.indexes.ask:ask",
 }
 DEFAULT_SPACE = "starter"
+TASK_TIMEOUT_S = 3600.0  # of an answer that a model writes or draws
 
 _url: ContextVar[str | None] = ContextVar("multimodal_server", default=None)
 _opened: list[Client] = []  # closed when the command ends
@@ -48,20 +53,33 @@ def select(context: typer.Context, url: str | None) -> None:
     context.call_on_close(end)
 
 
-def client(load_options: Mapping[str, Any]) -> Client | None:
-    """A connection to the selected server; None without one. Raises a usage error for options of a local model."""
+def client(load_options: Mapping[str, Any], *, timeout: float = 60.0, **others: Any) -> Client | None:
+    """A connection to the selected server; None without one.
+
+    Args:
+        load_options: Options of a local model that were given.
+        timeout: Seconds to wait for an answer.
+        others: Further options that a server does not take; None, False and 0 for those that were not given.
+
+    Raises:
+        BadParameter: An option that a server does not take was given.
+    """
     url = _url.get()
     if url is None:
         return None
-    if load_options:
-        name = next(iter(load_options))
+    for name in [*load_options, *(name for name, value in others.items() if value)]:
         raise typer.BadParameter(
-            f"--{name} is for a model on this machine, and --server is given; leave out one of them"
+            f"--{name.replace('_', '-')} is for a model on this machine, and --server is given; leave out one of them"
         )
     from multimodal.client.remote import connect
 
-    _opened.append(connect(url, os.environ.get(KEY_VARIABLE)))
+    _opened.append(connect(url, os.environ.get(KEY_VARIABLE), timeout=timeout))
     return _opened[-1]
+
+
+def task_model(name: str | None) -> dict[str, str]:
+    """The model of a task as an option of a request; the server's default without a name."""
+    return {} if name is None else {"model": name}
 
 
 def index_of(connected: Client, folder: Path, space: str | None) -> RemoteIndex:

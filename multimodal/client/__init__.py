@@ -2,5 +2,6 @@
 
 - `transport`: requests, retries and errors
 - `payload`: items as JSON
+- `tasks`: captions, transcripts, images and answers, with the result types of the pipelines
 - `remote`: `connect`, and the server's model and index as a Space and an Index
 """

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from multimodal.index.results import Hit
+
 TYPES = {Modality.IMAGE: "image/*", Modality.AUDIO: "audio/*", Modality.VIDEO: "video/*"}
 
 
@@ -93,18 +95,29 @@ def vectors_of(encoded: list[str], dim: int) -> NDArray[np.float32]:
     return np.stack(rows).astype(np.float32) if rows else np.empty((0, dim), np.float32)
 
 
-def form(fields: Mapping[str, object], filename: str, content: bytes) -> tuple[bytes, str]:
-    """(a multipart form of fields and one file called "file", its content type)"""
+def hit(content: Mapping[str, Any]) -> Hit:
+    """A hit from its JSON."""
+    from multimodal.index.results import Hit
+
+    known = {name: content[name] for name in Hit.__dataclass_fields__ if name in content}
+    return Hit(**known | {"modality": Modality(content["modality"])})
+
+
+def form(
+    fields: Mapping[str, object], filename: str, content: bytes, name: str = "file"
+) -> tuple[bytes, str]:
+    """(a multipart form of fields and one file, its content type). A list is a field that is repeated."""
     boundary = "multimodal-" + base64.b16encode(content[:8] + len(content).to_bytes(8, "big")).decode()
     while boundary.encode() in content:
         boundary += "x"
     parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in fields.items()
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'.encode()
+        for field, given in fields.items()
+        for value in (given if isinstance(given, list | tuple) else [given])
         if value is not None
     ]
     safe = "".join(char for char in filename if char.isalnum() or char in "._- ") or "file"
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{safe}"\r\n'.encode()
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{safe}"\r\n'.encode()
     body = b"".join([*parts, head, b"\r\n", content, f"\r\n--{boundary}--\r\n".encode()])
     return body, f"multipart/form-data; boundary={boundary}"
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode
 
-from multimodal.client import payload
+from multimodal.client import payload, tasks
 from multimodal.client.transport import Transport
 from multimodal.core.classification.result import Classification, LabelScore
-from multimodal.core.errors import InvalidInput
 from multimodal.core.items import as_item
 from multimodal.core.media.inputs import as_list
 from multimodal.core.modality import Modality
-from multimodal.index.results import Hit, Hits
+from multimodal.index.results import Hits
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from multimodal.pipelines.answering.result import Answer
+    from multimodal.pipelines.captioning.options import Caption
+    from multimodal.pipelines.generation.result import Generation
+    from multimodal.pipelines.transcription.result import Transcription
 
 MAX_TEXTS, MAX_MEDIA = 512, 32  # of one request
 MAX_CHARS = 24 << 20  # of the media of one request, as base64; servers take 32 MiB
@@ -137,20 +140,28 @@ class Client:
         Raises:
             InvalidInput: A text.
         """
-        item = as_item(value)
-        if item.modality is Modality.TEXT:
-            raise InvalidInput(
-                "a server captions images, audio and video; a str is text: give a Path for a file"
-            )
-        uri = payload.data_uri(item)
-        if item.modality is Modality.IMAGE:
-            part = {"type": "image_url", "image_url": {"url": uri}}
-        else:
-            part = {"type": "input_audio", "input_audio": {"data": uri, "format": "wav"}}
-        messages = [{"role": "user", "content": [part]}]
-        answer = self._transport.post("/v1/chat/completions", {"messages": messages} | options)
-        text: str = answer["choices"][0]["message"]["content"]
-        return text
+        return tasks.caption(self._transport, value, options).text
+
+    def describe(self, value: object, **options: Any) -> Caption:
+        """As `caption`, with its score and whether it is complete.
+
+        Args:
+            value: The item.
+            **options: As of `caption`, and `prompt`, a question about the item.
+
+        Returns:
+            The caption, as `CaptioningPipeline` returns it.
+        """
+        return tasks.caption(self._transport, value, options)
+
+    def transcription(self, value: object, **options: Any) -> Transcription:
+        """As `transcribe`, with the type that `TranscriptionPipeline` returns.
+
+        Args:
+            value: A Path, or an item.
+            **options: As of `transcribe`, and `words`, True for the times of each word.
+        """
+        return tasks.transcription(self._transport, value, **options)
 
     def transcribe(self, value: object, **options: Any) -> dict[str, Any]:
         """The words of an audio or a video.
@@ -162,13 +173,37 @@ class Client:
         Returns:
             {"text", "language", "duration", "segments"}.
         """
-        item = as_item(Path(value)) if isinstance(value, str) else as_item(value)
-        name = Path(item.uri or "audio").name
-        fields = {"response_format": "verbose_json"} | options
-        body, kind = payload.form(fields, name, payload.content_of(item))
-        reply = self._transport.request("POST", "/v1/audio/transcriptions", body, {"content-type": kind})
-        answer: dict[str, Any] = reply.json()
-        return answer
+        return tasks.transcript(self._transport, value, options)
+
+    def generate(self, prompt: str | None = None, **options: Any) -> Generation:
+        """Draws an image.
+
+        Args:
+            prompt: The prompt; None with `source`.
+            **options: `source`, an image or audio whose vector is drawn instead of a prompt; `image`, an initial image;
+                and those of /v1/images/generations, such as `model`, `seed`, `guidance`, `steps`, `size`.
+
+        Returns:
+            The image, as `GenerationPipeline` returns it.
+
+        Raises:
+            InvalidInput: Neither a prompt nor a source, or the server refuses an option.
+        """
+        return tasks.generation(self._transport, prompt, options)
+
+    def ask(self, question: object, index: str | None = None, **options: Any) -> Answer:
+        """Answers a question from an index of the server, by its answering model.
+
+        Args:
+            question: In words, or an Audio.
+            index: A name of `indexes`; None for the default.
+            **options: `image`, `audio`, `instructions`, `k`, `modality`, `where`, `context_tokens` and `max_tokens`, as
+                of `AnsweringPipeline`.
+
+        Returns:
+            The answer with its checked citations, as `AnsweringPipeline` returns it.
+        """
+        return tasks.answer(self._transport, question, index, options)
 
     def close(self) -> None:
         """Closes its connections. A client is also a context manager that does so."""
@@ -273,7 +308,7 @@ class RemoteIndex:
         answer = self._transport.post(
             "/v1/search", {key: value for key, value in content.items() if value is not None}
         )
-        return Hits(map(_hit, answer["hits"]), answer["method"], answer["note"])
+        return Hits(map(payload.hit, answer["hits"]), answer["method"], answer["note"])
 
     def rows(
         self,
@@ -352,8 +387,3 @@ def _batches(inputs: list[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
         n_media, n_chars = n_media + is_media, n_chars + size
     if batch:
         yield batch
-
-
-def _hit(content: Mapping[str, Any]) -> Hit:
-    known = {name: content[name] for name in Hit.__dataclass_fields__ if name in content}
-    return Hit(**known | {"modality": Modality(content["modality"])})

@@ -14,12 +14,26 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from multimodal.core.errors import IndexStateError, InvalidInput, ServerError, UnknownModel
+from multimodal.core.errors import (
+    IndexStateError,
+    InvalidInput,
+    MediaError,
+    MediaTooLarge,
+    ServerError,
+    UnknownModel,
+    UnsupportedModality,
+)
 
 RETRIES = 4  # while the queues of the server are full; while it loads, until the timeout
 MAX_WAIT_S = 5.0  # between two of them
 BUSY = (429, 503)
-ERRORS: dict[str, type[Exception]] = {"model_not_found": UnknownModel, "index_not_found": IndexStateError}
+ERRORS: dict[str, type[Exception]] = {
+    "model_not_found": UnknownModel,
+    "index_not_found": IndexStateError,
+    "invalid_media": MediaError,
+    "media_too_large": MediaTooLarge,
+    "unsupported_modality": UnsupportedModality,
+}
 
 
 class Reply(NamedTuple):
@@ -164,9 +178,7 @@ class Transport:
             return ServerError(
                 f"{self.url} answered with HTTP status {status}, not as multimodal serve does", status
             )
-        if status in (400, 413):
-            return InvalidInput(message)
-        kind = ERRORS.get(code or "")
+        kind = ERRORS.get(code or "", InvalidInput if status in (400, 413) else None)
         return ServerError(f"{self.url}: {message}", status) if kind is None else kind(message)
 
 

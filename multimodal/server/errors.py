@@ -113,7 +113,9 @@ def from_exception(error: BaseException, param: str | None = None) -> ApiError:
     if isinstance(error, IndexBusy):
         return ApiError(503, "the index is being written by another process; try again", code="index_busy")
     if isinstance(error, MediaError | InvalidInput | UnsupportedModality):
-        return ApiError(400, _without_path(error), param=param)
+        code = "invalid_media" if isinstance(error, MediaError) else None
+        code = "unsupported_modality" if isinstance(error, UnsupportedModality) else code
+        return ApiError(400, _without_path(error), param=param, code=code)
     if isinstance(error, MissingExtra):
         return ApiError(501, str(error), param=param, code="not_installed")
     if isinstance(error, AnswerError):  # its message names a server that clients need not know

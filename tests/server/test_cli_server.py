@@ -51,12 +51,56 @@ def test_files_are_encoded_and_classified_by_the_server(server: Api, starter: mm
     assert json.loads(stdout)["results"][0]["labels"][0]["label"] == "a cat"
 
 
+def test_captions_and_transcripts_are_those_of_the_pipelines(
+    server: Api, starter: mm.Space, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(CAT.read_bytes()[:300])
+    code, stdout, _ = run("--server", server.url, "caption", CAT, broken, "--json")
+    answer = json.loads(stdout)
+    expected = mm.pipeline("captioning", model=starter)(mm.Image(CAT))
+    assert (code, answer["model"]) == (3, "starter")
+    (row,) = answer["results"]
+    assert (row["text"], row["complete"], row["n_tokens"]) == (expected.text, True, expected.n_tokens)
+    assert row["score"] == pytest.approx(expected.score, abs=1e-4)
+    assert "broken.jpg" in answer["failed"][0]["input"]
+
+    talk = GALLERY / "sounds" / "pizza.flac"
+    heard = mm.pipeline("transcription", model=starter)(talk)
+    code, stdout, _ = run("--server", server.url, "transcribe", talk, "--json")
+    (row,) = json.loads(stdout)["results"]
+    assert (row["text"], len(row["segments"])) == (heard.text, len(heard.segments))
+    code, stdout, _ = run("--server", server.url, "transcribe", talk, "--srt")
+    assert stdout == heard.to_srt()
+
+
+def test_a_question_is_answered_by_the_index_of_the_server(
+    server: Api, gallery: Path, starter: mm.Space
+) -> None:
+    words = "Where were the lost keys last time?"
+    code, stdout, _ = run("--server", server.url, "ask", "gallery", words, "-k", 2, "--json")
+    index = mm.Index.open(gallery, starter)
+    expected = mm.pipeline("answering", index=index)(words, k=2).to_dict()
+    answer = json.loads(stdout)
+    assert code == 0
+    for name in ("text", "verified", "model", "question"):
+        assert answer[name] == expected[name]
+    assert [hit["id"] for hit in answer["hits"]] == [hit["id"] for hit in expected["hits"]]
+    code, stdout, stderr = run("--server", server.url, "ask", gallery, "Which horse won in Lisbon?")
+    assert (code, "no answer" in stderr) == (4, True)
+    code, stdout, _ = run("--server", server.url, "ask", gallery, words)
+    assert "lost-keys.txt" in stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (("index", ".", "--index", "x.lance"), 2, "index runs on this machine"),
         (("search", "gallery", "x", "--device", "cpu:0"), 2, "--device is for a model on this machine"),
         (("search", "gallery", "x", "--space", "starter"), 2, "the server has chosen the model"),
+        (("caption", CAT, "--beams", "3"), 2, "--beams is for a model on this machine"),
+        (("ask", "gallery", "x", "--stream"), 2, "--stream is for a model on this machine"),
+        (("caption", CAT, "--model", "stater"), 1, "did you mean 'starter'"),
         (("search", "photos", "x"), 1, "no index is called 'photos'"),
         (("embed", "--text", "x", "--space", "stater"), 1, "did you mean 'starter'"),
     ],

@@ -8,6 +8,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,6 +16,7 @@ import PIL.Image
 import pytest
 from mcp import Client
 
+from multimodal.pipelines.generation.result import Generation
 from tests.server.conftest import GALLERY, Api, Reply, png
 
 SPOKEN = (GALLERY / "sounds" / "pizza.flac").read_bytes()
@@ -159,6 +161,22 @@ def test_images_and_sounds_are_edited_and_varied(server: Api) -> None:
                               ("/v1/images/variations", varied))
     ]  # fmt: skip
     assert len(set(made)) == 3
+
+
+def test_the_command_line_keeps_the_image_of_a_server_with_its_metadata(server: Api, tmp_path: Path) -> None:
+    from tests.server.test_cli_server import run
+
+    file = tmp_path / "cat.jpg"
+    (tmp_path / "pizza.flac").write_bytes(SPOKEN)
+    common = ("--seed", 1, "--json", "--force")
+    for given in (["a cat"], ["--from", tmp_path / "pizza.flac"]):
+        code, stdout, _ = run("--server", server.url, "generate", *given, "-o", file, *common)
+        (made,) = json.loads(stdout)["made"]
+        saved = Generation.load(file)
+        assert (code, saved.seed, saved.model, made["width"]) == (0, 1, "starter", 64)
+        assert saved.prompt == (given[0] if len(given) == 1 else None)
+    refused = run("--server", server.url, "generate", "a cat", "-o", tmp_path / "cat.wav")
+    assert (refused[0], "a server generates images" in refused[2]) == (2, True)
 
 
 def test_a_drawing_streams_its_steps_and_then_the_image(server: Api) -> None:

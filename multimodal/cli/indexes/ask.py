@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from multimodal.cli import console, options
+from multimodal.cli import console, options, remote
 from multimodal.cli.indexes.search import conditions_of, open_existing, require_index
 from multimodal.core.items import Audio, Image
 from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
+    from multimodal.index import Index
     from multimodal.pipelines.answering.result import Answer, AnswerPart
+
+DEFAULTS: dict[str, object] = {"model": "extractive", "captioner": "starter", "transcriber": "starter"}
 
 
 def _given(metavar: str, help: str) -> Any:
@@ -87,23 +91,22 @@ def ask(
     Without a model, the answer is a quotation from the best source. Exit code 4: the sources do not hold the answer,
     or the model declined.
     """
-    from multimodal.core.pipeline import pipeline
-
     conditions = conditions_of(where)
     asked, call_options = _question(question, audio, image)
-    require_index(index)
-    with console.working("opening the index", quiet=json):
-        opened = open_existing(index, space, load_options)
-        answering = pipeline(
-            "answering",
-            model=model,
-            index=opened,
-            inputs=takes,
-            safety=safety,
-            captioner=captioner,
-            transcriber=transcriber,
-            **load_options,
-        )
+    models = {"inputs": takes, "safety": safety, "captioner": captioner, "transcriber": transcriber}
+    others = {
+        name: value for name, value in ({"model": model} | models).items() if value != DEFAULTS.get(name)
+    }
+    connected = remote.client(
+        load_options, timeout=remote.TASK_TIMEOUT_S, space=space, stream=stream, **others
+    )
+    if connected is not None:
+        answering: Any = functools.partial(connected.ask, index=index.stem)
+    else:
+        require_index(index)
+        with console.working("opening the index", quiet=json):
+            opened = open_existing(index, space, load_options)
+            answering = _load(model, opened, models | load_options)
     call_options |= {"k": k, "modality": modality or None, "where": conditions or None}
     call_options |= {"instructions": instructions, "context_tokens": context_tokens, "max_tokens": max_tokens}
     if stream and not json:
@@ -119,6 +122,12 @@ def ask(
         _show_sources(answer)
     if answer.refused:
         raise typer.Exit(console.NO_ANSWER)
+
+
+def _load(model: str, index: Index, given: dict[str, Any]) -> Any:
+    from multimodal.core.pipeline import pipeline
+
+    return pipeline("answering", model=model, index=index, **given)
 
 
 def _question(words: str | None, audio: Path | None, image: Path | None) -> tuple[Any, dict[str, Any]]:

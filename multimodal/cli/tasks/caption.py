@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json as jsons
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from multimodal.cli import console, options
+from multimodal.cli import console, options, remote
 from multimodal.core.errors import MediaError, MediaUnsupported, MissingExtra, UnsupportedModality
 from multimodal.core.items import Image, Item, Text, Video, as_item
 from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
+    from multimodal.client.remote import Client
     from multimodal.pipelines.captioning.pipeline import Caption
 
 BATCH = 8
@@ -43,11 +44,13 @@ def caption(
         typer.Option(metavar='"what is it?"', help="A question, or the start of the caption."),
     ] = None,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="NAME", help="starter, ./folder, or a captioning model: hf/owner/name, openclip/coca_…"
+            metavar="NAME",
+            help="starter, ./folder, or a captioning model: hf/owner/name, openclip/coca_… "
+            "\\[default: starter, or that of the server]",
         ),
-    ] = "starter",
+    ] = None,
     beams: Annotated[
         int | None, typer.Option(help="Width of the beam search; the model's own by default.")
     ] = None,
@@ -72,8 +75,6 @@ def caption(
 
     A caption truncated by --max-tokens ends with […]. A model of images captions frames of a video.
     """
-    from multimodal.core.pipeline import pipeline
-
     if output is not None and not output.absolute().parent.is_dir():
         raise typer.BadParameter(
             f"the folder {output.absolute().parent} does not exist", param_hint="--output"
@@ -81,9 +82,14 @@ def caption(
     inputs, failures, skipped = _inputs(files or [], text or [])
     call_options: dict[str, Any] = {"prompt": prompt, "beams": beams, "max_tokens": max_tokens}
     call_options |= {"sample": sample, "seed": seed, "batch_size": BATCH}
-    with console.working(f"loading {model}", quiet=json):
-        captioner = pipeline("captioning", model=model, **load_options)
-    modalities = captioner.backend.modalities
+    connected = remote.client(load_options, timeout=remote.TASK_TIMEOUT_S, beams=beams, text=text)
+    if connected is not None:
+        captioner: Any = _remote_captioner(connected, model)
+        named, modalities = model or connected.models[0], {Modality.IMAGE, Modality.AUDIO}
+    else:
+        named = model or remote.DEFAULT_SPACE
+        captioner = _load(named, load_options, quiet=json)
+        modalities = captioner.backend.modalities
     if Modality.IMAGE in modalities and Modality.VIDEO not in modalities:
         inputs = _with_frames(inputs, failures)
     good: list[tuple[str, Caption]] = []
@@ -97,12 +103,30 @@ def caption(
         _save(output, rows)
     if json:
         failed = [{"input": name, "reason": reason} for name, reason in failures]
-        console.print_json({"model": model, "results": rows, "failed": failed, "skipped": skipped})
+        console.print_json({"model": named, "results": rows, "failed": failed, "skipped": skipped})
     else:
         _show(good, output, skipped)
     if failures:
         console.list_failures(failures)
         raise typer.Exit(console.SOME_FAILED if good else console.FAILED)
+
+
+def _load(model: str, load_options: dict[str, Any], *, quiet: bool) -> Any:
+    from multimodal.core.pipeline import pipeline
+
+    with console.working(f"loading {model}", quiet=quiet):
+        return pipeline("captioning", model=model, **load_options)
+
+
+def _remote_captioner(connected: Client, model: str | None) -> Callable[..., list[Caption]]:
+    """The captions of a server, called like a pipeline."""
+
+    def caption(items: Sequence[Item], *, sample: bool, **given: Any) -> list[Caption]:
+        del given["batch_size"], given["beams"]
+        sampling = {"temperature": 1.0} if sample else {}
+        return [connected.describe(item, **given, **sampling, **remote.task_model(model)) for item in items]
+
+    return caption
 
 
 def _inputs(files: Sequence[str], texts: Sequence[str]) -> tuple[list[Named], list[tuple[str, str]], int]:

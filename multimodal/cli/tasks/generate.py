@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from multimodal.cli import console, options
+from multimodal.cli import console, options, remote
 
 if TYPE_CHECKING:
+    from multimodal.client.remote import Client
     from multimodal.pipelines.generation.pipeline import Generation, GenerationPipeline
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -37,13 +38,14 @@ def generate(
         ),
     ],
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--model",
             metavar="NAME",
-            help="starter, diffusers/<owner>/<name>, hf/facebook/musicgen-small or ./folder.",
+            help="starter, diffusers/<owner>/<name>, hf/facebook/musicgen-small or ./folder. "
+            "\\[default: starter, or that of the server]",
         ),
-    ] = "starter",
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(metavar="N", help="The same seed gives the same result; random if left out."),
@@ -129,9 +131,24 @@ def generate(
     files = _files(output, n, force)
     start_image = None if image is None else _initial_image(image)
     what = prompt if source is None else _media(source)
-    with console.working(f"loading {model}", quiet=json):
-        draw = _loaded(model, load_options, variant, decoder)
-    _check_suffix(draw, output)
+    connected = remote.client(
+        load_options,
+        timeout=remote.TASK_TIMEOUT_S,
+        variant=variant,
+        decoder=decoder,
+        towards=towards,
+        truncate=truncate,
+        seconds=seconds,
+    )
+    named = model or (remote.DEFAULT_SPACE if connected is None else "the server")
+    if connected is not None:
+        draw: Any = _remote_painter(connected, model, _size(width, height))
+        width = height = None
+        _check_suffix(IMAGE_SUFFIXES, "a server", output)
+    else:
+        with console.working(f"loading {named}", quiet=json):
+            draw = _loaded(named, load_options, variant, decoder)
+        _check_suffix(_suffixes(draw), repr(draw.name), output)
     given = {
         "image": start_image, "strength": strength, "negative": negative, "steps": steps, "guidance": guidance,
         "width": width, "height": height, "seconds": seconds,
@@ -152,7 +169,7 @@ def generate(
         if not json:
             _show(result, file, took)
     if json:
-        console.print_json({"model": model, "made": made})
+        console.print_json({"model": named, "made": made})
 
 
 def _check_asked(prompt: str | None, source: Path | None, towards: str | None, n: int) -> None:
@@ -223,25 +240,44 @@ def _loaded(
     return GenerationPipeline.from_pretrained(name, **load_options, **given_options)
 
 
-def _check_suffix(draw: GenerationPipeline, output: Path) -> None:
+def _remote_painter(connected: Client, model: str | None, size: str | None) -> Callable[..., Generation]:
+    """The images of a server, called like a pipeline; it reports no progress."""
+    common: dict[str, Any] = {"size": size} | remote.task_model(model)
+
+    def draw(inputs: Any, *, progress: Any, truncate: bool, **given: Any) -> Generation:
+        given["negative_prompt"] = given.pop("negative", None)
+        asked = {"prompt": inputs} if isinstance(inputs, str) else {"source": inputs}
+        return connected.generate(**asked, **given, **common)
+
+    return draw
+
+
+def _size(width: int | None, height: int | None) -> str | None:
+    if (width is None) != (height is None):
+        raise typer.BadParameter("a server takes both sides or none", param_hint="--width")
+    return None if width is None else f"{width}x{height}"
+
+
+def _suffixes(draw: GenerationPipeline) -> tuple[str, ...]:
     from multimodal.core.modality import Modality
 
-    accepted = IMAGE_SUFFIXES if draw.backend.output_modality is Modality.IMAGE else (".wav",)
+    return IMAGE_SUFFIXES if draw.backend.output_modality is Modality.IMAGE else (".wav",)
+
+
+def _check_suffix(accepted: tuple[str, ...], name: str, output: Path) -> None:
     if output.suffix.lower() not in accepted:
         what = "images" if len(accepted) > 1 else "audio"
         raise typer.BadParameter(
-            f"{draw.name!r} generates {what}: write {output.with_suffix(accepted[0]).name!r}",
+            f"{name} generates {what}: write {output.with_suffix(accepted[0]).name!r}",
             param_hint="--output",
         )
 
 
 def _generate(
-    draw: GenerationPipeline, what: Any, seed: int, call_options: dict[str, Any], title: str, quiet: bool
+    draw: Any, what: Any, seed: int, call_options: dict[str, Any], title: str, quiet: bool
 ) -> tuple[Generation, float]:
     """(the result of a prompt, an item or a vector; duration in seconds), with a progress bar of the steps."""
-    import numpy as np
-
-    given: dict[str, Any] = {"vector" if isinstance(what, np.ndarray) else "inputs": what}
+    given: dict[str, Any] = {"vector" if hasattr(what, "dtype") else "inputs": what}
     began = time.perf_counter()
     with _steps(title, quiet) as seen:
         result: Generation = draw(seed=seed, progress=seen, **given, **call_options)

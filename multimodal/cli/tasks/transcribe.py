@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from multimodal.cli import console, options
+from multimodal.cli import console, options, remote
 from multimodal.core.errors import MediaError, MediaNotFound, MissingExtra, UnsupportedModality
 from multimodal.core.limits import limits
 from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
-    from multimodal.pipelines.transcription.pipeline import Transcription
+    from multimodal.client.remote import Client
+    from multimodal.pipelines.transcription.pipeline import Transcription, TranscriptionPipeline
 
 FILE_ERRORS = (MediaError, MissingExtra, UnsupportedModality)  # of one file; the command continues
 FORMATS = ("txt", "srt", "vtt", "json")
@@ -49,11 +50,13 @@ def transcribe(
     vtt: Annotated[bool, typer.Option("--vtt", help="Subtitles as WebVTT.")] = False,
     words: Annotated[bool, typer.Option("--words", help="Word timestamps; needs --json.")] = False,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="NAME", help="starter, hf/openai/whisper-small, faster-whisper/turbo, ./folder, …"
+            metavar="NAME",
+            help="starter, hf/openai/whisper-small, faster-whisper/turbo, ./folder, … "
+            "\\[default: starter, or that of the server]",
         ),
-    ] = "starter",
+    ] = None,
     language: Annotated[
         str | None,
         typer.Option(
@@ -101,21 +104,32 @@ def transcribe(
 
     Without [cyan]-o[/] the text goes to stdout. In a folder, other files are skipped.
     """
-    from multimodal.pipelines.transcription.pipeline import TranscriptionPipeline
-
     kind = _kind(srt, vtt, json, output)
     if words and kind != "json":
         raise typer.BadParameter("word timestamps need JSON: add --json", param_hint="--words")
     inputs = _inputs(paths)
     places = _places(inputs, output, kind)
-    call_options: dict[str, Any] = {"timestamps": "word" if words else "segment", "vad": vad}
-    call_options |= {"task": "translate"} if translate else {}
-    call_options |= {"temperature": FALLBACK} if fallback else {}
     given = {"language": language, "prompt": prompt, "beams": beams}
-    call_options |= {name: value for name, value in given.items() if value is not None}
+    call_options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     call_options |= {"batch_size": batch_size} if batch_size > 1 else {}
-    with console.working(f"loading {model}", quiet=json):
-        writer = TranscriptionPipeline.from_pretrained(model, **load_options)
+    connected = remote.client(
+        load_options,
+        timeout=remote.TASK_TIMEOUT_S,
+        vad=vad,
+        fallback=fallback,
+        beams=beams,
+        batch_size=batch_size - 1,
+    )
+    named = model or (remote.DEFAULT_SPACE if connected is None else "the server")
+    if connected is not None:
+        writer: Any = _remote_writer(
+            connected, {"words": words, "translate": translate} | remote.task_model(model)
+        )
+    else:
+        call_options |= {"timestamps": "word" if words else "segment", "vad": vad}
+        call_options |= {"task": "translate"} if translate else {}
+        call_options |= {"temperature": FALLBACK} if fallback else {}
+        writer = _load(named, load_options, quiet=json)
     good: list[tuple[Path, Transcription]] = []
     failures: list[tuple[str, str]] = []
     longest_s = max_hours * 3600
@@ -130,11 +144,27 @@ def transcribe(
             if places is not None:
                 _write(places[number], _rendered(good[-1][1], kind))
     _print_results(
-        good, failures, kind, model, dict(zip((path for path, _ in inputs), places or (), strict=False)), json
+        good, failures, kind, named, dict(zip((path for path, _ in inputs), places or (), strict=False)), json
     )
     if failures:
         console.list_failures(failures)
         raise typer.Exit(console.SOME_FAILED if good else console.FAILED)
+
+
+def _load(model: str, load_options: dict[str, Any], *, quiet: bool) -> TranscriptionPipeline:
+    from multimodal.pipelines.transcription.pipeline import TranscriptionPipeline
+
+    with console.working(f"loading {model}", quiet=quiet):
+        return TranscriptionPipeline.from_pretrained(model, **load_options)
+
+
+def _remote_writer(connected: Client, given: dict[str, Any]) -> Callable[..., Transcription]:
+    """The transcripts of a server, called like a pipeline; the server reports no progress."""
+
+    def write(path: Path, *, progress: Done, **call_options: Any) -> Transcription:
+        return connected.transcription(path, **given, **call_options)
+
+    return write
 
 
 def _kind(srt: bool, vtt: bool, json: bool, output: Path | None) -> str:

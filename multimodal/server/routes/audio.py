@@ -132,7 +132,7 @@ def _verbose(result: Any, body: TranscriptionRequest) -> dict[str, Any]:
         content["words"] = [
             {"word": word.text, "start": word.start, "end": word.end} for word in result.words
         ]
-    return content | {"usage": _usage(result)}
+    return content | {"model": result.model, "usage": _usage(result)}
 
 
 def _compression_ratio(text: str) -> float:

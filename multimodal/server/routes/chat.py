@@ -30,6 +30,7 @@ from multimodal.server.tasks.lane import Call, Event, Finished, Progress, TaskLa
 from multimodal.server.tasks.models import task_models_of
 
 MAX_TOKENS = 8192
+MAX_SOURCES, MAX_CONTEXT_TOKENS = 100, 1_000_000  # of an answer
 SUMMARY = "Describe images and audio, or answer from an index."
 
 
@@ -37,6 +38,16 @@ class StreamOptions(RequestModel):
     """What a stream holds beside the text."""
 
     include_usage: bool = False
+
+
+class AnswerSearch(RequestModel):
+    """Where an answer takes its sources from, as in `AnsweringPipeline`; for the model "index:NAME" only."""
+
+    k: int | None = Field(default=None, ge=1, le=MAX_SOURCES)
+    modality: str | list[str] | None = None
+    where: dict[str, JsonValue] | None = None
+    context_tokens: int | None = Field(default=None, ge=1, le=MAX_CONTEXT_TOKENS)
+    details: bool = Field(default=False, description="Whether `answer` holds the sources and all hits.")
 
 
 class ChatRequest(RequestModel):
@@ -52,6 +63,7 @@ class ChatRequest(RequestModel):
     seed: int | None = Field(default=None, ge=0)
     stream: bool = False
     stream_options: StreamOptions | None = None
+    search: AnswerSearch | None = None
 
     @property
     def sampling(self) -> Sampling:
@@ -93,6 +105,7 @@ async def _task(
     param: str,
     sampling: Sampling,
     instructions: str | None = None,
+    search: AnswerSearch | None = None,
     *,
     flat: bool = False,
 ) -> _Task:
@@ -103,9 +116,17 @@ async def _task(
         name = state.index(index or None).name
         asked = await while_connected(request, read_asked(state, messages, param, instructions))
         answers = answers_of(state)
-        options = {} if sampling.max_tokens is None else {"max_tokens": sampling.max_tokens}
-        answer = answers.work(name, asked, **options)
-        return _Task(name, asked.n_tokens, answers.lane, lambda call: reply_of(answer(call), flat=flat))
+        chosen = AnswerSearch() if search is None else search
+        options = chosen.model_dump(exclude={"details"}) | {"max_tokens": sampling.max_tokens}
+        answer = answers.work(
+            name, asked, **{key: value for key, value in options.items() if value is not None}
+        )
+        return _Task(
+            name,
+            asked.n_tokens,
+            answers.lane,
+            lambda call: reply_of(answer(call), flat=flat, details=chosen.details),
+        )
     models = task_models_of(state)
     name = models.resolve("captioning", model)
     question = await while_connected(request, read_question(state, messages, param))
@@ -120,7 +141,7 @@ async def chat(request: Request) -> Response:
     body = await read_json(request, ChatRequest)
     if body.n != 1:
         raise invalid(f"n must be 1, got {body.n}: send several requests", "n")
-    task = await _task(request, body.model, body.messages, "messages", body.sampling)
+    task = await _task(request, body.model, body.messages, "messages", body.sampling, search=body.search)
     question, lane, work = task.n_tokens, task.lane, task.work
     head = {"id": _id("chatcmpl-"), "created": int(time.time()), "model": body.model or task.name}
     if body.stream:
@@ -252,7 +273,9 @@ def _part(reply: Reply) -> dict[str, Any]:
 
 def _about(reply: Reply) -> dict[str, Any]:
     """What clients of OpenAI's form know nothing of, and others can use."""
-    return {} if reply.answer is None else {"answer": reply.answer}
+    if reply.answer is not None:
+        return {"answer": reply.answer}
+    return {"captions": list(reply.captions)} if reply.captions else {}
 
 
 def _usage(n_input: int, reply: Reply) -> dict[str, int]:

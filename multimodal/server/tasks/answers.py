@@ -157,18 +157,20 @@ async def read_asked(
     return _asked(question, "\n\n".join(filter(None, rules)) or None, _turns(messages[:-1]), param)
 
 
-def reply_of(answer: Answer, *, flat: bool) -> Reply:
+def reply_of(answer: Answer, *, flat: bool, details: bool = False) -> Reply:
     """The reply of a chat for an answer.
 
     Args:
         answer: The checked answer.
         flat: Whether annotations are flat, as in responses, or nested, as in chat completions.
+        details: Whether all of the answer is part of the reply: its sources and hits.
     """
     is_withheld = answer.refused and answer.reason in ("model", "filter")
     n_tokens = math.ceil(len(answer.text) / CHARS_PER_TOKEN)
     if answer.usage is not None:
         n_tokens = answer.usage.output_tokens
-    about = {
+    about: dict[str, Any] = {"details": answer.to_dict()} if details else {}
+    about |= {
         "refused": answer.refused,
         "reason": answer.reason,
         "verified": answer.verified,

@@ -57,6 +57,7 @@ class Reply:
         annotations: The citations of an answer, in OpenAI's form.
         refusal: Why a model declined, instead of an answer.
         answer: About an answer: whether it was refused and verified, and by which model; None for captions.
+        captions: Of each item: {"text", "score", "n_tokens", "complete"}.
     """
 
     text: str
@@ -65,6 +66,7 @@ class Reply:
     annotations: tuple[dict[str, Any], ...] = ()
     refusal: str | None = None
     answer: dict[str, Any] | None = None
+    captions: tuple[dict[str, Any], ...] = ()
 
 
 async def read_question(state: State, messages: Sequence[Any], param: str) -> Question:
@@ -164,4 +166,8 @@ def describe(pipeline: Any, call: Call, question: Question, sampling: Sampling) 
         "\n".join(caption.text for caption in captions),
         sum(caption.n_tokens for caption in captions),
         all(caption.complete for caption in captions),
+        captions=tuple(
+            {name: getattr(caption, name) for name in ("text", "score", "n_tokens", "complete")}
+            for caption in captions
+        ),
     )
