@@ -26,6 +26,8 @@ class Card:
         revision: The commit of `source` that the name stands for, or "" for the newest.
         base: The model whose weights this one continues (fine-tuned, adapted, bridged, quantised), or "".
         teacher: The model whose vectors it was trained to match, or "".
+        matryoshka: Shorter lengths of vectors that it was trained for: the first so many numbers of a vector, made
+            unit length again, are a vector of the model too. () if it was not trained so.
     """
 
     name: str
@@ -40,9 +42,11 @@ class Card:
     revision: str = ""
     base: str = ""
     teacher: str = ""
+    matryoshka: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modalities", tuple(Modality(m) for m in self.modalities))
+        object.__setattr__(self, "matryoshka", tuple(sorted(self.matryoshka)))
 
     def to_dict(self) -> dict[str, Any]:
         """Converts the card to plain values, from which `Card.from_dict` restores it.
@@ -50,7 +54,11 @@ class Card:
         Returns:
             JSON values.
         """
-        return asdict(self) | {"modalities": [str(m) for m in self.modalities]}
+        lists = {
+            "modalities": [str(m) for m in self.modalities],
+            "matryoshka": list(self.matryoshka),
+        }
+        return asdict(self) | lists
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Card:

@@ -132,6 +132,7 @@ class ServedSpace:
         self.dim = space.dim
         self.fingerprint = space.fingerprint
         self.modalities = tuple(map(str, space.modalities))
+        self.matryoshka = () if space.card is None else space.card.matryoshka
 
     def _lane(self, encoder: Encoder) -> Lane:
         lane = self._lanes.get(id(encoder))
@@ -215,5 +216,6 @@ def describe(space: ServedSpace) -> dict[str, Any]:
     return {
         "modalities": list(space.modalities),
         "dim": space.dim,
+        "matryoshka": list(space.matryoshka),
         "fingerprint": space.fingerprint,
     }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import copy
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 
 import multimodal as mm
-from tests.server.conftest import GALLERY, Api
+from multimodal.server.config import ServerConfig
+from tests.server.conftest import GALLERY, Api, running
 
 CLOSE = 1e-5
 
@@ -54,3 +57,26 @@ def test_token_ids_are_refused_with_the_cure(server: Api) -> None:
         reply = server.post("/v1/embeddings", {"input": tokens, "encoding_format": "base64"})
         assert reply.status == 400
         assert "check_embedding_ctx_length=False" in reply.error["message"]
+
+
+def test_vectors_are_cut_to_lengths_that_the_card_of_the_model_allows(starter: mm.Space) -> None:
+    nested = copy.copy(starter)
+    assert starter.card is not None
+    nested.card = dataclasses.replace(starter.card, matryoshka=(128, 64))
+    short = starter.encode("a cat")[:64]
+    short /= np.linalg.norm(short)
+    with running(ServerConfig(spaces=("starter",), port=0, preloaded={"starter": nested})) as api:
+        requests = [
+            ("/v1/embeddings", {"input": "a cat", "dimensions": 64}),
+            ("/v2/embed", {"texts": ["a cat"], "output_dimension": 64}),
+            ("/api/embed", {"input": "a cat", "dimensions": 64}),
+            ("/v1/multimodalembeddings", {"inputs": [{"content": [{"type": "text", "text": "a cat"}]}],
+                                          "output_dimension": 64}),
+        ]  # fmt: skip
+        for path, body in requests:
+            answer = api.post(path, body).json()
+            rows = answer.get("embeddings") or vectors(answer)
+            assert np.allclose(rows["float"] if isinstance(rows, dict) else rows, [short], atol=CLOSE), path
+        assert api.get("/v1/models/starter").json()["matryoshka"] == [64, 128]
+        refused = api.post("/v1/embeddings", {"input": "a cat", "dimensions": 32})
+        assert (refused.status, "64 to 256" in refused.error["message"]) == (400, True)

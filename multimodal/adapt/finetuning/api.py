@@ -328,7 +328,8 @@ def _merged_space(run: _Run, towers: Mapping[Modality, Tower]) -> Space:
             side = run.held_out.firsts if run.held_out.modalities[0] is modality else run.held_out.seconds
             check_merge(tower.encoder.encode(side[:8]), encoders[modality].encode(side[:8]))
     space = run.space
-    card = space.card and replace(space.card, base=space.card.name, teacher="")
+    shorter = tuple(run.options.matryoshka or ())
+    card = space.card and replace(space.card, base=space.card.name, teacher="", matryoshka=shorter)
     return Space(encoders, space.logit_scales, name=space.name, card=card, revisions=space.revisions)
 
 

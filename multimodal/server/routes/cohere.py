@@ -19,7 +19,7 @@ from multimodal.server.endpoint import (
 )
 from multimodal.server.errors import invalid
 from multimodal.server.inputs import content_parts, count_tokens, encode_fused
-from multimodal.server.routes.embeddings import check_dimensions, role_of
+from multimodal.server.routes.embeddings import check_dimensions, cut, role_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,6 +64,7 @@ async def embed(request: Request) -> Response:
         groups = [[{"text" if name == "texts" else "image": value}] for value in values]
     work = encode_fused(state, model, groups, name, role_of(body.input_type))
     rows, checked = await while_connected(request, work)
+    rows = cut(rows, body.output_dimension)
     n_images = sum(str(element.item.modality) == "image" for element in checked)
     billed = {"input_tokens": count_tokens(checked)} | ({"images": n_images} if n_images else {})
     return JsonResponse(

@@ -52,7 +52,10 @@ class EmbeddingsRequest(RequestModel):
     model: str | None = None
     modality: Modality | None = None
     encoding_format: Encoding = "float"
-    dimensions: int | None = Field(default=None, description="The length of the model's vectors, or absent.")
+    dimensions: int | None = Field(
+        default=None,
+        description="The length of the vectors: the model's own, or a shorter one if its card has `matryoshka`.",
+    )
     output_dimension: int | None = Field(default=None, description="Another name of dimensions.")
     input_type: str | None = Field(default=None, description='"query" where the model tells queries apart.')
     task: str | None = Field(default=None, description="Another name of input_type.")
@@ -95,6 +98,7 @@ async def embeddings(request: Request) -> Response:
         rows = await while_connected(
             request, model.encode(checked, role, lambda place: names[0] if names else f"input[{place}]")
         )
+    rows = cut(rows, body.dimensions or body.output_dimension)
     n_tokens = count_tokens(checked)
     usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
     return JsonResponse(_answer(rows, body.encoding_format, body.model or model.name, usage))
@@ -122,6 +126,7 @@ async def multimodal_embeddings(request: Request) -> Response:
         "total_tokens": n_tokens,
     }
     encoding = body.encoding_format or body.output_encoding or "float"
+    rows = cut(rows, body.output_dimension)
     return JsonResponse(_answer(rows, encoding, body.model or model.name, usage))
 
 
@@ -148,11 +153,26 @@ def encoded_rows(rows: NDArray[np.float32], encoding: Encoding) -> Sequence[Any]
 
 
 def check_dimensions(model: ServedSpace, dimensions: int | None, param: str) -> None:
-    """Raises ApiError (400) for a length of vectors that the model does not have."""
-    if dimensions is not None and dimensions != model.dim:
+    """Raises ApiError (400) for a length of vectors that the model was not trained for."""
+    if dimensions is None or dimensions == model.dim:
+        return
+    shortest = min(model.matryoshka, default=model.dim)
+    if not shortest <= dimensions < model.dim:
+        allowed = f"{shortest} to {model.dim}" if model.matryoshka else f"{model.dim}"
         raise invalid(
-            f"{param} must be {model.dim} for the model {model.name!r}, got {dimensions}; leave it out", param
+            f"{param} must be {allowed} for the model {model.name!r}, got {dimensions}; leave it out", param
         )
+
+
+def cut(rows: NDArray[np.float32], dimensions: int | None) -> NDArray[np.float32]:
+    """The first numbers of vectors (n, dim), made unit length again; all of them for None."""
+    import numpy as np
+
+    if dimensions is None or dimensions == rows.shape[1]:
+        return rows
+    short = rows[:, :dimensions]
+    lengths = np.linalg.norm(short, axis=1, keepdims=True)
+    return np.ascontiguousarray(short / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
 
 
 ENDPOINTS = [

@@ -20,7 +20,7 @@ from multimodal.server.endpoint import (
     while_connected,
 )
 from multimodal.server.inputs import check_inputs, count_tokens
-from multimodal.server.routes.embeddings import check_dimensions
+from multimodal.server.routes.embeddings import check_dimensions, cut
 from multimodal.server.spaces import ServedSpace
 
 
@@ -51,7 +51,7 @@ async def embed(request: Request) -> Response:
     return JsonResponse(
         {
             "model": body.model or model.name,
-            "embeddings": list(rows),
+            "embeddings": list(cut(rows, body.dimensions)),
             "total_duration": time.perf_counter_ns() - start,
             "load_duration": 0,
             "prompt_eval_count": count_tokens(checked),
