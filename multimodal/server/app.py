@@ -125,6 +125,7 @@ class App:
     Attributes:
         state: What its handlers share.
         endpoints: All endpoints, for the schema.
+        serve: Answers one request.
     """
 
     def __init__(self, config: ServerConfig, endpoints: list[Endpoint]) -> None:
@@ -136,12 +137,13 @@ class App:
         self.state.extras[Sessions.NAME] = self._guard.sessions
         self._ids = RequestIds()
         self._loading: asyncio.Task[None] | None = None
+        self.serve: Asgi = self._serve  # one request; a middleware may wrap it
         self.on_failure: Callable[[], None] = lambda: None  # called when loading fails
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection, as ASGI defines it."""
         if scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            await self.serve(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
@@ -181,6 +183,14 @@ class App:
             self.state.metrics.request(route, answer.status or CLIENT_CLOSED, seconds)
             log_request(scope, request_id, answer.status or CLIENT_CLOSED, seconds, failure,
                         every=self.state.config.log_requests)  # fmt: skip
+
+    def describe_span(self, scope: Scope) -> tuple[str, dict[str, Any]]:
+        """The name and attributes of a trace's span: by the route, since paths hold ids."""
+        try:
+            route = self._routes.find(scope["path"], scope["method"])[0].path
+        except ApiError:
+            route = UNKNOWN_ROUTE
+        return f"{scope['method']} {route}", {"http.route": route}
 
     def _admit(self, endpoint: Endpoint, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Raises ApiError unless the request may reach its handler."""
@@ -288,7 +298,7 @@ def find_endpoints() -> list[Endpoint]:
     return found
 
 
-def create_app(config: ServerConfig) -> Asgi:
+def create_app(config: ServerConfig) -> App:
     """Builds the application of a server. Models are loaded when it starts.
 
     Args:
@@ -297,9 +307,9 @@ def create_app(config: ServerConfig) -> Asgi:
     Returns:
         An ASGI application.
     """
-    app: Asgi = App(config, find_endpoints())
+    app = App(config, find_endpoints())
     if config.telemetry:
         from multimodal.server.http.telemetry import traced
 
-        app = traced(app)
+        app.serve = traced(app.serve, default_span_details=app.describe_span)
     return app

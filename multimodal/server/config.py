@@ -29,6 +29,8 @@ class Ceilings:
         offset: Hits or items that paging may skip.
         header_s: Seconds until the headers of a request must be complete.
         body_s: Seconds until its body must be complete.
+        read_s: Seconds in which a client must read 32 kB of a response that waits for it.
+        unread_bytes: Of all responses that wait for their clients; beyond it, that of the slowest is given up.
         connections: Open connections; the one that waits longest for its first request is closed beyond it.
         drain_s: Seconds that running requests have left after SIGTERM.
     """
@@ -45,6 +47,8 @@ class Ceilings:
     offset: int = 100_000
     header_s: float = 10.0
     body_s: float = 60.0
+    read_s: float = 30.0
+    unread_bytes: int = 256 << 20
     connections: int = 1000
     drain_s: float = 30.0
 

@@ -31,7 +31,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, config: ServerConfig) -> None:
-        self.app: Any = create_app(config)
+        self.app = create_app(config)
         super().__init__(
             uvicorn.Config(
                 self.app,
@@ -69,9 +69,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Refuses new requests; a second SIGINT stops at once."""
-        state = getattr(self.app, "state", None)
-        if state is not None:
-            state.stop_accepting()
+        self.app.state.stop_accepting()
         super().handle_exit(sig, frame)
 
 
@@ -107,11 +105,9 @@ def serve(config: ServerConfig, announce: Callable[[str], None] = lambda url: No
     )
     listening = bind(config.host, config.port)
     server = Server(config)
-    if hasattr(server.app, "on_failure"):
-        server.app.on_failure = lambda: setattr(server, "should_exit", True)
+    server.app.on_failure = lambda: setattr(server, "should_exit", True)
     host, port = listening.getsockname()[:2]
     announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
     with listening:
         server.run([listening])
-    state = getattr(server.app, "state", None)
-    return 1 if state is not None and state.failure is not None else 0
+    return 0 if server.app.state.failure is None else 1

@@ -51,6 +51,11 @@ class Api:
         self.url, self.app = url, app
         self.host, self.port = url.removeprefix("http://").split(":")[0], int(url.rpartition(":")[2])
         self.headers = dict(headers or {})
+        self.server: Any = None  # of this process
+
+    def connections(self) -> list[int]:
+        """The ports of the clients that are connected."""
+        return [connection.client[1] for connection in list(self.server.server_state.connections)]
 
     def call(
         self,
@@ -85,6 +90,7 @@ def running(config: ServerConfig, headers: Mapping[str, str] | None = None) -> I
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         api = Api(f"http://127.0.0.1:{listening.getsockname()[1]}", server.app, headers)
+        api.server = server
         try:
             end = time.monotonic() + READY_S
             while not server.started or api.get("/ready").status != 200:

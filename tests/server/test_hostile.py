@@ -188,7 +188,7 @@ def test_an_item_cannot_name_a_file_that_holds_no_media(tmp_path: Path, starter:
 
 @pytest.fixture(scope="module")
 def strict(starter: mm.Space) -> Iterator[Api]:
-    ceilings = Ceilings(body_bytes=1 << 20, header_s=0.4, body_s=0.4, connections=40)
+    ceilings = Ceilings(body_bytes=1 << 20, header_s=0.4, body_s=0.4, read_s=0.2, connections=40)
     config = ServerConfig(
         port=0, spaces=("starter",), api_keys=(KEY, "another"), ceilings=ceilings, preloaded={"starter": starter},
         batching=Batching(capacity=8), cors=("https://friend.example",),
@@ -251,6 +251,25 @@ def test_slow_clients_lose_their_connections_and_lock_nobody_out(strict: Api) ->
         for connection in slow:
             with contextlib.suppress(ConnectionError):
                 assert connection.recv(100) == b""
+
+
+def test_a_client_that_does_not_read_its_responses_is_closed(strict: Api) -> None:
+    request = b"GET /page/app.js HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    total = 12 << 20  # more than the buffers of both sockets
+    n = total // len(strict.get("/page/app.js").body)
+    with raw(strict) as idle, raw(strict) as reading:
+        idle.sendall(request * n)
+        reading.sendall(request * n)
+        n_read = 0
+        while n_read < total:
+            part = reading.recv(1 << 20)
+            assert part
+            n_read += len(part)
+        end = time.monotonic() + 30
+        while idle.getsockname()[1] in strict.connections():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert reading.getsockname()[1] in strict.connections()
 
 
 def test_endless_headers_are_cut_off(strict: Api) -> None:

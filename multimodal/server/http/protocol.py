@@ -1,8 +1,11 @@
-"""The HTTP protocol of uvicorn, with what it lacks against slow clients: a deadline and a size for headers, and a cap
-on connections.
+"""The HTTP protocol of uvicorn, with what it lacks against slow clients: a deadline and a size for headers, a deadline
+for reading responses, and a cap on connections.
 
 A connection that has not sent a complete request within `header_s` is closed. When there are too many connections, the
 oldest that has no request running is closed to make room, so that thousands of idle ones never lock others out.
+
+A response that its client does not read stays in memory, and its stream keeps a lane. The connection is closed when the
+client reads less than MIN_READ_BYTES within `read_s`, or when all such responses together exceed `unread_bytes`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from multimodal.server.config import Ceilings
 
 MAX_HEAD_BYTES = 64 << 10
+MIN_READ_BYTES = 32 << 10  # of a response, within the deadline
 HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 )
@@ -23,10 +27,13 @@ HEAD_TOO_LARGE = (
 def protocol_class(ceilings: Ceilings) -> type[HttpToolsProtocol]:
     """A protocol with these deadlines; all of its connections share one list."""
     idle: dict[HttpToolsProtocol, None] = {}  # connections without a running request, oldest first
+    unread: dict[HttpToolsProtocol, None] = {}  # connections whose client lags behind, the slowest first
 
     class Protocol(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
         _head_bytes = 0  # of a request whose headers are not complete
+        _reading: asyncio.TimerHandle | None = None
+        _unread_bytes = 0  # when the timer was set
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -38,6 +45,7 @@ def protocol_class(ceilings: Ceilings) -> type[HttpToolsProtocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             idle.pop(self, None)
             self._disarm()
+            self._forget_reader()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
@@ -60,6 +68,40 @@ def protocol_class(ceilings: Ceilings) -> type[HttpToolsProtocol]:
             super().on_response_complete()
             if not self.transport.is_closing():
                 idle[self] = None
+            elif self._reading is None:
+                self._watch_reader()
+
+        def timeout_keep_alive_handler(self) -> None:
+            super().timeout_keep_alive_handler()
+            if self._reading is None:  # closing waits until the client has read the rest
+                self._watch_reader()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            unread[self] = None
+            self._watch_reader()
+            if sum(map(_unread_bytes, unread)) > ceilings.unread_bytes:
+                next(iter(unread)).transport.abort()
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._forget_reader()
+
+        def _watch_reader(self) -> None:
+            self._unread_bytes = _unread_bytes(self)
+            self._reading = self.loop.call_later(ceilings.read_s, self._check_reader)
+
+        def _check_reader(self) -> None:
+            if self._unread_bytes - _unread_bytes(self) < MIN_READ_BYTES:
+                self.transport.abort()
+            else:
+                self._watch_reader()
+
+        def _forget_reader(self) -> None:
+            unread.pop(self, None)
+            if self._reading is not None:
+                self._reading.cancel()
+                self._reading = None
 
         def _arm(self) -> None:
             self._head_bytes = 0
@@ -75,6 +117,10 @@ def protocol_class(ceilings: Ceilings) -> type[HttpToolsProtocol]:
             self.transport.abort()
 
     return Protocol
+
+
+def _unread_bytes(protocol: HttpToolsProtocol) -> int:
+    return protocol.transport.get_write_buffer_size()
 
 
 def _close_oldest(idle: dict[HttpToolsProtocol, None]) -> None:

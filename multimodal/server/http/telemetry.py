@@ -9,8 +9,15 @@ from multimodal.core.errors import MissingExtra
 from multimodal.server.endpoint import Asgi
 
 
-def traced(app: Asgi) -> Asgi:
+def traced(app: Asgi, **options: Any) -> Asgi:
     """The application inside OpenTelemetry's ASGI middleware, set up by the usual OTEL_… variables.
+
+    Args:
+        app: The application.
+        options: Of the middleware, such as `tracer_provider`.
+
+    Returns:
+        An application with a span for each request, and none for each message of it.
 
     Raises:
         MissingExtra: The middleware is not installed.
@@ -21,5 +28,5 @@ def traced(app: Asgi) -> Asgi:
         raise MissingExtra(
             "tracing requests", package="opentelemetry-instrumentation-asgi", extra="telemetry"
         ) from error
-    wrapped: Asgi = module.OpenTelemetryMiddleware(app)
+    wrapped: Asgi = module.OpenTelemetryMiddleware(app, **{"exclude_spans": ["receive", "send"]} | options)
     return wrapped
