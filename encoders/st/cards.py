@@ -32,6 +32,16 @@ CARDS = (
         description="English sentences and short paragraphs, up to 384 tokens",
     ),
     Card(
+        name="st/Snowflake/snowflake-arctic-embed-m-v1.5",
+        modalities=(TEXT,),
+        dim=768,
+        licence="Apache-2.0",
+        source="Snowflake/snowflake-arctic-embed-m-v1.5",
+        size_mb=436,
+        matryoshka=(256,),
+        description="English retrieval; its vectors may be cut to 256 numbers",
+    ),
+    Card(
         name="st/BAAI/bge-small-en-v1.5",
         modalities=(TEXT,),
         dim=384,
