@@ -208,22 +208,30 @@ class Revision(NamedTuple):
 
 
 def write(table: ItemTable, documents: list[Document]) -> CommitResult:
-    """Writes new documents in one transaction, and those that replace others in another.
+    """Writes new documents in one transaction, those of one row that replace one in another, the rest in a third.
 
     A document that cannot be stored is isolated by halving, and the others are written.
     Raises IndexStateError if nothing can be written: the disk is full, or the folder is gone.
     """
-    new = [document for document in documents if document.stored is None]
-    known = [document for document in documents if document.stored is not None]
-    results = [_write(table, some) for some in (new, known) if some]
+    new, one_row_each, others = [], [], []
+    for document in documents:
+        if document.stored is None:
+            new.append(document)
+        else:
+            (one_row_each if _replaces_one_row(document) else others).append(document)
+    results = [_write(table, some) for some in (new, one_row_each, others) if some]
     return CommitResult(
         [document for result in results for document in result.written],
         [failure for result in results for failure in result.failed],
     )
 
 
+def _replaces_one_row(document: Document) -> bool:
+    return document.stored is not None and document.stored.is_replaced_by([row.id for row in document.rows])
+
+
 def _write(table: ItemTable, documents: list[Document]) -> CommitResult:
-    """Writes documents, all of them new or none, in one transaction."""
+    """Writes documents of one of the kinds of `write` in one transaction."""
     try:
         _upsert(table, documents)
     except (TypeError, ValueError) as error:  # before anything reached the disk
@@ -247,13 +255,10 @@ def _upsert(table: ItemTable, documents: list[Document]) -> None:
     ]
     provenances = [document.provenance for document in documents for _ in document.rows]
     vectors = np.stack([vector for document in documents for vector in document.vectors])
-    replacing = [
-        document.id
-        for document in documents
-        if document.stored is not None and (document.stored.n_rows > 1 or len(document.rows) > 1)
-    ]
     are_new = all(document.stored is None for document in documents)
-    table.upsert(rows, provenances, vectors, replacing=replacing, are_new=are_new)
+    one_row_each = all(map(_replaces_one_row, documents))
+    replacing = [] if are_new or one_row_each else [document.id for document in documents]
+    table.upsert(rows, provenances, vectors, replacing=replacing, are_new=are_new, one_row_each=one_row_each)
 
 
 def write_revisions(table: ItemTable, revisions: list[Revision]) -> None:
@@ -275,7 +280,8 @@ def write_revisions(table: ItemTable, revisions: list[Revision]) -> None:
             moved = [
                 id_ for old, document, _ in revisions if old != document.id for id_ in (old, document.id)
             ]
-            table.upsert(new_rows, new_provenances, vectors, replacing=moved)
+            one_row_each = not moved and len(rows) == len({provenance.source for provenance in provenances})
+            table.upsert(new_rows, new_provenances, vectors, replacing=moved, one_row_each=one_row_each)
     except (OSError, RuntimeError) as error:
         raise _cannot_write(table, error) from error
 

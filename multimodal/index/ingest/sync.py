@@ -162,7 +162,10 @@ def _vanished(table: ItemTable, folder: Path) -> Iterator[IndexedDocument]:
     for row, provenance in table.files_below(f"{folder}{os.sep}".replace(os.sep * 2, os.sep)):
         if provenance.source != previous and _is_gone(provenance.source):
             yield IndexedDocument(
-                fragments.shared_metadata(row.metadata, row.id, provenance.source, row.uri), provenance, 1
+                fragments.shared_metadata(row.metadata, row.id, provenance.source, row.uri),
+                provenance,
+                1,
+                row.id,
             )
         previous = provenance.source
 

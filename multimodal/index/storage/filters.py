@@ -106,6 +106,11 @@ def _empty(what: str) -> str:
     return f"the list for {what} is empty, so nothing could match; leave it out to match all"
 
 
+def between(column: str, first: str, last: str) -> str:
+    """The condition that a text is in a range, ends included, in the order of code points."""
+    return f"{column} >= {_quoted(first)} AND {column} <= {_quoted(last)}"
+
+
 def begins_with(column: str, start: str) -> str:
     """The condition that `column` begins with a text, case-sensitively."""
     return f"starts_with({column}, {_quoted(start)})"

@@ -23,6 +23,7 @@ from multimodal.index.storage import schema, vector_columns
 from multimodal.index.storage.deferred import defer_import
 from multimodal.index.storage.filters import begins_with, is_in
 from multimodal.index.storage.forks import check_process, note_use
+from multimodal.index.storage.id_ranges import IdRanges
 from multimodal.index.storage.lock import await_readers, reading
 from multimodal.index.storage.memory import limit_memory
 from multimodal.index.storage.schema import PROVENANCE_COLUMNS, ROW_COLUMNS, IndexMetadata, Provenance, Row
@@ -33,26 +34,32 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TABLE_NAME = "items"
-IDS_PER_STATEMENT = 1000
+IDS_PER_STATEMENT = 1024
 METADATA_CACHE_BYTES = 8 << 20
 KEEP_OLD_VERSIONS = timedelta(hours=1)  # while readers are active, replaced files stay this long
 LATEST_ONLY = timedelta(milliseconds=1)
 MAX_OLD_VERSIONS = 64  # that a write leaves although they could be removed
 WAIT_FOR_READERS_S = 2.0
-# To look up 1,000 ids, the table is scanned at 0.12 ms per thousand rows. A B-tree makes that 9 ms in all. The rows
-# written since it was built add 0.7 ms per thousand, as they lie in small files, and building it takes 0.46 s per
-# million rows. The sum is least if it is rebuilt when unindexed ** 2 = 1,300 * rows.
+# To look up 1,000 ids in a list, the table is scanned at 0.12 ms per thousand rows. A B-tree makes that 9 ms. The
+# rows written since it was built lie in small files, and add 0.2 ms per thousand as a range, or 0.7 ms as a list.
+# Building it takes 0.46 s per million rows. The sum is least if it is rebuilt when unindexed ** 2 = 1,300 * rows.
 BTREE_ROWS = 50_000
 BTREE_REFRESH = 1300
 CHUNK_MARK = "#"  # in the row id of each chunk, after the id of its document
 
 
 class IndexedDocument(NamedTuple):
-    """What the index holds of a document: the metadata that its rows share, its provenance, and its number of rows."""
+    """What the index holds of a document: the metadata that its rows share, its provenance, its number of rows, and the
+    id of one of them."""
 
     metadata: Metadata
     provenance: Provenance
     n_rows: int
+    row_id: str
+
+    def is_replaced_by(self, ids: Sequence[str]) -> bool:
+        """Whether rows with these ids are one row instead of one, with an id that no other document can have."""
+        return self.n_rows == len(ids) == 1 and (ids[0] == self.row_id or CHUNK_MARK not in ids[0])
 
 
 class ItemTable:
@@ -70,6 +77,7 @@ class ItemTable:
         self._table = table
         self._max_small_fragments = max_small_fragments
         self.vectors = VectorColumns(index_metadata.vectors, index_metadata.dim, lambda: connect(path))
+        self._id_ranges = IdRanges(self.count)
         self._read_columns()
 
     def _read_columns(self) -> None:
@@ -135,39 +143,37 @@ class ItemTable:
         *,
         replacing: Sequence[str] = (),
         are_new: bool = False,
+        one_row_each: bool = False,
     ) -> None:
         """Writes rows and their vectors (n, dim) in one transaction; existing rows with the same ids are replaced.
 
-        replacing: documents whose rows that are not among the new ones are deleted in the same transaction.
-        are_new: the caller holds the writer lock, and the table has no row of these documents. Such rows are appended,
-        which costs the same however large the table is.
-        Raises ValueError if an id occurs twice among the rows.
+        Args:
+            rows: The rows, each with an id of its own.
+            provenances: Of the rows.
+            vectors: Of the rows.
+            replacing: Documents whose rows that are not among the new ones are deleted in the same transaction. If
+                there are such rows, the whole table is read: 1.1 s of CPU time per million rows.
+            are_new: The caller holds the writer lock, and the table has no row of these documents. Such rows are
+                appended, which costs the same however large the table is.
+            one_row_each: The caller holds the writer lock, and each document has one row in the table, and one here
+                that takes its place (`IndexedDocument.is_replaced_by`). It is found by the B-tree of documents.
+
+        Raises:
+            ValueError: An id occurs twice among the rows.
         """
         ids = [row.id for row in rows]
         if len(set(ids)) < len(ids):
             raise ValueError(f"two rows have the id {next(id_ for id_ in ids if ids.count(id_) > 1)!r}")
         data = schema.to_arrow(rows, provenances, vectors, self.index_metadata, self.vectors)
-        self._write(data, ids, provenances, replacing, are_new)
+        # LanceDB takes vectors that are null, because a row has codes instead, for damaged ones
+        on_bad_vectors = "null" if self.vectors.has_codes else "error"
+        if are_new and not replacing and not self._has_other_rows(ids, provenances):
+            self._table.add(data, on_bad_vectors=on_bad_vectors)
+        else:
+            self._merge(ids, replacing, one_row_each).execute(data, on_bad_vectors=on_bad_vectors)
         self.vectors.keep_sample(vectors)
         if self.vectors.is_unfitted and self.count() >= vector_columns.FIT_ROWS:
             self.fit_components()
-
-    def _write(
-        self,
-        data: Any,
-        ids: Sequence[str],
-        provenances: Sequence[Provenance],
-        replacing: Sequence[str],
-        are_new: bool,
-    ) -> None:
-        if are_new and not replacing and not self._has_other_rows(ids, provenances):
-            self._table.add(data, on_bad_vectors="null" if self.vectors.has_codes else "error")
-            return
-        operation = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-        if replacing:
-            operation = operation.when_not_matched_by_source_delete(is_in("source", replacing, "replacing"))
-        # LanceDB takes vectors that are null, because a row has codes instead, for damaged ones
-        operation.execute(data, on_bad_vectors="null" if self.vectors.has_codes else "error")
 
     def fit_components(self) -> None:
         """Computes the principal components of the rows so far, and rewrites these as codes."""
@@ -182,6 +188,24 @@ class ItemTable:
         query = self._table.search().select(["id"]).where(f"{vector_columns.CODE} IS NULL")
         for some_ids in _batched_ids(query.to_arrow()["id"].to_pylist()):
             self.upsert(*self.fetch_rows(is_in("id", some_ids, "ids")))
+
+    def _merge(self, ids: Sequence[str], replacing: Sequence[str], one_row_each: bool) -> Any:
+        """A merge that replaces rows and adds new ones."""
+        operation = self._table.merge_insert("source" if one_row_each else "id")
+        operation = operation.when_matched_update_all().when_not_matched_insert_all()
+        if replacing and self._has_stale_rows(ids, replacing):
+            operation = operation.when_not_matched_by_source_delete(is_in("source", replacing, "replacing"))
+        return operation
+
+    def _has_stale_rows(self, ids: Sequence[str], sources: Sequence[str]) -> bool:
+        """Whether the table has rows of these documents other than those with these ids."""
+        new = set(ids)
+        return any(
+            id_ not in new
+            for some_ids in _batched_ids(sources)
+            for id_ in self._table.search().select(["id"]).where(is_in("source", some_ids, "sources"))
+            .to_arrow()["id"].to_pylist()
+        )  # fmt: skip
 
     def _has_other_rows(self, ids: Sequence[str], provenances: Sequence[Provenance]) -> bool:
         """Whether rows of other documents have one of these ids, those of new documents.
@@ -306,19 +330,24 @@ class ItemTable:
         documents: dict[str, IndexedDocument] = {}
         if not self._is_upgraded:  # an index of an earlier version has no provenance
             return documents
-        columns = ["id", "uri", "metadata", *PROVENANCE_COLUMNS]
-        for some_ids in _batched_ids(sources):
+        columns, wanted = ["id", "uri", "metadata", *PROVENANCE_COLUMNS], set(sources)
+        for some_ids in _batched_ids(sorted(wanted)):
+            condition = self._id_ranges.condition("source", some_ids)
+            if condition is None:
+                continue
             with reading(self.path):
-                query = self._table.search().select(columns).where(is_in("source", some_ids, "sources"))
-                table = query.to_arrow()
+                table = self._table.search().select(columns).where(condition).to_arrow()
             names = (table[name].to_pylist() for name in ("id", "uri", "metadata"))
             for id_, uri, metadata, provenance in zip(*names, schema.read_provenances(table), strict=True):
+                if provenance.source not in wanted:
+                    continue
                 known = documents.get(provenance.source)
                 documents[provenance.source] = (
                     IndexedDocument(
-                        fragments.shared_metadata(json.loads(metadata), id_, provenance.source, uri),
+                        _shared_metadata(metadata, id_, provenance.source, uri),
                         provenance,
                         1,
+                        id_,
                     )
                     if known is None
                     else known._replace(n_rows=known.n_rows + 1)
@@ -422,6 +451,14 @@ def connect(path: Path) -> Any:
     session = lancedb.Session(metadata_cache_size_bytes=METADATA_CACHE_BYTES)
     # 0: check for writes by other processes at every read, instead of never.
     return lancedb.connect(path, read_consistency_interval=timedelta(0), session=session)
+
+
+def _shared_metadata(text: str, id_: str, source: str, uri: str | None) -> Metadata:
+    """The metadata of a document, from that of one of its rows as JSON."""
+    if text == "{}":
+        return {}
+    metadata = json.loads(text)
+    return metadata if id_ == source else fragments.shared_metadata(metadata, id_, source, uri)
 
 
 def _batched_ids(ids: Sequence[str]) -> Iterator[Sequence[str]]:
