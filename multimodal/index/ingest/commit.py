@@ -213,7 +213,9 @@ def write(table: ItemTable, documents: list[Document]) -> CommitResult:
     A document that cannot be stored is isolated by halving, and the others are written.
     Raises IndexStateError if nothing can be written: the disk is full, or the folder is gone.
     """
-    new, one_row_each, others = [], [], []
+    new: list[Document] = []
+    one_row_each: list[Document] = []
+    others: list[Document] = []
     for document in documents:
         if document.stored is None:
             new.append(document)
