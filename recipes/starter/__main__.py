@@ -18,7 +18,7 @@ from multimodal.auditing import audit
 from multimodal.core.space import Space
 from recipes.starter.captioner import train_captions
 from recipes.starter.data import accents, letters, phrases, prepare_speech, prepare_world
-from recipes.starter.figures import card, evaluate, plot, read
+from recipes.starter.figures import card, evaluate, photo_backgrounds, plot, read
 from recipes.starter.towers import (
     align,
     export,
@@ -26,6 +26,7 @@ from recipes.starter.towers import (
     restore,
     train_accents,
     train_image,
+    train_photographs,
     train_speech,
     train_text,
 )
@@ -47,6 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--speech-minutes", type=float, default=35)
     parser.add_argument("--joint-minutes", type=float, default=75)
     parser.add_argument("--accents-minutes", type=float, default=46)
+    parser.add_argument("--photographs-minutes", type=float, default=45)
     parser.add_argument("--caption-minutes", type=float, default=8)
     parser.add_argument(
         "--from-shipped", action="store_true", help="start from the shipped towers instead of from scratch"
@@ -55,7 +57,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def once(output: Path, step: Callable[[], None]) -> None:
+def once(output: Path, step: Callable[[], object]) -> None:
     """Runs a step unless its output exists."""
     if output.exists():
         print(f"{output} exists")
@@ -77,7 +79,9 @@ def measure(work: Path, output: Path) -> None:
         f"{title} phrases": (HERE / "data" / f"{title}_phrases.txt").read_text().splitlines()
         for title in ("free", "fresh")
     }
-    text = json.dumps(evaluate.full(output, work, free), indent=1, ensure_ascii=False) + "\n"
+    figures = evaluate.full(output, work, free)
+    figures["photographs"] = photo_backgrounds.figures(evaluate.Shipped(output, work), work)
+    text = json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
     (work / "figures.json").write_text(text)
     (output / "figures.json").write_text(text)
 
@@ -109,6 +113,8 @@ def main() -> None:
     once(work / "image_met.pt", lambda: joint_finetune.run(work, minutes=options.joint_minutes))
     once(work / "accents.npz", lambda: accents.run(work))
     once(work / "audio_accents.pt", lambda: train_accents.run(work, minutes=options.accents_minutes))
+    once(work / "image_after.pt", lambda: train_photographs.run(work, minutes=options.photographs_minutes))
+    once(work / "image_final.pt", lambda: train_photographs.choose(work))
     export.run(work, output)
     letters.run(work, output)
     measure(work, output)

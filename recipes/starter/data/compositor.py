@@ -25,6 +25,7 @@ SCALES = {
     SIZE_NAMES.index("large"): (0.95, 1.15),
 }
 PAIR_SCALE = (0.40, 0.56)
+TURN = 0.3  # radians that a thing may be turned to either side
 STRESS = ("JPEG blocks", "big pixels", "salt and pepper", "perspective", "ripples", "dark rim")
 PALETTE = torch.tensor(list(COLOURS.values()), dtype=torch.float32) / 255
 
@@ -46,6 +47,8 @@ class Compositor:
     scales: dict[int, tuple[float, float]] = field(
         default_factory=lambda: SCALES
     )  # of single things, by size
+    turn: float = TURN  # radians to either side, at most
+    upright: frozenset[int] = frozenset()  # concepts whose direction is their meaning: turned by TURN at most
 
     def draw(
         self,
@@ -70,7 +73,9 @@ class Compositor:
                 )
                 chance = torch.rand(len(rows), generator=self.generator)
                 makers = torch.where(chance < restyle, redrawn, makers)
-            glyphs = self.glyphs[makers, torch.tensor([subject.concept for subject in subjects])].float() / 255
+            glyphs = (
+                self.glyphs[makers, torch.tensor([subject.concept for subject in subjects])].float() / 255
+            )
             glyphs = tint(glyphs, torch.tensor([subject.colour for subject in subjects]), self.generator)
             pairs = torch.tensor([len(scenes[row]) == 2 for row in rows])
             placed = self.place(glyphs, subjects, pairs, turn, side, jitter)
@@ -96,7 +101,8 @@ class Compositor:
         high = torch.tensor([self.scales[subject.size][1] for subject in subjects])
         low, high = torch.where(pairs, PAIR_SCALE[0], low), torch.where(pairs, PAIR_SCALE[1], high)
         scale = low + (high - low) * torch.rand(count, generator=generator)
-        angle = uniform(count, -0.3, 0.3, generator) * jitter
+        most = torch.tensor([TURN if subject.concept in self.upright else self.turn for subject in subjects])
+        angle = (2 * most * torch.rand(count, generator=generator) - most) * jitter
         room = (1 - scale).clamp(min=0.08) * jitter
         across, down = uniform(count, -1, 1, generator) * room, uniform(count, -1, 1, generator) * room
         # two things stand on opposite sides of a line that `self.sides` turns, the same for both turns of a scene
@@ -285,9 +291,7 @@ def stress(images: Tensor, seed: int) -> Tensor:
             )
         elif kind == 2:
             specks = torch.from_numpy(rng.random((side, side)))
-            image = torch.where(
-                specks < 0.03, 0.0, torch.where(specks > 0.97, 1.0, image.double())
-            ).float()
+            image = torch.where(specks < 0.03, 0.0, torch.where(specks > 0.97, 1.0, image.double())).float()
         elif kind == 3:
             lean, tip = rng.uniform(-0.35, 0.35, 2)
             depth = 1 + lean * across + tip * down

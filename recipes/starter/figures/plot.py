@@ -13,6 +13,7 @@ FIGURES = {
         "meet_audio": "joint fine-tuning: audio tower",
         "accents": "accents: audio tower",
     },
+    "photographs.png": {"photographs": "photograph-like backgrounds: image tower"},
 }
 
 

@@ -1,4 +1,4 @@
-"""Step 12: saves the three towers in float16 as a space folder that `multimodal.load` opens."""
+"""Step 13: saves the three towers in float16 as a space folder that `multimodal.load` opens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run(work: Path, folder: Path) -> None:
     text = torch.load(work / "text.pt", weights_only=True)
     towers = {
         Modality.TEXT: StarterText(vocabulary, text["tower"]),
-        Modality.IMAGE: StarterImage(torch.load(work / "image_met.pt", weights_only=True)),
+        Modality.IMAGE: StarterImage(torch.load(work / "image_final.pt", weights_only=True)),
         Modality.AUDIO: StarterAudio(torch.load(work / "audio_accents.pt", weights_only=True)),
     }
     heads = {
