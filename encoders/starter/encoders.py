@@ -23,7 +23,7 @@ from multimodal.core.paths import assets
 from multimodal.core.serialization import StoredTensors
 from multimodal.encoders.starter import parameters
 from multimodal.encoders.starter.numpy_text import NumpyTextTower
-from multimodal.encoders.starter.parameters import DIM, MAX_TOKENS, N_MELS, SIDE
+from multimodal.encoders.starter.parameters import DIM, EARLIER_FINGERPRINTS, MAX_TOKENS, N_MELS, SIDE
 from multimodal.encoders.starter.tokenizer import Tokenizer, token_arrays
 
 if TYPE_CHECKING:
@@ -82,6 +82,11 @@ class _StarterEncoder(Encoder):
             known = fingerprint_of_arrays(self._described(), self._tensors.arrays())
             vars(self)["_stored_fingerprint"] = known
         return known
+
+    @property
+    def accepted_fingerprints(self) -> tuple[str, ...]:
+        """See Encoder. An image tower trained further against the fixed text tower keeps the space."""
+        return (self.fingerprint, *EARLIER_FINGERPRINTS.get(self.fingerprint, ()))
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """The float16 weights, identical to the shipped ones; float32 where fine-tuning made them finer."""

@@ -23,3 +23,6 @@ SILENCE_DB = -60.0
 MARGIN = 10  # frames kept around speech when silence is trimmed
 MIN_SAMPLES = RATE_HZ // 10
 WINDOW_SAMPLES = (MAX_FRAMES - 1) * HOP  # 5.99 s
+
+# Of a shipped tower: those of the weights that it was trained on from, against the same text tower.
+EARLIER_FINGERPRINTS: dict[str, tuple[str, ...]] = {}

@@ -30,7 +30,7 @@ import abc
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
@@ -213,6 +213,15 @@ class Encoder(abc.ABC):
             vars(self)["_fingerprint"] = known
         return known[1]
 
+    @property
+    def accepted_fingerprints(self) -> tuple[str, ...]:
+        """Its fingerprint, and those of earlier weights for the same space.
+
+        Vectors that such weights made are comparable with those of this encoder: what is stored with them, such as an
+        index, stays in use.
+        """
+        return (self.fingerprint,)
+
     def _described(self) -> dict[str, Any]:
         """What the fingerprint covers beside the weights."""
         files = {name: hashlib.sha256(content).hexdigest() for name, content in self.files().items()}
@@ -384,6 +393,12 @@ def _canonical_json(config: Mapping[str, Any]) -> str:
         return json.dumps(config, sort_keys=True, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"a configuration must be made of JSON values: {error}") from error
+
+
+def combined_fingerprint(encoders: Iterable[tuple[str, str]]) -> str:
+    """sha256 (hex) over the modalities of a space and the fingerprints of their encoders."""
+    parts = sorted(f"{modality} {fingerprint}" for modality, fingerprint in encoders)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def fingerprint_of(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from multimodal.core.backends.runtime import Decode, Engine, Precision, Runtime
 from multimodal.core.card import Card
 from multimodal.core.deprecation import deprecated_method, deprecated_property, warn_deprecated
-from multimodal.core.encoder import Encoder
+from multimodal.core.encoder import Encoder, combined_fingerprint
 from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
 from multimodal.core.items import Item, as_item, as_items
 from multimodal.core.logit_scale import Activation, LogitScales, by_pair
@@ -96,8 +95,9 @@ class Space:
 
         Names and logit scales are left out, because they change no vector.
         """
-        parts = sorted(f"{modality} {encoder.fingerprint}" for modality, encoder in self.encoders.items())
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return combined_fingerprint(
+            (modality, encoder.fingerprint) for modality, encoder in self.encoders.items()
+        )
 
     @property
     def runtime_info(self) -> dict[str, str]:

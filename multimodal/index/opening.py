@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from multimodal.core.catalog import load
+from multimodal.core.encoder import combined_fingerprint
 from multimodal.core.errors import IndexStateError, InvalidInput, UnknownModel
 from multimodal.core.paths import local_path
 from multimodal.core.space import Space
@@ -39,13 +41,14 @@ def matching_space(table: ItemTable, space: Space) -> Space:
     """The part of a space that the index was created with.
 
     That is all of it, or of a space with more modalities (such as a bridged one) those of the index. Items are added
-    with this part; anything the whole space encodes may be searched with. Raises IndexStateError if the index was
-    created with another space.
+    with this part; anything the whole space encodes may be searched with. The index may be older than the weights of
+    an encoder that was trained further for the same space. Raises IndexStateError if the index was created with
+    another space.
     """
     index_metadata = table.index_metadata
     if set(index_metadata.modalities) <= set(map(str, space.modalities)):
         part = space.select(*index_metadata.modalities)
-        if part.fingerprint == index_metadata.fingerprint:
+        if index_metadata.fingerprint in accepted_fingerprints(part):
             return space if len(part.encoders) == len(space.encoders) else part
     created = _describe(
         index_metadata.space, index_metadata.dim, index_metadata.modalities, index_metadata.fingerprint
@@ -64,6 +67,15 @@ def check_vectors(table: ItemTable, vectors: str | None) -> None:
             f"the index at {str(table.path)!r} stores vectors as {table.index_metadata.vectors}, got "
             f"vectors={vectors!r}; leave it out, or create a new index with it and add this one by add_index"
         )
+
+
+def accepted_fingerprints(space: Space) -> set[str]:
+    """Of the space, and of the space with earlier weights of its encoders."""
+    choices = (
+        [(modality, fingerprint) for fingerprint in encoder.accepted_fingerprints]
+        for modality, encoder in space.encoders.items()
+    )
+    return {combined_fingerprint(encoders) for encoders in itertools.product(*choices)}
 
 
 def _describe(name: str, dim: int, modalities: Iterable[str], fingerprint: str) -> str:

@@ -20,6 +20,7 @@ from multimodal.core.items import Audio, Image
 from multimodal.core.limits import limits
 from multimodal.core.space import Space
 from multimodal.index import Index
+from multimodal.index.opening import accepted_fingerprints
 from multimodal.server.batching import N_CORES, Lane
 from multimodal.server.budget import Budget
 from multimodal.server.config import ServerConfig
@@ -208,7 +209,8 @@ class State:
 
         folder = path.expanduser().absolute()
         about = ItemTable.open(folder).index_metadata
-        model = next((m for m in self.models.values() if m.fingerprint == about.fingerprint), None)
+        served = self.models.values()
+        model = next((m for m in served if about.fingerprint in accepted_fingerprints(m.space)), None)
         if model is None:
             options = about.options | dict(self.config.load_options)
             name = about.address if about.address not in self.models else f"{about.address}@{folder.stem}"
