@@ -113,6 +113,7 @@ def main() -> None:
     once(work / "image_met.pt", lambda: joint_finetune.run(work, minutes=options.joint_minutes))
     once(work / "accents.npz", lambda: accents.run(work))
     once(work / "audio_accents.pt", lambda: train_accents.run(work, minutes=options.accents_minutes))
+    once(work / "photographs_before.json", lambda: photo_backgrounds.before(work))
     once(work / "image_after.pt", lambda: train_photographs.run(work, minutes=options.photographs_minutes))
     once(work / "image_final.pt", lambda: train_photographs.choose(work))
     export.run(work, output)
