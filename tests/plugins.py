@@ -14,8 +14,9 @@ from multimodal.core.pipeline import unregister_pipeline
 TOY = "tests.core.families.toy"
 PLAIN = "tests.index.families.plain"
 WIDE = "tests.index.families.wide"
+SLOW = "tests.index.families.slow"
 APART = "tests.adapt.families.apart"
-PATHS = {"toy": TOY, "plain": PLAIN, "wide": WIDE, "apart": APART}
+PATHS = {"toy": TOY, "plain": PLAIN, "wide": WIDE, "apart": APART, "slow": SLOW}
 
 
 @contextlib.contextmanager

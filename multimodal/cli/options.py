@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -58,6 +58,64 @@ BatchSize = Annotated[
     typer.Option(min=1, metavar="N", help="Images per batch; other modalities by equal cost."),
 ]
 
+# Of the commands that run on many machines, which have a `cluster` parameter
+CLUSTER_PANEL = "Many machines"
+RAY = "ray"
+EngineOrRay = Annotated[
+    Literal["torch", "openvino", "ray"],
+    typer.Option(
+        "--engine",
+        rich_help_panel=PANEL,
+        help="Inference engine; openvino is faster on CPUs, for hf/ and openclip/ models. ray runs the command on the "
+        "machines of a Ray cluster, with torch.",
+    ),
+]
+TorchOrRay = Annotated[
+    Literal["torch", "ray"],
+    typer.Option(
+        "--engine",
+        rich_help_panel=PANEL,
+        help="ray runs the command on the machines of a Ray cluster.",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        rich_help_panel=CLUSTER_PANEL,
+        help="The Ray cluster; implies --engine ray. \\[default: RAY_ADDRESS, or this machine]",
+        show_default=False,
+    ),
+]
+WorkerCount = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        metavar="N",
+        rich_help_panel=CLUSTER_PANEL,
+        help="Worker processes; implies Ray. \\[default: one for each GPU, or else for each core]",
+        show_default=False,
+    ),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker",
+        min=0,
+        metavar="N",
+        rich_help_panel=CLUSTER_PANEL,
+        help="GPUs of each worker, such as 0.5; implies Ray. \\[default: 1 if there are GPUs]",
+        show_default=False,
+    ),
+]
+CLUSTER: dict[str, tuple[Any, Any]] = {
+    "address": (Address, None),
+    "workers": (WorkerCount, None),
+    "gpus_per_worker": (GpusPerWorker, None),
+}
+
 # name of an option -> (its annotation, its default); in the order of --help
 RUNTIME: dict[str, tuple[Any, Any]] = {
     "device": (Device, DEFAULT.device),
@@ -74,26 +132,35 @@ def with_runtime(*names: str) -> Callable[[Callable[..., None]], Callable[..., N
     The command itself is called with `load_options`: a dict for `load` with the options that differ from their
     defaults, so that a family only receives what was given on the command line.
 
+    A command that also has a `cluster` parameter can run on many machines: `cluster` is a dict of the arguments
+    `engine`, `address`, `workers` and `gpus_per_worker`, empty if it runs in this process.
+
     Args:
         names: Which of RUNTIME to add; all of them by default.
     """
-    chosen = {name: RUNTIME[name] for name in names or RUNTIME}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        chosen = {name: RUNTIME[name] for name in names or RUNTIME}
+        clustered = CLUSTER if "cluster" in signature.parameters else {}
+        if clustered:
+            chosen["engine"] = (EngineOrRay if "engine" in chosen else TorchOrRay, DEFAULT.engine)
+
         @functools.wraps(command)
         def run(**arguments: Any) -> None:
             given = {name: arguments.pop(name) for name in chosen}
+            if clustered:
+                arguments["cluster"] = _cluster(given, {name: arguments.pop(name) for name in clustered})
             command(**arguments, load_options=_without_defaults(given))
 
-        signature = inspect.signature(command, eval_str=True)
         parameters: list[inspect.Parameter] = []
         for parameter in signature.parameters.values():
             if parameter.name == "load_options":
                 parameters += [
                     inspect.Parameter(name, parameter.kind, default=default, annotation=annotation)
-                    for name, (annotation, default) in chosen.items()
+                    for name, (annotation, default) in (chosen | clustered).items()
                 ]
-            else:
+            elif parameter.name != "cluster":
                 parameters.append(parameter)
         # typer reads the options of a command from its signature
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -101,6 +168,16 @@ def with_runtime(*names: str) -> Callable[[Callable[..., None]], Callable[..., N
         return run
 
     return decorate
+
+
+def _cluster(given: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a job on many machines, or none. Leaves the inference engine in `given`."""
+    is_named = given["engine"] == RAY
+    if is_named:
+        given["engine"] = DEFAULT.engine
+    if not is_named and all(value is None for value in options.values()):
+        return {}
+    return {"engine": RAY} | options
 
 
 def _without_defaults(given: dict[str, Any]) -> dict[str, Any]:

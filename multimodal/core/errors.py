@@ -18,6 +18,7 @@ MultimodalError
 ├── UnknownTask             (LookupError)        a task that no pipeline performs
 ├── MissingExtra            (ImportError)        an optional dependency is not installed
 ├── ServerError             (RuntimeError)       a server cannot be reached, or refused a request
+├── ClusterError            (RuntimeError)       a Ray cluster cannot be reached, or its workers keep ending
 └── IndexStateError                              an index not found, existing already, or of another space
     └── IndexBusy                                another process is writing to it
 
@@ -161,6 +162,10 @@ class ServerError(MultimodalError, RuntimeError):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ClusterError(MultimodalError, RuntimeError):
+    """A Ray cluster cannot be reached or started, has too little for the workers, or loses them again and again."""
 
 
 class IndexStateError(MultimodalError):

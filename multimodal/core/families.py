@@ -65,6 +65,11 @@ def unregister_family(name: str) -> None:
     _registered.pop(name, None)
 
 
+def registered_families() -> dict[str, str]:
+    """The dotted paths of the families registered in this process, by name: another process can register them too."""
+    return {name: _path(target) for name, target in _registered.items()}
+
+
 def families() -> list[str]:
     """The names of all families, sorted: built in, installed as entry points, and registered."""
     return sorted({*_built_in(), *_entry_points(), *_registered})

@@ -50,7 +50,7 @@ class IndexAdministration:
             IndexStateError: There is no index.
         """
         table = ItemTable.open(index_folder(path))
-        return IndexAdministration(table, _StoredModalities(table.index_metadata))
+        return IndexAdministration(table, StoredModalities(table.index_metadata))
 
     @property
     def path(self) -> Path:
@@ -328,7 +328,7 @@ class IndexAdministration:
         return [sql if filtered is None else f"({sql}) AND ({filtered})" for sql in by_id]
 
 
-class _StoredModalities:
+class StoredModalities:
     """The modalities of an index, in the place of its space."""
 
     def __init__(self, index_metadata: IndexMetadata) -> None:

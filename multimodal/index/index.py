@@ -19,16 +19,14 @@ from multimodal.index.ingest import reindex as reindexing
 from multimodal.index.ingest.config import DEFAULT_CONFIG, IngestConfig, JobOptions
 from multimodal.index.ingest.sources.resolve import check_ids
 from multimodal.index.ingestion import IndexIngestion
-from multimodal.index.opening import check_vectors, index_folder, load_space, matching_space
+from multimodal.index.opening import check_vectors, index_folder, load_space, matching_space, metadata_of
 from multimodal.index.results import Hits, IngestReport, Progress
 from multimodal.index.search.calibration_fit import CalibrationReport
 from multimodal.index.search.query import Query
 from multimodal.index.search.request import SearchOptions, check_options, run_calibration, run_search
 from multimodal.index.storage.filters import condition
 from multimodal.index.storage.lock import reading
-from multimodal.index.storage.schema import FORMAT, PLAIN_FORMAT, IndexMetadata
 from multimodal.index.storage.table import ItemTable, is_index
-from multimodal.index.storage.vector_formats import FLOAT32, check_format
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -85,17 +83,7 @@ class Index(IndexIngestion):
             InvalidInput: There is no such format of vectors, or the space has too few dimensions for it.
         """
         loaded = as_space(space)
-        vector_format = check_format(FLOAT32 if vectors is None else vectors, loaded.dim)
-        index_metadata = IndexMetadata(
-            space=loaded.name,
-            address=loaded.address or loaded.name,
-            fingerprint=loaded.fingerprint,
-            dim=loaded.dim,
-            modalities=tuple(map(str, loaded.modalities)),
-            options=loaded.options,
-            format=PLAIN_FORMAT if vector_format == FLOAT32 else FORMAT,
-            vectors=vector_format,
-        )
+        index_metadata = metadata_of(loaded, vectors)
         folder = index_folder(path)
         try:
             table = ItemTable.create(folder, index_metadata, search_config.max_small_fragments)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from multimodal.core.cluster.options import cluster_options
 from multimodal.core.space import Space
 from multimodal.index.administration import IndexAdministration
 from multimodal.index.ingest import estimate as estimating
@@ -13,6 +14,7 @@ from multimodal.index.ingest import jobs
 from multimodal.index.ingest import sync as syncing
 from multimodal.index.ingest.config import DEFAULT_CONFIG, IngestConfig, JobOptions
 from multimodal.index.ingest.documents.part import Pages
+from multimodal.index.ingest.engines import job as distributed
 from multimodal.index.ingest.sources.selection import selection
 from multimodal.index.results import Estimate, IngestReport, Progress
 
@@ -40,6 +42,10 @@ class IndexIngestion(IndexAdministration):
         wait: float | None = None,
         progress: Callable[[Progress], None] | None = None,
         config: IngestConfig = DEFAULT_CONFIG,
+        engine: Literal["ray"] | None = None,
+        address: str | None = None,
+        workers: int | None = None,
+        gpus_per_worker: float | None = None,
     ) -> IngestReport:
         """Adds a folder, a file, an item, a table, or an iterable of items, (item, metadata) pairs or rows.
 
@@ -77,6 +83,13 @@ class IndexIngestion(IndexAdministration):
             wait: Seconds to wait for another writer. Default: no limit.
             progress: Called with a Progress, at most ten times a second.
             config: Memory bounds and intervals of the job.
+            engine: "ray" encodes on the machines of a Ray cluster. They must reach the files and the index by the same
+                paths. Default: in this process.
+            address: Of the cluster, such as "10.0.0.1:6379". Default: the one that this process is connected to, or
+                that RAY_ADDRESS names, or else one that is started on this machine for the call.
+            workers: Worker processes. Default: one for each GPU, or else for each core, as far as memory allows.
+            gpus_per_worker: GPUs that each worker reserves; fractions share one. Default: 1 if the cluster has GPUs
+                and the space is not on the CPU, otherwise 0.
 
         Returns:
             The counts of documents by outcome, the failures, and how many of these were known.
@@ -86,12 +99,19 @@ class IndexIngestion(IndexAdministration):
             InvalidInput: The list is empty, `source` is a dict or no known iterable, or another argument is invalid.
             IndexBusy: Another writer was active for longer than `wait`.
             IndexStateError: The index cannot be written; what was written before is kept.
+            MissingExtra: engine="ray" without the extra `ray`.
+            ClusterError: The cluster cannot be reached, or its workers do not start.
         """
         options = JobOptions(
             dedupe, batch_size, threads, wait, progress, config, pages, selection(include, exclude)
         )
-        reading: dict[str, Any] = {"columns": columns, "delimiter": delimiter, "encoding": encoding}
-        report = jobs.add(self._table, self._own, source, options, ids=ids, metadata=metadata, **reading)
+        cluster = cluster_options(engine, address, workers, gpus_per_worker)
+        given: dict[str, Any] = {"ids": ids, "metadata": metadata, "columns": columns}
+        given |= {"delimiter": delimiter, "encoding": encoding}
+        if cluster is None:
+            report = jobs.add(self._table, self._own, source, options, **given)
+        else:
+            report = distributed.add(self._table, source, options, cluster, space=self._own, **given)
         self._searcher.prepare()
         return report
 

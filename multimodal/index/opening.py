@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from multimodal.core.catalog import load
 from multimodal.core.encoder import combined_fingerprint
 from multimodal.core.errors import IndexStateError, InvalidInput, UnknownModel
 from multimodal.core.paths import local_path
 from multimodal.core.space import Space
+from multimodal.index.storage.schema import FORMAT, PLAIN_FORMAT, IndexMetadata
 from multimodal.index.storage.table import ItemTable
+from multimodal.index.storage.vector_formats import FLOAT32, check_format
 
 SHOWN_FINGERPRINT_CHARS = 12
 
@@ -25,11 +27,32 @@ def index_folder(path: str | os.PathLike[str]) -> Path:
     return local_path(path, "an index")
 
 
-def load_space(table: ItemTable) -> Space:
-    """The space that an index names. Raises IndexStateError if it cannot be loaded."""
+def metadata_of(space: Space, vectors: str | None = None) -> IndexMetadata:
+    """What a new index stores of its space. vectors: how it stores their vectors; None for float32.
+
+    Raises InvalidInput if there is no such format, or the space has too few dimensions for it.
+    """
+    vector_format = check_format(FLOAT32 if vectors is None else vectors, space.dim)
+    return IndexMetadata(
+        space=space.name,
+        address=space.address or space.name,
+        fingerprint=space.fingerprint,
+        dim=space.dim,
+        modalities=tuple(map(str, space.modalities)),
+        options=space.options,
+        format=PLAIN_FORMAT if vector_format == FLOAT32 else FORMAT,
+        vectors=vector_format,
+    )
+
+
+def load_space(table: ItemTable, **runtime: Any) -> Space:
+    """The space that an index names. Raises IndexStateError if it cannot be loaded.
+
+    runtime: options of `load` that do not change vectors, such as the device.
+    """
     index_metadata = table.index_metadata
     try:
-        return load(index_metadata.address, **index_metadata.options)
+        return load(index_metadata.address, **(index_metadata.options | runtime))
     except UnknownModel as error:
         raise IndexStateError(
             f"the index at {str(table.path)!r} was created with the space {index_metadata.space!r}, which cannot be "
@@ -50,12 +73,14 @@ def matching_space(table: ItemTable, space: Space) -> Space:
         part = space.select(*index_metadata.modalities)
         if index_metadata.fingerprint in accepted_fingerprints(part):
             return space if len(part.encoders) == len(space.encoders) else part
-    created = _describe(
-        index_metadata.space, index_metadata.dim, index_metadata.modalities, index_metadata.fingerprint
-    )
-    given = _describe(space.name, space.dim, space.modalities, space.fingerprint)
-    raise IndexStateError(
-        f"the index at {str(table.path)!r} was created with the space {created}, and is opened with {given}: their "
+    raise mismatch(table, metadata_of(space))  # whose vectors are compared, not how they are stored
+
+
+def mismatch(table: ItemTable, given: IndexMetadata) -> IndexStateError:
+    """The error for an index that was created with another space than the given one."""
+    return IndexStateError(
+        f"the index at {str(table.path)!r} was created with the space {_describe(table.index_metadata)}, and is "
+        f"opened with {_describe(given)}: their "
         "vectors cannot be compared; open it with the first, or create a new index from the same files with the second"
     )
 
@@ -78,5 +103,6 @@ def accepted_fingerprints(space: Space) -> set[str]:
     return {combined_fingerprint(encoders) for encoders in itertools.product(*choices)}
 
 
-def _describe(name: str, dim: int, modalities: Iterable[str], fingerprint: str) -> str:
-    return f"{name!r} ({' + '.join(modalities)}, dim {dim}, fingerprint {fingerprint[:SHOWN_FINGERPRINT_CHARS]}…)"
+def _describe(space: IndexMetadata) -> str:
+    fingerprint = f"{space.fingerprint[:SHOWN_FINGERPRINT_CHARS]}…"
+    return f"{space.space!r} ({' + '.join(space.modalities)}, dim {space.dim}, fingerprint {fingerprint})"

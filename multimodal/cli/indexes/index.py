@@ -21,6 +21,7 @@ from multimodal.core.errors import IndexBusy, IndexStateError, MediaNotFound, Mu
 
 if TYPE_CHECKING:
     from multimodal.index import Index, IngestReport
+    from multimodal.index.cluster_index import ClusterIndex
 
 MODES = ("--sync", "--retry-failed", "--failures", "--dry-run")
 SYNC_DRY_RUN = ["--sync", "--dry-run"]  # the only two that go together
@@ -153,6 +154,7 @@ def index(
     ] = False,
     *,
     load_options: dict[str, Any],
+    cluster: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
     """Index images, audio, video, texts and documents for cross-modal search.
@@ -172,6 +174,10 @@ def index(
     """
     flags = dict(zip(MODES, (sync, retry_failed, failures, dry_run), strict=True))
     mode = _mode([name for name, wanted in flags.items() if wanted], paths)
+    if cluster and mode is not None:
+        raise typer.BadParameter(
+            f"{mode} runs on this machine only; leave one out", param_hint="--engine ray"
+        )
     about = metadata_of(metadata)
     reading = {
         "columns": _columns(column),
@@ -190,6 +196,11 @@ def index(
         return
     os.environ.setdefault(*KERNELS)  # read once, when torch computes for the first time
     given: dict[str, Any] = {"metadata": about or None, "dedupe": dedupe} | reading | chosen
+    if cluster:
+        with _on_cluster(into, space, load, cluster, quiet=json) as there:
+            job: Job = lambda more: there.add(sources, **given, **how, **more)  # noqa: E731
+            run_job(there, into, job, no_wait=no_wait, strict=strict, json=json)
+        return
     with console.working("opening the index", quiet=json):
         if mode == "--retry-failed" and not _exists(into):
             raise IndexStateError(f"no index at {str(into)!r}, so no failures are recorded")
@@ -200,6 +211,21 @@ def index(
         "--retry-failed": lambda more: opened.retry_failed(**how, **more),
     }
     run_job(opened, into, jobs[mode], no_wait=no_wait, strict=strict, json=json)
+
+
+@contextlib.contextmanager
+def _on_cluster(
+    into: Path, space: str | None, load: dict[str, Any], cluster: dict[str, Any], *, quiet: bool
+) -> Iterator[ClusterIndex]:
+    """The index, opened or created by a process that loads no model: its workers do."""
+    from multimodal.core.cluster.options import ClusterOptions
+    from multimodal.index.cluster_index import opened_on_cluster
+
+    with contextlib.ExitStack() as stack:
+        with console.working("connecting to Ray and opening the index", quiet=quiet):
+            machines = ClusterOptions(cluster["address"], cluster["workers"], cluster["gpus_per_worker"])
+            opened = stack.enter_context(opened_on_cluster(into, space, machines, load))
+        yield opened
 
 
 def _mode(given: list[str], paths: list[str] | None) -> str | None:
@@ -248,7 +274,9 @@ def _exists(into: Path) -> bool:
     return Index.exists(into)
 
 
-def run_job(opened: Index, into: Path, job: Job, *, no_wait: bool, json: bool, strict: bool = False) -> None:
+def run_job(
+    opened: Index | ClusterIndex, into: Path, job: Job, *, no_wait: bool, json: bool, strict: bool = False
+) -> None:
     """Runs a job with a progress bar, waits for another writer, and shows the report; ends with its exit code."""
     began = time.perf_counter()
     try:

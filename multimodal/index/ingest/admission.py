@@ -163,10 +163,7 @@ class Admission:
 
     def container_read(self, read: ContainerRead) -> None:
         """A table or archive was read to its end."""
-        failure_log = self.committer.progress.failure_log
-        for failure in failure_log:
-            if read.resolves(failure):
-                failure_log.resolve(failure.key)
+        self.committer.progress.container_read(read)
         if not read.is_complete:
             self.incomplete.add(read.container)
 

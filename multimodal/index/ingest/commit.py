@@ -72,11 +72,11 @@ class Committer:
 
     def mark_unchanged(self, document: Document) -> None:
         """The index has a document with this content. Its state and metadata are updated later, if they are new."""
-        stored = document.stored
-        has_new_metadata = stored is None or document.metadata != stored.metadata
-        if not has_new_metadata and stored is not None and document.provenance[-2:] == stored.provenance[-2:]:
+        if document.is_unchanged:
             self.finish(document, "unchanged")
         else:
+            stored = document.stored
+            has_new_metadata = stored is None or document.metadata != stored.metadata
             self.revise(document.id, document, "updated" if has_new_metadata else "unchanged")
 
     def revise(self, stored_id: str, document: Document, outcome: str) -> None:

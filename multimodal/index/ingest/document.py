@@ -84,6 +84,14 @@ class Document:
         )
 
     @property
+    def is_unchanged(self) -> bool:
+        """Whether the index has all of it, so that there is nothing to write."""
+        if self.stored is None or not (self.has_same_state or self.has_same_content):
+            return False
+        is_current = self.provenance[-2:] == self.stored.provenance[-2:]
+        return is_current and self.metadata == self.stored.metadata
+
+    @property
     def has_changed_on_disk(self) -> bool:
         """Whether its file changed since the document was looked up."""
         return self.path is not None and _file_state(self.path) != self.state

@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 
+from multimodal.index.ingest.sources.record import ContainerRead
 from multimodal.index.results import Failures, IngestReport, Progress, by_name
 from multimodal.index.storage.failures import FailureLog, FailureRecord
 
@@ -53,6 +54,12 @@ class JobProgress:
         if failure.path is not None or failure.container is not None:
             self.failure_log.record(failure)
         self.advance()
+
+    def container_read(self, read: ContainerRead) -> None:
+        """A table or archive was read to its end: resolves the failures of an earlier reading that did not recur."""
+        for failure in self.failure_log:
+            if read.resolves(failure):
+                self.failure_log.resolve(failure.key)
 
     def advance(self, n: int = 1) -> None:
         """Adds documents to those that the callback counts as done."""

@@ -167,7 +167,7 @@ class ItemTable:
         data = schema.to_arrow(rows, provenances, vectors, self.index_metadata, self.vectors)
         # LanceDB takes vectors that are null, because a row has codes instead, for damaged ones
         on_bad_vectors = "null" if self.vectors.has_codes else "error"
-        if are_new and not replacing and not self._has_other_rows(ids, provenances):
+        if are_new and not replacing and not self.has_other_rows(ids, provenances):
             self._table.add(data, on_bad_vectors=on_bad_vectors)
         else:
             self._merge(ids, replacing, one_row_each).execute(data, on_bad_vectors=on_bad_vectors)
@@ -207,7 +207,7 @@ class ItemTable:
             .to_arrow()["id"].to_pylist()
         )  # fmt: skip
 
-    def _has_other_rows(self, ids: Sequence[str], provenances: Sequence[Provenance]) -> bool:
+    def has_other_rows(self, ids: Sequence[str], provenances: Sequence[Provenance]) -> bool:
         """Whether rows of other documents have one of these ids, those of new documents.
 
         A row id is the id of its document, or begins with it and a mark. So only ids with a mark can coincide: a

@@ -41,7 +41,8 @@ FileState = tuple[int, int]  # size in bytes, mtime_ns
 class SourceOptions:
     """Options for all records of a source. metadata: None leaves stored metadata as it is. columns: the roles of the
     columns of tables. skip: a folder to leave out, the index itself. delimiter, encoding: of tables that are text;
-    None to recognise them. selection: which files of folders and zip archives are read.
+    None to recognise them. selection: which files of folders and zip archives are read. as_shards: tables, archives and
+    messages come as one record each, whose value is a Shard, for a worker to read.
 
     Raises InvalidInput for a delimiter or encoding that does not exist."""
 
@@ -51,6 +52,7 @@ class SourceOptions:
     delimiter: str | None = None
     encoding: str | None = None
     selection: Selection = EVERYTHING
+    as_shards: bool = False
 
     def __post_init__(self) -> None:
         check_delimiter(self.delimiter)
@@ -86,6 +88,14 @@ class SourceRecord(NamedTuple):
     delimiter: str | None = None
     encoding: str | None = None
     is_listed: bool = False
+
+
+class Shard(NamedTuple):
+    """A table or archive that is still to be read, or the attachments of a message, with the options for that."""
+
+    path: Path
+    metadata: Metadata | None
+    options: SourceOptions
 
 
 class ContainerRead(NamedTuple):

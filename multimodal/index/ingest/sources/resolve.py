@@ -7,6 +7,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from multimodal.index.ingest.sources.folders import (
     printable,
     walk,
 )
-from multimodal.index.ingest.sources.record import SourceOptions, SourceOutput, SourceRecord
+from multimodal.index.ingest.sources.record import Shard, SourceOptions, SourceOutput, SourceRecord
+from multimodal.index.ingest.sources.selection import EVERYTHING
 from multimodal.index.results import Metadata
 from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.filters import check_metadata
@@ -102,13 +104,20 @@ def members(path: Path, metadata: Metadata | None, options: SourceOptions) -> It
             if isinstance(file, FailureRecord):
                 yield file
             elif zips.is_zip(file):
-                yield from zips.records(file, metadata, encoding=options.encoding)
+                yield from members_or_shard(file, metadata, replace(options, selection=EVERYTHING))
             else:
                 record = SourceRecord(file, printable(file), None, metadata, is_listed=True)
-                yield from _with_attachments(record._replace(encoding=options.encoding))
+                yield from _with_attachments(record._replace(encoding=options.encoding), options)
         return
-    path = absolute(path)
-    if zips.is_zip(path):
+    yield from members_or_shard(absolute(path), metadata, options)
+
+
+def members_or_shard(path: Path, metadata: Metadata | None, options: SourceOptions) -> Iterator[SourceOutput]:
+    """Yields what is in a table, an archive or a message, or one record that stands for all of it."""
+    if options.as_shards:
+        shard = Shard(path, metadata, replace(options, as_shards=False))
+        yield SourceRecord(shard, printable(path), None, metadata, str(path))
+    elif zips.is_zip(path):
         yield from zips.records(path, metadata, options.selection, options.encoding)
     elif zips.is_mail(path):
         yield from zips.attachments(path, metadata)
@@ -117,11 +126,11 @@ def members(path: Path, metadata: Metadata | None, options: SourceOptions) -> It
         yield from read(path, metadata, options)
 
 
-def _with_attachments(record: SourceRecord) -> Iterator[SourceOutput]:
+def _with_attachments(record: SourceRecord, options: SourceOptions) -> Iterator[SourceOutput]:
     """A file, and if it is an e-mail message its attachments."""
     yield record
     if isinstance(record.value, Path) and zips.is_mail(path := record.value.expanduser()):
-        yield from zips.attachments(absolute(path), record.metadata)
+        yield from members_or_shard(absolute(path), record.metadata, options)
 
 
 def expand(source_records: Iterator[SourceRecord], options: SourceOptions) -> Iterator[SourceOutput]:
@@ -136,7 +145,9 @@ def expand(source_records: Iterator[SourceRecord], options: SourceOptions) -> It
                     )
                 yield from members(path, record.metadata, options)
                 continue
-            yield from _with_attachments(record._replace(encoding=record.encoding or options.encoding))
+            yield from _with_attachments(
+                record._replace(encoding=record.encoding or options.encoding), options
+            )
             continue
         yield record
 

@@ -1,0 +1,136 @@
+"""ClusterIndex: an index as the driver of a job on a cluster opens it, without a model in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from multimodal.core.catalog import load
+from multimodal.core.cluster.connection import connected, remote_call
+from multimodal.core.cluster.options import ClusterOptions, require_extra
+from multimodal.core.errors import IndexStateError
+from multimodal.index.administration import IndexAdministration, StoredModalities
+from multimodal.index.config import DEFAULT
+from multimodal.index.ingest.config import JobOptions
+from multimodal.index.ingest.engines import job
+from multimodal.index.ingest.sources.selection import Patterns, selection
+from multimodal.index.opening import index_folder, metadata_of, mismatch
+from multimodal.index.results import IngestReport
+from multimodal.index.storage.schema import IndexMetadata
+from multimodal.index.storage.table import ItemTable, is_index
+
+DEFAULT_SPACE = "starter"
+
+
+class SpaceName(NamedTuple):
+    """In the place of a space that is not loaded."""
+
+    name: str
+
+
+class ClusterIndex(IndexAdministration):
+    """An index to which workers on a cluster add. Use opened_on_cluster to get one."""
+
+    def __init__(self, table: ItemTable, cluster: ClusterOptions, runtime: Mapping[str, Any]) -> None:
+        super().__init__(table, StoredModalities(table.index_metadata))
+        self._cluster, self._runtime = cluster, runtime
+
+    @property
+    def space(self) -> SpaceName:
+        """The name of the space."""
+        return SpaceName(self._table.index_metadata.space)
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the space."""
+        return self._table.index_metadata.fingerprint
+
+    def add(
+        self,
+        source: object,
+        *,
+        include: Patterns | None = None,
+        exclude: Patterns | None = None,
+        ids: Sequence[str] | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        columns: Mapping[str, str] | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        **options: Any,
+    ) -> IngestReport:
+        """See Index.add."""
+        report = job.add(
+            self._table,
+            source,
+            JobOptions(selection=selection(include, exclude), **options),
+            self._cluster,
+            runtime=self._runtime,
+            ids=ids,
+            metadata=metadata,
+            columns=columns,
+            delimiter=delimiter,
+            encoding=encoding,
+        )
+        self._searcher.prepare()
+        return report
+
+
+@contextlib.contextmanager
+def opened_on_cluster(
+    path: str | os.PathLike[str],
+    space: str | None,
+    cluster: ClusterOptions,
+    runtime: Mapping[str, Any],
+) -> Iterator[ClusterIndex]:
+    """Connects to the cluster, and opens an index; creates it if it does not exist.
+
+    Args:
+        path: Of the index.
+        space: The name of the space. Default: that of the index, or `starter` for a new one. A worker loads the space
+            of a new index, to learn its fingerprint.
+        cluster: Where the job will run.
+        runtime: Options of `load` for the workers.
+
+    Yields:
+        The index.
+
+    Raises:
+        MissingExtra: Ray or pylance is not installed.
+        ClusterError: The cluster cannot be reached.
+        IndexStateError: The index cannot be opened or created, or belongs to another space.
+    """
+    require_extra("lance")
+    folder = index_folder(path)
+    with connected(cluster):  # before LanceDB starts threads
+        yield ClusterIndex(_open_or_create(folder, space, runtime), cluster, runtime)
+
+
+def _open_or_create(folder: Path, space: str | None, runtime: Mapping[str, Any]) -> ItemTable:
+    described: IndexMetadata | None = None
+    if not is_index(folder):
+        described = remote_call(_describe, _anywhere(space or DEFAULT_SPACE), dict(runtime))
+        try:
+            return ItemTable.create(folder, described, DEFAULT.max_small_fragments)
+        except IndexStateError:
+            if not is_index(folder):
+                raise
+    table = ItemTable.open(folder)  # another process may have created it just now
+    stored = table.index_metadata
+    if space is not None and _anywhere(space) not in (stored.space, stored.address):
+        described = described or remote_call(_describe, _anywhere(space), dict(runtime))
+    if described is not None and described.fingerprint != stored.fingerprint:
+        raise mismatch(table, described)
+    return table
+
+
+def _describe(space: str, runtime: dict[str, Any]) -> IndexMetadata:
+    """What an index of a space stores of it. Loads the space; called on the cluster."""
+    return metadata_of(load(space, **runtime))
+
+
+def _anywhere(space: str) -> str:
+    """The name of a space in a form that means the same in any working directory."""
+    return str(Path(space).absolute()) if Path(space).is_dir() else space
