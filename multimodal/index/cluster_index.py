@@ -17,7 +17,7 @@ from multimodal.index.config import DEFAULT
 from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.engines import job
 from multimodal.index.ingest.sources.selection import Patterns, selection
-from multimodal.index.opening import index_folder, metadata_of, mismatch
+from multimodal.index.opening import check_vectors, index_folder, metadata_of, mismatch
 from multimodal.index.results import IngestReport
 from multimodal.index.storage.schema import IndexMetadata
 from multimodal.index.storage.table import ItemTable, is_index
@@ -84,6 +84,7 @@ def opened_on_cluster(
     space: str | None,
     cluster: ClusterOptions,
     runtime: Mapping[str, Any],
+    vectors: str | None = None,
 ) -> Iterator[ClusterIndex]:
     """Connects to the cluster, and opens an index; creates it if it does not exist.
 
@@ -93,6 +94,7 @@ def opened_on_cluster(
             of a new index, to learn its fingerprint.
         cluster: Where the job will run.
         runtime: Options of `load` for the workers.
+        vectors: As in Index.create and Index.open.
 
     Yields:
         The index.
@@ -105,30 +107,33 @@ def opened_on_cluster(
     require_extra("lance")
     folder = index_folder(path)
     with connected(cluster):  # before LanceDB starts threads
-        yield ClusterIndex(_open_or_create(folder, space, runtime), cluster, runtime)
+        yield ClusterIndex(_open_or_create(folder, space, runtime, vectors), cluster, runtime)
 
 
-def _open_or_create(folder: Path, space: str | None, runtime: Mapping[str, Any]) -> ItemTable:
+def _open_or_create(
+    folder: Path, space: str | None, runtime: Mapping[str, Any], vectors: str | None
+) -> ItemTable:
     described: IndexMetadata | None = None
     if not is_index(folder):
-        described = remote_call(_describe, _anywhere(space or DEFAULT_SPACE), dict(runtime))
+        described = remote_call(_describe, _anywhere(space or DEFAULT_SPACE), dict(runtime), vectors)
         try:
             return ItemTable.create(folder, described, DEFAULT.max_small_fragments)
         except IndexStateError:
             if not is_index(folder):
                 raise
     table = ItemTable.open(folder)  # another process may have created it just now
+    check_vectors(table, vectors)
     stored = table.index_metadata
     if space is not None and _anywhere(space) not in (stored.space, stored.address):
-        described = described or remote_call(_describe, _anywhere(space), dict(runtime))
+        described = described or remote_call(_describe, _anywhere(space), dict(runtime), vectors)
     if described is not None and described.fingerprint != stored.fingerprint:
         raise mismatch(table, described)
     return table
 
 
-def _describe(space: str, runtime: dict[str, Any]) -> IndexMetadata:
+def _describe(space: str, runtime: dict[str, Any], vectors: str | None) -> IndexMetadata:
     """What an index of a space stores of it. Loads the space; called on the cluster."""
-    return metadata_of(load(space, **runtime))
+    return metadata_of(load(space, **runtime), vectors)
 
 
 def _anywhere(space: str) -> str:

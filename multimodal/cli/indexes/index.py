@@ -197,7 +197,7 @@ def index(
     os.environ.setdefault(*KERNELS)  # read once, when torch computes for the first time
     given: dict[str, Any] = {"metadata": about or None, "dedupe": dedupe} | reading | chosen
     if cluster:
-        with _on_cluster(into, space, load, cluster, quiet=json) as there:
+        with _on_cluster(into, space, load, vectors, cluster, quiet=json) as there:
             job: Job = lambda more: there.add(sources, **given, **how, **more)  # noqa: E731
             run_job(there, into, job, no_wait=no_wait, strict=strict, json=json)
         return
@@ -215,7 +215,13 @@ def index(
 
 @contextlib.contextmanager
 def _on_cluster(
-    into: Path, space: str | None, load: dict[str, Any], cluster: dict[str, Any], *, quiet: bool
+    into: Path,
+    space: str | None,
+    load: dict[str, Any],
+    vectors: str | None,
+    cluster: dict[str, Any],
+    *,
+    quiet: bool,
 ) -> Iterator[ClusterIndex]:
     """The index, opened or created by a process that loads no model: its workers do."""
     from multimodal.core.cluster.options import ClusterOptions
@@ -224,7 +230,7 @@ def _on_cluster(
     with contextlib.ExitStack() as stack:
         with console.working("connecting to Ray and opening the index", quiet=quiet):
             machines = ClusterOptions(cluster["address"], cluster["workers"], cluster["gpus_per_worker"])
-            opened = stack.enter_context(opened_on_cluster(into, space, machines, load))
+            opened = stack.enter_context(opened_on_cluster(into, space, machines, load, vectors))
         yield opened
 
 

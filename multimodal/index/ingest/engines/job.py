@@ -50,8 +50,8 @@ def add(
         )
     if table.vectors.has_codes:
         raise IndexStateError(
-            f"the index at {str(table.path)!r} stores vectors as {table.index_metadata.vectors}, which only one machine "
-            "can write; create it with vectors='float32' or 'bits', or leave out engine='ray'"
+            f"the index at {str(table.path)!r} stores vectors as {table.index_metadata.vectors}, which only one "
+            "machine can write; create it with vectors='float32' or 'bits', or leave out engine='ray'"
         )
     if space is not None:
         space.__reduce__()  # raises for a space that cannot be sent
