@@ -17,7 +17,7 @@ from multimodal.index.config import DEFAULT
 from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.engines import job
 from multimodal.index.ingest.sources.selection import Patterns, selection
-from multimodal.index.opening import check_vectors, index_folder, metadata_of, mismatch
+from multimodal.index.opening import accepted_fingerprints, check_vectors, index_folder, metadata_of, mismatch
 from multimodal.index.results import IngestReport
 from multimodal.index.storage.schema import IndexMetadata
 from multimodal.index.storage.table import ItemTable, is_index
@@ -114,8 +114,11 @@ def _open_or_create(
     folder: Path, space: str | None, runtime: Mapping[str, Any], vectors: str | None
 ) -> ItemTable:
     described: IndexMetadata | None = None
+    accepted: set[str] = set()
     if not is_index(folder):
-        described = remote_call(_describe, _anywhere(space or DEFAULT_SPACE), dict(runtime), vectors)
+        described, accepted = remote_call(
+            _describe, _anywhere(space or DEFAULT_SPACE), dict(runtime), vectors
+        )
         try:
             return ItemTable.create(folder, described, DEFAULT.max_small_fragments)
         except IndexStateError:
@@ -125,15 +128,16 @@ def _open_or_create(
     check_vectors(table, vectors)
     stored = table.index_metadata
     if space is not None and _anywhere(space) not in (stored.space, stored.address):
-        described = described or remote_call(_describe, _anywhere(space), dict(runtime), vectors)
-    if described is not None and described.fingerprint != stored.fingerprint:
+        described, accepted = remote_call(_describe, _anywhere(space), dict(runtime), vectors)
+    if described is not None and stored.fingerprint not in accepted:
         raise mismatch(table, described)
     return table
 
 
-def _describe(space: str, runtime: dict[str, Any], vectors: str | None) -> IndexMetadata:
-    """What an index of a space stores of it. Loads the space; called on the cluster."""
-    return metadata_of(load(space, **runtime), vectors)
+def _describe(space: str, runtime: dict[str, Any], vectors: str | None) -> tuple[IndexMetadata, set[str]]:
+    """What an index of a space stores of it, and the fingerprints that the space accepts. Called on the cluster."""
+    loaded = load(space, **runtime)
+    return metadata_of(loaded, vectors), accepted_fingerprints(loaded)
 
 
 def _anywhere(space: str) -> str:
