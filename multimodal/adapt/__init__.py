@@ -1,4 +1,4 @@
-"""Adapt models: align embedding spaces, classify by a few examples, fine-tune.
+"""Adapt models: align embedding spaces, classify by a few examples, fine-tune; fit scaling laws.
 
 `bridge(a, b, corpus=…)` aligns two spaces through a shared modality, without paired data. Its modules, in `bridging`:
 
@@ -52,8 +52,11 @@
     captioner        the training of a captioner, with replay and interpolation
     language_model   language models, by TRL
     report           Alignment, AlignmentReport
+
+`scaling.fit(runs)` fits a scaling law to training runs; see `scaling`.
 """
 
+from multimodal.adapt import scaling
 from multimodal.adapt.alignment.api import align
 from multimodal.adapt.alignment.report import Alignment, AlignmentReport
 from multimodal.adapt.bridging.api import bridge
@@ -82,4 +85,5 @@ __all__ = [
     "bridge",
     "few_shot",
     "finetune",
+    "scaling",
 ]

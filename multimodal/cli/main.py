@@ -21,6 +21,7 @@ from multimodal.cli.models.evaluate import evaluate
 from multimodal.cli.models.export import export
 from multimodal.cli.models.finetune import finetune
 from multimodal.cli.models.info import info, models
+from multimodal.cli.models.scaling import scaling
 from multimodal.cli.root import make_app
 from multimodal.cli.serve import serve
 from multimodal.cli.tasks.caption import caption
@@ -50,6 +51,7 @@ app.command(rich_help_panel="Analyze")(bridge)
 app.command(rich_help_panel="Analyze")(evaluate)
 app.command(rich_help_panel="Analyze")(finetune)
 app.command(rich_help_panel="Analyze")(audit)
+app.add_typer(scaling, name="scaling", rich_help_panel="Analyze")
 app.command(rich_help_panel="Generate")(caption)
 app.command(rich_help_panel="Generate")(generate)
 app.command(rich_help_panel="Generate")(transcribe)

@@ -72,6 +72,10 @@ def unknown_option(words: list[str]) -> str | None:
     command = known.commands.get(words[1])
     if command is None:
         return f"there is no command {words[1]!r}"
+    if subcommands := getattr(command, "commands", {}):
+        if words[2] not in subcommands:
+            return f"{words[1]} has no command {words[2]!r}"
+        command = subcommands[words[2]]
     options = {option for parameter in command.params for option in parameter.opts}
     wrong = [word for word in words if word.startswith("-") and word not in options]
     return f"{words[1]} has no option {', '.join(wrong)}" if wrong else None
@@ -83,6 +87,8 @@ def unknown_option(words: list[str]) -> str | None:
         ("multimodal search a.lance x -k 3", None),
         ("multimodal --server http://x search a x", None),
         ("multimodal find a.lance x", "there is no command 'find'"),
+        ("multimodal scaling fit a.csv -o b.html", None),
+        ("multimodal scaling predict a.csv", "scaling has no command 'predict'"),
         ("multimodal search a.lance x --distance 3", "search has no option --distance"),
     ],
 )
