@@ -145,11 +145,9 @@ def fit_law(runs: Runs, resamples: int, seed: int) -> tuple[Values, Values, floa
     fitted, objective = minimise(problem, problem.starts())
     best = fitted[objective.argmin()]
     n = len(runs)
-    drawn = np.random.default_rng(seed).integers(0, n, (resamples, n))
-    counts = (
-        np.stack([np.bincount(rows, minlength=n) for rows in drawn]).astype(float) if resamples else drawn
-    )
     if not resamples:
         return problem.natural(best[None])[0], np.empty((0, 5)), float(objective.min())
+    drawn = np.random.default_rng(seed).integers(0, n, (resamples, n))
+    counts = np.stack([np.bincount(rows, minlength=n) for rows in drawn]).astype(np.float64)
     samples, _ = minimise(problem, np.repeat(best[None], resamples, 0), counts)
     return problem.natural(best[None])[0], problem.natural(samples), float(objective.min())

@@ -53,7 +53,7 @@ def isoflops(runs: Runs, budgets: Sequence[float] | None = None) -> tuple[IsoFlo
     lines = _lines(runs)
     if budgets is None:
         budgets = _budgets(lines)
-        if not len(budgets):
+        if not budgets:
             raise InvalidInput(
                 "no amount of compute at which three sizes can be compared: train at least three sizes on two or more "
                 "amounts of data each, with overlapping compute"
@@ -75,15 +75,16 @@ def _lines(runs: Runs) -> list[Line]:
     return lines
 
 
-def _budgets(lines: list[Line]) -> np.ndarray:
+def _budgets(lines: list[Line]) -> list[float]:
     """Amounts of compute, evenly spaced in their logarithm, at which several sizes can be compared."""
     grid = np.linspace(min(line[1][0] for line in lines), max(line[1][-1] for line in lines), 400)
     n_sizes = np.array([sum(line[1][0] <= budget <= line[1][-1] for line in lines) for budget in grid])
     for enough in (MIN_SIZES + 1, MIN_SIZES):
         inside = grid[n_sizes >= enough]
         if len(inside):
-            return np.exp(np.linspace(inside[0], inside[-1], 8)[1:-1])
-    return np.empty(0)
+            chosen: list[float] = np.exp(np.linspace(inside[0], inside[-1], 8)[1:-1]).tolist()
+            return chosen
+    return []
 
 
 def _curve(lines: list[Line], budget: float) -> IsoFlop:

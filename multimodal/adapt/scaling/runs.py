@@ -64,14 +64,15 @@ def read_runs(runs: object, columns: Sequence[str] = COLUMNS) -> Runs:
 
 def _columns(runs: object, columns: tuple[str, ...]) -> Mapping[str, Sequence[Any]]:
     if isinstance(runs, Runs):
-        return dict(zip(columns, (runs.n_parameters, runs.data, runs.loss), strict=True))
+        values = (runs.n_parameters, runs.data, runs.loss)
+        return {name: column.tolist() for name, column in zip(columns, values, strict=True)}
     if isinstance(runs, str | os.PathLike):
         runs = _file(Path(runs).expanduser())
     if isinstance(runs, np.ndarray) or not (isinstance(runs, Mapping) or hasattr(runs, "columns")):
         return _from_rows(runs, columns)
-    names = [str(name) for name in (runs.columns if hasattr(runs, "columns") else runs)]
-    _require(columns, names)
-    return {name: list(runs[name]) for name in columns}  # type: ignore[index]
+    table: Any = runs
+    _require(columns, [str(name) for name in getattr(table, "columns", table)])
+    return {name: list(table[name]) for name in columns}
 
 
 def _from_rows(runs: object, columns: tuple[str, ...]) -> Mapping[str, Sequence[Any]]:
