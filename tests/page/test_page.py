@@ -1,6 +1,7 @@
 """The web page: its files, what it asks the server for, and what it does in headless Chromium (browser.mjs)."""
 
 import gzip
+import re
 import subprocess
 import urllib.parse
 from collections.abc import Mapping
@@ -10,12 +11,16 @@ from typing import Any
 import pytest
 
 import multimodal as mm
+from multimodal.index.storage import filters
+from multimodal.index.storage.table import ItemTable
 from multimodal.server.routes.page import FOLDER, page_files
 from multimodal.server.web import explore
+from multimodal.server.web.facets import facets
 from tests.page.conftest import HERE, KEY, Tools, claims
 from tests.server.conftest import Api
 
 MAX_BYTES = 50_000  # compressed, as browsers receive it
+MAX_FIRST_BYTES = 100_000  # uncompressed
 COLOURS = ("red", "green", "blue")
 
 
@@ -32,6 +37,20 @@ def test_the_page_as_it_is_served_is_less_than_50_kb() -> None:
     sizes = {path.name: path.stat().st_size for path in FOLDER.iterdir() if path.suffix != ".ts"}
     assert set(sizes) == set(page_files())
     assert sum(len(file.compressed) for file in page_files().values()) < MAX_BYTES, sizes
+
+
+def test_what_the_page_loads_before_anything_is_opened_is_less_than_100_kb() -> None:
+    sizes: dict[str, int] = {}
+    todo = ["index.html"]
+    while todo:
+        name = todo.pop()
+        content = (FOLDER / name).read_text(encoding="utf-8")
+        sizes[name] = len(content.encode())
+        found = re.findall(r'(?:src=|href=|^import .* from )"(?:page|\.)/([\w.]+)"', content, re.MULTILINE)
+        todo += [other for other in found if other not in sizes]
+    assert {"app.js", "dom.js", "style.css", "state.js"} <= set(sizes)
+    assert not {"map.js", "detail.js", "upload.js"} & set(sizes)
+    assert sum(sizes.values()) < MAX_FIRST_BYTES, sizes
 
 
 def test_the_page_is_served_with_a_policy_that_forbids_inline_scripts_and_other_hosts(server: Api) -> None:
@@ -102,15 +121,45 @@ def counts(content: dict[str, Any], key: str) -> dict[Any, int]:
 
 
 def test_counts_of_a_filter_are_those_of_the_items_that_meet_the_others(labelled: mm.Index) -> None:
-    everything = explore.facets(labelled)
+    everything = facets(labelled)
     assert (everything["total"], everything["matching"]) == (11, 11)
     assert counts(everything, "colour") == {"'red'": 4, "'green'": 3, "'blue'": 3}
     assert counts(everything, "year") == {"2000": 5, "2001": 4, "True": 1}
-    red = explore.facets(labelled, "text", {"colour": ["red"]})
+    red = facets(labelled, "text", {"colour": ["red"]})
     assert red["matching"] == 4
     assert counts(red, "colour") == {"'red'": 4, "'green'": 3, "'blue'": 3}
     assert counts(red, "year") == {"2000": 2, "2001": 1, "True": 1}
     assert red["modalities"] == {"text": 4}
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"colour": "red"},
+        {"colour": ["red", "blue", "green"], "year": 2000.0},
+        {"year": {">=": 2000, "<": 2001}},
+        {"year": True},
+        {"year": [1, None]},
+        {"colour": {">": "blue"}},
+        {"colour": {">": 3}},
+        {"colour": None},
+        {"other": None},
+        {"other": "x"},
+    ],
+)
+def test_filters_are_counted_as_a_search_applies_them(labelled: mm.Index, where: dict[str, Any]) -> None:
+    table = ItemTable.open(labelled.path)
+    for modality in (None, "text", ["image"], "video"):
+        expected = table.count(filters.condition(labelled.space, modality, where))
+        assert facets(labelled, modality, where)["matching"] == expected
+
+
+def test_counts_follow_a_change_of_the_index(tmp_path: Path, starter: mm.Space) -> None:
+    index = mm.Index.create(tmp_path / "changing.lance", starter)
+    index.add([(mm.Text("a"), {"colour": "red"})])
+    assert counts(facets(index), "colour") == {"'red'": 1}
+    index.add([(mm.Text("b"), {"colour": "red"})])
+    assert counts(facets(index), "colour") == {"'red'": 2}
 
 
 def test_the_counts_of_modalities_are_those_of_the_index(server: Api) -> None:

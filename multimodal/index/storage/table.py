@@ -400,6 +400,11 @@ class ItemTable:
         with reading(self.path):
             return (query if limit is None else query.limit(limit)).to_arrow()
 
+    @property
+    def version(self) -> int:
+        """The number of the version that is read; each change of the index makes another."""
+        return int(self._table.version)
+
     def count(self, condition: str | None = None) -> int:
         """The number of rows, or of those that meet a condition."""
         with reading(self.path):

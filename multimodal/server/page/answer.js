@@ -5,11 +5,7 @@ import { byId, counted, icon, make } from "./dom.js";
 
 /** @import { Answer, Citation } from "./types.d.ts" */
 
-const QUESTION = /[?？]\s*$/;
 let turn = 0, shownFor = "";
-
-/** @param {string} text */
-export const isQuestion = (text) => QUESTION.test(text);
 
 /** Hides the box, and drops the answer that is still awaited. */
 export function close() {

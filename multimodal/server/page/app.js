@@ -1,31 +1,40 @@
-// The page: keeps the address, the query and what is shown in step.
+// The page: keeps the address, the query and what is shown in step. What most visits do not need is loaded at first use.
 
-import * as answers from "./answer.js";
 import * as api from "./api.js";
 import * as chips from "./chips.js";
-import * as detail from "./detail.js";
-import * as drawing from "./drawing.js";
 import * as filters from "./filters.js";
-import * as help from "./help.js";
 import * as media from "./media.js";
-import * as microphone from "./microphone.js";
 import * as selection from "./selection.js";
 import * as store from "./store.js";
-import * as upload from "./upload.js";
 import { byId, counted, icon, make, number, percent, toast } from "./dom.js";
 import { Grid, PAGE } from "./grid.js";
 import { baseName, DOUBTFUL } from "./items.js";
-import { ItemMap } from "./map.js";
 import { parse, partsOf, queryKey, serialise } from "./state.js";
 
-/** @import { Config, Facets, Item, Page, Part, State } from "./types.d.ts" */
+/** @import { Config, Facets, Item, ItemMap, Loaded, Page, Part, Recording, State } from "./types.d.ts" */
 
 const SPACING_MS = 120; // between the queries of someone who types; the first is sent at once
 const BUSY_MS = 250;
+const QUESTION = /[?？]\s*$/;
 const NEW_ENTRY_MS = 3000; // a pause after which typing makes a new entry in the history
 
 const field = /** @type {HTMLInputElement} */ (byId("q"));
 const player = /** @type {HTMLAudioElement} */ (byId("player"));
+
+/** @type {Loaded} */
+const loaded = {};
+
+/**
+ * A part of the page that is loaded once.
+ * @template {keyof Loaded} Name
+ * @param {Name} name
+ * @returns {Promise<NonNullable<Loaded[Name]>>}
+ */
+async function lazy(name) {
+  const module = loaded[name] ?? await import(`./${name}.js`);
+  loaded[name] = module;
+  return module;
+}
 
 let state = parse(location.search);
 /** @type {Config} */
@@ -63,7 +72,7 @@ function render() {
   if (field.value.trim() !== state.q.trim()) field.value = state.q;
   const hasText = Boolean(state.q.trim());
   byId("plus").hidden = byId("minus").hidden = byId("open-ask").hidden = !hasText;
-  answers.follow(state.q);
+  loaded.answer?.follow(state.q);
   document.title = [state.q || (state.parts.length ? "query" : ""), "multimodal"].filter(Boolean).join(" · ");
   chips.draw(byId("chips"), state.index, state.parts, (parts, settled) => go({ parts }, !settled));
   byId("grid").hidden = state.view === "map";
@@ -72,7 +81,7 @@ function render() {
   byId("open-draw").hidden = !config.drawing || !partsOf(state).length;
   if (config.indexes.length > 1) /** @type {HTMLSelectElement} */ (byId("index")).value = indexInfo()?.name ?? "";
   byId("open-upload").hidden = !indexInfo()?.write;
-  if (state.view === "map") void map.show(state.index, state.modality);
+  if (state.view === "map") void showMap();
   void showItem();
   void showFacets();
   void run();
@@ -106,7 +115,8 @@ async function run() {
     grid.show(asked, page, load);
     scrollTo({ top: 0 });
     tell(asked, page);
-    map.mark(partsOf(asked).length ? page.items.filter(isMarked).map((item) => item.id) : []);
+    marked = partsOf(asked).length ? page.items.filter(isMarked).map((item) => item.id) : [];
+    map?.mark(marked);
     requestAnimationFrame(() => performance.measure("query", { start: started, end: performance.now() }));
   } catch (error) {
     if (abort.signal.aborted) return;
@@ -244,7 +254,8 @@ function keepText(weight) {
   field.focus();
 }
 
-const ask = () => void answers.ask(state.index, state.q, (id) => go({ item: id }));
+const ask = () => void lazy("answer")
+  .then((answer) => answer.ask(state.index, state.q, (id) => go({ item: id })), failed);
 
 field.addEventListener("keydown", (event) => {
   if (event.key === "Enter") {
@@ -254,7 +265,7 @@ field.addEventListener("keydown", (event) => {
     window.clearTimeout(timer);
     go({ q: field.value }, true);
     typedAt = -Infinity;
-    if (answers.isQuestion(field.value)) ask();
+    if (QUESTION.test(field.value)) ask();
   } else if (event.key === "ArrowDown") {
     event.preventDefault();
     void grid.focus(0);
@@ -282,7 +293,7 @@ async function searchFile(file, name, kind) {
   go({ parts: [...state.parts.filter((part) => part.kind !== "file"), { kind: "file", value, weight: 1 }], item: "" });
 }
 
-/** @type {microphone.Recording | null} */
+/** @type {Recording | null} */
 let recording = null;
 
 function stopSpeaking() {
@@ -308,6 +319,7 @@ async function speak() {
   };
   if (recording) return finish();
   try {
+    const microphone = await lazy("microphone");
     recording = await microphone.record((level) => button.style.setProperty("--level", level.toFixed(2)), finish);
     button.classList.add("recording");
     button.setAttribute("aria-pressed", "true");
@@ -325,13 +337,13 @@ async function speak() {
 /** @param {Item} item */
 const openItem = (item) => {
   opened.set(item.id, item);
-  go({ item: item.id }, detail.isOpen());
+  go({ item: item.id }, loaded.detail?.isOpen());
 };
 /** @type {Map<string, Item>} */
 const opened = new Map(); // neighbours and points of the map, which are in no page of hits
 
 async function showItem() {
-  if (!state.item) return detail.close();
+  if (!state.item) return loaded.detail?.close();
   const id = state.item, rank = grid.rankOf(id);
   let item = rank >= 0 ? grid.itemAt(rank) : opened.get(id) ?? null;
   try {
@@ -340,7 +352,8 @@ async function showItem() {
     if (state.item === id) go({ item: "" }, true);
     return failed(error);
   }
-  if (!item || state.item !== id) return;
+  const detail = await lazy("detail").catch(failed);
+  if (!detail || !item || state.item !== id) return;
   player.pause();
   detail.open(state, item, config, {
     close: () => {
@@ -386,7 +399,8 @@ async function nameOfPart(part) {
  * @param {string} title
  */
 function draw(parts, title) {
-  drawing.open(state.index, parts, title, (blob, name) => void searchFile(blob, name, "image"));
+  void lazy("drawing").then((drawing) =>
+    drawing.open(state.index, parts, title, (blob, name) => void searchFile(blob, name, "image")), failed);
 }
 
 /**
@@ -424,7 +438,20 @@ const grid = new Grid(byId("grid"), {
   select,
   isSelected: selection.has,
 }, failed);
-const map = new ItemMap(byId("map"), { open: (id) => go({ item: id }), failed });
+
+/** @type {ItemMap | null} */
+let map = null;
+/** @type {string[]} */
+let marked = [];
+
+async function showMap() {
+  const { ItemMap } = await lazy("map");
+  if (!map) {
+    map = new ItemMap(byId("map"), { open: (id) => go({ item: id }), failed });
+    map.mark(marked);
+  }
+  await map.show(state.index, state.modality);
+}
 
 // --- selection --------------------------------------------------------------------------------------
 
@@ -466,17 +493,18 @@ for (const [id, name] of Object.entries({ plus: "plus", minus: "minus", attach: 
   button.setAttribute("aria-label", button.title);
   button.append(icon(name));
 }
-byId("speak").hidden = !microphone.isAvailable();
+byId("speak").hidden = !("mediaDevices" in navigator && "AudioWorkletNode" in window);
 byId("speak").addEventListener("click", () => void speak());
-byId("open-help").addEventListener("click", help.open);
+const openHelp = () => void lazy("help").then((help) => help.open(), failed);
+byId("open-help").addEventListener("click", openHelp);
 byId("open-ask").addEventListener("click", ask);
 byId("open-map").addEventListener("click", () => go({ view: state.view === "map" ? "grid" : "map" }));
 byId("open-draw").addEventListener("click", () => void nameOfPart(partsOf(state)[0] ?? { kind: "text", value: "", weight: 1 })
   .then((name) => draw(partsOf(state), partsOf(state).length > 1 ? "the query" : name)));
-byId("open-upload").addEventListener("click", () => upload.open(state.index, () => {
+byId("open-upload").addEventListener("click", () => void lazy("upload").then((upload) => upload.open(state.index, () => {
   shownKey = facetsKey = "";
   render();
-}));
+}), failed));
 byId("open-filters").addEventListener("click", () => {
   const panel = byId("filters");
   panel.hidden = !panel.hidden;
@@ -506,7 +534,7 @@ addEventListener("keydown", (event) => {
     field.select();
   } else if (event.key === "?") {
     event.preventDefault();
-    help.open();
+    openHelp();
   }
 });
 media.listen((file, name, kind) => void searchFile(file, name, kind));

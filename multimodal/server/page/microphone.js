@@ -3,13 +3,7 @@
 export const RATE_HZ = 16_000;
 const MOST_SECONDS = 30, HEADER_BYTES = 44;
 
-export const isAvailable = () => Boolean("mediaDevices" in navigator && "AudioWorkletNode" in window);
-
-/**
- * @typedef {object} Recording
- * @property {() => Promise<Blob>} stop ends the recording and returns it as WAV
- * @property {() => void} cancel
- */
+/** @import { Recording } from "./types.d.ts" */
 
 /**
  * Starts to record. The browser asks the user first, and the promise is rejected if the answer is no.

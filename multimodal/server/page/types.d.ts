@@ -70,3 +70,22 @@ export interface Answer {
   /** The number of citations that no source supports. */
   removed: number;
 }
+
+/** Parts of the page that are loaded at first use. */
+export interface Loaded {
+  answer?: typeof import("./answer.js");
+  detail?: typeof import("./detail.js");
+  drawing?: typeof import("./drawing.js");
+  help?: typeof import("./help.js");
+  map?: typeof import("./map.js");
+  microphone?: typeof import("./microphone.js");
+  upload?: typeof import("./upload.js");
+}
+
+export type ItemMap = import("./map.js").ItemMap;
+
+export interface Recording {
+  /** Ends the recording and returns it as WAV. */
+  stop: () => Promise<Blob>;
+  cancel: () => void;
+}

@@ -32,6 +32,7 @@ from multimodal.server.endpoint import (
 from multimodal.server.errors import ApiError, invalid
 from multimodal.server.state import Pool, ServedIndex, State
 from multimodal.server.web import explore
+from multimodal.server.web.facets import facets as count_facets
 from multimodal.server.web.sessions import sessions_of
 
 FOLDER = Path(__file__).resolve().parent.parent / "page"
@@ -190,7 +191,7 @@ async def facets(request: Request) -> Response:
     state = state_of(request)
     body = await read_json(request, Selection)
     served = state.index(body.index)
-    return JsonResponse(await state.searches.run(explore.facets, served.index, body.modality, body.where))
+    return JsonResponse(await state.searches.run(count_facets, served.index, body.modality, body.where))
 
 
 async def neighbours(request: Request) -> Response:

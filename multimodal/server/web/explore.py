@@ -1,18 +1,15 @@
-"""What the web page asks of an index beside searches: pages of items, counts for filters, neighbours, waveforms, a map.
+"""What the web page asks of an index beside searches and counts: pages of items, neighbours, waveforms, a map.
 
 None of these needs a model. All block: call them in a thread.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal.index import Index
-from multimodal.index.results import VIDEO_PART, Scalar
 from multimodal.index.storage import filters
 from multimodal.index.storage.schema import ROW_COLUMNS, Row, read_rows
 from multimodal.index.storage.table import ItemTable
@@ -20,8 +17,6 @@ from multimodal.index.storage.table import ItemTable
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_VALUES = 40  # of a metadata key, the most frequent first
-MAX_KEYS = 20
 NEIGHBOURS = 8  # on each side
 MAP_POINTS = 3000
 WAVE_BARS, WAVE_SECONDS = 48, 120.0
@@ -40,99 +35,6 @@ def page_of_items(
     condition = filters.condition(index.space, modality, where)
     rows = read_rows(table.columns(ROW_COLUMNS, condition, offset=offset, limit=limit))
     return rows, table.count(condition)
-
-
-def facets(
-    index: Index, modality: Sequence[str] | str | None = None, where: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The number of items by modality and by value of each metadata key, for the filters of the page.
-
-    The counts of a key are those of the items that meet all other filters, so that they say what choosing another value
-    would find.
-
-    Args:
-        index: The index.
-        modality: As in `Index.search`.
-        where: As in `Index.search`.
-
-    Returns:
-        "total", "matching", "modalities": {name: count}, and "keys": [{"key", "distinct", "values": [{"value",
-        "count"}]}].
-
-    Raises:
-        InvalidInput: A filter is invalid.
-    """
-    table = ItemTable.open(index.path)
-    others = dict(where or {})
-    condition = filters.condition(index.space, modality, others)
-    groups = _groups(table, condition)
-    keys = _count_values(groups)
-    for key in others:
-        rest = {other: value for other, value in others.items() if other != key}
-        counts = _count_values(_groups(table, filters.condition(index.space, modality, rest))).get(
-            key, Counter()
-        )
-        keys[key] = counts
-    by_modality = groups if modality is None else _groups(table, filters.condition(index.space, None, others))
-    names = Counter[str]()
-    for name, is_video_part, _, count in by_modality:
-        names[name] += count
-        names["video"] += count if is_video_part else 0
-    order = [*table.index_metadata.modalities, "video"]
-    return {
-        "total": table.count(),
-        "matching": sum(count for *_, count in groups),
-        "modalities": {name: names[name] for name in dict.fromkeys(order) if names[name]},
-        "keys": [_key_content(key, keys[key]) for key in sorted(keys, key=lambda key: _rank(key, keys[key]))][
-            :MAX_KEYS
-        ],
-    }
-
-
-def _groups(table: ItemTable, condition: str | None) -> list[tuple[str, bool, str, int]]:
-    """(modality, whether it is part of a video, metadata as JSON, count) of each combination."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    columns = table.columns(["id", "modality", "metadata", "start_s"], condition)
-    metadata = columns["metadata"]
-    if isinstance(metadata.type, pa.BaseExtensionType):
-        metadata = metadata.cast(pa.string())
-    is_part = pc.match_substring_regex(columns["id"], VIDEO_PART.pattern.replace(r"\Z", "$"))
-    if "start_s" in columns.column_names:
-        is_part = pc.and_(is_part, pc.is_valid(columns["start_s"]))
-    small = pa.table({"modality": columns["modality"], "part": is_part, "metadata": metadata})
-    grouped = small.group_by(["modality", "part", "metadata"]).aggregate([([], "count_all")])
-    return list(
-        zip(
-            *(grouped[name].to_pylist() for name in ("modality", "part", "metadata", "count_all")),
-            strict=True,
-        )
-    )
-
-
-def _count_values(groups: Sequence[tuple[str, bool, str, int]]) -> dict[str, Counter[tuple[type, Scalar]]]:
-    """The number of items for each key and value. A value is counted with its type, since 1 == True in Python."""
-    counts: dict[str, Counter[tuple[type, Scalar]]] = {}
-    for _, _, metadata, count in groups:
-        for key, value in json.loads(metadata or "{}").items():
-            if value is not None:
-                counts.setdefault(key, Counter())[type(value), value] += count
-    return counts
-
-
-def _rank(key: str, counts: Counter[tuple[type, Scalar]]) -> tuple[bool, str]:
-    """Keys with few values first: one that differs for every item is no filter."""
-    return len(counts) > MAX_VALUES, key
-
-
-def _key_content(key: str, counts: Counter[tuple[type, Scalar]]) -> dict[str, Any]:
-    first = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0][1])))[:MAX_VALUES]
-    return {
-        "key": key,
-        "distinct": len(counts),
-        "values": [{"value": value, "count": count} for (_, value), count in first],
-    }
 
 
 def neighbours(index: Index, id_: str) -> tuple[str, list[Row]]:
