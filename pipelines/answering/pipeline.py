@@ -16,6 +16,7 @@ A question is words, a recording (transcribed, and searched by its vector too), 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -97,6 +98,7 @@ class AnsweringPipeline(Pipeline):
         self._moderate, self._captioner, self._transcriber = moderate, captioner, transcriber
         self._offline = offline
         self._pipelines: dict[tuple[str, str], Any] = {}
+        self._describing = threading.Lock()
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # each task has options of its own
@@ -299,11 +301,15 @@ class AnsweringPipeline(Pipeline):
         return words
 
     def _describe(self, task: str, item: Item) -> str:
-        """Words for an image, a video or audio, by another pipeline, which is loaded when it is first needed."""
+        """Words for an image, a video or audio, by another pipeline, which is loaded when it is first needed.
+
+        One call at a time, while several threads may wait for the answers of a server.
+        """
         model = self._transcriber if task == "transcription" else self._captioner
-        if (task, model) not in self._pipelines:
-            self._pipelines[task, model] = pipeline(task, model=model, offline=self._offline)
-        text: str = self._pipelines[task, model](still(item)).text
+        with self._describing:
+            if (task, model) not in self._pipelines:
+                self._pipelines[task, model] = pipeline(task, model=model, offline=self._offline)
+            text: str = self._pipelines[task, model](still(item)).text
         return text
 
     def _retrieve(self, question: Question, options: AnsweringOptions, context: Any) -> retrieval.Retrieved:

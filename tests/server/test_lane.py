@@ -1,4 +1,4 @@
-"""The lane of calls that take seconds: one worker, a bounded queue, and an end for whom nobody waits."""
+"""The lane of calls that take seconds: a bounded queue, and an end for whom nobody waits."""
 
 from __future__ import annotations
 
@@ -54,6 +54,17 @@ def test_a_call_reports_progress_and_text_before_its_result(lane: TaskLane) -> N
         return [event async for event in lane.events(work)]
 
     assert run(test) == [Progress(1, 2), Written("hello"), Finished("done")]
+
+
+def test_calls_that_wait_for_another_server_run_at_once() -> None:
+    lane = TaskLane("test", 8, Metrics().lane("test", lambda: 0), n_workers=3)
+    together = threading.Barrier(3)
+
+    async def test() -> list[Any]:
+        return await asyncio.gather(*(lane.run(lambda call: together.wait(WAIT_S)) for _ in range(3)))
+
+    assert sorted(run(test)) == [0, 1, 2]
+    lane.close()
 
 
 def test_a_running_call_stops_at_its_next_step_when_nobody_waits(lane: TaskLane) -> None:

@@ -198,7 +198,7 @@ def test_a_drawing_whose_client_leaves_stops_at_its_next_step(server: Api, strea
     lane = server.app.state.extras["task_models"].lanes["generation"]
 
     def is_running() -> bool:
-        return lane._running is not None
+        return bool(lane._running)
 
     with socket.create_connection((server.host, server.port)) as client:
         client.sendall(head.encode() + body)

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import gzip
 import hashlib
-import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,8 @@ from multimodal.server.endpoint import (
 )
 from multimodal.server.errors import ApiError, invalid
 from multimodal.server.state import Pool, ServedIndex, State
+from multimodal.server.tasks.lane import Call
+from multimodal.server.tasks.models import Task, task_models_of
 from multimodal.server.web import explore
 from multimodal.server.web.facets import facets as count_facets
 from multimodal.server.web.sessions import sessions_of
@@ -48,6 +50,7 @@ POLICY = (
 )
 DRAWING_POLICY = "default-src 'none'; sandbox"
 MAX_SEED = 2**31 - 1
+NO_DECODER = 501  # the status
 
 
 class StaticFile(NamedTuple):
@@ -248,7 +251,7 @@ class DrawRequest(RequestModel):
 
 
 class Studio:
-    """Captions, drawings and maps, one after another in one thread, from the vectors of an index.
+    """Captions and drawings from the vectors of an index, in the lanes of these tasks; and maps, one after another.
 
     Args:
         state: The state of the server.
@@ -257,8 +260,9 @@ class Studio:
     NAME = "page.studio"
 
     def __init__(self, state: State) -> None:
-        self._pool = Pool("studio", 1, capacity=16)
-        self._pipelines: dict[tuple[str, str], Any] = {}
+        self._pool = Pool("map", 1, capacity=16)
+        self._models = task_models_of(state)
+        self._can: dict[tuple[Task, str], bool] = {}
         self._maps: dict[str, tuple[object, dict[str, Any]]] = {}
         state.on_close(self._pool.close)
 
@@ -270,31 +274,33 @@ class Studio:
         studio: Studio = state.extras[cls.NAME]
         return studio
 
-    async def can(self, task: str, served: ServedIndex) -> bool:
+    async def can(self, task: Task, served: ServedIndex) -> bool:
         """Whether there is a decoder for the space of an index."""
-        return await self._pool.run(self._pipeline, task, served) is not None
-
-    def _pipeline(self, task: str, served: ServedIndex) -> Any:
-        from multimodal.core.pipeline import pipeline
-
-        name = task, served.model.name
-        if name not in self._pipelines:
+        key = task, served.model.name
+        if key not in self._can:
             try:
-                self._pipelines[name] = pipeline(task, model=served.model.space)
-            except MultimodalError:  # no decoder was trained for this space
-                self._pipelines[name] = None
-        return self._pipelines[name]
+                await self.run(task, served, lambda pipeline, call: None)
+                self._can[key] = True
+            except ApiError as error:
+                if error.status != NO_DECODER:  # such as a full queue
+                    return False
+                self._can[key] = False
+        return self._can[key]
 
-    async def run(self, task: str, served: ServedIndex, *args: Any, **options: Any) -> Any:
-        """Calls a pipeline. Raises ApiError (501) if there is none for the space."""
+    async def run(self, task: Task, served: ServedIndex, use: Callable[[Any, Call], Any]) -> Any:
+        """Calls a function with the pipeline of a task and the call, in the lane of the task.
 
-        def call() -> Any:
-            pipeline = self._pipeline(task, served)
-            if pipeline is None:
-                raise ApiError(501, f"there is no decoder for {task} in this space", code="no_decoder")
-            return pipeline(*args, **options)
-
-        return await self._pool.run(call)
+        Raises:
+            ApiError: 501 if there is no decoder for the space.
+        """
+        work = self._models.work(task, served.model.name, use)
+        try:
+            return await self._models.lanes[task].run(work)
+        except (MultimodalError, ApiError) as error:
+            if isinstance(error, ApiError) and error.code != "task_not_supported":
+                raise
+            message = f"there is no decoder for {task} in this space"
+            raise ApiError(NO_DECODER, message, code="no_decoder") from error
 
     async def map(self, served: ServedIndex) -> dict[str, Any]:
         """The map of an index, computed again when the number of its items changed."""
@@ -315,12 +321,9 @@ async def caption(request: Request) -> Response:
     body = await read_json(request, ItemRequest)
     served = state.index(body.index)
     row = await _row(state, served, body.id, vectors=True)
-    result = await while_connected(request, Studio.of(state).run("captioning", served, row["vector"]))
+    work = Studio.of(state).run("captioning", served, lambda pipeline, call: pipeline(row["vector"]))
+    result = await while_connected(request, work)
     return JsonResponse({"text": result.text})
-
-
-class _Cancelled(Exception):
-    """The client left while its image was drawn."""
 
 
 async def draw(request: Request) -> Response:
@@ -329,22 +332,13 @@ async def draw(request: Request) -> Response:
     body = await read_json(request, DrawRequest)
     served = state.index(body.index)
     vector = await query_vector(state, served, body.parts)
-    left = threading.Event()
 
-    def progress(done: int, total: int) -> None:
-        if left.is_set():
-            raise _Cancelled
+    def use(pipeline: Any, call: Call) -> Any:
+        return pipeline(vector=vector, seed=body.seed, progress=call.progress)
 
-    try:
-        result = await while_connected(
-            request,
-            Studio.of(state).run("generation", served, vector=vector, seed=body.seed, progress=progress),
-        )
-    except BaseException:
-        left.set()
-        raise
+    result = await while_connected(request, Studio.of(state).run("generation", served, use))
     if result.image is None:
-        raise ApiError(501, "the decoder of this space draws no images", code="no_decoder")
+        raise ApiError(NO_DECODER, "the decoder of this space draws no images", code="no_decoder")
     content = await asyncio.to_thread(_png, result)
     return Response(content, media_type="image/png", headers={"content-security-policy": DRAWING_POLICY})
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.items import Audio, Image, Item
 from multimodal.core.pipeline import pipeline
+from multimodal.pipelines.answering.addresses import is_remote
 from multimodal.pipelines.answering.labels import source_label
 from multimodal.pipelines.answering.result import Answer, Citation
 from multimodal.server.errors import ApiError, invalid
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 PREFIX = "index:"
 TASK = "answering"
 CAPACITY = 64  # calls that may wait
+REMOTE_WORKERS = 8  # calls at once of a model behind a server, during which this one only waits
 DEFAULT_MODEL = "extractive"
 KEY = "answers"  # in State.extras
 
@@ -72,9 +75,11 @@ class Answers:
     def __init__(self, state: State) -> None:
         self._state = state
         self._pipelines: dict[str, Any] = {}  # each is made and called in the lane only
+        self._making = threading.Lock()
         self.model = next(iter(state.config.task_models.get(TASK, ())), DEFAULT_MODEL)
         metrics = state.metrics.lane(TASK, lambda: len(self.lane))
-        self.lane = TaskLane(TASK, CAPACITY, metrics, state.media_limits)
+        n_workers = REMOTE_WORKERS if is_remote(self.model) else 1
+        self.lane = TaskLane(TASK, CAPACITY, metrics, state.media_limits, n_workers)
 
     def load(self) -> None:
         """Loads the model, so that a wrong name or a missing key shows when the server starts. Blocks."""
@@ -101,12 +106,13 @@ class Answers:
         return work
 
     def _pipeline(self, index: str) -> Any:
-        if index not in self._pipelines:
-            options = {key: value for key, value in self._state.config.load_options.items()
-                       if key in ("device", "precision", "offline")}  # fmt: skip
-            opened = self._state.index(index).index
-            self._pipelines[index] = pipeline("answering", model=self.model, index=opened, **options)
-        return self._pipelines[index]
+        with self._making:
+            if index not in self._pipelines:
+                options = {key: value for key, value in self._state.config.load_options.items()
+                           if key in ("device", "precision", "offline")}  # fmt: skip
+                opened = self._state.index(index).index
+                self._pipelines[index] = pipeline("answering", model=self.model, index=opened, **options)
+            return self._pipelines[index]
 
 
 def answers_of(state: State) -> Answers:

@@ -1,7 +1,8 @@
-"""A lane for calls that take seconds: one worker thread, a bounded queue, progress, and cancellation at each step.
+"""A lane for calls that take seconds: a bounded queue, progress, and cancellation at each step.
 
-A torch model uses all cores for one call, so a second worker would only make both calls slower. A request whose
-client disconnects is removed from the queue; a running call stops at its next step.
+A torch model uses all cores for one call, so a second worker would only make both calls slower. Calls that wait for the
+server of a model have several. A request whose client disconnects is removed from the queue; a running call stops at
+its next step.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Call:
         self._emit(Progress(done, total))
 
     def run(self) -> None:
-        """Does the work, in the thread of the worker."""
+        """Does the work, in the thread of a worker."""
         try:
             self._check()
             with observed(self._step):
@@ -83,13 +84,14 @@ class Call:
 
 
 class TaskLane:
-    """The queue of one worker.
+    """The queue of one worker, or of several.
 
     Args:
-        name: Of the thread.
+        name: Of the threads.
         capacity: Calls that may wait.
         metrics: Counts calls and the time they take.
         context: Entered around each call, to set the limits of decoding.
+        n_workers: Calls that run at once.
     """
 
     def __init__(
@@ -98,12 +100,14 @@ class TaskLane:
         capacity: int,
         metrics: LaneMetrics,
         context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+        n_workers: int = 1,
     ) -> None:
         self._name, self._capacity, self._metrics, self._context = name, capacity, metrics, context
         self._waiting: deque[Call] = deque()
         self._changed = threading.Condition()
-        self._running: Call | None = None
-        self._thread: threading.Thread | None = None
+        self._n_workers = n_workers
+        self._running: list[Call] = []
+        self._threads: list[threading.Thread] = []
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -164,16 +168,16 @@ class TaskLane:
         return result.value
 
     def close(self) -> None:
-        """Refuses new calls, stops the running one at its next step, and waits for that."""
+        """Refuses new calls, stops the running ones at their next steps, and waits for that."""
         with self._changed:
             self._is_closed = True
             for call in self._waiting:
                 call.cancel()
-            if self._running is not None:
-                self._running.cancel()
+            for call in self._running:
+                call.cancel()
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _submit(self, call: Call) -> None:
         with self._changed:
@@ -182,10 +186,12 @@ class TaskLane:
             if len(self._waiting) >= self._capacity:
                 self._metrics.dropped("overload", 1)
                 raise overloaded(len(self._waiting))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-                self._thread.start()
             self._waiting.append(call)
+            n_busy = len(self._running) + len(self._waiting)
+            if len(self._threads) < min(n_busy, self._n_workers):
+                thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
             self._changed.notify_all()
 
     def _drop(self, call: Call) -> None:
@@ -196,13 +202,15 @@ class TaskLane:
     def _serve(self) -> None:
         while True:
             with self._changed:
-                self._running = None
                 while not self._waiting and not self._is_closed:
                     self._changed.wait()
                 if not self._waiting:
                     return
-                call = self._running = self._waiting.popleft()
+                call = self._waiting.popleft()
+                self._running.append(call)
             start = time.perf_counter()
             with self._context():
                 call.run()
             self._metrics.batch(1, time.perf_counter() - start, start - call.since)
+            with self._changed:
+                self._running.remove(call)

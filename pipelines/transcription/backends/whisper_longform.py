@@ -60,10 +60,12 @@ class LongFormDecoder:
             while start < mels.real:
                 window = mels.window(start, self.backend.window)
                 window_segments, advance = self._window(window, mels.mask(start, window.shape[-1]), mels)
-                segments += [self._shifted(segment, start * mels.frame_s) for segment in window_segments]
+                shifted = [self._shifted(segment, start * mels.frame_s) for segment in window_segments]
+                segments += shifted
                 self.before += [self._as_context(segment["tokens"]) for segment in window_segments]
-                for segment in window_segments:
-                    step(self.backend.decode(segment["tokens"].tolist()))
+                for segment in shifted:
+                    if segment["start"] < mels.duration_s:  # a later one is no part of the transcript
+                        step(self.backend.decode(segment["tokens"].tolist()))
                 # without progress the same window would be decoded forever
                 start += advance if advance > 0 else window.shape[-1]
                 progress(min(start * mels.frame_s, mels.duration_s), mels.duration_s)
