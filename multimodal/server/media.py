@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from multimodal.core.errors import MediaError, MediaTooLarge, MediaUnsupported
 from multimodal.core.items import Item, Text
+from multimodal.core.media.headers import header_size
 from multimodal.core.modality import Modality
 from multimodal.server.config import Ceilings
 from multimodal.server.errors import ApiError, from_exception, invalid
@@ -104,9 +105,7 @@ class MediaReader:
 
     def _cost(self, item: Item, content: bytes) -> int:
         if item.modality is Modality.IMAGE:
-            from multimodal.core.media.image import pixel_count
-
-            pixels = pixel_count(content)
+            pixels = _pixels(content)
             if pixels > self._ceilings.pixels:
                 raise MediaTooLarge(
                     f"the image has {pixels:,} pixels; the limit is {self._ceilings.pixels:,}"
@@ -131,6 +130,14 @@ def _base64(text: str, param: str) -> bytes:
     if not content:
         raise invalid(f"{param} holds no data", param)
     return content
+
+
+def _pixels(content: bytes) -> int:
+    """Width times height, by the header."""
+    from multimodal.core.media.image import pixel_count
+
+    size = header_size(content)
+    return pixel_count(content) if size is None else size[0] * size[1]
 
 
 def _seconds(content: bytes) -> float:
