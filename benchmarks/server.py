@@ -1,5 +1,8 @@
 """The HTTP server beside bare `space.encode`: python -m benchmarks.server [--model starter] [--soak SECONDS] [--small]
 
+`--model clip-ViT-B/32` is a CLIP of the real architecture with random weights. `--infinity PYTHON` measures Infinity
+with the same checkpoint, in turns on the same core; harness/infinity.py says how to install it.
+
 The server runs in a process on one core, the clients in another process. Its cost is CPU time per request, which other
 load on the machine hardly changes; latencies are wall time, and only mean something on a quiet machine. `--soak` loads
 it with 200 clients, well-formed and hostile, and shows statuses and memory.
@@ -8,6 +11,7 @@ it with 200 clients, well-formed and hostile, and shows statuses and memory.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import random
@@ -19,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import machine
+from benchmarks.harness import infinity, machine
 from benchmarks.harness.benchmark import arguments, keep
 from benchmarks.harness.load import Load, Request, ServerProcess, json_request, load, serving
 from benchmarks.harness.report import machine_line
@@ -27,6 +31,7 @@ from benchmarks.harness.report import machine_line
 GALLERY = Path("assets/gallery")
 CLIENTS = (1, 8, 64)
 SOAK_CLIENTS = 200
+CLIP_PREFIX = "clip-"  # followed by a size of harness/models.py
 OVERLOAD_ITEMS = 64
 ROUNDS = 5
 BARE = """
@@ -84,22 +89,41 @@ def embedding_requests(values: Sequence[Any]) -> list[Request]:
     ]
 
 
+def answered(server: ServerProcess, requests: Sequence[Request], n_clients: int) -> Load:
+    """Loads a server. Raises RuntimeError for an answer other than 200."""
+    seen = load(server, requests, n_clients)
+    if set(seen.statuses) != {200}:
+        raise RuntimeError(f"answers other than 200: {dict(seen.statuses)}")
+    return seen
+
+
 def cost(
-    server: ServerProcess, bare: Bare, values: Sequence[Any], n_clients: int, rounds: int
-) -> dict[str, float]:
+    server: ServerProcess, bare: Bare, values: Sequence[Any], n_clients: int, rounds: int,
+    rival: ServerProcess | None = None,
+) -> dict[str, float]:  # fmt: skip
     """The CPU time of a request with one value, beside a bare batch of `n_clients`, in rounds that alternate."""
     requests = embedding_requests(values)
-    load(server, requests[: 2 * n_clients], n_clients)
-    measured = []
+    theirs = [] if rival is None else infinity.requests(values)
+    answered(server, requests[: 2 * n_clients], n_clients)
+    if rival is not None:
+        answered(rival, theirs[: 2 * n_clients], n_clients)
+    measured, rivals = [], []
     for _ in range(rounds):
-        seen = load(server, requests, n_clients)
-        if set(seen.statuses) != {200}:
-            raise RuntimeError(f"answers other than 200: {dict(seen.statuses)}")
+        seen = answered(server, requests, n_clients)
         measured.append((1000 * seen.core_s / len(requests), bare.core_ms(values, n_clients), seen))
+        if rival is not None:
+            rivals.append(1000 * answered(rival, theirs, n_clients).core_s / len(theirs))
     own, other = (statistics.median(row[place] for row in measured) for place in (0, 1))
     ratio = statistics.median(row[0] / row[1] for row in measured)
     best = min((row[2] for row in measured), key=lambda seen: seen.elapsed_s)
-    return {
+    compared = {}
+    if rivals:
+        times = statistics.median(their / row[0] for their, row in zip(rivals, measured, strict=True))
+        compared = {
+            "Infinity core ms": round(statistics.median(rivals), 3),
+            "Infinity / ours": round(times, 2),
+        }
+    return compared | {
         "bare core ms": round(other, 3), "core ms": round(own, 3), "ratio": round(ratio, 2),
         "p50 ms": round(best.percentile_ms(50), 1), "p99 ms": round(best.percentile_ms(99), 1),
         "a second": round(len(requests) / best.elapsed_s, 1),
@@ -172,9 +196,20 @@ def soak(seconds: float) -> dict[str, Any]:
             "memory_mb": memory, "growth since a fifth": growth}  # fmt: skip
 
 
+def checkpoint(model: str, data: Path) -> tuple[str, Path | None]:
+    """(the name of a model as `load` takes it, its folder if it is a CLIP with random weights, made at first use)"""
+    if not model.startswith(CLIP_PREFIX):
+        return model, None
+    from benchmarks.harness.models import clip_folders
+
+    folder, _ = clip_folders(data, model.removeprefix(CLIP_PREFIX))
+    return f"hf/{folder}", folder
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser = arguments(__doc__ or "", rounds=ROUNDS)
     parser.add_argument("--model", default="starter")
+    parser.add_argument("--infinity", metavar="PYTHON", help="of an environment with infinity-emb")
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="only load the server for so long")
     parser.add_argument("--modalities", nargs="+", default=["text", "image"])
     args = parser.parse_args(argv)
@@ -182,6 +217,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         result = soak(args.soak)
         print(result)
         return result
+    name, folder = checkpoint(args.model, args.data)
+    if args.infinity and folder is None:
+        parser.error(f"Infinity needs a checkpoint of transformers: --model {CLIP_PREFIX}ViT-B/32")
     n = 64 if args.small else 1024
     result = {
         "model": args.model,
@@ -190,24 +228,26 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "costs": {},
     }
     values = {"text": texts(n), "image": images(n // 4)}
-    with serving("--space", args.model) as server:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving("--space", name))
+        rival = None
+        if args.infinity and folder is not None:
+            rival = stack.enter_context(infinity.infinity(args.infinity, folder))
         result["start"] = {"seconds": round(server.ready_s, 2), "core s": round(server.ready_core_s, 2)}
-        bare = Bare(args.model)
+        bare = stack.enter_context(contextlib.closing(Bare(name)))
         print(f"from start to ready: {result['start']}", flush=True)
         for what in args.modalities:
             for n_clients in CLIENTS:
                 given = values[what][: len(values[what]) // (4 if n_clients == 1 else 1)]
-                figures = result["costs"][f"{what}, {n_clients} clients"] = cost(
-                    server, bare, given, n_clients, args.rounds
-                )
+                figures = cost(server, bare, given, n_clients, args.rounds, rival)
+                result["costs"][f"{what}, {n_clients} clients"] = figures
                 print(f"{what}, {n_clients} clients: {figures}", flush=True)
-        bare.close()
         if "text" in args.modalities:
             result["overload"] = overload(server, 16 if args.small else 320)
             print(f"overload: {result['overload']}")
     print(machine_line(result))
-    name = args.model.replace("/", "-").replace(":", "-").strip(".-")
-    keep(result, args.results, f"server-{name}{'-small' * args.small}")
+    label = args.model.replace("/", "-").replace(":", "-").strip(".-")
+    keep(result, args.results, f"server-{label}{'-small' * args.small}")
     return result
 
 

@@ -140,7 +140,7 @@ async def _clients(
             try:
                 if connection is None:
                     connection = await asyncio.open_connection(parts.hostname, parts.port, limit=LIMIT)
-                status, keeps = await _exchange(*connection, parts.netloc, path, body)
+                status, keeps = await exchange(*connection, parts.netloc, path, body)
             except (OSError, asyncio.IncompleteReadError, ValueError):
                 status, keeps = 0, False
             seen.add(status, time.perf_counter() - start)
@@ -161,7 +161,7 @@ def _endless(requests: Sequence[Request], until: Callable[[], bool]) -> Iterator
             yield request
 
 
-async def _exchange(
+async def exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, path: str, body: bytes
 ) -> tuple[int, bool]:
     """Sends a request and reads the answer -> (status, whether the connection stays open)."""

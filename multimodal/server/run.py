@@ -20,6 +20,7 @@ from multimodal.server.config import ServerConfig
 from multimodal.server.http.protocol import protocol_class
 
 BACKLOG = 2048
+OTHER_FILES = 2048  # that may be open beside connections: those of models and indexes
 KEEP_ALIVE_S = 30
 
 
@@ -103,6 +104,7 @@ def serve(config: ServerConfig, announce: Callable[[str], None] = lambda url: No
     set_limits(
         dataclasses.replace(get_limits(), max_pixels=ceilings.pixels, max_seconds=ceilings.media_seconds)
     )
+    _allow_open_files(ceilings.connections + OTHER_FILES)
     listening = bind(config.host, config.port)
     server = Server(config)
     server.app.on_failure = lambda: setattr(server, "should_exit", True)
@@ -111,3 +113,15 @@ def serve(config: ServerConfig, announce: Callable[[str], None] = lambda url: No
     with listening:
         server.run([listening])
     return 0 if server.app.state.failure is None else 1
+
+
+def _allow_open_files(n: int) -> None:
+    """Raises the limit on open files of this process to n, as far as the system lets it; often it is 1,024."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = n if hard == resource.RLIM_INFINITY else min(n, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
