@@ -130,6 +130,8 @@ def test_only_the_command_of_a_server_is_imported(monkeypatch: pytest.MonkeyPatc
 def test_a_search_by_a_server_takes_little_cpu_and_no_torch(server: Api) -> None:
     command = [
         sys.executable,
+        "-X",
+        "importtime",
         "-m",
         "multimodal",
         "--server",
@@ -144,5 +146,8 @@ def test_a_search_by_a_server_takes_little_cpu_and_no_torch(server: Api) -> None
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["hits"]) == 10
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "multimodal.client.remote" in imported
+    assert not {"torch", "numpy", "pydantic", "rich", "multimodal.core.media.registry"} & imported
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert cpu_s < 1.5  # 0.2 s on a quiet machine; importing torch alone takes longer than this
+    assert cpu_s < 1.5  # 0.17 s on a quiet machine; importing torch alone takes longer than this
