@@ -44,6 +44,7 @@ from .evaluation import Figure as Figure
 from .evaluation import compare as compare
 from .evaluation import evaluate as evaluate
 from .exporting import Export as Export
+from .exporting import PageExport as PageExport
 from .exporting import TowerReport as TowerReport
 from .exporting import export as export
 from .index import Hit as Hit

@@ -26,7 +26,7 @@ LAYERS: dict[str, set[str]] = {
     "adapt": CORE,
     "evaluation": CORE,
     "auditing": CORE | {"evaluation"},
-    "exporting": CORE | {"encoders"},
+    "exporting": CORE | {"encoders", "index"},
     "views": CORE | {"index"},
     "testing": CORE,
     "client": CORE | {"index"},

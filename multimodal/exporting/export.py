@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import EncoderError, InvalidInput
 from multimodal.core.items import Image, Item, as_item
 from multimodal.core.modality import Modality
-from multimodal.core.paths import local_path
 from multimodal.core.pipeline import as_space
 from multimodal.core.space import Space
 from multimodal.encoders.onnx.encoders import preprocessing_of
 from multimodal.encoders.onnx.folder import FORMAT, MANIFEST
 from multimodal.exporting import graph, readme
+from multimodal.exporting.folders import free_folder, replaced
+from multimodal.exporting.page.export import export_page
+from multimodal.exporting.page.report import PageExport
 from multimodal.exporting.report import Export, TowerReport
 from multimodal.exporting.towers import TowerSpec, spec
 from multimodal.exporting.trial import TrialResult, default_sample, plain_images, run_trial
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from multimodal.exporting.page.export import Progress
+    from multimodal.exporting.page.items import Vectors
+    from multimodal.exporting.page.media import Media
+    from multimodal.index import Index
+
 Quantize = Literal["none", "float16", "int8", "auto"]
 MIN_SAMPLE = 2
 MIN_SAME_COSINE = 0.9999  # of unrounded weights: the vectors may be searched with those of the source
@@ -35,6 +41,7 @@ CALIBRATION_CROPS = 3  # of each sample image, beside the image itself
 CALIBRATION_BATCH = 16
 
 
+@overload
 def export(
     space: Space | str | os.PathLike[str],
     folder: str | os.PathLike[str],
@@ -42,33 +49,74 @@ def export(
     format: Literal["onnx"] = "onnx",
     quantize: Quantize = "none",
     sample: Iterable[object] | None = None,
-) -> Export:
-    """Writes a space for ONNX Runtime. Nothing is written unless every tower passes its trial.
+) -> Export: ...
+
+
+@overload
+def export(
+    space: Space | str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    format: Literal["page"],
+    index: Index | str | os.PathLike[str],
+    media: Media = "copy",
+    vectors: Vectors = "auto",
+    progress: Progress | None = None,
+) -> PageExport: ...
+
+
+def export(
+    space: Space | str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    format: Literal["onnx", "page"] = "onnx",
+    quantize: Quantize = "none",
+    sample: Iterable[object] | None = None,
+    index: Index | str | os.PathLike[str] | None = None,
+    media: Media = "copy",
+    vectors: Vectors = "auto",
+    progress: Progress | None = None,
+) -> Export | PageExport:
+    """Writes a space for ONNX Runtime, or a page that searches an index in the browser.
+
+    For ONNX Runtime, nothing is written unless every tower passes its trial.
 
     Args:
         space: A space, or an argument of `load`.
         folder: A new or empty folder, or one that an export wrote, which is replaced.
-        format: "onnx".
+        format: "onnx", or "page": static files for any web host, which search the items of `index` without a server.
         quantize: How weights are stored: "none" (as they are), "float16", "int8", or
             "auto": the smallest that passes. "int8" keeps all products in float32, but for convolutional towers, which
             compute in int8 if that passes. See `TowerReport` for what is measured.
         sample: Items to compare with, of every modality. Default: images, recordings and texts of the gallery.
+        index: For a page, an index of the space, or its folder.
+        media: For a page, files of the items: "copy" into the folder, "link" to where they are, or "none".
+        vectors: For a page, how vectors are stored: "float32", "float16", "int8", or "auto": int8 if the nearest other
+            item of each item stays the same, else float16.
+        progress: For a page, called with (stage, done, total).
 
     Returns:
-        A report for each tower.
+        A report for each tower; of a page, the sizes of its parts.
 
     Raises:
         EncoderError: A quantised tower is refused: its worst cosine is below 0.98, R@1 falls by more than a point, or a
             vector changes by more than 1e-5 with its batch. Or torch cannot export it.
+        IndexStateError: The index belongs to another space.
         InvalidInput: An encoder whose family cannot be exported, an unknown option, or a folder in use.
         MissingExtra: The extra "export" is not installed.
     """
+    if format == "page":
+        if index is None:
+            raise InvalidInput("format='page' searches an index; give index='memories.lance'")
+        return export_page(space, folder, index, media=media, vectors=vectors, progress=progress)
     if format != "onnx":
-        raise InvalidInput(f"format must be 'onnx', got {format!r}")
+        raise InvalidInput(f"format must be 'onnx' or 'page', got {format!r}")
+    if index is not None:
+        raise InvalidInput("index= is for format='page', got format='onnx'; leave one of them out")
     if quantize not in get_args(Quantize):
         raise InvalidInput(f"quantize must be one of {', '.join(get_args(Quantize))}, got {quantize!r}")
     graph.require_export()
-    target = _free_folder(folder)
+    target = free_folder(folder, MANIFEST, "an exported space")
     source = as_space(space)
     samples = _samples(source, sample)
     towers = [
@@ -221,20 +269,9 @@ def _samples(space: Space, sample: Iterable[object] | None) -> Mapping[Modality,
     return by_modality
 
 
-def _free_folder(folder: str | os.PathLike[str]) -> Path:
-    target = local_path(folder, "an exported space")
-    is_free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
-    if not is_free and not (target / MANIFEST).is_file():
-        raise InvalidInput(f"{target} exists and is no exported space; export to a new or empty folder")
-    return target
-
-
 def _write(target: Path, manifest: Mapping[str, Any], towers: Sequence[_Tower], about: str) -> None:
     """Writes the folder in one step, replacing an earlier export."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
+    with replaced(target) as new:
         for tower in towers:
             for name, content in tower.files.items():
                 (new / name).write_bytes(content)
@@ -242,6 +279,3 @@ def _write(target: Path, manifest: Mapping[str, Any], towers: Sequence[_Tower], 
             json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         (new / "README.md").write_text(about, encoding="utf-8")
-        if target.exists():
-            target.replace(Path(scratch) / "old")
-        new.replace(target)

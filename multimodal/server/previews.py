@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from multimodal.core.errors import MediaError
 from multimodal.core.media import registry, sniff
+from multimodal.core.media.mime import UNKNOWN_TYPE, mime_type
 from multimodal.core.media.thumbnail import encode_image
 from multimodal.core.modality import Modality
 from multimodal.server.errors import ApiError
@@ -16,24 +17,6 @@ from multimodal.server.state import ServedIndex
 
 CACHE_BYTES = 64 << 20
 JPEG_QUALITY = 82
-UNKNOWN_TYPE = "application/octet-stream"
-PDF = b"%PDF-"
-# First bytes -> what browsers call the format. Formats that can hold scripts, such as SVG, are not among them.
-IMAGE_TYPES = (
-    (b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG", "image/png"), (b"GIF8", "image/gif"), (b"II*\0", "image/tiff"),
-    (b"MM\0*", "image/tiff"),
-)  # fmt: skip
-AUDIO_TYPES = (
-    (b"fLaC", "audio/flac"), (b"OggS", "audio/ogg"), (b"ID3", "audio/mpeg"), (b"RIFF", "audio/wav"),
-    (b"FORM", "audio/aiff"), (b"caff", "audio/x-caf"), (b"#!AMR", "audio/amr"),
-)  # fmt: skip
-CONTAINER_TYPES = {
-    "av:matroska": "webm",
-    "av:mov": "mp4",
-    "av:ogg": "ogg",
-    "av:mpegts": "mp2t",
-    "av:avi": "x-msvideo",
-}
 SHOWN_INLINE = ("image/", "audio/", "video/")
 
 
@@ -74,29 +57,10 @@ def find_media(row: dict[str, Any]) -> Media:
             head = file.read(sniff.HEAD_BYTES)
     except MediaError:
         raise ApiError(404, "the file of this item is no longer there", code="media_not_found") from None
-    kind = media_type(head, row["modality"])
-    if kind == UNKNOWN_TYPE and not head.startswith(PDF):
+    kind = mime_type(head, row["modality"])
+    if kind == UNKNOWN_TYPE:
         raise ApiError(404, "this item has no media; a text is in the item itself", code="media_not_found")
     return Media(path, kind)
-
-
-def media_type(head: bytes, modality: str) -> str:
-    """The media type of a file by its first bytes; UNKNOWN_TYPE for what is no image, audio or video."""
-    known = sniff.signature(head)
-    if known.decoder == "":
-        return UNKNOWN_TYPE
-    if known.modality is Modality.IMAGE:
-        if head[8:12] == b"WEBP":
-            return "image/webp"
-        if head[4:8] == b"ftyp":
-            return "image/heic" if known.decoder == "heif" else "image/avif"
-        return next((kind for start, kind in IMAGE_TYPES if head.startswith(start)), "image/x-unknown")
-    if known.decoder in CONTAINER_TYPES:
-        top = "audio" if known.modality is Modality.AUDIO or modality == Modality.AUDIO else "video"
-        return f"{top}/{CONTAINER_TYPES[known.decoder]}"
-    if known.modality is Modality.AUDIO:
-        return next((kind for start, kind in AUDIO_TYPES if head.startswith(start)), "audio/mpeg")
-    return "video/x-unknown"
 
 
 class Thumbnails:

@@ -137,7 +137,7 @@ def test_a_tower_that_fails_its_trial_is_refused_and_nothing_written(
     ("options", "reason"),
     [
         ({"quantize": "int4"}, "quantize must be one of none, float16, int8, auto, got 'int4'"),
-        ({"format": "tflite"}, "format must be 'onnx', got 'tflite'"),
+        ({"format": "tflite"}, "format must be 'onnx' or 'page', got 'tflite'"),
         ({"sample": ["one text"]}, "the sample has 1 text items, at least 2 are needed"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`multimodal export`: writes a model for ONNX Runtime, quantised as far as the vectors allow."""
+"""`multimodal export`: writes a model for ONNX Runtime, or a page that searches an index in the browser."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ import typer
 from multimodal.cli import console
 
 if TYPE_CHECKING:
+    from multimodal.core.space import Space
     from multimodal.exporting.export import Quantize
+    from multimodal.exporting.page.items import Vectors
+    from multimodal.exporting.page.media import Media
 
+FORMATS = ("onnx", "page")
 MODES = "none, float16, int8 or auto"
 
 
@@ -24,6 +28,9 @@ def export(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="A new or empty folder.", show_default=False)
     ],
+    format: Annotated[
+        str, typer.Option(help="onnx, or page: files that search an index in the browser, without a server.")
+    ] = "onnx",
     quantize: Annotated[
         str, typer.Option(help=f"How weights are stored: {MODES} (the smallest that passes).")
     ] = "none",
@@ -37,23 +44,46 @@ def export(
             metavar="FOLDER", help="Files to compare with, instead of the gallery's.", show_default=False
         ),
     ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(metavar="INDEX", help="For a page: the index that it searches.", show_default=False),
+    ] = None,
+    media: Annotated[
+        str, typer.Option(help="For a page: copy, link or none (the files of the items).")
+    ] = "copy",
+    vectors: Annotated[
+        str,
+        typer.Option(help="For a page: float32, float16, int8 or auto (int8 if no nearest item changes)."),
+    ] = "auto",
     json: console.AsJson = False,
 ) -> None:
-    """Export a model for ONNX Runtime, and check every tower against its source.
+    """Export a model for ONNX Runtime, checked against its source, or as a page that searches in the browser.
 
     \b
     Examples:
       [cyan]multimodal export starter -o exported[/]
       [cyan]multimodal export starter -o small --quantize int8[/]
       [cyan]multimodal export hf/openai/clip-vit-base-patch32 -o clip --quantize auto --json[/]
+      [cyan]multimodal export starter -o site --format page --index memories.lance[/]
 
     A quantised tower is refused, and nothing written, if its worst cosine is below 0.98, R@1 falls by more than a
     point, or a vector changes with its batch. [cyan]load("onnx/./exported")[/] runs the result without torch.
     Needs the extra [cyan]export[/].
+
+    A page runs the starter in the browser. Serve its folder by any web server.
     """
     from multimodal.core.catalog import load
+    from multimodal.core.errors import InvalidInput
     from multimodal.exporting import export as write
 
+    if format not in FORMATS:
+        raise InvalidInput(f"--format must be {' or '.join(FORMATS)}, got {format!r}")
+    if format == "page":
+        space = load(name)
+        _page(space.select(*modality) if modality else space, out, index, media, vectors, json=json)
+        return
+    if index is not None:
+        raise InvalidInput("--index is for --format page; add it, or leave --index out")
     with console.working(f"exporting {name}", quiet=json):
         space = load(name)
         if modality:
@@ -74,6 +104,36 @@ def export(
             console.note(f"{tower.modality}: not kept: {tried}")
     place, size = console.verbatim(report.folder), f"{report.n_bytes / 1e6:.1f} MB"
     console.stdout().print(f"{place}: {len(report.towers)} towers, {size}", soft_wrap=True)
+
+
+def _page(space: Space, out: Path, index: Path | None, media: str, vectors: str, *, json: bool) -> None:
+    from multimodal.core.errors import InvalidInput
+    from multimodal.exporting import export as write
+
+    if index is None:
+        raise InvalidInput("--format page searches an index; give --index memories.lance")
+    with console.stages(quiet=json) as progress:
+        report = write(
+            space,
+            out,
+            format="page",
+            index=index,
+            media=cast("Media", media),
+            vectors=cast("Vectors", vectors),
+            progress=progress,
+        )
+    if json:
+        console.print_json(report.to_dict())
+        return
+    table = console.make_table("part", "size")
+    for cells in report.cells():
+        table.add_row(*cells)
+    console.stdout().print(table)
+    console.list_failures(report.missing)
+    place = console.verbatim(report.folder)
+    console.stdout().print(
+        f"{place}: {report.n_items:,} items; serve it: python -m http.server -d {place}", soft_wrap=True
+    )
 
 
 def _items(folder: Path) -> Iterator[object]:

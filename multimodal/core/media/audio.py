@@ -26,6 +26,7 @@ from multimodal.core.modality import Waveform
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MAX_DRAWN_S = 120.0  # of a recording whose waveform is drawn
 SIGNED_FULL_SCALE = {"int16": 2.0**15, "int32": 2.0**31}
 
 
@@ -58,6 +59,16 @@ def read_seconds(blocks: Iterator[Waveform], start_s: float, seconds: float) -> 
         if position >= last:
             break
     return Waveform(np.concatenate(pieces), rate_hz)
+
+
+def peaks(blocks: Iterator[Waveform], start_s: float | None, end_s: float | None, bars: int) -> list[float]:
+    """The heights, 0 to 1, of the bars of a drawing of audio that comes in blocks, or of a part of it."""
+    start = start_s or 0.0
+    seconds = MAX_DRAWN_S if end_s is None else min(MAX_DRAWN_S, end_s - start)
+    samples = read_seconds(blocks, start, seconds).samples
+    heights = [float(np.abs(part).max(initial=0)) for part in np.array_split(samples, bars)]
+    loudest = max(heights) or 1.0
+    return [height / loudest for height in heights]
 
 
 def _from_array(array: Any, sampling_rate: Any) -> Waveform:

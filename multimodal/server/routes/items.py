@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from multimodal.core.media.mime import UNKNOWN_TYPE
 from multimodal.core.modality import Modality
 from multimodal.server import previews, uploads
 from multimodal.server.endpoint import (
@@ -243,5 +244,5 @@ ENDPOINTS = [
     Endpoint(f"{ITEM}/thumb", thumb, ("GET",), "A small image of an item.", produces="image/jpeg", tag="items",
              query=INDEX | {"size": {"type": "integer", "minimum": 16, "maximum": MAX_SIDE}}),
     Endpoint(f"{ITEM}/media", media, ("GET",), "The file of an item; with Range, a part of it.", query=INDEX,
-             produces=previews.UNKNOWN_TYPE, tag="items"),
+             produces=UNKNOWN_TYPE, tag="items"),
 ]  # fmt: skip

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 8  # on each side
 MAP_POINTS = 3000
-WAVE_BARS, WAVE_SECONDS = 48, 120.0
+WAVE_BARS = 48
 LEAST_HEIGHT, FULL_HEIGHT = 3.0, 60.0
 
 
@@ -82,17 +82,13 @@ def waveform_svg(path: Path, start_s: float | None, end_s: float | None) -> str:
     Raises:
         MediaError: The file cannot be decoded.
     """
-    import numpy as np
-
     from multimodal.core.items import Audio
-    from multimodal.core.media.audio import read_seconds
+    from multimodal.core.media.audio import peaks
 
-    start = start_s or 0.0
-    seconds = WAVE_SECONDS if end_s is None else min(WAVE_SECONDS, end_s - start)
-    samples = read_seconds(Audio(path).stream(), start, seconds).samples
-    peaks = [float(np.abs(part).max(initial=0)) for part in np.array_split(samples, WAVE_BARS)]
-    loudest = max(peaks) or 1.0
-    heights = [max(LEAST_HEIGHT, FULL_HEIGHT * peak / loudest) for peak in peaks]
+    heights = [
+        max(LEAST_HEIGHT, FULL_HEIGHT * peak)
+        for peak in peaks(Audio(path).stream(), start_s, end_s, WAVE_BARS)
+    ]
     bars = "".join(
         f'<rect x="{4 * k}" y="{32 - height / 2:.1f}" width="2.4" height="{height:.1f}" rx="1.2"/>'
         for k, height in enumerate(heights)
