@@ -91,8 +91,8 @@ def export(
         sample: Items to compare with, of every modality. Default: images, recordings and texts of the gallery.
         index: For a page, an index of the space, or its folder.
         media: For a page, files of the items: "copy" into the folder, "link" to where they are, or "none".
-        vectors: For a page, how vectors are stored: "float32", "float16", "int8", or "auto": int8 if the nearest other
-            item of each item stays the same, else float16.
+        vectors: For a page, how vectors are stored: "float32", "float16", "int8", or "auto": float16; of
+            more than 20,000 items int8, if the nearest other item of each stays the same.
         progress: For a page, called with (stage, done, total).
 
     Returns:

@@ -53,7 +53,7 @@ def export(
     ] = "copy",
     vectors: Annotated[
         str,
-        typer.Option(help="For a page: float32, float16, int8 or auto (int8 if no nearest item changes)."),
+        typer.Option(help="For a page: float32, float16, int8 or auto (by the number of items)."),
     ] = "auto",
     json: console.AsJson = False,
 ) -> None:

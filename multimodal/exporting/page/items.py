@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Vectors = Literal["auto", "float32", "float16", "int8"]
 NAME_CHARS = 60
+MIN_INT8_ROWS = 20_000  # below, float16 is small enough, and keeps the order of near ties over modalities
 CHECKED_ROWS = 2048  # whose nearest row must stay the same in int8
 TIE = 1e-6  # cosines closer than this count as equal
 SHOWN_KINDS = (str, int, float, bool, type(None))
@@ -114,8 +115,8 @@ def calibration(
 def stored(vectors: NDArray[np.float32], kind: Vectors) -> tuple[str, bytes]:
     """Vectors (n, dim) as a file, and how they are stored there.
 
-    "auto" is int8, with a scale for each row, if the nearest other row of each checked row stays the same, else
-    float16.
+    "auto" is float16; of more than MIN_INT8_ROWS rows int8, with a scale for each, if the nearest other row of each
+    checked row stays the same.
 
     Raises:
         InvalidInput: An unknown kind.
@@ -125,13 +126,14 @@ def stored(vectors: NDArray[np.float32], kind: Vectors) -> tuple[str, bytes]:
     scales = np.maximum(np.abs(vectors).max(1), 1e-12) / np.float32(127)
     whole = np.round(vectors / scales[:, None]).astype(np.int8)
     if kind == "auto":
-        kind = "int8" if _same_nearest(vectors, whole * scales[:, None]) else "float16"
+        is_large = len(vectors) > MIN_INT8_ROWS
+        kind = "int8" if is_large and same_nearest(vectors, whole * scales[:, None]) else "float16"
     if kind == "int8":
         return kind, scales.astype("<f4").tobytes() + whole.tobytes()
     return kind, vectors.astype("<f4" if kind == "float32" else "<f2").tobytes()
 
 
-def _same_nearest(vectors: NDArray[np.float32], rounded: NDArray[np.float32]) -> bool:
+def same_nearest(vectors: NDArray[np.float32], rounded: NDArray[np.float32]) -> bool:
     """Whether the nearest other row of each row stays the same when the vectors that are searched are rounded."""
     chosen = np.arange(len(vectors))[:: -(-len(vectors) // CHECKED_ROWS)]
     for start in range(0, len(chosen), 256):

@@ -49,11 +49,20 @@ async function decodeAudio(file) {
   const content = await file.arrayBuffer();
   const rate = Math.min(96_000, Math.max(8_000, rateOf(new DataView(content)) ?? UNKNOWN_RATE));
   const decoded = await new OfflineAudioContext(1, 1, rate).decodeAudioData(content);
-  const samples = decoded.getChannelData(0).slice(), channels = decoded.numberOfChannels;
+  const samples = sixteenBit(decoded.getChannelData(0)), channels = decoded.numberOfChannels;
   for (let channel = 1; channel < channels; channel++) {
-    decoded.getChannelData(channel).forEach((value, k) => samples[k] += value);
+    sixteenBit(decoded.getChannelData(channel)).forEach((value, k) => samples[k] += value);
   }
   return { kind: "audio", samples: channels > 1 ? samples.map((value) => value / channels) : samples, rate };
+}
+
+/**
+ * A copy of samples. Chromium divides 16-bit samples above 0 by 32,767 instead of 32,768; here that is undone.
+ * @param {Float32Array} samples
+ */
+function sixteenBit(samples) {
+  const isWhole = samples.every((value) => value <= 0 || Math.abs(value * 32_767 - Math.round(value * 32_767)) < 0.01);
+  return samples.map((value) => (isWhole && value > 0 ? Math.round(value * 32_767) / 32_768 : value));
 }
 
 /**
