@@ -25,6 +25,7 @@ class SearchConfig:
         max_scores: Scores held in memory at once when many queries are compared exactly.
         fusion_depth: Results taken from each order in hybrid search, and at least twice the number requested.
         cached_filters: Filters whose matching rows are cached per snapshot.
+        threads: Processor cores that one search may use, if it goes through some hundred thousand rows; 0: all.
         max_small_fragments: Small data files from which the table is compacted after a write.
     """
 
@@ -40,6 +41,7 @@ class SearchConfig:
     max_scores: int = 1 << 24
     fusion_depth: int = 128
     cached_filters: int = 8
+    threads: int = 0
     max_small_fragments: int = 64
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from multimodal.index.config import DEFAULT, SearchConfig
 from multimodal.index.storage import codes
 from multimodal.index.storage.codes import Projection
+from multimodal.index.storage.parallel import n_cores, spread
 from multimodal.index.storage.segment import Segment
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ FILTERED_SHARE = (
 )
 MATRIX_QUERIES = 8  # queries from which a matrix product over `matrix_elements` is no slower
 DISTRIBUTION_ROWS = 32768  # rows from which the distribution of distances is estimated
-SUM_ERROR = 1e-5  # error of a float32 dot product of some thousand dimensions
+SUM_ERROR = 2e-5  # error of a float32 dot product of some thousand dimensions, with a vector in int16
+THREAD_ROWS = 500_000  # rows from which selecting the nearest by their codes is worth another thread
 EXCLUDED = 255  # distance given to rows that a filter excludes
 
 
@@ -176,7 +178,7 @@ class _CodeSearch:
         """The rows with codes that were compared exactly; None if there would be too many."""
         code = self.projection.encode(query[None])[0]
         coarse, fine = code[: codes.COARSE_WORDS], code[codes.COARSE_WORDS :]
-        by_coarse = _coarse_distances(self.coded, coarse)
+        by_coarse = _coarse_distances(self.coded, coarse, self.config.threads or n_cores())
         scan = _AdaptiveScan(
             query,
             self.projection,
@@ -204,6 +206,7 @@ class _RowsByDistance:
     bits: int
     segments: Sequence[tuple[Segment, NDArray[np.intp] | None, NDArray[Any]]]
     histogram: NDArray[np.float64]
+    threads: int = 1
 
     def count_within(self, distance: int) -> float:
         """Estimated rows at up to this distance; all of them for the last distance."""
@@ -219,31 +222,45 @@ class _RowsByDistance:
         """Only the rows at up to this distance."""
         selected = []
         for segment, positions, distances in self.segments:
-            chosen = (distances <= bound).nonzero()[0]
+            chosen = _at_most(distances, bound, self.threads)
             selected.append((segment, chosen if positions is None else positions[chosen], distances[chosen]))
         return replace(self, segments=selected)
 
 
-def _coarse_distances(candidates: Sequence[Candidates], code: NDArray[np.uint64]) -> _RowsByDistance:
+def _at_most(distances: NDArray[Any], bound: int, threads: int) -> NDArray[np.intp]:
+    """The positions of distances up to a bound."""
+    import numpy as np
+
+    def select(part: slice) -> NDArray[np.intp]:
+        positions: NDArray[np.intp] = (distances[part] <= bound).nonzero()[0]
+        positions += part.start
+        return positions
+
+    return np.concatenate(spread(select, len(distances), threads=threads, least=THREAD_ROWS))
+
+
+def _coarse_distances(
+    candidates: Sequence[Candidates], code: NDArray[np.uint64], threads: int
+) -> _RowsByDistance:
     import numpy as np
 
     n_rows, segments = sum(rows.n_rows for rows in candidates), []
     histogram = np.zeros(EXCLUDED + 1)
     stride = max(1, n_rows // DISTRIBUTION_ROWS)
     for rows in candidates:
-        distances = _segment_distances(rows.segment, code)
+        distances = _segment_distances(rows.segment, code, threads)
         if rows.exclusion is not None:
             distances = np.maximum(distances, rows.exclusion)
         segments.append((rows.segment, None, distances))
         histogram += np.bincount(distances[::stride], minlength=EXCLUDED + 1) * float(stride)
     histogram[EXCLUDED] = max(0.0, n_rows - histogram[:EXCLUDED].sum())  # without the excluded rows
-    return _RowsByDistance(codes.COARSE_BITS, segments, histogram)
+    return _RowsByDistance(codes.COARSE_BITS, segments, histogram, threads)
 
 
 _recent = threading.local()
 
 
-def _segment_distances(segment: Segment, code: NDArray[np.uint64]) -> NDArray[np.uint8]:
+def _segment_distances(segment: Segment, code: NDArray[np.uint64], threads: int) -> NDArray[np.uint8]:
     """Coarse distances (n,) of a segment's rows; valid until the next query of the same thread.
 
     Cached because a search over several modalities needs them once for each.
@@ -255,7 +272,7 @@ def _segment_distances(segment: Segment, code: NDArray[np.uint64]) -> NDArray[np
     if cached_code != code.tobytes():
         blocks: NDArray[np.uint64] = segment.coarse_codes  # type: ignore[assignment]
         out = np.empty((len(blocks), codes.BLOCK), np.uint8) if out is None else out
-        codes.coarse_distances(blocks, code, out)
+        codes.coarse_distances(blocks, code, out, threads)
         cache[segment] = code.tobytes(), out
     return out.reshape(-1)[: len(segment)]  # type: ignore[no-any-return]
 

@@ -19,6 +19,7 @@ from multimodal.index.search.text_query import TextQuery
 from multimodal.index.search.vector_search import Candidates, NearestRows
 from multimodal.index.storage.segment import Segment
 from multimodal.index.storage.segment_store import SegmentedSnapshot
+from multimodal.index.storage.vector_formats import INT16
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,12 +118,15 @@ class SnapshotView:
                 vector_search.nearest(candidates, projection, vectors, n, exact=exact, config=self._config)
             )
         pairs = zip(vectors, answers, strict=True)
-        return [(self._rank(query, answer.row_ids, n), answer.method) for query, answer in pairs]
+        return [(self._rank(query, answer.row_ids, n, exact), answer.method) for query, answer in pairs]
 
-    def _rank(self, query: NDArray[np.float32], row_ids: NDArray[np.uint64], n: int) -> list[ScoredRow]:
+    def _rank(
+        self, query: NDArray[np.float32], row_ids: NDArray[np.uint64], n: int, exact: bool
+    ) -> list[ScoredRow]:
         import numpy as np
 
-        cosines = ranking.cosines(query, self._vectors(row_ids))
+        vectors = self._stored_vectors(row_ids) if exact else self._vectors(row_ids)
+        cosines = ranking.cosines(query, vectors)
         if len(row_ids) > n:  # only the n nearest and those equal to the last are read
             first = cosines >= np.partition(cosines, -n)[-n]
             row_ids, cosines = row_ids[first], cosines[first]
@@ -172,6 +176,17 @@ class SnapshotView:
     def ids(self, row_ids: Sequence[int]) -> dict[int, str]:
         """Item ids of rows of this snapshot, by row id."""
         return {row_id: segment.columns.id(position) for segment, position, row_id in self._locate(row_ids)}
+
+    def _stored_vectors(self, row_ids: NDArray[np.uint64]) -> NDArray[np.float32]:
+        """Vectors (n, dim) of rows of this snapshot, as the table has them and not rounded to int16."""
+        vectors = self._vectors(row_ids)
+        for segment in self.segmented.segments:
+            if segment.vectors.format.name == INT16:
+                rounded = (segment.positions_of(row_ids) >= 0).nonzero()[0]
+                stored = self.snapshot.vectors(row_ids[rounded].tolist()) if len(rounded) else {}
+                for position in rounded.tolist():
+                    vectors[position] = stored[int(row_ids[position])]
+        return vectors
 
     def _vectors(self, row_ids: NDArray[np.uint64]) -> NDArray[np.float32]:
         """Vectors (n, dim) of rows of this snapshot."""

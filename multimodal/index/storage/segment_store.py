@@ -28,7 +28,7 @@ from multimodal.index.storage.codes import Projection
 from multimodal.index.storage.memory import release_memory
 from multimodal.index.storage.segment import Segment
 from multimodal.index.storage.snapshot import LatestVersion, Snapshot
-from multimodal.index.storage.vector_formats import BITS, RemoteVectors, VectorFormat
+from multimodal.index.storage.vector_formats import BITS, FLOAT32, INT16, RemoteVectors, VectorFormat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ SEGMENT_PREFIX, PROJECTION_PREFIX = "part-", "basis-"
 FORMAT = 3  # segments of any other format are rebuilt
 VERIFIED_ROWS = 8  # rows from all over, and as many of the newest, that are compared with the table
 CODE_TOLERANCE = 16  # of 256 bits: those whose sign faster arithmetic may change
-VECTOR_TOLERANCE = 1e-5  # largest difference of a vector from itself after normalisation
+VECTOR_TOLERANCE = 2e-5  # largest difference of a vector from itself after normalisation, and as int16
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +161,8 @@ class SegmentStore:
         metadata = self.latest.index_metadata
         if metadata.vectors == BITS:
             return VectorFormat(BITS, metadata.dim, read=self._read_vectors)
+        if metadata.vectors == FLOAT32:
+            return VectorFormat(INT16, metadata.dim)
         return self.latest.vectors.format
 
     def _read_vectors(self, row_ids: list[int]) -> dict[int, NDArray[np.float32]]:

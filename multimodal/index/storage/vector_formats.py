@@ -5,6 +5,10 @@
     pca128-int8  128 bytes: int8 of the vector in the basis of its 128 principal components; any other number too
     bits         float32 in the table, and nothing but the binary codes (codes.py) in the files that are searched
 
+The files that are searched hold float32 vectors as int16, coded like int8. That keeps all ten nearest of 59,900 texts
+in the starter. Their cosines are off by up to 1.5e-5; float16 takes as many bytes, is off by up to 1.4e-4, and converts
+at a fifth of the speed.
+
 int8 needs no scale beside the codes, because a vector has unit length. Decoding and encoding again gives the same
 codes, so that rows can be rewritten without loss. The components are those of the second moment, without centring.
 Scaling what they keep to unit length keeps more of the ten nearest than its plain length does: 98.3 against 97.6 % for
@@ -19,15 +23,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import InvalidInput
+from multimodal.index.storage.parallel import n_cores, spread
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 FLOAT32, INT8, BITS = "float32", "int8", "bits"
+INT16 = "int16"  # only of the files that are searched
 PCA = re.compile(r"pca([1-9]\d*)-int8")
-LEVELS = 127
-CHUNK_ROWS = 4096  # rows decoded at a time
+LEVELS = {"int8": 127, "int16": 32767}  # by dtype
+CHUNK_ROWS = 256  # rows decoded at a time; in the cache of a core, three times as fast as 4,096
+READ_ROWS = 4096  # rows read from the table at a time
+THREAD_ROWS = 32_768  # rows from which scoring all of them is worth another thread
 
 
 def n_components(name: str) -> int | None:
@@ -56,8 +64,8 @@ def check_format(name: object, dim: int) -> str:
 class VectorFormat:
     """Conversion of unit vectors to and from codes.
 
-    name: "float32", "int8", "pcaN-int8" or "bits". basis: (N, dim) orthonormal rows, of "pcaN-int8". read: of "bits",
-    vectors (dim,) by row id.
+    name: "float32", "int16", "int8", "pcaN-int8" or "bits". basis: (N, dim) orthonormal rows, of "pcaN-int8". read: of
+    "bits", vectors (dim,) by row id.
     """
 
     name: str
@@ -72,7 +80,9 @@ class VectorFormat:
 
     @property
     def dtype(self) -> str:
-        return "float32" if self.name in (FLOAT32, BITS) else "int8"
+        if self.name in (FLOAT32, BITS):
+            return "float32"
+        return "int16" if self.name == INT16 else "int8"
 
     def array(self, codes: NDArray[Any] | None, row_ids: NDArray[np.uint64]) -> VectorArray:
         """Stored numbers as vectors; None with "bits", which stores none."""
@@ -90,7 +100,7 @@ class VectorFormat:
             return vectors
         rows = vectors if self.basis is None else vectors @ self.basis.T
         largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
-        return np.rint(rows * (LEVELS / np.where(largest > 0, largest, 1.0))).astype(np.int8)
+        return np.rint(rows * (LEVELS[self.dtype] / np.where(largest > 0, largest, 1.0))).astype(self.dtype)
 
     def decode(self, codes: NDArray[Any]) -> NDArray[np.float32]:
         """Unit vectors (n, dim) of codes (n, width); vectors of zeros stay zero."""
@@ -109,9 +119,15 @@ class VectorFormat:
             return np.asarray(codes @ queries.T, np.float32)
         projected = queries if self.basis is None else queries @ self.basis.T
         out = np.empty((len(codes), len(queries)), np.float32)
-        for start in range(0, len(codes), CHUNK_ROWS):
-            part = codes[start : start + CHUNK_ROWS]
-            np.matmul(_unit(part), projected.T, out=out[start : start + len(part)])
+
+        def score(part: slice) -> None:
+            for start in range(part.start, part.stop, CHUNK_ROWS):
+                chunk = slice(start, min(start + CHUNK_ROWS, part.stop))
+                rows = codes[chunk].astype(np.float32)
+                np.matmul(rows, projected.T, out=out[chunk])
+                out[chunk] /= _lengths(rows)
+
+        spread(score, len(codes), threads=n_cores(), least=THREAD_ROWS, multiple=CHUNK_ROWS)
         return out
 
 
@@ -119,8 +135,15 @@ def _unit(codes: NDArray[Any]) -> NDArray[np.float32]:
     import numpy as np
 
     rows = codes.astype(np.float32)
+    return np.asarray(rows / _lengths(rows), np.float32)
+
+
+def _lengths(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Lengths (n, 1) of rows; 1 of a row of zeros."""
+    import numpy as np
+
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-    return np.asarray(rows / np.where(lengths > 0, lengths, np.float32(1.0)), np.float32)
+    return np.asarray(np.where(lengths > 0, lengths, np.float32(1.0)), np.float32)
 
 
 def principal_components(vectors: NDArray[np.float32], n: int) -> NDArray[np.float32]:
@@ -187,8 +210,8 @@ class RemoteVectors(VectorArray):
         import numpy as np
 
         out = np.empty((len(self), len(queries)), np.float32)
-        for start in range(0, len(self), CHUNK_ROWS):
-            part = slice(start, start + CHUNK_ROWS)
+        for start in range(0, len(self), READ_ROWS):
+            part = slice(start, start + READ_ROWS)
             out[part] = self[part] @ queries.T
         return out
 

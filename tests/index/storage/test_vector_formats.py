@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from multimodal.core.errors import IndexStateError, InvalidInput
 from multimodal.core.space import Space
 from multimodal.index import Index, SearchConfig
+from multimodal.index.search.vector_search import SUM_ERROR
 from multimodal.index.storage import vector_columns
 from multimodal.index.storage.table import ItemTable
-from multimodal.index.storage.vector_formats import VectorFormat, principal_components
+from multimodal.index.storage.vector_formats import INT16, VectorFormat, principal_components
 from tests.index.conftest import clusters, fill
 
 DIM = 64
@@ -144,3 +145,17 @@ def test_what_a_format_takes_and_loses_is_measured(
         assert (stats.recall, stats.recall_rows) == (None, 0)  # nothing is lost
     else:
         assert 0.5 < (stats.recall or 0) < 1 and stats.recall_rows == 200
+
+
+def test_int16_of_the_search_folder_is_ten_times_finer_than_float16() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((500, 256)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    stored = VectorFormat(INT16, 256)
+    coded = stored.encode(vectors)
+    assert coded.nbytes * 2 == vectors.nbytes
+    right = vectors @ vectors[:9].T
+    error = np.abs(stored.scores(coded, vectors[:9]) - right).max()
+    half = np.abs(vectors.astype(np.float16).astype(np.float32) @ vectors[:9].T - right).max()
+    assert error < SUM_ERROR and error * 4 < half
+    assert np.abs(stored.decode(coded) - vectors).max() < 1e-5
