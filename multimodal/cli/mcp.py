@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,8 +12,13 @@ from multimodal.cli import options
 @options.with_runtime()
 def mcp(
     indexes: Annotated[
-        list[Path],
-        typer.Argument(metavar="INDEX...", help="Indexes made by multimodal index.", show_default=False),
+        list[Any],
+        typer.Argument(
+            metavar="INDEX...",
+            help="Indexes made by multimodal index.",
+            show_default=False,
+            parser=options.index_place,
+        ),
     ],
     caption_model: Annotated[
         str, typer.Option(metavar="NAME", help="The model of the tool caption.")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from multimodal.core.backends import runtime
+from multimodal.core.errors import InvalidInput
+from multimodal.core.paths import URL, local_path
+from multimodal.core.remote.path import AnyPath, RemotePath, is_remote
 
 PANEL = "Model runtime"
 DEFAULT = runtime.Runtime(device="auto")
@@ -47,6 +51,24 @@ Engine = Annotated[
     ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", rich_help_panel=PANEL, help="Make no network requests.")]
+
+
+def index_place(given: str) -> AnyPath:
+    """The folder of an index, or its address on an object store. Raises a usage error for any other URL."""
+    if URL.match(given) is None:
+        return Path(given)
+    try:
+        return RemotePath(given) if is_remote(given) else local_path(given, "an index")
+    except InvalidInput as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+IndexArgument = Annotated[
+    Any,
+    typer.Argument(
+        metavar="INDEX", help="An index made by multimodal index.", show_default=False, parser=index_place
+    ),
+]
 
 # Of the commands that encode files into an index
 Threads = Annotated[

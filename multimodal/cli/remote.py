@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextvars import ContextVar
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from multimodal.core.remote.path import AnyPath
 
 if TYPE_CHECKING:
     from multimodal.client.remote import Client, RemoteIndex, RemoteSpace
@@ -82,7 +83,7 @@ def task_model(name: str | None) -> dict[str, str]:
     return {} if name is None else {"model": name}
 
 
-def index_of(connected: Client, folder: Path, space: str | None) -> RemoteIndex:
+def index_of(connected: Client, folder: AnyPath, space: str | None) -> RemoteIndex:
     """The index of a server that a command names by a folder, or by its name there."""
     if space is not None:
         raise typer.BadParameter(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from multimodal.cli import console, options
+from multimodal.core.remote.path import AnyPath
 
 KEY_VARIABLE = "MULTIMODAL_API_KEY"
 
@@ -21,9 +21,12 @@ def _many(metavar: str, help: str, *names: str) -> Any:
 @options.with_runtime()
 def serve(
     indexes: Annotated[
-        list[Path] | None,
+        list[Any] | None,
         typer.Argument(
-            metavar="[INDEX]...", help="Indexes to search, made by multimodal index.", show_default=False
+            metavar="[INDEX]...",
+            help="Indexes to search, made by multimodal index.",
+            show_default=False,
+            parser=options.index_place,
         ),
     ] = None,
     space: Annotated[
@@ -153,7 +156,7 @@ def _require() -> None:
             raise MissingExtra("multimodal serve", package=package, extra="serve")
 
 
-def _require_index(path: Path) -> None:
+def _require_index(path: AnyPath) -> None:
     from multimodal.cli.indexes.search import require_index
 
     require_index(path)

@@ -12,6 +12,7 @@ MultimodalError
 ├── CorruptSpace            (ValueError)         a saved space whose folder is damaged or incomplete
 ├── CheckpointError         (ValueError)         weights that are incomplete, damaged or do not fit their configuration
 ├── DownloadError           (OSError)            weights that could not be fetched, or not while offline
+├── StorageError            (OSError)            an object store refused a request, or cannot be reached
 ├── AnswerError             (RuntimeError)       a language model or its server failed, or said nothing usable
 ├── EncoderError            (RuntimeError)       an encoder broke its own contract (shape, finiteness)
 ├── UnknownModel            (LookupError)        a name that `load` cannot resolve
@@ -106,6 +107,10 @@ class CheckpointError(MultimodalError, ValueError):
 
 class DownloadError(MultimodalError, OSError):
     """Files could not be fetched: no network, offline by choice, refused, broken off, or not what was announced."""
+
+
+class StorageError(MultimodalError, OSError):
+    """An object store refused a request or cannot be reached: no such bucket, no access, wrong region, no network."""
 
 
 class AnswerError(MultimodalError, RuntimeError):

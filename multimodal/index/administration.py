@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.modality import Modality
+from multimodal.core.remote.path import AnyPath, GivenPath
 from multimodal.index import row_files
 from multimodal.index.config import DEFAULT, SearchConfig
 from multimodal.index.ingest.sources.resolve import check_ids
@@ -43,18 +43,21 @@ class IndexAdministration:
         self._searcher = Searcher(table, search_config)
 
     @classmethod
-    def without_space(cls, path: str | os.PathLike[str]) -> IndexAdministration:
+    def without_space(
+        cls, path: GivenPath, *, storage_options: Mapping[str, str] | None = None
+    ) -> IndexAdministration:
         """Opens an index without loading its space.
 
         Raises:
             IndexStateError: There is no index.
+            StorageError: The object store cannot be reached, or refuses.
         """
-        table = ItemTable.open(index_folder(path))
+        table = ItemTable.open(index_folder(path, storage_options))
         return IndexAdministration(table, StoredModalities(table.index_metadata))
 
     @property
-    def path(self) -> Path:
-        """The folder of the index, absolute."""
+    def path(self) -> AnyPath:
+        """The folder of the index: an absolute Path, or a RemotePath on an object store."""
         return self._table.path
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from multimodal.core.catalog import load
 from multimodal.core.errors import IndexStateError, InvalidInput
 from multimodal.core.items import Item
 from multimodal.core.pipeline import as_space
+from multimodal.core.remote.path import AnyPath, GivenPath
 from multimodal.core.space import Space
 from multimodal.index.administration import IndexAdministration
 from multimodal.index.config import DEFAULT, SearchConfig
@@ -19,7 +20,7 @@ from multimodal.index.ingest import reindex as reindexing
 from multimodal.index.ingest.config import DEFAULT_CONFIG, IngestConfig, JobOptions
 from multimodal.index.ingest.sources.resolve import check_ids
 from multimodal.index.ingestion import IndexIngestion
-from multimodal.index.opening import check_vectors, index_folder, load_space, matching_space, metadata_of
+from multimodal.index.opening import check_vectors, index_folder, load_space, matching_space, metadata_of, same_place
 from multimodal.index.results import Hits, IngestReport, Progress
 from multimodal.index.search.calibration_fit import CalibrationReport
 from multimodal.index.search.query import Query
@@ -41,7 +42,8 @@ class Index(IndexIngestion):
     An index belongs to one space, identified by its fingerprint: vectors of different spaces cannot be compared, and
     are refused. Several processes may read and write one index; each call sees everything written before it.
 
-    An index is pickled as its path and the address of its space, and opened again when it is unpickled.
+    An index is pickled as its path and the address of its space, and opened again when it is unpickled. Credentials in
+    `storage_options` are not pickled: those of the environment apply then.
     """
 
     def __init__(self, table: ItemTable, space: Space, search_config: SearchConfig = DEFAULT) -> None:
@@ -53,12 +55,13 @@ class Index(IndexIngestion):
     @classmethod
     def create(
         cls,
-        path: str | os.PathLike[str],
+        path: GivenPath,
         space: Space | str | os.PathLike[str],
         *,
         exist_ok: bool = False,
         vectors: str | None = None,
         search_config: SearchConfig = DEFAULT,
+        storage_options: Mapping[str, str] | None = None,
     ) -> Self:
         """Creates an empty index.
 
@@ -66,7 +69,7 @@ class Index(IndexIngestion):
         succeeds, and with exist_ok=True the others open what it created.
 
         Args:
-            path: A new or empty folder.
+            path: A new or empty folder, or one on an object store: "s3://bucket/name" ("gs://", "az://").
             space: A Space, or an argument of `load`. Its address is stored, so that Index.open(path) can load it again.
             exist_ok: Open the index that is already at the path, if it was created with the same space.
             vectors: How vectors are stored: "float32" (the default); "int8" (a quarter of the bytes); "pca128-int8"
@@ -74,6 +77,8 @@ class Index(IndexIngestion):
                 items); or "bits" (float32 on disk, but only 64 bytes of each are scanned, and the vectors of the
                 nearest are read). `stats` measures what a format loses.
             search_config: Tuning constants of search.
+            storage_options: Of an object store: credentials and settings, by LanceDB's names, such as
+                {"aws_region": "eu-west-1"}. Default: those of the environment. They are never stored.
 
         Returns:
             The index.
@@ -81,10 +86,11 @@ class Index(IndexIngestion):
         Raises:
             IndexStateError: The path is in use, or cannot be written.
             InvalidInput: There is no such format of vectors, or the space has too few dimensions for it.
+            StorageError: The object store cannot be reached, or refuses.
         """
         loaded = as_space(space)
         index_metadata = metadata_of(loaded, vectors)
-        folder = index_folder(path)
+        folder = index_folder(path, storage_options)
         try:
             table = ItemTable.create(folder, index_metadata, search_config.max_small_fragments)
         except IndexStateError:
@@ -97,40 +103,47 @@ class Index(IndexIngestion):
     @classmethod
     def open(
         cls,
-        path: str | os.PathLike[str],
+        path: GivenPath,
         space: Space | str | os.PathLike[str] | None = None,
         *,
         search_config: SearchConfig = DEFAULT,
+        storage_options: Mapping[str, str] | None = None,
     ) -> Self:
         """Opens an existing index.
 
         Args:
-            path: The folder of the index.
+            path: The folder of the index, or its address on an object store.
             space: The space that created the index, or one that contains it and has more modalities, all of which can
                 then be searched with. Default: the space is loaded from the address and options stored in the index.
             search_config: Tuning constants of search.
+            storage_options: As in `create`.
 
         Returns:
             The index.
 
         Raises:
             IndexStateError: There is no index, its space cannot be loaded, or `space` is a different one.
+            StorageError: The object store cannot be reached, or refuses.
         """
-        table = ItemTable.open(index_folder(path), search_config.max_small_fragments)
+        table = ItemTable.open(index_folder(path, storage_options), search_config.max_small_fragments)
         loaded = load_space(table) if space is None else as_space(space)
         return cls(table, loaded, search_config)
 
     @staticmethod
-    def exists(path: str | os.PathLike[str]) -> bool:
+    def exists(path: GivenPath, *, storage_options: Mapping[str, str] | None = None) -> bool:
         """Checks whether a folder holds an index.
 
         Args:
-            path: The folder.
+            path: The folder, or an address on an object store.
+            storage_options: As in `create`.
 
         Returns:
             True if it holds an index.
+
+        Raises:
+            StorageError: The object store cannot be reached, or refuses.
         """
-        return is_index(index_folder(path))
+        return is_index(index_folder(path, storage_options))
 
     @property
     def space(self) -> Space:
@@ -193,7 +206,7 @@ class Index(IndexIngestion):
 
     def add_index(
         self,
-        source: IndexAdministration | str | os.PathLike[str],
+        source: IndexAdministration | GivenPath,
         *,
         batch_size: int = 32,
         threads: int | None = None,
@@ -224,7 +237,7 @@ class Index(IndexIngestion):
             IndexStateError: There is no index at `source`, or this one cannot be written.
         """
         old = source if isinstance(source, IndexAdministration) else IndexAdministration.without_space(source)
-        if old.path.resolve() == self.path.resolve():
+        if same_place(old.path, self.path):
             raise InvalidInput(
                 f"an index cannot be added to itself, got {str(old.path)!r}; choose another folder"
             )
@@ -234,7 +247,12 @@ class Index(IndexIngestion):
         return report
 
     def reindex(
-        self, path: str | os.PathLike[str], space: Space | str | os.PathLike[str], **options: Any
+        self,
+        path: GivenPath,
+        space: Space | str | os.PathLike[str],
+        *,
+        storage_options: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> IngestReport:
         """Encodes the same documents with another space into a new index, and leaves this one as it is.
 
@@ -243,6 +261,7 @@ class Index(IndexIngestion):
         Args:
             path: The folder of the new index: new, empty, or an index of `space`, which is continued.
             space: A Space, or an argument of `load`.
+            storage_options: Of the new index; as in `create`.
             **options: See `add_index`.
 
         Returns:
@@ -253,11 +272,12 @@ class Index(IndexIngestion):
             IndexStateError: The path is in use, or cannot be written.
             IndexBusy: Another writer of the new index was active for longer than `wait`.
         """
-        if index_folder(path).resolve() == self.path.resolve():
+        folder = index_folder(path, storage_options)
+        if same_place(folder, self.path):
             raise InvalidInput(
-                f"an index cannot be added to itself, got {os.fspath(path)!r}; choose another folder"
+                f"an index cannot be added to itself, got {str(path)!r}; choose another folder"
             )
-        return type(self).create(path, space, exist_ok=True).add_index(self, **options)
+        return type(self).create(folder, space, exist_ok=True).add_index(self, **options)
 
     def calibrate(self, pairs: Iterable[tuple[Any, ...]]) -> CalibrationReport:
         """Fits `hit.probability` of this index to labelled pairs, and stores the fit with the index.
@@ -304,7 +324,7 @@ class Index(IndexIngestion):
         return f"{title}<table>{counts}</table>"
 
 
-def _reopen(path: Path, space: tuple[str, dict[str, Any]] | None, search_config: SearchConfig) -> Index:
+def _reopen(path: AnyPath, space: tuple[str, dict[str, Any]] | None, search_config: SearchConfig) -> Index:
     """Opens an unpickled index. space: the address and options of its space; None for those stored in the index."""
     loaded = None if space is None else load(space[0], **space[1])
     return Index.open(path, loaded, search_config=search_config)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from multimodal.core.catalog import load
 from multimodal.core.encoder import combined_fingerprint
 from multimodal.core.errors import IndexStateError, InvalidInput, UnknownModel
 from multimodal.core.paths import local_path
+from multimodal.core.remote.path import AnyPath, GivenPath, RemotePath, is_remote
 from multimodal.core.space import Space
 from multimodal.index.storage.schema import FORMAT, PLAIN_FORMAT, IndexMetadata
 from multimodal.index.storage.table import ItemTable
@@ -19,12 +20,28 @@ from multimodal.index.storage.vector_formats import FLOAT32, check_format
 SHOWN_FINGERPRINT_CHARS = 12
 
 
-def index_folder(path: str | os.PathLike[str]) -> Path:
-    """The absolute folder of an index. Raises InvalidInput."""
+def index_folder(path: GivenPath, storage_options: Mapping[str, str] | None = None) -> AnyPath:
+    """The absolute folder of an index, or its address on an object store. Raises InvalidInput."""
+    if isinstance(path, RemotePath):
+        return path if storage_options is None else RemotePath(path.url, storage_options)
+    if is_remote(path):
+        return RemotePath(os.fspath(path), storage_options)
+    if storage_options is not None:
+        raise InvalidInput(
+            f"storage_options are for an index on an object store, such as s3://bucket/name, got {os.fspath(path)!r}; "
+            "leave them out"
+        )
     given: object = os.fspath(path)  # a PathLike may hold bytes
     if not isinstance(given, str) or not given.strip() or "\0" in given:
         raise InvalidInput(f"the path of an index must be a folder such as 'memories.lance', got {path!r}")
     return local_path(path, "an index")
+
+
+def same_place(first: AnyPath, second: AnyPath) -> bool:
+    """Whether two paths are one folder."""
+    if isinstance(first, RemotePath) or isinstance(second, RemotePath):
+        return first == second
+    return first.resolve() == second.resolve()
 
 
 def metadata_of(space: Space, vectors: str | None = None) -> IndexMetadata:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import InvalidInput
+from multimodal.core.remote.path import GivenPath
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -77,7 +78,8 @@ class ServerConfig:
     """What is served, to whom.
 
     Attributes:
-        indexes: Folders of indexes. The name of an index is the stem of its folder; the first is the default.
+        indexes: Folders of indexes, or their addresses on an object store. The name of an index is the stem of its
+            folder; the first is the default.
         spaces: Names of models, as `multimodal.load` takes them. The first of these, or that of the first index, is
             the default model.
         host: The address to listen at.
@@ -104,7 +106,7 @@ class ServerConfig:
         InvalidInput: The settings do not go together.
     """
 
-    indexes: tuple[Path, ...] = ()
+    indexes: tuple[GivenPath, ...] = ()
     spaces: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 7997

@@ -18,9 +18,10 @@ from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Audio, Image
 from multimodal.core.limits import limits
+from multimodal.core.remote.path import GivenPath, RemotePath
 from multimodal.core.space import Space
 from multimodal.index import Index
-from multimodal.index.opening import accepted_fingerprints
+from multimodal.index.opening import accepted_fingerprints, index_folder
 from multimodal.server.batching import N_CORES, Lane
 from multimodal.server.budget import Budget
 from multimodal.server.config import ServerConfig
@@ -204,10 +205,15 @@ class State:
         model = self.models[name] = ServedSpace(name, space, make_lane)
         return model
 
-    def _open_index(self, path: Path) -> None:
+    def _open_index(self, path: GivenPath) -> None:
+        from multimodal.index.storage.remote.cache import cache_root
         from multimodal.index.storage.table import ItemTable
 
-        folder = path.expanduser().absolute()
+        folder = index_folder(path)
+        if self.config.write and isinstance(folder, RemotePath):
+            raise InvalidInput(
+                f"the index {folder} on an object store is served read-only; leave out --write"
+            )
         about = ItemTable.open(folder).index_metadata
         served = self.models.values()
         model = next((m for m in served if about.fingerprint in accepted_fingerprints(m.space)), None)
@@ -220,7 +226,8 @@ class State:
         name = folder.stem
         if name in self.indexes:
             raise InvalidInput(f"two indexes are called {name!r}; rename one of their folders")
-        uploads = self.config.uploads or folder.with_name(f"{folder.stem}-uploads")
+        parent = folder.parent if isinstance(folder, Path) else cache_root()
+        uploads = self.config.uploads or parent / f"{folder.stem}-uploads"
         self.indexes[name] = ServedIndex(name, Index.open(folder, model.space), model, uploads)
 
     def stop_accepting(self) -> None:

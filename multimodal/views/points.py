@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import InvalidInput
+from multimodal.core.remote.path import AnyPath, GivenPath
 from multimodal.index import Index
+from multimodal.index.opening import index_folder
 from multimodal.index.storage.schema import Row
 from multimodal.index.storage.table import ItemTable
 
@@ -25,7 +27,7 @@ LABEL_CHARS, TEXT_CHARS = 80, 400
 class Points:
     """Items of an index: rows (n), unit vectors (n, dim), and the total number of items in the index."""
 
-    index: Path
+    index: AnyPath
     space: str
     rows: tuple[Row, ...]
     vectors: NDArray[np.float32]
@@ -37,14 +39,14 @@ class Points:
         return tuple(dict.fromkeys(row.modality for row in self.rows))
 
 
-def read_points(index: Index | str | os.PathLike[str], limit: int) -> Points:
+def read_points(index: Index | GivenPath, limit: int) -> Points:
     """At most `limit` items, evenly spread over the index.
 
     Raises IndexStateError if there is no index, InvalidInput if it has fewer than two items.
     """
     import numpy as np
 
-    path = index.path if isinstance(index, Index) else Path(index).expanduser().absolute()
+    path = index.path if isinstance(index, Index) else index_folder(index)
     table = ItemTable.open(path)
     total = table.count()
     if total < MIN_ITEMS:

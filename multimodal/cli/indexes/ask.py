@@ -28,9 +28,7 @@ def _given(metavar: str, help: str) -> Any:
 
 @options.with_runtime("device", "precision", "offline")
 def ask(
-    index: Annotated[
-        Path, typer.Argument(metavar="INDEX", help="An index made by multimodal index.", show_default=False)
-    ],
+    index: options.IndexArgument,
     question: Annotated[
         str | None, typer.Argument(metavar="[QUESTION]", help="The question in words.")
     ] = None,

@@ -23,9 +23,7 @@ LABELS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no"
 
 @options.with_runtime()
 def calibrate(
-    index: Annotated[
-        Path, typer.Argument(metavar="INDEX", help="An index made by multimodal index.", show_default=False)
-    ],
+    index: options.IndexArgument,
     labels: Annotated[
         Path | None,
         typer.Argument(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from multimodal.cli import console
+from multimodal.cli import console, options
 from multimodal.cli.indexes.query import item_id
 from multimodal.cli.indexes.search import conditions_of
 from multimodal.core.modality import Modality
+from multimodal.core.remote.path import AnyPath
 
 if TYPE_CHECKING:
     from multimodal.index.results import Rows
@@ -21,9 +21,7 @@ ROWS_SHOWN = 10
 
 
 def delete(
-    index: Annotated[
-        Path, typer.Argument(metavar="INDEX", help="An index made by multimodal index.", show_default=False)
-    ],
+    index: options.IndexArgument,
     ids: Annotated[
         list[str] | None,
         typer.Argument(
@@ -92,7 +90,7 @@ def delete(
         console.note("no item matched")
 
 
-def _report(index: Path, rows: Rows, n: int, total: int, json: bool) -> None:
+def _report(index: AnyPath, rows: Rows, n: int, total: int, json: bool) -> None:
     """What a dry run shows."""
     if json:
         ids = [row["id"] for row in rows]

@@ -8,15 +8,13 @@ from typing import Annotated
 
 import typer
 
-from multimodal.cli import console
+from multimodal.cli import console, options
 from multimodal.cli.indexes.search import conditions_of
 from multimodal.core.modality import Modality
 
 
 def export_index(
-    index: Annotated[
-        Path, typer.Argument(metavar="INDEX", help="An index made by multimodal index.", show_default=False)
-    ],
+    index: options.IndexArgument,
     output: Annotated[
         Path,
         typer.Argument(

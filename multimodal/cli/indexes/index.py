@@ -18,6 +18,7 @@ from multimodal.cli.indexes.index_output import bar, known_line, show_estimate, 
 from multimodal.cli.indexes.search import DEFAULT_SPACE, metadata_of, open_or_create
 from multimodal.cli.wording import in_cli_terms
 from multimodal.core.errors import IndexBusy, IndexStateError, MediaNotFound, MultimodalWarning
+from multimodal.core.remote.path import AnyPath
 
 if TYPE_CHECKING:
     from multimodal.index import Index, IngestReport
@@ -45,9 +46,13 @@ Job = Callable[[dict[str, Any]], "IngestReport"]
 @options.with_runtime()
 def index(
     into: Annotated[
-        Path,
+        Any,
         typer.Option(
-            "--index", metavar="INDEX", help="The index; created if it does not exist.", show_default=False
+            "--index",
+            metavar="INDEX",
+            help="The index; created if it does not exist. Also on an object store: s3://bucket/name.",
+            show_default=False,
+            parser=options.index_place,
         ),
     ],
     paths: Annotated[
@@ -274,14 +279,14 @@ def _expand(paths: list[str]) -> list[Path]:
     return expanded
 
 
-def _exists(into: Path) -> bool:
+def _exists(into: AnyPath) -> bool:
     from multimodal.index import Index
 
     return Index.exists(into)
 
 
 def run_job(
-    opened: Index | ClusterIndex, into: Path, job: Job, *, no_wait: bool, json: bool, strict: bool = False
+    opened: Index | ClusterIndex, into: AnyPath, job: Job, *, no_wait: bool, json: bool, strict: bool = False
 ) -> None:
     """Runs a job with a progress bar, waits for another writer, and shows the report; ends with its exit code."""
     began = time.perf_counter()
@@ -314,7 +319,7 @@ def run_job(
     _report_failures(report, into, strict=strict, json=json)
 
 
-def _report_failures(report: IngestReport, into: Path, *, strict: bool, json: bool) -> None:
+def _report_failures(report: IngestReport, into: AnyPath, *, strict: bool, json: bool) -> None:
     """Says what was skipped and what failed, known failures on one line. Exits with code 3 for new failures, or
     (strict) for any."""
     if report.skipped and not json:
@@ -345,7 +350,7 @@ def _warnings_noted() -> Iterator[None]:
 
 
 def _dry_run(
-    into: Path,
+    into: AnyPath,
     space: str | None,
     load: dict[str, Any],
     paths: list[Path],
@@ -372,12 +377,13 @@ def _dry_run(
         show_estimate(result)
 
 
-def _failures(into: Path, json: bool) -> None:
+def _failures(into: AnyPath, json: bool) -> None:
+    from multimodal.index.opening import index_folder
     from multimodal.index.storage.failures import FailureLog
 
     if not _exists(into):
         raise IndexStateError(f"no index at {str(into)!r}, so no failures are recorded")
-    failures = FailureLog(into.expanduser().absolute()).failures()
+    failures = FailureLog(index_folder(into)).failures()
     if json:
         failed = [failure.to_dict() | {"reason": in_cli_terms(failure.reason)} for failure in failures]
         console.print_json({"index": str(into), "failures": failed})

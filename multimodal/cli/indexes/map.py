@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from multimodal.cli import console
+from multimodal.cli import console, options
 
 
 def map(
-    index: Annotated[
-        Path, typer.Argument(metavar="INDEX", help="An index made by multimodal index.", show_default=False)
-    ],
+    index: options.IndexArgument,
     output: Annotated[
         Path,
         typer.Option(

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from multimodal.cli import console
+from multimodal.cli import console, options
 
 
 def optimize(
-    index: Annotated[
-        Path, typer.Argument(metavar="INDEX", help="An index made by multimodal index.", show_default=False)
-    ],
+    index: options.IndexArgument,
     approximate: Annotated[
         bool | None,
         typer.Option(

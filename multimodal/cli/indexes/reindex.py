@@ -10,13 +10,19 @@ import typer
 
 from multimodal.cli import console, options
 from multimodal.cli.indexes.index import run_job
+from multimodal.core.remote.path import AnyPath
 
 
 @options.with_runtime()
 def reindex(
     index: Annotated[
-        Path,
-        typer.Argument(metavar="INDEX", help="The index to read; it stays as it is.", show_default=False),
+        Any,
+        typer.Argument(
+            metavar="INDEX",
+            help="The index to read; it stays as it is.",
+            show_default=False,
+            parser=options.index_place,
+        ),
     ],
     space: Annotated[
         str, typer.Option("--space", metavar="NAME", help="The model of the new index.", show_default=False)
@@ -53,10 +59,11 @@ def reindex(
     from multimodal.core.catalog import load
     from multimodal.index import Index
     from multimodal.index.administration import IndexAdministration
+    from multimodal.index.opening import index_folder, same_place
 
     old = IndexAdministration.without_space(index)
     target = output or default_output(index, space)
-    if target.expanduser().absolute() == old.path:
+    if same_place(index_folder(target), old.path):
         raise typer.BadParameter("the new index cannot take the place of the old one", param_hint="--output")
     with console.working(f"loading {space}", quiet=json):
         new = Index.create(target, load(space, **load_options), exist_ok=True)
@@ -64,9 +71,9 @@ def reindex(
     run_job(new, target, lambda more: new.add_index(old, **how, **more), no_wait=no_wait, json=json)
 
 
-def default_output(index: Path, space: str) -> Path:
+def default_output(index: AnyPath, space: str) -> AnyPath:
     """`memories.lance` and `openclip/ViT-B-32:laion2b` -> `memories-openclip-vit-b-32-laion2b.lance`."""
     name = re.sub(
         r"[^a-z0-9]+", "-", Path(space).name.lower() if space.startswith((".", "/")) else space.lower()
     )
-    return index.with_name(f"{index.stem}-{name.strip('-')}{index.suffix}")
+    return index.with_name(f"{index.stem}-{name.strip('-')}{Path(index.name).suffix}")

@@ -17,6 +17,7 @@ from multimodal.cli.indexes.query import AWAY, KINDS, parse_query
 from multimodal.cli.wording import in_cli_terms
 from multimodal.core.errors import IndexStateError
 from multimodal.core.modality import Modality
+from multimodal.core.remote.path import AnyPath
 
 if TYPE_CHECKING:
     from multimodal.core.space import Space
@@ -33,9 +34,7 @@ def _given(metavar: str, help: str, *names: str) -> Any:
 
 @options.with_runtime()
 def search(
-    index: Annotated[
-        Path, typer.Argument(metavar="INDEX", help="An index made by multimodal index.", show_default=False)
-    ],
+    index: options.IndexArgument,
     query: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="Text query.")] = None,
     image: Annotated[list[str] | None, _given("FILE", "Image query; may be repeated.")] = None,
     audio: Annotated[list[str] | None, _given("FILE", "Audio query; may be repeated.")] = None,
@@ -193,18 +192,19 @@ def search(
         _write_page(hits, html, query or request.text or "", open_page=open_page)
 
 
-def require_index(path: Path) -> None:
+def require_index(path: AnyPath) -> None:
     """Raises IndexStateError if there is no index at a path."""
     from multimodal.index import Index
 
     if not Index.exists(path):
-        problem = "the path holds no index" if path.exists() else "the folder does not exist"
+        is_missing = isinstance(path, Path) and not path.exists()
+        problem = "the folder does not exist" if is_missing else "the path holds no index"
         raise IndexStateError(
             f"no index at {str(path)!r}: {problem}; create one with: multimodal index FOLDER --index {path}"
         )
 
 
-def open_existing(path: Path, space: str | None, how: dict[str, Any]) -> Index:
+def open_existing(path: AnyPath, space: str | None, how: dict[str, Any]) -> Index:
     """The index at a path. space: a name, or None. how: options of `load`. Raises IndexStateError."""
     from multimodal.index import Index
 
@@ -212,7 +212,9 @@ def open_existing(path: Path, space: str | None, how: dict[str, Any]) -> Index:
     return Index.open(path, _space(path, space, how))
 
 
-def open_or_create(path: Path, space: str | None, how: dict[str, Any], vectors: str | None = None) -> Index:
+def open_or_create(
+    path: AnyPath, space: str | None, how: dict[str, Any], vectors: str | None = None
+) -> Index:
     """The index at a path, created if it does not exist.
 
     space: a name. how: options of `load`. vectors: how a new index stores them; None for the default.
@@ -230,16 +232,17 @@ def open_or_create(path: Path, space: str | None, how: dict[str, Any], vectors: 
     return Index.create(path, load(space or DEFAULT_SPACE, **how), exist_ok=True, vectors=vectors)
 
 
-def _space(index: Path, name: str | None, how: dict[str, Any]) -> Space | str | None:
+def _space(index: AnyPath, name: str | None, how: dict[str, Any]) -> Space | str | None:
     """The space to open an index with. Without options, a name or None, which the index resolves itself."""
     if not how:
         return name
     from multimodal.core.catalog import load
+    from multimodal.index.opening import index_folder
     from multimodal.index.storage.table import ItemTable
 
     if name:
         return load(name, **how)
-    about = ItemTable.open(index.expanduser().absolute()).index_metadata
+    about = ItemTable.open(index_folder(index)).index_metadata
     return load(about.address, **(about.options | how))
 
 

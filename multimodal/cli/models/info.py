@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +12,9 @@ from multimodal import __version__
 from multimodal.cli import console, options
 from multimodal.cli.models import environment
 from multimodal.core.modality import Modality
+from multimodal.core.paths import URL
+from multimodal.core.remote.files import list_files
+from multimodal.core.remote.path import AnyPath, RemotePath, is_remote
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -102,8 +104,8 @@ def info(
     """
     if what is None:
         facts = installation()
-    elif _is_index(Path(what)):
-        facts = index_facts(Path(what))
+    elif (place := _index_place(what)) is not None:
+        facts = index_facts(place)
     else:
         from multimodal.core.catalog import load
 
@@ -165,12 +167,13 @@ def _encoder_facts(encoder: Any) -> dict[str, Any]:
     return {"kind": type(encoder).__name__, "parameters": sum(tensor.numel() for tensor in tensors)}
 
 
-def index_facts(path: Path) -> dict[str, Any]:
+def index_facts(path: AnyPath) -> dict[str, Any]:
     """What an index holds and with which space, read from it alone: no model is loaded."""
+    from multimodal.index.opening import index_folder
     from multimodal.index.statistics import statistics
     from multimodal.index.storage.table import ItemTable
 
-    store = ItemTable.open(path.expanduser().absolute())
+    store = ItemTable.open(index_folder(path))
     stats = statistics(store)
     compressed = {} if stats.recall is None else {"recall@10": stats.recall, "recall_rows": stats.recall_rows}
     return {
@@ -184,14 +187,25 @@ def index_facts(path: Path) -> dict[str, Any]:
         "vectors": stats.vectors,
         "vector_bytes": stats.stored_bytes,
         **compressed,
-        "bytes": sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file()),
+        "bytes": _n_bytes(store.path),
     }
 
 
-def _is_index(path: Path) -> bool:
-    from multimodal.index import Index
+def _n_bytes(path: AnyPath) -> int:
+    if isinstance(path, RemotePath):
+        return sum(file.size for file in list_files(path))
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
-    return Index.exists(path)
+
+def _index_place(what: str) -> AnyPath | None:
+    """Where an index is; None for the name of a model."""
+    from multimodal.index import Index
+    from multimodal.index.opening import index_folder
+
+    if URL.match(what) and not is_remote(what):
+        return None
+    place = index_folder(what)
+    return place if isinstance(place, RemotePath) or Index.exists(place) else None
 
 
 def _show(value: Any) -> str:

@@ -20,6 +20,7 @@ from multimodal.index.ingest.document import Document
 from multimodal.index.ingest.progress import JobProgress
 from multimodal.index.ingest.sources.record import SourceRecord
 from multimodal.index.ingest.workers import Workers
+from multimodal.index.storage.connection import reason_of
 from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.filters import is_in
 from multimodal.index.storage.memory import release_memory
@@ -295,7 +296,8 @@ def _revised_row(row: Row, stored_id: str, document: Document) -> Row:
 
 
 def _cannot_write(table: ItemTable, error: Exception) -> IndexStateError:
+    reason = reason_of(table.path, error)
     return IndexStateError(
-        f"cannot write to the index at {str(table.path)!r} ({error}); earlier commits are kept: free space or repair "
+        f"cannot write to the index at {str(table.path)!r} ({reason}); earlier commits are kept: free space or repair "
         "the folder, then repeat the call to resume"
     )

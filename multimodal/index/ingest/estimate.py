@@ -82,7 +82,7 @@ def estimate(
     """See Index.estimate. table: None for an index that does not exist yet."""
     plan = SyncPlan(table, source) if sync and table is not None else None
     source_options = SourceOptions(
-        None, columns, None if table is None else table.path, delimiter, encoding, options.selection
+        None, columns, None if table is None else table.folder, delimiter, encoding, options.selection
     )
     records = resolve.records(source, None, source_options)
     samples: dict[str, _Sample] = {}

@@ -50,7 +50,7 @@ def add(
 ) -> IngestReport:
     """See Index.add."""
     source_options = SourceOptions(
-        checked_metadata(metadata), columns, table.path, delimiter, encoding, options.selection
+        checked_metadata(metadata), columns, table.folder, delimiter, encoding, options.selection
     )
     records = resolve.records(source, ids, source_options)
     with job_context(table, options, lambda: resolve.length(source, source_options)) as progress:
@@ -61,7 +61,7 @@ def add(
 def retry_failed(table: ItemTable, space: Space, options: JobOptions) -> IngestReport:
     """See Index.retry_failed."""
     with job_context(table, options, lambda: len(FailureLog(table.path))) as progress:
-        records = _failed_records(list(progress.failure_log), table.path)
+        records = _failed_records(list(progress.failure_log), table.folder)
         Job(records, table, space, progress, options).run()
     return progress.report()
 
@@ -107,7 +107,7 @@ def _resolve_folder_failures(failure_log: FailureLog) -> None:
                 failure_log.resolve(failure.key)
 
 
-def _failed_records(failures: Sequence[FailureRecord], skip: Path) -> Iterator[SourceOutput]:
+def _failed_records(failures: Sequence[FailureRecord], skip: Path | None) -> Iterator[SourceOutput]:
     """The records of failures as they were given: files by their path, the rest from its table or archive."""
     files = (
         SourceRecord(Path(failure.path), failure.uri, failure.id, failure.metadata)

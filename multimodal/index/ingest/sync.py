@@ -44,7 +44,7 @@ def sync(
 ) -> IngestReport:
     """See Index.sync."""
     source_options = SourceOptions(
-        checked_metadata(metadata), columns, table.path, delimiter, encoding, options.selection
+        checked_metadata(metadata), columns, table.folder, delimiter, encoding, options.selection
     )
     roots = _check_roots(source)
     folders = [root for root in roots if root.is_dir()]

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal.core.errors import IndexStateError
+from multimodal.core.remote.path import AnyPath
 from multimodal.index.search.score_calibration import DEFAULT_COEFFICIENTS, Coefficients
+from multimodal.index.storage.stored_file import StoredFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,18 +95,19 @@ class CalibrationReport:
 class CalibrationStore:
     """The fitted coefficients of an index, in INDEX/calibration.json. May be used by several threads."""
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
-        self._path, self._fingerprint = folder / FILE, fingerprint
-        self._cached: tuple[tuple[int, int] | None, Coefficients] = (None, DEFAULT_COEFFICIENTS)
+    def __init__(self, index: AnyPath, fingerprint: str) -> None:
+        self._file, self._fingerprint = StoredFile(index, FILE), fingerprint
+        self._cached: tuple[object, Coefficients] = (None, DEFAULT_COEFFICIENTS)
         self._lock = threading.Lock()
 
     def get(self) -> Coefficients:
         """The fitted coefficients, or the built-in ones if there are none, or the file is of another space."""
         with self._lock:
             try:
-                stat = self._path.stat()
-                state = (stat.st_mtime_ns, stat.st_ino)
+                state = self._file.state()
             except OSError:
+                return DEFAULT_COEFFICIENTS
+            if state is None:
                 return DEFAULT_COEFFICIENTS
             if state != self._cached[0]:
                 self._cached = (state, self._read())
@@ -115,7 +115,7 @@ class CalibrationStore:
 
     def _read(self) -> Coefficients:
         try:
-            stored = json.loads(self._path.read_text())
+            stored = json.loads(self._file.read())
             if stored["format"] != FORMAT or stored["fingerprint"] != self._fingerprint:
                 return DEFAULT_COEFFICIENTS
             pairs = [tuple(map(float, stored[name])) for name in ("same_modality", "cross_modality")]
@@ -130,32 +130,21 @@ class CalibrationStore:
         """Stores the coefficients atomically, with the rest of the report. Raises IndexStateError."""
         content = {"format": FORMAT, "fingerprint": self._fingerprint} | report.to_dict()
         try:
-            descriptor, name = tempfile.mkstemp(prefix=FILE, suffix=".new", dir=self._path.parent)
-            new = Path(name)
-            try:
-                with os.fdopen(descriptor, "w") as file:
-                    file.write(json.dumps(content, indent=1) + "\n")
-                new.chmod(0o644)  # other users may read the index
-                new.replace(self._path)
-            finally:
-                new.unlink(missing_ok=True)
+            self._file.replace(json.dumps(content, indent=1) + "\n")
         except OSError as error:
             raise IndexStateError(
-                f"the calibration cannot be stored in {str(self._path.parent)!r}: {error.strerror or error}; "
+                f"the calibration cannot be stored in {str(self._file.folder)!r}: {error.strerror or error}; "
                 "make the folder writable"
             ) from error
 
     def clear(self) -> bool:
         """Removes the fitted coefficients; whether there were any. Raises IndexStateError."""
         try:
-            self._path.unlink()
-        except FileNotFoundError:
-            return False
+            return self._file.delete()
         except OSError as error:
             raise IndexStateError(
-                f"{str(self._path)!r} cannot be deleted: {error.strerror or error}; make the folder writable"
+                f"{str(self._file.path)!r} cannot be deleted: {error.strerror or error}; make the folder writable"
             ) from error
-        return True
 
 
 def fit_coefficients(examples: Sequence[Example]) -> Coefficients:

@@ -36,6 +36,7 @@ from multimodal.index.search.ranking import ScoredRow
 from multimodal.index.search.reference_sample import ReferenceSampleStore
 from multimodal.index.search.view import Filter, RankedRows, SnapshotView
 from multimodal.index.storage.lock import reading
+from multimodal.index.storage.remote.cache import derived_folder
 from multimodal.index.storage.segment_store import SegmentStore
 from multimodal.index.storage.snapshot import LatestVersion
 from multimodal.index.storage.table import ItemTable
@@ -86,9 +87,11 @@ class Searcher:
 
     def __init__(self, table: ItemTable, config: SearchConfig = DEFAULT) -> None:
         self._config, self._path = config, table.path
-        self._segments = SegmentStore(table.path, LatestVersion(table.path, table.index_metadata), config)
-        self._samples = ReferenceSampleStore(table.path, table.index_metadata.fingerprint)
-        self.calibration = CalibrationStore(table.path, table.index_metadata.fingerprint)
+        fingerprint = table.index_metadata.fingerprint
+        folder = derived_folder(table.path, table.identity, fingerprint)
+        self._segments = SegmentStore(folder, LatestVersion(table.path, table.index_metadata), config)
+        self._samples = ReferenceSampleStore(folder, fingerprint)
+        self.calibration = CalibrationStore(table.path, fingerprint)
         self._inverted_indexes = InvertedIndexCache()
         self._view: SnapshotView | None = None
         self._lock = threading.Lock()

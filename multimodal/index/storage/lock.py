@@ -6,6 +6,8 @@ for an instant, no reader is left on a version older than the latest of that ins
 
 The operating system releases the lock when the process that holds it ends, however it ends, so a file that is left
 behind locks nothing. Its content (process, host and time) is only shown to processes that wait.
+
+On an object store, the writers' lock is a lease (remote/lock.py), and readers are not announced.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import IndexBusy, IndexStateError, InvalidInput
+from multimodal.core.remote.path import AnyPath, RemotePath
 from multimodal.index.storage.forks import check_process
+from multimodal.index.storage.remote import lock as remote_lock
 
 LOCK, READERS = "writer.lock", "readers.lock"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.5
@@ -32,12 +36,12 @@ _held: dict[str, int] = {}  # path of each lock held by this process -> id of th
 
 
 @contextlib.contextmanager
-def writing(index: Path, wait_s: float | None = None) -> Iterator[None]:
+def writing(index: AnyPath, wait_s: float | None = None) -> Iterator[None]:
     """Holds the lock of an index while the block runs.
 
     wait_s: seconds to wait for another writer; None for no limit.
     Raises IndexBusy when that time is over, IndexStateError if the same thread holds the lock already or the lock file
-    cannot be created.
+    cannot be created, StorageError.
     """
     check_process(index)
     given: object = wait_s
@@ -47,6 +51,10 @@ def writing(index: Path, wait_s: float | None = None) -> Iterator[None]:
         raise InvalidInput(
             f"wait must be a number of seconds of at least 0, or None for no limit, got {given!r}"
         )
+    if isinstance(index, RemotePath):
+        with remote_lock.writing(index, wait_s):
+            yield
+        return
     path = index / LOCK
     with _open(path) as file:
         _acquire(file, path, index, wait_s)
@@ -59,9 +67,9 @@ def writing(index: Path, wait_s: float | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reading(index: Path) -> Iterator[None]:
+def reading(index: AnyPath) -> Iterator[None]:
     """Announces a reader while the block runs. Without permission or file locks, nothing is announced."""
-    file = _open_readers(index)
+    file = None if isinstance(index, RemotePath) else _open_readers(index)
     try:
         if file is not None:
             # A writer has it for an instant only; one that is suspended just then must not hold up a search.
@@ -75,12 +83,18 @@ def reading(index: Path) -> Iterator[None]:
             _unlock(file)
 
 
-def await_readers(index: Path, wait_s: float) -> bool:
+def check_lock(index: AnyPath) -> None:
+    """Raises IndexStateError if this process had the lock of an index on an object store and has lost it."""
+    if isinstance(index, RemotePath):
+        remote_lock.check(index)
+
+
+def await_readers(index: AnyPath, wait_s: float) -> bool:
     """Whether all readers that began before this call have ended; waits up to wait_s seconds for them.
 
-    False also where the system has no file locks, so that it is unknown.
+    False also where there are no file locks, so that it is unknown.
     """
-    file = _open_readers(index)
+    file = None if isinstance(index, RemotePath) else _open_readers(index)
     if file is None:
         return False
     end = time.monotonic() + wait_s
@@ -121,8 +135,10 @@ def _unlock(file: int) -> None:
     os.close(file)
 
 
-def holder(index: Path) -> dict[str, Any]:
-    """The last writer according to the lock file: pid, host, since (ISO 8601); {} if it is missing or incomplete."""
+def holder(index: AnyPath) -> dict[str, Any]:
+    """The last writer according to the lock: pid, host, since (ISO 8601); {} if it is missing or incomplete."""
+    if isinstance(index, RemotePath):
+        return remote_lock.holder(index)
     try:
         content = json.loads((index / LOCK).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # missing, or being written

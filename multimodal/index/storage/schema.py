@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal.core.errors import IndexStateError
+from multimodal.core.remote.path import AnyPath
 from multimodal.index.results import Metadata
 from multimodal.index.storage.vector_columns import VectorColumns, vector_fields
 from multimodal.index.storage.vector_formats import FLOAT32
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 METADATA_KEY = b"multimodal.index"
+IDENTITY_KEY = b"multimodal.identity"
 FORMAT = 2  # raised when an older reader could no longer understand the index
 PLAIN_FORMAT = 1  # of an index with float32 vectors, which older versions read
 # A primary key keeps two processes that add one id at the same time from storing it twice.
@@ -112,7 +113,17 @@ def later_columns() -> list[Any]:
     return [pa.field(name, type_) for name, type_ in types.items()]
 
 
-def read_index_metadata(path: Path, metadata: dict[bytes, bytes]) -> IndexMetadata:
+def with_identity(schema: Any, identity: str) -> Any:
+    """A schema whose metadata names one index, so that what is cached of it is not taken for that of another."""
+    return schema.with_metadata(schema.metadata | {IDENTITY_KEY: identity.encode()})
+
+
+def read_identity(metadata: dict[bytes, bytes]) -> str:
+    """What `with_identity` wrote; "" without it."""
+    return metadata.get(IDENTITY_KEY, b"").decode()
+
+
+def read_index_metadata(path: AnyPath, metadata: dict[bytes, bytes]) -> IndexMetadata:
     """Parses the metadata of a table's schema. Raises IndexStateError."""
     values = json.loads(metadata.get(METADATA_KEY, b"null"))
     if values is None:

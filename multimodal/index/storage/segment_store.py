@@ -5,8 +5,9 @@
     INDEX/search/basis-*/       the projection of the binary codes of all segments
 
 Up to `SearchConfig.max_memory_rows` rows are read into memory by each process. More rows become a segment in files,
-which all processes share. One process builds a segment while others that need it wait. Where nothing can be written,
-segments stay in memory. A killed process leaves at most a folder that no manifest names, which the next one removes.
+which all processes share; for an index on an object store they lie in a local cache (remote/cache.py). One process
+builds a segment while others that need it wait. Where nothing can be written, segments stay in memory. A killed process
+leaves at most a folder that no manifest names, which the next one removes.
 """
 
 from __future__ import annotations
@@ -90,8 +91,9 @@ class SegmentedSnapshot:
 class SegmentStore:
     """Builds and loads the segments of an index."""
 
-    def __init__(self, index: Path, latest: LatestVersion, config: SearchConfig = DEFAULT) -> None:
-        self.folder = index / FOLDER
+    def __init__(self, folder: Path, latest: LatestVersion, config: SearchConfig = DEFAULT) -> None:
+        """folder: that of the index, or of what is cached of it."""
+        self.folder = folder / FOLDER
         self.latest = latest
         self.config = config
         self._current: Snapshot | None = None  # from which vectors are read that segments do not hold
@@ -136,7 +138,7 @@ class SegmentStore:
             segmented = catch_up(snapshot, _grow(snapshot, fresh, folder, vector_format), config)
         if segmented is None:
             raise IndexStateError(
-                f"the rows of the index at {str(self.folder.parent)!r} are inconsistent: the index is damaged; restore "
+                f"the rows of the index at {str(self.latest.path)!r} are inconsistent: the index is damaged; restore "
                 "it from a copy, or create it anew"
             )
         return segmented

@@ -10,15 +10,16 @@ import functools
 import json
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from multimodal.core.remote.path import AnyPath, RemotePath
 from multimodal.index.storage.columns import COLUMN_NAMES, select_columns
+from multimodal.index.storage.connection import connect, store_errors
 from multimodal.index.storage.filters import is_in
 from multimodal.index.storage.forks import check_process
 from multimodal.index.storage.schema import IndexMetadata
 from multimodal.index.storage.segment import RowBatch
-from multimodal.index.storage.table import IDS_PER_STATEMENT, TABLE_NAME, connect
+from multimodal.index.storage.table import IDS_PER_STATEMENT, TABLE_NAME, VERSIONS
 from multimodal.index.storage.vector_columns import VectorColumns
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ PROBES, REFINE_FACTOR = 20, 50
 class LatestVersion:
     """Where an index is, and which version of it is the latest."""
 
-    def __init__(self, path: Path, index_metadata: IndexMetadata) -> None:
+    def __init__(self, path: AnyPath, index_metadata: IndexMetadata) -> None:
         self.path, self.index_metadata = path, index_metadata
         self._table = connect(path).open_table(TABLE_NAME)
         self.vectors = VectorColumns(index_metadata.vectors, index_metadata.dim, lambda: connect(path))
@@ -51,20 +52,23 @@ class LatestVersion:
         """The number of the latest version, including writes by other processes.
 
         Each version is a file. LanceDB is queried only if the folder of versions changed, because the query takes
-        longer than searching a few thousand rows.
+        longer than searching a few thousand rows. On an object store it is queried each time.
         """
         check_process(self.path)
         state = self._folder_state()
         cached_state, version = self._cached
         if state is None or state != cached_state:
-            version = int(self._table.version)
+            with store_errors(self.path):
+                version = int(self._table.version)
             # The folder was listed before the version was read, so a write in between is seen next time.
             self._cached = state, version
         return version
 
     def _folder_state(self) -> object:
-        """The state of the folder of versions; None if it cannot be read."""
-        folder = self.path / f"{TABLE_NAME}.lance" / "_versions"
+        """The state of the folder of versions; None if it cannot be read, or is on an object store."""
+        if isinstance(self.path, RemotePath):
+            return None
+        folder = self.path / VERSIONS
         try:
             stat = folder.stat()
             return stat.st_ino, stat.st_mtime_ns, sorted(entry.name for entry in os.scandir(folder))
@@ -73,9 +77,10 @@ class LatestVersion:
 
     def snapshot(self) -> Snapshot:
         """A snapshot of the latest version."""
-        table = connect(self.path).open_table(TABLE_NAME)
-        version = int(table.version)
-        table.checkout(version)
+        with store_errors(self.path):
+            table = connect(self.path).open_table(TABLE_NAME)
+            version = int(table.version)
+            table.checkout(version)
         return Snapshot(version, table, self.index_metadata, self.vectors)
 
 

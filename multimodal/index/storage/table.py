@@ -10,22 +10,23 @@ import contextlib
 import json
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from multimodal.core.errors import IndexStateError
+from multimodal.core.errors import IndexStateError, StorageError
+from multimodal.core.remote import files
+from multimodal.core.remote.path import AnyPath, RemotePath
 from multimodal.index import fragments
 from multimodal.index.config import DEFAULT
 from multimodal.index.results import Metadata
 from multimodal.index.storage import schema, vector_columns
-from multimodal.index.storage.deferred import defer_import
+from multimodal.index.storage.connection import connect, is_taken, reason_of, store_errors
 from multimodal.index.storage.filters import begins_with, is_in
-from multimodal.index.storage.forks import check_process, note_use
 from multimodal.index.storage.id_ranges import IdRanges
-from multimodal.index.storage.lock import await_readers, reading
-from multimodal.index.storage.memory import limit_memory
+from multimodal.index.storage.lock import await_readers, check_lock, reading
 from multimodal.index.storage.schema import PROVENANCE_COLUMNS, ROW_COLUMNS, IndexMetadata, Provenance, Row
 from multimodal.index.storage.vector_columns import VectorColumns
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TABLE_NAME = "items"
+VERSIONS = f"{TABLE_NAME}.lance/_versions"
 IDS_PER_STATEMENT = 1024
-METADATA_CACHE_BYTES = 8 << 20
 KEEP_OLD_VERSIONS = timedelta(hours=1)  # while readers are active, replaced files stay this long
 LATEST_ONLY = timedelta(milliseconds=1)
 MAX_OLD_VERSIONS = 64  # that a write leaves although they could be removed
@@ -67,7 +68,7 @@ class ItemTable:
 
     def __init__(
         self,
-        path: Path,
+        path: AnyPath,
         table: Any,
         index_metadata: IndexMetadata,
         max_small_fragments: int = DEFAULT.max_small_fragments,
@@ -88,40 +89,48 @@ class ItemTable:
     @classmethod
     def create(
         cls,
-        path: Path,
+        path: AnyPath,
         index_metadata: IndexMetadata,
         max_small_fragments: int = DEFAULT.max_small_fragments,
     ) -> ItemTable:
-        """A new, empty table, created atomically. Raises IndexStateError if the path is in use."""
+        """A new, empty table, created atomically. Raises IndexStateError if the path is in use, StorageError."""
         _refuse_existing(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Beside the target, so that the final rename stays on one file system and is atomic.
-            with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
-                new = Path(scratch) / "new"
-                connect(new).create_table(TABLE_NAME, schema=schema.table_schema(index_metadata))
-                new.replace(path)
-        except OSError as error:
-            _refuse_existing(path)  # another process was quicker
-            raise IndexStateError(f"cannot create an index at {str(path)!r}: {error.strerror or error}; "
-                                  "choose a writable folder")  from error  # fmt: skip
+        if isinstance(path, RemotePath):
+            _create_remote(path, index_metadata)
+        else:
+            _create_local(path, index_metadata)
         return cls.open(path, max_small_fragments)
 
     @classmethod
-    def open(cls, path: Path, max_small_fragments: int = DEFAULT.max_small_fragments) -> ItemTable:
-        """Raises IndexStateError if there is no index at the path, or it cannot be read."""
+    def open(cls, path: AnyPath, max_small_fragments: int = DEFAULT.max_small_fragments) -> ItemTable:
+        """Raises IndexStateError if there is no index at the path, or it cannot be read, StorageError."""
         if not is_index(path):
-            reason = "the folder does not exist" if not path.exists() else "the path holds no index"
+            is_missing = isinstance(path, Path) and not path.exists()
+            reason = "the folder does not exist" if is_missing else "the path holds no index"
             raise IndexStateError(
                 f"no index at {str(path)!r}: {reason}; create one with Index.create({str(path)!r}, space)"
             )
         try:
-            table = connect(path).open_table(TABLE_NAME)
-            metadata = table.schema.metadata or {}
+            with store_errors(path):
+                table = connect(path).open_table(TABLE_NAME)
+                metadata = table.schema.metadata or {}
+        except StorageError:
+            raise
         except (OSError, ValueError, RuntimeError) as error:
-            raise IndexStateError(f"the index at {str(path)!r} is damaged or incomplete ({error}); restore it from a "
-                                  "copy, or delete it and create it anew with Index.create")  from error  # fmt: skip
+            raise IndexStateError(f"the index at {str(path)!r} is damaged or incomplete ({reason_of(path, error)}); "
+                                  "restore it from a copy, or delete it and create it anew with Index.create"
+                                  )  from error  # fmt: skip
         return cls(path, table, schema.read_index_metadata(path, metadata), max_small_fragments)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a local index, which is left out where it lies in a folder that is indexed."""
+        return self.path if isinstance(self.path, Path) else None
+
+    @property
+    def identity(self) -> str:
+        """Tells an index on an object store from an earlier one at the same address; "" for a local one."""
+        return schema.read_identity(self._table.schema.metadata or {})
 
     def upgrade(self) -> None:
         """Adds the columns that an index of an earlier version lacks. Must be called before any write."""
@@ -161,6 +170,7 @@ class ItemTable:
         Raises:
             ValueError: An id occurs twice among the rows.
         """
+        check_lock(self.path)
         ids = [row.id for row in rows]
         if len(set(ids)) < len(ids):
             raise ValueError(f"two rows have the id {next(id_ for id_ in ids if ids.count(id_) > 1)!r}")
@@ -231,12 +241,17 @@ class ItemTable:
     def _n_removable_versions(self) -> int:
         keep = LATEST_ONLY if await_readers(self.path, 0.0) else KEEP_OLD_VERSIONS
         end = time.time() - keep.total_seconds()
-        manifests = (self.path / f"{TABLE_NAME}.lance" / "_versions").glob("*.manifest")
-        return sum(manifest.stat().st_mtime <= end for manifest in manifests) - 1
+        folder = self.path / VERSIONS
+        if isinstance(folder, RemotePath):
+            written = [file.mtime_ns / 1e9 for file in files.list_files(folder)]
+        else:
+            written = [manifest.stat().st_mtime for manifest in folder.glob("*.manifest")]
+        return sum(time_s <= end for time_s in written) - 1
 
     def _compact(self, wait_s: float) -> None:
         """Merges small files, and removes all versions but the latest, or those of the last hour too if the readers do
         not end within wait_s seconds."""
+        check_lock(self.path)
         with _giving_way():
             self._table.optimize(cleanup_older_than=KEEP_OLD_VERSIONS)
             if await_readers(self.path, wait_s):
@@ -290,6 +305,7 @@ class ItemTable:
 
     def delete_matching(self, conditions: Sequence[str]) -> int:
         """Deletes the rows that meet any of the conditions; returns the number of deleted rows."""
+        check_lock(self.path)
         return sum(int(self._table.delete(condition).num_deleted_rows) for condition in conditions)
 
     def id_conditions(self, ids: Sequence[str]) -> list[str]:
@@ -424,19 +440,28 @@ class ItemTable:
                     yield row, None if matrix is None else matrix[position]
 
 
-def is_index(path: Path) -> bool:
-    """Whether there is an index at a path."""
+def is_index(path: AnyPath) -> bool:
+    """Whether there is an index at a path. Raises StorageError."""
+    if isinstance(path, RemotePath):
+        return bool(files.list_names(path / VERSIONS))
     return (path / f"{TABLE_NAME}.lance").is_dir()
 
 
-def _refuse_existing(path: Path) -> None:
+def _refuse_existing(path: AnyPath) -> None:
+    if is_index(path):
+        raise IndexStateError(f"there is an index at {str(path)!r} already: open it with Index.open({str(path)!r}), "
+                              "or create it with exist_ok=True")  # fmt: skip
+    if isinstance(path, RemotePath):
+        # A process that was killed while it created the index may have left a table without a version.
+        if others := [name for name in files.list_names(path) if name not in ("", f"{TABLE_NAME}.lance")]:
+            raise IndexStateError(
+                f"cannot create an index at {str(path)!r}: there is {others[0]!r} already; choose a new folder"
+            )
+        return
     ancestor = next(parent for parent in path.parents if parent.exists())
     if not ancestor.is_dir():
         raise IndexStateError(f"cannot create an index at {str(path)!r}: {str(ancestor)!r} is a file, not a folder; "
                               "choose another path")  # fmt: skip
-    if is_index(path):
-        raise IndexStateError(f"there is an index at {str(path)!r} already: open it with Index.open({str(path)!r}), "
-                              "or create it with exist_ok=True")  # fmt: skip
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         what = "a folder that is not empty" if path.is_dir() else "a file"
         raise IndexStateError(
@@ -444,18 +469,32 @@ def _refuse_existing(path: Path) -> None:
         )
 
 
-def connect(path: Path) -> Any:
-    """A LanceDB connection that sees the writes of other processes. Raises IndexStateError in a forked process."""
-    check_process(path)
-    note_use()
-    limit_memory()
-    defer_import("lance_namespace_urllib3_client")  # its REST clients take half of the time to import LanceDB
-    import lancedb
+def _create_local(path: Path, index_metadata: IndexMetadata) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target, so that the final rename stays on one file system and is atomic.
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+            new = Path(scratch) / "new"
+            connect(new).create_table(TABLE_NAME, schema=schema.table_schema(index_metadata))
+            new.replace(path)
+    except OSError as error:
+        _refuse_existing(path)  # another process was quicker
+        raise IndexStateError(f"cannot create an index at {str(path)!r}: {error.strerror or error}; "
+                              "choose a writable folder")  from error  # fmt: skip
 
-    # The cache keeps the file list of every version, and a long job makes thousands of versions.
-    session = lancedb.Session(metadata_cache_size_bytes=METADATA_CACHE_BYTES)
-    # 0: check for writes by other processes at every read, instead of never.
-    return lancedb.connect(path, read_consistency_interval=timedelta(0), session=session)
+
+def _create_remote(path: RemotePath, index_metadata: IndexMetadata) -> None:
+    """LanceDB writes the first version with If-None-Match, so of several processes one succeeds."""
+    identified = schema.with_identity(schema.table_schema(index_metadata), uuid.uuid4().hex)
+    try:
+        with store_errors(path):
+            connect(path).create_table(TABLE_NAME, schema=identified)
+    except (OSError, ValueError, RuntimeError) as error:
+        if is_taken(error):
+            _refuse_existing(path)
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"cannot create an index at {path}: {reason_of(path, error)}") from error
 
 
 def _shared_metadata(text: str, id_: str, source: str, uri: str | None) -> Metadata:

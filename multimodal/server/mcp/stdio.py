@@ -6,23 +6,24 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multimodal.core.errors import InvalidInput, MissingExtra
 from multimodal.core.items import Item
 from multimodal.core.pipeline import pipeline
+from multimodal.core.remote.path import AnyPath, RemotePath
 from multimodal.server.mcp.tools import IndexTools
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
+    from multimodal.core.remote.path import GivenPath
     from multimodal.core.space import Space
     from multimodal.index import Index
 
 
 def mcp_server(
-    indexes: Sequence[Index | str | os.PathLike[str]],
+    indexes: Sequence[Index | GivenPath],
     *,
     captioning: str = "starter",
     transcription: str = "starter",
@@ -72,7 +73,7 @@ def mcp_server(
     return build_server(tools, run)
 
 
-def serve_stdio(indexes: Sequence[Index | str | os.PathLike[str]], **options: Any) -> None:
+def serve_stdio(indexes: Sequence[Index | GivenPath], **options: Any) -> None:
     """Serves indexes on stdin and stdout until stdin closes.
 
     Args:
@@ -103,14 +104,19 @@ def _require_mcp() -> None:
         raise MissingExtra("a server for assistants", package="mcp", extra="mcp") from error
 
 
+def _folder(index: Index | GivenPath) -> AnyPath:
+    from multimodal.index.opening import index_folder
+
+    return index_folder(index) if isinstance(index, str | os.PathLike | RemotePath) else index.path
+
+
 def index_names(
-    indexes: Sequence[Index | str | os.PathLike[str]],
-) -> dict[str, Index | str | os.PathLike[str]]:
+    indexes: Sequence[Index | GivenPath],
+) -> dict[str, Index | GivenPath]:
     """A short name for each index: that of its folder without .lance. Raises InvalidInput for equal names."""
-    names: dict[str, Index | str | os.PathLike[str]] = {}
+    names: dict[str, Index | GivenPath] = {}
     for index in indexes:
-        folder = Path(index) if isinstance(index, str | os.PathLike) else index.path
-        name = folder.expanduser().absolute().name.removesuffix(".lance")
+        name = _folder(index).name.removesuffix(".lance")
         if name in names:
             raise InvalidInput(
                 f"two indexes are called {name!r}, got {names[name]} and {index}; rename one folder"
@@ -151,9 +157,9 @@ def _answers(
     return lambda name, question, call_options: pipelines[name]()(question, **call_options)
 
 
-def _opener(index: Index | str | os.PathLike[str], options: dict[str, Any]) -> Callable[[], Index]:
+def _opener(index: Index | GivenPath, options: dict[str, Any]) -> Callable[[], Index]:
     """Opens an index on first use. Raises IndexStateError at once if there is none."""
-    if not isinstance(index, str | os.PathLike):
+    if not isinstance(index, str | os.PathLike | RemotePath):
         return lambda: index
     from multimodal.index import Index
     from multimodal.index.administration import IndexAdministration

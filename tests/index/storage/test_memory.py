@@ -74,7 +74,7 @@ def test_the_limit_is_set_before_lancedb_is_imported(tmp_path: Path) -> None:
         "    return set_arenas(*arguments)\n"
         "memory._c_function = lambda name: mallopt\n"
         "from pathlib import Path\n"
-        "from multimodal.index.storage.table import connect\n"
+        "from multimodal.index.storage.connection import connect\n"
         "connect(Path(sys.argv[1])); connect(Path(sys.argv[1]))\n"
         "import os\n"
         "print(order, memory.limit_arenas(), os.environ['LANCE_DEFAULT_IO_BUFFER_SIZE'])\n"

@@ -1,0 +1,165 @@
+"""RemotePath: the address of a folder or file on an object store, with what is needed to reach it.
+
+Two clients use one address. LanceDB takes `storage_options` as they are; pyarrow, which reads and lists everything
+else, takes arguments that are derived from them. Where an option is missing, both find credentials in the usual
+places by themselves (environment variables, profiles, the metadata service of the machine).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from multimodal.core.errors import InvalidInput
+
+SCHEMES = ("s3", "gs", "az")
+URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
+# Options that may be shown and pickled; all others may be secret.
+PUBLIC_OPTIONS = frozenset({
+    *("region", "aws_region", "aws_default_region", "endpoint", "endpoint_url", "aws_endpoint", "aws_endpoint_url"),
+    *("allow_http", "aws_allow_http", "virtual_hosted_style_request", "aws_virtual_hosted_style_request"),
+    *("skip_signature", "aws_skip_signature", "account_name", "azure_storage_account_name"),
+    *("timeout", "connect_timeout", "client_max_retries", "client_retry_timeout"),
+})  # fmt: skip
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+
+
+class RemotePath:
+    """The address of a folder or file on an object store. Immutable.
+
+    It is not a `pathlib.Path`, nor can one be made of it: `Path("s3://bucket")` is the local folder "s3:".
+
+    Attributes:
+        url: Such as "s3://bucket/name", without a slash at the end.
+        storage_options: Credentials and settings, by the names that LanceDB gives them. They are never stored, and a
+            pickled address keeps only those that are not secret.
+    """
+
+    __slots__ = ("_options", "url")
+
+    def __init__(self, url: str, storage_options: Mapping[str, str] | None = None) -> None:
+        """Raises InvalidInput for a URL of another kind, or options that are not text."""
+        match = URL.fullmatch(url)
+        if match is None or match["scheme"].lower() not in SCHEMES:
+            raise InvalidInput(f"{url!r} is not on an object store; known are {_names()}")
+        parts = match["rest"].strip("/").split("/")
+        if not parts[0] or any(part in ("", ".", "..") for part in parts) or set(url) & set("?\\#\0"):
+            raise InvalidInput(
+                f"{url!r} is not an address such as 's3://bucket/folder'; write bucket and folder"
+            )
+        self.url = f"{match['scheme'].lower()}://{'/'.join(parts)}"
+        self._options = _checked(storage_options)
+
+    @property
+    def scheme(self) -> str:
+        return self.url.partition("://")[0]
+
+    @property
+    def bucket(self) -> str:
+        return self.key.partition("/")[0]
+
+    @property
+    def key(self) -> str:
+        """Bucket and path, "bucket/name", as pyarrow names files."""
+        return self.url.partition("://")[2]
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        """The options given, with the endpoint that the environment names, and with what that implies."""
+        options = dict(self._options)
+        if self.scheme == "s3":
+            endpoint = first_of(options, "endpoint", "endpoint_url", "aws_endpoint", "aws_endpoint_url")
+            if endpoint is None:
+                endpoint = next(filter(None, (os.environ.get(name) for name in ENDPOINT_VARIABLES)), None)
+                if endpoint is not None:
+                    options["aws_endpoint"] = endpoint
+            if endpoint is not None and endpoint.startswith("http://"):
+                options.setdefault("allow_http", "true")
+        return options
+
+    def __truediv__(self, name: str) -> RemotePath:
+        below = RemotePath.__new__(RemotePath)
+        below.url, below._options = f"{self.url}/{name}", self._options
+        return below
+
+    def with_name(self, name: str) -> RemotePath:
+        """The address of a neighbour."""
+        if "/" not in self.key:
+            raise InvalidInput(f"{self.url!r} is a whole bucket; name a folder in it")
+        return RemotePath(f"{self.url.rpartition('/')[0]}/{name}", self._options)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __repr__(self) -> str:
+        return f"RemotePath({self.url!r})"  # without its options: they may be secret
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemotePath) and self.url == other.url and self._endpoint == other._endpoint
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    @property
+    def _endpoint(self) -> str | None:
+        return first_of(
+            self.storage_options,
+            "endpoint",
+            "endpoint_url",
+            "aws_endpoint",
+            "aws_endpoint_url",
+            "account_name",
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        public = {name: value for name, value in self._options.items() if name in PUBLIC_OPTIONS}
+        return RemotePath, (self.url, public)
+
+
+AnyPath = Path | RemotePath  # a folder or file, wherever it is
+GivenPath = str | os.PathLike[str] | RemotePath  # as callers may give one
+
+
+def is_remote(path: object) -> bool:
+    """Whether a str names something on an object store that is supported."""
+    match = URL.match(path) if isinstance(path, str) else None
+    return match is not None and match["scheme"].lower() in SCHEMES
+
+
+def first_of(options: Mapping[str, str], *names: str) -> str | None:
+    """The value of the first of these options that is given."""
+    return next((options[name] for name in names if options.get(name)), None)
+
+
+def _checked(options: object) -> dict[str, str]:
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise InvalidInput(
+            f"storage_options must be a dict such as {{'aws_region': 'eu-west-1'}}, got {type(options).__name__}"
+        )
+    checked = {}
+    for name, value in options.items():
+        if not isinstance(name, str) or not isinstance(
+            value, str
+        ):  # the value is not shown: it may be secret
+            raise InvalidInput(
+                f"storage_options must have a str for every key, got {type(value).__name__} for {name!r}"
+            )
+        checked[name.lower()] = value
+    return checked
+
+
+def _names() -> str:
+    return "s3://bucket/name, gs://bucket/name and az://container/name"
