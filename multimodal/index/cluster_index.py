@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from multimodal.core.catalog import load
 from multimodal.core.cluster.connection import connected, remote_call
 from multimodal.core.cluster.options import ClusterOptions, require_extra
 from multimodal.core.errors import IndexStateError
+from multimodal.core.remote.path import AnyPath, GivenPath
 from multimodal.index.administration import IndexAdministration, StoredModalities
 from multimodal.index.config import DEFAULT
 from multimodal.index.ingest.config import JobOptions
@@ -19,8 +19,9 @@ from multimodal.index.ingest.engines import job
 from multimodal.index.ingest.sources.selection import Patterns, selection
 from multimodal.index.opening import accepted_fingerprints, check_vectors, index_folder, metadata_of, mismatch
 from multimodal.index.results import IngestReport
+from multimodal.index.storage.creation import is_index
 from multimodal.index.storage.schema import IndexMetadata
-from multimodal.index.storage.table import ItemTable, is_index
+from multimodal.index.storage.table import ItemTable
 
 DEFAULT_SPACE = "starter"
 
@@ -80,7 +81,7 @@ class ClusterIndex(IndexAdministration):
 
 @contextlib.contextmanager
 def opened_on_cluster(
-    path: str | os.PathLike[str],
+    path: GivenPath,
     space: str | None,
     cluster: ClusterOptions,
     runtime: Mapping[str, Any],
@@ -111,7 +112,7 @@ def opened_on_cluster(
 
 
 def _open_or_create(
-    folder: Path, space: str | None, runtime: Mapping[str, Any], vectors: str | None
+    folder: AnyPath, space: str | None, runtime: Mapping[str, Any], vectors: str | None
 ) -> ItemTable:
     described: IndexMetadata | None = None
     accepted: set[str] = set()

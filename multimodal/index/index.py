@@ -20,14 +20,22 @@ from multimodal.index.ingest import reindex as reindexing
 from multimodal.index.ingest.config import DEFAULT_CONFIG, IngestConfig, JobOptions
 from multimodal.index.ingest.sources.resolve import check_ids
 from multimodal.index.ingestion import IndexIngestion
-from multimodal.index.opening import check_vectors, index_folder, load_space, matching_space, metadata_of, same_place
+from multimodal.index.opening import (
+    check_vectors,
+    index_folder,
+    load_space,
+    matching_space,
+    metadata_of,
+    same_place,
+)
 from multimodal.index.results import Hits, IngestReport, Progress
 from multimodal.index.search.calibration_fit import CalibrationReport
 from multimodal.index.search.query import Query
 from multimodal.index.search.request import SearchOptions, check_options, run_calibration, run_search
+from multimodal.index.storage.creation import is_index
 from multimodal.index.storage.filters import condition
 from multimodal.index.storage.lock import reading
-from multimodal.index.storage.table import ItemTable, is_index
+from multimodal.index.storage.table import ItemTable
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from multimodal.core.remote.path import AnyPath, RemotePath
 from multimodal.index.storage.columns import COLUMN_NAMES, select_columns
 from multimodal.index.storage.connection import connect, store_errors
+from multimodal.index.storage.creation import TABLE_NAME, VERSIONS
 from multimodal.index.storage.filters import is_in
 from multimodal.index.storage.forks import check_process
 from multimodal.index.storage.schema import IndexMetadata
 from multimodal.index.storage.segment import RowBatch
-from multimodal.index.storage.table import IDS_PER_STATEMENT, TABLE_NAME, VERSIONS
+from multimodal.index.storage.table import IDS_PER_STATEMENT
 from multimodal.index.storage.vector_columns import VectorColumns
 
 if TYPE_CHECKING:

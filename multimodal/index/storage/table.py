@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +21,8 @@ from multimodal.index import fragments
 from multimodal.index.config import DEFAULT
 from multimodal.index.results import Metadata
 from multimodal.index.storage import schema, vector_columns
-from multimodal.index.storage.connection import connect, is_taken, reason_of, store_errors
+from multimodal.index.storage.connection import connect, reason_of, store_errors
+from multimodal.index.storage.creation import TABLE_NAME, VERSIONS, create_table, is_index
 from multimodal.index.storage.filters import begins_with, is_in
 from multimodal.index.storage.id_ranges import IdRanges
 from multimodal.index.storage.lock import await_readers, check_lock, reading
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TABLE_NAME = "items"
-VERSIONS = f"{TABLE_NAME}.lance/_versions"
 IDS_PER_STATEMENT = 1024
 KEEP_OLD_VERSIONS = timedelta(hours=1)  # while readers are active, replaced files stay this long
 LATEST_ONLY = timedelta(milliseconds=1)
@@ -94,11 +91,7 @@ class ItemTable:
         max_small_fragments: int = DEFAULT.max_small_fragments,
     ) -> ItemTable:
         """A new, empty table, created atomically. Raises IndexStateError if the path is in use, StorageError."""
-        _refuse_existing(path)
-        if isinstance(path, RemotePath):
-            _create_remote(path, index_metadata)
-        else:
-            _create_local(path, index_metadata)
+        create_table(path, index_metadata)
         return cls.open(path, max_small_fragments)
 
     @classmethod
@@ -438,63 +431,6 @@ class ItemTable:
                 matrix = self.vectors.read(batch) if vectors else None
                 for position, row in enumerate(schema.read_rows(batch)):
                     yield row, None if matrix is None else matrix[position]
-
-
-def is_index(path: AnyPath) -> bool:
-    """Whether there is an index at a path. Raises StorageError."""
-    if isinstance(path, RemotePath):
-        return bool(files.list_names(path / VERSIONS))
-    return (path / f"{TABLE_NAME}.lance").is_dir()
-
-
-def _refuse_existing(path: AnyPath) -> None:
-    if is_index(path):
-        raise IndexStateError(f"there is an index at {str(path)!r} already: open it with Index.open({str(path)!r}), "
-                              "or create it with exist_ok=True")  # fmt: skip
-    if isinstance(path, RemotePath):
-        # A process that was killed while it created the index may have left a table without a version.
-        if others := [name for name in files.list_names(path) if name not in ("", f"{TABLE_NAME}.lance")]:
-            raise IndexStateError(
-                f"cannot create an index at {str(path)!r}: there is {others[0]!r} already; choose a new folder"
-            )
-        return
-    ancestor = next(parent for parent in path.parents if parent.exists())
-    if not ancestor.is_dir():
-        raise IndexStateError(f"cannot create an index at {str(path)!r}: {str(ancestor)!r} is a file, not a folder; "
-                              "choose another path")  # fmt: skip
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        what = "a folder that is not empty" if path.is_dir() else "a file"
-        raise IndexStateError(
-            f"cannot create an index at {str(path)!r}: the path is {what}; choose a new or empty folder"
-        )
-
-
-def _create_local(path: Path, index_metadata: IndexMetadata) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target, so that the final rename stays on one file system and is atomic.
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
-            new = Path(scratch) / "new"
-            connect(new).create_table(TABLE_NAME, schema=schema.table_schema(index_metadata))
-            new.replace(path)
-    except OSError as error:
-        _refuse_existing(path)  # another process was quicker
-        raise IndexStateError(f"cannot create an index at {str(path)!r}: {error.strerror or error}; "
-                              "choose a writable folder")  from error  # fmt: skip
-
-
-def _create_remote(path: RemotePath, index_metadata: IndexMetadata) -> None:
-    """LanceDB writes the first version with If-None-Match, so of several processes one succeeds."""
-    identified = schema.with_identity(schema.table_schema(index_metadata), uuid.uuid4().hex)
-    try:
-        with store_errors(path):
-            connect(path).create_table(TABLE_NAME, schema=identified)
-    except (OSError, ValueError, RuntimeError) as error:
-        if is_taken(error):
-            _refuse_existing(path)
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(f"cannot create an index at {path}: {reason_of(path, error)}") from error
 
 
 def _shared_metadata(text: str, id_: str, source: str, uri: str | None) -> Metadata:

@@ -13,8 +13,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from multimodal.index.storage.creation import TABLE_NAME
 from multimodal.index.storage.filters import is_in
-from multimodal.index.storage.table import IDS_PER_STATEMENT, TABLE_NAME, ItemTable
+from multimodal.index.storage.table import IDS_PER_STATEMENT, ItemTable
 
 LOG = "LANCE_LOG"
 FRAGMENT_BITS = 32  # of a row address, above those of the row in the fragment

@@ -12,12 +12,12 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal.core.cluster.pool import Inbox
 from multimodal.core.errors import MultimodalWarning
 from multimodal.core.limits import Limits, limits
+from multimodal.core.remote.path import AnyPath
 from multimodal.core.space import Space
 from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.engines.fragments import FragmentWriter
@@ -57,7 +57,7 @@ class WorkerSettings(NamedTuple):
     for that. on_gpu: whether the worker has a GPU.
     """
 
-    path: Path
+    path: AnyPath
     space: Space | None
     runtime: dict[str, Any]
     on_gpu: bool

@@ -19,8 +19,8 @@ from multimodal.index.ingest.sources.selection import (
     read_ignore_file,
 )
 from multimodal.index.ingest.video import without_subtitles
+from multimodal.index.storage.creation import is_index
 from multimodal.index.storage.failures import FailureRecord
-from multimodal.index.storage.table import is_index
 
 
 def files_in(folder: str | os.PathLike[str], *, skip: Path | None = None) -> list[Path]:

@@ -4,9 +4,10 @@
     INDEX/writer.lock/00000007.alive    written again and again while the holder lives
     INDEX/writer.lock/00000007.done     written when it has ended
 
-Writers take turns. The next writer creates the next turn once the last one is done. LanceDB creates the first version
-of a table with If-None-Match, so of several writers that create one turn, one succeeds. (pyarrow, the other client, has
-no conditional write.) A turn of a holder that was killed ends by its lease: when its last sign of life is older than
+Writers take turns. The next writer creates the next turn once the last one is done. LanceDB writes each version of a
+table with If-None-Match, so of several writers that create one turn, one writes its first version, and holds it. (The
+others fail, or overwrite the table by a second version, which counts for nothing. pyarrow, the other client, has no
+conditional write.) A turn of a holder that was killed ends by its lease: when its last sign of life is older than
 the lease, the next turn may be created. Ages are the difference of two times of last modification, both by the clock
 of the store, so clocks that are wrong do no harm.
 
@@ -204,7 +205,9 @@ def _create(index: RemotePath, number: int) -> bool:
     """Whether this call created a turn."""
     import pyarrow as pa
 
+    token = uuid.uuid4().hex
     content = {
+        "token": token,
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -218,13 +221,15 @@ def _create(index: RemotePath, number: int) -> bool:
             if not is_taken(error):
                 raise
             return False
-    return True
+    return bool(_holder(index, number).get("token") == token)
 
 
 def _holder(index: RemotePath, number: int) -> dict[str, Any]:
+    """What the holder of a turn wrote; {} if it cannot be read."""
     try:
-        schema = connect(index / FOLDER).open_table(_name(number)).schema
-        content = json.loads((schema.metadata or {})[HOLDER_KEY])
+        table = connect(index / FOLDER).open_table(_name(number))
+        table.checkout(1)
+        content = json.loads((table.schema.metadata or {})[HOLDER_KEY])
     except (OSError, ValueError, RuntimeError, KeyError):  # the turn was removed since
         return {}
     return content if isinstance(content, dict) else {}
