@@ -13,8 +13,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from multimodal.core.remote.path import RemotePath
 from multimodal.index.storage.creation import TABLE_NAME
 from multimodal.index.storage.filters import is_in
+from multimodal.index.storage.lock import check_lock
 from multimodal.index.storage.table import IDS_PER_STATEMENT, ItemTable
 
 LOG = "LANCE_LOG"
@@ -41,7 +43,8 @@ def open_dataset(table: ItemTable) -> Any:
         warnings.simplefilter("ignore")  # pylance is experimental in parts, none of which is used here
         import lance
 
-    return lance.dataset(str(table.path / f"{TABLE_NAME}.lance"))
+    options = table.path.storage_options if isinstance(table.path, RemotePath) else None
+    return lance.dataset(str(table.path / f"{TABLE_NAME}.lance"), storage_options=options)
 
 
 def commit(
@@ -53,6 +56,7 @@ def commit(
     """
     if not fragments and not replaces:
         return
+    check_lock(table.path)
     import lance
     from lance.fragment import FragmentMetadata
 

@@ -58,7 +58,7 @@ def add(
     source_options = SourceOptions(
         checked_metadata(metadata),
         columns,
-        table.path,
+        table.folder,
         delimiter,
         encoding,
         options.selection,
