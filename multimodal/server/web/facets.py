@@ -10,11 +10,11 @@ import json
 import operator
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from multimodal.core.remote.path import AnyPath
 from multimodal.index import Index
 from multimodal.index.results import VIDEO_PART, Scalar
 from multimodal.index.storage import filters
@@ -30,7 +30,7 @@ SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
 }  # fmt: skip
 
-_cache: dict[Path, tuple[int, Combinations]] = {}
+_cache: dict[AnyPath, tuple[int, Combinations]] = {}
 _lock = threading.Lock()
 
 
