@@ -1,4 +1,4 @@
-"""`load("onnx/./folder")`: a space that `multimodal.export` wrote, run by ONNX Runtime on the CPU.
+"""`load("onnx/./folder")`: a space that `multimodal.export` wrote, run by ONNX Runtime or OpenVINO on the CPU.
 
 Neither loading nor encoding needs torch: preprocessing is Pillow, numpy and tokenizers. How far the vectors are from
 those of the source was measured at export and stands in the folder's README.md and export.json.
@@ -27,7 +27,7 @@ def load(rest: str = "", *, device: str = "cpu", threads: int | None = None) -> 
     Args:
         rest: The folder, as "./exported".
         device: "cpu" or "auto".
-        threads: Threads of ONNX Runtime for each tower. Default: all cores.
+        threads: Threads of the runtime for each tower. Default: all cores.
 
     Returns:
         The space, with the logit scales of its source.
@@ -36,7 +36,7 @@ def load(rest: str = "", *, device: str = "cpu", threads: int | None = None) -> 
         UnknownModel: If there is no exported space in the folder.
         CheckpointError: If its files are damaged or incomplete.
         InvalidInput: For another device.
-        MissingExtra: If onnxruntime is not installed.
+        MissingExtra: If onnxruntime is not installed, or openvino for a folder in its format.
     """
     from multimodal.encoders.onnx.folder import open_folder
 

@@ -1,9 +1,9 @@
-"""Encoders that run an exported tower by ONNX Runtime. None of them needs torch.
+"""Encoders that run an exported tower by ONNX Runtime or OpenVINO. None of them needs torch.
 
 `config` of an encoder is its entry in export.json:
 
     modality, dim       of its vectors
-    model               file name of the ONNX model, whose output "vectors" is (rows, dim) of length one
+    model               file name of the model, .onnx or OpenVINO's .xml, whose output is (rows, dim) of length one
     files               every file, the model among them
     preprocessing       what `preprocessing` needs to turn items into the model's inputs
     precision           of the stored weights
@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,18 +21,16 @@ import numpy as np
 
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.encoder import Encoder
-from multimodal.core.errors import CheckpointError, MissingExtra
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
 from multimodal.encoders.onnx import preprocessing
+from multimodal.encoders.onnx.sessions import open_session
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
     from multimodal.encoders.onnx.preprocessing import Preprocessing
-
-OUTPUT = "vectors"
 
 
 def build(
@@ -66,8 +64,7 @@ class OnnxEncoder(Encoder):
         self.space_id, self.max_input = config.get("space_id"), config.get("max_input")
         self.runtime, self._threads = runtime, threads
         self._preprocessing = preprocessing_of(self.modality, config["preprocessing"], self._files)
-        self._session = _session(self._files[config["model"]], config["model"], threads)
-        self._inputs = {node.name: _TYPES[node.type] for node in self._session.get_inputs()}
+        self._session = open_session(self._files, config["model"], threads)
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]
@@ -77,7 +74,7 @@ class OnnxEncoder(Encoder):
     @property
     def runtime_info(self) -> str:
         """For example "cpu float32 by ONNX Runtime (weights int8)"."""
-        return f"cpu float32 by ONNX Runtime (weights {self._config['precision']})"
+        return f"cpu float32 by {self._session.runtime} (weights {self._config['precision']})"
 
     def config(self) -> dict[str, Any]:
         return dict(self._config)
@@ -98,8 +95,7 @@ class OnnxEncoder(Encoder):
         return self._preprocessing(items)
 
     def _compute(self, batch: Any) -> NDArray[np.float32]:
-        inputs = {name: np.asarray(batch[name], dtype) for name, dtype in self._inputs.items()}
-        rows: NDArray[np.float32] = self._session.run([OUTPUT], inputs)[0]
+        rows = self._session(batch)
         owners = np.asarray(batch["owners"])
         if len(owners) == owners.max() + 1:
             return rows
@@ -122,6 +118,21 @@ class OnnxText(OnnxEncoder):
 
     kinds: ClassVar[Mapping[str, type[Preprocessing]]] = {"tokens": preprocessing.Tokens}
 
+    @property
+    def query_encoder(self) -> OnnxText:
+        """This one, or with the model's prompt for queries."""
+        settings = dict(self._config["preprocessing"])
+        prompt = settings.pop("query_prompt", None)
+        if prompt is None:
+            return self
+        settings["prompt"] = prompt
+        digest = hashlib.sha256(f"{self.fingerprint} for queries {prompt}".encode()).hexdigest()
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))  # shares the session, which copy.copy would load again
+        other._config = self._config | {"preprocessing": settings, "fingerprint": digest}
+        other._preprocessing = preprocessing_of(self.modality, settings, self._files)
+        return other
+
 
 class OnnxImage(OnnxEncoder):
     """Pixels -> image tower."""
@@ -133,9 +144,12 @@ class OnnxImage(OnnxEncoder):
 
 
 class OnnxAudio(OnnxEncoder):
-    """Log-mel spectrograms -> audio tower."""
+    """Log-mel spectrograms or waveforms -> audio tower."""
 
-    kinds: ClassVar[Mapping[str, type[Preprocessing]]] = {"speech-mels": preprocessing.SpeechMels}
+    kinds: ClassVar[Mapping[str, type[Preprocessing]]] = {
+        "speech-mels": preprocessing.SpeechMels,
+        "waveform": preprocessing.Waveform,
+    }
 
 
 _BY_MODALITY: dict[Modality, type[OnnxEncoder]] = {
@@ -143,26 +157,9 @@ _BY_MODALITY: dict[Modality, type[OnnxEncoder]] = {
     Modality.IMAGE: OnnxImage,
     Modality.AUDIO: OnnxAudio,
 }
-_TYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32, "tensor(uint8)": np.uint8}
 
 
 def _rebuild(
     config: Mapping[str, Any], files: Mapping[str, bytes], runtime: Runtime, threads: int | None
 ) -> Encoder:
     return build(config, files, runtime=runtime, threads=threads)
-
-
-def _session(model: bytes, name: str, threads: int | None) -> Any:
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise MissingExtra("running an exported space ('onnx/…')", package="onnxruntime", extra="onnx")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime defines no common type
-        line = (str(error).strip().splitlines() or ["unreadable"])[0]
-        raise CheckpointError(f"ONNX Runtime cannot load {name} ({line}); export the space again") from error

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from multimodal.core.items import Audio, Image, Item
 from multimodal.core.media.pillow import load_pil
-from multimodal.core.media.windows import equal_windows
+from multimodal.core.media.windows import equal_windows, windows
 from multimodal.encoders.onnx import log_mels
 
 Arrays = dict[str, NDArray[Any]]
@@ -47,6 +47,8 @@ class Tokens:
         padding: "longest" or "max_length".
         pad_id, pad_left: The padding token and its side.
         ids, mask, types, lengths: Names of the model's inputs; None or absent for one that it does not have.
+        prompt: Text before each text; may be absent.
+        query_prompt: Text before each query, where the model has another for queries; see `OnnxText.query_encoder`.
         lowercase, collapse_spaces, unescape_html: What happens to a text before the tokenizer sees it.
     """
 
@@ -62,7 +64,8 @@ class Tokens:
             self._tokenizer.no_truncation()
 
     def __call__(self, items: Sequence[Item]) -> Arrays:
-        texts = [self._cleaned(str(item.load())) for item in items]
+        prompt = self.settings.get("prompt") or ""
+        texts = [self._cleaned(f"{prompt}{item.load()}") for item in items]
         encodings = self._tokenizer.encode_batch(texts, add_special_tokens=self.settings["special"])
         rows, owners = self._windows([encoding.ids or [0] for encoding in encodings])
         longest = max(map(len, rows))
@@ -201,3 +204,34 @@ class SpeechMels:
         for index, mel in enumerate(windows):
             padded[index, : len(mel)] = mel
         return {self.mels: padded, self.lengths: lengths, "owners": np.array(owners)}
+
+
+class Waveform:
+    """Audio -> (windows, samples) float32; the model computes its spectrogram itself.
+
+    Settings:
+        waveforms: Name of the model's input.
+        rate_hz, samples: Of each window. A longer recording is split into windows whose vectors are averaged.
+        padding: "repeatpad": a shorter one is repeated as often as it fits, and zeros follow; "repeat": it is repeated.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        self.settings = dict(settings)
+
+    def __call__(self, items: Sequence[Item]) -> Arrays:
+        owners, rows = [], []
+        for owner, item in enumerate(items):
+            if isinstance(item, Audio):
+                samples = item.load(rate_hz=self.settings["rate_hz"]).samples
+                for start, stop in windows(len(samples), self.settings["samples"]):
+                    owners.append(owner)
+                    rows.append(self._padded(samples[start:stop]))
+        return {self.settings["waveforms"]: np.stack(rows), "owners": np.array(owners)}
+
+    def _padded(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        length = self.settings["samples"]
+        times, rest = divmod(length, len(samples))
+        if self.settings["padding"] == "repeat":
+            return np.tile(samples, times + (rest > 0))[:length]
+        repeated = np.tile(samples, times)
+        return np.pad(repeated, (0, length - len(repeated)))

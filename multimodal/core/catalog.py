@@ -64,7 +64,9 @@ def parse_model_name(name: str | os.PathLike[str]) -> ModelName:
     return ModelName(family, rest, Path(rest).expanduser() if is_folder_name(rest) else None)
 
 
-def load(name: str | os.PathLike[str], *, adapter: object = None, **options: Any) -> Space:
+def load(
+    name: str | os.PathLike[str], *, adapter: object = None, dims: int | None = None, **options: Any
+) -> Space:
     """Loads a space by its address. Each call returns a new space.
 
     Args:
@@ -73,6 +75,7 @@ def load(name: str | os.PathLike[str], *, adapter: object = None, **options: Any
             "~/…").
         adapter: The folder of an adapter that `adapt.finetune` wrote, a list of such, or `{modality: folder}` for
             PEFT's own; merged into the weights.
+        dims: Only the first numbers of each vector, as `Space.truncate`.
         **options: `device="auto"`, `precision="float32"`, `decode="exact"`, `engine="torch"` (see
             `core.backends.runtime.Runtime`), `offline=True` to make no network requests, and the family's own.
 
@@ -85,8 +88,12 @@ def load(name: str | os.PathLike[str], *, adapter: object = None, **options: Any
         SpaceMismatch: If an adapter was trained on another model.
     """
     space = _load(name, options)
-    if adapter is None:
-        return space
+    if adapter is not None:
+        space = _adapted(space, adapter)
+    return space if dims is None else space.truncate(dims)
+
+
+def _adapted(space: Space, adapter: object) -> Space:
     from multimodal.core.adapters import apply_adapters
 
     adapted = apply_adapters(space, adapter)

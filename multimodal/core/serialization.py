@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from multimodal.core import truncation
 from multimodal.core.backends.precision import resolve_precision
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
@@ -291,7 +292,7 @@ def _read_encoder(folder: Path, modality: Modality, saved: Mapping[str, Any], ru
         ) from error
     beside = folder / str(modality)
     files = {file.name: file.read_bytes() for file in sorted(beside.iterdir())} if beside.is_dir() else {}
-    encoder: Encoder = family.from_config(EncoderState(modality, saved["config"], tensors, files), runtime)
+    encoder = _from_config(family, EncoderState(modality, saved["config"], tensors, files), runtime)
     encoder.runtime = runtime
     if "space_id" in saved:
         encoder.space_id = saved["space_id"]
@@ -300,8 +301,14 @@ def _read_encoder(folder: Path, modality: Modality, saved: Mapping[str, Any], ru
 
 def rebuild(family: str, state: EncoderState, runtime: Runtime) -> Encoder:
     """An encoder rebuilt from its saved state by the family of that name. Raises CorruptSpace if there is none."""
-    encoder: Encoder = _family(family, "the saved encoder").from_config(state, runtime)
-    return encoder
+    return _from_config(_family(family, "the saved encoder"), state, runtime)
+
+
+def _from_config(family: ModuleType, state: EncoderState, runtime: Runtime) -> Encoder:
+    config = dict(state.config)
+    dims = config.pop(truncation.CONFIG_KEY, None)
+    encoder: Encoder = family.from_config(dataclasses.replace(state, config=config), runtime)
+    return encoder if dims is None else truncation.truncated(encoder, dims)
 
 
 def _family(family: str, named_by: object) -> ModuleType:

@@ -12,7 +12,7 @@ from multimodal.core.backends.runtime import Decode, Engine, Precision, Runtime
 from multimodal.core.card import Card
 from multimodal.core.deprecation import deprecated_method, deprecated_property, warn_deprecated
 from multimodal.core.encoder import Encoder, combined_fingerprint
-from multimodal.core.errors import InvalidInput, SpaceMismatch, UnsupportedModality
+from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.items import Item, as_item, as_items
 from multimodal.core.logit_scale import Activation, LogitScales, by_pair
 from multimodal.core.logit_scale import LogitScale as LogitScale
@@ -375,6 +375,28 @@ class Space:
         )
         return self._part([self.encoder_for(Modality(modality)) for modality in modalities], self._origin)
 
+    def truncate(self, dims: int) -> Space:
+        """Keeps the first numbers of each vector, at length one, for models trained so (Matryoshka embeddings).
+
+        Args:
+            dims: How many, from 1 to `dim`.
+
+        Returns:
+            A space with the same encoders and a fingerprint of its own; the same as `load(name, dims=dims)`.
+
+        Raises:
+            InvalidInput: `dims` is out of range.
+        """
+        from multimodal.core import catalog, truncation
+
+        kept = truncation.check_dims(dims, self.dim)
+        encoders = [truncation.truncated(encoder, kept) for encoder in self.encoders.values()]
+        name = f"{self.name} [:{kept}]"
+        space = Space(encoders, self.logit_scales, name=name, card=self.card, revisions=self.revisions)
+        space.address, space.options = self.address, self.options | {"dims": kept}
+        space._reopen = catalog.reload
+        return space
+
     def _part(self, encoders: Iterable[Encoder], origin: Origin) -> Space:
         space = Space(encoders, self.logit_scales, name=self.name, card=self.card, revisions=self.revisions)
         space._origin, space._reopen = origin, self._reopen
@@ -406,6 +428,8 @@ class Space:
         """
         if not isinstance(other, Space):
             return NotImplemented
+        from multimodal.core.joining import joined
+
         return joined(self, other)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -449,40 +473,6 @@ if TYPE_CHECKING:
 
 def _open_folder(folder: str, options: Mapping[str, Any], runtime: Mapping[str, Any]) -> Space:
     return Space.from_pretrained(folder, **runtime)
-
-
-def joined(left: Space, right: Space) -> Space:
-    """See Space.__or__."""
-    if (origin := left._origin) is not None and origin.is_same(right._origin):
-        encoders = left.encoders | right.encoders
-        return left._part(
-            [encoders[modality] for modality in origin.modalities if modality in encoders], origin
-        )
-    ids = [{encoder.space_id for encoder in side.encoders.values()} for side in (left, right)]
-    if len(ids[0] | ids[1]) != 1 or None in ids[0]:
-        described = [
-            f"{side.name!r} was trained into {' and '.join(sorted(map(_describe_id, own)))}"
-            for side, own in zip((left, right), ids, strict=True)
-        ]
-        raise SpaceMismatch(
-            "these spaces were not trained into one, so their vectors cannot be compared: "
-            f"{'; '.join(described)}; join spaces that name the same one"
-        )
-    encoders = dict(left.encoders)
-    for modality, encoder in right.encoders.items():
-        if modality in encoders and encoders[modality].fingerprint != encoder.fingerprint:
-            raise SpaceMismatch(
-                f"both {left.name!r} and {right.name!r} encode {modality}, and differently; leave one out with "
-                "space.select(…)"
-            )
-        encoders.setdefault(modality, encoder)
-    logit_scales = {**right.logit_scales, **left.logit_scales}
-    revisions = right.revisions | left.revisions
-    return Space(encoders, logit_scales, name=f"{left.name} | {right.name}", revisions=revisions)
-
-
-def _describe_id(space_id: str | None) -> str:
-    return "a space of its own" if space_id is None else repr(space_id)
 
 
 def _are_vectors(value: object) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
+from multimodal.core.backends.openvino_library import require_openvino
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import EncoderError, InvalidInput
 from multimodal.core.items import Image, Item, as_item
@@ -17,7 +18,7 @@ from multimodal.core.pipeline import as_space
 from multimodal.core.space import Space
 from multimodal.encoders.onnx.encoders import preprocessing_of
 from multimodal.encoders.onnx.folder import FORMAT, MANIFEST
-from multimodal.exporting import graph, readme
+from multimodal.exporting import graph, openvino_ir, readme
 from multimodal.exporting.folders import free_folder, replaced
 from multimodal.exporting.page.export import export_page
 from multimodal.exporting.page.report import PageExport
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from multimodal.exporting.page.media import Media
     from multimodal.index import Index
 
+Format = Literal["onnx", "openvino"]
 Quantize = Literal["none", "float16", "int8", "auto"]
 MIN_SAMPLE = 2
 MIN_SAME_COSINE = 0.9999  # of unrounded weights: the vectors may be searched with those of the source
@@ -46,7 +48,7 @@ def export(
     space: Space | str | os.PathLike[str],
     folder: str | os.PathLike[str],
     *,
-    format: Literal["onnx"] = "onnx",
+    format: Format = "onnx",
     quantize: Quantize = "none",
     sample: Iterable[object] | None = None,
 ) -> Export: ...
@@ -69,7 +71,7 @@ def export(
     space: Space | str | os.PathLike[str],
     folder: str | os.PathLike[str],
     *,
-    format: Literal["onnx", "page"] = "onnx",
+    format: Format | Literal["page"] = "onnx",
     quantize: Quantize = "none",
     sample: Iterable[object] | None = None,
     index: Index | str | os.PathLike[str] | None = None,
@@ -77,18 +79,20 @@ def export(
     vectors: Vectors = "auto",
     progress: Progress | None = None,
 ) -> Export | PageExport:
-    """Writes a space for ONNX Runtime, or a page that searches an index in the browser.
+    """Writes a space for ONNX Runtime or OpenVINO, or a page that searches an index in the browser.
 
-    For ONNX Runtime, nothing is written unless every tower passes its trial.
+    For a runtime, nothing is written unless every tower passes its trial.
 
     Args:
         space: A space, or an argument of `load`.
         folder: A new or empty folder, or one that an export wrote, which is replaced.
-        format: "onnx", or "page": static files for any web host, which search the items of `index` without a server.
+        format: "onnx"; "openvino" for OpenVINO's own files, which it loads without converting them; or "page": static
+            files for any web host, which search the items of `index` without a server.
         quantize: How weights are stored: "none" (as they are), "float16", "int8", or
             "auto": the smallest that passes. "int8" keeps all products in float32, but for convolutional towers, which
             compute in int8 if that passes. See `TowerReport` for what is measured.
-        sample: Items to compare with, of every modality. Default: images, recordings and texts of the gallery.
+        sample: Items to compare with, of every modality. Default: images, recordings and texts of the gallery. Plain
+            images (black, white, red, noise) are compared in any case.
         index: For a page, an index of the space, or its folder.
         media: For a page, files of the items: "copy" into the folder, "link" to where they are, or "none".
         vectors: For a page, how vectors are stored: "float32", "float16", "int8", or "auto": float16; of
@@ -103,24 +107,26 @@ def export(
             vector changes by more than 1e-5 with its batch. Or torch cannot export it.
         IndexStateError: The index belongs to another space.
         InvalidInput: An encoder whose family cannot be exported, an unknown option, or a folder in use.
-        MissingExtra: The extra "export" is not installed.
+        MissingExtra: The extra "export" is not installed, or "openvino".
     """
     if format == "page":
         if index is None:
             raise InvalidInput("format='page' searches an index; give index='memories.lance'")
         return export_page(space, folder, index, media=media, vectors=vectors, progress=progress)
-    if format != "onnx":
-        raise InvalidInput(f"format must be 'onnx' or 'page', got {format!r}")
+    if format not in get_args(Format):
+        raise InvalidInput(f"format must be 'onnx', 'openvino' or 'page', got {format!r}")
     if index is not None:
-        raise InvalidInput("index= is for format='page', got format='onnx'; leave one of them out")
+        raise InvalidInput(f"index= is for format='page', got format={format!r}; leave one of them out")
     if quantize not in get_args(Quantize):
         raise InvalidInput(f"quantize must be one of {', '.join(get_args(Quantize))}, got {quantize!r}")
     graph.require_export()
+    if format == "openvino":
+        require_openvino()
     target = free_folder(folder, MANIFEST, "an exported space")
     source = as_space(space)
     samples = _samples(source, sample)
     towers = [
-        _export_tower(source.encoders[modality], quantize, samples[modality])
+        _export_tower(source.encoders[modality], format, quantize, samples[modality])
         for modality in source.modalities
     ]
     report = Export(str(target), source.name, source.fingerprint, tuple(tower.report for tower in towers))
@@ -151,7 +157,7 @@ class _Tower:
         self.spec, self.config, self.files, self.report = tower, config, files, report
 
 
-def _export_tower(encoder: Encoder, quantize: Quantize, items: Sequence[Item]) -> _Tower:
+def _export_tower(encoder: Encoder, format: Format, quantize: Quantize, items: Sequence[Item]) -> _Tower:
     tower = spec(encoder)
     model = graph.to_onnx(tower)
     expected = encoder.encode(items)
@@ -160,9 +166,13 @@ def _export_tower(encoder: Encoder, quantize: Quantize, items: Sequence[Item]) -
         if isinstance(candidate, EncoderError):
             tried.append(f"{weights}: {candidate}")
             continue
-        content = candidate.SerializeToString()
-        name = f"{encoder.modality}.onnx"
-        files = {name: content} | {f"{encoder.modality}-{file}": data for file, data in tower.files.items()}
+        stem = str(encoder.modality)
+        if format == "onnx":
+            models = {f"{stem}.onnx": candidate.SerializeToString()}
+        else:  # OpenVINO stores float16 itself
+            models = openvino_ir.to_ir(model if weights == graph.FLOAT16 else candidate, weights, stem)
+        name, content = next(iter(models)), b"".join(models.values())
+        files = models | {f"{stem}-{file}": data for file, data in tower.files.items()}
         config = _config(encoder, tower, name, list(files), weights, content)
         result = run_trial(config, files, items, expected)
         if not result.fault:
@@ -227,7 +237,7 @@ def _report(
 def _calibration(
     tower: TowerSpec, modality: Modality, items: Sequence[Item]
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """Inputs for calibration: the sample, crops of its images, and plain images."""
+    """Inputs for calibration: the sample, and crops of its images."""
     import numpy as np
 
     prepare = preprocessing_of(modality, tower.preprocessing, tower.files)
@@ -237,8 +247,6 @@ def _calibration(
         if isinstance(item, Image):
             rgb = item.load()
             extended += [Image(_crop(rgb, rng)) for _ in range(CALIBRATION_CROPS)]
-    if modality is Modality.IMAGE:
-        extended += map(Image, plain_images())
     for start in range(0, len(extended), CALIBRATION_BATCH):
         batch = prepare(extended[start : start + CALIBRATION_BATCH])
         yield {name: batch[name] for name in tower.inputs}
@@ -253,7 +261,14 @@ def _crop(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]
 
 
 def _samples(space: Space, sample: Iterable[object] | None) -> Mapping[Modality, list[Item]]:
-    """The sample items of each modality of a space. Raises InvalidInput."""
+    """The sample items of each modality of a space, and plain images. Raises InvalidInput."""
+    samples = _own_samples(space, sample)
+    if Modality.IMAGE in samples:
+        samples[Modality.IMAGE] = [*samples[Modality.IMAGE], *map(Image, plain_images())]
+    return samples
+
+
+def _own_samples(space: Space, sample: Iterable[object] | None) -> dict[Modality, list[Item]]:
     if sample is None:
         return {modality: default_sample(modality) for modality in space.modalities}
     items = [as_item(value) for value in sample]

@@ -50,7 +50,7 @@ def to_onnx(spec: TowerSpec) -> Any:
     # PyTorch's own way (`core.backends.onednn`), whose operators ONNX has.
     inputs = tuple(tensor.clone() for tensor in spec.inputs.values())
     try:
-        with torch.inference_mode(False), torch.enable_grad(), _quiet():
+        with torch.inference_mode(False), torch.enable_grad(), quiet():
             program = torch.onnx.export(
                 _positional(spec.net), inputs, dynamo=True, opset_version=OPSET, verbose=False,
                 dynamic_shapes=(axes,), input_names=list(spec.inputs), output_names=[OUTPUT],
@@ -88,7 +88,7 @@ def _positional(net: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the warnings, prints and logs of the exporter and the quantiser; faults are raised."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
@@ -195,7 +195,7 @@ def static(model: Any, batches: Sequence[dict[str, NDArray[Any]]]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(Path(folder) / name) for name in ("plain.onnx", "folded.onnx", "static.onnx")]
         try:
-            with _quiet():
+            with quiet():
                 onnx.save(model, paths[0])
                 quant_pre_process(paths[0], paths[1], skip_symbolic_shape=True)
                 quantize_static(

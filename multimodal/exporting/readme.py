@@ -19,15 +19,17 @@ def text(space: Space, report: Export, specs: Sequence[TowerSpec]) -> str:
         f"`vectors` (rows, {space.dim}) float32 of length one"
         for tower, spec in zip(report.towers, specs, strict=True)
     )
+    of_openvino = any(tower.model.endswith(".xml") for tower in report.towers)
+    runtime, package = ("OpenVINO", "openvino") if of_openvino else ("ONNX Runtime", "onnxruntime")
     notices = "".join(f"\n{notice}\n" for spec in specs for notice in spec.licences)
-    return f"""# {space.name}, exported for ONNX Runtime
+    return f"""# {space.name}, exported for {runtime}
 
 Source: `{space.address or space.name}`, fingerprint `{report.fingerprint}`. Licence of the weights: {licence}.
 
 ```python
 import multimodal
 
-space = multimodal.load("onnx/./{report.folder.rpartition("/")[2]}")  # needs onnxruntime, not torch
+space = multimodal.load("onnx/./{report.folder.rpartition("/")[2]}")  # needs {package}, not torch
 ```
 
 Cosines are of preprocessing and model together, against the source's own vectors of the same items.

@@ -1,4 +1,4 @@
-"""Text and image towers of the `hf` family: CLIP, SigLIP and others with a tokenizer.json or a plain resize."""
+"""Towers of the `hf` family with a tokenizer.json or a plain resize: CLIP, SigLIP, …; CLAP is in towers_clap.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Image, Text
-from multimodal.encoders.hf.encoders import HFEncoder, HFImage, HFText
+from multimodal.encoders.hf.encoders import HFAudio, HFEncoder, HFImage, HFText
 from multimodal.exporting.towers import TOKENIZER_FILE, TowerSpec, truncated_tokens
 
 EXAMPLE = ("a photo of a small dog", "a cat")
@@ -52,8 +52,12 @@ def spec(encoder: Encoder) -> TowerSpec:
         return _text(encoder)
     if isinstance(encoder, HFImage):
         return _image(encoder)
+    if isinstance(encoder, HFAudio) and encoder.class_name == "ClapModel":
+        from multimodal.exporting import towers_clap
+
+        return towers_clap.spec(encoder)
     raise InvalidInput(
-        f"{type(encoder).__name__} cannot be exported yet: of the 'hf' family, text and image towers can; "
+        f"{type(encoder).__name__} cannot be exported yet: of the 'hf' family, text, image and CLAP's audio can; "
         "export space.select('text', 'image')"
     )
 

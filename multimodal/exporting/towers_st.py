@@ -11,6 +11,7 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Text
 from multimodal.core.modality import Modality
 from multimodal.encoders.st.encoders import STEncoder
+from multimodal.encoders.st.prompts import ROUTERS
 from multimodal.exporting.towers import TOKENIZER_FILE, TowerSpec, truncated_tokens
 
 EXAMPLE = ("a photo of a small dog", "a cat")
@@ -35,9 +36,11 @@ def spec(encoder: Encoder) -> TowerSpec:
     model, role = encoder.shared.model, encoder.settings.role
     tokenizer: Any = model.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None or role.prompt or role.task or encoder.settings.query is not None:
+    query = encoder.settings.query
+    if backend is None or _depends_on_prompts(model):
         raise InvalidInput(
-            "a model with prompts, tasks or a tokenizer without tokenizer.json is not exported; load it without prompt="
+            "a model that routes queries and documents apart, that leaves prompts out of its pooling, or without a "
+            "tokenizer.json is not exported"
         )
     (features,) = encoder.prepare([Text(text) for text in EXAMPLE])["groups"]
     names = tuple(name for name in ("input_ids", "attention_mask", "token_type_ids") if name in features)
@@ -51,7 +54,19 @@ def spec(encoder: Encoder) -> TowerSpec:
         ids="input_ids",
         mask="attention_mask" if "attention_mask" in names else None,
     )
+    if role.prompt:
+        preprocessing["prompt"] = role.prompt
+    if query is not None:
+        preprocessing["query_prompt"] = query.prompt or ""
     inputs = {name: features[name] for name in names}
     files = {TOKENIZER_FILE: backend.to_str().encode()}
     net = _Tower(model, names, encoder.dim)
     return TowerSpec(net.eval(), inputs, dict.fromkeys(names, (1,)), preprocessing, files)
+
+
+def _depends_on_prompts(model: nn.Module) -> bool:
+    """Whether a prompt changes more than the text: the modules that run, or the tokens that are averaged."""
+    return any(
+        type(module).__name__ in ROUTERS or getattr(module, "include_prompt", True) is False
+        for module in model.modules()
+    )

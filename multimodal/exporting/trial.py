@@ -99,10 +99,7 @@ def default_sample(modality: Modality) -> list[Item]:
 
 
 def plain_images() -> list[NDArray[np.uint8]]:
-    """Black, white, red and noise, for calibration.
-
-    They are not part of the sample: the starter's static image tower gives a black image a cosine of 0.90.
-    """
+    """Black, white, red and noise, which belong to every sample: images unlike those by which int8 is calibrated."""
     side = 64
     plain = [
         np.full((side, side, 3), colour, np.uint8) for colour in ((0, 0, 0), (255, 255, 255), (255, 0, 0))

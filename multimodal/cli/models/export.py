@@ -1,4 +1,4 @@
-"""`multimodal export`: writes a model for ONNX Runtime, or a page that searches an index in the browser."""
+"""`multimodal export`: writes a model for ONNX Runtime or OpenVINO, or a page that searches an index in the browser."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from multimodal.cli import console
 
 if TYPE_CHECKING:
     from multimodal.core.space import Space
-    from multimodal.exporting.export import Quantize
+    from multimodal.exporting.export import Format, Quantize
     from multimodal.exporting.page.items import Vectors
     from multimodal.exporting.page.media import Media
 
-FORMATS = ("onnx", "page")
+FORMATS = ("onnx", "openvino", "page")
 MODES = "none, float16, int8 or auto"
 
 
@@ -29,7 +29,10 @@ def export(
         Path, typer.Option("--out", "-o", metavar="DIR", help="A new or empty folder.", show_default=False)
     ],
     format: Annotated[
-        str, typer.Option(help="onnx, or page: files that search an index in the browser, without a server.")
+        str,
+        typer.Option(
+            help="onnx, openvino, or page: files that search an index in the browser, without a server."
+        ),
     ] = "onnx",
     quantize: Annotated[
         str, typer.Option(help=f"How weights are stored: {MODES} (the smallest that passes).")
@@ -57,12 +60,13 @@ def export(
     ] = "auto",
     json: console.AsJson = False,
 ) -> None:
-    """Export a model for ONNX Runtime, checked against its source, or as a page that searches in the browser.
+    """Export a model for ONNX Runtime or OpenVINO, checked against its source, or as a page that searches by itself.
 
     \b
     Examples:
       [cyan]multimodal export starter -o exported[/]
       [cyan]multimodal export starter -o small --quantize int8[/]
+      [cyan]multimodal export starter -o small --quantize int8 --format openvino[/]
       [cyan]multimodal export hf/openai/clip-vit-base-patch32 -o clip --quantize auto --json[/]
       [cyan]multimodal export starter -o site --format page --index memories.lance[/]
 
@@ -89,7 +93,9 @@ def export(
         if modality:
             space = space.select(*modality)
         items = None if sample is None else list(_items(sample))
-        report = write(space, out, quantize=cast("Quantize", quantize), sample=items)
+        report = write(
+            space, out, format=cast("Format", format), quantize=cast("Quantize", quantize), sample=items
+        )
     if json:
         console.print_json(report.to_dict())
         return

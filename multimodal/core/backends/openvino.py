@@ -9,10 +9,8 @@ before it is used.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import logging
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -21,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from multimodal.core.errors import EncoderError, MissingExtra
+from multimodal.core.backends.openvino_library import openvino
+from multimodal.core.errors import EncoderError
 
 if TYPE_CHECKING:
     Inputs = Mapping[str, Tensor]
     Call = Callable[[Any, Inputs], Tensor]
     Shape = tuple[tuple[str, torch.Size], ...]
 
-TELEMETRY = "openvino_telemetry"
 MIN_COSINE_FLOAT32, MIN_COSINE_BFLOAT16 = 0.99999, 0.98  # with the vectors of PyTorch
 
 
@@ -110,31 +108,6 @@ class Program:
 
 def _rebuild(net: nn.Module, call: Call, bfloat16: bool) -> Program:
     return Program(net, call, bfloat16=bfloat16)
-
-
-def require_openvino() -> None:
-    """Raises MissingExtra if it is not installed."""
-    if importlib.util.find_spec("openvino") is None:
-        raise MissingExtra("engine='openvino'", package="openvino", extra="openvino")
-
-
-def openvino() -> Any:
-    """The library, imported with its telemetry switched off. Raises MissingExtra.
-
-    On import OpenVINO sends a usage report over the network; here that package is hidden from it.
-    """
-    require_openvino()
-    if "openvino" in sys.modules or TELEMETRY in sys.modules:
-        import openvino
-
-        return openvino
-    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # import sees it as not installed
-    try:
-        with _quiet():
-            import openvino
-    finally:
-        del sys.modules[TELEMETRY]
-    return openvino
 
 
 def _compile(net: nn.Module, call: Call, inputs: Inputs, bfloat16: bool) -> Any:

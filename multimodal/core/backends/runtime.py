@@ -62,7 +62,7 @@ class Runtime:
                 raise InvalidInput(
                     f"engine='openvino' runs on the CPU, got device={self.device!r}; write 'cpu'"
                 )
-            from multimodal.core.backends.openvino import require_openvino
+            from multimodal.core.backends.openvino_library import require_openvino
 
             require_openvino()
 

@@ -180,13 +180,18 @@ class ItemTable:
 
     def fit_components(self) -> None:
         """Computes the principal components of the rows so far, and rewrites these as codes."""
-        table = self._table.search().select(self.vectors.names).to_arrow()
+        query = self._table.search().select(self.vectors.names).limit(vector_columns.FIT_ROWS)
+        table = query.to_arrow()
         self.vectors.fit(self.vectors.read(table))
         self._encode_rows()
 
     def _encode_rows(self) -> None:
         """Rewrites as codes what was written before the principal components were known."""
-        if len(self.vectors.names) < 2 or self.vectors.is_unfitted:
+        if len(self.vectors.names) < 2:
+            return
+        if self.vectors.is_unfitted:  # rows that a cluster added have not been counted
+            if self.count() >= vector_columns.FIT_ROWS:
+                self.fit_components()
             return
         query = self._table.search().select(["id"]).where(f"{vector_columns.CODE} IS NULL")
         for some_ids in _batched_ids(query.to_arrow()["id"].to_pylist()):
