@@ -48,7 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--speech-minutes", type=float, default=35)
     parser.add_argument("--joint-minutes", type=float, default=75)
     parser.add_argument("--accents-minutes", type=float, default=46)
-    parser.add_argument("--photographs-minutes", type=float, default=45)
+    parser.add_argument("--photographs-minutes", type=float, default=0, help="not in the shipped weights: 45")
     parser.add_argument("--caption-minutes", type=float, default=8)
     parser.add_argument(
         "--from-shipped", action="store_true", help="start from the shipped towers instead of from scratch"
@@ -113,9 +113,11 @@ def main() -> None:
     once(work / "image_met.pt", lambda: joint_finetune.run(work, minutes=options.joint_minutes))
     once(work / "accents.npz", lambda: accents.run(work))
     once(work / "audio_accents.pt", lambda: train_accents.run(work, minutes=options.accents_minutes))
-    once(work / "photographs_before.json", lambda: photo_backgrounds.before(work))
-    once(work / "image_after.pt", lambda: train_photographs.run(work, minutes=options.photographs_minutes))
-    once(work / "image_final.pt", lambda: train_photographs.choose(work))
+    if options.photographs_minutes:
+        once(
+            work / "image_after.pt", lambda: train_photographs.run(work, minutes=options.photographs_minutes)
+        )
+        once(work / "image_final.pt", lambda: train_photographs.choose(work))
     export.run(work, output)
     letters.run(work, output)
     measure(work, output)

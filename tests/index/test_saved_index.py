@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+import multimodal
+from multimodal.core.errors import IndexStateError
+from multimodal.core.modality import Modality
+from multimodal.encoders.starter.parameters import EARLIER_FINGERPRINTS
 from multimodal.index import Index
 
 SAVED = Path(__file__).parents[1] / "saved"
@@ -28,3 +34,25 @@ def test_a_saved_index_can_be_written_to(saved: Index) -> None:
     assert saved.search("a pear", k=1)[0].text == "a pear"
     assert saved.delete("text:09922cb7b85a80d56375d42350010985") == 1
     assert len(saved) == 4
+
+
+def test_an_index_outlives_further_training_of_an_encoder_for_the_same_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = multimodal.load("starter", device="cpu")
+    index = Index.create(tmp_path / "index.lance", before)
+    index.add(["a pear", "a dog"])
+    own = before.encoders[Modality.IMAGE]
+    net = copy.deepcopy(own.net)
+    with torch.no_grad():
+        net.project.weight.mul_(1.01)
+    trained = own.with_network(net)
+    after = multimodal.Space(
+        {**before.encoders, Modality.IMAGE: trained}, before.logit_scales, name=before.name
+    )
+    with pytest.raises(IndexStateError, match="vectors cannot be compared"):
+        Index.open(index.path, after)
+    monkeypatch.setitem(EARLIER_FINGERPRINTS, trained.fingerprint, (own.fingerprint,))
+    opened = Index.open(index.path, after)
+    assert opened.add(["a cat"]).added == 1
+    assert opened.search("a dog", k=1)[0].text == "a dog"

@@ -45,21 +45,6 @@ def reading(figures: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def clutter(work: Path, figures: dict[str, dict[str, float]]) -> dict[str, str]:
-    """The marks of the training on clutter and of its check over photographs."""
-    last = json.loads((work / "photographs.log.jsonl").read_text().splitlines()[-1])
-    before = json.loads((work / "photographs_before.json").read_text())
-    return {
-        "FACTOR": str(json.loads((work / "factors.json").read_text())["chosen"]),
-        "CLUTTER MINUTES": minutes(work / "photographs.log.jsonl"),
-        "CLUTTER STEPS": f"{last['step']:,}",
-        "PHOTOGRAPHS": table(figures),
-        "PHOTOGRAPHS BEFORE": ", ".join(
-            f"{title.replace('->', '→')} {row['R@1']}" for title, row in before.items()
-        ),
-    }
-
-
 def minutes(log: Path) -> str:
     """The duration of a training run, from the last line of its log."""
     return f"{json.loads(log.read_text().splitlines()[-1])['seconds'] / 60:.0f}"
@@ -148,7 +133,7 @@ def run(work: Path, folder: Path) -> None:
         "SENSIBLE": f"{len(sensible & set(free))} of {len(free)}",
         "FRESH PHRASES": phrases(fresh, sensible),
         "FRESH SENSIBLE": f"{len(sensible & set(fresh))} of {len(fresh)}",
-        **clutter(work, figures["photographs"]),
+        "PHOTOGRAPHS": table(figures["photographs"]),
         "JOINT MINUTES": minutes(work / "meet_image.log.jsonl"),
         "ACCENTS": minutes(work / "accents.log.jsonl"),
         "SIZES": ", ".join(f"{tower} {size:.2f} MB" for tower, size in sizes.items()),

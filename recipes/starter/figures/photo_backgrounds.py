@@ -14,18 +14,14 @@ import io
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from multimodal.encoders.starter.networks import AudioTower, ImageTower
 from multimodal.encoders.starter.preprocessing import resize_to_square
-from recipes.starter.data.concepts import Concept
 from recipes.starter.figures import evaluate, judges
-from recipes.starter.towers.train_image import Anchors
 
 ASSETS = Path(__file__).parents[3] / "assets" / "starter"
 SIDE = 224  # pixels of a scene
@@ -79,15 +75,7 @@ def images(work: Path, artist: str = "noto", seed: int = SEED) -> Tensor:
     )
 
 
-class Towers(evaluate.TextSide, Protocol):
-    """What is judged: a space, or towers in training."""
-
-    world: list[Concept]
-    image: nn.Module
-    audio: nn.Module
-
-
-def figures(model: Towers, work: Path, artist: str = "noto") -> dict[str, evaluate.Recall]:
+def figures(model: evaluate.Shipped, work: Path, artist: str = "noto") -> dict[str, evaluate.Recall]:
     """Recall of the images over photographs by names, Unicode names and speech."""
     seen = judges.see(model.image, images(work, artist))
     official = {
@@ -105,22 +93,6 @@ def figures(model: Towers, work: Path, artist: str = "noto") -> dict[str, evalua
         ),
         "picture, photographs -> name": evaluate.recall(seen, model.name_vectors, each),
     }
-
-
-class InTraining(Anchors):
-    """The towers as they are before they are trained on clutter."""
-
-    def __init__(self, work: Path) -> None:
-        super().__init__(work)
-        self.image, self.audio = ImageTower().eval(), AudioTower().eval()
-        self.image.load_state_dict(torch.load(work / "image_met.pt", weights_only=True))
-        self.audio.load_state_dict(torch.load(work / "audio_accents.pt", weights_only=True))
-
-
-def before(work: Path) -> None:
-    """Writes photographs_before.json, the figures of those towers."""
-    text = json.dumps(figures(InTraining(work), work), indent=1) + "\n"
-    (work / "photographs_before.json").write_text(text)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from multimodal.core.modality import Modality
 from multimodal.core.space import LogitScale, Space
@@ -14,14 +15,25 @@ from multimodal.encoders.starter.encoders import StarterAudio, StarterImage, Sta
 from recipes.starter.towers.align import SCALE
 
 
+def halved(file: Path) -> dict[str, Tensor]:
+    """Trained weights, rounded to what is stored."""
+    weights: dict[str, Tensor] = torch.load(file, weights_only=True)
+    return {
+        name: weight.half().float() if weight.is_floating_point() else weight
+        for name, weight in weights.items()
+    }
+
+
 def run(work: Path, folder: Path) -> None:
     """Write config.json and one safetensors a tower into `folder` (kept: other files there, such as the card)."""
+    chosen = work / "image_final.pt"
+    image = chosen if chosen.exists() else work / "image_met.pt"
     vocabulary = json.loads((work / "vocabulary.json").read_text())
     text = torch.load(work / "text.pt", weights_only=True)
     towers = {
         Modality.TEXT: StarterText(vocabulary, text["tower"]),
-        Modality.IMAGE: StarterImage(torch.load(work / "image_final.pt", weights_only=True)),
-        Modality.AUDIO: StarterAudio(torch.load(work / "audio_accents.pt", weights_only=True)),
+        Modality.IMAGE: StarterImage(halved(image)),
+        Modality.AUDIO: StarterAudio(halved(work / "audio_accents.pt")),
     }
     heads = {
         None: LogitScale(SCALE),  # one for all pairs: the last layers were fitted at this scale

@@ -4,6 +4,10 @@ Half of each batch is of the kinds of `joint_finetune`. The other half has backg
 photographs (`natural`), smaller things, turned farther, behind lines and other things. The losses are those of
 `joint_finetune`, with the means of a name's spoken vectors as the prototypes. No photograph is used.
 
+It is optional and not in the shipped weights. After 1,600 steps, 0.6 of the way, things over photographs were found by
+name in 64.5 % (before: 53.7), but the captioner and the generator, trained on vectors of the tower before, did worse on
+combinations. Train them again too (`captioner`, `generator`) to use it.
+
 The final weights are interpolated between those before and after (Wortsman et al. 2022); the factor is chosen by
 `choose` on newly drawn pictures of both halves.
 """
@@ -46,7 +50,7 @@ SMALLER = {
     captions.SIZE_NAMES.index("large"): (0.9, 1.15),
 }
 DIRECTED = ("arrow", "o'clock", "thirty", "left", "right", "up", "down")
-FACTORS = (0.0, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
+FACTORS = (0.0, 0.6, 0.75, 0.9)
 MOST_LOST = 0.3  # points of recall, of any monitored kind
 MONITORED_GROUNDS = (1_500, 1_500)
 HERE = Path(__file__).parents[1]
@@ -190,7 +194,7 @@ def monitored(work: Path, names: list[str], seed: int = 71) -> dict[str, Tensor]
 
 def choose(work: Path) -> float:
     """Writes image_final.pt: the weights at the factor with the best mean recall over the monitored kinds, among those
-    that keep every old kind within MOST_LOST of the weights before. Returns the factor."""
+    that keep every kind within MOST_LOST of the weights before. Returns the factor."""
     anchors = Anchors(work)
     before, after = (torch.load(work / f"image_{name}.pt", weights_only=True) for name in ("met", "after"))
     pictures, tower = monitored(work, anchors.names), ImageTower().eval()
@@ -203,6 +207,8 @@ def choose(work: Path) -> float:
             )["R@1"]
             for kind, images in pictures.items()
         }
+        mixed = evaluate.combinations(tower, anchors, work)
+        rows[factor] |= {kind: figures["R@1"] for kind, figures in mixed.items()}
         print(factor, rows[factor], flush=True)
     kept = {
         factor: sum(row.values())
