@@ -160,6 +160,9 @@ class Client:
         Args:
             value: A Path, or an item.
             **options: As of `transcribe`, and `words`, True for the times of each word.
+
+        Returns:
+            The transcript.
         """
         return tasks.transcription(self._transport, value, **options)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from multimodal.client import payload
 from multimodal.client.transport import Transport
 from multimodal.core.errors import InvalidInput
-from multimodal.core.items import Audio, Item, as_item
+from multimodal.core.items import Item, as_item
 from multimodal.core.modality import Modality
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def answer(transport: Transport, question: object, index: str | None, options: M
     if instructions := rest.pop("instructions", None):
         messages.append({"role": "system", "content": instructions})
     media = [rest.pop(name, None) for name in ("image", "audio")]
-    if isinstance(question, Audio):
+    if not isinstance(question, str):
         media.append(question)
     parts = [{"type": "text", "text": question}] if isinstance(question, str) else []
     parts += [_media_part(as_item(value)) for value in media if value is not None]

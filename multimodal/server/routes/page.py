@@ -50,7 +50,7 @@ POLICY = (
 )
 DRAWING_POLICY = "default-src 'none'; sandbox"
 MAX_SEED = 2**31 - 1
-NO_DECODER = 501  # the status
+NO_DECODER, BUSY = 501, (429, 503)  # statuses
 
 
 class StaticFile(NamedTuple):
@@ -280,11 +280,12 @@ class Studio:
         if key not in self._can:
             try:
                 await self.run(task, served, lambda pipeline, call: None)
-                self._can[key] = True
-            except ApiError as error:
-                if error.status != NO_DECODER:  # such as a full queue
+            except (ApiError, MultimodalError) as error:
+                if isinstance(error, ApiError) and error.status in BUSY:
                     return False
                 self._can[key] = False
+            else:
+                self._can[key] = True
         return self._can[key]
 
     async def run(self, task: Task, served: ServedIndex, use: Callable[[Any, Call], Any]) -> Any:
@@ -296,8 +297,8 @@ class Studio:
         work = self._models.work(task, served.model.name, use)
         try:
             return await self._models.lanes[task].run(work)
-        except (MultimodalError, ApiError) as error:
-            if isinstance(error, ApiError) and error.code != "task_not_supported":
+        except ApiError as error:
+            if error.code != "task_not_supported":
                 raise
             message = f"there is no decoder for {task} in this space"
             raise ApiError(NO_DECODER, message, code="no_decoder") from error

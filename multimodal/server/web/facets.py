@@ -10,6 +10,7 @@ import json
 import operator
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,7 @@ SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le,
 }  # fmt: skip
 
-_cache: dict[AnyPath, tuple[int, Combinations]] = {}
+_cache: dict[AnyPath, tuple[tuple[int, int], Combinations]] = {}
 _lock = threading.Lock()
 
 
@@ -145,15 +146,24 @@ def facets(
 
 def _read(table: ItemTable) -> Combinations:
     """The combinations of the version of a table, kept for the next call."""
-    path, version = table.path, table.version
+    path = table.path
+    state = table.version, _folder_number(path)
     with _lock:  # two requests would read the same
         known = _cache.pop(path, None)
-        if known is None or known[0] != version:
-            known = version, Combinations(table)
+        if known is None or known[0] != state:
+            known = state, Combinations(table)
         _cache[path] = known
         while len(_cache) > MAX_CACHED:
             del _cache[next(iter(_cache))]
         return known[1]
+
+
+def _folder_number(path: AnyPath) -> int:
+    """Tells an index from another that was made anew in its place."""
+    try:
+        return Path(str(path)).stat().st_ino
+    except OSError:  # not a folder of this machine
+        return 0
 
 
 def _groups(table: ItemTable) -> list[tuple[str, bool, str, int]]:
