@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "exporting": CORE | {"encoders", "index"},
     "views": CORE | {"index"},
     "testing": CORE,
-    "client": CORE | {"index"},
+    "client": CORE | {"index", "pipelines"},  # the types of their results
     "pipelines": MODELS,
     "server": MODELS | {"pipelines"},
     "cli": MODELS | {"client", "pipelines", "server"},
