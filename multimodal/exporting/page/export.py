@@ -63,16 +63,11 @@ def export_page(
     report = progress or (lambda what, done, total: None)
     rows, matrix = items.read_rows(opened)
     kind, content = items.stored(matrix, vectors)
-    title = opened.path.stem
     fitted = CalibrationStore(opened.path, opened.fingerprint).get()
+    title, modalities = opened.path.stem, [row["modality"] for row in rows]
     with replaced(target) as new:
         towers = _write_model(new, source, report)
         writer = MediaWriter(new, target, media)
-        listed = []
-        for number, row in enumerate(rows):
-            listed.append(items.describe(row) | writer.describe(number, row))
-            report("files of items", number + 1, len(rows))
-        modalities = [row["modality"] for row in rows]
         about = {
             "format": FORMAT,
             "title": title,
@@ -83,7 +78,7 @@ def export_page(
             "vectors": kind,
             "modalities": dict(Counter(modalities)),
             "calibration": items.calibration(modalities, matrix, fitted),
-            "items": listed,
+            "items": _items(rows, writer, report),
         }
         (new / "index.json").write_text(_json(about), encoding="utf-8")
         (new / "vectors.bin").write_bytes(content)
@@ -95,6 +90,17 @@ def export_page(
         (new / "README.md").write_text(readme.text(source, title, done), encoding="utf-8")
         _write_worker(new, towers, writer)
     return done
+
+
+def _items(rows: Sequence[dict[str, Any]], writer: MediaWriter, report: Progress) -> list[dict[str, Any]]:
+    """The items as index.json lists them; writes their files."""
+    from multimodal.exporting.page.items import describe
+
+    listed = []
+    for number, row in enumerate(rows):
+        listed.append(describe(row) | writer.describe(number, row))
+        report("files of items", number + 1, len(rows))
+    return listed
 
 
 def _json(value: Any) -> str:
