@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from multimodal.cli import console
 from multimodal.core.backends import runtime
 from multimodal.core.errors import InvalidInput
 from multimodal.core.paths import URL, local_path
@@ -190,6 +191,28 @@ def with_runtime(*names: str) -> Callable[[Callable[..., None]], Callable[..., N
         return run
 
     return decorate
+
+
+def on_cluster(
+    build: Callable[[], Any],
+    inputs: Sequence[Any],
+    cluster: dict[str, Any],
+    *,
+    unit_size: int,
+    what: str,
+    quiet: bool,
+) -> list[Any]:
+    """The outcomes of inputs on the machines of a Ray cluster, in their order, with a progress bar; see map_inputs."""
+    from multimodal.core.cluster.mapping import map_inputs
+    from multimodal.core.cluster.options import ClusterOptions
+
+    machines = ClusterOptions(cluster["address"], cluster["workers"], cluster["gpus_per_worker"])
+    outcomes: list[Any] = [None] * len(inputs)
+    with console.progress(what, len(inputs), quiet=quiet) as done:
+        for start, some in map_inputs(build, inputs, machines, unit_size=unit_size):
+            outcomes[start : start + len(some)] = some
+            done(len(some))
+    return outcomes
 
 
 def _cluster(given: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

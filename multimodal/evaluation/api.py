@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from multimodal.core.catalog import close_matches
 from multimodal.core.checks import seed as check_seed
 from multimodal.core.checks import whole_number
+from multimodal.core.cluster.options import cluster_options
 from multimodal.core.errors import InvalidInput
 from multimodal.core.progress import count_progress
 from multimodal.evaluation.data import read_table
@@ -47,6 +49,10 @@ def evaluate(
     seed: int = 0,
     cache: str | os.PathLike[str] | None = None,
     progress: bool | Callable[[int], object] | None = None,
+    engine: Literal["ray"] | None = None,
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float | None = None,
     **options: Any,
 ) -> Evaluation:
     """Evaluates a model on labelled or paired data.
@@ -68,6 +74,10 @@ def evaluate(
         seed: Of the bootstrap, and of a generator.
         cache: A folder for vectors and answers; the same call continues there after an interruption.
         progress: True for a progress bar, or a function to call with the number of items just processed.
+        engine: "ray" processes the items on the machines of a Ray cluster, 128 at a time. Default: in this process.
+        address: Of the cluster; see Index.add.
+        workers: How many processes; see Index.add.
+        gpus_per_worker: See Index.add.
         **options: Passed to the pipeline of the task.
 
     Returns:
@@ -82,6 +92,7 @@ def evaluate(
         raise InvalidInput(
             f"no task is called {task!r}; {close_matches(str(task), TASKS)}tasks: {', '.join(TASKS)}"
         )
+    cluster = cluster_options(engine, address, workers, gpus_per_worker)
     n_draws, seed = whole_number(draws, "draws", least=1), check_seed(seed)
     run, open_model = TASKS[task]
     if isinstance(labels, str):
@@ -95,8 +106,13 @@ def evaluate(
     name, fingerprint = identity(opened)
     folder = None if cache is None else Path(cache).expanduser()
     total = sum(len(row.items) for row in table.rows)
-    with count_progress(progress, f"evaluating {name}", total) as report:
-        outcome = run(opened, table, task_options, Runner(report, folder))
+    with contextlib.ExitStack() as stack:
+        report = stack.enter_context(count_progress(progress, f"evaluating {name}", total))
+        if cluster is not None:
+            from multimodal.core.cluster.connection import connected
+
+            stack.enter_context(connected(cluster))
+        outcome = run(opened, table, task_options, Runner(report, folder, cluster))
     if table.problems:
         outcome.excluded["unreadable"] += len(table.problems)
     figures = _figures(outcome, n_draws, seed)

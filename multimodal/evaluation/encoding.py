@@ -9,10 +9,12 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multimodal.core.errors import MediaError, MissingExtra
+from multimodal.core.cluster.options import ClusterOptions
+from multimodal.core.errors import ClusterError, MediaError, MissingExtra
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 CHUNK = 128  # items written at once
 BATCH = 32
+FEWEST_CHUNKS = 2  # that are worth the start of a worker
+
+Chunk = tuple[list[Any], dict[int, str]]  # the results of some items, and why some have none
 
 
 @dataclass
@@ -33,10 +38,12 @@ class Runner:
     Attributes:
         report: Called with the number of items just done.
         cache: A folder of finished chunks, or None.
+        cluster: The machines on which items are processed; None for this process.
     """
 
     report: Callable[[int], None] = field(default=lambda count: None)
     cache: Path | None = None
+    cluster: ClusterOptions | None = None
 
     def vectors(self, space: Space, items: Sequence[Item]) -> tuple[NDArray[np.float32], dict[int, str]]:
         """Encodes items of one modality.
@@ -80,19 +87,47 @@ class Runner:
         """
         results: list[Any] = []
         failures: dict[int, str] = {}
-        for start in range(0, len(items), CHUNK):
-            part = items[start : start + CHUNK]
-            file = None if self.cache is None else self.cache / f"{_key(name, part)}.npz"
-            loaded = None if file is None else _load(file)
+        chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+        files = [None if self.cache is None else self.cache / f"{_key(name, part)}.npz" for part in chunks]
+        done = {} if self.cluster is None else self._on_cluster(self.cluster, chunks, files, work)
+        for number, (part, file) in enumerate(zip(chunks, files, strict=True)):
+            start = number * CHUNK
+            loaded = done.get(number) or (None if file is None else _load(file))
             if loaded is None:
                 loaded = self._work(part, work)
                 if file is not None:
                     _save(file, *loaded)
-            else:
+            elif number not in done:
                 self.report(len(part))
             results += loaded[0]
             failures |= {start + position: reason for position, reason in loaded[1].items()}
         return results, failures
+
+    def _on_cluster(
+        self,
+        cluster: ClusterOptions,
+        chunks: Sequence[Sequence[Item]],
+        files: Sequence[Path | None],
+        work: Callable[[Sequence[Item]], list[Any]],
+    ) -> dict[int, Chunk]:
+        """The chunks that are not in the cache, by number, each saved as soon as it is complete."""
+        from multimodal.core.cluster.mapping import map_inputs
+
+        missing = [number for number, file in enumerate(files) if file is None or _load(file) is None]
+        if len(missing) < FEWEST_CHUNKS:
+            return {}
+        done: dict[int, Chunk] = {}
+        parts = [chunks[number] for number in missing]
+        for place, outcomes in map_inputs(partial(_ChunkWorker, work), parts, cluster, unit_size=1):
+            number, outcome = missing[place], outcomes[0]
+            if isinstance(outcome, ClusterError):
+                reasons = {position: str(outcome) for position in range(len(chunks[number]))}
+                outcome = [None] * len(reasons), reasons
+            done[number] = outcome
+            if (file := files[number]) is not None:
+                _save(file, *outcome)
+            self.report(len(chunks[number]))
+        return done
 
     def _work(
         self, part: Sequence[Item], work: Callable[[Sequence[Item]], list[Any]]
@@ -112,6 +147,16 @@ class Runner:
                         failures[position] = str(error)
             self.report(len(batch))
         return results, failures
+
+
+class _ChunkWorker:
+    """Processes chunks in a worker."""
+
+    def __init__(self, work: Callable[[Sequence[Item]], list[Any]]) -> None:
+        self.work = work
+
+    def __call__(self, chunks: Sequence[Sequence[Item]]) -> list[Chunk]:
+        return [Runner()._work(chunk, self.work) for chunk in chunks]
 
 
 def _key(name: str, items: Sequence[Item]) -> str:

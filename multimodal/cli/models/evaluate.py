@@ -69,6 +69,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     *,
     load_options: dict[str, Any],
+    cluster: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
     """Evaluate models on labelled or paired data, with 95 % intervals.
@@ -85,6 +86,8 @@ def evaluate(
     """
     from multimodal.evaluation import compare
 
+    if mteb is not None and cluster:
+        raise typer.BadParameter("--mteb runs on this machine only; leave one out", param_hint="--engine ray")
     if mteb is not None:
         _run_mteb(names, mteb, output or Path("results"), load_options, as_json=json)
         return
@@ -101,6 +104,7 @@ def evaluate(
         "cache": cache,
         "seed": seed,
     }
+    call |= cluster
     results = _evaluated(names[:-1], names[-1], task, load_options, call, quiet=json)
     pairs = [compare(first, second) for first, second in pairwise(results)]
     if output is not None:

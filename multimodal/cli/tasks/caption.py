@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json as jsons
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from multimodal.cli import console, options, remote
+from multimodal.cli.tasks import on_cluster
 from multimodal.core.errors import MediaError, MediaUnsupported, MissingExtra, UnsupportedModality
 from multimodal.core.items import Image, Item, Text, Video, as_item
 from multimodal.core.modality import Modality
@@ -63,6 +65,7 @@ def caption(
     ] = None,
     *,
     load_options: dict[str, Any],
+    cluster: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
     """Captioning of images, audio, video and text.
@@ -83,17 +86,24 @@ def caption(
     call_options: dict[str, Any] = {"prompt": prompt, "beams": beams, "max_tokens": max_tokens}
     call_options |= {"sample": sample, "seed": seed, "batch_size": BATCH}
     connected = remote.client(load_options, timeout=remote.TASK_TIMEOUT_S, beams=beams, text=text)
+    captioner: Any = None
+    modalities: Collection[Modality] = ()
     if connected is not None:
-        captioner: Any = _remote_captioner(connected, model)
+        captioner = _remote_captioner(connected, model)
         named, modalities = model or connected.models[0], {Modality.IMAGE, Modality.AUDIO}
     else:
         named = model or remote.DEFAULT_SPACE
+    good: list[tuple[str, Caption]] = []
+    if connected is None and cluster:
+        build = partial(on_cluster.Captioner, _caption_whole, named, load_options, call_options)
+        good = on_cluster.captions(build, inputs, failures, cluster, unit_size=BATCH, quiet=json)
+        inputs = []
+    elif connected is None:
         captioner = _load(named, load_options, quiet=json)
         modalities = captioner.backend.modalities
-    if Modality.IMAGE in modalities and Modality.VIDEO not in modalities:
+    if inputs and Modality.IMAGE in modalities and Modality.VIDEO not in modalities:
         inputs = _with_frames(inputs, failures)
-    good: list[tuple[str, Caption]] = []
-    with console.progress("captioning", len(inputs), quiet=json) as done:
+    with console.progress("captioning", len(inputs), quiet=json or not inputs) as done:
         for start in range(0, len(inputs), BATCH):
             part = inputs[start : start + BATCH]
             good += _caption_batch(captioner, part, call_options, failures)
@@ -188,6 +198,16 @@ def _caption_batch(
             failures.append((part[0][0], console.reason(error)))
             return []
     return [good for named in part for good in _caption_batch(captioner, [named], call_options, failures)]
+
+
+def _caption_whole(
+    captioner: Any, part: Sequence[Named], call_options: dict[str, Any], failures: list[tuple[str, str]]
+) -> list[tuple[str, Caption]]:
+    """As _caption_batch, with frames in place of videos for a model of images."""
+    modalities = captioner.backend.modalities
+    if Modality.IMAGE in modalities and Modality.VIDEO not in modalities:
+        part = _with_frames(part, failures)
+    return _caption_batch(captioner, part, call_options, failures) if part else []
 
 
 def _save(output: Path, rows: Sequence[dict[str, Any]]) -> None:

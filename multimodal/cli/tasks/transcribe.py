@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multimodal.cli import console, options, remote
+from multimodal.cli.tasks import on_cluster
 from multimodal.core.errors import MediaError, MediaNotFound, MissingExtra, UnsupportedModality
 from multimodal.core.limits import limits
 from multimodal.core.modality import Modality
@@ -92,6 +93,7 @@ def transcribe(
     ] = 24.0,
     *,
     load_options: dict[str, Any],
+    cluster: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
     """Transcription of speech in audio and video.
@@ -120,6 +122,8 @@ def transcribe(
         beams=beams,
         batch_size=batch_size - 1,
     )
+    longest_s = max_hours * 3600
+    most: dict[str, Any] = {"max_seconds": longest_s, "max_bytes": int(longest_s * RATE_HZ * SAMPLE_BYTES)}
     named = model or (remote.DEFAULT_SPACE if connected is None else "the server")
     if connected is not None:
         writer: Any = _remote_writer(
@@ -129,11 +133,14 @@ def transcribe(
         call_options |= {"timestamps": "word" if words else "segment", "vad": vad}
         call_options |= {"task": "translate"} if translate else {}
         call_options |= {"temperature": FALLBACK} if fallback else {}
-        writer = _load(named, load_options, quiet=json)
+        if cluster:
+            files = [path for path, _ in inputs]
+            writer = on_cluster.writer(named, load_options, call_options, most, files, cluster, quiet=json)
+        else:
+            writer = _load(named, load_options, quiet=json)
     good: list[tuple[Path, Transcription]] = []
     failures: list[tuple[str, str]] = []
-    longest_s = max_hours * 3600
-    with limits(max_seconds=longest_s, max_bytes=int(longest_s * RATE_HZ * SAMPLE_BYTES)):
+    with limits(**most):
         for number, (path, _) in enumerate(inputs):
             try:
                 with _bar(f"{path.name} ({number + 1} of {len(inputs)})", quiet=json) as done:

@@ -130,7 +130,8 @@ def _local_cluster() -> Iterator[str]:
             if not line.strip():
                 process.wait()
                 log.seek(0)
-                reason = log.read().decode(errors="replace").strip()[-SHOWN_ERROR_CHARS:]
+                lines = log.read().decode(errors="replace").strip().splitlines()
+                reason = next(reversed(lines), "")[:SHOWN_ERROR_CHARS]
                 raise ClusterError(
                     f"Ray does not start on this machine ({reason or 'no message'}); run `ray start --head` to see "
                     "why, or leave out engine='ray'"

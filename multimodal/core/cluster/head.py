@@ -13,30 +13,43 @@ import sys
 import tempfile
 
 OBJECT_STORE_BYTES = 256 << 20  # what workers return is small: the vectors go to the index by another way
+PREFIX = "mm-ray-"  # short: the paths of sockets below it are limited to 107 bytes
+STARTS = 3  # Ray gives its daemons 30 s to start, which is too little on a machine that is very busy
 
 
 def main() -> None:
     """Starts the cluster, prints its address as JSON, and waits for the end of standard input."""
     import ray
 
-    folder = tempfile.mkdtemp(
-        prefix="mm-ray-"
-    )  # short: the paths of sockets below it are limited to 107 bytes
+    folder = tempfile.mkdtemp(prefix=PREFIX)
     try:
-        ray.init(
-            num_cpus=int(sys.argv[1]),
-            include_dashboard=False,
-            configure_logging=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=folder,
-        )
+        for remaining in reversed(range(STARTS)):
+            try:
+                _start(int(sys.argv[1]), folder)
+                break
+            except Exception:  # Ray raises no narrower one
+                ray.shutdown()
+                if not remaining:
+                    raise
         print(json.dumps({"address": ray.get_runtime_context().gcs_address}), flush=True)
         sys.stdin.read()
         ray.shutdown()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(n_cpus: int, folder: str) -> None:
+    import ray
+
+    ray.init(
+        num_cpus=n_cpus,
+        include_dashboard=False,
+        configure_logging=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=OBJECT_STORE_BYTES,
+        _temp_dir=folder,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,143 @@
+"""Jobs on a real Ray cluster of two simulated nodes: killed drivers, lost nodes, GPUs, a second driver.
+
+What happens when workers die at chosen moments is tested with simulated workers, in test_driver.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray")  # the extra `ray`
+pytest.importorskip("lance")
+
+from multimodal.core.cluster import connection
+from multimodal.core.cluster.options import ClusterOptions
+from multimodal.core.errors import ClusterError, IndexBusy
+from multimodal.index import Index, IngestConfig
+from multimodal.index.results import Progress
+from tests import plugins
+from tests.index.ingest import faults
+
+ROOT = Path(__file__).parents[3]
+N_FILES, N_BAD = 320, 12
+MAX_DRIVER_MB = 300  # a process with torch takes 400 or more
+DRIVER = (
+    plugins.registration("slow")
+    + """
+import sys
+from multimodal.core.cluster.options import ClusterOptions
+from multimodal.index import IngestConfig
+from multimodal.index.cluster_index import opened_on_cluster
+
+_, address, index, folder = sys.argv
+with opened_on_cluster(index, None, ClusterOptions(address, workers=1), {}) as opened:
+    opened.add(folder, config=IngestConfig(commit_interval_s=0.2))
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Callable[[str], None]]:
+    """A cluster to which this process is connected; adds a second node, or kills it."""
+    with connection._private_cluster():
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+        with subprocess.Popen(
+            [sys.executable, "-m", "tests.index.engines.host"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            text=True,
+            start_new_session=True,
+        ) as host:
+            assert host.stdin is not None and host.stdout is not None
+            address = host.stdout.readline().strip()
+
+            def change(command: str) -> None:
+                print(command, file=host.stdin, flush=True)
+                assert host.stdout is not None and host.stdout.readline().strip() == "done"
+
+            try:
+                with connection._session(address):
+                    yield change
+            finally:
+                host.stdin.close()
+
+
+def address() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cluster") / "files"
+    faults.make_files(root, N_FILES, N_BAD)
+    for sound in root.rglob("*.wav"):
+        sound.unlink()
+    return root
+
+
+def test_after_a_killed_driver_and_a_lost_node_nothing_is_lost_or_doubled(
+    node: Callable[[str], None], folder: Path, tmp_path: Path
+) -> None:
+    with plugins.family("slow"):
+        plain = Index.create(tmp_path / "plain.lance", "slow")
+        expected = plain.add(folder, batch_size=8)
+        index = Index.create(tmp_path / "index.lance", "slow")
+        driver = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, address(), str(index.path), str(folder)],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        while len(index) == 0:
+            assert driver.poll() is None
+            time.sleep(0.02)
+        with pytest.raises(IndexBusy, match=f"process {driver.pid}"):
+            index.add(folder, engine="ray", workers=1, wait=0)
+        peak_kb = next(
+            int(line.split()[1])
+            for line in Path(f"/proc/{driver.pid}/status").read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
+        assert "libtorch" not in Path(f"/proc/{driver.pid}/maps").read_text()
+        assert peak_kb < MAX_DRIVER_MB << 10, f"the driver takes {peak_kb / 1024:.0f} MB"
+        driver.send_signal(signal.SIGKILL)
+        assert driver.wait() == -signal.SIGKILL
+        kept = len({provenance.source for _, provenance in index._table.provenances()})
+        assert 0 < kept < expected.added
+
+        node("add")
+        removed: list[Progress] = []
+
+        def remove_node(progress: Progress) -> None:
+            if not removed and progress.done > kept:
+                removed.append(progress)
+                node("remove")
+
+        config = IngestConfig(commit_interval_s=0.2)
+        report = index.add(folder, engine="ray", workers=2, progress=remove_node, config=config)
+        assert removed and removed[0].done < expected.added
+        assert report.unchanged + report.added == expected.added
+        assert len(report.failed) == len(expected.failed)
+        assert faults.assert_same(index.path, plain.path) >= expected.added
+
+
+def test_a_cluster_that_cannot_be_used_is_one_clear_error(node: Callable[[str], None]) -> None:
+    with (
+        pytest.raises(ClusterError, match="each worker asks for 9 GPUs and the Ray cluster has"),
+        connection.connected(ClusterOptions(gpus_per_worker=9)),
+    ):
+        pass
+    size = connection._worker_size({"CPU": 8.0, "GPU": 2.0}, ClusterOptions(), wants_gpus=True)
+    assert size == (2, 4.0, 1.0) and size.n_threads == 4
+    assert connection._worker_size({"CPU": 8.0, "GPU": 2.0}, ClusterOptions(), wants_gpus=False).n_gpus == 0
+    assert connection._worker_size({"CPU": 2.0}, ClusterOptions(workers=8), wants_gpus=True).n_cpus == 0.25
