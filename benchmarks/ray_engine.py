@@ -1,0 +1,237 @@
+"""Jobs on a Ray cluster of this machine: how well workers scale, what they cost, and why Ray Data is not used.
+
+    python -m benchmarks.ray_engine scaling        an encoder that sleeps, at 1, 2, 4 and 8 workers
+    python -m benchmarks.ray_engine cost           the starter: CPU seconds of two workers beside one process
+    python -m benchmarks.ray_engine checkpoints    Ray Data and lance-ray, killed and run again: rows that are lost
+
+`scaling` shows the share of the time that the engine itself takes, so it holds on any machine whose cores are mostly
+idle; `cost` counts CPU seconds of this process and of every process of the cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import multimodal as mm
+from multimodal.core.backends.runtime import Runtime
+from multimodal.core.cluster.connection import connected
+from multimodal.core.cluster.options import ClusterOptions
+from multimodal.core.cluster.pool import UNITS_AHEAD, WorkerPool
+from multimodal.core.encoder import Encoder, EncoderState
+from multimodal.core.limits import get_limits
+from multimodal.core.modality import Modality
+from multimodal.core.space import Space
+from multimodal.index.ingest.config import JobOptions
+from multimodal.index.ingest.engines.driver import Driver
+from multimodal.index.ingest.engines.worker import IndexWorker, WorkerSettings
+from multimodal.index.ingest.jobs import job_context
+from multimodal.index.ingest.sources import resolve
+from multimodal.index.ingest.sources.record import SourceOptions
+from multimodal.testing import FakeEncoder
+
+FAMILY, MODULE = "sleeping", "benchmarks.ray_engine"
+CARDS = ()
+SECONDS_PER_ITEM = 0.016
+WORKERS = (1, 2, 4, 8)
+GOALS = {2: 0.97, 4: 0.95, 8: 0.90}
+
+
+class SleepingEncoder(FakeEncoder):
+    """Takes 16 ms for an item, and no CPU."""
+
+    def forward(self, batch: dict[str, Any]) -> Any:
+        """Returns the prepared vectors, later."""
+        time.sleep(SECONDS_PER_ITEM * len(batch["rows"]))
+        return super().forward(batch)
+
+
+def load(rest: str = "", *, device: str = "auto") -> Space:
+    """The space of the family."""
+    return Space([SleepingEncoder(Modality.TEXT)], name=FAMILY)
+
+
+def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
+    """An encoder of a saved space."""
+    return SleepingEncoder(saved.modality)
+
+
+def scaling(n_items: int) -> None:
+    """Prints the seconds of one job at several numbers of workers, all of which are ready when it begins."""
+    mm.register_family(FAMILY, MODULE)
+    seconds: dict[int, float] = {}
+    options = JobOptions(threads=1, batch_size=16)
+    texts = [f"text {number}" for number in range(n_items)]
+    with tempfile.TemporaryDirectory() as folder:
+        for n in WORKERS:
+            table = mm.Index.create(Path(folder) / f"{n}.lance", FAMILY)._table
+            build = partial(IndexWorker, WorkerSettings(table.path, None, {}, False, options, get_limits()))
+            with connected(ClusterOptions(workers=n)) as size, WorkerPool(build, size) as pool:
+                while pool.room < UNITS_AHEAD * n:
+                    pool.wait(1.0)
+                start = time.perf_counter()
+                with job_context(table, options, lambda: None) as progress:
+                    records = resolve.records(texts, None, SourceOptions(as_shards=True))
+                    Driver(records, table, progress, options.config, pool).run()
+                seconds[n] = time.perf_counter() - start
+            efficiency = seconds[1] / seconds[n] / n
+            goal = f"  (goal {GOALS[n]:.2f})" if n in GOALS else ""
+            print(f"{n} workers  {seconds[n]:7.2f} s  efficiency {efficiency:.2f}{goal}", flush=True)
+
+
+@contextmanager
+def cpu_seconds() -> Iterator[list[float]]:
+    """Appends the CPU seconds of this process and all its descendants, ended ones too, to the list that it gives."""
+    import resource
+
+    def now() -> float:
+        usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+    spent: list[float] = []
+    start = now()
+    yield spent
+    spent.append(now() - start)
+
+
+def cost(n_items: int) -> None:
+    """Prints the CPU seconds of a job of the starter in one process and on two workers."""
+    import numpy as np
+    import PIL.Image
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "images"
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        for number in range(n_items):
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            PIL.Image.fromarray(pixels).resize((256, 256)).save(folder / f"{number:05}.jpg")
+        here = mm.Index.create(Path(scratch) / "here.lance", "starter")
+        here.space.encode([mm.Image(folder / "00000.jpg")])
+        with cpu_seconds() as alone:
+            here.add(folder, threads=1)
+        there = mm.Index.create(Path(scratch) / "there.lance", "starter")
+        with connected(ClusterOptions()), _cluster_cpu_seconds() as shared:
+            there.add(folder, engine="ray", workers=2)
+        same = {row.id: vector for row, vector in here._table.rows(vectors=True)}
+        largest = max(abs(same[row.id] - vector).max() for row, vector in there._table.rows(vectors=True))
+    print(
+        f"{n_items} images: one process {alone[0]:.1f} CPU s, two workers {shared[0]:.1f} CPU s "
+        f"({shared[0] / alone[0] - 1:+.0%}), of which {shared[1]:.1f} for starting them; "
+        f"{len(there)} of {len(here)} rows, vectors differ by {largest:.1e}"
+    )
+
+
+@contextmanager
+def _cluster_cpu_seconds() -> Iterator[list[float]]:
+    """As cpu_seconds, with the daemons and workers of the cluster, and the share of workers before their first unit."""
+    import threading
+
+    import psutil
+
+    me = psutil.Process()
+    last: dict[int, float] = {}
+    started: dict[int, float] = {}
+    stop = threading.Event()
+
+    def sample() -> None:
+        for process in [me, *me.children(recursive=True)]:
+            try:
+                times = process.cpu_times()
+                last[process.pid] = times.user + times.system
+                title = process.cmdline()[:1]
+                if title and title[0].startswith("ray::Actor.start"):
+                    started[process.pid] = last[process.pid]
+            except psutil.Error:
+                continue
+
+    def watch() -> None:
+        while not stop.wait(0.1):
+            sample()
+
+    sample()
+    before = dict(last)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    spent: list[float] = []
+    yield spent
+    sample()
+    stop.set()
+    thread.join()
+    spent.append(sum(seconds - before.get(pid, 0.0) for pid, seconds in last.items()))
+    spent.append(sum(seconds - before.get(pid, 0.0) for pid, seconds in started.items()))
+
+
+CHECKPOINTED = """
+import sys, time
+import ray
+from ray.data.checkpoint import CheckpointConfig
+import lance_ray
+
+_, source, table, folder, seconds = sys.argv
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+context = ray.data.DataContext.get_current()
+context.enable_progress_bars = False
+context.checkpoint_config = CheckpointConfig(id_column="id", checkpoint_path=folder)
+
+def slow(batch):
+    time.sleep(float(seconds))
+    return batch
+
+lance_ray.write_lance(ray.data.read_parquet(source).map_batches(slow, batch_size=500), table)
+"""
+
+
+def checkpoints(n_items: int) -> None:
+    """Prints how many rows a Ray Data job with checkpoints has after it was killed and run again."""
+    import lance
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with tempfile.TemporaryDirectory() as scratch:
+        source, table, done = (Path(scratch) / name for name in ("source", "table.lance", "checkpoints"))
+        source.mkdir()
+        for part in range(20):
+            ids = range(part * n_items // 20, (part + 1) * n_items // 20)
+            pq.write_table(
+                pa.table({"id": [f"{number:08}" for number in ids]}), source / f"{part:02}.parquet"
+            )
+        arguments = [sys.executable, "-c", CHECKPOINTED, str(source), str(table), str(done)]
+        first = subprocess.Popen([*arguments, "0.5"])
+        while first.poll() is None and len([*done.rglob("*.parquet")] if done.exists() else []) < 4:
+            time.sleep(0.05)
+        first.kill()
+        first.wait()
+        kept = lance.dataset(str(table)).count_rows() if table.exists() else 0
+        subprocess.run([*arguments, "0"], check=True)
+        rows = lance.dataset(str(table)).count_rows()
+    print(
+        f"killed after 4 checkpoints with {kept:,} rows visible; run again, which ends without an error: {rows:,} of "
+        f"{n_items:,} rows, {n_items - rows:,} lost"
+    )
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs one of the measurements."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ray_engine", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("what", choices=tuple(RUNS))
+    parser.add_argument("--items", type=int)
+    options = parser.parse_args(arguments)
+    run, n_items = RUNS[options.what]
+    run(options.items or n_items)
+
+
+RUNS = {"scaling": (scaling, 8000), "cost": (cost, 2000), "checkpoints": (checkpoints, 40_000)}
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
