@@ -26,12 +26,20 @@ def draw(rows: Rows, results: dict[str, Any], folder: Path) -> None:
     _losses(axes[0], rows, law)
     _isoflop(axes[1], law)
     _equal_compute(axes[2], results["equal_compute"])
-    figure.savefig(folder / "law.png", dpi=DPI)
-    pyplot.close(figure)
+    _save(figure, folder / "law.png")
     figure, axes = pyplot.subplots(1, 3, figsize=(13.5, 3.6), layout="constrained")
     _metrics(axes, rows)
-    figure.savefig(folder / "emergence.png", dpi=DPI)
+    _save(figure, folder / "emergence.png")
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Writes a figure in 64 colours, a third of the size."""
+    from matplotlib import pyplot
+    from PIL import Image
+
+    figure.savefig(path, dpi=DPI)
     pyplot.close(figure)
+    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def _losses(axes: Any, rows: Rows, law: ScalingLaw) -> None:
@@ -68,25 +76,23 @@ def _equal_compute(axes: Any, pairs: list[dict[str, Any]]) -> None:
         for side, name in enumerate(("smaller", "larger")):
             losses, at = pair[name]["losses"], 3 * place + side
             axes.plot([at] * len(losses), losses, "o", ms=5, color=("tab:green", "tab:red")[side])
-            ticks.append((at, f"N {pair[name]['N']:,}\nD {pair[name]['D'] / 1e6:.2f} M"))
+            ticks.append((at, f"{pair[name]['N'] / 1e3:.0f} k, {pair[name]['D'] / 1e6:.1f} M"))
         top = max(pair["larger"]["losses"] + pair["smaller"]["losses"])
-        label = f"{pair['difference']:+.3f}\n({pair['low']:+.3f} to {pair['high']:+.3f})"
-        axes.annotate(label, (3 * place + 0.5, top), ha="center", va="bottom", fontsize=8)
+        label = f"{pair['difference']:+.3f}\n({pair['low']:+.3f}\nto {pair['high']:+.3f})"
+        axes.annotate(label, (3 * place + 0.5, top), ha="center", va="bottom", fontsize=7)
     axes.set(
         title="Equal compute: small model on more data (left)\nagainst large model on less (right)",
         ylabel="loss",
     )
     axes.margins(0.25)
     if ticks:
-        axes.set_xticks([at for at, _ in ticks], [label for _, label in ticks], fontsize=7)
+        axes.set_xticks([at for at, _ in ticks], [label for _, label in ticks], fontsize=7, rotation=60)
 
 
 def _metrics(axes: Any, rows: Rows) -> None:
     losses = np.array([row["loss"] for row in rows])
-    for metric, label in (("exact_5", "5 characters"), ("exact_10", "10 characters")):
-        axes[0].plot(losses, [row[metric] for row in rows], ".", label=label)
-    axes[0].set(title="Exact match: all or nothing", ylabel="share exactly right")
-    axes[0].legend(fontsize=8)
+    axes[0].plot(losses, [row["exact_10"] for row in rows], ".", color="tab:orange")
+    axes[0].set(title="Exact match of 10 characters", ylabel="share exactly right")
     axes[1].plot(losses, [row["accuracy"] for row in rows], ".", label="characters right")
     axes[1].plot(losses, [1 - row["edit_distance"] for row in rows], ".", label="1 - edit distance of 10")
     axes[1].set(title="Smooth metrics of the same runs")

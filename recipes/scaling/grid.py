@@ -12,12 +12,12 @@ from recipes.scaling.model import n_parameters
 from recipes.scaling.training import Plan, train
 
 SMALLEST = 100_000  # characters of the smallest run; others have 2, 4, 8, … times as many
-WIDTHS = {16: 8, 32: 8, 64: 8, 128: 7, 256: 6, 512: 5}  # width -> how many amounts of data, from the smallest
+WIDTHS = {16: 6, 32: 6, 64: 6, 128: 5, 256: 5, 512: 4}  # width -> how many amounts of data, from the smallest
 SEEDS = (0, 1, 2)
 REPEATED, REPEATED_AT = (32, 64, 128), (2, 3)  # widths and data sizes in the middle, with all seeds
-# Equal compute, as of Chinchilla (70 B parameters, 1.4 T tokens) and Gopher (280 B, 0.3 T): (width of the smaller
-# model, width of one about four times as large, data size of the smaller)
-DUELS = ((32, 96, 5), (64, 160, 5))
+# Equal compute, as of Chinchilla (70 B parameters, 1.4 T tokens) and Gopher (280 B, 0.3 T): (width of a model that is
+# near the best size or too small, characters it is trained on, width of one with three to four times the parameters)
+DUELS = ((32, 3_200_000, 96), (96, 847_291, 256), (64, 3_200_000, 160), (160, 918_017, 320))
 
 
 def plans() -> list[Plan]:
@@ -25,10 +25,10 @@ def plans() -> list[Plan]:
     sizes = [SMALLEST * 2**power for power in range(max(WIDTHS.values()))]
     grid = [Plan(width, d) for width, count in WIDTHS.items() for d in sizes[:count]]
     grid += [Plan(width, sizes[power], seed) for width in REPEATED for power in REPEATED_AT for seed in SEEDS]
-    for small, large, power in DUELS:
-        compute = n_parameters(small) * sizes[power]
+    for small, n_characters, large in DUELS:
+        compute = n_parameters(small) * n_characters
         for seed in SEEDS:
-            grid += [Plan(small, sizes[power], seed), Plan(large, compute // n_parameters(large), seed)]
+            grid += [Plan(small, n_characters, seed), Plan(large, compute // n_parameters(large), seed)]
     return sorted(dict.fromkeys(grid), key=lambda plan: (plan.width + 100) * plan.n_characters)
 
 

@@ -1,7 +1,7 @@
 """A character language model of any width: a network over the last characters (Bengio et al. 2003).
 
 It trains several times as many characters a second on a CPU as a transformer of the same size, and its loss falls from
-the first step. A small transformer stays at the loss of pairs of characters (2.4 nats) for its first 500 steps,
+the first step. A small transformer stays at the loss of pairs of characters (2.4 nats) for its first 400 steps,
 whatever its size, so its short runs are no points of a power law.
 """
 
