@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def _plain(value: Any, param: Any) -> Any:
         return () if is_list else None
     kind, info = param.type_descriptor.annotation, param.type_descriptor.parameter_info
     if info.parser is not None:
-        return _NOT_PLAIN
+        return _NOT_PLAIN if is_list else _parsed(value, info.parser)
     if is_list:
         is_texts = typing.get_args(kind) == (str,) and all(type(element) is str for element in value)
         return list(value) if is_texts else _NOT_PLAIN
@@ -55,6 +55,14 @@ def _plain(value: Any, param: Any) -> Any:
     if kind is int and type(value) in (int, str):
         return _plain_number(value, info)
     return _NOT_PLAIN
+
+
+def _parsed(value: Any, parser: Callable[[Any], Any]) -> Any:
+    """What the parser of the option makes of the value; typer reports the errors of a parser."""
+    try:
+        return parser(value)
+    except Exception:
+        return _NOT_PLAIN
 
 
 def _plain_path(path: Path, info: Any) -> Any:
