@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from multimodal.core.errors import MultimodalError
 from multimodal.core.media.registry import Excerpt, open_excerpt, to_html
+from multimodal.core.remote.copies import media_path
 
 if TYPE_CHECKING:
     from multimodal.index.results import Hit, Hits, IngestReport, SortKey
@@ -113,8 +114,8 @@ def _metadata(hit: Hit) -> str:
 
 
 def media_html(hit: Hit) -> str:
-    """The item itself, if it is a text or a file on this machine."""
-    path = Path(hit.uri) if hit.uri and "\0" not in hit.uri else None
+    """The item itself, if it is a text, a file on this machine, or an object of a store."""
+    path = media_path(hit.uri)
     if path is not None and path.is_file():
         fragment = hit.id.rpartition("#")[2] if "#" in hit.id else ""
         try:

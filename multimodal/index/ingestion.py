@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from multimodal.core.cluster.options import cluster_options
+from multimodal.core.remote.path import GivenPath
 from multimodal.core.space import Space
 from multimodal.index.administration import IndexAdministration
 from multimodal.index.ingest import estimate as estimating
@@ -63,7 +63,8 @@ class IndexIngestion(IndexAdministration):
         listed in the report and in `failures`.
 
         Args:
-            source: See above.
+            source: See above. Also the address of a folder or file on an object store, such as "s3://bucket/photos",
+                with the credentials of the environment; size and time of last modification are those of the object.
             ids: One id for each document. Default: the absolute path of a file, an item's own `uri`, or a hash of its
                 content. A document with a known id replaces the old one. Windows and chunks append "#t=0-10" or
                 "#chunk=3".
@@ -117,7 +118,7 @@ class IndexIngestion(IndexAdministration):
 
     def sync(
         self,
-        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        source: GivenPath | Sequence[GivenPath],
         *,
         metadata: Mapping[str, Any] | None = None,
         columns: Mapping[str, str] | None = None,
@@ -142,7 +143,7 @@ class IndexIngestion(IndexAdministration):
         outside the folder that a link leads to are added and updated, never deleted.
 
         Args:
-            source: Folders, tables or archives.
+            source: Folders, tables or archives; also folders on an object store, as in `add`.
             metadata: As in `add`.
             columns: As in `add`.
             delimiter: As in `add`.

@@ -12,6 +12,7 @@ from multimodal.core.media import registry, sniff
 from multimodal.core.media.mime import UNKNOWN_TYPE, mime_type
 from multimodal.core.media.thumbnail import encode_image
 from multimodal.core.modality import Modality
+from multimodal.core.remote.copies import media_path
 from multimodal.server.errors import ApiError
 from multimodal.server.state import ServedIndex
 
@@ -49,7 +50,7 @@ def find_media(row: dict[str, Any]) -> Media:
 
     A text is not read from its file: the index holds what it shows.
     """
-    path = Path(row["uri"]) if row["uri"] and "\0" not in row["uri"] else None
+    path = media_path(row["uri"])
     if path is None or not path.is_absolute():
         raise ApiError(404, "this item was not added as a file", code="media_not_found")
     try:

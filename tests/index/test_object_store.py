@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from multimodal.core.errors import IndexBusy, IndexStateError, InvalidInput, StorageError
+from multimodal.core.errors import IndexBusy, IndexStateError, InvalidInput, MediaNotFound, StorageError
 from multimodal.core.remote import files
 from multimodal.core.remote.errors import explain
 from multimodal.core.remote.path import RemotePath
 from multimodal.core.space import Space
 from multimodal.index import Index, SearchConfig
+from multimodal.index.html import media_html
 from multimodal.index.storage.lock import writing
 from multimodal.index.storage.remote import cache, lock
 from tests.index import remote_store
@@ -276,3 +277,36 @@ def test_errors_of_clients_are_told_apart(message: str, said: str, monkeypatch: 
         monkeypatch.delenv(name, raising=False)
     assert said in str(explain(RemotePath("s3://b/x"), OSError(message)))
     assert explain(RemotePath("s3://b/x"), OSError("the table is damaged")) is None
+
+
+def test_files_on_a_store_are_indexed_synchronised_and_shown(
+    remote: str, space: Space, tmp_path: Path, image: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MULTIMODAL_CACHE", str(tmp_path / "own"))
+    folder = RemotePath(f"{remote.rpartition('/')[0]}/files")
+    red, note = folder / "a" / "red.png", folder / "note.txt"
+    content = image(tmp_path / "red.png").read_bytes()
+    for path, data in (
+        (red, content),
+        (note, b"a b"),
+        (folder / ".hidden.png", content),
+        (folder / "bad.png", b"?"),
+    ):
+        files.write(path, data)
+    index = Index.create(tmp_path / "index.lance", space)
+    report = index.add(folder.url)
+    assert (report.added, [failure.uri for failure in report.failed]) == (2, [f"{folder}/bad.png"])
+    assert sorted(str(row["uri"]) for row in index.rows()) == [str(red), str(note)]
+    assert index.add(folder.url).unchanged == 2 and index.add(folder.url, exclude="*.txt").unchanged == 1
+    (hit,) = index.search("1 0 0 0", modality="image")
+    assert "<img" in media_html(hit) and len(list((tmp_path / "own" / "media").iterdir())) == 1
+    table = tmp_path / "table.csv"
+    table.write_text(f"path,year\n{red},2024\n")
+    index.add(table)
+    assert index.search("a", where={"year": 2024})[0].uri == str(red)
+    files.write(folder / "bad.png", content)
+    assert index.retry_failed().added == 1 and not index.failures()
+    files.delete(note)
+    assert index.sync(folder.url).to_dict()["deleted"] == 1 and len(index) == 2
+    with pytest.raises(MediaNotFound, match="no such folder or file"):
+        index.add(f"{folder}-other")

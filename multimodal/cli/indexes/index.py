@@ -18,7 +18,7 @@ from multimodal.cli.indexes.index_output import bar, known_line, show_estimate, 
 from multimodal.cli.indexes.search import DEFAULT_SPACE, metadata_of, open_or_create
 from multimodal.cli.wording import in_cli_terms
 from multimodal.core.errors import IndexBusy, IndexStateError, MediaNotFound, MultimodalWarning
-from multimodal.core.remote.path import AnyPath
+from multimodal.core.remote.path import AnyPath, RemotePath, is_remote
 
 if TYPE_CHECKING:
     from multimodal.index import Index, IngestReport
@@ -263,12 +263,15 @@ def _columns(pairs: list[str] | None) -> dict[str, str] | None:
     return columns or None
 
 
-def _expand(paths: list[str]) -> list[Path]:
+def _expand(paths: list[str]) -> list[AnyPath]:
     """The paths, with glob patterns expanded. Raises MediaNotFound before anything is indexed."""
     from multimodal.index.ingest.sources.folders import expand_pattern
 
-    expanded: list[Path] = []
+    expanded: list[AnyPath] = []
     for pattern in paths:
+        if is_remote(pattern):
+            expanded.append(RemotePath(pattern))
+            continue
         path = Path(pattern).expanduser()
         if path.exists() or path.is_symlink():
             expanded.append(path)
@@ -353,7 +356,7 @@ def _dry_run(
     into: AnyPath,
     space: str | None,
     load: dict[str, Any],
-    paths: list[Path],
+    paths: list[AnyPath],
     reading: dict[str, Any],
     how: dict[str, Any],
     json: bool,

@@ -137,6 +137,11 @@ def is_remote(path: object) -> bool:
     return match is not None and match["scheme"].lower() in SCHEMES
 
 
+def any_path(given: str) -> AnyPath:
+    """A path, or an address on an object store."""
+    return RemotePath(given) if is_remote(given) else Path(given)
+
+
 def first_of(options: Mapping[str, str], *names: str) -> str | None:
     """The value of the first of these options that is given."""
     return next((options[name] for name in names if options.get(name)), None)

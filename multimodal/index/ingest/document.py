@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from multimodal.core.errors import MediaError, MultimodalError
+from multimodal.core.errors import MediaError, MediaNotFound, MultimodalError
 from multimodal.core.items import Item, Text, to_item
 from multimodal.core.media import sniff
 from multimodal.core.media.registry import is_item
+from multimodal.core.remote import files
+from multimodal.core.remote.copies import check_size
+from multimodal.core.remote.files import RemoteFile
+from multimodal.core.remote.path import RemotePath
 from multimodal.index.ingest.hashing import hash_item
 from multimodal.index.ingest.sources.folders import absolute, check_unicode, printable
 from multimodal.index.ingest.sources.record import Blob, FileState, SourceRecord
@@ -148,7 +152,11 @@ def failure_of(
 ) -> FailureRecord:
     """The stored record of a failure. key: the id of the document, where it is known."""
     source = record.value.source if is_item(record.value) else record.value
+    if isinstance(source, Blob) and source.remote is not None:
+        source = source.remote
     path = str(absolute(source.expanduser())) if isinstance(source, Path) and not record.container else None
+    if isinstance(source, RemoteFile | RemotePath) and not record.container:
+        path = _address(source)
     reason = str(error) if isinstance(error, MultimodalError) else f"{type(error).__name__}: {error}"
     return FailureRecord(
         key=key or record.id or path or record.name,
@@ -169,6 +177,8 @@ def _stat(record: SourceRecord) -> Document:
     value = record.value
     if isinstance(value, Blob):
         document = Document(record, record.id or value.uri, value.uri, state=record.file_state)
+    elif isinstance(value, RemoteFile | RemotePath):
+        document = _stat_remote(record, value)
     elif isinstance(value, Path):
         document = _stat_file(record, value, None)
     else:
@@ -191,6 +201,19 @@ def _stat_file(record: SourceRecord, file: Path, item: Item | None) -> Document:
     path = absolute(file.expanduser())
     check_unicode(str(path), "the path")
     return Document(record, record.id or str(path), str(path), path, _file_state(path), item)
+
+
+def _stat_remote(record: SourceRecord, value: RemoteFile | RemotePath) -> Document:
+    file = files.stat(value) if isinstance(value, RemotePath) else value
+    if file is None:
+        raise MediaNotFound(f"{value}: no such file; check the address")
+    check_size(file)
+    url = _address(file)
+    return Document(record._replace(value=file), record.id or url, url, None, (file.size, file.mtime_ns))
+
+
+def _address(value: RemoteFile | RemotePath) -> str:
+    return str(value.path if isinstance(value, RemoteFile) else value)
 
 
 def _file_state(path: Path) -> FileState | None:

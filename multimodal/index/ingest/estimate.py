@@ -17,6 +17,7 @@ from typing import Any
 from multimodal.core.errors import MultimodalError
 from multimodal.core.media import registry
 from multimodal.core.modality import Modality
+from multimodal.core.remote.files import RemoteFile
 from multimodal.core.space import Space
 from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.document import Document
@@ -102,7 +103,8 @@ def estimate(
             skipped += is_skipped
             failed += not is_skipped
         else:
-            on_disk = document.path is not None and document.state
+            is_file = document.path is not None or isinstance(document.record.value, RemoteFile)
+            on_disk = is_file and document.state
             n_bytes = on_disk[0] if on_disk else memory_size(document.record.value)
             samples.setdefault(modality, _Sample()).push(document.record, n_bytes)
     n_deleted = 0 if plan is None else plan.n_deleted()  # raises before anything is timed

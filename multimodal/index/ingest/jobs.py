@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.media.registry import is_item
+from multimodal.core.remote.path import any_path
 from multimodal.core.space import Space
 from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.progress import JobProgress
@@ -110,7 +111,7 @@ def _resolve_folder_failures(failure_log: FailureLog) -> None:
 def _failed_records(failures: Sequence[FailureRecord], skip: Path | None) -> Iterator[SourceOutput]:
     """The records of failures as they were given: files by their path, the rest from its table or archive."""
     files = (
-        SourceRecord(Path(failure.path), failure.uri, failure.id, failure.metadata)
+        SourceRecord(any_path(failure.path), failure.uri, failure.id, failure.metadata)
         for failure in failures
         if failure.path and not failure.container
     )

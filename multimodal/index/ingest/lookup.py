@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from multimodal.core.media.inputs import source_nbytes
 from multimodal.core.media.registry import is_item
+from multimodal.core.remote.files import RemoteFile
+from multimodal.core.remote.path import RemotePath
 from multimodal.index.ingest.config import IngestConfig
 from multimodal.index.ingest.document import Document, stat_document
 from multimodal.index.ingest.sources.record import Blob, ContainerRead, SourceOutput, SourceRecord
@@ -15,6 +18,8 @@ from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.table import ItemTable
 
 LookupResult = Document | FailureRecord | ContainerRead
+
+REMOTE_REQUESTS = 16  # at a time
 
 
 class LookupBatch(NamedTuple):
@@ -60,9 +65,13 @@ class Lookup:
 
     def stat(self, records: list[SourceOutput]) -> list[LookupResult]:
         """Each record as a document, with what the index holds of it."""
-        results = [
-            stat_document(record) if isinstance(record, SourceRecord) else record for record in records
-        ]
+        if any(
+            isinstance(record, SourceRecord) and isinstance(record.value, RemotePath) for record in records
+        ):
+            with ThreadPoolExecutor(REMOTE_REQUESTS, "multimodal-stat") as pool:  # a request for each
+                results = list(pool.map(_stat, records))
+        else:
+            results = list(map(_stat, records))
         documents = [result for result in results if isinstance(result, Document)]
         n_writes = self._n_writes()  # before the table is read
         stored = self._table.documents([document.id for document in documents])
@@ -71,8 +80,14 @@ class Lookup:
         return results
 
 
+def _stat(record: SourceOutput) -> LookupResult:
+    return stat_document(record) if isinstance(record, SourceRecord) else record
+
+
 def memory_size(value: object) -> int:
     """About how many bytes of memory a value keeps; a file keeps none."""
     if is_item(value):
         return value.nbytes
+    if isinstance(value, RemoteFile):
+        return 0
     return source_nbytes(value.data if isinstance(value, Blob) else value)

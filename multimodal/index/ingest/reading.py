@@ -10,6 +10,8 @@ from multimodal.core.errors import MediaCorrupt, MediaError, MediaUnsupported, M
 from multimodal.core.items import Item, Video, to_item
 from multimodal.core.media import registry
 from multimodal.core.modality import Modality
+from multimodal.core.remote import files
+from multimodal.core.remote.files import RemoteFile
 from multimodal.core.space import Space
 from multimodal.index.fragments import LANGUAGES
 from multimodal.index.ingest import video
@@ -41,6 +43,7 @@ def open_document(
     another id.
     """
     try:
+        _fetch(document)
         content = _kind(document) or _item(document, config)
         if not isinstance(content, kinds.Kind):
             _check_encodable(content, space)
@@ -52,6 +55,7 @@ def open_document(
     except Exception as error:  # as in stat_document
         return document.failure("read", error)
     if document.has_same_content:
+        _forget(document)
         return OpenedDocument(document, None, None)
     if isinstance(content, kinds.Kind):
         stream = _read_parts(document, content, space, config, pages)
@@ -74,12 +78,28 @@ def next_chunks(document: Document, stream: Iterator[Chunk], config: IngestConfi
             if held >= config.stream_bytes:
                 return OpenedDocument(document, chunks, stream)
         document.check_state()
+        _forget(document)
     except NoText as error:
         return _skipped(document, error) or document.failure("decode", error)
     except Exception as error:  # as in stat_document
         stage = "read" if isinstance(error, MissingExtra) else "decode"
         return document.failure(stage, error)
     return OpenedDocument(document, chunks, None)
+
+
+def _fetch(document: Document) -> None:
+    """Puts the bytes of an object in the place of its address. Raises OSError."""
+    value = document.record.value
+    if isinstance(value, RemoteFile):
+        blob = Blob(files.read(value.path), value.path.url, value)
+        document.record = document.record._replace(value=blob)
+
+
+def _forget(document: Document) -> None:
+    """Puts the address of an object back, once its chunks hold what they need."""
+    value = document.record.value
+    if isinstance(value, Blob) and value.remote is not None:
+        document.record = document.record._replace(value=value.remote)
 
 
 def _source(document: Document) -> tuple[Path | bytes, str] | None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from multimodal.core.errors import MultimodalError
 from multimodal.core.items import Text
 from multimodal.core.modality import Modality
+from multimodal.core.remote.path import AnyPath, RemotePath, is_remote
 from multimodal.core.space import Space
 from multimodal.index import fragments
 from multimodal.index.ingest.config import JobOptions
@@ -88,11 +89,13 @@ def _count_documents(table: ItemTable) -> int:
     return sum(1 for _ in _documents(table))
 
 
-def _path(stored: _Stored) -> Path | None:
+def _path(stored: _Stored) -> AnyPath | None:
     """The file of a document, also one that is gone; None if it had none of its own."""
     uri, provenance = stored.row.uri, stored.provenance
     if uri is None:
         return None
+    if is_remote(uri):
+        return RemotePath(uri)
     is_file = provenance.mtime_ns is not None if provenance.container is None else Path(uri).is_file()
     return Path(uri) if is_file else None
 

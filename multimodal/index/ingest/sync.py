@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import IndexStateError, InvalidInput, MediaNotFound, MultimodalError
+from multimodal.core.remote import files
+from multimodal.core.remote.path import AnyPath, GivenPath, RemotePath, is_remote
 from multimodal.core.space import Space
 from multimodal.index import fragments
 from multimodal.index.ingest import video
@@ -21,20 +23,18 @@ from multimodal.index.ingest.hashing import hash_file
 from multimodal.index.ingest.jobs import checked_metadata, job_context
 from multimodal.index.ingest.progress import JobProgress
 from multimodal.index.ingest.scheduler import Job
-from multimodal.index.ingest.sources import resolve, zips
+from multimodal.index.ingest.sources import remote, resolve, zips
 from multimodal.index.ingest.sources.record import ContainerRead, SourceOptions, SourceOutput
 from multimodal.index.results import IngestReport
 from multimodal.index.storage.failures import FailureLog
 from multimodal.index.storage.filters import is_in
 from multimodal.index.storage.table import IndexedDocument, ItemTable
 
-PathLike = str | os.PathLike[str]
-
 
 def sync(
     table: ItemTable,
     space: Space,
-    source: PathLike | Sequence[PathLike],
+    source: GivenPath | Sequence[GivenPath],
     options: JobOptions,
     *,
     metadata: Mapping[str, Any] | None = None,
@@ -47,8 +47,8 @@ def sync(
         checked_metadata(metadata), columns, table.folder, delimiter, encoding, options.selection
     )
     roots = _check_roots(source)
-    folders = [root for root in roots if root.is_dir()]
-    containers = [root for root in roots if not root.is_dir()]
+    folders = [root for root in roots if _is_folder(root)]
+    containers = [root for root in roots if not _is_folder(root)]
     with job_context(table, options, lambda: resolve.length(roots, source_options)) as progress:
         vanished = {
             indexed.provenance.source: indexed for folder in folders for indexed in _vanished(table, folder)
@@ -73,19 +73,29 @@ def sync(
     return progress.report()
 
 
-def _nothing_found(folders: Sequence[Path], n: int) -> IndexStateError:
+def _nothing_found(folders: Sequence[AnyPath], n: int) -> IndexStateError:
     return IndexStateError(
         f"{', '.join(map(str, folders))}: no file found, but the index holds {n:,} from there; nothing was deleted. "
         "Is a disk not mounted? To remove them on purpose, call Index.delete"
     )
 
 
-def _check_roots(source: PathLike | Sequence[PathLike]) -> list[Path]:
-    paths = [source] if isinstance(source, str | os.PathLike) else list(source)
+def _is_folder(root: AnyPath) -> bool:
+    return isinstance(root, RemotePath) or root.is_dir()
+
+
+def _check_roots(source: GivenPath | Sequence[GivenPath]) -> list[AnyPath]:
+    paths = [source] if isinstance(source, str | os.PathLike | RemotePath) else list(source)
     if not paths:
         raise InvalidInput("the list of folders is empty; give at least one")
-    roots = []
+    roots: list[AnyPath] = []
     for given in paths:
+        if isinstance(given, RemotePath) or is_remote(given):
+            address = given if isinstance(given, RemotePath) else RemotePath(str(given))
+            if files.stat(address) is not None:
+                raise InvalidInput(f"{address}: sync takes folders, got a file; add it with Index.add")
+            roots.append(address)
+            continue
         path = Path(given).expanduser()
         if not path.exists():
             raise MediaNotFound(f"{path}: no such folder; check the path (nothing was changed)")
@@ -102,7 +112,7 @@ class SyncPlan:
 
     def __init__(self, table: ItemTable, source: object) -> None:
         self.table, self.roots = table, _check_roots(source)  # type: ignore[arg-type]
-        folders = [root for root in self.roots if root.is_dir()]
+        folders = [root for root in self.roots if _is_folder(root)]
         self._vanished = {
             indexed.provenance.source: indexed for folder in folders for indexed in _vanished(table, folder)
         }
@@ -132,9 +142,9 @@ class SyncPlan:
     def n_deleted(self) -> int:
         """How many documents would be deleted, once all of the source has been seen."""
         if self._vanished and not self._seen_ids:
-            raise _nothing_found([root for root in self.roots if root.is_dir()], len(self._vanished))
+            raise _nothing_found([root for root in self.roots if _is_folder(root)], len(self._vanished))
         failure_log = FailureLog(self.table.path)
-        containers = [str(root) for root in self.roots if not root.is_dir()]
+        containers = [str(root) for root in self.roots if not _is_folder(root)]
         removed = [
             _removed_members(self.table, failure_log, container, self._seen_ids) for container in containers
         ]
@@ -156,18 +166,27 @@ class _CheckedRecords(Iterator[SourceOutput]):
         return record
 
 
-def _vanished(table: ItemTable, folder: Path) -> Iterator[IndexedDocument]:
+def _vanished(table: ItemTable, folder: AnyPath) -> Iterator[IndexedDocument]:
     """What the index holds of files below a folder that no longer exist. A file that cannot be looked up still does."""
     previous = None
-    for row, provenance in table.files_below(f"{folder}{os.sep}".replace(os.sep * 2, os.sep)):
-        if provenance.source != previous and _is_gone(provenance.source):
+    present = remote.present(folder) if isinstance(folder, RemotePath) else None
+    for row, provenance in table.files_below(_below(folder)):
+        source = provenance.source
+        if source != previous and (_is_gone(source) if present is None else source not in present):
             yield IndexedDocument(
                 fragments.shared_metadata(row.metadata, row.id, provenance.source, row.uri),
                 provenance,
                 1,
                 row.id,
             )
-        previous = provenance.source
+        previous = source
+
+
+def _below(folder: AnyPath) -> str:
+    """How the ids of files below a folder begin."""
+    if isinstance(folder, RemotePath):
+        return f"{folder}/"
+    return f"{folder}{os.sep}".replace(os.sep * 2, os.sep)
 
 
 def _is_gone(path: str) -> bool:
@@ -200,12 +219,12 @@ def _removed_members(
 
 
 def _delete_archived(
-    table: ItemTable, progress: JobProgress, folder: Path, read: set[str], seen_ids: set[str]
+    table: ItemTable, progress: JobProgress, folder: AnyPath, read: set[str], seen_ids: set[str]
 ) -> None:
     """Deletes what the index holds of members of zip archives and of attachments below a folder that no longer exist:
     their file is gone, or was read to its end without them."""
     removed = []
-    for container, ids in table.containers_below(f"{folder}{os.sep}".replace(os.sep * 2, os.sep)).items():
+    for container, ids in table.containers_below(_below(folder)).items():
         if not container.lower().endswith(zips.SUFFIXES):
             continue
         if container in read or _is_gone(container):
@@ -221,19 +240,19 @@ def _delete(table: ItemTable, progress: JobProgress, ids: Sequence[str]) -> None
 
 
 def _resolve_vanished_failures(
-    failure_log: FailureLog, folders: Sequence[Path], read: set[str], seen_ids: set[str]
+    failure_log: FailureLog, folders: Sequence[AnyPath], read: set[str], seen_ids: set[str]
 ) -> None:
     """Resolves the failures of what no longer exists: files below the folders, and members of containers that are gone
     or were read to their end without them."""
+    remote_folders = [folder for folder in folders if isinstance(folder, RemotePath)]
+    present = set().union(*map(remote.present, remote_folders)) if len(failure_log) else set()
     for failure in failure_log:
         if failure.container in read:
             if failure.key not in seen_ids:
                 failure_log.resolve(failure.key)
             continue
         path = failure.path or failure.container
-        if (
-            path is not None
-            and any(Path(path).is_relative_to(folder) for folder in folders)
-            and _is_gone(path)
-        ):
+        if path is None or not any(path.startswith(_below(folder)) for folder in folders):
+            continue
+        if path not in present if is_remote(path) else _is_gone(path):
             failure_log.resolve(failure.key)

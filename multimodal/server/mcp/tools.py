@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 from multimodal.core.errors import InvalidInput, MultimodalError, UnsupportedModality
 from multimodal.core.items import Audio, Item, Text, Video
 from multimodal.core.modality import Modality
+from multimodal.core.remote.copies import media_path
 from multimodal.server.mcp.facets import facets
 
 if TYPE_CHECKING:
@@ -305,7 +306,8 @@ class IndexTools:
 
 def _path(uri: str | None) -> Path | None:
     """The file that a row names, if it names one."""
-    return Path(uri) if uri and "\0" not in uri and Path(uri).is_absolute() else None
+    path = media_path(uri)
+    return path if path is not None and path.is_absolute() else None
 
 
 def _excerpt(row: Mapping[str, Any]) -> Item | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimodal.core.items import Item
 from multimodal.core.modality import Modality
+from multimodal.core.remote.copies import media_path
 from multimodal.server.errors import ApiError, invalid
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def _item_of_row(row: dict[str, object], param: str) -> Item:
     kind = Modality(str(row["modality"]))
     if kind is Modality.TEXT:
         return Text(str(row["text"] or ""))
-    path = Path(str(row["uri"] or ""))
-    if not path.is_absolute() or not path.is_file():
+    path = media_path(str(row["uri"] or ""))
+    if path is None or not path.is_absolute() or not path.is_file():
         raise ApiError(404, f"{param}: the file of this item is no longer there", param=param)
     id_ = str(row["id"])
     fragment = id_.rpartition("#")[2] if "#" in id_ else ""

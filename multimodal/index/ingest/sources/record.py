@@ -17,6 +17,8 @@ from uuid import UUID
 from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Text
 from multimodal.core.media.inputs import describe_type
+from multimodal.core.remote.files import RemoteFile
+from multimodal.core.remote.path import RemotePath, is_remote
 from multimodal.index.ingest.sources.delimited import check_delimiter
 from multimodal.index.ingest.sources.encodings import check_encoding
 from multimodal.index.ingest.sources.selection import EVERYTHING, Selection
@@ -60,10 +62,12 @@ class SourceOptions:
 
 
 class Blob(NamedTuple):
-    """The bytes of a file that is not on disk by itself: a member of an archive, a cell of a table."""
+    """The bytes of a file that is not on disk by itself: a member of an archive, a cell of a table, an object of a
+    store, which is kept in its place before and after it is read."""
 
     data: bytes
     uri: str
+    remote: RemoteFile | None = None
 
 
 class SourceRecord(NamedTuple):
@@ -225,8 +229,8 @@ def _scalar(value: object) -> Scalar:
 
 
 def media_value(value: object, uri: str, folder: Path) -> object:
-    """The media in a cell: the path of a file, relative to the table; its bytes; {"bytes", "path"} as Hugging Face
-    writes them; or media as they are.
+    """The media in a cell: the path of a file, relative to the table, or its address on an object store; its bytes;
+    {"bytes", "path"} as Hugging Face writes them; or media as they are.
 
     Raises InvalidInput for an empty cell, or a URL.
     """
@@ -238,6 +242,8 @@ def media_value(value: object, uri: str, folder: Path) -> object:
         raise InvalidInput("the path is empty; there is nothing to index")
     if not isinstance(value, str):
         return value
+    if is_remote(value):
+        return RemotePath(value)
     if "://" in value:
         raise InvalidInput(f"{value!r} is a URL, not a local file; download it first")
     return folder / Path(value).expanduser()

@@ -16,7 +16,8 @@ from multimodal.core.items import as_item
 from multimodal.core.media.inputs import is_audio_mapping, samples_and_rate
 from multimodal.core.media.path_like import warn_path_like
 from multimodal.core.media.registry import is_item
-from multimodal.index.ingest.sources import archives, frames, hf_datasets, rows, tables, zips
+from multimodal.core.remote.path import RemotePath, is_remote
+from multimodal.index.ingest.sources import archives, frames, hf_datasets, remote, rows, tables, zips
 from multimodal.index.ingest.sources.folders import (
     absolute,
     check_unicode,
@@ -42,6 +43,10 @@ def records(
 
     Raises at once what Index.add says of its arguments.
     """
+    if is_remote(source):
+        source = RemotePath(str(source))
+    if isinstance(source, RemotePath):
+        return _from_values([source], ids, options)
     if isinstance(source, str | os.PathLike):
         paths = _paths(source)
         if ids is not None and (len(paths) > 1 or is_container(paths[0])):
@@ -67,6 +72,8 @@ def records(
 
 def length(source: object, options: SourceOptions) -> int | None:
     """How many documents a source has; None if it would have to be read to know."""
+    if is_remote(source) or isinstance(source, RemotePath):
+        return None
     if isinstance(source, str | os.PathLike):
         source = _paths(source)
     if not isinstance(source, Sequence):
@@ -76,7 +83,7 @@ def length(source: object, options: SourceOptions) -> int | None:
         )
     total = 0
     for value in source:
-        if frames.is_frame(value):
+        if frames.is_frame(value) or isinstance(value, RemotePath):
             return None
         if not isinstance(value, Path) or not is_container(path := value.expanduser()):
             total += 1
@@ -136,6 +143,9 @@ def _with_attachments(record: SourceRecord, options: SourceOptions) -> Iterator[
 def expand(source_records: Iterator[SourceRecord], options: SourceOptions) -> Iterator[SourceOutput]:
     """Replaces each folder, table or archive among the records by its members."""
     for record in source_records:
+        if isinstance(record.value, RemotePath):
+            yield from remote.records(record.value, record.id, record.metadata, options)
+            continue
         if isinstance(record.value, Path) and "\0" not in str(record.value):
             path = record.value.expanduser()
             if is_container(path):
@@ -262,7 +272,7 @@ def _pairs(
             value, own_metadata = value
         if ids is not None and position >= len(ids):
             raise InvalidInput(f"{len(ids)} ids given for more items than that; give one for each")
-        uri = value.uri if is_item(value) else value if isinstance(value, Path) else None
+        uri = value.uri if is_item(value) else value if isinstance(value, Path | RemotePath) else None
         name = f"item {position}" if uri is None else printable(uri)
         merged = metadata if own_metadata is None else (metadata or {}) | check_metadata(own_metadata)
         yield SourceRecord(value, name, ids[position] if ids else None, merged)
