@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from multimodal.cli import options
 @options.with_runtime()
 def mcp(
     indexes: Annotated[
-        list[Any],
+        list[Path],
         typer.Argument(
             metavar="INDEX...",
             help="Indexes made by multimodal index.",

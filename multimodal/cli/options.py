@@ -13,8 +13,8 @@ import typer
 from multimodal.cli import console
 from multimodal.core.backends import runtime
 from multimodal.core.errors import InvalidInput
-from multimodal.core.paths import URL, local_path
-from multimodal.core.remote.path import AnyPath, RemotePath, is_remote
+from multimodal.core.paths import URL
+from multimodal.core.remote.path import AnyPath, RemotePath, is_remote, refused
 
 PANEL = "Model runtime"
 DEFAULT = runtime.Runtime(device="auto")
@@ -59,13 +59,16 @@ def index_place(given: str) -> AnyPath:
     if URL.match(given) is None:
         return Path(given)
     try:
-        return RemotePath(given) if is_remote(given) else local_path(given, "an index")
+        if not is_remote(given):
+            raise refused(given)
+        return RemotePath(given)
     except InvalidInput as error:
         raise typer.BadParameter(str(error)) from error
 
 
+# Annotated with Path, which help shows as <path>, although the parser may give a RemotePath: Typer takes no unions
 IndexArgument = Annotated[
-    Any,
+    Path,
     typer.Argument(
         metavar="INDEX", help="An index made by multimodal index.", show_default=False, parser=index_place
     ),

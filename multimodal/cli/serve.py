@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +22,7 @@ def _many(metavar: str, help: str, *names: str) -> Any:
 @options.with_runtime()
 def serve(
     indexes: Annotated[
-        list[Any] | None,
+        list[Path] | None,
         typer.Argument(
             metavar="[INDEX]...",
             help="Indexes to search, made by multimodal index.",

@@ -10,8 +10,8 @@ from typing import Any
 from multimodal.core.catalog import load
 from multimodal.core.encoder import combined_fingerprint
 from multimodal.core.errors import IndexStateError, InvalidInput, UnknownModel
-from multimodal.core.paths import local_path
-from multimodal.core.remote.path import AnyPath, GivenPath, RemotePath, is_remote
+from multimodal.core.paths import URL, local_path
+from multimodal.core.remote.path import AnyPath, GivenPath, RemotePath, is_remote, refused
 from multimodal.core.space import Space
 from multimodal.index.storage.schema import FORMAT, PLAIN_FORMAT, IndexMetadata
 from multimodal.index.storage.table import ItemTable
@@ -26,6 +26,8 @@ def index_folder(path: GivenPath, storage_options: Mapping[str, str] | None = No
         return path if storage_options is None else RemotePath(path.url, storage_options)
     if is_remote(path):
         return RemotePath(os.fspath(path), storage_options)
+    if isinstance(path, str) and URL.match(path):
+        raise refused(path)
     if storage_options is not None:
         raise InvalidInput(
             f"storage_options are for an index on an object store, such as s3://bucket/name, got {os.fspath(path)!r}; "

@@ -46,7 +46,7 @@ Job = Callable[[dict[str, Any]], "IngestReport"]
 @options.with_runtime()
 def index(
     into: Annotated[
-        Any,
+        Path,
         typer.Option(
             "--index",
             metavar="INDEX",

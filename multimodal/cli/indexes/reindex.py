@@ -16,7 +16,7 @@ from multimodal.core.remote.path import AnyPath
 @options.with_runtime()
 def reindex(
     index: Annotated[
-        Any,
+        Path,
         typer.Argument(
             metavar="INDEX",
             help="The index to read; it stays as it is.",

@@ -137,6 +137,13 @@ def is_remote(path: object) -> bool:
     return match is not None and match["scheme"].lower() in SCHEMES
 
 
+def refused(url: str) -> InvalidInput:
+    """The error for an index at a URL of another kind."""
+    return InvalidInput(
+        f"an index is kept in a local folder, or on an object store at {_names()}, got the URL {url!r}"
+    )
+
+
 def any_path(given: str) -> AnyPath:
     """A path, or an address on an object store."""
     return RemotePath(given) if is_remote(given) else Path(given)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from multimodal.core.errors import IndexStateError
 from multimodal.core.remote.path import AnyPath
 from multimodal.index.search.score_calibration import DEFAULT_COEFFICIENTS, Coefficients
-from multimodal.index.storage.stored_file import StoredFile
+from multimodal.index.storage.remote.stored_file import StoredFile
 
 if TYPE_CHECKING:
     import numpy as np
