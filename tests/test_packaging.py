@@ -185,11 +185,9 @@ def test_the_wheel_holds_every_module_and_asset_and_nothing_else(wheel: Path) ->
             inside += [f"{package.name}/{name}" for name in files_below(package, "**/*.py")]
     for room in ("encoders", "pipelines"):
         inside += [f"{room}/{name}" for name in files_below(ROOT / room, "**/*.py")]
-    page = "server/page"
-    inside += [
-        f"{page}/{name}"
-        for name in files_below(ROOT / "multimodal" / page, "*.html", "*.js", "*.css", "*.svg")
-    ]
+    for page in ("server/page", "exporting/page/site"):
+        files = files_below(ROOT / "multimodal" / page, "*.html", "*.js", "*.css", "*.svg")
+        inside += [f"{page}/{name}" for name in files]
     inside += [f"assets/{name}" for name in files_below(ROOT / "assets", "starter/**/*", "gallery/**/*")]
     assert sorted(own) == sorted(f"multimodal/{name}" for name in inside)
 
