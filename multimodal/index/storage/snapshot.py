@@ -31,8 +31,8 @@ ROW_ID = "_rowid"
 BATCH_ROWS = 2048  # several batches are read ahead
 KEY_ROWS = 50_000  # read to list metadata keys
 UNIT_LENGTH_TOLERANCE = 1e-6  # float32 precision of a unit vector's length
-# With these, LanceDB's index found all ten nearest of a million clustered vectors. 200 probes find no more, in twice
-# the time; a factor of 20 finds 96 %.
+# With these, LanceDB's index found all ten nearest of 59,900 texts in the starter, as with 200 probes. Among a million
+# clustered vectors it found 99.3 % of what binary codes find; 200 probes found all, and 100 with a factor of 20, 96 %.
 PROBES, REFINE_FACTOR = 20, 50
 
 
