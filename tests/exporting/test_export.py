@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from multimodal.encoders.onnx import log_mels
 from multimodal.encoders.onnx.preprocessing import Resize, Square, Tokens
 from multimodal.encoders.starter import preprocessing as starter
 from multimodal.exporting import graph, towers_openclip, towers_starter, trial
-from multimodal.exporting.towers import TOKENIZER_FILE
+from multimodal.exporting.towers import TOKENIZER_FILE, TowerSpec
 from multimodal.testing import fake_space
 from tests.cli.conftest import Cli, cli
 from tests.encoders.hf.hf_tiny import saved
@@ -36,6 +36,24 @@ ITEMS = [
     mm.Image(GALLERY / "pictures" / "frog.webp"), mm.Image(GALLERY / "pictures" / "elephant.jpg"),
     mm.Audio(GALLERY / "sounds" / "elephant.flac"), mm.Image(np.zeros((64, 64, 3), np.uint8)),
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def starter_is_traced_once() -> Iterator[None]:
+    """Tracing a tower takes most of the time of an export."""
+    trace, traced = graph.to_onnx, dict[str, Any]()
+
+    def to_onnx(spec: TowerSpec) -> Any:
+        name = type(spec.net).__name__
+        if name not in ("TextTower", "ImageTower", "AudioTower"):
+            return trace(spec)
+        if name not in traced:
+            traced[name] = trace(spec)
+        return traced[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "to_onnx", to_onnx)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -314,8 +332,6 @@ def test_stored_weights_change_products_by_no_more_than_their_rounding(
 
 
 def test_a_module_without_an_export_says_so() -> None:
-    from multimodal.exporting.towers import TowerSpec
-
     class Branching(torch.nn.Module):
         def forward(self, rows: torch.Tensor) -> torch.Tensor:
             return rows if rows.sum().item() > 0 else -rows

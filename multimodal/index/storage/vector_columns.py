@@ -152,11 +152,8 @@ class VectorColumns:
         return float(np.mean(kept)), len(sample)
 
     def _read_table(self, name: str) -> NDArray[np.float32] | None:
-        try:
-            table = self._open_database().open_table(name)
-        except (ValueError, FileNotFoundError):  # there is none
-            return None
-        return _matrix(table.to_arrow()[VECTOR], self.dim)
+        table = _opened(self._open_database(), name)
+        return None if table is None else _matrix(table.to_arrow()[VECTOR], self.dim)
 
     def _append(self, name: str, vectors: NDArray[np.float32]) -> None:
         import numpy as np
@@ -165,12 +162,21 @@ class VectorColumns:
         flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
         rows = pa.table({VECTOR: pa.FixedSizeListArray.from_arrays(flat, self.dim)})
         database = self._open_database()
-        try:
-            table = database.open_table(name)
-        except (ValueError, FileNotFoundError):
+        table = _opened(database, name)
+        if table is None:
             database.create_table(name, rows)
         else:
             table.add(rows)
+
+
+def _opened(database: Any, name: str) -> Any:
+    """A table; None if there is none."""
+    try:
+        return database.open_table(name)
+    except (OSError, RuntimeError, ValueError) as error:
+        if "not found" in str(error).lower():
+            return None
+        raise
 
 
 def _first(scores: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -4,7 +4,7 @@
     multimodal evaluate starter SETS/ground.csv --task retrieval
 
 Each set has a picture of every concept, as a PNG of the size that the tower sees, and its name. `--clips N` adds N of
-the names spoken by flite's kal16, which takes flite.
+the names spoken by flite's kal16, which takes flite. `--space onnx/./exported` gives the lines of an exported space.
 """
 
 from __future__ import annotations
@@ -67,15 +67,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="the folder with glyphs.npz and world.jsonl")
     parser.add_argument("--output", type=Path, required=True, help="the folder of the sets")
     parser.add_argument("--clips", type=int, default=0, help="names spoken by flite")
+    parser.add_argument("--space", default="starter", help="another space, such as onnx/./exported")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     figures = {}
     for kind in KINDS:
-        result = mm.evaluate("starter", pictures(args.work, args.output, kind), "retrieval")
+        result = mm.evaluate(args.space, pictures(args.work, args.output, kind), "retrieval")
         figures[f"name to picture, {kind}"] = str(result.figures["hit@1"])
     if args.clips:
         file = clips(args.work, args.output, args.clips)
-        result = mm.evaluate("starter", file, "retrieval", query="audio")
+        result = mm.evaluate(args.space, file, "retrieval", query="audio")
         figures["speech to name, flite kal16"] = str(result.figures["hit@1"])
     print(json.dumps(figures, indent=1))
 
