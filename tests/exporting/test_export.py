@@ -173,7 +173,7 @@ def test_a_folder_with_other_content_and_an_unknown_family_are_refused(
     starter_space: mm.Space, tmp_path: Path
 ) -> None:
     (tmp_path / "holiday.txt").write_text("mine")
-    with pytest.raises(InvalidInput, match="exists and is no exported space"):
+    with pytest.raises(InvalidInput, match="exists and is not an exported space"):
         mm.export(starter_space, tmp_path)
     with pytest.raises(
         InvalidInput, match="cannot be exported; these families can: starter, hf, openclip, st"
