@@ -45,7 +45,7 @@ class IndexStats:
 def statistics(table: ItemTable) -> IndexStats:
     """Measures an index."""
     metadata, stored = table.index_metadata, table.vectors.format
-    n_bytes = stored.width * (1 if stored.dtype == "int8" else 4)
+    stored_bytes, scanned_bytes = (1, 1) if stored.dtype == "int8" else (4, 2)  # searched files hold int16
     recall, n_rows = table.vectors.recall() or (None, 0)
     without_vectors = metadata.vectors == BITS
     return IndexStats(
@@ -53,8 +53,8 @@ def statistics(table: ItemTable) -> IndexStats:
         counts={name: table.count(is_in("modality", [name], "modality")) for name in metadata.modalities},
         dim=metadata.dim,
         vectors=metadata.vectors if without_vectors else stored.name,
-        stored_bytes=n_bytes,
-        scanned_bytes=CODE_BITS // 8 + (0 if without_vectors else n_bytes),
+        stored_bytes=stored.width * stored_bytes,
+        scanned_bytes=CODE_BITS // 8 + (0 if without_vectors else stored.width * scanned_bytes),
         recall=None if recall is None else round(recall, 4),
         recall_rows=n_rows,
     )
