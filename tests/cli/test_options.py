@@ -109,15 +109,34 @@ def test_a_command_gets_the_options_that_differ_from_their_defaults() -> None:
 @pytest.mark.parametrize(
     ("command", "lacks"),
     [
-        ("caption", {"--engine"}),
+        ("caption", set()),  # its engine is torch, or Ray
         ("generate", {"--decode", "--engine"}),
-        ("transcribe", {"--decode", "--engine"}),
+        ("transcribe", {"--decode"}),
     ],
 )
 def test_a_command_offers_only_what_its_models_accept(cli: Cli, command: str, lacks: set[str]) -> None:
     shown = cli(command, "--help").stdout
     offered = {name for name in options.RUNTIME if f"--{name} " in shown}
     assert offered == {name for name in options.RUNTIME if f"--{name}" not in lacks}
+    assert "openvino" not in shown
+
+
+def test_options_of_a_cluster_imply_ray_and_leave_the_inference_engine() -> None:
+    received: list[dict[str, Any]] = []
+
+    @options.with_runtime("device", "engine")
+    def command(*, load_options: dict[str, Any], cluster: dict[str, Any]) -> None:
+        received.append(load_options | {"cluster": cluster})
+
+    none = {"address": None, "workers": None, "gpus_per_worker": None}
+    command(device="auto", engine="openvino", **none)
+    command(device="auto", engine="ray", **none)
+    command(device="auto", engine="openvino", **none | {"workers": 2})
+    assert received == [
+        {"engine": "openvino", "cluster": {}},
+        {"cluster": {"engine": "ray"} | none},
+        {"engine": "openvino", "cluster": {"engine": "ray"} | none | {"workers": 2}},
+    ]
 
 
 def test_offline_means_nothing_to_what_never_fetches(tmp_path: Path) -> None:

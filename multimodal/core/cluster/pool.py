@@ -222,7 +222,7 @@ class WorkerPool:
             self._replace(member)
             if self._failed_starts > MAX_FAILED_STARTS * self.size.n and not self._ready:
                 raise ClusterError(
-                    f"the workers on the Ray cluster end while they start ({_first_line(error)}); give fewer workers "
+                    f"the workers on the Ray cluster end while they start ({_reason(error)}); give fewer workers "
                     "if memory runs out, and see the logs of the cluster"
                 ) from error
         else:
@@ -283,5 +283,8 @@ def _cause(error: Any) -> Exception:
     return cause
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _reason(error: BaseException) -> str:
+    """The last line of what Ray says of an actor: the error, if it was raised there."""
+    return next(
+        (line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__
+    )
