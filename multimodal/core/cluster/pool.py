@@ -8,6 +8,7 @@ replaced; which of its units are run again is decided by the caller, who knows w
 from __future__ import annotations
 
 import contextlib
+import pickle
 import queue
 import sys
 import time
@@ -79,9 +80,9 @@ Event = Part | Finished | Failed | Lost
 
 
 class Actor:
-    """Runs on the cluster."""
+    """Runs on the cluster. build: a pickled function that makes the worker; unpickling it may load a model."""
 
-    def __init__(self, build: Callable[[], Worker], n_threads: int, families: dict[str, str]) -> None:
+    def __init__(self, build: bytes, n_threads: int, families: dict[str, str]) -> None:
         self._build, self._n_threads, self._families = build, n_threads, families
         self._worker: Worker | None = None
         self._inboxes: dict[int, Inbox] = {}
@@ -90,7 +91,7 @@ class Actor:
         """Builds the worker, with the families that the caller has registered. Raises what that raises."""
         for name, path in self._families.items():
             register_family(name, path)
-        self._worker = self._build()
+        self._worker = pickle.loads(self._build)()
         if (torch := sys.modules.get("torch")) is not None:
             torch.set_num_threads(self._n_threads)
 
@@ -131,7 +132,7 @@ class WorkerPool:
         import ray
 
         self.size = size
-        self._build = build
+        self._build = ray.cloudpickle.dumps(build)
         self._actor = ray.remote(
             num_cpus=size.n_cpus,
             num_gpus=size.n_gpus,
