@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -35,39 +34,43 @@ def png(width, height):
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-space = mm.load(sys.argv[1], device="cpu")
-space.encode(png(64, 48))
-before = peak()
-for strip in (png(200_000, 1), png(1, 200_000)):
-    try:
-        space.encode([strip] * 4)
-    except mm.errors.MediaTooLarge as error:
-        assert "which the model would enlarge to" in str(error), error
-    else:
-        sys.exit("a strip was enlarged")
-space.encode([png(512, 32)] * 4)  # 16 to 1
-print(peak() - before)
+for name in sys.argv[1:]:
+    space = mm.load(name, device="cpu")
+    space.encode(png(64, 48))
+    before = peak()
+    for strip in (png(200_000, 1), png(1, 200_000)):
+        try:
+            space.encode([strip] * 4)
+        except mm.errors.MediaTooLarge as error:
+            assert "which the model would enlarge to" in str(error), error
+        else:
+            sys.exit("a strip was enlarged")
+    space.encode([png(512, 32)] * 4)  # 16 to 1
+    print(name, peak() - before)
 """
 
 
-@pytest.fixture(scope="module", params=["hf", "openclip", "st"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder: Path = tmp_path_factory.mktemp(request.param)
-    if request.param == "hf":
-        hf_tiny.saved("clip", folder)
-        return f"hf/{folder}"
-    if request.param == "st":
-        return f"st/{st_models.clip(folder)}"
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A model of each family that resizes images by code of its own."""
+    folder = tmp_path_factory.mktemp("models")
+    hf_tiny.saved("clip", folder / "hf")
     recipe = openclip_checkpoints.RECIPES["ViT-B-32"]
-    return f"openclip/local-dir:{openclip_checkpoints.write(recipe, folder / 'model')}"
+    return [
+        f"st/{st_models.clip(folder / 'st')}",
+        f"hf/{folder / 'hf'}",
+        f"openclip/local-dir:{openclip_checkpoints.write(recipe, folder / 'openclip')}",
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units")
-def test_a_strip_is_refused_before_it_takes_memory(model: str) -> None:
-    command = [sys.executable, "-c", PROGRAM, model]
+def test_a_strip_is_refused_before_it_takes_memory(models: list[str]) -> None:
+    command = [sys.executable, "-c", PROGRAM, *models]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2_000:]
-    assert int(done.stdout.split()[-1]) < EXTRA_BYTES
+    added = {line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines()}
+    assert list(added) == models
+    assert all(n_bytes < EXTRA_BYTES for n_bytes in added.values()), added
 
 
 def test_a_png_of_143_bytes_is_refused_at_224_pixels() -> None:
