@@ -16,10 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from multimodal.core import truncation
 from multimodal.core.backends.precision import resolve_precision
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.card import Card
+from multimodal.core.derived import truncation
 from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.errors import CorruptSpace, InvalidInput, UnknownModel
 from multimodal.core.families import family_module

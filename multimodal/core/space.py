@@ -387,14 +387,14 @@ class Space:
         Raises:
             InvalidInput: `dims` is out of range.
         """
-        from multimodal.core import catalog, truncation
+        from multimodal.core.derived import truncation
 
         kept = truncation.check_dims(dims, self.dim)
         encoders = [truncation.truncated(encoder, kept) for encoder in self.encoders.values()]
         name = f"{self.name} [:{kept}]"
         space = Space(encoders, self.logit_scales, name=name, card=self.card, revisions=self.revisions)
         space.address, space.options = self.address, self.options | {"dims": kept}
-        space._reopen = catalog.reload
+        space._reopen = self._reopen
         return space
 
     def _part(self, encoders: Iterable[Encoder], origin: Origin) -> Space:
@@ -428,7 +428,7 @@ class Space:
         """
         if not isinstance(other, Space):
             return NotImplemented
-        from multimodal.core.joining import joined
+        from multimodal.core.derived.joining import joined
 
         return joined(self, other)
 
@@ -472,7 +472,8 @@ if TYPE_CHECKING:
 
 
 def _open_folder(folder: str, options: Mapping[str, Any], runtime: Mapping[str, Any]) -> Space:
-    return Space.from_pretrained(folder, **runtime)
+    space = Space.from_pretrained(folder, **runtime)
+    return space.truncate(options["dims"]) if "dims" in options else space
 
 
 def _are_vectors(value: object) -> bool:

@@ -12,7 +12,7 @@ from multimodal.evaluation.figure import Resampling, mean, ratio, wilson
 from multimodal.evaluation.metrics import classification, generated, retrieval, text
 
 EXACT = 1e-9
-# From `python -m benchmarks.oracles`, which computes them with torchmetrics 1.9 and scikit-learn 1.9.
+# From `python -m benchmarks.equality.metrics`, which computes them with torchmetrics 1.9 and scikit-learn 1.9.
 RECORDED = {
     "ndcg@10": [0.0, 0.3702914, 0.0, 0.3235868, 0.0, 0.0],
     "map": [0.0635667, 0.2304094, 0.0597661, 0.2222222, 0.0662963, 0.0464372],

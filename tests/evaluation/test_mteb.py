@@ -1,4 +1,4 @@
-"""A space behind the interface of mteb. Equality of the numbers is measured by `python -m benchmarks.mteb_equality`."""
+"""A space behind the interface of mteb. `python -m benchmarks.equality.mteb_tasks` compares the figures of both."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""MTEB's own numbers on local tasks, and ours: `python -m benchmarks.mteb_equality`.
+"""MTEB's own numbers on local tasks, and ours: `python -m benchmarks.equality.mteb_tasks`.
 
 Pictures and spoken words of the gallery by the starter: zero-shot classification, text to image and audio to text.
 """

@@ -1,4 +1,4 @@
-"""Our evaluation metrics against torchmetrics, scikit-learn and jiwer: `python -m benchmarks.oracles`.
+"""Our evaluation metrics against torchmetrics, scikit-learn and jiwer: `python -m benchmarks.equality.metrics`.
 
 Prints what the tests record, and the largest difference of each metric. torchmetrics counts a document of score 0 or
 below as not retrieved, so scores are shifted to be positive; its image metrics take features instead of images here.

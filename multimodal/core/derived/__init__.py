@@ -1,0 +1,1 @@
+"""Spaces that are made of others: joined, and truncated."""
