@@ -13,26 +13,22 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.paths import local_path
 from multimodal.index import Index
 
-URLS = [
-    "s3://bucket/x",
-    "gs://b/x",
-    "az://b/x",
-    "hdfs://h:1/x",
-    "https://h/x",
-    "file:///x",
-    "S3://b",
-    "memory://x",
-]
+STORES = ["s3://bucket/x", "gs://b/x", "az://b/x", "S3://b"]  # an index may lie there, and nothing else
+URLS = ["hdfs://h:1/x", "https://h/x", "file:///x", "memory://x"]
 
 
-@pytest.mark.parametrize("url", [*URLS, *map(Path, URLS)])
+def save(path: str | Path) -> None:
+    testing.fake_space().save_pretrained(path)
+
+
+@pytest.mark.parametrize("url", [*URLS, *map(Path, URLS), *map(Path, STORES)])
 @pytest.mark.parametrize(
     "write",
     [
         lambda path: Index.create(path, testing.fake_space()),
         lambda path: Index.open(path),
         Index.exists,
-        lambda path: testing.fake_space().save_pretrained(path),
+        save,
     ],
 )
 def test_a_url_is_refused_and_leaves_no_local_folder(
@@ -41,7 +37,19 @@ def test_a_url_is_refused_and_leaves_no_local_folder(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidInput) as caught:
         write(url)
-    assert f"local folder, got the URL {os.fspath(url)!r}; give a local path" in str(caught.value)
+    assert "kept in a local folder" in str(caught.value) and f"got the URL {os.fspath(url)!r}" in str(
+        caught.value
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", STORES)
+def test_only_an_index_is_kept_on_an_object_store(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput, match="a saved space is kept in a local folder, got the URL"):
+        save(url)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -122,7 +123,7 @@ def _open(scheme: str, options: tuple[tuple[str, str], ...], pid: int) -> Any:
                 f"storage_options[{name!r}] is not supported for gs://; name the key file in the environment variable "
                 "GOOGLE_APPLICATION_CREDENTIALS"
             )
-        return fs.GcsFileSystem()
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=CONNECT_TIMEOUT_S))
     account = first_of(given, "account_name", "azure_storage_account_name")
     account = account or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
     if not account:
