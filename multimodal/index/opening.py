@@ -25,7 +25,12 @@ def index_folder(path: GivenPath, storage_options: Mapping[str, str] | None = No
     if isinstance(path, RemotePath):
         return path if storage_options is None else RemotePath(path.url, storage_options)
     if is_remote(path):
-        return RemotePath(os.fspath(path), storage_options)
+        address = RemotePath(os.fspath(path), storage_options)
+        if set(address.url) & set("?#\\"):
+            raise InvalidInput(
+                f"{address.url!r} is not an address of an index: leave out '?', '#' and backslashes"
+            )
+        return address
     if isinstance(path, str) and URL.match(path):
         raise refused(path)
     if storage_options is not None:

@@ -46,7 +46,7 @@ class RemotePath:
         if match is None or match["scheme"].lower() not in SCHEMES:
             raise InvalidInput(f"{url!r} is not on an object store; known are {_names()}")
         parts = match["rest"].strip("/").split("/")
-        if not parts[0] or any(part in ("", ".", "..") for part in parts) or set(url) & set("?\\#\0"):
+        if not parts[0] or any(part in ("", ".", "..") for part in parts) or "\0" in url:
             raise InvalidInput(
                 f"{url!r} is not an address such as 's3://bucket/folder'; write bucket and folder"
             )

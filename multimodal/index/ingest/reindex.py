@@ -94,8 +94,10 @@ def _path(stored: _Stored) -> AnyPath | None:
     uri, provenance = stored.row.uri, stored.provenance
     if uri is None:
         return None
-    if is_remote(uri):
-        return RemotePath(uri)
+    if is_remote(uri):  # which an item in memory may have as its name, too
+        return (
+            RemotePath(uri) if provenance.mtime_ns is not None or provenance.container is not None else None
+        )
     is_file = provenance.mtime_ns is not None if provenance.container is None else Path(uri).is_file()
     return Path(uri) if is_file else None
 
