@@ -99,7 +99,8 @@ def _session(address: str) -> Iterator[dict[str, Any]]:
             "out to use this machine"
         ) from error
     try:
-        yield ray.cluster_resources()
+        with _no_messages():
+            yield ray.cluster_resources()
     finally:
         with _quiet(), _signals_kept():
             ray.shutdown()
@@ -204,6 +205,22 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextlib.contextmanager
+def _no_messages() -> Iterator[None]:
+    """Keeps what Ray says of workers that died from standard output, which may be JSON."""
+    module = sys.modules.get("ray._private.worker")
+    name = "print_to_stdstream"
+    before = getattr(module, name, None)
+    if module is None or before is None:  # another version of Ray
+        yield
+        return
+    setattr(module, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
 
 
 @contextlib.contextmanager
