@@ -152,7 +152,7 @@ def test_an_index_of_a_later_format_is_refused(
     store.ItemTable.create(tmp_path / "late", about)
     monkeypatch.undo()
     with pytest.raises(
-        IndexStateError, match="has format 99, this version reads up to 1: upgrade multimodal"
+        IndexStateError, match="has format 99, this version reads up to 2: upgrade multimodal"
     ):
         Index.open(tmp_path / "late", space)
 

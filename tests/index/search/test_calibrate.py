@@ -198,7 +198,7 @@ def test_an_index_that_cannot_be_written_says_so(filled: Index, monkeypatch: pyt
         raise PermissionError(13, "Permission denied")
 
     filled.search("1 0 0 1")
-    monkeypatch.setattr("multimodal.index.search.calibration_fit.tempfile.mkstemp", refused)
+    monkeypatch.setattr("multimodal.index.storage.remote.stored_file.tempfile.mkstemp", refused)
     with pytest.raises(
         IndexStateError, match=r"the calibration cannot be stored in .*make the folder writable"
     ):
