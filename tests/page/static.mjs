@@ -106,7 +106,7 @@ await claim("the best hits and their probabilities are those of the index", asyn
   for (const [k, { text, name, modality, score, probability }] of expected.hits.entries()) {
     const item = listed[results[k][0].row];
     assert.deepEqual([text, item.name, item.modality], [text, name, modality]);
-    assert(Math.abs(results[k][0].score - score) < 2e-3 && Math.abs(results[k][0].probability - probability) < 0.01, `${text}: ${JSON.stringify(results[k][0])}`);
+    assert(Math.abs(results[k][0].score - score) < 2e-3 && Math.abs(results[k][0].probability - probability) < 0.01, `${text}: ${JSON.stringify(results[k][0])}, not ${score} and ${probability}`);
   }
 });
 

@@ -32,6 +32,7 @@ EXTRAS = {
     "onnx": "onnxruntime",
     "ray": "ray",
     "mteb": "mteb",
+    "telemetry": "opentelemetry-sdk",
 }
 PACKAGES = ("torch", "torchaudio", "numpy", "pillow", "soundfile", "lancedb", "tokenizers", "safetensors")
 IMAGE_FORMATS = ("jpg", "zlib", "webp", "avif", "libtiff", "jpg_2000")  # Pillow's names; zlib is PNG
