@@ -123,11 +123,11 @@ def cost(n_items: int) -> None:
             there.add(folder, engine="ray", workers=2)
         same = {row.id: vector for row, vector in here._table.rows(vectors=True)}
         largest = max(abs(same[row.id] - vector).max() for row, vector in there._table.rows(vectors=True))
-    print(
-        f"{n_items} images: one process {alone[0]:.1f} CPU s, two workers {shared[0]:.1f} CPU s "
-        f"({shared[0] / alone[0] - 1:+.0%}), of which {shared[1]:.1f} for starting them; "
-        f"{len(there)} of {len(here)} rows, vectors differ by {largest:.1e}"
-    )
+        print(
+            f"{n_items} images: one process {alone[0]:.1f} CPU s, two workers {shared[0]:.1f} CPU s "
+            f"({shared[0] / alone[0] - 1:+.0%}), of which {shared[1]:.1f} for starting them; "
+            f"{len(there)} of {len(here)} rows, vectors differ by {largest:.1e}"
+        )
 
 
 @contextmanager
