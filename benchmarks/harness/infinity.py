@@ -17,12 +17,11 @@ import os
 import socket
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.load import READY_S, Request, ServerProcess, json_request
+from benchmarks.harness.load import READY_S, Request, ServerProcess, is_ready, json_request
 
 MODEL = "clip"
 SCRIPT = f"""
@@ -49,7 +48,7 @@ def infinity(python: str, folder: Path, core: int = 0) -> Iterator[ServerProcess
         os.sched_setaffinity(process.pid, {core})
         url = f"http://127.0.0.1:{port}"
         try:
-            while not _is_ready(url):
+            while not is_ready(f"{url}/health"):
                 if process.poll() is not None or time.perf_counter() > start + READY_S:
                     raise RuntimeError("Infinity did not become ready")
                 time.sleep(0.1)
@@ -71,11 +70,3 @@ def _content(value: Any) -> dict[str, Any]:
         return common | {"input": [value]}
     kind = "png" if base64.b64decode(value["image"][:12])[:4] == b"\x89PNG" else "jpeg"
     return common | {"input": [f"data:image/{kind};base64,{value['image']}"], "modality": "image"}
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False

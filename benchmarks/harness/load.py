@@ -65,7 +65,7 @@ def serving(*arguments: str, core: int | None = 0) -> Iterator[ServerProcess]:
         try:
             assert process.stdout is not None
             url = json.loads(process.stdout.readline())["url"]
-            while not _is_ready(url):
+            while not is_ready(f"{url}/ready"):
                 if process.poll() is not None or time.perf_counter() > start + READY_S:
                     raise RuntimeError("the server did not become ready")
                 time.sleep(0.01)
@@ -78,9 +78,10 @@ def serving(*arguments: str, core: int | None = 0) -> Iterator[ServerProcess]:
                 raise RuntimeError(f"the server stopped with status {process.returncode}")
 
 
-def _is_ready(url: str) -> bool:
+def is_ready(url: str) -> bool:
+    """Whether a server answers 200 at a URL."""
     try:
-        with urllib.request.urlopen(f"{url}/ready", timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

@@ -1,7 +1,7 @@
 """Connects to a Ray cluster, or starts one on this machine for as long as a job lasts.
 
 Ray's log lines and warnings are kept from the user. A cluster that is started here listens on the loopback interface
-only, admits only who has its token, which is made anew in each process, and reports no usage statistics.
+only, requires a token that each process generates, and reports no usage statistics.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def _refuse_existing(path: AnyPath) -> None:
                               "or create it with exist_ok=True")  # fmt: skip
     if isinstance(path, RemotePath):
         # A process that was killed while it created the index may have left a lock, and a table without a version.
-        begun = ("", f"{TABLE_NAME}.lance", LOCK_FOLDER)
-        if others := [name for name in files.list_names(path) if name not in begun]:
+        leftovers = ("", f"{TABLE_NAME}.lance", LOCK_FOLDER)
+        if others := [name for name in files.list_names(path) if name not in leftovers]:
             raise IndexStateError(
                 f"cannot create an index at {str(path)!r}: there is {others[0]!r} already; choose a new folder"
             )

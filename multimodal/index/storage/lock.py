@@ -23,13 +23,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from multimodal.core.errors import IndexBusy, IndexStateError, InvalidInput
+from multimodal.core.errors import IndexStateError, InvalidInput
 from multimodal.core.remote.path import AnyPath, RemotePath
 from multimodal.index.storage.forks import check_process
 from multimodal.index.storage.remote import lock as remote_lock
+from multimodal.index.storage.remote import waiting
 
 LOCK, READERS = "writer.lock", "readers.lock"
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.5
+PAUSES_S = (0.01, 0.5)  # first and longest, while another process writes
 READER_TRIES, READER_PAUSE_S = 50, 0.001
 
 _held: dict[str, int] = {}  # path of each lock held by this process -> id of the thread that holds it
@@ -102,7 +103,7 @@ def await_readers(index: AnyPath, wait_s: float) -> bool:
         while not _try_lock(file, exclusive=True):
             if time.monotonic() >= end:
                 return False
-            time.sleep(FIRST_PAUSE_S)
+            time.sleep(PAUSES_S[0])
         return True
     finally:
         _unlock(file)
@@ -162,25 +163,19 @@ def _open(path: Path) -> Iterator[int]:
 
 
 def _acquire(file: int, path: Path, index: Path, wait_s: float | None) -> None:
-    import fcntl
+    def attempt() -> bool | None:
+        import fcntl
 
-    end = None if wait_s is None else time.monotonic() + wait_s
-    pause = FIRST_PAUSE_S
-    while True:
-        with contextlib.suppress(BlockingIOError):
+        try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        if _held.get(str(path)) == threading.get_ident():
-            raise IndexStateError(
-                f"the index at {str(index)!r} is being written by this very thread, so waiting would never end; "
-                "add from one place at a time, not from inside what is being added"
-            )
-        if end is not None and time.monotonic() >= end:
-            raise IndexBusy(
-                f"the index at {str(index)!r} is being written by {_describe(holder(index))}; wait until that is done"
-            )
-        time.sleep(pause if end is None else min(pause, max(0.0, end - time.monotonic())))
-        pause = min(2 * pause, LONGEST_PAUSE_S)
+        except BlockingIOError:
+            return None
+        return True
+
+    def is_own() -> bool:
+        return _held.get(str(path)) == threading.get_ident()
+
+    waiting.acquire(index, wait_s, attempt, is_own, lambda: _describe(holder(index)), PAUSES_S)
 
 
 def _write_holder(file: int) -> None:

@@ -178,3 +178,9 @@ def read_provenances(table: Any) -> list[Provenance]:
     """Provenances from an Arrow table or batch."""
     columns = (table[name].to_pylist() for name in PROVENANCE_COLUMNS)
     return [Provenance(*values) for values in zip(*columns, strict=True)]
+
+
+def check_distinct(ids: Sequence[str]) -> None:
+    """Raises ValueError if two rows of one write have the same id."""
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"two rows have the id {next(id_ for id_ in ids if ids.count(id_) > 1)!r}")

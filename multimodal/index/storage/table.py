@@ -165,8 +165,7 @@ class ItemTable:
         """
         check_lock(self.path)
         ids = [row.id for row in rows]
-        if len(set(ids)) < len(ids):
-            raise ValueError(f"two rows have the id {next(id_ for id_ in ids if ids.count(id_) > 1)!r}")
+        schema.check_distinct(ids)
         data = schema.to_arrow(rows, provenances, vectors, self.index_metadata, self.vectors)
         # LanceDB takes vectors that are null, because a row has codes instead, for damaged ones
         on_bad_vectors = "null" if self.vectors.has_codes else "error"

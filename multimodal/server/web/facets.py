@@ -159,7 +159,7 @@ def _read(table: ItemTable) -> Combinations:
 
 
 def _folder_number(path: AnyPath) -> int:
-    """Tells an index from another that was made anew in its place."""
+    """Distinguishes an index from one created later at the same path."""
     try:
         return Path(str(path)).stat().st_ino
     except OSError:  # not a folder of this machine

@@ -110,8 +110,8 @@ class Driver:
         self.last_commit = time.monotonic()
 
     def run(self) -> None:
-        """Runs to the end. An error of the source or of a unit is raised when all else that was begun is written;
-        after Ctrl-C, what workers have returned is written."""
+        """Runs to the end. An error of the source or of a unit is raised after the other units in progress are
+        written. After Ctrl-C, what workers have returned is written."""
         try:
             while self.step():
                 pass

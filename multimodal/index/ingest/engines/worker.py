@@ -159,8 +159,7 @@ class FragmentTable:
     ) -> None:
         """See ItemTable.upsert. The rows are in the index when the driver has committed them."""
         ids = [row.id for row in rows]
-        if len(set(ids)) < len(ids):
-            raise ValueError(f"two rows have the id {next(id_ for id_ in ids if ids.count(id_) > 1)!r}")
+        schema.check_distinct(ids)
         sources = {provenance.source for provenance in provenances}
         replaces = [] if are_new else sorted(sources.union(replacing))
         replaces_rows = ids if self._table.has_other_rows(ids, provenances) else []

@@ -11,8 +11,8 @@ conditional write.) A turn of a holder that was killed ends by its lease: when i
 the lease, the next turn may be created. Ages are the difference of two times of last modification, both by the clock
 of the store, so clocks that are wrong do no harm.
 
-The last turn is never removed, and whoever creates a turn lists them all again: it holds the lock only if its turn is
-the last. Both together keep a writer that was slow to create a turn from holding an old one.
+The last turn is never removed, and a writer that creates a turn lists them all again: it holds the lock only if its
+turn is the last. Both together keep a writer that was slow to create a turn from holding an old one.
 
 A holder that was stopped for longer than its lease, such as on a machine that slept, has lost the lock. It learns that
 from `check`, which every write calls first.
@@ -31,16 +31,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from multimodal.core.errors import IndexBusy, IndexStateError, StorageError
+from multimodal.core.errors import IndexStateError, StorageError
 from multimodal.core.remote import files
 from multimodal.core.remote.path import RemotePath
 from multimodal.index.storage.connection import connect, is_taken, store_errors
+from multimodal.index.storage.remote import waiting
 
 FOLDER = "writer.lock"
 LEASE_S = 60.0
 RENEWALS_PER_LEASE = 4
 CLOCK_STEP_S = 2.0  # times of last modification are whole seconds
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+PAUSES_S = (0.2, 5.0)  # first and longest, while another process writes
 ALIVE, DONE, PROBE = ".alive", ".done", "probe-"
 HOLDER_KEY = b"multimodal.holder"
 
@@ -128,23 +129,14 @@ def holder(index: RemotePath) -> dict[str, Any]:
 
 
 def _acquire(index: RemotePath, wait_s: float | None) -> Lease:
-    end = None if wait_s is None else time.monotonic() + wait_s
-    pause = FIRST_PAUSE_S
-    while True:
-        if (lease := _try_acquire(index)) is not None:
-            return lease
+    def is_own() -> bool:
         held = _leases.get(index.url)
-        if held is not None and held.thread_id == threading.get_ident():
-            raise IndexStateError(
-                f"the index at {str(index)!r} is being written by this very thread, so waiting would never end; "
-                "add from one place at a time, not from inside what is being added"
-            )
-        if end is not None and time.monotonic() >= end:
-            raise IndexBusy(
-                f"the index at {str(index)!r} is being written by {_describe(holder(index))}; wait until that is done"
-            )
-        time.sleep(pause if end is None else min(pause, max(0.0, end - time.monotonic())))
-        pause = min(2 * pause, LONGEST_PAUSE_S)
+        return held is not None and held.thread_id == threading.get_ident()
+
+    def describe_holder() -> str:
+        return _describe(holder(index))
+
+    return waiting.acquire(index, wait_s, lambda: _try_acquire(index), is_own, describe_holder, PAUSES_S)
 
 
 def _try_acquire(index: RemotePath) -> Lease | None:
