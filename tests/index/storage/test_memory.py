@@ -58,9 +58,9 @@ def run(code: str, *arguments: str, **variables: str) -> str:
 
 @pytest.mark.skipif(not has_glibc(), reason="only glibc has arenas")
 def test_memory_does_not_grow_with_commits(tmp_path: Path) -> None:
-    """0.03 MB a commit of 50 rows; 0.15 with more arenas."""
+    """0.03 to 0.07 MB a commit of 50 rows in ten runs; 0.15 with more arenas."""
     mb_per_commit = float(run(COMMITS, str(tmp_path / "i.lance")))
-    assert mb_per_commit < 0.07, f"{mb_per_commit:.3f} MB a commit"
+    assert mb_per_commit < 0.1, f"{mb_per_commit:.3f} MB a commit"
 
 
 @pytest.mark.skipif(not has_glibc(), reason="only glibc has arenas")
