@@ -80,7 +80,9 @@ def main() -> None:
         wait(url)
         chromium = next(filter(None, map(shutil.which, BROWSERS)), "chromium")
         run = subprocess.run(["node", SCRIPT, json.dumps({"url": url, "chromium": chromium})], capture_output=True,
-                             text=True, check=True)  # fmt: skip
+                             text=True)  # fmt: skip
+        if run.returncode:
+            sys.exit(f"{run.stderr}node {SCRIPT.name} failed; `make test-page` installs the npm packages it needs")
         result = json.loads(run.stdout)
         before = cpu_seconds(server.pid)
         for k in range(SEARCHES):
