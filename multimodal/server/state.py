@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +36,8 @@ from multimodal.server.urls import Fetcher
 
 DEFAULT_SPACE = "starter"
 MAX_THREADED = 256  # calls that wait for a thread of a pool
+MAX_PREVIEWS = 1024  # one page of a browser asks for up to a hundred
+BACKGROUND_NICE = 15
 WARM_UP_TEXT = "a red apple"
 WARM_UP_RATE_HZ = 16_000
 OLLAMA_TAG = ":latest"
@@ -47,10 +52,15 @@ class Pool:
         name: Of the threads.
         n_threads: How many there are.
         capacity: Calls that may wait.
+        background: Whether its threads yield the CPU to all others.
     """
 
-    def __init__(self, name: str, n_threads: int, capacity: int = MAX_THREADED) -> None:
-        self._executor = ThreadPoolExecutor(n_threads, thread_name_prefix=name)
+    def __init__(
+        self, name: str, n_threads: int, capacity: int = MAX_THREADED, *, background: bool = False
+    ) -> None:
+        self._executor = ThreadPoolExecutor(
+            n_threads, thread_name_prefix=name, initializer=_lower_priority if background else None
+        )
         self._capacity, self._pending = capacity, 0
 
     async def run(self, function: Callable[..., Result], *args: Any) -> Result:
@@ -70,6 +80,13 @@ class Pool:
     def close(self) -> None:
         """Waits for the running calls."""
         self._executor.shutdown(cancel_futures=True)
+
+
+def _lower_priority() -> None:
+    """Lowers the priority of this thread. Only Linux has priorities of threads: elsewhere nothing changes."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICE)
 
 
 @dataclass
@@ -101,7 +118,8 @@ class State:
         indexes: The indexes by name; the first is the default.
         media: Makes items of what requests hold; call it in `media_pool`.
         body_budget: Bytes of request bodies in memory.
-        media_pool: Threads for reading headers, fetching URLs and making thumbnails.
+        media_pool: Threads for reading headers and fetching URLs.
+        previews: The one thread that draws thumbnails and waveforms, after all other work.
         searches: Threads for searches and lists.
         writes: The one thread that writes to indexes.
         failure: Why loading failed, or None.
@@ -116,6 +134,7 @@ class State:
         self.media = MediaReader(ceilings, Fetcher(config.allow_urls, ceilings.body_bytes))
         self.body_budget = Budget(ceilings.bodies_bytes, "bytes")
         self.media_pool = Pool("media", max(2, min(4, N_CORES)))
+        self.previews = Pool("previews", 1, MAX_PREVIEWS, background=True)
         self.searches = Pool("search", max(2, min(8, N_CORES)))
         self.writes = Pool("write", 1, capacity=64)
         self.extras: dict[str, Any] = {}
@@ -247,7 +266,7 @@ class State:
         for model in self.models.values():
             for lane in model.lanes:
                 lane.close()
-        for pool in (self.media_pool, self.searches, self.writes):
+        for pool in (self.media_pool, self.previews, self.searches, self.writes):
             pool.close()
 
     def extra(self, name: str, make: Callable[[], Result]) -> Result:
@@ -322,9 +341,15 @@ class State:
 
     async def in_media_pool(self, function: Callable[..., Result], *args: Any) -> Result:
         """Calls a function in a thread of `media_pool`, with the limits of `media_limits`."""
+        return await self.media_pool.run(self._limited, function, *args)
 
-        def call() -> Result:
-            with self.media_limits():
-                return function(*args)
+    async def preview(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Calls a function in the thread of `previews`, with the limits of `media_limits`.
 
-        return await self.media_pool.run(call)
+        A search thus waits neither for the previews of the search before it nor for their rows.
+        """
+        return await self.previews.run(self._limited, function, *args)
+
+    def _limited(self, function: Callable[..., Result], *args: Any) -> Result:
+        with self.media_limits():
+            return function(*args)

@@ -23,6 +23,7 @@ from multimodal.server.endpoint import (
     read_body,
     read_json,
     state_of,
+    while_connected,
 )
 from multimodal.server.errors import ApiError, invalid
 from multimodal.server.forms import FORM_TYPE, Upload, read_form
@@ -118,8 +119,11 @@ async def thumb(request: Request) -> Response:
     served = state.index(request.query_params.get("index"))
     side = _number(request.query_params.get("size"), "size", DEFAULT_SIDE, 16, MAX_SIDE)
     thumbnails = state.extra("thumbnails", previews.Thumbnails)
-    row = await state.searches.run(previews.find_row, served, request.path_params["item_id"])
-    content, tag = await state.in_media_pool(thumbnails.get, row, side)
+
+    def draw() -> tuple[bytes, str]:
+        return thumbnails.get(previews.find_row(served, request.path_params["item_id"]), side)
+
+    content, tag = await while_connected(request, state.preview(draw))
     headers = {"etag": tag, "cache-control": CACHE, "content-security-policy": SANDBOX}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)

@@ -210,10 +210,14 @@ async def wave(request: Request) -> Response:
     """A drawing of the waveform of an audio item."""
     state = state_of(request)
     served = state.index(request.query_params.get("index") or None)
-    row = await _row(state, served, request.query_params.get("id", ""))
-    if row["modality"] != "audio" or not row["uri"]:
-        raise ApiError(404, "the item has no waveform", code="no_waveform")
-    drawing = await state.in_media_pool(explore.waveform_svg, Path(row["uri"]), row["start_s"], row["end_s"])
+
+    def draw() -> str:
+        row = _find_row(served, request.query_params.get("id", ""))
+        if row["modality"] != "audio" or not row["uri"]:
+            raise ApiError(404, "the item has no waveform", code="no_waveform")
+        return explore.waveform_svg(Path(row["uri"]), row["start_s"], row["end_s"])
+
+    drawing = await while_connected(request, state.preview(draw))
     headers = {"cache-control": "private, max-age=86400", "content-security-policy": DRAWING_POLICY}
     return Response(drawing, media_type="image/svg+xml", headers=headers)
 
@@ -225,13 +229,10 @@ async def point_map(request: Request) -> Response:
     return JsonResponse(await Studio.of(state).map(served))
 
 
-async def _row(state: State, served: ServedIndex, id_: str, *, vectors: bool = False) -> dict[str, Any]:
-    """The item with an id. Raises ApiError (404)."""
-
-    def find() -> dict[str, Any] | None:
-        return next((row for row in served.index.rows(ids=id_, vectors=vectors) if row["id"] == id_), None)
-
-    row = await state.searches.run(find) if id_ else None
+def _find_row(served: ServedIndex, id_: str, vectors: bool = False) -> dict[str, Any]:
+    """The item with an id. Blocks. Raises ApiError (404)."""
+    rows = served.index.rows(ids=id_, vectors=vectors) if id_ else ()
+    row = next((row for row in rows if row["id"] == id_), None)
     if row is None:
         raise ApiError(
             404, f"no item of the index has the id {id_[:200]!r}", param="id", code="item_not_found"
@@ -321,7 +322,7 @@ async def caption(request: Request) -> Response:
     state = state_of(request)
     body = await read_json(request, ItemRequest)
     served = state.index(body.index)
-    row = await _row(state, served, body.id, vectors=True)
+    row = await state.searches.run(_find_row, served, body.id, True)
     work = Studio.of(state).run("captioning", served, lambda pipeline, call: pipeline(row["vector"]))
     result = await while_connected(request, work)
     return JsonResponse({"text": result.text})
