@@ -82,7 +82,9 @@ def main() -> None:
         run = subprocess.run(["node", SCRIPT, json.dumps({"url": url, "chromium": chromium})], capture_output=True,
                              text=True)  # fmt: skip
         if run.returncode:
-            sys.exit(f"{run.stderr}node {SCRIPT.name} failed; `make test-page` installs the npm packages it needs")
+            sys.exit(
+                f"{run.stderr}node {SCRIPT.name} failed; `make test-page` installs the npm packages it needs"
+            )
         result = json.loads(run.stdout)
         before = cpu_seconds(server.pid)
         for k in range(SEARCHES):
