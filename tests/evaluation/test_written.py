@@ -67,6 +67,22 @@ def test_a_caption_is_compared_with_all_its_references() -> None:
     assert 0 <= result.figures["clip_score"].value <= 2.5
 
 
+def test_a_text_is_rewritten_to_its_label() -> None:
+    rows = [
+        {"text": text, "label": "apple", "image": np.zeros((4, 4, 3), np.uint8)}
+        for text in ("an apple", "a pear")
+    ]
+    answers = {"an apple": "Apple", "a pear": "pear"}
+    result = mm.evaluate(
+        lambda items: [SimpleNamespace(text=answers[item.load()]) for item in items],
+        [*rows, {"text": "no label"}],
+        "captioning",
+        query="text",
+    )
+    assert result.figures["exact"].value == 0.5
+    assert result.excluded == {"no item or no reference": 1}
+
+
 def test_generated_images_are_scored_by_a_judge_that_is_named() -> None:
     made = {name: PIL.Image.new("RGB", (4, 4), name) for name in ("red", "blue", "green")}
     space = fake_space(("text", "image"), 16)

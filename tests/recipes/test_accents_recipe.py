@@ -5,6 +5,7 @@ import functools
 import itertools
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import multimodal as mm
 from multimodal.encoders.starter.parameters import N_MELS
 from recipes.starter.captioner import captions
 from recipes.starter.data import accents, flite, speech_augment
 from recipes.starter.data.concepts import Concept
 from recipes.starter.data.prepare_speech import Recorder
 from recipes.starter.data.spelling import distance, letters_only, spelled
-from recipes.starter.figures import evaluate, read
+from recipes.starter.figures import evaluate, evaluation_rows, judges, read
 from recipes.starter.towers import train_accents, train_speech
 
 NAMES = [f"thing{chr(97 + row // 26)}{chr(97 + row % 26)}" for row in range(60)]
@@ -202,6 +204,21 @@ def test_reading_is_counted_in_letters_and_names(tmp_path: Path) -> None:
     results = read.figures(Parrot(), tmp_path, ("voice",), 1)  # type: ignore[arg-type]
     assert (results["clips"], results["closed"]) == (3, 33.3)
     assert results["open CER"] == results["open CER, letters alone"] == round(100 * (0 + 1 + 5) / 11, 1)
+
+
+def test_a_line_of_the_card_counts_stored_speech_as_the_tower_hears_it(tmp_path: Path) -> None:
+    recorded(tmp_path / "speech_judge.npz", ["dog", "pizza", "rocket", "cat"], 120)
+    space = mm.load("starter")
+    model = SimpleNamespace(listener=evaluation_rows.for_stored_speech(space), cache=tmp_path / "cache")
+    spoken = evaluate.spoken_rows(evaluation_rows.clips(tmp_path, "voice"))
+    names = ["dog", "pizza", "rocket", "cat"]
+    data = spoken + evaluation_rows.numbered("text", names)
+    line = evaluate.recall_of(evaluate.Shipped.retrieval(model, data, "audio", "text"))  # type: ignore[arg-type]
+    heard, own = judges.hear(space.encoders["audio"].net, tmp_path, "voice")  # type: ignore[index, attr-defined]
+    texts = torch.from_numpy(space.encode(names))
+    assert evaluate.recall(heard, texts, [{row} for row in own]).items() <= line.items()
+    vectors = model.listener.encode([row["audio"] for row in spoken])
+    torch.testing.assert_close(torch.from_numpy(vectors), heard, atol=1e-5, rtol=0)
 
 
 def test_what_is_kept_lies_most_of_the_way_to_what_was_learned() -> None:

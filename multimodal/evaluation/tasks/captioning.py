@@ -9,7 +9,7 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Item, Text
 from multimodal.core.modality import Modality
 from multimodal.core.pipeline import as_space
-from multimodal.evaluation.data import Table
+from multimodal.evaluation.data import Row, Table
 from multimodal.evaluation.encoding import Runner, describe, unique
 from multimodal.evaluation.metrics.generated import clip_score
 from multimodal.evaluation.metrics.text import cider, normalize
@@ -20,23 +20,24 @@ from multimodal.evaluation.tasks.outcome import Options, Outcome, identity, item
 def run(model: Any, table: Table, options: Options, runner: Runner) -> Outcome:
     """The share of captions equal to a reference after normalising, CIDEr-D, and CLIPScore by `judge`.
 
-    References are the texts of all rows with the same item.
+    References are the texts of all rows with the same item; their labels, where texts are captioned (query="text").
     """
     import numpy as np
 
     outcome = Outcome()
     modality = _captioned(table, options)
-    rows = [row for row in table.rows if modality in row.items and Modality.TEXT in row.items]
+    rows = [row for row in table.rows if modality in row.items and _reference(row, modality)]
     outcome.excluded["no item or no reference"] += len(table.rows) - len(rows)
     if not rows:
         raise InvalidInput(
-            f"{table.name}: no row has an item and a reference; expected the columns image and text"
+            f"{table.name}: no row has {modality} and a reference; expected the columns {modality} and "
+            f"{'label' if modality == Modality.TEXT else 'text'}"
         )
     items, places = unique([row.items[modality] for row in rows])
     references: list[list[str]] = [[] for _ in items]
     groups: list[str | None] = [None] * len(items)
     for row, place in zip(rows, places, strict=True):
-        references[place].append(str(row.items[Modality.TEXT].load()).strip())
+        references[place].append(_reference(row, modality))
         groups[place] = groups[place] if groups[place] is not None else row.group
 
     def work(part: Sequence[Item]) -> list[Any]:
@@ -68,6 +69,14 @@ def run(model: Any, table: Table, options: Options, runner: Runner) -> Outcome:
         outcome.settings["judge"] = judge.name
     outcome.means = list(outcome.values)
     return outcome
+
+
+def _reference(row: Row, modality: Modality) -> str:
+    """The right caption of a row; empty if it has none."""
+    if modality == Modality.TEXT:
+        return row.label or ""
+    text = row.items.get(Modality.TEXT)
+    return "" if text is None else str(text.load()).strip()
 
 
 def _captioned(table: Table, options: Options) -> Modality:

@@ -7,19 +7,20 @@ one core.
 from __future__ import annotations
 
 import json
-import random
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+import multimodal as mm
 from multimodal.core.space import Space
 from multimodal.pipelines.captioning.backends.space import SpaceCaptioningBackend
 from multimodal.pipelines.captioning.options import CaptioningOptions
 from recipes.starter.captioner import caption_data, captions
 from recipes.starter.data.concepts import read
-from recipes.starter.figures import evaluate, judges
+from recipes.starter.figures import evaluate, evaluation_rows, judges
 
 KINDS = ("clean", "ground", "both", "untouched ground")
 TIMED = 20
@@ -40,40 +41,61 @@ def share(
     return round(100 * sum(a == b for a, b in zip(said, right, strict=True)) / len(right), 1)
 
 
+def exact(
+    captioner: SpaceCaptioningBackend, model: evaluate.Shipped, rows: list[evaluation_rows.Row], query: str
+) -> float:
+    """Percent of items whose caption is exactly the right one."""
+
+    def caption(items: list[Any]) -> list[Any]:
+        vectors = torch.from_numpy(model.listener.encode(items))
+        return list(captioner.caption_vectors(vectors, CaptioningOptions()))
+
+    result = mm.evaluate(caption, rows, "captioning", query=query)
+    return round(100 * result.figures["exact"].value, 1)
+
+
+def pictures(seen: Tensor, right: list[str]) -> list[evaluation_rows.Row]:
+    """uint8 pictures (n, 3, h, w) and their captions."""
+    return evaluation_rows.paired(image=evaluation_rows.pictures(seen), text=right)
+
+
+def texts(said: list[str], right: list[str]) -> list[evaluation_rows.Row]:
+    """Texts that are captioned, and their captions."""
+    return evaluation_rows.paired(text=said, label=right)
+
+
 def subjects(captioner: SpaceCaptioningBackend, model: evaluate.Shipped, work: Path) -> dict[str, float]:
     """Single objects: images, speech and names."""
     result = {}
     for kind in KINDS:
-        vectors = judges.see(model.image, judges.images(work, kind))
-        result[f"picture, {kind}"] = share(captioner, vectors, model.names)
-    rows = judges.drawn_by_openmoji(work)
-    vectors = judges.see(model.image, judges.images(work, "openmoji")[rows])
-    result["picture, OpenMoji"] = share(captioner, vectors, [model.names[row] for row in rows])
+        result[f"picture, {kind}"] = exact(
+            captioner, model, pictures(judges.images(work, kind), model.names), "image"
+        )
+    drawn = judges.drawn_by_openmoji(work)
+    shown = pictures(judges.images(work, "openmoji")[drawn], [model.names[row] for row in drawn])
+    result["picture, OpenMoji"] = exact(captioner, model, shown, "image")
     for title, speakers in evaluate.SPEAKERS.items():
-        heard = [judges.hear(model.audio, work, speaker) for speaker in speakers]
-        right = [model.names[row] for _, own in heard for row in own]
-        result[f"speech, {title}"] = share(captioner, torch.cat([item for item, _ in heard]), right)
+        spoken = [
+            {"audio": clip, "text": model.names[concept]}
+            for speaker in speakers
+            for clip, concept in evaluation_rows.clips(work, speaker)
+        ]
+        result[f"speech, {title}"] = exact(captioner, model, spoken, "audio")
     forms = {"name": "{x}", "a picture of": "a picture of {a_x}", "unseen form": "look at the {x} over there"}
     for title, form in forms.items():
-        texts = [form.format(x=name, a_x=captions.with_article(name)) for name in model.names]
-        result[f"text, {title}"] = share(captioner, model.encode(texts), model.names)
+        said = [form.format(x=name, a_x=captions.with_article(name)) for name in model.names]
+        result[f"text, {title}"] = exact(captioner, model, texts(said, model.names), "text")
     return result
 
 
 def combinations(captioner: SpaceCaptioningBackend, model: evaluate.Shipped, work: Path) -> dict[str, float]:
     """Colours and pairs that were never trained together, as pictures and in words: the whole caption, exactly."""
-    held, known = captions.held_out(len(model.names)), set(model.names)
-    kinds: dict[str, list[captions.Scene]] = {
-        "colour + thing": [(captions.Subject(subject, colour),) for subject, colour in held.coloured],
-        "two things": [(captions.Subject(first), captions.Subject(second)) for first, second in held.pairs],
-    }
-    result, rng = {}, random.Random(17)
-    for title, shown in kinds.items():
+    known, result = set(model.names), {}
+    for title, (shown, said) in evaluate.combined_scenes(model.names).items():
         right = [caption_data.describe(scene, model.names, known) for scene in shown]
-        seen = judges.see(model.image, judges.scenes(work, shown, 17))
-        result[f"picture, {title} never together"] = share(captioner, seen, right)
-        text_vectors = model.encode([captions.caption(scene, model.names, rng) for scene in shown])
-        result[f"text, {title} never together"] = share(captioner, text_vectors, right)
+        seen = pictures(judges.scenes(work, shown, 17), right)
+        result[f"picture, {title} never together"] = exact(captioner, model, seen, "image")
+        result[f"text, {title} never together"] = exact(captioner, model, texts(said, right), "text")
     return result
 
 

@@ -11,11 +11,11 @@ TOWERS = ("audio", "image", "text")
 
 def table(recall: dict[str, dict[str, float]]) -> str:
     """Recall, one row per kind of query and gallery."""
-    lines = ["| query → gallery | R@1 | R@5 | R@10 |", "|---|---:|---:|---:|"]
+    lines = ["| query → gallery | R@1 | R@5 | R@10 | 95 % interval of R@1 |", "|---|---:|---:|---:|---|"]
     for title, figures in recall.items():
-        lines.append(
-            f"| {title.replace('->', '→')} | {figures['R@1']} | {figures['R@5']} | {figures['R@10']} |"
-        )
+        interval = f"{figures['R@1 low']} – {figures['R@1 high']}" if "R@1 low" in figures else "none"
+        values = " | ".join(str(figures[f"R@{k}"]) for k in (1, 5, 10))
+        lines.append(f"| {title.replace('->', '→')} | {values} | {interval} |")
     return "\n".join(lines)
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from multimodal.encoders.starter.preprocessing import resize_to_square
-from recipes.starter.figures import evaluate, judges
+from recipes.starter.figures import evaluate, evaluation_rows
 
 ASSETS = Path(__file__).parents[3] / "assets" / "starter"
 SIDE = 224  # pixels of a scene
@@ -77,21 +77,22 @@ def images(work: Path, artist: str = "noto", seed: int = SEED) -> Tensor:
 
 def figures(model: evaluate.Shipped, work: Path, artist: str = "noto") -> dict[str, evaluate.Recall]:
     """Recall of the images over photographs by names, Unicode names and speech."""
-    seen = judges.see(model.image, images(work, artist))
-    official = {
-        concept.unicode_name: {row} for row, concept in enumerate(model.world) if concept.unicode_name
+    pictures = evaluation_rows.pictures(images(work, artist))
+    shown, names = evaluation_rows.numbered("image", pictures), evaluation_rows.numbered("text", model.names)
+    official = [
+        (concept.unicode_name, row) for row, concept in enumerate(model.world) if concept.unicode_name
+    ]
+    asked = evaluation_rows.numbered("text", [name for name, _ in official], [row for _, row in official])
+    spoken = evaluate.spoken_rows(evaluation_rows.clips(work, "espeak0"))
+    lines = {
+        "name -> picture, photographs": (names, "text", "image"),
+        f"Unicode name ({len(asked)}) -> picture, photographs": (asked, "text", "image"),
+        "speech, unseen voices -> picture, photographs": (spoken, "audio", "image"),
+        "picture, photographs -> name": (names, "image", "text"),
     }
-    spoken, rows = judges.hear(model.audio, work, "espeak0")
-    each = evaluate.each(len(seen))
     return {
-        "name -> picture, photographs": evaluate.recall(model.name_vectors, seen, each),
-        f"Unicode name ({len(official)}) -> picture, photographs": evaluate.recall(
-            model.encode(list(official)), seen, list(official.values())
-        ),
-        "speech, unseen voices -> picture, photographs": evaluate.recall(
-            spoken, seen, [{row} for row in rows]
-        ),
-        "picture, photographs -> name": evaluate.recall(seen, model.name_vectors, each),
+        title: evaluate.recall_of(model.retrieval(shown + other, query, gallery))
+        for title, (other, query, gallery) in lines.items()
     }
 
 

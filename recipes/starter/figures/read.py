@@ -12,48 +12,86 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 
+import multimodal as mm
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.encoders.starter.encoders import StarterAudio
+from multimodal.encoders.starter.parameters import ALPHABET
 from multimodal.pipelines.transcription.backends.starter import StarterBackend, character_ids
-from recipes.starter.data.spelling import distance, letters_only, spelled
-from recipes.starter.figures import evaluate, judges
+from recipes.starter.data.spelling import letters_only, spelled
+from recipes.starter.figures import evaluate, evaluation_rows, judges
 
 HERE = Path(__file__).parents[1]
 ASSETS = HERE.parent.parent / "assets" / "starter"
 FILE = "transcription_figures.json"
 
 
+Reading = Callable[
+    [torch.Tensor, Any], str
+]  # log-mels (frames, 64), their character log-probabilities -> text
+
+
 def figures(reader: StarterBackend, work: Path, speakers: tuple[str, ...], every: int) -> dict[str, float]:
     """Percent of letters wrong, open; percent of names right, closed; milliseconds a clip, open."""
-    data = judges.clips(work)
-    names = list(dict.fromkeys(data["texts"].tolist()))
-    rows = [row for who in speakers for row in np.flatnonzero(data["speakers"] == who)[::every]]
-    wrong, wrong_alone, right, n_letters, seconds = 0, 0, 0, 0, 0.0
-    for row in rows:
-        mel = torch.from_numpy(data["mels"][data["starts"][row] : data["starts"][row + 1]]).float()
-        mel, name = mel / 127.5 - 1, str(data["texts"][row])
-        said = letters_only(name)
-        began = time.perf_counter()
-        logs = reader.logs(mel)
-        read = " ".join(word.text for word in reader.words(mel, logs, reader.beams))
-        seconds += time.perf_counter() - began
-        alone = spelled(torch.from_numpy(logs).argmax(-1)).strip()
-        wrong, wrong_alone = wrong + distance(said, read), wrong_alone + distance(said, alone)
-        n_letters += len(said)
-        right += character_ids(names[int(reader.scores(mel, logs, names).argmax())]) == character_ids(name)
+    texts = judges.clips(work)["texts"].tolist()
+    names, spoken = list(dict.fromkeys(texts)), []
+    for speaker in speakers:
+        rows = np.flatnonzero(judges.clips(work)["speakers"] == speaker)[::every]
+        clips = evaluation_rows.clips(work, speaker, every)
+        spoken += [(clip, texts[row]) for (clip, _), row in zip(clips, rows, strict=True)]
+    letters = evaluation_rows.paired(
+        audio=[clip for clip, _ in spoken], text=[letters_only(name) for _, name in spoken]
+    )
+    closed = evaluation_rows.paired(
+        audio=[clip for clip, _ in spoken], text=[written(name) for _, name in spoken]
+    )
+
+    def alone(mel: torch.Tensor, logs: Any) -> str:
+        return spelled(torch.from_numpy(logs).argmax(-1))
+
+    def unrestricted(mel: torch.Tensor, logs: Any) -> str:
+        return " ".join(word.text for word in reader.words(mel, logs, reader.beams))
+
+    def among_names(mel: torch.Tensor, logs: Any) -> str:
+        return written(names[int(reader.scores(mel, logs, names).argmax())])
+
+    began = time.perf_counter()
+    read = transcribed(reader, letters, unrestricted)
+    seconds = time.perf_counter() - began
     return {
-        "clips": len(rows),
-        "open CER": round(100 * wrong / n_letters, 1),
-        "open CER, letters alone": round(100 * wrong_alone / n_letters, 1),
-        "closed": round(100 * right / len(rows), 1),
-        "ms a clip": round(1000 * seconds / len(rows), 1),
+        "clips": len(spoken),
+        "open CER": percent(read.figures["cer_raw"].value),
+        "open CER, letters alone": percent(transcribed(reader, letters, alone).figures["cer_raw"].value),
+        "closed": percent(float((transcribed(reader, closed, among_names).values["cer_raw"] == 0).mean())),
+        "ms a clip": round(1000 * seconds / len(spoken), 1),
     }
+
+
+def transcribed(reader: StarterBackend, rows: list[evaluation_rows.Row], reading: Reading) -> mm.Evaluation:
+    """The error rates of one way of reading."""
+
+    def transcribe(clips: list[Any]) -> list[SimpleNamespace]:
+        mels = map(evaluation_rows.mel_of, clips)
+        return [SimpleNamespace(text=reading(mel, reader.logs(mel))) for mel in mels]
+
+    return mm.evaluate(transcribe, rows, "transcription")
+
+
+def written(name: str) -> str:
+    """A name in the characters that the reader writes."""
+    return "".join(ALPHABET[label - 1] for label in character_ids(name))
+
+
+def percent(share: float) -> float:
+    return round(100 * share, 1)
 
 
 def run(work: Path, space: Path, folder: Path, every: int = 1, only: str | None = None) -> None:
