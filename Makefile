@@ -15,7 +15,7 @@ STARTER_PACKAGES := fonts-noto-color-emoji libraqm0 unicode-data espeak-ng libes
 STARTER_COMMANDS := espeak-ng flite festival rsvg-convert node npm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-page coverage docs lint types format starter pretrain bench venv clean distclean
+.PHONY: help demo test test-page coverage docs lint types format starter omni pretrain bench venv clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +60,9 @@ starter: $(RECIPES) ## make the data and train the shipped model again (hours on
 	    exit 1; \
 	fi >&2
 	$(PY) -m recipes.starter
+
+omni: $(RECIPES) ## train the network for scenes, charts and speech again (hours on a CPU; needs what starter needs; resumes)
+	$(PY) -m recipes.omni
 
 pretrain: $(RECIPES) ## towers from scratch: masked words, patches and frames, then pairs (hours on a CPU; resumes)
 	$(PY) -m recipes.pretrain

@@ -9,6 +9,7 @@ The names that `from_pretrained` accepts:
 | `"anthropic/<model>"` | Claude, with its own citations; the key is read from `ANTHROPIC_API_KEY` |
 | `"http://localhost:8080/v1#<model>"`, `"https://…#<model>"` | servers with OpenAI's protocol: vLLM, Ollama, … |
 | `"hf/<owner>/<name>"`, `"hf/./folder"` | a chat model of transformers on this machine, such as a Llama |
+| `"starter-omni"` | the starter's network for charts: offline; the question comes with `image=` |
 
 A question is words, a recording (transcribed, and searched by its vector too), an image or a video.
 """
@@ -51,6 +52,7 @@ from multimodal.pipelines.answering.sources import SourceWriter, still
 __all__ = ["Answer", "AnsweringPipeline", "Citation"]
 
 EXTRACTIVE_NAMES = ("starter", quoting.NAME)
+CHARTS_NAME = "starter-omni"
 TIMEOUT_S = 120.0
 
 
@@ -376,11 +378,15 @@ def _backend(
         return _remote_backend(remote, modalities, timeout_s)
     if modalities is not None:
         raise InvalidInput(f"inputs= is for models behind a server, which {name!r} is not; leave it out")
+    if name == CHARTS_NAME:
+        from multimodal.pipelines.answering.backends.omni_charts import OmniChartBackend
+
+        return OmniChartBackend.load(runtime)
     if name.startswith("hf/"):
         from multimodal.pipelines.answering.backends.hf_chat import load_backend
 
         return load_backend(name.removeprefix("hf/"), runtime, offline=offline, revision=revision)
-    hint = close_matches(name, [*EXTRACTIVE_NAMES, "openai/", "anthropic/", "hf/"])
+    hint = close_matches(name, [*EXTRACTIVE_NAMES, CHARTS_NAME, "openai/", "anthropic/", "hf/"])
     raise UnknownModel(
         f"no answering model is called {name!r}; {hint}write 'extractive', 'openai/<model>', 'anthropic/<model>', "
         f"'hf/<owner>/<name>', or a server and its model as {addresses.EXAMPLE!r}"

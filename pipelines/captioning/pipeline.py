@@ -7,6 +7,7 @@ The names that `from_pretrained` accepts:
 | `"starter"`, a saved space with its encoders | a decoder on the vectors of the space: one model for every modality |
 | `"hf/<owner>/<name>"`, `"hf/./folder"` | image captioners, vision-language and audio-language models of transformers |
 | `"openclip/coca_ViT-B-32:…"` | CoCa of open_clip |
+| `"starter-omni"` | the starter's network for scenes, charts and speech; the prompt chooses the task |
 
 Nothing is truncated silently: an input that does not fit the model is refused, and a caption that `max_tokens` cut has
 `complete=False`.
@@ -261,8 +262,17 @@ def _coca(rest: str, runtime: Runtime, offline: bool, revision: str | None) -> C
     return load_backend(rest, runtime, offline=offline, revision=revision)
 
 
+def _omni(rest: str, runtime: Runtime, offline: bool, revision: str | None) -> CaptioningBackend:
+    from multimodal.pipelines.captioning.backends.omni import OmniCaptioningBackend
+
+    if rest or revision is not None:
+        raise InvalidInput("there is only one starter-omni, without revisions: write 'starter-omni'")
+    return OmniCaptioningBackend.load(runtime)
+
+
 LOADERS: dict[str, Callable[[str, Runtime, bool, str | None], CaptioningBackend]] = {
     "hf": _hf,
     "openclip": _coca,
+    "starter-omni": _omni,
 }
 """The loaders of the families whose models caption items directly, without vectors."""

@@ -5,6 +5,7 @@ The names that `from_pretrained` accepts:
 | Name | Model |
 |--|--|
 | `"starter"` | the speech tower that ships with the package, for phrases of a few English words; works offline |
+| `"starter-omni"` | the starter's network for several tasks, whose decoder writes the words |
 | `"hf/<owner>/<name>"` | a speech model of transformers: Whisper, CTC (Wav2Vec2, HuBERT, …), Moonshine and others |
 | `"faster-whisper/<name>"` | Whisper run by CTranslate2 |
 | `"./folder"`, a `Path` | a checkpoint of transformers, or a saved space with the starter's encoders |
@@ -43,6 +44,7 @@ KNOWN = (
     *(f"hf/openai/whisper-{size}.en" for size in ("tiny", "base", "small", "medium")),
     "hf/distil-whisper/distil-large-v3.5", "hf/facebook/wav2vec2-base-960h", "hf/facebook/hubert-large-ls960-ft",
     "hf/facebook/s2t-small-librispeech-asr", "hf/UsefulSensors/moonshine-tiny",
+    "starter-omni",
 )  # fmt: skip
 
 
@@ -75,7 +77,7 @@ class TranscriptionPipeline(Pipeline):
         """Loads a speech model.
 
         Args:
-            model: "starter", "hf/<owner>/<name>", "faster-whisper/<name>", a folder, or a space with the starter's
+            model: "starter", "starter-omni", "hf/<owner>/<name>", "faster-whisper/<name>", a folder, or a space with the starter's
                 audio encoder.
             device: As torch names devices; "auto" is the accelerator if there is one.
             precision: The number format of the weights, see `Runtime`.
@@ -106,6 +108,8 @@ class TranscriptionPipeline(Pipeline):
             return cls(_faster(rest, runtime, revision, offline), name)
         if name == "starter":
             return cls(_starter(load(name, device=device, precision=precision)), name)
+        if name == "starter-omni":
+            return cls(_omni(runtime), name)
         hint = close_matches(name, KNOWN) or close_matches(
             name, [known.rpartition("/")[2] for known in KNOWN]
         )
@@ -274,6 +278,12 @@ def _starter(space: Space) -> TranscriptionBackend:
             f"the space {space.name!r} {lacks}: transcription takes 'starter', or a speech model such as {KNOWN[1]!r}"
         )
     return StarterBackend(encoder, space.encoders.get(Modality.TEXT))
+
+
+def _omni(runtime: Runtime) -> TranscriptionBackend:
+    from multimodal.pipelines.transcription.backends.omni import OmniBackend
+
+    return OmniBackend.load(runtime)
 
 
 def _transformers(

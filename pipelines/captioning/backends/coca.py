@@ -1,7 +1,7 @@
 """CoCa of open_clip (Yu et al. 2022): an image tower and a decoder over its tokens.
 
 open_clip's `generate` needs a class that transformers 5 no longer has, so tokens are decoded by
-`captioning.decoding`, on the same logits. A prompt is the beginning of the caption.
+`core.backends.decoding`, on the same logits. A prompt is the beginning of the caption.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from multimodal.core.errors import CheckpointError, MissingExtra
 from multimodal.core.hub.api import load_tensors
 from multimodal.core.media.pillow import load_pil
 from multimodal.core.modality import Modality
-from multimodal.pipelines.captioning import decoding
+from multimodal.core.backends import decoding
 from multimodal.pipelines.captioning.options import (
     CaptioningBackend,
     CaptioningOptions,

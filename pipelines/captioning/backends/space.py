@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from multimodal.adapt.alignment.policy import CaptionPolicy
-    from multimodal.pipelines.captioning.decoding import DecodedSequence
+    from multimodal.core.backends.decoding import DecodedSequence
 
 BEAMS = 3
 TOP_P = 0.9  # trained with label smoothing, it gives every word some probability
@@ -89,7 +89,7 @@ class SpaceCaptioningBackend(CaptioningBackend):
         """Unit vectors (n, dim) -> one output each."""
         import torch
 
-        from multimodal.pipelines.captioning import decoding
+        from multimodal.core.backends import decoding
         from multimodal.pipelines.captioning.backends.networks import END, LONGEST
 
         vectors = vectors.to(self._device, self.net.positions.dtype)

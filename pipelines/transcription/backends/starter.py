@@ -8,6 +8,7 @@ The tower was trained on phrases of one to two seconds, so audio is split at pau
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -48,16 +49,15 @@ EACH_LETTER, NEARNESS = 1.5, 40.0
 STEP_S = AUDIO_STRIDE * HOP / RATE_HZ / CTC_STEPS  # 20 ms
 
 
-class StarterBackend:
-    """English transcription with the starter's audio encoder and, if given, its text encoder."""
+class PhraseBackend(abc.ABC):
+    """Splits audio at pauses into phrases, for a model that transcribes phrases of a few seconds."""
 
-    model_class = "the starter's speech tower"
-    supported_options: ClassVar[frozenset[str]] = frozenset({"beams", "vocabulary"})
-    beams: ClassVar[int] = 64
+    model_class: str
+    supported_options: ClassVar[frozenset[str]]
 
-    def __init__(self, encoder: StarterAudio, texts: Encoder | None = None) -> None:
-        self.encoder, self.texts = encoder, texts
-        self._vectors = functools.lru_cache(maxsize=VOCABULARIES_KEPT)(self._encoded)
+    @abc.abstractmethod
+    def decode_phrase(self, mel: torch.Tensor, options: TranscriptionOptions) -> list[Word]:
+        """Log-mels (frames, 64) of one phrase -> its words, with times in seconds from the start."""
 
     def transcribe(
         self, source: SampleSource, options: TranscriptionOptions, progress: SecondsProgress
@@ -73,7 +73,7 @@ class StarterBackend:
             loudest = max(loudest, float(energy.max()))
             for first, last in phrases(energy >= max(loudest * 10 ** (QUIET_DB / 10), SILENT**2)):
                 mel, lead_s = _trimmed_mel(samples[first * FRAME : last * FRAME])
-                for word in self._decode(mel, options):
+                for word in self.decode_phrase(mel, options):
                     by_s = (start + first * FRAME) / RATE_HZ + lead_s
                     words.append(Word(round(word.start + by_s, 3), round(word.end + by_s, 3), word.text))
                     step(word.text)
@@ -89,6 +89,18 @@ class StarterBackend:
             duration_s,
         )
 
+
+class StarterBackend(PhraseBackend):
+    """English transcription with the starter's audio encoder and, if given, its text encoder."""
+
+    model_class = "the starter's speech tower"
+    supported_options: ClassVar[frozenset[str]] = frozenset({"beams", "vocabulary"})
+    beams: ClassVar[int] = 64
+
+    def __init__(self, encoder: StarterAudio, texts: Encoder | None = None) -> None:
+        self.encoder, self.texts = encoder, texts
+        self._vectors = functools.lru_cache(maxsize=VOCABULARIES_KEPT)(self._encoded)
+
     def logs(self, mel: torch.Tensor) -> NDArray[np.float32]:
         """Log-mels (frames, 64) -> character log-probabilities (steps, classes), 20 ms per step."""
         net, device = self.encoder.net, self.encoder.device
@@ -97,7 +109,7 @@ class StarterBackend:
             log_probabilities: NDArray[np.float32] = net.characters(states)[0].cpu().numpy()
         return log_probabilities
 
-    def _decode(self, mel: torch.Tensor, options: TranscriptionOptions) -> list[Word]:
+    def decode_phrase(self, mel: torch.Tensor, options: TranscriptionOptions) -> list[Word]:
         logs = self.logs(mel)
         if options.vocabulary is None:
             return self.words(mel, logs, options.beams or self.beams)
@@ -189,6 +201,21 @@ def _trimmed_mel(samples: NDArray[np.float32]) -> tuple[torch.Tensor, float]:
     loud_end = torch.cat([mel, mel.amax().expand(1, mel.shape[1])])  # so that only the start is cut
     behind = trim_silence(loud_end)
     return kept, (len(mel) + 1 - len(behind)) * HOP / RATE_HZ
+
+
+def word_times(text: str, logs: NDArray[np.float32]) -> list[Word]:
+    """The words of a text, with the times of its most probable path through CTC log-probabilities (steps, classes).
+
+    A text that is too long for the steps is spread evenly.
+    """
+    reading = [1 + ALPHABET.index(character) for character in text]
+    if not reading:
+        return []
+    n_doubled = sum(a == b for a, b in zip(reading[:-1], reading[1:], strict=True))
+    if len(reading) + n_doubled <= len(logs):
+        return _words(reading, align(logs, reading))
+    edges = np.linspace(0, len(logs), len(reading) + 1).astype(int).tolist()
+    return _words(reading, list(zip(edges[:-1], edges[1:], strict=True)))
 
 
 def _words(reading: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[Word]:

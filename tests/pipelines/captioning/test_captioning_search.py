@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multimodal.pipelines.captioning import decoding
+from multimodal.core.backends import decoding
 
 WORDS, MOST, END = 4, 3, 0
 

@@ -1,0 +1,1 @@
+"""The starter's single network for several tasks: it captions scenes, reads charts and transcribes speech."""

@@ -1,0 +1,55 @@
+"""`python -m recipes.omni`: records speech, trains one network on scenes, charts and speech, evaluates and exports it.
+
+Needs what `make starter` needs, and the world and drawings of its first step (`--work`, made if missing). The shipped
+weights took the minutes given in their card on one core. Every step resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from multimodal.encoders.starter.omni.model import OmniModel
+from recipes.omni import judge, speech, train
+from recipes.starter.data import prepare_world
+
+HERE = Path(__file__).parent
+ASSETS = HERE.parent.parent / "assets" / "starter" / "omni"
+
+
+def main() -> None:
+    """Runs all steps in order; steps whose output exists are skipped."""
+    parser = argparse.ArgumentParser(prog="recipes.omni", description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=HERE.parent / "starter" / "runs")
+    parser.add_argument("--output", type=Path, default=ASSETS, help="folder of the exported network")
+    parser.add_argument("--minutes", type=float, default=240, help="of training, in all runs together")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--data-core", type=int, help="the processor core that draws the data, of several")
+    parser.add_argument("--step", choices=("record", "train", "judge"), help="only this step")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    if not (args.work / "glyphs.npz").exists():
+        from recipes.starter.__main__ import fetch_npm
+
+        fetch_npm(args.work / "npm")
+        prepare_world.run(args.work / "npm" / "node_modules", args.work)
+    if args.step in (None, "record") and not (args.work / "omni_speech.npz").exists():
+        speech.record(args.work)
+    if args.step in (None, "train"):
+        cores = None if args.data_core is None else {args.data_core} & os.sched_getaffinity(0)
+        train.run(args.work, minutes=args.minutes, cores=cores)
+    if args.step in (None, "judge"):
+        net = judge.load_net(args.work / "omni_state.pt")
+        figures = judge.full(net, args.work)
+        model = OmniModel(net, judge.good_tasks(figures))
+        model.save(args.output)
+        (args.output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
