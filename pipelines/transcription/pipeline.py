@@ -77,8 +77,8 @@ class TranscriptionPipeline(Pipeline):
         """Loads a speech model.
 
         Args:
-            model: "starter", "starter-omni", "hf/<owner>/<name>", "faster-whisper/<name>", a folder, or a space with the starter's
-                audio encoder.
+            model: "starter", "starter-omni", "hf/<owner>/<name>", "faster-whisper/<name>", a folder, or a space with
+                the starter's audio encoder.
             device: As torch names devices; "auto" is the accelerator if there is one.
             precision: The number format of the weights, see `Runtime`.
             offline: Makes no network requests.

@@ -6,6 +6,7 @@ held-out names are for the evaluation.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from dataclasses import dataclass, field
@@ -69,12 +70,12 @@ class Style:
     def write(
         self, text: str, x: float, y: float, align: str = "m", ink: int | None = None
     ) -> list[tuple[float, float]]:
-        """Notes a text centred on y, to be drawn last; x is its left (l), middle (m) or right (r) -> its letters' x, y."""
+        """Notes a text to be drawn last -> x, y of its letters. x: of its left (l), middle (m) or right (r)."""
         width = self.font.getlength(text)
         left = round(x - {"l": 0.0, "m": width / 2, "r": width}[align])
         self.texts.append((left, round(y + BASELINE * self.size), text, self.ink if ink is None else ink))
         edges = [left + self.font.getlength(text[:count]) for count in range(len(text) + 1)]
-        centres = [((a + b) / 2, float(y)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        centres = [((a + b) / 2, float(y)) for a, b in itertools.pairwise(edges)]
         self.letters += [(c.lower(), *at) for c, at in zip(text, centres, strict=True)]
         return centres
 
@@ -92,7 +93,9 @@ def draw(
     kind = kind or rng.choices(KINDS, (0.4, 0.35, 0.25))[0]
     size = rng.choice(SIZES)
     dark = rng.random() < 0.08
-    paper, ink = (rng.randint(0, 40), rng.randint(200, 255)) if dark else (rng.randint(225, 255), rng.randint(0, 60))
+    paper, ink = (
+        (rng.randint(0, 40), rng.randint(200, 255)) if dark else (rng.randint(225, 255), rng.randint(0, 60))
+    )
     if rng.random() < 0.5 and not dark:
         paper, ink = 255, 0
     fonts = HELD_OUT_FONTS if held_out_fonts else FONTS
@@ -281,7 +284,12 @@ def bars(
     outline = style.ink if rng.random() < 0.25 else None
     for x, y in marks:
         fill = shade if is_same else contrasting(style)
-        box = (round(2 * x - width), min(round(2 * y), round(2 * base)), round(2 * x + width), round(2 * base))
+        box = (
+            round(2 * x - width),
+            min(round(2 * y), round(2 * base)),
+            round(2 * x + width),
+            round(2 * base),
+        )
         pen.rectangle(box, fill=fill, outline=outline, width=rng.choice((1, 2)))
 
 
@@ -304,7 +312,7 @@ def shares(rng: random.Random, count: int) -> list[int]:
     """Whole percentages of at least 6 that add up to 100."""
     cuts = sorted(rng.sample(range(1, 100 - 6 * count + count), count - 1))
     edges = [0, *cuts, 100 - 6 * count + count]
-    return [b - a - 1 + 6 for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [b - a - 1 + 6 for a, b in itertools.pairwise(edges)]
 
 
 def pie(
@@ -325,7 +333,12 @@ def pie(
     for part in parts:
         sweep = 3.6 * part
         fill = contrasting(style)
-        box = [2 * middle[0] - 2 * radius, 2 * middle[1] - 2 * radius, 2 * middle[0] + 2 * radius, 2 * middle[1] + 2 * radius]
+        box = [
+            2 * middle[0] - 2 * radius,
+            2 * middle[1] - 2 * radius,
+            2 * middle[0] + 2 * radius,
+            2 * middle[1] + 2 * radius,
+        ]
         pen.pieslice(box, -(angle + sweep), -angle, fill=fill, outline=outline)  # Pillow turns clockwise
         way = math.radians(angle + sweep / 2)
         found.append(((angle + sweep / 2) % 360, math.cos(way), -math.sin(way), fill))

@@ -148,7 +148,9 @@ def judge_scenes(net: OmniNet, work: Path, every: int = 1) -> dict[str, Any]:
         ],
     }
     for title, scenes in combined.items():
-        result[title] = exact(judges.scenes(work, scenes, 17), [describe(scene, names, known) for scene in scenes])
+        result[title] = exact(
+            judges.scenes(work, scenes, 17), [describe(scene, names, known) for scene in scenes]
+        )
     return result
 
 

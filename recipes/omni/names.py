@@ -9,15 +9,24 @@ from functools import lru_cache
 from pathlib import Path
 
 CONFIG = Path(__file__).parent.parent.parent / "assets" / "starter" / "config.json"
-USUAL = (
+
+
+def listed(text: str) -> list[str]:
+    """The words of a text."""
+    return text.split()
+
+
+USUAL = listed(
     "jan feb mar apr may jun jul aug sep oct nov dec mon tue wed thu fri sat sun monday tuesday wednesday thursday "
     "friday saturday sunday january february march april june july august september october november december north "
     "south east west red blue green yes no other total men women boys girls cats dogs apples pears plums tea coffee "
     "milk water wine beer bread rice a b c d e f g h q1 q2 q3 q4 paris rome berlin london madrid oslo"
-).split()
-ONSETS = "b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kn l m n p pl pr qu r s sc sh sk sl sp st t th tr v w wh x y z".split()
-VOWELS = "a e i o u ai ea ee ie oa oo ou y".split()
-CODAS = ["", "", "", *"b ck d f g l ll m n nd ng nt p r rd rk rt s ss st t tch th v w x z".split()]
+)
+ONSETS = listed(
+    "b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kn l m n p pl pr qu r s sc sh sk sl sp st t th tr v w wh x y z"
+)
+VOWELS = listed("a e i o u ai ea ee ie oa oo ou y")
+CODAS = ["", "", "", *listed("b ck d f g l ll m n nd ng nt p r rd rk rt s ss st t tch th v w x z")]
 
 
 def is_held_out(word: str) -> bool:

@@ -42,7 +42,7 @@ def training_lines(work: Path, rng: random.Random) -> Iterator[str]:
         yield from concept.keywords
     for _ in range(CAPTIONS):
         yield captions.caption(captions.random_scene(rng, len(world), held, plain=0.2), titles, rng)
-    little = "a the of to in on is it and with for at by that you".split()
+    little = names.listed("a the of to in on is it and with for at by that you")
     known = names.words(held_out=False)
     for _ in range(PHRASES):
         yield " ".join(

@@ -31,7 +31,15 @@ from recipes.starter.towers.training import is_matrix
 
 CHARTS, SCENES, CLIPS = 32, 64, 40  # per step
 NOTHING = 0.1  # weight of empty cells
-WEIGHTS = {"classes": 1.0, "shift": 2.0, "point": 0.5, "table": 1.0, "scenes": 0.6, "speech": 0.6, "letters": 0.3}
+WEIGHTS = {
+    "classes": 1.0,
+    "shift": 2.0,
+    "point": 0.5,
+    "table": 1.0,
+    "scenes": 0.6,
+    "speech": 0.6,
+    "letters": 0.3,
+}
 PEAK, DECAY, WARM_UP = 3e-3, 0.02, 100
 TOWER_RATE = 0.03
 COOL_DOWN = 0.5  # share of the time in which the rate falls to zero
@@ -52,7 +60,10 @@ def as_targets(texts: list[str], task: str) -> tuple[Tensor, Tensor]:
     """Texts -> tokens (n, t) with the task first, and the next tokens (n, t)."""
     rows = [to_tokens(text)[: MAX_TOKENS - 1] for text in texts]
     longest = max(map(len, rows)) + 1
-    tokens, targets = torch.zeros(len(rows), longest, dtype=torch.int64), torch.full((len(rows), longest), IGNORED)
+    tokens, targets = (
+        torch.zeros(len(rows), longest, dtype=torch.int64),
+        torch.full((len(rows), longest), IGNORED),
+    )
     for number, row in enumerate(rows):
         ids = torch.tensor(row, dtype=torch.int64)
         tokens[number, 0], tokens[number, 1 : len(row) + 1] = TASK_TOKEN[task], ids
@@ -77,7 +88,9 @@ def chart_losses(net: OmniNet, batch: ChartBatch) -> dict[str, Tensor]:
     logits, pointing = net.decoder(batch.tokens, batch.places, net.chart_memory(states))
     return {
         "classes": F.cross_entropy(classes.flatten(0, 1), batch.classes.flatten(), weight),
-        "shift": (F.smooth_l1_loss(shift[rows, cells], batch.shifts[1], beta=0.05, reduction="none") * weight_of).mean(),
+        "shift": (
+            F.smooth_l1_loss(shift[rows, cells], batch.shifts[1], beta=0.05, reduction="none") * weight_of
+        ).mean(),
         "point": cross_entropy(pointing, batch.cells),
         "table": cross_entropy(logits, batch.targets),
     }

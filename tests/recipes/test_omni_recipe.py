@@ -75,7 +75,9 @@ def test_every_task_has_a_loss_that_trains_its_part(drawn):
     torch.manual_seed(0)
     net = OmniNet().train()
     losses = train.chart_losses(net, collate(drawn[::6], np.random.default_rng(0)))
-    losses |= train.scene_losses(net, torch.zeros(2, 3, 64, 64, dtype=torch.uint8), ["dog", "a dog and a cat"])
+    losses |= train.scene_losses(
+        net, torch.zeros(2, 3, 64, 64, dtype=torch.uint8), ["dog", "a dog and a cat"]
+    )
     losses |= train.speech_losses(net, torch.rand(2, 60, 64), torch.tensor([60, 50]), ["dog", "cat"])
     torch.stack(list(losses.values())).sum().backward()
     assert set(losses) == set(train.WEIGHTS)

@@ -140,7 +140,9 @@ class OmniModel:
                 f"{NAME!r} was not trained well enough to {task}; it does: {done}. Load another model for this task"
             )
 
-    def describe(self, images: Sequence[NDArray[np.uint8]], *, beams: int = BEAMS, **options: object) -> list[DecodedSequence]:
+    def describe(
+        self, images: Sequence[NDArray[np.uint8]], *, beams: int = BEAMS, **options: object
+    ) -> list[DecodedSequence]:
         """Captions of scenes (h, w, 3) uint8; `options` as for `write_texts`."""
         self.require("describe")
         pixels = torch.stack([resize_to_square(rgb) for rgb in images]).to(self.device)

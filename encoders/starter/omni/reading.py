@@ -115,7 +115,9 @@ def read_charts(net: OmniNet, pixels: Tensor) -> list[Reading]:
         log_probs, tokens = torch.log_softmax(logits[:, -1].float(), dim=-1).max(dim=-1)
         cells = pointing[:, -1].argmax(dim=-1).tolist()
         going_on = []
-        for row, token, log_prob, cell in zip(active, tokens.tolist(), log_probs.tolist(), cells, strict=True):
+        for row, token, log_prob, cell in zip(
+            active, tokens.tolist(), log_probs.tolist(), cells, strict=True
+        ):
             sums[row] += log_prob
             if token == END or token >= FIRST_TASK:
                 written[row].append(END)

@@ -79,7 +79,9 @@ class ChartTable:
 
     def _named(self, words: list[str]) -> list[tuple[str, int]]:
         """The rows that a question names; a name with a wrong letter counts if no name is written exactly."""
-        spans = {" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, min(i + 3, len(words)) + 1)}
+        spans = {
+            " ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, min(i + 3, len(words)) + 1)
+        }
         content = {span for span in spans if not set(span.split()) & COMMON}
         exact = [row for row in self.rows if row[0] in content]
         if exact:
@@ -93,9 +95,9 @@ class ChartTable:
         return [row] if likeness >= LEAST_ALIKE else []
 
 
-COMMON = frozenset(
+COMMON_WORDS = (
     "what is the value of for a an which are how many much was in at to has have does do show shows chart bar line pie "
     "slice item items and between difference than more less higher lower largest highest biggest greatest most maximum "
-    "smallest lowest least minimum sum total mean average number count read table percentage percent share".split()
+    "smallest lowest least minimum sum total mean average number count read table percentage percent share"
 )
-
+COMMON = frozenset(COMMON_WORDS.split(" "))

@@ -1,7 +1,7 @@
 """The tokens of the decoder: characters, marks of a table, and one token per task.
 
-A chart is written as its axis and its rows, `0:100|may:25|june:40`; a pie with printed percentages as `%|may:25|june:75`.
-While it writes, the decoder points at the image: `pointed` says at which characters.
+A chart is written as its axis and its rows, `0:100|may:25|june:40`; a pie with printed percentages as
+`%|may:25|june:75`. While it writes, the decoder points at the image: `pointed` says at which characters.
 """
 
 from __future__ import annotations

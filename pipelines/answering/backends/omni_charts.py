@@ -46,7 +46,9 @@ class OmniChartBackend(AnsweringBackend):
         ]
         images += [(0, part.data) for part in request.question if part.kind == "image"]
         if not images:
-            raise AnswerError(f"{NAME!r} answers about charts, and no image was given: add image=, or name another model")
+            raise AnswerError(
+                f"{NAME!r} answers about charts, and no image was given: add image=, or name another model"
+            )
         for number, data in images:
             rgb = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
             try:

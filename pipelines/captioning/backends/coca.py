@@ -10,12 +10,12 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from multimodal.core.backends import decoding
 from multimodal.core.backends.runtime import Runtime
 from multimodal.core.errors import CheckpointError, MissingExtra
 from multimodal.core.hub.api import load_tensors
 from multimodal.core.media.pillow import load_pil
 from multimodal.core.modality import Modality
-from multimodal.core.backends import decoding
 from multimodal.pipelines.captioning.options import (
     CaptioningBackend,
     CaptioningOptions,

@@ -58,7 +58,9 @@ class OmniCaptioningBackend(CaptioningBackend):
         prompt = (options.prompt or "").lower().strip()
         if isinstance(item, Audio):
             if prompt and not prompt.startswith("transcribe"):
-                raise InvalidInput(f"{NAME!r} only transcribes audio, got the prompt {options.prompt!r}: leave it out")
+                raise InvalidInput(
+                    f"{NAME!r} only transcribes audio, got the prompt {options.prompt!r}: leave it out"
+                )
             return self._transcribe(item, options)
         rgb: Any = item.load()
         if prompt and not prompt.startswith("describe"):

@@ -12,7 +12,7 @@ from multimodal.core.backends.runtime import Runtime
 from multimodal.encoders.starter.omni.model import OmniModel
 from multimodal.encoders.starter.omni.vocabulary import to_text
 from multimodal.encoders.starter.parameters import ALPHABET
-from multimodal.pipelines.transcription.backends.starter import STEP_S, PhraseBackend, word_times
+from multimodal.pipelines.transcription.backends.starter import PhraseBackend, word_times
 from multimodal.pipelines.transcription.options import TranscriptionOptions
 from multimodal.pipelines.transcription.result import Word
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -211,11 +212,11 @@ def word_times(text: str, logs: NDArray[np.float32]) -> list[Word]:
     reading = [1 + ALPHABET.index(character) for character in text]
     if not reading:
         return []
-    n_doubled = sum(a == b for a, b in zip(reading[:-1], reading[1:], strict=True))
+    n_doubled = sum(a == b for a, b in itertools.pairwise(reading))
     if len(reading) + n_doubled <= len(logs):
         return _words(reading, align(logs, reading))
     edges = np.linspace(0, len(logs), len(reading) + 1).astype(int).tolist()
-    return _words(reading, list(zip(edges[:-1], edges[1:], strict=True)))
+    return _words(reading, list(itertools.pairwise(edges)))
 
 
 def _words(reading: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[Word]:
