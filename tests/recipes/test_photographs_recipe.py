@@ -55,6 +55,32 @@ def test_lines_darken_some_of_each_picture_and_leave_the_rest() -> None:
     assert lined.min() >= 0 and lined.max() <= 1
 
 
+def test_backgrounds_are_patched_and_enlarged_from_the_pool() -> None:
+    pool = torch.zeros(3, 3, SIDE, SIDE, dtype=torch.uint8)
+    pool[1], pool[2, :, :, SIDE // 2 :] = 255, 255  # black, white, half of each
+    glyphs = torch.zeros(1, 1, 4, 56, 56, dtype=torch.uint8)
+    source = train_photographs.Cluttered(glyphs, 1, pool, torch.Generator().manual_seed(0))
+    images = source.ground(200)
+    assert images.shape == (200, 3, SIDE, SIDE) and images.min() >= 0 and images.max() <= 1
+    halves = pool.float() / 255
+    usual = torch.cat([halves, halves.flip(3), halves.mT, halves.flip(3).mT])
+    is_new = ~(images[:, None] == usual[None]).all(-1).all(-1).all(-1).any(1)
+    assert 0.1 < is_new.float().mean() < 0.8
+
+
+def test_only_a_share_of_pictures_gets_lines() -> None:
+    white = torch.ones(300, 3, SIDE, SIDE)
+    lined = occlusion.some_lined(white, torch.Generator().manual_seed(2), 0.2)
+    assert 0.1 < (lined < 0.99).any((1, 2, 3)).float().mean() < 0.3
+
+
+def test_vectors_are_held_to_those_before_only_where_these_were_about_right() -> None:
+    texts, former = torch.eye(4)[:2], torch.eye(4)[[0, 2]]  # the second was wrong
+    assert train_photographs.moved(former.flip(0), former, texts).item() == 1.0
+    assert train_photographs.moved(torch.eye(4)[[0, 3]], former, texts).item() == 0.0
+    assert train_photographs.moved(former, former, torch.eye(4)[2:].flip(0)).item() == 0.0
+
+
 def test_things_in_front_are_plain_or_cut_from_the_background_given() -> None:
     images, ground = torch.zeros(64, 3, SIDE, SIDE), torch.full((64, 3, SIDE, SIDE), 0.5)
     hidden = occlusion.fronts(images, ground, torch.Generator().manual_seed(1))

@@ -18,17 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multimodal.encoders.starter.parameters import SIDE
 from recipes.starter.captioner import captions
-from recipes.starter.data import backgrounds, compositor
 from recipes.starter.data.speech_augment import SpeechAugmenter
 from recipes.starter.figures import evaluate
-from recipes.starter.towers import joint_finetune
-from recipes.starter.towers.train_image import trained_drawings
+from recipes.starter.towers import train_photographs
 from recipes.starter.towers.train_speech import FEWEST_FRAMES, MOST_FRAMES, pad_clips
 
-IMAGE_BATCHES = 150  # of 256
-BACKGROUNDS = 6_000
+IMAGE_BATCHES = 150
+# Pictures in each: single things, scenes, single things in a stated colour; on the backgrounds of either training
+ON_DRAWN, ON_NATURAL = (60, 60, 60), (44, 20, 12)
+BACKGROUNDS = (6_000, 6_000)
 REDRAWN = 3  # redrawn versions of every drawing
 SPOKEN = 32_000
 AS_IS = 0.3  # of the batches of speech are not augmented
@@ -109,7 +108,6 @@ class Gatherer:
         self.names, self.known = model.names, set(model.names)
         self.held = captions.held_out(len(model.names))
         self.rng = random.Random(seed)
-        self.generator = torch.Generator().manual_seed(seed)
         self.seed = seed
 
     def texts(self) -> tuple[Tensor, list[str]]:
@@ -132,14 +130,13 @@ class Gatherer:
 
     def images(self) -> tuple[Tensor, list[str]]:
         """Batches such as the image tower was trained on, drawn anew."""
-        drawings = trained_drawings(self.work)
-        ground = torch.from_numpy(backgrounds.pool(backgrounds.TRAINED, BACKGROUNDS, SIDE, self.seed))
-        bank = compositor.with_redrawn(drawings, REDRAWN, self.generator)
-        scene_compositor = compositor.Compositor(bank, len(drawings), ground, self.generator)
+        scenes = train_photographs.Scenes(
+            self.work, self.names, self.seed, grounds=BACKGROUNDS, redrawn=REDRAWN
+        )
         vectors, said = [], []
         with torch.inference_mode():
             for _ in range(IMAGE_BATCHES):
-                drawn = joint_finetune.draw_batch(scene_compositor, self.names, self.held, self.rng)
+                drawn = scenes.batch(ON_DRAWN, ON_NATURAL)
                 vectors.append(self.model.image(drawn.images))
                 said += [describe(scene, self.names, self.known) for scene in drawn.scenes]
         return torch.cat(vectors), said

@@ -42,6 +42,8 @@ OLD = (44, 32, 32)  # pictures per batch: single things, scenes, single things i
 NEW = (92, 32, 24)
 GROUNDS = (10_000, 24_000)  # of the kinds of both halves
 REDRAWN = 6
+KEEP = 3.0  # weight of the distance to the vectors of the weights before
+ABOUT_RIGHT = 0.6  # cosine with its caption, from which on a vector of the weights before is kept
 TAKES = 6  # of each name, for the prototypes of speech
 WIDER = 0.61  # radians: 35 degrees
 SMALLER = {
@@ -49,6 +51,9 @@ SMALLER = {
     captions.SIZE_NAMES.index("small"): (0.24, 0.4),
     captions.SIZE_NAMES.index("large"): (0.9, 1.15),
 }
+PATCHED, ENLARGED = 0.3, 0.4  # shares of the backgrounds of the second half
+SHARP = 8.0  # contrast of the border between two patches
+PART = (0.35, 1.0)  # of a background's side that is enlarged
 DIRECTED = ("arrow", "o'clock", "thirty", "left", "right", "up", "down")
 FACTORS = (0.0, 0.6, 0.75, 0.9)
 MOST_LOST = 0.3  # points of recall, of any monitored kind
@@ -78,6 +83,32 @@ def spoken(work: Path, names: list[str], seed: int = 61) -> Tensor:
     return F.normalize(result, dim=-1)
 
 
+class Cluttered(compositor.Compositor):
+    """Shows parts of its backgrounds, some of them patched from two where a third is light or dark."""
+
+    def ground(self, count: int) -> Tensor:
+        """See Compositor; a pool has many more parts and patches than pictures."""
+        first, second, third = (super(Cluttered, self).ground(count) for _ in range(3))
+        light = third.mean(1, keepdim=True)
+        mask = ((light - light.mean((2, 3), keepdim=True)) * SHARP + 0.5).clamp(0, 1)
+        rows = torch.rand(count, 1, 1, 1, generator=self.generator) < PATCHED
+        return self.parts(torch.where(rows, first * mask + second * (1 - mask), first))
+
+    def parts(self, images: Tensor) -> Tensor:
+        """A share of the images, each enlarged from a random part of it."""
+        rows = (torch.rand(len(images), generator=self.generator) < ENLARGED).nonzero()[:, 0]
+        if not len(rows):
+            return images
+        edge = compositor.uniform(len(rows), *PART, self.generator)
+        across, down = ((1 - edge) * compositor.uniform(len(rows), -1, 1, self.generator) for _ in range(2))
+        empty = torch.zeros(len(rows))
+        matrix = torch.stack([torch.stack([edge, empty, across], 1), torch.stack([empty, edge, down], 1)], 1)
+        grid = F.affine_grid(matrix, [len(rows), *images.shape[1:]], align_corners=False)
+        images = images.clone()
+        images[rows] = F.grid_sample(images[rows], grid, padding_mode="border", align_corners=False)
+        return images
+
+
 class Scenes:
     """Draws batches of both halves."""
 
@@ -99,8 +130,8 @@ class Scenes:
         old = backgrounds.pool(backgrounds.TRAINED, grounds[0], SIDE, seed)
         new = backgrounds.pool(natural.makers(pieces), grounds[1], SIDE, seed)
         self.old, self.new = (
-            compositor.Compositor(bank, len(drawings), torch.from_numpy(pool), self.generator)
-            for pool in (old, new)
+            made(bank, len(drawings), torch.from_numpy(pool), self.generator)
+            for made, pool in ((compositor.Compositor, old), (Cluttered, new))
         )
         self.new.scales, self.new.turn, self.new.upright = SMALLER, WIDER, directed(names)
 
@@ -116,12 +147,14 @@ class Scenes:
         images = torch.cat([source.draw(scenes, SIDE, restyle=0.2), source.draw(single, SIDE, restyle=0.35)])
         if source is self.new:
             images = occlusion.hide(images, source.ground(len(images)), self.generator)
+        else:
+            images = occlusion.some_lined(images, self.generator, occlusion.LINED_ELSEWHERE)
         images = compositor.augment(images, self.generator)
         return Drawn(compositor.as_bytes(images), scenes + single, descriptions)
 
-    def batch(self) -> Drawn:
-        """Both halves."""
-        halves = [self.drawn(self.old, OLD), self.drawn(self.new, NEW)]
+    def batch(self, old: tuple[int, int, int] = OLD, new: tuple[int, int, int] = NEW) -> Drawn:
+        """Both halves, one after the other; how many pictures of each kind."""
+        halves = [self.drawn(self.old, old), self.drawn(self.new, new)]
         return Drawn(
             torch.cat([half.images for half in halves]),
             [scene for half in halves for scene in half.scenes],
@@ -129,13 +162,28 @@ class Scenes:
         )
 
 
+def moved(vectors: Tensor, former: Tensor, texts: Tensor) -> Tensor:
+    """The mean distance (1 - cosine) of vectors to those of the weights before, where these were about right."""
+    is_right = ((former * texts).sum(1) > ABOUT_RIGHT).float()
+    return ((1 - (vectors * former).sum(1)) * is_right).sum() / is_right.sum().clamp(min=1)
+
+
 def losses(
-    tower: ImageTower, drawn: Drawn, anchors: Anchors, banks: tuple[Tensor, ...], colours: Colours
+    tower: ImageTower,
+    before: ImageTower,
+    drawn: Drawn,
+    anchors: Anchors,
+    banks: tuple[Tensor, ...],
+    colours: Colours,
 ) -> dict[str, Tensor]:
-    """The losses of one batch, by name."""
-    texts = anchors.encode(drawn.descriptions)
+    """The losses of one batch, by name. before: the tower that the training began with, whose vectors of the first
+    half are kept where they were right, because captions and pictures are decoded from them."""
+    texts, first = anchors.encode(drawn.descriptions), sum(OLD)
+    images = drawn.images.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
-        vectors = tower(drawn.images.contiguous(memory_format=torch.channels_last))
+        vectors = tower(images)
+        with torch.no_grad():
+            former = before(images[:first])
     right = shown(drawn.scenes, len(anchors.names))
     subjects = [F.cross_entropy(SCALE * vectors @ bank.T, right) for bank in banks]
     return {
@@ -143,14 +191,16 @@ def losses(
         "match": scene_loss(vectors, texts, drawn.scenes, torch.tensor(SCALE)),
         "near": NEAR * (1 - (vectors * texts).sum(1)).mean(),
         "colour": COLOUR * colours.loss(vectors, drawn.scenes),
+        "kept": KEEP * moved(vectors[:first], former, texts[:first]),
     }
 
 
 def run(work: Path, *, minutes: float, seed: int = 67, peak: float = 2e-3) -> None:
     """Trains for `minutes` of wall time in total (interrupted runs resume); writes image_after.pt."""
     anchors = Anchors(work)
-    tower = ImageTower().to(memory_format=torch.channels_last)
-    tower.load_state_dict(torch.load(work / "image_met.pt", weights_only=True))
+    tower, before = (ImageTower().to(memory_format=torch.channels_last) for _ in range(2))
+    for item in (tower, before.eval().requires_grad_(False)):
+        item.load_state_dict(torch.load(work / "image_met.pt", weights_only=True))
     cache = work / "spoken.pt"
     if not cache.exists():
         torch.save(spoken(work, anchors.names), cache)
@@ -162,7 +212,7 @@ def run(work: Path, *, minutes: float, seed: int = 67, peak: float = 2e-3) -> No
         seed=seed, muon="tower",
     )  # fmt: skip
     while training.going_on():
-        parts = losses(tower, scenes.batch(), anchors, banks, colours)
+        parts = losses(tower, before, scenes.batch(), anchors, banks, colours)
         training.learn(torch.stack(list(parts.values())).sum())
         if training.step % 50 == 1:
             training.log(loss=sum(parts.values()), **parts)
