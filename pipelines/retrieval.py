@@ -9,6 +9,7 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.pipeline import Pipeline
 from multimodal.core.space import Space
 from multimodal.index import Hits, Index, SearchOptions
+from multimodal.index.opening import adapted_space
 
 
 class RetrievalPipeline(Pipeline):
@@ -53,6 +54,10 @@ class RetrievalPipeline(Pipeline):
         if isinstance(model, str | os.PathLike):
             return cls(Index.open(model, space), **options)
         return cls(model, **options)  # type: ignore[arg-type]  # __init__ rejects a Space
+
+    @classmethod
+    def _open_adapted(cls, model: Any, adapter: Any, options: dict[str, Any]) -> Self:
+        return cls.from_pretrained(model, **options | {"space": adapted_space(model, adapter, options)})
 
     def to(self, device: str) -> Self:
         """Moves the encoders of the index's space to a device, in place; see `Space.to`.

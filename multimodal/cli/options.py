@@ -1,4 +1,4 @@
-"""Options of every command that loads a model: which device, precision, decoder and engine, and whether offline."""
+"""Options of every command that loads a model: device, precision, decoding, engine, adapters, and whether offline."""
 
 from __future__ import annotations
 
@@ -52,6 +52,16 @@ Engine = Annotated[
     ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", rich_help_panel=PANEL, help="Make no network requests.")]
+Adapter = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        metavar="DIR",
+        rich_help_panel=PANEL,
+        help="An adapter of [bold]multimodal finetune[/] for the model; may be repeated.",
+        show_default=False,
+    ),
+]
 
 
 def index_place(given: str) -> AnyPath:
@@ -149,6 +159,7 @@ RUNTIME: dict[str, tuple[Any, Any]] = {
     "decode": (Decode, DEFAULT.decode),
     "engine": (Engine, DEFAULT.engine),
     "offline": (Offline, False),
+    "adapter": (Adapter, None),
 }
 
 
@@ -229,4 +240,10 @@ def _cluster(given: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_defaults(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if value != RUNTIME[name][1]}
+    chosen = {name: value for name, value in given.items() if value and value != RUNTIME[name][1]}
+    if "adapter" in chosen:
+        from multimodal.core.adapters import absolute_folders
+
+        folders = absolute_folders(list(chosen["adapter"]))  # workers may have another working directory
+        chosen["adapter"] = folders[0] if len(folders) == 1 else folders
+    return chosen

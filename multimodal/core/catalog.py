@@ -94,21 +94,12 @@ def load(
 
 
 def _adapted(space: Space, adapter: object) -> Space:
-    from multimodal.core.adapters import apply_adapters
+    from multimodal.core.adapters import absolute_folders, apply_adapters
 
     adapted = apply_adapters(space, adapter)
-    adapted.options = adapted.options | {"adapter": _absolute_folders(adapter)}
+    adapted.options = adapted.options | {"adapter": absolute_folders(adapter)}
     adapted._reopen = reload
     return adapted
-
-
-def _absolute_folders(adapter: Any) -> Any:
-    """Folders of adapters that mean the same from another working directory, as JSON values."""
-    if isinstance(adapter, Mapping):
-        return {str(key): _absolute_folders(folder) for key, folder in adapter.items()}
-    if isinstance(adapter, list | tuple):
-        return [_absolute_folders(folder) for folder in adapter]
-    return str(Path(adapter).expanduser().absolute())
 
 
 def _load(name: str | os.PathLike[str], options: dict[str, Any]) -> Space:

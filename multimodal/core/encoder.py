@@ -102,6 +102,9 @@ class Encoder(abc.ABC):
     float32_reason: str | None = None
     """Why precision="auto" must keep float32 where the trial would not show it. None if the trial decides."""
 
+    adapted_from: tuple[str, ...] = ()
+    """Fingerprints of the encoder that adapters were merged into; see `decoder_fingerprints`."""
+
     precision_decision: PrecisionDecision | None = None
     """What precision="auto" resolved to; None for another precision."""
 
@@ -221,6 +224,14 @@ class Encoder(abc.ABC):
         index, stays in use.
         """
         return (self.fingerprint,)
+
+    @property
+    def decoder_fingerprints(self) -> tuple[str, ...]:
+        """Those of the encoders whose decoders read its vectors: the accepted ones, and the base of its adapters.
+
+        Adapters keep the vectors in the space of the other modalities, which the decoder reads too.
+        """
+        return (*self.accepted_fingerprints, *self.adapted_from)
 
     def _described(self) -> dict[str, Any]:
         """What the fingerprint covers beside the weights."""

@@ -18,7 +18,7 @@ import re
 from importlib import metadata
 from typing import Any, ClassVar, Self, cast
 
-from multimodal.core.catalog import close_matches, load
+from multimodal.core.catalog import RUNTIME_OPTIONS, close_matches, load
 from multimodal.core.errors import InvalidInput, UnknownTask
 from multimodal.core.media.inputs import as_list
 from multimodal.core.space import Space
@@ -61,6 +61,17 @@ class Pipeline(abc.ABC):
         made._opened_from = (model, options)
         return made
 
+    @classmethod
+    def _open_adapted(cls, model: Any, adapter: Any, options: dict[str, Any]) -> Self:
+        """As `from_pretrained`, with adapters on the encoders of the model's space."""
+        if isinstance(model, Space):
+            from multimodal.core.adapters import apply_adapters
+
+            return cls.from_pretrained(apply_adapters(model, adapter), **options)
+        how = {name: value for name, value in options.items() if name in RUNTIME_OPTIONS}
+        others = {name: value for name, value in options.items() if name not in RUNTIME_OPTIONS}
+        return cls.from_pretrained(load(model, adapter=adapter, **how), **others)
+
     @abc.abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the task: the one way to use a pipeline."""
@@ -93,7 +104,7 @@ class Pipeline(abc.ABC):
             model.to(device)
         else:
             options = options | {"device": device}
-        vars(self).update(vars(type(self).from_pretrained(model, **options)))
+        vars(self).update(vars(_reopened(type(self), model, options)))
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -125,7 +136,22 @@ def _recording(method: Any) -> Any:
 
 
 def _reopened(cls: type[Pipeline], model: Any, options: dict[str, Any]) -> Pipeline:
-    return cls.from_pretrained(model, **options)
+    adapter = options.get("adapter")
+    if adapter is None:
+        return cls.from_pretrained(model, **options)
+    from multimodal.core.adapters import absolute_folders, decoders, split
+
+    others = {name: value for name, value in options.items() if name != "adapter"}
+    of_space, of_decoder = split(adapter)
+    made = (
+        cls.from_pretrained(model, **others)
+        if of_space is None
+        else cls._open_adapted(model, of_space, others)
+    )
+    if of_decoder:
+        made = decoders.with_adapters(made, of_decoder)
+    made._opened_from = (model, others | {"adapter": absolute_folders(adapter)})
+    return made
 
 
 def as_space(model: str | os.PathLike[str] | Space) -> Space:
@@ -157,7 +183,8 @@ def pipeline(task: str, model: Any = "starter", *, adapter: Any = None, **option
             "feature-extraction", a registered task, or the Hub's name of one of these, as
             "automatic-speech-recognition".
         model: What the task's `from_pretrained` takes: a name, a folder or a Space; for retrieval an index.
-        adapter: The folder of an adapter that `adapt.finetune` wrote for the model's space, or for its decoder.
+        adapter: The folder of an adapter that `adapt.finetune` wrote for the model's space, or for its decoder; a list
+            of such; or `{modality: folder}`, as of `load`. For an index, of its space.
         **options: Passed to `from_pretrained`.
 
     Returns:
@@ -166,16 +193,11 @@ def pipeline(task: str, model: Any = "starter", *, adapter: Any = None, **option
     Raises:
         UnknownTask: If no pipeline performs the task; the message offers close matches.
         UnknownModel: If there is no such model.
+        SpaceMismatch: If an adapter was trained on another model.
     """
-    pipeline_class = _pipeline_class(task)
-    if adapter is None:
-        return pipeline_class.from_pretrained(model, **options)
-    from multimodal.core import adapters
-    from multimodal.core.adapters import decoders
-
-    if adapters.is_for_encoders(adapter):
-        return pipeline_class.from_pretrained(load(model, adapter=adapter), **options)
-    return decoders.with_adapter(pipeline_class.from_pretrained(model, **options), adapter)
+    return _reopened(
+        _pipeline_class(task), model, options | ({} if adapter is None else {"adapter": adapter})
+    )
 
 
 def register_pipeline(task: str, pipeline_class: type[Pipeline] | str) -> None:

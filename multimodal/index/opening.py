@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from multimodal.core.adapters import apply_adapters
 from multimodal.core.catalog import load
 from multimodal.core.encoder import combined_fingerprint
 from multimodal.core.errors import IndexStateError, InvalidInput, UnknownModel
@@ -82,6 +83,33 @@ def load_space(table: ItemTable, **runtime: Any) -> Space:
             f"the index at {str(table.path)!r} was created with the space {index_metadata.space!r}, which cannot be "
             f"loaded as {index_metadata.address!r} ({error}); pass it: Index.open({str(table.path)!r}, space)"
         ) from error
+
+
+def adapted_space(index: object, adapter: Any, options: Mapping[str, Any]) -> Space:
+    """The space for an index with adapters on its encoders.
+
+    Args:
+        index: The folder of the index.
+        adapter: As of `load`.
+        options: Of a pipeline; `space` names another space than the one that the index names.
+
+    Raises:
+        InvalidInput: For an index that is open: it has its space.
+        IndexStateError: If the space of the index cannot be loaded.
+    """
+    if index is None:
+        raise InvalidInput("an adapter of a space needs index=, the folder of an index in that space")
+    if not isinstance(index, str | os.PathLike | RemotePath):
+        raise InvalidInput(
+            f"adapter= is for the folder of an index, got {type(index).__name__}, which has its space: open it with "
+            "Index.open(folder, load(name, adapter=…))"
+        )
+    space = options.get("space")
+    if isinstance(space, Space):
+        return apply_adapters(space, adapter)
+    if space is not None:
+        return load(space, adapter=adapter)
+    return load_space(ItemTable.open(index_folder(index)), adapter=adapter)
 
 
 def matching_space(table: ItemTable, space: Space) -> Space:

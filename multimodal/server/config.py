@@ -94,7 +94,8 @@ class ServerConfig:
         task_models: Further models by task ("captioning", "transcription", "generation"), such as
             {"transcription": ("hf/openai/whisper-tiny",)}. The first of a task is its default. That of "answering"
             answers for the model "index:NAME"; "extractive" by default.
-        load_options: Options of `multimodal.load`, such as {"device": "cuda"}.
+        load_options: Options of `multimodal.load`, such as {"device": "cuda"}. An `adapter` of a decoder goes to
+            `task_models`, any other to the spaces.
         uploads: Folder for uploaded files. Default: beside the index, named after it.
         log_requests: Log every request, rather than only those that failed or were slow.
         telemetry: Trace requests with OpenTelemetry.

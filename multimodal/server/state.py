@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from multimodal.core.adapters import split_options
 from multimodal.core.catalog import close_matches, load
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput
@@ -141,6 +142,7 @@ class State:
         self.failure: str | None = None
         self.started = time.time()
         self._is_loaded = self._stops = False
+        self._space_options: dict[str, Any] = {}
         self._closers: list[Callable[[], None]] = []
 
     # --- phases -----------------------------------------------------------------------------------------
@@ -163,13 +165,14 @@ class State:
     def load(self) -> None:
         """Loads models and opens indexes. Ready after a text with each model; then encodes media to warm up. Blocks."""
         config = self.config
+        self._space_options, _ = split_options(config.load_options)
         for name in config.spaces:
-            self._add_model(name, config.preloaded.get(name) or load(name, **config.load_options))
+            self._add_model(name, config.preloaded.get(name) or load(name, **self._space_options))
         for path in config.indexes:
             self._open_index(path)
         if not self.models:
             name = DEFAULT_SPACE
-            self._add_model(name, config.preloaded.get(name) or load(name, **config.load_options))
+            self._add_model(name, config.preloaded.get(name) or load(name, **self._space_options))
         task_models = {name for names in config.task_models.values() for name in names}
         for alias, name in config.aliases.items():
             if name not in self.models and name not in task_models:
@@ -237,7 +240,7 @@ class State:
         served = self.models.values()
         model = next((m for m in served if about.fingerprint in accepted_fingerprints(m.space)), None)
         if model is None:
-            options = about.options | dict(self.config.load_options)
+            options = about.options | self._space_options
             name = about.address if about.address not in self.models else f"{about.address}@{folder.stem}"
             model = self._add_model(
                 name, self.config.preloaded.get(about.address) or load(about.address, **options)

@@ -29,6 +29,7 @@ from multimodal.core.modality import Modality
 from multimodal.core.pipeline import Pipeline, one_or_many, pipeline
 from multimodal.core.space import Space
 from multimodal.index import Index
+from multimodal.index.opening import adapted_space
 from multimodal.pipelines.answering import addresses, extractive, quoting, retrieval
 from multimodal.pipelines.answering.generative import Writer
 from multimodal.pipelines.answering.interface import AnsweringBackend
@@ -166,6 +167,12 @@ class AnsweringPipeline(Pipeline):
             offline=offline,
             min_relevance=min_relevance,
         )
+
+    @classmethod
+    def _open_adapted(cls, model: Any, adapter: Any, options: dict[str, Any]) -> Self:
+        index = model if isinstance(model, Index) else options.get("index")
+        space = adapted_space(index, adapter, options)
+        return cls.from_pretrained(model, **options | {"space": space})
 
     def __call__(
         self,

@@ -23,6 +23,7 @@ from multimodal.adapt.finetuning.options import FinetuneOptions, loss_for, train
 from multimodal.adapt.finetuning.reference import REFERENCE, REPLAY, automatic_pairs
 from multimodal.adapt.finetuning.report import CurvePoint, FinetuneReport
 from multimodal.adapt.finetuning.split import content_hash, split_pairs
+from multimodal.adapt.finetuning.targets import ADAPTERS
 from multimodal.core.errors import InvalidInput
 from multimodal.core.modality import Modality
 from multimodal.core.paths import local_path
@@ -76,13 +77,14 @@ def finetune(
     """Trains encoders of a space on pairs of items, or the decoder of a pipeline.
 
     Args:
-        space: A space, or a name or folder for `load`; or a pipeline whose decoder trains by "lora" or "full" (Whisper
-            on audio and transcripts, a captioning model on images and captions, Stable Diffusion on images and
-            prompts). It is not changed.
+        space: A space, or a name or folder for `load`; or a pipeline whose decoder trains by "lora", "dora" or "full"
+            (Whisper on audio and transcripts, a captioning model on images and captions, Stable Diffusion and Flux on
+            images and prompts). It is not changed.
         data: Pairs: a .csv, .tsv, .jsonl or .parquet table, a folder with one folder per class, a .tar archive of a
             WebDataset, a data set, or an iterable of (item, text) or (item, text, hard negative).
-        method: "lora" (adapters of a few hundred kB), "last" (the last layer), "full" (every weight) or "probe" (a
-            linear map of the vectors).
+        method: "lora" (adapters of a few hundred kB), "dora" (LoRA that trains the lengths of weight vectors apart
+            from their directions), "last" (the last layer), "full" (every weight) or "probe" (a linear map of the
+            vectors).
         modality: The modality or modalities to train. Default: those of the pairs that are not in `lock`.
         lock: Modalities that stay as they are.
         loss: "clip", "siglip", or "auto" for the one the space was trained with. Equal items are positives of each
@@ -104,7 +106,8 @@ def finetune(
         mixed_precision: Train in bfloat16 where torch's autocast does.
         eval_every: Steps between evaluations. Default: a tenth of the steps.
         patience: Evaluations without improvement after which training stops.
-        out: A new folder for the adapter ("lora") or the space (other methods), with report.html and report.json.
+        out: A new folder for the adapter ("lora", "dora") or the space (other methods), with report.html and
+            report.json.
         resume: Continue the interrupted run in `out`. The result is bit for bit that of an uninterrupted one.
         seed: Seed of the split, the batches and the adapters.
         columns: {column: role} of a table, with the roles "first", "second", "label", "negative" and "split".
@@ -117,7 +120,7 @@ def finetune(
         InvalidInput: For too few pairs, an unknown option, layers that cannot be trained or merged, or an `out` that
             contains something else.
         UnsupportedModality: If the space does not encode the items.
-        MissingExtra: If PEFT is not installed and the method is "lora".
+        MissingExtra: If PEFT is not installed and the method is "lora" or "dora".
     """
     folder = None if out is None else local_path(out, "an adapter")
     options = FinetuneOptions(
@@ -256,7 +259,7 @@ def _trained(run: _Run, start: float) -> tuple[Space, FinetuneReport]:
     settings = {
         "loss": loss_name,
         **asdict(config),
-        "rank": options.rank if options.method == "lora" else None,
+        "rank": options.rank if options.method in ADAPTERS else None,
     }
     report = _report(run, towers, trainer.history, curve, weight, measured, adapted, settings, start)
     if options.out is not None and trainer.devices.is_main:
@@ -393,7 +396,7 @@ def _write(
 
     out = run.options.out
     assert out is not None
-    if run.options.method == "lora":
+    if run.options.method in ADAPTERS:
         checkpoint.delete()
         size = write_adapters(out, run.space, adapted, towers)
         report = replace(report, size_kb=round(size / 1000, 1))

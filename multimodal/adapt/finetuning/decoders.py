@@ -21,7 +21,7 @@ from multimodal.adapt.finetuning.optimisation import Optimisation, TrainingConfi
 from multimodal.adapt.finetuning.options import FinetuneOptions
 from multimodal.adapt.finetuning.report import CurvePoint, FinetuneReport
 from multimodal.adapt.finetuning.split import content_hash, split_pairs
-from multimodal.adapt.finetuning.targets import check_merge
+from multimodal.adapt.finetuning.targets import ADAPTERS, check_merge
 from multimodal.adapt.finetuning.weights import TrainableNetwork
 from multimodal.core.adapters import AdapterMetadata
 from multimodal.core.adapters.decoders import (
@@ -103,9 +103,9 @@ def finetune_decoder(
     """See `finetune`."""
     start = time.monotonic()
     backend = trainable_backend(pipeline)
-    if options.method not in ("lora", "full"):
+    if options.method not in (*ADAPTERS, "full"):
         raise InvalidInput(
-            f"method={options.method!r} is for spaces; a decoder is trained by 'lora' or 'full'"
+            f"method={options.method!r} is for spaces; a decoder is trained by 'lora', 'dora' or 'full'"
         )
     sets, notes = _sets(data, options, columns)
     config = options.config(len(sets["train"]))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from multimodal.adapt.finetuning.losses import LossFunction
     from multimodal.adapt.finetuning.optimisation import TrainingConfig
 
-LEARNING_RATES = {"lora": 5e-4, "full": 2e-4, "last": 5e-4, "probe": 1e-3}
+LEARNING_RATES = {"lora": 5e-4, "dora": 5e-4, "full": 2e-4, "last": 5e-4, "probe": 1e-3}
 EPOCHS, MIN_STEPS, MAX_STEPS = 10, 20, 200
 DEFAULT_SCALE = 20.0  # of a space without logit scales
 

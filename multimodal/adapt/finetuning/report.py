@@ -37,7 +37,7 @@ class FinetuneReport:
     """What a fine-tuning gained and lost.
 
     Attributes:
-        method: "lora", "probe", "full" or "last".
+        method: "lora", "dora", "probe", "full" or "last".
         modalities: The modalities that were trained.
         metric: What the figures measure.
         gain: Change on the held-out pairs of the new data, after - before.

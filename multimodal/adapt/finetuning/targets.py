@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+ADAPTERS = ("lora", "dora")  # methods that train adapters
+
 # Unit vectors of the merged model may differ by this much from those with the adapter: float32 sums in another order.
 MERGE_TOLERANCE = 1e-5
 
@@ -40,11 +42,13 @@ class Rule:
         name: Of the architectures.
         layers: Matches the full names of layers that get adapters.
         last: Matches the full names of parameters that method="last" trains.
+        dora: The layers for DoRA, where they differ.
     """
 
     name: str
     layers: str
     last: str
+    dora: str | None = None
 
 
 _TRANSFORMER = r"(?:.*\.)?(?:layers?|h|blocks?)\.\d+\."
@@ -63,6 +67,7 @@ RULES = (
         "open_clip transformer",
         r"(?:.*\.)?resblocks\.\d+\.(?:attn|mlp\.c_fc|mlp\.c_proj)",
         r"proj|text_projection(?:\.weight)?|ln_post\..*|ln_final\..*",
+        r"(?:.*\.)?resblocks\.\d+\.mlp\.(?:c_fc|c_proj)",  # PEFT has no DoRA of nn.MultiheadAttention
     ),
     Rule(
         "attention with q_proj",
@@ -123,14 +128,17 @@ def adaptable(net: nn.Module) -> list[str]:
     ]
 
 
-def target_layers(net: nn.Module, targets: str | list[str] | None) -> str | list[str]:
+def target_layers(
+    net: nn.Module, targets: str | list[str] | None, *, use_dora: bool = False
+) -> str | list[str]:
     """What PEFT's `target_modules` is set to: the given targets, or those of the model's rule.
 
     Raises:
         InvalidInput: For "all-linear", for a target that names no layer, or if no rule fits.
     """
     if targets is None:
-        return rule_for(net).layers
+        rule = rule_for(net)
+        return rule.dora if use_dora and rule.dora is not None else rule.layers
     if targets == "all-linear":
         raise InvalidInput(
             "targets='all-linear' makes adapters that never learn or cannot be merged in several architectures; "

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multimodal.adapt.finetuning.weights import METHODS, TrainableNetwork
+from multimodal.core.adapters import with_merged
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput
 from multimodal.core.families import family_module
@@ -27,7 +28,7 @@ class Tower(TrainableNetwork):
         **options: As of `TrainableNetwork`.
 
     Attributes:
-        encoder: The copy, with adapters where the method is "lora".
+        encoder: The copy, with adapters where the method is "lora" or "dora".
         base: The encoder it was made from.
         projector: The linear map of "probe"; None for the other methods.
     """
@@ -68,7 +69,9 @@ class Tower(TrainableNetwork):
     def merged(self) -> Encoder:
         """The encoder with the trained weights, without adapters or gradients."""
         net = self.merged_network()
-        return self._projected(net) if self.projector is not None else self.base.with_network(net)
+        if self.projector is not None:
+            return self._projected(net)
+        return self.base.with_network(net) if self.peft is None else with_merged(self.base, net)
 
 
 def _check_trainable(encoder: Encoder, method: str) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from multimodal.adapt.finetuning.targets import adapter_outputs, last_parameters, target_layers
+from multimodal.adapt.finetuning.targets import ADAPTERS, adapter_outputs, last_parameters, target_layers
 from multimodal.core.adapters import PEFT_WEIGHTS, AdapterMetadata, quiet_peft, require_peft, write_metadata
 from multimodal.core.errors import InvalidInput
 
-METHODS = ("lora", "probe", "full", "last")
+METHODS = ("lora", "dora", "probe", "full", "last")
+MAGNITUDE = "lora_magnitude_vector"  # of DoRA: the lengths of a layer's weight vectors
 
 
 class TrainableNetwork:
@@ -23,7 +24,7 @@ class TrainableNetwork:
 
     Args:
         net: The network, which is not changed.
-        method: "lora" (adapters), "last" (the last layer) or "full" (every weight).
+        method: "lora" or "dora" (adapters), "last" (the last layer) or "full" (every weight).
         rank: Of the adapters.
         alpha: Of the adapters: their change is multiplied by alpha / rank.
         targets: Layers that get adapters; None for those of `targets.RULES`.
@@ -47,8 +48,10 @@ class TrainableNetwork:
     ) -> None:
         self.net = copy.deepcopy(net).eval().requires_grad_(False)
         self.peft: Any = None
-        if method == "lora":
-            self.peft = with_lora(self.net, rank=rank, alpha=alpha, targets=targets, seed=seed)
+        if method in ADAPTERS:
+            self.peft = with_lora(
+                self.net, rank=rank, alpha=alpha, targets=targets, seed=seed, use_dora=method == "dora"
+            )
         else:
             named = [name for name, _ in self.net.named_parameters()]
             for name in last_parameters(self.net) if method == "last" else named:
@@ -59,11 +62,15 @@ class TrainableNetwork:
 
     def _set_parameters(self, parameters: dict[str, nn.Parameter]) -> None:
         self.parameters = parameters
-        # Tensors that scale the change: all of them, except that of an adapter only its second matrices
+        # Tensors that scale the change: all of them, except that of an adapter only its second matrices, which are zero
+        # before, and the lengths of DoRA
         scaled = parameters if self.peft is None else adapter_outputs(self.net)
         self._anchors = {
             name: value.detach().clone() if self.peft is None else torch.zeros_like(value)
             for name, value in scaled.items()
+        }
+        self._anchors |= {
+            name: value.detach().clone() for name, value in parameters.items() if MAGNITUDE in name
         }
 
     def state(self) -> dict[str, Tensor]:
@@ -79,7 +86,8 @@ class TrainableNetwork:
     def interpolate(self, state: Mapping[str, Tensor], weight: float) -> None:
         """Sets the parameters to base + weight * (state - base) (WiSE-FT, Wortsman et al. 2022).
 
-        Of an adapter the change itself is scaled, rounded to float16 as it is saved.
+        Of an adapter the change itself is scaled (with DoRA the change of direction and that of length), rounded to
+        float16 as it is saved.
         """
         self.load(state)
         with torch.no_grad():
@@ -87,8 +95,9 @@ class TrainableNetwork:
                 value = self.parameters[name]
                 value.copy_(anchor + weight * (value - anchor))
             if self.peft is not None:
-                for value in self.parameters.values():
-                    value.copy_(value.half().float())
+                for name, value in self.parameters.items():
+                    if _is_float16(name):
+                        value.copy_(value.half().float())
 
     def merged_network(self) -> nn.Module:
         """The network with the trained weights, without adapters or gradients."""
@@ -100,9 +109,9 @@ class TrainableNetwork:
         return net.eval().requires_grad_(False)
 
     def save_adapter(self, folder: Path, metadata: AdapterMetadata) -> None:
-        """Writes PEFT's folder with float16 weights, and multimodal.json."""
+        """Writes PEFT's folder with float16 matrices, and multimodal.json."""
         state = {
-            name: value.half().contiguous() if re.search("lora_", name) else value
+            name: value.half().contiguous() if _is_float16(name) else value
             for name, value in self.peft.state_dict().items()
         }
         with quiet_peft():
@@ -113,7 +122,20 @@ class TrainableNetwork:
         write_metadata(folder, metadata)
 
 
-def with_lora(net: Any, *, rank: int, alpha: float, targets: str | list[str] | None, seed: int) -> Any:
+def _is_float16(name: str) -> bool:
+    """Whether a tensor of an adapter is saved as float16. Rounding the lengths of DoRA would move the base."""
+    return re.search("lora_", name) is not None and MAGNITUDE not in name
+
+
+def with_lora(
+    net: Any,
+    *,
+    rank: int,
+    alpha: float,
+    targets: str | list[str] | None,
+    seed: int,
+    use_dora: bool = False,
+) -> Any:
     """Puts LoRA adapters into a module, in place.
 
     Args:
@@ -122,6 +144,8 @@ def with_lora(net: Any, *, rank: int, alpha: float, targets: str | list[str] | N
         alpha: Their change is multiplied by alpha / rank.
         targets: The layers; None for those of the module's rule.
         seed: Seed of the first matrices.
+        use_dora: Trains the length of each weight vector apart from its direction (DoRA, Liu et al. 2024,
+            arXiv:2402.09353).
 
     Returns:
         PEFT's model around the module.
@@ -130,7 +154,11 @@ def with_lora(net: Any, *, rank: int, alpha: float, targets: str | list[str] | N
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=target_layers(net, targets)
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=0.0,
+        target_modules=target_layers(net, targets, use_dora=use_dora),
+        use_dora=use_dora,
     )
     with quiet_peft(), torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -12,6 +12,7 @@ import typer
 
 from multimodal.cli import console, options, remote
 from multimodal.cli.indexes.search import conditions_of, open_existing, require_index
+from multimodal.core.adapters import split_options
 from multimodal.core.items import Audio, Image
 from multimodal.core.modality import Modality
 
@@ -26,7 +27,7 @@ def _given(metavar: str, help: str) -> Any:
     return typer.Option(metavar=metavar, help=help, show_default=False)
 
 
-@options.with_runtime("device", "precision", "offline")
+@options.with_runtime("device", "precision", "offline", "adapter")
 def ask(
     index: options.IndexArgument,
     question: Annotated[
@@ -103,8 +104,9 @@ def ask(
     else:
         require_index(index)
         with console.working("opening the index", quiet=json):
-            opened = open_existing(index, space, load_options)
-            answering = _load(model, opened, models | load_options)
+            of_space, of_model = split_options(load_options)
+            opened = open_existing(index, space, of_space)
+            answering = _load(model, opened, models | of_model)
     call_options |= {"k": k, "modality": modality or None, "where": conditions or None}
     call_options |= {"instructions": instructions, "context_tokens": context_tokens, "max_tokens": max_tokens}
     if stream and not json:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from multimodal.evaluation import Comparison, Evaluation
 
 FEWEST_ARGUMENTS = 2  # a model and the data
+ON_SPACES = ("classification", "retrieval")
 
 
 @options.with_runtime()
@@ -93,6 +94,10 @@ def evaluate(
         return
     if len(names) < FEWEST_ARGUMENTS:
         raise typer.BadParameter("name a model and the data", param_hint="MODEL... DATA")
+    if task not in ON_SPACES and "engine" in load_options:
+        raise typer.BadParameter(f"models for {task} run by torch; leave it out", param_hint="--engine")
+    if task not in (*ON_SPACES, "captioning") and "decode" in load_options:
+        raise typer.BadParameter(f"models for {task} decode exactly; leave it out", param_hint="--decode")
     call = {
         "group": group,
         "columns": _columns(column),
@@ -136,6 +141,7 @@ def _evaluated(
     import dataclasses
 
     from multimodal.core.catalog import load
+    from multimodal.core.pipeline import pipeline
     from multimodal.evaluation import evaluate as run
     from multimodal.evaluation.data import read_table
 
@@ -144,7 +150,10 @@ def _evaluated(
     results = []
     for name in models:
         with console.working(f"loading {name}", quiet=quiet):
-            model = load(name, **load_options) if task in ("classification", "retrieval") else name
+            if task in ON_SPACES:
+                model: Any = load(name, **load_options)
+            else:
+                model = pipeline(task, model=name, **load_options) if load_options else name
         with console.progress(f"evaluating {name}", total, quiet=quiet) as done:
             result = run(model, table, task, progress=done, **call)
         results.append(dataclasses.replace(result, model=name))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from multimodal.cli import console
+from multimodal.cli import console, options
 
 if TYPE_CHECKING:
     from multimodal.core.space import Space
@@ -21,6 +21,7 @@ FORMATS = ("onnx", "openvino", "page")
 MODES = "none, float16, int8 or auto"
 
 
+@options.with_runtime("adapter")
 def export(
     name: Annotated[
         str, typer.Argument(metavar="SPACE", help="A model's name or ./folder.", show_default=False)
@@ -58,6 +59,8 @@ def export(
         str,
         typer.Option(help="For a page: float32, float16, int8 or auto (by the number of items)."),
     ] = "auto",
+    *,
+    load_options: dict[str, Any],
     json: console.AsJson = False,
 ) -> None:
     """Export a model for ONNX Runtime or OpenVINO, checked against its source, or as a page that searches by itself.
@@ -83,13 +86,13 @@ def export(
     if format not in FORMATS:
         raise InvalidInput(f"--format must be {' or '.join(FORMATS)}, got {format!r}")
     if format == "page":
-        space = load(name)
+        space = load(name, **load_options)
         _page(space.select(*modality) if modality else space, out, index, media, vectors, json=json)
         return
     if index is not None:
         raise InvalidInput("--index is for --format page; add it, or leave --index out")
     with console.working(f"exporting {name}", quiet=json):
-        space = load(name)
+        space = load(name, **load_options)
         if modality:
             space = space.select(*modality)
         items = None if sample is None else list(_items(sample))

@@ -10,12 +10,14 @@ import typer
 from multimodal.cli import console
 from multimodal.cli.options import with_runtime
 
+ADAPTERS = ("lora", "dora")  # methods that write an adapter
+
 if TYPE_CHECKING:
     from multimodal.adapt import FinetuneReport
     from multimodal.adapt.finetuning.judge import Figure
 
 
-@with_runtime("device", "offline")
+@with_runtime("device", "offline", "adapter")
 def finetune(
     space: Annotated[
         str,
@@ -36,7 +38,7 @@ def finetune(
         ),
     ],
     load_options: dict[str, Any],
-    method: Annotated[str, typer.Option(help="lora, last, full or probe.")] = "lora",
+    method: Annotated[str, typer.Option(help="lora, dora, last, full or probe.")] = "lora",
     modality: Annotated[
         list[str] | None,
         typer.Option(
@@ -114,7 +116,7 @@ def finetune(
         about = {"name": adapted.name, "fingerprint": adapted.fingerprint}
         console.print_json({"out": str(out), "space": about, "report": report.to_dict()})
     else:
-        _show(report, out, space)
+        _show(report, out, space, load_options.get("adapter", []))
     for note in report.notes:
         console.note(note)
 
@@ -133,7 +135,7 @@ def _number(given: str, option: str) -> Any:
         raise typer.BadParameter(f"{given!r} is neither auto nor a number", param_hint=option) from None
 
 
-def _show(report: FinetuneReport, out: Path, name: str) -> None:
+def _show(report: FinetuneReport, out: Path, name: str, adapters: str | list[str]) -> None:
     headers = ("pairs", "before", "after", "change")
     table = console.make_table("", *headers, right=headers)
     rows: list[tuple[str, Figure | None, Figure | None, Figure | None]] = [
@@ -148,5 +150,7 @@ def _show(report: FinetuneReport, out: Path, name: str) -> None:
     trained = f"{' and '.join(report.modalities)} trained by {report.method} ({report.seconds:.0f} s)"
     place = console.verbatim(str(out))
     place = place if out.is_absolute() else f"./{place}"
-    how = f'load("{name}", adapter="{place}")' if report.method == "lora" else f'load("{place}")'
+    folders = [*([adapters] if isinstance(adapters, str) else adapters), place]
+    adapter = f'"{place}"' if len(folders) == 1 else f"[{', '.join(map(repr, folders))}]"
+    how = f'load("{name}", adapter={adapter})' if report.method in ADAPTERS else f'load("{place}")'
     console.stdout().print(f"{trained}, interpolation {report.weight:g}; {how}")

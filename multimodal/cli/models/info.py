@@ -175,12 +175,15 @@ def index_facts(path: AnyPath) -> dict[str, Any]:
 
     store = ItemTable.open(index_folder(path))
     stats = statistics(store)
+    options = store.index_metadata.options
+    adapter = {"adapter": options["adapter"]} if "adapter" in options else {}
     compressed = {} if stats.recall is None else {"recall@10": stats.recall, "recall_rows": stats.recall_rows}
     return {
         "index": str(store.path),
         "space": store.index_metadata.space,
         "address": store.index_metadata.address,
         "fingerprint": store.index_metadata.fingerprint,
+        **adapter,
         "dim": store.index_metadata.dim,
         "items": stats.n_items,
         "counts": stats.counts,

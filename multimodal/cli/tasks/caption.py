@@ -30,7 +30,7 @@ FILE_ERRORS = (MediaError, MissingExtra, UnsupportedModality)  # of one file; th
 Named = tuple[str, Item]
 
 
-@options.with_runtime("device", "precision", "decode", "offline")
+@options.with_runtime("device", "precision", "decode", "offline", "adapter")
 def caption(
     files: Annotated[
         list[str] | None,

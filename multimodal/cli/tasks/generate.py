@@ -21,7 +21,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 GENERATION = "Generation"
 
 
-@options.with_runtime("device", "precision", "offline")
+@options.with_runtime("device", "precision", "offline", "adapter")
 def generate(
     *,
     prompt: Annotated[
@@ -233,11 +233,12 @@ def _initial_image(path: Path) -> Any:
 def _loaded(
     name: str, load_options: dict[str, Any], variant: str | None, decoder: Path | None
 ) -> GenerationPipeline:
-    from multimodal.pipelines.generation.pipeline import GenerationPipeline
+    from multimodal.core.pipeline import pipeline
 
     given: dict[str, Any] = {"variant": variant, "decoder": decoder}
     given_options = {key: value for key, value in given.items() if value is not None}
-    return GenerationPipeline.from_pretrained(name, **load_options, **given_options)
+    loaded: GenerationPipeline = pipeline("generation", model=name, **load_options, **given_options)
+    return loaded
 
 
 def _remote_painter(connected: Client, model: str | None, size: str | None) -> Callable[..., Generation]:

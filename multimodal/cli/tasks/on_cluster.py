@@ -71,9 +71,9 @@ class Writer:
     def __init__(
         self, model: str, load_options: dict[str, Any], call_options: dict[str, Any], most: dict[str, Any]
     ) -> None:
-        from multimodal.pipelines.transcription.pipeline import TranscriptionPipeline
+        from multimodal.core.pipeline import pipeline
 
-        self.pipeline = TranscriptionPipeline.from_pretrained(model, **load_options)
+        self.pipeline = pipeline("transcription", model=model, **load_options)
         self.call_options, self.most = call_options, most
 
     def __call__(self, paths: Sequence[Path]) -> list[Transcription | Exception]:
@@ -82,7 +82,8 @@ class Writer:
 
     def _transcribe(self, path: Path) -> Transcription | Exception:
         try:
-            return self.pipeline(path, **self.call_options)
+            written: Transcription = self.pipeline(path, **self.call_options)
+            return written
         except FILE_ERRORS as error:
             return error
 

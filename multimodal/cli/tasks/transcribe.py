@@ -29,7 +29,7 @@ RATE_HZ, SAMPLE_BYTES = 192_000, 4  # upper bounds for audio files
 Done = Callable[[float, float | None], None]
 
 
-@options.with_runtime("device", "precision", "offline")
+@options.with_runtime("device", "precision", "offline", "adapter")
 def transcribe(
     paths: Annotated[
         list[Path],
@@ -159,10 +159,11 @@ def transcribe(
 
 
 def _load(model: str, load_options: dict[str, Any], *, quiet: bool) -> TranscriptionPipeline:
-    from multimodal.pipelines.transcription.pipeline import TranscriptionPipeline
+    from multimodal.core.pipeline import pipeline
 
     with console.working(f"loading {model}", quiet=quiet):
-        return TranscriptionPipeline.from_pretrained(model, **load_options)
+        loaded: TranscriptionPipeline = pipeline("transcription", model=model, **load_options)
+    return loaded
 
 
 def _remote_writer(connected: Client, given: dict[str, Any]) -> Callable[..., Transcription]:

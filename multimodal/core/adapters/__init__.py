@@ -98,9 +98,14 @@ def apply_adapters(
         weight = 1.0 if weights is None else float(weights[position])
         for part, metadata in _parts(folder, modality):
             key = Modality(part)
+            base, current = space.encoder_for(key), encoders[key]
             if metadata is not None and check_base:
-                _check_base(metadata, {space.encoder_for(key).fingerprint, encoders[key].fingerprint}, folder)
-            encoders[key] = _merged(space, encoders, key, _part_folder(folder, part), weight)
+                _check_base(metadata, {base.fingerprint, current.fingerprint}, folder)
+            # An adapter of the base beside others: its own change is added to theirs
+            is_of_base = metadata is not None and metadata.base == base.fingerprint != current.fingerprint
+            encoders[key] = _merged(
+                space, current, base if is_of_base else current, _part_folder(folder, part), weight
+            )
     adapted = SpaceClass(
         encoders, space.logit_scales, name=space.name, card=space.card, revisions=space.revisions
     )
@@ -141,24 +146,63 @@ def write_metadata(folder: Path, metadata: AdapterMetadata) -> None:
     (folder / METADATA).write_text(json.dumps(asdict(metadata), indent=2) + "\n", encoding="utf-8")
 
 
-def is_for_encoders(adapter: object) -> bool:
-    """Whether adapters belong to the encoders of a space rather than to a decoder."""
-    if isinstance(adapter, Mapping | list | tuple):
-        return True
-    folder = _folders(adapter)[0][1]
+def split(adapter: object) -> tuple[Any, list[Path]]:
+    """Adapters by what they change.
+
+    Args:
+        adapter: As of `apply_adapters`; folders of decoders' adapters may be among them.
+
+    Returns:
+        (those of the encoders of a space as `apply_adapters` takes them, or None; the folders of those of a decoder).
+
+    Raises:
+        UnknownModel: If a folder holds no adapter.
+    """
+    if isinstance(adapter, Mapping):
+        return adapter, []
+    folders = [folder for _, folder in _folders(adapter)]
+    encoders = [folder for folder in folders if _is_for_encoders(folder)]
+    return encoders or None, [folder for folder in folders if folder not in encoders]
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of `load` and `pipeline` for what loads a space, and for what loads a decoder of its own.
+
+    They differ in `adapter`, of which each gets its part; see `split`.
+    """
+    spaces = {name: value for name, value in options.items() if name != "adapter"}
+    decoders = dict(spaces)
+    if options.get("adapter") is not None:
+        of_spaces, of_decoders = split(options["adapter"])
+        spaces |= {} if of_spaces is None else {"adapter": of_spaces}
+        decoders |= {"adapter": of_decoders} if of_decoders else {}
+    return spaces, decoders
+
+
+def absolute_folders(adapter: Any) -> Any:
+    """Folders of adapters that mean the same from another working directory, as JSON values."""
+    if isinstance(adapter, Mapping):
+        return {str(key): absolute_folders(folder) for key, folder in adapter.items()}
+    if isinstance(adapter, list | tuple):
+        return [absolute_folders(folder) for folder in adapter]
+    return str(Path(adapter).expanduser().absolute())
+
+
+def _is_for_encoders(folder: Path) -> bool:
     if any((folder / str(modality) / PEFT_CONFIG).is_file() for modality in Modality):
         return True
     metadata = read_metadata(folder)
     return metadata is not None and bool(metadata.modality)
 
 
-def merge_into(net: nn.Module, folder: Path, weight: float = 1.0) -> Any:
+def merge_into(net: nn.Module, folder: Path, weight: float = 1.0, *, onto: nn.Module | None = None) -> Any:
     """A copy of a module with an adapter merged.
 
     Args:
-        net: The module.
+        net: The module that the adapter was trained on.
         folder: PEFT's folder.
         weight: Factor of the adapter's change.
+        onto: The module that gets the change, such as `net` with other adapters. Default: `net`.
 
     Raises:
         SpaceMismatch: If the adapter does not fit the module.
@@ -170,10 +214,7 @@ def merge_into(net: nn.Module, folder: Path, weight: float = 1.0) -> Any:
     base = copy.deepcopy(net)
     try:
         with quiet_peft():
-            model = PeftModel.from_pretrained(base, str(folder))
-            if weight != 1.0:
-                _scale(model, weight)
-            merged = model.merge_and_unload()
+            merged = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
     except (ValueError, RuntimeError) as error:
         raise SpaceMismatch(
             f"the adapter in {str(folder)!r} does not fit {type(net).__name__}: {_first_line(error)}; load the model "
@@ -183,26 +224,38 @@ def merge_into(net: nn.Module, folder: Path, weight: float = 1.0) -> Any:
         raise CorruptSpace(
             f"the adapter in {str(folder)!r} cannot be read ({_first_line(error)}); copy it again"
         ) from error
+    if weight != 1.0 or onto is not None:
+        _move_change(merged, net, net if onto is None else onto, weight)
     return merged.eval().requires_grad_(False)
 
 
-def _scale(model: Any, weight: float) -> None:
-    """Multiplies the change that an adapter makes, which is linear in its second matrices."""
-    for name, parameter in model.named_parameters():
-        if "lora_B." in name or "lora_embedding_B." in name:
-            parameter.data.mul_(weight)
+def _move_change(merged: nn.Module, base: nn.Module, onto: nn.Module, weight: float) -> None:
+    """Sets a merged module to `onto` with a multiple of the change from `base`, in place."""
+    import torch
+
+    before, current = base.state_dict(), onto.state_dict()
+    with torch.no_grad():
+        for name, value in merged.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(current[name] + weight * (value - before[name]))
 
 
-def _merged(
-    space: Space, encoders: Mapping[Modality, Encoder], modality: Modality, folder: Path, weight: float
-) -> Encoder:
-    encoder = encoders[modality]
+def _merged(space: Space, encoder: Encoder, base: Encoder, folder: Path, weight: float) -> Encoder:
+    """The encoder with an adapter that was trained on `base`."""
     if encoder.runtime.engine != "torch":
         raise InvalidInput(
-            f"an adapter is merged by torch, and the {modality} encoder of {space.name!r} runs by "
+            f"an adapter is merged by torch, and the {encoder.modality} encoder of {space.name!r} runs by "
             f"{encoder.runtime.engine}; save the adapted space, and load that with engine="
         )
-    return encoder.with_network(merge_into(encoder.net, folder, weight))
+    onto = None if base is encoder else encoder.net
+    return with_merged(encoder, merge_into(base.net, folder, weight, onto=onto))
+
+
+def with_merged(encoder: Encoder, net: nn.Module) -> Encoder:
+    """An encoder with the network into which an adapter was merged; it remembers its base for decoders."""
+    adapted = encoder.with_network(net)
+    adapted.adapted_from = encoder.decoder_fingerprints
+    return adapted
 
 
 def _check_base(metadata: AdapterMetadata, fingerprints: set[str], folder: Path) -> None:
@@ -238,7 +291,12 @@ def _parts(folder: Path, modality: str) -> list[tuple[str, AdapterMetadata | Non
     if below:
         return [(part, read_metadata(folder / part)) for part in below]
     metadata = read_metadata(folder)
-    if metadata is None or not metadata.modality:
+    if metadata is not None and not metadata.modality:
+        raise InvalidInput(
+            f"the adapter in {str(folder)!r} was trained on the decoder of {metadata.base_name!r}, not on a space: "
+            "give it to pipeline(task, model=…, adapter=…)"
+        )
+    if metadata is None:
         raise InvalidInput(
             f"the adapter in {str(folder)!r} does not say which encoder it is for: give adapter={{'image': folder}}"
         )

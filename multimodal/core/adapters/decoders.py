@@ -58,7 +58,7 @@ def trainable_backend(pipeline: Pipeline) -> TrainableBackend:
     if not isinstance(backend, TrainableBackend):
         raise InvalidInput(
             f"the decoder of this {type(pipeline).__name__} cannot be trained: that of Whisper, of captioning models "
-            "and of diffusers' Stable Diffusion can; for a pipeline on a space fine-tune the space"
+            "and of diffusers' Stable Diffusion and Flux can; for a pipeline on a space fine-tune the space"
         )
     return backend
 
@@ -80,24 +80,32 @@ def decoder_fingerprint(net: nn.Module) -> str:
     return fingerprint_of({}, tensors)
 
 
-def with_adapter(pipeline: Pipeline, folder: str | os.PathLike[str]) -> Pipeline:
-    """A copy of a pipeline with an adapter merged into its decoder.
+def with_adapters(pipeline: Pipeline, folders: Sequence[str | os.PathLike[str]]) -> Pipeline:
+    """A copy of a pipeline with adapters merged into its decoder.
 
     Args:
         pipeline: The pipeline, which is not changed.
-        folder: Where `adapt.finetune` wrote the adapter, or PEFT.
+        folders: Where `adapt.finetune` wrote the adapters, or PEFT. Their changes add up.
 
     Raises:
-        UnknownModel: If the folder holds no adapter.
-        SpaceMismatch: If it was trained on another decoder.
+        UnknownModel: If a folder holds no adapter.
+        SpaceMismatch: If an adapter was trained on another decoder.
         InvalidInput: If the pipeline's decoder takes none.
     """
     require_peft("loading an adapter")
-    path = Path(folder).expanduser()
-    backend, metadata = trainable_backend(pipeline), read_metadata(folder)
-    if metadata is not None and metadata.base != (own := decoder_fingerprint(backend.decoder_network)):
-        raise SpaceMismatch(
-            f"the adapter in {str(path)!r} was trained on the decoder {metadata.base[:12]} of {metadata.base_name!r}, "
-            f"and this one is {own[:12]}: load the model that it was trained on, or train it again"
-        )
-    return with_backend(pipeline, backend.with_network(merge_into(backend.decoder_network, path)))
+    backend = trainable_backend(pipeline)
+    original = backend.decoder_network
+    own = decoder_fingerprint(original)
+    for folder in folders:
+        path, metadata = Path(folder).expanduser(), read_metadata(folder)
+        net, current = backend.decoder_network, decoder_fingerprint(backend.decoder_network)
+        if metadata is not None and metadata.base not in (own, current):
+            raise SpaceMismatch(
+                f"the adapter in {str(path)!r} was trained on the decoder {metadata.base[:12]} of "
+                f"{metadata.base_name!r}, and this one is {current[:12]}: load the model that it was trained on, or "
+                "train it again"
+            )
+        is_of_original = metadata is not None and metadata.base == own != current
+        merged = merge_into(original, path, onto=net) if is_of_original else merge_into(net, path)
+        backend = backend.with_network(merged)
+    return with_backend(pipeline, backend)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from multimodal.core.adapters import split_options
 from multimodal.core.errors import InvalidInput, MissingExtra
 from multimodal.core.items import Item
 from multimodal.core.pipeline import pipeline
@@ -53,8 +54,8 @@ def mcp_server(
 
     from multimodal.server.mcp.protocol import build_server
 
-    options = dict(load_options or {})
-    opened = {name: _opener(index, options) for name, index in index_names(indexes).items()}
+    of_spaces, options = split_options(load_options or {})
+    opened = {name: _opener(index, of_spaces) for name, index in index_names(indexes).items()}
     tools = IndexTools(
         opened,
         caption=_task(functools.partial(pipeline, "captioning", model=captioning, **options), caption_result),

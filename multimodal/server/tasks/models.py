@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from multimodal.core.adapters import split_options
 from multimodal.core.catalog import close_matches
 from multimodal.core.errors import CorruptSpace, InvalidInput, SpaceMismatch, UnknownModel
 from multimodal.core.pipeline import pipeline
@@ -109,7 +110,8 @@ class TaskModels:
     def _load(self, task: Task, name: str) -> Any:
         state = self._state
         if name in state.config.task_models.get(task, ()):
-            options = {key: value for key, value in state.config.load_options.items() if key != "engine"}
+            _, of_decoders = split_options(state.config.load_options)
+            options = {key: value for key, value in of_decoders.items() if key != "engine"}
             return pipeline(task, model=name, **options)
         try:
             return pipeline(task, model=state.models[name].space)

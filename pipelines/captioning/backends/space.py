@@ -158,7 +158,7 @@ def _check_trained_for(space: Space, trained_for: dict[str, str], folder: Path) 
     mismatched = [
         str(modality)
         for modality, encoder in space.encoders.items()
-        if trained_for.get(str(modality)) not in encoder.accepted_fingerprints
+        if trained_for.get(str(modality)) not in encoder.decoder_fingerprints
     ]
     if mismatched:
         raise SpaceMismatch(

@@ -79,27 +79,33 @@ class DiffusersBackend:
 
     @property
     def decoder_network(self) -> Any:
-        """See `core.decoder.TrainableBackend`. Raises InvalidInput for other pipelines than Stable Diffusion."""
-        if self.model_class != "StableDiffusionPipeline":
+        """See `TrainableBackend`. Raises InvalidInput for other pipelines than Stable Diffusion and Flux."""
+        return getattr(self.pipe, self._training[0])
+
+    @property
+    def _training(self) -> tuple[str, Any]:
+        """The part of the pipeline that trains, and its loss."""
+        from multimodal.pipelines.generation.backends.training import TRAINABLE
+
+        if self.model_class not in TRAINABLE:
             raise InvalidInput(
-                f"{self.name!r} is a {self.model_class}; training is supported for StableDiffusionPipeline, and PEFT "
+                f"{self.name!r} is a {self.model_class}; training is supported for {' and '.join(TRAINABLE)}, and PEFT "
                 "and diffusers train others on `backend.pipe`"
             )
-        return self.pipe.unet
+        return TRAINABLE[self.model_class]
 
     def with_network(self, net: Any) -> Self:
-        """See `core.decoder.TrainableBackend`."""
+        """See `TrainableBackend`."""
         other = copy.copy(self)
         other.pipe = copy.copy(self.pipe)
-        other.pipe.unet = net
+        setattr(other.pipe, self._training[0], net)
         other._busy = threading.Lock()
         return other
 
     def pair_losses(self, pairs: Sequence[tuple[Any, Any]], seed: int) -> torch.Tensor:
-        """See `core.decoder.TrainableBackend`."""
-        from multimodal.pipelines.generation.backends.training import noise_losses
-
-        return noise_losses(self.pipe, pairs, seed)
+        """See `TrainableBackend`."""
+        losses: torch.Tensor = self._training[1](self.pipe, pairs, seed)
+        return losses
 
     def check(self, requests: Sequence[GenerationRequest], options: GenerationOptions) -> None:
         """See GenerationBackend."""

@@ -167,7 +167,7 @@ class SpaceGenerationBackend:
         mismatched = [
             str(modality)
             for modality, encoder in self._space.encoders.items()
-            if about["encoders"].get(str(modality)) not in encoder.accepted_fingerprints
+            if about["encoders"].get(str(modality)) not in encoder.decoder_fingerprints
         ]
         if mismatched:
             raise SpaceMismatch(

@@ -1,4 +1,4 @@
-"""The decoders of pipelines, trained by the same function: Whisper, BLIP and Stable Diffusion, tiny and real."""
+"""The decoders of pipelines, trained by the same function: Whisper, BLIP, Stable Diffusion and Flux, tiny and real."""
 
 from __future__ import annotations
 
@@ -49,13 +49,25 @@ def stable_diffusion(folder: Path) -> tuple[str, str, list[Any]]:
     return "generation", f"diffusers/{folder}", PICTURES
 
 
-@pytest.mark.parametrize("make", [whisper, blip, stable_diffusion])
-def test_a_decoder_is_trained_saved_and_loaded(make: Any, tmp_path: Path) -> None:
+def flux(folder: Path) -> tuple[str, str, list[Any]]:
+    from tests.pipelines.generation import generation_models
+
+    generation_models.flux(folder).save_pretrained(folder)
+    return "generation", f"diffusers/{folder}", PICTURES
+
+
+CASES = [(whisper, "dora"), (blip, "lora"), (stable_diffusion, "lora"), (flux, "lora")]
+
+
+@pytest.mark.parametrize(("make", "method"), CASES)
+def test_a_decoder_is_trained_saved_and_loaded(make: Any, method: str, tmp_path: Path) -> None:
     task, name, pairs = make(tmp_path / "model")
     pairs = pairs[:8]
     before = mm.pipeline(task, model=name)
     fingerprint = decoder_fingerprint(before.backend.decoder_network)
-    adapted, report = finetune(before, pairs, reference=pairs[:2], out=tmp_path / "mine", **QUICK)
+    adapted, report = finetune(
+        before, pairs, reference=pairs[:2], method=method, out=tmp_path / "mine", **QUICK
+    )
     assert report.is_loss and report.forgetting is not None and np.isfinite(report.losses).all()
     assert report.gain.value == pytest.approx(report.before.value - report.after.value)
     assert report.base == fingerprint == decoder_fingerprint(before.backend.decoder_network)
@@ -67,9 +79,9 @@ def test_a_decoder_is_trained_saved_and_loaded(make: Any, tmp_path: Path) -> Non
         losses = [float(p.backend.pair_losses(sample, 0)) for p in (before, adapted, loaded)]
     assert losses[1] == pytest.approx(losses[2], abs=1e-6) and losses[0] != losses[1]
     with pytest.raises(SpaceMismatch, match=f"was trained on the decoder {fingerprint[:12]}"):
-        from multimodal.core.adapters.decoders import with_adapter
+        from multimodal.core.adapters.decoders import with_adapters
 
-        with_adapter(adapted, tmp_path / "mine")
+        with_adapters(adapted, [tmp_path / "mine"])
     with pytest.raises(InvalidInput, match="cannot be pickled"):
         pickle.dumps(adapted)
 

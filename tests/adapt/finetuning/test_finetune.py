@@ -11,6 +11,8 @@ import pytest
 
 import multimodal as mm
 from multimodal.adapt import FinetuneReport, apply_adapters, finetune
+from multimodal.cli.main import app
+from multimodal.core.adapters import AdapterMetadata, split_options, write_metadata
 from multimodal.core.errors import IndexStateError, InvalidInput, SpaceMismatch, UnknownModel
 from tests.adapt.finetuning.conftest import QUICK, shape
 from tests.cli.conftest import Cli, cli
@@ -103,6 +105,90 @@ def test_several_adapters_add_up_and_a_weight_of_zero_gives_the_base(tuned: Tune
     assert np.abs(both.encode(item) - space.encode(item)).max() < 1e-6
     with pytest.raises(InvalidInput, match="got 1 weights for 2 adapters"):
         apply_adapters(starter, [out, out], weights=[1.0])
+
+
+def test_the_option_means_the_same_adapter_in_every_command(
+    tuned: Tuned, pairs_csv: Path, cli: Cli, tmp_path: Path
+) -> None:
+    space, _, out = tuned
+    given = ("--adapter", out, "--json")
+    picture = pairs_csv.with_name("red-circle.png")
+    embedded = cli("embed", picture, *given).json()
+    assert embedded["fingerprint"] == space.fingerprint
+    assert np.abs(np.array(embedded["results"][0]["vector"]) - space.encode(mm.Image(picture))).max() < 1e-6
+    assert cli("info", "starter", *given).json()["fingerprint"] == space.fingerprint
+    index = tmp_path / "i.lance"
+    assert cli("index", picture, "--index", index, *given).json()["fingerprint"] == space.fingerprint
+    assert cli("info", index, "--json").json()["adapter"] == str(out)
+    plain, named = (cli("search", index, "red", *how).json()["hits"] for how in (("--json",), given))
+    assert plain == named and len(plain) == 1
+    assert "cannot be compared" in cli("search", index, "red", "--space", "starter").stderr
+    assert len(cli("caption", picture, *given).json()["results"]) == 1
+    figures = cli("evaluate", "starter", pairs_csv, "--task", "retrieval", *given).json()["results"][0]
+    assert figures["fingerprint"] == space.fingerprint
+    assert (
+        "--adapter is for a model on this machine"
+        in cli("--server", "http://127.0.0.1:9", "embed", picture, "--adapter", out).stderr
+    )
+
+
+def test_every_command_that_loads_a_model_takes_an_adapter() -> None:
+    from typer.main import get_command
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    names = (
+        "embed classify teach index search ask caption generate transcribe serve mcp export evaluate audit doctor info "
+        "reindex calibrate finetune"
+    )
+    for name in names.split():
+        assert "adapter" in [parameter.name for parameter in commands[name].params], name
+
+
+def test_every_pipeline_takes_the_adapter_of_its_space(
+    tuned: Tuned, starter: mm.Space, tmp_path: Path
+) -> None:
+    space, _, out = tuned
+    item = mm.Image(shape("red", "circle"))
+    for model in (starter, "starter"):
+        extract = mm.pipeline("feature-extraction", model=model, adapter=out)
+        assert np.array_equal(extract(item), space.encode(item))
+    index = mm.Index.create(tmp_path / "i.lance", space)
+    index.add([item])
+    for options in ({}, {"space": "starter"}, {"space": starter}):
+        opened = mm.pipeline("retrieval", tmp_path / "i.lance", adapter=out, **options)
+        assert opened.index.space.fingerprint == space.fingerprint
+    with pytest.raises(InvalidInput, match=r"got Index, which has its space: open it with Index\.open"):
+        mm.pipeline("retrieval", index, adapter=out)
+    with pytest.raises(InvalidInput, match=r"needs index=, the folder of an index"):
+        mm.pipeline("answering", adapter=out)
+    caption = mm.pipeline("captioning", adapter=[out], device="cpu")
+    again = pickle.loads(pickle.dumps(caption))
+    assert again(item) == caption(item) and caption.backend.space.fingerprint == space.fingerprint
+    assert isinstance(mm.pipeline("transcription", adapter=out).backend.encoder, mm.Encoder)
+
+
+def test_a_server_applies_adapters_to_its_spaces(tuned: Tuned) -> None:
+    from multimodal.server.config import ServerConfig
+    from multimodal.server.state import State
+
+    space, _, out = tuned
+    state = State(ServerConfig(load_options={"adapter": str(out)}))
+    try:
+        state.load()
+        assert state.models["starter"].fingerprint == space.fingerprint
+    finally:
+        state.close()
+
+
+def test_the_adapter_of_a_decoder_is_not_one_of_a_space(tuned: Tuned, tmp_path: Path) -> None:
+    _, _, out = tuned
+    (tmp_path / "adapter_config.json").write_text("{}")
+    write_metadata(tmp_path, AdapterMetadata("", "0" * 64, "hf/whisper", "1" * 64))
+    spaces, decoders = split_options({"adapter": [out, tmp_path], "device": "cpu"})
+    assert (spaces["adapter"], decoders["adapter"]) == ([out], [tmp_path])
+    assert spaces["device"] == decoders["device"] == "cpu"
+    with pytest.raises(InvalidInput, match="was trained on the decoder of 'hf/whisper', not on a space"):
+        mm.load("starter", adapter=tmp_path)
 
 
 def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_replayed_pairs_of_the_reference_are_removed(tiny: mm.Space) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "dora"}, "method must be one of 'lora', 'probe', 'full', 'last', got 'dora'"),
+        ({"method": "ia3"}, "method must be one of 'lora', 'dora', 'probe', 'full', 'last', got 'ia3'"),
         ({"interpolate": 2.0}, "interpolate must be 'auto', None or a number from 0 to 1, got 2.0"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
