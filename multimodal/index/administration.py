@@ -12,7 +12,7 @@ from multimodal.core.modality import Modality
 from multimodal.core.remote.path import AnyPath, GivenPath
 from multimodal.index import row_files
 from multimodal.index.config import DEFAULT, SearchConfig
-from multimodal.index.ingest.sources.resolve import check_ids
+from multimodal.index.ingest.sources.names import check_ids
 from multimodal.index.opening import index_folder
 from multimodal.index.results import Failures, Metadata, Rows
 from multimodal.index.search.searcher import Searcher

@@ -16,9 +16,8 @@ from multimodal.core.remote.path import AnyPath, GivenPath
 from multimodal.core.space import Space
 from multimodal.index.administration import IndexAdministration
 from multimodal.index.config import DEFAULT, SearchConfig
-from multimodal.index.ingest import reindex as reindexing
 from multimodal.index.ingest.config import DEFAULT_CONFIG, IngestConfig, JobOptions
-from multimodal.index.ingest.sources.resolve import check_ids
+from multimodal.index.ingest.sources.names import check_ids
 from multimodal.index.ingestion import IndexIngestion
 from multimodal.index.opening import (
     check_vectors,
@@ -244,6 +243,8 @@ class Index(IndexIngestion):
             IndexBusy: Another writer was active for longer than `wait`.
             IndexStateError: There is no index at `source`, or this one cannot be written.
         """
+        from multimodal.index.ingest import reindex as reindexing
+
         old = source if isinstance(source, IndexAdministration) else IndexAdministration.without_space(source)
         if same_place(old.path, self.path):
             raise InvalidInput(

@@ -1,4 +1,7 @@
-"""IndexIngestion: the part of an Index that adds documents and keeps it equal to their sources."""
+"""IndexIngestion: the part of an Index that adds documents and keeps it equal to their sources.
+
+The methods import what reads sources, so that a search does not.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,8 @@ from multimodal.core.cluster.options import cluster_options
 from multimodal.core.remote.path import GivenPath
 from multimodal.core.space import Space
 from multimodal.index.administration import IndexAdministration
-from multimodal.index.ingest import estimate as estimating
-from multimodal.index.ingest import jobs
-from multimodal.index.ingest import sync as syncing
 from multimodal.index.ingest.config import DEFAULT_CONFIG, IngestConfig, JobOptions
 from multimodal.index.ingest.documents.part import Pages
-from multimodal.index.ingest.engines import job as distributed
 from multimodal.index.ingest.sources.selection import selection
 from multimodal.index.results import Estimate, IngestReport, Progress
 
@@ -103,6 +102,9 @@ class IndexIngestion(IndexAdministration):
             MissingExtra: engine="ray" without the extra `ray`.
             ClusterError: The cluster cannot be reached, or its workers do not start.
         """
+        from multimodal.index.ingest import jobs
+        from multimodal.index.ingest.engines import job as distributed
+
         options = JobOptions(
             dedupe, batch_size, threads, wait, progress, config, pages, selection(include, exclude)
         )
@@ -168,6 +170,8 @@ class IndexIngestion(IndexAdministration):
             IndexStateError: The folder is empty although the index has files from it, as if a disk is not mounted; or
                 the index cannot be written.
         """
+        from multimodal.index.ingest import sync as syncing
+
         options = JobOptions(
             dedupe, batch_size, threads, wait, progress, config, pages, selection(include, exclude)
         )
@@ -216,6 +220,8 @@ class IndexIngestion(IndexAdministration):
             MediaNotFound: A path does not exist.
             InvalidInput: As in `add`.
         """
+        from multimodal.index.ingest import estimate as estimating
+
         options = JobOptions(
             False, batch_size, threads, config=config, pages=pages, selection=selection(include, exclude)
         )
@@ -250,6 +256,8 @@ class IndexIngestion(IndexAdministration):
             IndexBusy: Another writer was active for longer than `wait`.
             IndexStateError: The index cannot be written; what was written before is kept.
         """
+        from multimodal.index.ingest import jobs
+
         options = JobOptions(False, batch_size, threads, wait, progress, config, pages)
         report = jobs.retry_failed(self._table, self._own, options)
         self._searcher.prepare()

@@ -17,7 +17,8 @@ from multimodal.core.remote.copies import check_size
 from multimodal.core.remote.files import RemoteFile
 from multimodal.core.remote.path import RemotePath
 from multimodal.index.ingest.hashing import hash_item
-from multimodal.index.ingest.sources.folders import absolute, check_unicode, printable
+from multimodal.index.ingest.sources.folders import absolute
+from multimodal.index.ingest.sources.names import check_unicode, printable
 from multimodal.index.ingest.sources.record import Blob, FileState, SourceRecord
 from multimodal.index.ingest.video import subtitles_of
 from multimodal.index.results import Metadata

@@ -17,7 +17,7 @@ from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.jobs import job_context, record_id
 from multimodal.index.ingest.scheduler import Job
 from multimodal.index.ingest.sources import resolve
-from multimodal.index.ingest.sources.folders import printable
+from multimodal.index.ingest.sources.names import printable
 from multimodal.index.ingest.sources.record import ContainerRead, SourceOptions, SourceOutput, SourceRecord
 from multimodal.index.results import IngestReport, Metadata
 from multimodal.index.storage.failures import FailureRecord

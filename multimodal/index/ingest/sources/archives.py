@@ -23,7 +23,7 @@ from multimodal.core.items import Text
 from multimodal.core.limits import get_limits
 from multimodal.core.media import registry
 from multimodal.index.ingest.sources.encodings import decode_text
-from multimodal.index.ingest.sources.folders import printable
+from multimodal.index.ingest.sources.names import printable
 from multimodal.index.ingest.sources.record import (
     COPY,
     Blob,

@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from multimodal.core.errors import InvalidInput, MediaNotFound
+from multimodal.core.errors import MediaNotFound
+from multimodal.index.ingest.sources.names import printable
 from multimodal.index.ingest.sources.selection import (
     EVERYTHING,
     IGNORE_FILE,
@@ -112,21 +113,6 @@ def exists(path: Path) -> bool:
     except OSError:
         return True
     return True
-
-
-def check_unicode(text: str, what: str) -> None:
-    """Raises InvalidInput for a name that cannot be stored as text."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            f"{what} {printable(text)} is not valid UTF-8, so it cannot be stored; rename it"
-        ) from error
-
-
-def printable(path: object) -> str:
-    """A path or text as valid Unicode, for messages: names on disk may hold any bytes."""
-    return os.fsencode(str(path)).decode("utf-8", errors="replace")
 
 
 class _Listing:

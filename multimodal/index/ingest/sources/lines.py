@@ -17,7 +17,7 @@ from multimodal.index.ingest.sources.encodings import (
     is_latin,
     warn_of_latin,
 )
-from multimodal.index.ingest.sources.folders import printable
+from multimodal.index.ingest.sources.names import printable
 
 MAX_LINE_CHARS = 8 << 20  # as in the largest text file; a longer line is not text
 MARK = "\udcff"  # a lone surrogate, which no decoder yields by itself

@@ -20,13 +20,12 @@ from multimodal.core.remote.path import RemotePath, is_remote
 from multimodal.index.ingest.sources import archives, frames, hf_datasets, remote, rows, tables, zips
 from multimodal.index.ingest.sources.folders import (
     absolute,
-    check_unicode,
     count_files,
     exists,
     expand_pattern,
-    printable,
     walk,
 )
+from multimodal.index.ingest.sources.names import check_ids, printable
 from multimodal.index.ingest.sources.record import Shard, SourceOptions, SourceOutput, SourceRecord
 from multimodal.index.ingest.sources.selection import EVERYTHING
 from multimodal.index.results import Metadata
@@ -160,22 +159,6 @@ def expand(source_records: Iterator[SourceRecord], options: SourceOptions) -> It
             )
             continue
         yield record
-
-
-def check_ids(ids: Sequence[str] | str) -> list[str]:
-    """One id or several -> a list. Raises InvalidInput for an empty list, an empty id, or one that is no str."""
-    values: list[object] = [ids] if isinstance(ids, str) else list(ids)
-    if not values:
-        raise InvalidInput("the list of ids is empty; give at least one")
-    checked = []
-    for id_ in values:
-        if not isinstance(id_, str) or not id_:
-            raise InvalidInput(
-                f"an id must be a str with at least one character, got {id_!r}; pass a number as str(number)"
-            )
-        check_unicode(id_, "the id")
-        checked.append(id_)
-    return checked
 
 
 def _paths(source: str | os.PathLike[str]) -> list[Path]:

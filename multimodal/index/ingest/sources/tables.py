@@ -16,8 +16,8 @@ from typing import Any
 from multimodal.core.errors import InvalidInput
 from multimodal.index.ingest.sources.arrow_rows import read_parquet
 from multimodal.index.ingest.sources.delimited import BadRow, TableRow, read_delimited
-from multimodal.index.ingest.sources.folders import printable
 from multimodal.index.ingest.sources.lines import read_lines
+from multimodal.index.ingest.sources.names import printable
 from multimodal.index.ingest.sources.record import (
     ROW,
     ROW_RANGE,

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from multimodal.core.errors import MediaError
 from multimodal.core.limits import get_limits
 from multimodal.index.ingest.documents import mail, safe_zip
-from multimodal.index.ingest.sources.folders import printable
+from multimodal.index.ingest.sources.names import printable
 from multimodal.index.ingest.sources.record import Blob, ContainerRead, SourceOutput, SourceRecord
 from multimodal.index.ingest.sources.selection import EVERYTHING, Selection
 from multimodal.index.results import Metadata
