@@ -18,6 +18,12 @@ from typing import NoReturn
 
 INTERRUPTED = 130
 _requested = False
+_owns_process = False
+
+
+def owns_process() -> bool:
+    """Whether this process runs one command of the command line and nothing else."""
+    return _owns_process
 
 
 def requested() -> bool:
@@ -27,6 +33,8 @@ def requested() -> bool:
 
 def run(command: Callable[[], object]) -> None:
     """Runs a command line to its end, and ends the process unless it succeeded."""
+    global _owns_process
+    _owns_process = True
     if (
         signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ):  # not where a shell or a host ignores it

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from multimodal.cli import console, options, remote
+from multimodal.cli import console, interrupt, options, remote
 from multimodal.cli.indexes.query import AWAY, KINDS, parse_query
 from multimodal.cli.wording import in_cli_terms
 from multimodal.core.errors import IndexStateError
@@ -209,6 +209,11 @@ def open_existing(path: AnyPath, space: str | None, how: dict[str, Any]) -> Inde
     from multimodal.index import Index
 
     require_index(path)
+    if interrupt.owns_process():
+        from multimodal.index.storage.deferred import import_without
+
+        # LanceDB imports this, and it would import pandas, which takes a fifth of a search
+        import_without("pyarrow.dataset", "pandas")
     return Index.open(path, _space(path, space, how))
 
 

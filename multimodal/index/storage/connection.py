@@ -10,7 +10,7 @@ from typing import Any
 from multimodal.core.errors import MultimodalError, StorageError
 from multimodal.core.remote.errors import explain, first_line
 from multimodal.core.remote.path import AnyPath, RemotePath
-from multimodal.index.storage.deferred import defer_import
+from multimodal.index.storage.deferred import defer_import, unchecked_overrides
 from multimodal.index.storage.forks import check_process, note_use
 from multimodal.index.storage.memory import limit_memory
 
@@ -23,7 +23,8 @@ def connect(path: AnyPath) -> Any:
     note_use()
     limit_memory()
     defer_import("lance_namespace_urllib3_client")  # its REST clients take half of the time to import LanceDB
-    import lancedb
+    with unchecked_overrides():
+        import lancedb
 
     # The cache keeps the file list of every version, and a long job makes thousands of versions.
     session = lancedb.Session(metadata_cache_size_bytes=METADATA_CACHE_BYTES)

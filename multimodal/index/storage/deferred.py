@@ -1,9 +1,13 @@
-"""Imports that wait until something of a package is used."""
+"""Imports that take less time: those that wait until something of a package is used, and those without checks."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 
@@ -28,3 +32,53 @@ def defer_import(name: str) -> None:
 
     package.__dict__["__getattr__"] = load_attribute
     sys.modules[name] = package
+
+
+class _Hidden(MetaPathFinder):
+    """Hides a package from imports."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == self.name:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def import_without(name: str, hidden: str) -> None:
+    """Imports a module as if a package that it uses where there is one were not installed.
+
+    What the module remembers of that stays. So this is for a process whose whole code is known: a command line.
+    """
+    if name in sys.modules or hidden in sys.modules:
+        return
+    finder = _Hidden(hidden)
+    sys.meta_path.insert(0, finder)
+    try:
+        importlib.import_module(name)
+    finally:
+        sys.meta_path.remove(finder)
+
+
+@contextlib.contextmanager
+def unchecked_overrides() -> Iterator[None]:
+    """While the block runs, the decorator of the package `overrides` marks methods, and compares no signatures.
+
+    Below Python 3.12 LanceDB uses it for a hundred methods, whose checks take half of the time to import LanceDB.
+    """
+    try:
+        import overrides
+    except ImportError:
+        yield
+        return
+    checked = overrides.override
+    overrides.override = _mark
+    try:
+        yield
+    finally:
+        overrides.override = checked
+
+
+def _mark(method: Any) -> Any:
+    method.__override__ = True
+    return method

@@ -6,13 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from multimodal.index import Index
-from multimodal.index.storage.deferred import defer_import
+from multimodal.index.storage.deferred import defer_import, unchecked_overrides
 
 UNNEEDED = (
     "torch", "lance_namespace_urllib3_client.api.table_api", "transformers", "diffusers", "torchaudio", "torchvision",
     "open_clip",
-    "matplotlib", "polars", "datasets", "av", "openvino", "sklearn",
+    "matplotlib", "polars", "datasets", "av", "openvino", "sklearn", "pandas", "multimodal.index.ingest.scheduler",
+    "multimodal.cli.indexes.index",
 )  # fmt: skip
 
 
@@ -26,8 +29,9 @@ def test_a_search_of_the_command_line_imports_nothing_that_it_does_not_need(tmp_
     index = Index.create(tmp_path / "notes.lance", "starter")
     index.add([f"note {number}" for number in range(12)])
     code = (
-        "import sys\nfrom multimodal.cli.main import app\n"
-        "app(['search', sys.argv[1], 'a note'], standalone_mode=False)\n"
+        "import sys\nfrom multimodal.__main__ import main\n"
+        "sys.argv = ['multimodal', 'search', sys.argv[1], 'a note']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         f"print('imported:', [name for name in {UNNEEDED!r} if name in sys.modules])"
     )
     shown = run(code, str(index.path))
@@ -52,3 +56,26 @@ def test_what_is_imported_or_not_installed_is_left_alone() -> None:
     defer_import("json")
     defer_import("no_such_package_at_all")
     assert sys.modules["json"] is before and "no_such_package_at_all" not in sys.modules
+
+
+def test_a_hidden_package_can_be_imported_later(tmp_path: Path) -> None:
+    (tmp_path / "user.py").write_text("try:\n    import optional\nexcept ImportError:\n    optional = None\n")
+    (tmp_path / "optional.py").write_text("")
+    code = (
+        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom multimodal.index.storage.deferred import import_without\n"
+        "import_without('user', 'optional')\nimport user, optional\nprint(user.optional, optional.__name__)"
+    )
+    assert run(code, str(tmp_path)) == "None optional\n"
+
+
+def test_overrides_are_checked_again_afterwards() -> None:
+    overrides = pytest.importorskip("overrides")
+    before = overrides.override
+    with unchecked_overrides():
+
+        class Base:
+            @overrides.override
+            def nothing(self) -> None: ...
+
+    assert Base.nothing.__override__ is True  # type: ignore[attr-defined]
+    assert overrides.override is before
