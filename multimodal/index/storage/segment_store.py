@@ -112,7 +112,7 @@ class SegmentStore:
 
     def prepare(self) -> None:
         """Builds in files what the next `load` would have to build, if they can be written."""
-        if self.latest.snapshot().count() > self.config.max_memory_rows:
+        if self.latest.count() > self.config.max_memory_rows:
             with contextlib.suppress(OSError), self._locked():
                 self._build(self.folder, self._read())
             release_memory()

@@ -65,6 +65,12 @@ class LatestVersion:
             self._cached = state, version
         return version
 
+    def count(self) -> int:
+        """The number of rows of the latest version. Opens no snapshot, which takes ten times as long."""
+        check_process(self.path)
+        with store_errors(self.path):
+            return int(self._table.count_rows())
+
     def _folder_state(self) -> object:
         """The state of the folder of versions; None if it cannot be read, or is on an object store."""
         if isinstance(self.path, RemotePath):
