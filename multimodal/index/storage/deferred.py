@@ -71,12 +71,13 @@ def unchecked_overrides() -> Iterator[None]:
     except ImportError:
         yield
         return
-    checked = overrides.override
-    overrides.override = _mark
+    package: Any = overrides
+    checked = package.override
+    package.override = _mark
     try:
         yield
     finally:
-        overrides.override = checked
+        package.override = checked
 
 
 def _mark(method: Any) -> Any:
