@@ -176,8 +176,9 @@ def _run_mteb(
         console.print_json({"output": str(folder), "results": scores})
         return
     table = console.make_table("task", *models, right=tuple(models))
-    for task in next(iter(scores.values())):
-        table.add_row(task, *(f"{scores[model][task]['main_score']:.4f}" for model in models))
+    for task in dict.fromkeys(task for results in scores.values() for task in results):
+        cells = [scores[model].get(task) for model in models]
+        table.add_row(task, *("not run" if cell is None else f"{cell['main_score']:.4f}" for cell in cells))
     console.stdout().print(table)
 
 
