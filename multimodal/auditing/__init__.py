@@ -7,6 +7,7 @@ fleet       audit_fleet(): do all models in use fail on the same items?
 generators  damaged images and audio, written words, drawn shapes
 lineage     which models share weights
 material    what is tested on
+models      spaces and classifiers that are compared
 words       word lists of the association tests
 """
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from multimodal.auditing.checks import (
@@ -21,18 +19,16 @@ from multimodal.auditing.checks import (
 )
 from multimodal.auditing.checks.common import NotTested, Subject
 from multimodal.auditing.finding import AuditReport, Finding, in_order
-from multimodal.auditing.lineage import describe_lineage, relation
+from multimodal.auditing.lineage import describe_lineage
 from multimodal.auditing.material import gallery_material, input_side, table_material
+from multimodal.auditing.models import Model, Opened, model_relation, open_model, open_others
 from multimodal.core.checks import seed as check_seed
 from multimodal.core.errors import InvalidInput
 from multimodal.core.modality import Modality
-from multimodal.core.pipeline import as_space
 from multimodal.core.progress import count_progress
 from multimodal.core.space import Space
 from multimodal.evaluation.api import evaluate
 from multimodal.evaluation.data import Table, read_table
-
-Model = str | os.PathLike[str] | Space
 
 QUICK_ITEMS, FULL_ITEMS = 100, 400
 QUICK_SEVERITIES, FULL_SEVERITIES = (1, 3, 5), (1, 2, 3, 4, 5)
@@ -42,7 +38,6 @@ CHECKS: dict[str, Callable[[Subject], list[Finding]]] = {
     "audio corruption": corruption.audio_corruption,
     "written words": typographic.typographic,
     "associations": association.associations,
-    "inherited associations": association.inheritance,
     "order, binding, counting, negation": probes.probes,
     "hubness and modality gap": geometry.geometry,
 }
@@ -59,7 +54,7 @@ def audit(
     *,
     group: str | None = None,
     unit: str | None = None,
-    against: Model | Sequence[Model] = (),
+    against: Any = (),
     full: bool = False,
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -72,7 +67,9 @@ def audit(
         data: Your images, audio or labelled rows, as for `multimodal.evaluate`; by default the gallery of the package.
         group: A column of the data by which accuracy, calibration and ranking are compared.
         unit: A column of what is generalised to within a group, such as the speaker; by default the item.
-        against: Other models in use: do they fail on the same items, with the same wrong answers?
+        against: Other models in use: do they fail on the same items, with the same wrong answers? Spaces, names,
+            folders, and classifiers on a space, such as one of `multimodal.adapt.few_shot`. Models that share no base
+            with this one are controls of what it inherited.
         full: Five severities, more trials, and an attack by gradients; minutes instead of half a minute.
         columns: {role: column} of data with other names.
         seed: Of everything random; the same seed gives the same report.
@@ -86,8 +83,10 @@ def audit(
         UnknownModel: No such model.
     """
     started, seed = time.perf_counter(), check_seed(seed)
-    space = as_space(model)
-    others = _others(space, against)
+    own = open_model(model)
+    if own.is_classifier:
+        raise InvalidInput(f"an audit is of a space, got {type(model).__name__}; give it with against=")
+    space, others = own.space, open_others(own.space, against)
     if data is None and (group or unit):
         raise InvalidInput("group and unit name columns of data, and no data is given")
     table = None if data is None else read_table(data, columns=columns, group=group)
@@ -104,17 +103,13 @@ def audit(
             full,
             report,
         )
-        findings, untested = _run(
-            subject,
-            {name: dataclasses.replace(subject, space=other, _cache={}) for name, other in others.items()},
-            table,
-        )
+        findings, untested = _run(subject, others, table)
         if table is not None and group is not None:
             units = None if unit is None else read_table(data, columns=columns, group=unit)
             _labelled(subject, table, units, findings, untested)
         else:
             untested["accuracy by group"] = "needs data= with labels and group="
-    related = {name: relation(space, other) for name, other in others.items()}
+    related = {name: model_relation(own, other) for name, other in others.items()}
     shared = tuple(f"{name}: {how}" for name, how in related.items() if how)
     return AuditReport(
         str(model) if not isinstance(model, Space) else space.name,
@@ -130,30 +125,6 @@ def audit(
     )
 
 
-def _others(space: Space, against: Model | Sequence[Model]) -> dict[str, Space]:
-    """The other models by name."""
-    listed = [against] if isinstance(against, str | os.PathLike | Space) else list(against)
-    others: dict[str, Space] = {}
-    for given in listed:
-        other = as_space(given)
-        if other.fingerprint == space.fingerprint:
-            raise InvalidInput(
-                f"against names the same model ({other.name!r} has the fingerprint of {space.name!r}): "
-                "give another one"
-            )
-        name = (
-            other.name
-            if isinstance(given, Space)
-            else Path(given).name
-            if isinstance(given, os.PathLike)
-            else given
-        )
-        while name in others or name == space.name:
-            name += " (2)"
-        others[name] = other
-    return others
-
-
 def _expected_items(material: Any, space: Space, full: bool) -> int:
     """About how many items will be encoded, for a progress bar."""
     severities = len(FULL_SEVERITIES if full else QUICK_SEVERITIES)
@@ -163,13 +134,18 @@ def _expected_items(material: Any, space: Space, full: bool) -> int:
 
 
 def _run(
-    subject: Subject, others: Mapping[str, Subject], table: Table | None
+    subject: Subject, others: Mapping[str, Opened], table: Table | None
 ) -> tuple[list[Finding], dict[str, str]]:
     """All checks that need no groups."""
     findings: list[Finding] = []
     untested = dict(ALWAYS_UNTESTED)
     if subject.material.is_own and not subject.material.images and not subject.material.clips:
         untested["your texts"] = "checks are made on images and audio; of texts, only words of the package"
+    spaces = {
+        name: dataclasses.replace(subject, space=other.space, _cache={})
+        for name, other in others.items()
+        if not other.is_classifier
+    }
 
     def attempt(name: str, check: Callable[[], list[Finding]]) -> None:
         try:
@@ -179,26 +155,32 @@ def _run(
 
     for name, check in CHECKS.items():
         attempt(name, lambda check=check: check(subject))  # type: ignore[misc]
+    attempt("inherited associations", lambda: association.inheritance(subject, spaces))
     if others:
-        attempt("joint failures", lambda: _joint(subject, others, table))
+        attempt("joint failures", lambda: _joint(subject, others, spaces, table))
     else:
         untested["joint failures"] = "no other model was given with against="
     if subject.is_full:
-        attempt("attack by gradients", lambda: transfer.transfer(subject, others))
+        attempt("attack by gradients", lambda: transfer.transfer(subject, spaces))
     else:
         untested["attack by gradients"] = "made by the full audit only"
     return findings, untested
 
 
-def _joint(subject: Subject, others: Mapping[str, Subject], table: Table | None) -> list[Finding]:
+def _joint(
+    subject: Subject, others: Mapping[str, Opened], spaces: Mapping[str, Subject], table: Table | None
+) -> list[Finding]:
     """On labelled data the classes that models give, otherwise the damaged images."""
-    own = subject.space.name
-    spaces = {name: other.space for name, other in others.items()}
+    own = open_model(subject.space)
+    models = {own.name: own.model, **{name: other.model for name, other in others.items()}}
     if table is not None and len({row.label for row in table.rows if row.label}) > 1:
-        collected = answers.labelled_answers({own: subject.space, **spaces}, table)
+        collected = answers.labelled_answers(models, table)
+    elif len(spaces) < len(others):  # a classifier answers with labels
+        collected = answers.damaged_labels(models, subject)
     else:
-        collected = answers.damaged_answers({own: subject, **others})
-    return answers.joint_findings(collected, subject, own, spaces)
+        collected = answers.damaged_answers({own.name: subject, **spaces})
+    related = {name: model_relation(own, other) for name, other in others.items()}
+    return answers.joint_findings(collected, subject, own.name, related)
 
 
 def _labelled(

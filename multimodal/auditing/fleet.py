@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from multimodal.auditing.checks.answers import damaged_answers, labelled_answers
+from multimodal.auditing.checks.answers import damaged_answers, damaged_labels, labelled_answers
 from multimodal.auditing.checks.common import NotTested, Subject
 from multimodal.auditing.checks.joint import JointFailure, all_fail, joint_failure
-from multimodal.auditing.lineage import relation
 from multimodal.auditing.material import gallery_material, input_side, table_material
+from multimodal.auditing.models import Opened, model_relation, open_model
 from multimodal.core.checks import seed as check_seed
 from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.modality import Modality
-from multimodal.core.pipeline import as_space
-from multimodal.core.space import Space
 from multimodal.evaluation.data import read_table
 
 SEVERITIES = (3, 5)
@@ -71,7 +68,7 @@ class FleetReport:
 
 
 def audit_fleet(
-    models: Sequence[str | os.PathLike[str] | Space],
+    models: Sequence[Any],
     data: Any = None,
     *,
     group: str | None = None,
@@ -82,7 +79,7 @@ def audit_fleet(
     """Measures the single point of failure of models that are used together.
 
     Args:
-        models: At least two spaces, names or folders.
+        models: At least two: spaces, names, folders, or classifiers on a space.
         data: Labelled rows, as for `multimodal.evaluate`; by default damaged images of the gallery.
         group: The column of the unit that is generalised to.
         columns: {role: column} of data with other names.
@@ -97,25 +94,25 @@ def audit_fleet(
         UnsupportedModality: A model encodes no images, where there is no data.
     """
     seed = check_seed(seed)
-    spaces: dict[str, Space] = {}
+    opened: dict[str, Opened] = {}
     for place, model in enumerate(models):
-        space = as_space(model)
-        name = names[place] if names else space.name if isinstance(model, Space) else os.fspath(model)
-        twin = next((own for own, other in spaces.items() if other.fingerprint == space.fingerprint), None)
+        other = open_model(model)
+        name = names[place] if names else other.name
+        twin = next((own for own, known in opened.items() if known.fingerprint == other.fingerprint), None)
         if twin is not None:
             raise InvalidInput(f"{name!r} is the same model as {twin!r}: name each once")
-        while name in spaces:
+        while name in opened:
             name += " (2)"
-        spaces[name] = space
-    if len(spaces) < 2:
-        raise InvalidInput(f"a fleet is two models or more, got {len(spaces)}")
+        opened[name] = other
+    if len(opened) < 2:
+        raise InvalidInput(f"a fleet is two models or more, got {len(opened)}")
     try:
-        answers, source = _answers(spaces, data, group, columns, seed)
+        answers, source = _answers(opened, data, group, columns, seed)
     except NotTested as reason:
         raise UnsupportedModality(
             f"{reason}; give labelled data of a modality that all models encode"
         ) from None
-    shown = list(spaces)
+    shown = list(opened)
     return FleetReport(
         tuple(shown),
         source,
@@ -126,22 +123,26 @@ def audit_fleet(
         {
             f"{first}, {second}": how
             for first, second in combinations(shown, 2)
-            if (how := relation(spaces[first], spaces[second]))
+            if (how := model_relation(opened[first], opened[second]))
         },
     )
 
 
 def _answers(
-    spaces: Mapping[str, Space],
+    opened: Mapping[str, Opened],
     data: Any,
     group: str | None,
     columns: Mapping[str, str] | None,
     seed: int,
 ) -> tuple[Any, str]:
     table = None if data is None else read_table(data, columns=columns, group=group)
+    models = {name: other.model for name, other in opened.items()}
     if table is not None and len({row.label for row in table.rows if row.label}) > 1:
-        return labelled_answers(spaces, table), table.name
-    side = max(input_side(space.encoders.get(Modality.IMAGE)) for space in spaces.values())
+        return labelled_answers(models, table), table.name
+    side = max(input_side(other.space.encoders.get(Modality.IMAGE)) for other in opened.values())
     material = gallery_material(side) if table is None else table_material(table, side, ITEMS, seed)
-    subjects = {name: Subject(space, material, SEVERITIES, seed=seed) for name, space in spaces.items()}
-    return damaged_answers(subjects, with_untrained=False), f"{material.name}, damaged"
+    subjects = {name: Subject(other.space, material, SEVERITIES, seed=seed) for name, other in opened.items()}
+    source = f"{material.name}, damaged"
+    if any(other.is_classifier for other in opened.values()):
+        return damaged_labels(models, next(iter(subjects.values())), with_untrained=False), source
+    return damaged_answers(subjects, with_untrained=False), source

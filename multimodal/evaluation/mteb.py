@@ -203,9 +203,8 @@ def _of_frames(meta: Any, task: Any) -> Any:
 def _lacking(meta: Any, task: Any) -> list[str]:
     """The modalities of a task that a model lacks and cannot do without: either side of retrieval needs one."""
     offered = set(meta.modalities)
-    sides = getattr(task.metadata, "category", None)
-    is_retrieval = "Retrieval" in str(task.metadata.type) and sides
-    if is_retrieval and all(offered & _side(side) for side in sides.split("2")):
+    sides = str(getattr(task.metadata, "category", None) or "").split("2")
+    if "Retrieval" in str(task.metadata.type) and all(offered & _side(side) for side in sides):
         return []
     return [modality for modality in task.metadata.modalities if modality not in offered]
 

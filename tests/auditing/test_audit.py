@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import multimodal as mm
-from multimodal.auditing.checks import answers, association, geometry, groups, joint
+from multimodal.auditing.checks import association, geometry, groups, joint
 from multimodal.auditing.checks.common import Subject
 from multimodal.auditing.lineage import relation, weight_similarity
 from multimodal.auditing.material import Material, input_side
@@ -47,23 +47,11 @@ def test_a_quantised_child_is_found_and_named_as_a_relative(report: mm.AuditRepo
     finding = report.finding("joint failure: int8")
     assert finding.verdict == "warn"
     assert finding.measured >= 0.8
+    assert finding.control_value < 0.15
     assert finding.details["reads as"] == "nearly the same model"
     assert len(finding.examples) == 3
     assert report.shared_by[0].startswith("int8: weights alike")
     assert report.lineage == ("trained to match sentence-transformers/all-MiniLM-L6-v2, its teacher",)
-
-
-def test_an_untrained_model_fails_independently(starter: mm.Space, report: mm.AuditReport) -> None:
-    from multimodal.auditing.material import gallery_material
-
-    material = gallery_material(64)
-    material.images = material.images[::2]
-    collected = answers.damaged_answers({"starter": Subject(starter, material, (5,))})
-    pair = joint.joint_failure(collected, "starter", answers.UNTRAINED)
-    assert pair.n_both > 30
-    assert pair.same_wrong < 0.1
-    assert pair.relation == "independent"
-    assert report.finding("joint failure: int8").control_value < 0.15
 
 
 def test_the_page_holds_everything(report: mm.AuditReport, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from multimodal.auditing.checks.common import NotTested, Subject, distinct_names
 from multimodal.auditing.finding import Finding
+from multimodal.auditing.lineage import relation
 from multimodal.auditing.words import AXES, TARGETS, TESTS, UNRELATED
 from multimodal.core.modality import Modality
 
@@ -126,17 +128,29 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def inheritance(subject: Subject) -> list[Finding]:
+def inheritance(subject: Subject, others: Mapping[str, Subject] | None = None) -> list[Finding]:
     """The correlation, over concepts, of associations in the text tower with those in another tower of the space.
 
-    The null distribution pairs an axis in one tower with unrelated axes in the other.
+    The null distribution pairs an axis in one tower with unrelated axes in the other. Any text model knows that flowers
+    are liked: what a tower shares with the text tower of a model without a common base is meaning, and what it shares
+    beyond that with its own text tower is inherited.
+
+    Args:
+        subject: The model under audit.
+        others: Other models by name. Those that encode text and share no base with it, as far as is known, are a second
+            control.
     """
     subject.needs(Modality.TEXT)
     findings: list[Finding] = []
+    unrelated = {
+        name: other
+        for name, other in (others or {}).items()
+        if Modality.TEXT in other.space.modalities and relation(subject.space, other.space) is None
+    }
     for modality, names, vectors in _towers(subject):
         places, words = distinct_names(names)
         if len(places) >= FEWEST_CONCEPTS:
-            findings += _inherited(subject, str(modality), words, vectors()[places])
+            findings += _inherited(subject, str(modality), words, vectors()[places], unrelated)
     if not findings:
         raise NotTested(f"needs {FEWEST_CONCEPTS} images or clips with names of their own")
     return findings
@@ -152,38 +166,85 @@ def _towers(subject: Subject) -> list[tuple[Modality, list[str | None], Any]]:
     ]
 
 
-def _inherited(subject: Subject, tower: str, words: list[str], vectors: Any) -> list[Finding]:
+def _inherited(
+    subject: Subject, tower: str, words: list[str], vectors: Any, unrelated: Mapping[str, Subject]
+) -> list[Finding]:
     import numpy as np
 
     base, own = subject.texts(words).astype(np.float64), vectors.astype(np.float64)
+    elsewhere = {name: other.texts(words).astype(np.float64) for name, other in unrelated.items()}
     null = _null(subject, base, own)
     findings = []
     for axis in AXES:
-        direction = axis_direction(subject, axis)
-        first, second = base @ direction, own @ direction
+        first, second = base @ axis_direction(subject, axis), own @ axis_direction(subject, axis)
         r = correlation(first, second)
         low, high = _correlation_interval(first, second, subject.seed)
-        warns = low > null
+        strangers = {name: rows @ axis_direction(unrelated[name], axis) for name, rows in elsewhere.items()}
+        beyond = _beyond(first, second, strangers, subject.seed)
+        warns = low > null and (beyond is None or beyond.low > 0)
+        claim = (
+            f"the {tower} tower repeats what the text tower associates with {axis}: r = {r:.2f} over {len(words)} "
+            "concepts"
+        )
+        if beyond is not None:
+            claim += (
+                f", and {beyond.r:.2f} with the text tower of {beyond.name}, which shares no base with it"
+            )
         findings.append(
             Finding(
                 f"{tower}: inherited {axis}",
                 "inheritance",
                 "warn" if warns else "fine",
-                f"the {tower} tower repeats what the text tower associates with {axis}: r = {r:.2f} over {len(words)} "
-                "concepts",
+                claim,
                 r,
                 low,
                 high,
-                "95 % of |r| with unrelated axes",
-                null,
-                "the interval lies above the control",
+                "95 % of |r| with unrelated axes"
+                if beyond is None
+                else f"r with the text tower of {beyond.name}",
+                null if beyond is None else beyond.r,
+                "the interval lies above the control"
+                + ("" if beyond is None else ", and above 95 % of |r| with unrelated axes"),
                 len(words),
                 "r mixes meaning with bias; change the text tower, and every tower trained to match it changes"
                 if warns
                 else "",
+                details={} if beyond is None else beyond.details(null),
             )
         )
     return findings
+
+
+@dataclass(frozen=True)
+class _Beyond:
+    """How much more a tower agrees with its own text tower than with that of an unrelated model."""
+
+    name: str
+    r: float
+    difference: float
+    low: float
+    high: float
+
+    def details(self, null: float) -> dict[str, Any]:
+        ends = [round(value, 4) for value in (self.difference, self.low, self.high)]
+        return {"r beyond the unrelated model": ends, "95 % of |r| with unrelated axes": round(null, 4)}
+
+
+def _beyond(first: Floats, second: Floats, strangers: Mapping[str, Floats], seed: int) -> _Beyond | None:
+    """The comparison with the unrelated model that agrees most; None without one. The same concepts are resampled."""
+    import numpy as np
+
+    if not strangers:
+        return None
+    name = max(strangers, key=lambda own: correlation(strangers[own], second))
+    stranger = strangers[name]
+    draws = [
+        correlation(first[pick], second[pick]) - correlation(stranger[pick], second[pick])
+        for pick in np.random.default_rng(seed).integers(0, len(first), (500, len(first)))
+    ]
+    r = correlation(stranger, second)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return _Beyond(name, r, correlation(first, second) - r, float(low), float(high))
 
 
 def _null(subject: Subject, base: Floats, own: Floats) -> float:

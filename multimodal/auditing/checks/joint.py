@@ -2,8 +2,12 @@
 
 Failures are correlated by the difficulty of items alone, so that the expectation is also computed within strata. The
 ratio of observed to expected joint failures cannot exceed the inverse of the larger failure rate, and so is not
-comparable between pairs of different accuracy. `overlap` is: 0 for independence, 1 where the better model fails only on
-items on which the other fails too. The headline is the share of the same wrong answer among those that both get wrong.
+comparable between pairs of different accuracy. Two figures are. `overlap` is 0 for independence and 1 where the better
+model fails only on items on which the other fails too. `matched` is the ratio at matched accuracy: items are weighted
+so that the second model fails as often as the first one. Weighting items by the outcome of either model leaves the odds
+ratio of their failures as it is, so that this ratio follows from the odds ratio within strata (Mantel and Haenszel
+1959) and the common failure rate (Plackett 1965). The headline is the share of the same wrong answer among those that
+both get wrong.
 """
 
 from __future__ import annotations
@@ -12,11 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from multimodal.evaluation.figure import Resampling, mean, ratio
+from multimodal.evaluation.figure import Resampling, ratio
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from multimodal.evaluation.figure import Floats, Statistic
 
     Flags = NDArray[np.bool_]
     Labels = NDArray[np.str_]
@@ -68,6 +74,10 @@ class JointFailure:
         same_high: The upper end.
         same_by_chance: That share with the wrong answers of one model exchanged within strata.
         n_both: The number of items that both get wrong.
+        odds_ratio: Of the failures of both, within strata; 1 for independence.
+        matched: Joint failures against independence, where both models fail as often as the first one.
+        matched_low: The lower end of its interval.
+        matched_high: The upper end.
     """
 
     first: str
@@ -86,6 +96,10 @@ class JointFailure:
     same_high: float | None
     same_by_chance: float
     n_both: int
+    odds_ratio: float = 1.0
+    matched: float = 1.0
+    matched_low: float | None = None
+    matched_high: float | None = None
 
     @property
     def relation(self) -> str:
@@ -116,6 +130,8 @@ def joint_failure(answers: Answers, first: str, second: str, seed: int = 0) -> J
     expected_items = _expected(a, b, answers.strata)
     resampling = Resampling(len(a), answers.units, draws=DRAWS, seed=seed)
     share = resampling.figure(ratio(both, expected_items)) if expected_items.any() else None
+    odds = _odds_ratio(a, b, answers.strata)
+    matched = resampling.figure(_matched(odds, a)) if a.any() and b.any() and not a.all() else None
     observed, stratified = float(both.mean()), float(expected_items.mean())
     most = float(min(a.mean(), b.mean()))
     overlap = (observed - stratified) / (most - stratified) if most > stratified else 0.0
@@ -124,7 +140,7 @@ def joint_failure(answers: Answers, first: str, second: str, seed: int = 0) -> J
     if both.any():
         inside = np.flatnonzero(both)
         own = Resampling(len(inside), [answers.units[row] for row in inside], draws=DRAWS, seed=seed)
-        figure = own.figure(mean(same[inside]))
+        figure = own.share(same[inside])
         same_value, same_low, same_high = figure.value, figure.low, figure.high
         by_chance = _same_by_chance(answers, first, second, inside, seed)
     return JointFailure(
@@ -144,7 +160,49 @@ def joint_failure(answers: Answers, first: str, second: str, seed: int = 0) -> J
         same_high,
         by_chance,
         int(both.sum()),
+        float(odds(np.ones((1, len(a))))[0]),
+        matched.value if matched else 1.0,
+        matched.low if matched else None,
+        matched.high if matched else None,
     )
+
+
+def _odds_ratio(a: Flags, b: Flags, strata: Labels) -> Statistic:
+    """The odds ratio of failures within strata, by Mantel and Haenszel, as a function of weights (draws, n)."""
+    import numpy as np
+
+    kinds, places = np.unique(strata, return_inverse=True)
+    member = np.eye(len(kinds))[places]
+    cells = [
+        (flags[:, None] * member)
+        for flags in (a & b, ~a & ~b, a & ~b, ~a & b)  # both, neither, the first only, the second only
+    ]
+
+    def statistic(weights: Floats) -> Floats:
+        both, neither, first, second = (weights @ cell for cell in cells)
+        total = np.maximum(both + neither + first + second, 1e-12)
+        # half an item on either side, so that a pair that never differs has a finite ratio
+        result: Floats = ((both * neither / total).sum(1) + 0.5) / ((first * second / total).sum(1) + 0.5)
+        return result
+
+    return statistic
+
+
+def _matched(odds: Statistic, a: Flags) -> Statistic:
+    """Joint failures against independence, where both models fail as often as the first, from their odds ratio."""
+    import numpy as np
+
+    def statistic(weights: Floats) -> Floats:
+        rate = (weights @ a.astype(np.float64)) / weights.sum(1)
+        psi = odds(weights)
+        excess = np.where(np.abs(psi - 1) < 1e-9, 1e-9, psi - 1)
+        middle = 1 + 2 * rate * excess
+        both = (middle - np.sqrt(np.maximum(middle**2 - 4 * psi * excess * rate**2, 0))) / (2 * excess)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            result: Floats = both / rate**2
+        return result
+
+    return statistic
 
 
 def _expected(a: Flags, b: Flags, strata: Labels) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import typer
 from multimodal.cli import console, options
 
 if TYPE_CHECKING:
+    from multimodal.adapt.fewshot.classifier import Classifier
     from multimodal.auditing import AuditReport, FleetReport
 
 
@@ -31,7 +32,10 @@ def audit(
     ] = None,
     against: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Another model in use: do both fail alike? May be repeated."),
+        typer.Option(
+            metavar="NAME",
+            help="Another model in use, or the file of a few-shot classifier: do both fail alike? May be repeated.",
+        ),
     ] = None,
     fleet: Annotated[
         bool, typer.Option("--fleet", help="On how many items do all of these models fail?")
@@ -71,8 +75,8 @@ def audit(
         )
     if fleet:
         with console.working("auditing the fleet", quiet=json):
-            spaces = {name: load(name, **load_options) for name in names}
-            report = audit_fleet(list(spaces.values()), data, group=group, seed=seed, names=list(spaces))
+            models = {name: _classifier(name) or load(name, **load_options) for name in names}
+            report = audit_fleet(list(models.values()), data, group=group, seed=seed, names=list(models))
         _print_fleet(report, as_json=json)
         return
     with console.working(f"loading {names[0]}", quiet=json):
@@ -83,7 +87,7 @@ def audit(
             data,
             group=group,
             unit=unit,
-            against=against or (),
+            against=[_classifier(name) or name for name in against or ()],
             full=full,
             seed=seed,
             progress=done,
@@ -96,6 +100,16 @@ def audit(
         _show(found, output)
     if fail_on and found.warnings:
         raise typer.Exit(console.FAILED)
+
+
+def _classifier(name: str) -> Classifier | None:
+    """The classifier in a file that `multimodal teach` wrote; None for anything else."""
+    path = Path(name).expanduser()
+    if not path.is_file():  # a space has a name, or is a folder
+        return None
+    from multimodal.adapt.fewshot.loading import load_classifier
+
+    return load_classifier(path)
 
 
 def _show(report: AuditReport, output: Path | None) -> None:
