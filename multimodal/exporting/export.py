@@ -39,7 +39,8 @@ Format = Literal["onnx", "openvino"]
 Quantize = Literal["none", "float16", "int8", "auto"]
 MIN_SAMPLE = 2
 MIN_SAME_COSINE = 0.9999  # of unrounded weights: the vectors may be searched with those of the source
-CALIBRATION_CROPS = 3  # of each sample image, beside the image itself
+FLOAT_CONVOLUTIONS = (3, 4)  # that stay in float32, to try, of a tower that computes in int8
+CALIBRATION_CROPS = 1  # of each sample image, beside the image itself
 CALIBRATION_BATCH = 16
 
 
@@ -92,7 +93,7 @@ def export(
             "auto": the smallest that passes. "int8" keeps all products in float32, but for convolutional towers, which
             compute in int8 if that passes. See `TowerReport` for what is measured.
         sample: Items to compare with, of every modality. Default: images, recordings and texts of the gallery. Plain
-            images (black, white, red, noise) are compared in any case.
+            images (flat colours, gradients, patterns, noise) are compared in any case.
         index: For a page, an index of the space, or its folder.
         media: For a page, files of the items: "copy" into the folder, "link" to where they are, or "none".
         vectors: For a page, how vectors are stored: "float32", "float16", "int8", or "auto": float16; of
@@ -129,6 +130,7 @@ def export(
         _export_tower(source.encoders[modality], format, quantize, samples[modality])
         for modality in source.modalities
     ]
+    card = readme.card_of(source)
     report = Export(str(target), source.name, source.fingerprint, tuple(tower.report for tower in towers))
     manifest = {
         "format": FORMAT,
@@ -136,7 +138,7 @@ def export(
         "source": source.address,
         "fingerprint": source.fingerprint,
         "dim": source.dim,
-        "card": None if source.card is None else source.card.to_dict(),
+        "card": None if card is None else card.to_dict(),
         "logit_scales": [
             {"pair": None if pair is None else [str(pair[0]), str(pair[1])], "logit_scale": scale.to_dict()}
             for pair, scale in source.logit_scales.items()
@@ -162,9 +164,9 @@ def _export_tower(encoder: Encoder, format: Format, quantize: Quantize, items: S
     model = graph.to_onnx(tower)
     expected = encoder.encode(items)
     tried: list[str] = []
-    for weights, candidate in _candidates(model, quantize, encoder, tower, items):
+    for weights, note, candidate in _candidates(model, quantize, encoder, tower, items):
         if isinstance(candidate, EncoderError):
-            tried.append(f"{weights}: {candidate}")
+            tried.append(f"{weights}{note}: {candidate}")
             continue
         stem = str(encoder.modality)
         if format == "onnx":
@@ -180,26 +182,29 @@ def _export_tower(encoder: Encoder, format: Format, quantize: Quantize, items: S
                 config["fingerprint"] = encoder.fingerprint
             report = _report(encoder, name, weights, len(content), result, len(items), tried)
             return _Tower(tower, config, files, report)
-        tried.append(f"{weights}: {result.fault}")
+        tried.append(f"{weights}{note}: {result.fault}")
     cure = "use quantize='float16'" if quantize == "int8" else "report it with the name of the model"
     raise EncoderError(f"the {encoder.modality} tower is refused ({'; '.join(tried)}): {cure}")
 
 
 def _candidates(
     model: Any, quantize: Quantize, encoder: Encoder, tower: TowerSpec, items: Sequence[Item]
-) -> Iterator[tuple[str, Any]]:
-    """Models to try, the smallest first, by what their weights are; an EncoderError for one that cannot be made."""
+) -> Iterator[tuple[str, str, Any]]:
+    """Models to try, the fastest first: what their weights are, a note, and an EncoderError if it cannot be made."""
     if quantize in ("int8", "auto"):
         if graph.is_convolutional(model):
-            try:
-                yield graph.STATIC, graph.static(model, list(_calibration(tower, encoder.modality, items)))
-            except EncoderError as error:
-                yield graph.STATIC, error
-        yield graph.INT8, graph.with_weights(model, graph.INT8)
+            batches = list(_calibration(tower, encoder.modality, items))
+            for n_float in FLOAT_CONVOLUTIONS:
+                note = f" but for {n_float} convolutions"
+                try:
+                    yield graph.STATIC, note, graph.static(model, batches, n_float)
+                except EncoderError as error:
+                    yield graph.STATIC, note, error
+        yield graph.INT8, "", graph.with_weights(model, graph.INT8)
     if quantize in ("float16", "auto"):
-        yield graph.FLOAT16, graph.with_weights(model, graph.FLOAT16)
+        yield graph.FLOAT16, "", graph.with_weights(model, graph.FLOAT16)
     if quantize in ("none", "auto"):
-        yield graph.FLOAT32, graph.with_weights(model, graph.FLOAT32)
+        yield graph.FLOAT32, "", graph.with_weights(model, graph.FLOAT32)
 
 
 def _config(

@@ -109,7 +109,7 @@ def with_weights(model: Any, kind: str) -> Any:
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    axes = _channel_axes(copy)
+    axes, filters = _channel_axes(copy), _filters(copy)
     nodes: list[Any] = []
     for tensor in list(copy.graph.initializer):
         values = onnx.numpy_helper.to_array(tensor)
@@ -119,7 +119,7 @@ def with_weights(model: Any, kind: str) -> Any:
             continue
         copy.graph.initializer.remove(tensor)
         if kind == INT8 and tensor.name in axes:
-            nodes += _int8(copy.graph, tensor.name, values, axes[tensor.name])
+            nodes += _int8(copy.graph, tensor.name, values, axes[tensor.name], tensor.name in filters)
         else:
             stored = onnx.numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.half")
             copy.graph.initializer.append(stored)
@@ -160,17 +160,43 @@ def _channel_axes(model: Any) -> dict[str, int]:
     return axes
 
 
-def _int8(graph: Any, name: str, values: NDArray[np.float32], axis: int) -> list[Any]:
+def _filters(model: Any) -> set[str]:
+    """The weights of convolutions."""
+    return {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+
+
+def _int8(graph: Any, name: str, values: NDArray[np.float32], axis: int, is_filter: bool) -> list[Any]:
     """Stores a weight as int8 with a scale for each channel; returns the nodes that restore it."""
     import onnx
 
-    others = tuple(number for number in range(values.ndim) if number != axis % values.ndim)
-    scale = np.maximum(np.abs(values).max(axis=others, keepdims=True), 1e-12) / 127
-    rounded = np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
+    scale = _scales(values, axis)
+    rounded = _rounded_filters(values / scale) if is_filter else np.rint(values / scale).astype(np.int8)
     graph.initializer.append(onnx.numpy_helper.from_array(rounded, f"{name}.int8"))
     graph.initializer.append(onnx.numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale"))
     product = onnx.helper.make_node("Mul", [f"{name}.wide", f"{name}.scale"], [name])
     return [_cast(f"{name}.int8", f"{name}.wide"), product]
+
+
+def _scales(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """The scale of each channel along an axis, with which its largest number becomes 127."""
+    others = tuple(number for number in range(values.ndim) if number != axis % values.ndim)
+    largest = np.abs(values).max(axis=others, keepdims=True)
+    return np.maximum(largest, np.float32(1e-12)) / np.float32(127)
+
+
+def _rounded_filters(scaled: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Rounds filters (channels, inputs, …) so that the errors of each input's numbers add up to half a step at most.
+
+    Where an image is plain, these numbers multiply equal ones: errors that do not cancel are the same at every pixel,
+    and no pooling averages them out. As many numbers as needed, those nearest to a half, are rounded the other way.
+    """
+    taps = scaled.reshape(*scaled.shape[:2], -1)
+    whole = np.rint(taps)
+    error = taps - whole
+    steps = np.rint(error.sum(axis=-1, keepdims=True))
+    rank = np.argsort(np.argsort(-np.sign(steps) * error, axis=-1), axis=-1)
+    whole += np.where((rank < np.abs(steps)) & (np.abs(whole) < 127), np.sign(steps), 0)
+    return whole.reshape(scaled.shape).astype(np.int8)
 
 
 def _cast(source: str, target: str) -> Any:
@@ -179,8 +205,12 @@ def _cast(source: str, target: str) -> Any:
     return onnx.helper.make_node("Cast", [source], [target], to=onnx.TensorProto.FLOAT)
 
 
-def static(model: Any, batches: Sequence[dict[str, NDArray[Any]]]) -> Any:
-    """A model that computes in int8 with scales from calibration batches. Raises EncoderError."""
+def static(model: Any, batches: Sequence[dict[str, NDArray[Any]]], n_float: int) -> Any:
+    """A model whose convolutions compute in int8, with activation ranges from calibration batches.
+
+    Sums of residual branches, pooling and products with matrices stay in float32, and so do the first n_float
+    convolutions: errors near the pixels are the largest. All large weights are stored as int8. Raises EncoderError.
+    """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -198,11 +228,29 @@ def static(model: Any, batches: Sequence[dict[str, NDArray[Any]]]) -> Any:
             with quiet():
                 onnx.save(model, paths[0])
                 quant_pre_process(paths[0], paths[1], skip_symbolic_shape=True)
+                folded = onnx.load(paths[1])
+                _round_filters(folded)
+                onnx.save(folded, paths[1])
+                convolutions = [node.name for node in folded.graph.node if node.op_type == "Conv"]
                 quantize_static(
                     paths[1], paths[2], Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
                     activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                    op_types_to_quantize=["Conv", "Relu"], nodes_to_exclude=convolutions[:n_float],
                 )  # fmt: skip
-                return onnx.load(paths[2])
+                return with_weights(onnx.load(paths[2]), INT8)
         except Exception as error:  # onnxruntime defines no common type
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise EncoderError(f"ONNX Runtime cannot quantise this tower ({line})") from error
+
+
+def _round_filters(model: Any) -> None:
+    """Replaces the weights of convolutions by those that `_rounded_filters` stores, which the quantiser keeps."""
+    import onnx
+
+    filters = _filters(model)
+    for tensor in model.graph.initializer:
+        if tensor.name in filters and tensor.data_type == onnx.TensorProto.FLOAT:
+            values = onnx.numpy_helper.to_array(tensor)
+            scale = _scales(values, 0)
+            rounded = _rounded_filters(values / scale) * scale
+            tensor.CopyFrom(onnx.numpy_helper.from_array(rounded.astype(np.float32), tensor.name))

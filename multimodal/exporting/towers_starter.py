@@ -20,7 +20,9 @@ def spec(encoder: Encoder) -> TowerSpec:
     if encoder.modality == Modality.IMAGE:
         pixels = torch.randint(0, 256, (2, 3, parameters.SIDE, parameters.SIDE), dtype=torch.uint8)
         preprocessing = {"kind": "square", "side": parameters.SIDE, "pixels": "pixels"}
-        return TowerSpec(_plain(ImageTower(), encoder), {"pixels": pixels}, {}, preprocessing)
+        return TowerSpec(
+            _plain(ImageTower(), encoder), {"pixels": pixels}, {}, preprocessing, projection="project"
+        )
     mels = torch.rand(2, 120, parameters.N_MELS) * 2 - 1
     inputs = {"mels": mels, "lengths": torch.tensor([120, 80])}
     return TowerSpec(_plain(AudioTower(), encoder), inputs, {"mels": (1,)}, _audio_preprocessing())

@@ -26,6 +26,17 @@ MAX_RECALL_LOSS = 0.01
 MAX_BATCH_CHANGE = 1e-5
 BATCH = 8  # items of the test that a vector does not depend on its batch
 RUNS = 15
+FLAT_COLOURS = (
+    0,
+    128,
+    255,
+    (255, 0, 0),
+    (0, 255, 0),
+    (0, 0, 255),
+    (255, 255, 0),
+    (0, 255, 255),
+    (255, 0, 255),
+)
 SUFFIXES = {Modality.IMAGE: "pictures", Modality.AUDIO: "sounds"}
 
 
@@ -99,12 +110,16 @@ def default_sample(modality: Modality) -> list[Item]:
 
 
 def plain_images() -> list[NDArray[np.uint8]]:
-    """Black, white, red and noise, which belong to every sample: images unlike those by which int8 is calibrated."""
+    """Flat colours, gradients, patterns and noise, which belong to every sample: int8 rounds them worst.
+
+    Where all pixels are alike, rounding errors are alike too, and pooling does not average them out.
+    """
     side = 64
-    plain = [
-        np.full((side, side, 3), colour, np.uint8) for colour in ((0, 0, 0), (255, 255, 255), (255, 0, 0))
-    ]
-    return [*plain, np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)]
+    rows, columns = np.mgrid[:side, :side]
+    flat = [np.full((side, side, 3), colour, np.uint8) for colour in FLAT_COLOURS]
+    grey = [4 * rows, 4 * columns, 255 * ((rows // 8 + columns // 8) % 2), 255 * ((rows + columns) % 8 < 4)]
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return [*flat, *(np.repeat(levels[..., None], 3, axis=2).astype(np.uint8) for levels in grey), noise]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -42,6 +42,12 @@ def export(
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this modality; may be repeated.", show_default=False),
     ] = None,
+    dims: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Only the first N numbers of each vector, at length one.", show_default=False
+        ),
+    ] = None,
     sample: Annotated[
         Path | None,
         typer.Option(
@@ -86,13 +92,13 @@ def export(
     if format not in FORMATS:
         raise InvalidInput(f"--format must be {' or '.join(FORMATS)}, got {format!r}")
     if format == "page":
-        space = load(name, **load_options)
+        space = load(name, dims=dims, **load_options)
         _page(space.select(*modality) if modality else space, out, index, media, vectors, json=json)
         return
     if index is not None:
         raise InvalidInput("--index is for --format page; add it, or leave --index out")
     with console.working(f"exporting {name}", quiet=json):
-        space = load(name, **load_options)
+        space = load(name, dims=dims, **load_options)
         if modality:
             space = space.select(*modality)
         items = None if sample is None else list(_items(sample))

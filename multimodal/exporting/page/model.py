@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import cast
 
+from multimodal.core.derived.truncation import TruncatedEncoder
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import InvalidInput
 from multimodal.core.modality import Modality
@@ -27,9 +28,11 @@ def check_space(space: Space) -> None:
 
 
 def tower_files(encoder: Encoder) -> dict[str, bytes]:
-    """The files of a tower by name."""
+    """The files of a tower by name. That of a truncated space is whole: the page cuts its vectors."""
     from safetensors.torch import save
 
+    if isinstance(encoder, TruncatedEncoder):
+        encoder = encoder.inner
     tensors = {name: tensor.cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     if encoder.modality == Modality.AUDIO:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("read.")}

@@ -1,5 +1,6 @@
 // Runs in a worker: encodes queries with the towers of the model, and searches. A tower is loaded when it is first used.
 
+import { unit } from "./network.js";
 import { rank } from "./ranking.js";
 import { bytes, fromHalf } from "./tensors.js";
 import { TextTower } from "./text.js";
@@ -54,16 +55,26 @@ const vectors = () => once("vectors", async () => {
 });
 
 /**
- * The unit vector of a query.
+ * The vector of a query as its tower computes it, or of an item.
+ * @param {Query} query
+ * @param {number} dim
+ * @returns {Promise<Float32Array>}
+ */
+async function whole(query, dim) {
+  if (query.kind === "text") return (await text()).encode(query.text);
+  if (query.kind === "image") return (await image()).encode(query.pixels, query.width, query.height);
+  if (query.kind === "audio") return (await audio()).encode(query.samples, query.rate);
+  return (await vectors()).slice(query.row * dim, (query.row + 1) * dim);
+}
+
+/**
+ * The unit vector of a query; of a truncated space, its first numbers.
  * @param {Query} query
  * @returns {Promise<Float32Array>}
  */
 export async function encode(query) {
-  if (query.kind === "text") return (await text()).encode(query.text);
-  if (query.kind === "image") return (await image()).encode(query.pixels, query.width, query.height);
-  if (query.kind === "audio") return (await audio()).encode(query.samples, query.rate);
-  const { dim } = await about();
-  return (await vectors()).slice(query.row * dim, (query.row + 1) * dim);
+  const { dim } = await about(), vector = await whole(query, dim);
+  return vector.length > dim ? unit(vector.slice(0, dim)) : vector;
 }
 
 /**
