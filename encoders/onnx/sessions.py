@@ -100,6 +100,7 @@ class OpenVino:
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # products of int8 weights stay in float32, whatever the batch
         }
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
