@@ -64,6 +64,54 @@ CARDS = (
         "model does not define: prompts={'query': 'query: ', 'document': 'passage: '}",
     ),
     Card(
+        name="st/Qwen/Qwen3-Embedding-0.6B",
+        modalities=(TEXT,),
+        dim=1024,
+        licence="Apache-2.0",
+        source="Qwen/Qwen3-Embedding-0.6B",
+        size_mb=1192,
+        description="retrieval of text in over 100 languages and of source code, up to 32,768 tokens; prompt='document' "
+        "encodes queries with its instruction",
+    ),
+    Card(
+        name="st/nomic-ai/CodeRankEmbed",
+        modalities=(TEXT,),
+        dim=768,
+        licence="MIT",
+        source="nomic-ai/CodeRankEmbed",
+        size_mb=548,
+        base="Snowflake/snowflake-arctic-embed-m-long",
+        description="source code; queries need the prompt 'Represent this query for searching relevant code: ', "
+        "prompts={'query': …}. Its authors load it with code of the repository, which is never run here: it loads "
+        "only where transformers itself has its architecture",
+        figure="CodeSearchNet 77.9",
+    ),
+    Card(
+        name="st/jinaai/jina-code-embeddings-0.5b",
+        modalities=(TEXT,),
+        dim=896,
+        licence="CC-BY-NC-4.0",
+        source="jinaai/jina-code-embeddings-0.5b",
+        size_mb=988,
+        commercial=False,
+        base="Qwen/Qwen2.5-Coder-0.5B",
+        matryoshka=(64, 128, 256, 512),
+        description="source code by words, up to 32,768 tokens; its prompts are named by task: prompt='nl2code_document' "
+        "for functions, 'nl2code_query' for queries",
+        figure="CoIR 73.9",
+    ),
+    Card(
+        name="st/jinaai/jina-embeddings-v2-base-code",
+        modalities=(TEXT,),
+        dim=768,
+        licence="Apache-2.0",
+        source="jinaai/jina-embeddings-v2-base-code",
+        size_mb=322,
+        description="English and 30 programming languages, up to 8,192 tokens. Its authors load it with code of the "
+        "repository, which is never run here: expect load to refuse it",
+        figure="CodeSearchNet 67.2",
+    ),
+    Card(
         name="st/clip-ViT-B-32",
         modalities=(TEXT, IMAGE),
         dim=512,

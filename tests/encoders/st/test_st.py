@@ -622,3 +622,11 @@ def test_every_card_says_what_load_takes():
         rest = card.name.removeprefix("st/")
         assert card.source == (rest if "/" in rest else f"sentence-transformers/{rest}")
         assert json.dumps(card.to_dict())
+
+
+def test_embedders_of_source_code_are_listed_with_their_licences_and_what_they_ask_for():
+    cards = {card.name: card for card in mm.cards()}
+    assert cards["st/Qwen/Qwen3-Embedding-0.6B"].licence == "Apache-2.0"
+    assert "never run" in cards["st/nomic-ai/CodeRankEmbed"].description
+    assert "never run" in cards["st/jinaai/jina-embeddings-v2-base-code"].description
+    assert not cards["st/jinaai/jina-code-embeddings-0.5b"].commercial
