@@ -70,8 +70,8 @@ CARDS = (
         licence="Apache-2.0",
         source="Qwen/Qwen3-Embedding-0.6B",
         size_mb=1192,
-        description="retrieval of text in over 100 languages and of source code, up to 32,768 tokens; prompt='document' "
-        "encodes queries with its instruction",
+        description="retrieval of text in over 100 languages and of source code, up to 32,768 tokens; with "
+        "prompt='document', queries are encoded with its instruction",
     ),
     Card(
         name="st/nomic-ai/CodeRankEmbed",
@@ -96,8 +96,8 @@ CARDS = (
         commercial=False,
         base="Qwen/Qwen2.5-Coder-0.5B",
         matryoshka=(64, 128, 256, 512),
-        description="source code by words, up to 32,768 tokens; its prompts are named by task: prompt='nl2code_document' "
-        "for functions, 'nl2code_query' for queries",
+        description="source code by words, up to 32,768 tokens; its prompts are named by task: "
+        "prompt='nl2code_document' for functions, 'nl2code_query' for queries",
         figure="CoIR 73.9",
     ),
     Card(

@@ -2,8 +2,8 @@
 
 Pure functions over texts, without an index and without a model. The chunk is chosen first: among sentences alone, one
 that repeats the question often outranks the one beside it that answers. Then two sentences are chosen that together
-contain most words of the question and what it asks for (answer_types.py), and a logistic regression over seven features
-estimates whether they answer it. The constants were fitted to the questions for tuning of benchmarks/answers.py.
+contain most words of the question and what it asks for (answer_types.py). Whether they answer it is estimated by
+answerability.py.
 """
 
 from __future__ import annotations
@@ -17,26 +17,20 @@ from typing import NamedTuple
 
 from multimodal.index.search import languages
 from multimodal.index.search.stop_words import STOP_WORDS
-from multimodal.index.search.terms import terms_of, tokenize, words_in
-from multimodal.pipelines.answering.answer_types import answer_type, counts_the_noun, has_answer_type
+from multimodal.index.search.terms import IS_UNSPACED, terms_of, tokenize, words_in
+from multimodal.pipelines.answering.answer_types import answer_type, has_answer_type
+from multimodal.pipelines.answering.irregular import BASE_FORMS
+from multimodal.pipelines.answering.unspaced import content_terms
 
 NEAREST_BONUS = 0.3  # of the nearest chunk in the space beside the coverage, divided by the rank for others
 TYPE_BONUS = 0.3  # for sentences that contain what the question asks for, such as a number
+# For each unit of affinity (semantics.py) above the least: only spaces that understand other words reach it
+AFFINITY_BONUS, MIN_AFFINITY = 0.1, 4.0
 ADJACENT_BONUS = 0.05  # for two sentences that follow each other
 SINGLE_WEIGHT = 0.2  # of the better of two sentences by itself
 MAX_SENTENCES = 2
 MAX_COMPARED = 40  # sentences of which pairs are compared; of more, those with most words of the question
 CODE_LINES = 12  # quoted of a function
-
-MIN_RELEVANCE = 0.33  # below which a chunk is taken not to answer
-# Of the logistic regression, by the fields of `Evidence`
-INTERCEPT = -4.364
-COEFFICIENTS = {
-    "words": 2.746, "coverage": 2.037, "lacks_type": -1.656, "typed_coverage": 0.999, "cosine": 0.072, "margin": 1.332,
-    "counted": 0.531,
-}  # fmt: skip
-UNTYPED_COVERAGE = 0.4  # the typed coverage of a question without an answer type
-MAX_COSINE = 10.0  # standardised
 
 FILLERS = frozenset(["one", "get", "got", "let", "please", "tell", "say", "said", "says", "s", "t"])
 UNKNOWN = ""  # the key of the weight of unknown terms
@@ -59,16 +53,18 @@ class RankedChunk:
         score: By which chunks are ordered.
         coverage: The share of the question's words in the chunk, weighted by their rarity; 0 to 1.
         words: The share of the question's words in the chunk, unweighted.
-        cosine: Standardised among all chunks.
-        margin: How much the score exceeds that of the next chunk.
+        coverage_margin: How much the coverage exceeds that of any other chunk; negative if another covers more.
+        affinity: Of question and chunk in the space, see `Semantics.affinity`.
+        affinity_margin: How much the affinity exceeds that of any other chunk.
     """
 
     position: int
     score: float
     coverage: float
     words: float = 0.0
-    cosine: float = 0.0
-    margin: float = 0.0
+    coverage_margin: float = 0.0
+    affinity: float = 0.0
+    affinity_margin: float = 0.0
 
 
 class Ranking(NamedTuple):
@@ -76,28 +72,6 @@ class Ranking(NamedTuple):
 
     chunks: list[RankedChunk]
     idf: Mapping[str, float]
-
-
-class Evidence(NamedTuple):
-    """Features of a chosen chunk and its quoted sentences, from which the relevance is computed.
-
-    Attributes:
-        words: As of `RankedChunk`, as are cosine and margin.
-        coverage: Of the quoted sentences together.
-        lacks_type: 1 if they lack what the question asks for.
-        typed_coverage: Coverage of the best sentence that has it.
-        cosine: Standardised.
-        margin: Of the score of the chunk.
-        counted: 1 if a number stands before the noun that "how many" asks about, -1 if none does, 0 for others.
-    """
-
-    words: float
-    coverage: float
-    lacks_type: float
-    typed_coverage: float
-    cosine: float
-    margin: float
-    counted: float
 
 
 def language_of(question: str) -> str:
@@ -117,10 +91,17 @@ def tokenise(text: str, language: str = languages.DEFAULT_LANGUAGE) -> list[str]
 def tokenise_all(texts: Sequence[str], language: str) -> list[list[str]]:
     """The terms of each text; see `tokenise`."""
     ignored = STOP_WORDS.get(language, frozenset()) | FILLERS
+    base_forms = BASE_FORMS if language == languages.DEFAULT_LANGUAGE else {}
 
     def terms(token: str) -> list[str]:
+        if not token.isascii() and IS_UNSPACED.search(token):
+            return content_terms(token)
         words, extra = terms_of(token)
-        return [languages.stem(term, language) for term in (*words, *extra) if term not in ignored]
+        return [
+            languages.stem(base_forms.get(term, term), language)
+            for term in (*words, *extra)
+            if term not in ignored
+        ]
 
     return [
         [term for token in tokens if token for term in terms(token)] for tokens in tokenize(texts).to_pylist()
@@ -159,13 +140,16 @@ def coverage(question: Iterable[str], chunk: Iterable[str], idf: Mapping[str, fl
     return sum(idf.get(term, unknown) for term in wanted & present) / total if total else 0.0
 
 
-def rank_chunks(question: str, chunks: Sequence[str], cosines: Sequence[float]) -> Ranking:
+def rank_chunks(
+    question: str, chunks: Sequence[str], cosines: Sequence[float], affinities: Sequence[float] | None = None
+) -> Ranking:
     """Orders chunks by how well they fit a question.
 
     Args:
         question: The question.
         chunks: The texts of the candidates.
         cosines: Of the question and each candidate in the space; equal numbers where there are none.
+        affinities: Of each candidate, see `Semantics.affinity`; None for none.
     """
     language = language_of(question)
     terms = tokenise_all(chunks, language)
@@ -173,13 +157,16 @@ def rank_chunks(question: str, chunks: Sequence[str], cosines: Sequence[float]) 
     wanted = set(tokenise(question, language))
     shares = [coverage(wanted, chunk, idf) for chunk in terms]
     words = [len(wanted.intersection(chunk)) / max(1, len(wanted)) for chunk in terms]
-    scores = [share + bonus for share, bonus in zip(shares, _nearest_bonuses(cosines), strict=True)]
+    near = [0.0] * len(chunks) if affinities is None else affinities
+    scores = [
+        share + bonus + AFFINITY_BONUS * max(0.0, affinity - MIN_AFFINITY)
+        for share, bonus, affinity in zip(shares, _nearest_bonuses(cosines), near, strict=True)
+    ]
     order = sorted(range(len(chunks)), key=lambda position: -scores[position])
-    following = [*(scores[position] for position in order), 0.0][1:]
-    standardised = _standardise(cosines)
+    share_margins, affinity_margins = _margins(shares), _margins(near)
     ranked = [
-        RankedChunk(at, scores[at], shares[at], words[at], standardised[at], scores[at] - after)
-        for at, after in zip(order, following, strict=True)
+        RankedChunk(at, scores[at], shares[at], words[at], share_margins[at], near[at], affinity_margins[at])
+        for at in order
     ]
     return Ranking(ranked, idf)
 
@@ -224,35 +211,6 @@ def choose_sentences(question: str, chunk: str, idf: Mapping[str, float]) -> lis
     compared = sorted(by_words[:MAX_COMPARED])
     best = max(itertools.combinations(compared, 2), key=lambda pair: round(score(pair), 9))
     return [spans[at] for at in best]
-
-
-def gather_evidence(
-    question: str, quotes: Sequence[str], chunk: RankedChunk, idf: Mapping[str, float]
-) -> Evidence:
-    """What speaks for the quoted sentences of a chunk as the answer to a question."""
-    language, kind = language_of(question), answer_type(question)
-    wanted = set(tokenise(question, language))
-    terms = [set(words) for words in tokenise_all(quotes, language)]
-    typed = [has_answer_type(quote, kind, question) for quote in quotes]
-    matching = (
-        coverage(wanted, words, idf) for words, is_typed in zip(terms, typed, strict=True) if is_typed
-    )
-    counted = counts_the_noun(" ".join(quotes), question)
-    return Evidence(
-        chunk.words,
-        coverage(wanted, set().union(*terms), idf),
-        float(kind is not None and not any(typed)),
-        UNTYPED_COVERAGE if kind is None else max(matching, default=0.0),
-        min(MAX_COSINE, chunk.cosine),
-        chunk.margin,
-        0.0 if counted is None else 1.0 if counted else -1.0,
-    )
-
-
-def relevance(evidence: Evidence) -> float:
-    """The estimated probability that the quoted sentences answer the question, 0 to 1."""
-    logit = INTERCEPT + sum(COEFFICIENTS[name] * value for name, value in evidence._asdict().items())
-    return 1 / (1 + math.exp(-logit))
 
 
 def code_lines(code: str) -> tuple[int, int]:
@@ -301,8 +259,7 @@ def _weights_within(sentences: Sequence[Iterable[str]], idf: Mapping[str, float]
     return weights | {UNKNOWN: 0.0}
 
 
-def _standardise(values: Sequence[float]) -> list[float]:
-    """Zero mean and unit deviation; zeros if all are equal."""
-    mean = sum(values) / max(1, len(values))
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / max(1, len(values)))
-    return [(value - mean) / deviation if deviation > 1e-9 else 0.0 for value in values]
+def _margins(values: Sequence[float]) -> list[float]:
+    """How much each value exceeds the greatest of the others; the value itself if there are none."""
+    first, second = ([*sorted(values, reverse=True)[:2], 0.0, 0.0])[:2]
+    return [value - (second if value == first else first) for value in values]

@@ -30,7 +30,7 @@ from multimodal.core.pipeline import Pipeline, one_or_many, pipeline
 from multimodal.core.space import Space
 from multimodal.index import Index
 from multimodal.index.opening import adapted_space
-from multimodal.pipelines.answering import addresses, extractive, quoting, retrieval
+from multimodal.pipelines.answering import addresses, answerability, quoting, retrieval
 from multimodal.pipelines.answering.generative import Writer
 from multimodal.pipelines.answering.interface import AnsweringBackend
 from multimodal.pipelines.answering.options import (
@@ -85,7 +85,7 @@ class AnsweringPipeline(Pipeline):
         captioner: str = "starter",
         transcriber: str = "starter",
         offline: bool = False,
-        min_relevance: float = extractive.MIN_RELEVANCE,
+        min_relevance: float = answerability.MIN_RELEVANCE,
     ) -> None:
         if index is not None and not isinstance(index, Index):
             raise InvalidInput(
@@ -119,7 +119,7 @@ class AnsweringPipeline(Pipeline):
         offline: bool = False,
         revision: str | None = None,
         timeout_s: float = TIMEOUT_S,
-        min_relevance: float = extractive.MIN_RELEVANCE,
+        min_relevance: float = answerability.MIN_RELEVANCE,
     ) -> Self:
         """Opens the pipeline.
 

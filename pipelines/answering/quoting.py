@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from multimodal.index import Hit
-from multimodal.pipelines.answering import extractive
+from multimodal.pipelines.answering import answerability, extractive
 from multimodal.pipelines.answering.options import Question
 from multimodal.pipelines.answering.result import Answer, Citation, Sent
 from multimodal.pipelines.answering.retrieval import Retrieved, as_hits, hit_text
@@ -31,15 +31,12 @@ def quote(
     hits = as_hits(retrieved)
     if moderate is not None and moderate(question.text):
         return Answer(question.text, QUESTION_FILTERED, refused=True, reason="filter", hits=hits)
-    if not retrieved.ranks:
+    if not retrieved.ranks or not answerability.is_question(question.text):
         return Answer(question.text, NOT_FOUND, refused=True, reason="not found", hits=hits)
-    hit = retrieved.texts[0]
+    hit, spans, evidence = choose(question.text, retrieved)
+    if answerability.relevance(evidence) < min_relevance:
+        return Answer(question.text, NOT_FOUND, refused=True, reason="not found", hits=hits)
     words = hit_text(hit)
-    spans = _spans(question.text, hit, words, retrieved.idf)
-    quotes = [words[start:end] for start, end in spans]
-    evidence = extractive.gather_evidence(question.text, quotes, retrieved.ranks[0], retrieved.idf)
-    if extractive.relevance(evidence) < min_relevance:
-        return Answer(question.text, NOT_FOUND, refused=True, reason="not found", hits=hits)
     text, citations = "", []
     for start, end in spans:
         text += " " if text else ""
@@ -50,6 +47,15 @@ def quote(
         return Answer(question.text, FILTERED, refused=True, reason="filter", hits=hits)
     sent = (Sent(1, hit, "text", words),)
     return Answer(question.text, text, tuple(citations), sent=sent, hits=hits)
+
+
+def choose(question: str, retrieved: Retrieved) -> tuple[Hit, list[tuple[int, int]], answerability.Evidence]:
+    """The best source with words, the spans of it to quote, and what speaks for them."""
+    hit = retrieved.texts[0]
+    words = hit_text(hit)
+    spans = _spans(question, hit, words, retrieved.idf)
+    quotes = [words[start:end] for start, end in spans]
+    return hit, spans, answerability.gather_evidence(question, quotes, retrieved.ranks[0], retrieved.idf)
 
 
 def _spans(question: str, hit: Hit, words: str, idf: Mapping[str, float]) -> list[tuple[int, int]]:

@@ -19,6 +19,8 @@ from multimodal.core.space import Space
 from multimodal.index import Hit, Hits, Index
 from multimodal.pipelines.answering import extractive
 from multimodal.pipelines.answering.options import AnsweringOptions, Question
+from multimodal.pipelines.answering.semantics import semantics_of
+from multimodal.pipelines.answering.unspaced import is_unspaced
 
 POOL = 200  # candidates among which texts are ranked, and from which the rarity of words is estimated
 MIN_COVERAGE = 0.15  # of a text that is sent to a model: far below the threshold of extractive answers
@@ -87,19 +89,28 @@ def retrieve(index: Index, question: Question, options: AnsweringOptions) -> Ret
     chosen = others if wanted is None else [name for name in wanted if name != Modality.TEXT]
     if chosen:
         found |= {hit.id: hit for hit in _search(index, question, size, filters | {"modality": chosen})}
-    return rank(question.text, list(found.values()), options.k)
+    return rank(question.text, list(found.values()), options.k, index.space)
 
 
-def rank(question: str, hits: Sequence[Hit], k: int) -> Retrieved:
-    """Ranks hits, those with words by coverage and cosine, the others by probability."""
+def rank(question: str, hits: Sequence[Hit], k: int, space: Space | None) -> Retrieved:
+    """Ranks hits, those with words by coverage and cosine in the space, the others by probability."""
     texts = [hit for hit in hits if hit_text(hit)]
     media = [hit for hit in hits if not hit_text(hit)]
     words = [f"{_name(hit)}\n{hit_text(hit)}" for hit in texts]
-    ranks, idf = extractive.rank_chunks(question, words, [hit.score for hit in texts])
+    affinities = _affinities(question, texts, space)
+    ranks, idf = extractive.rank_chunks(question, words, [hit.score for hit in texts], affinities)
     ranks = ranks[: max(k, 1)]
     media.sort(key=lambda hit: -(hit.score if hit.probability is None else hit.probability))
     best = tuple(texts[chunk.position] for chunk in ranks)
     return Retrieved(best, tuple(ranks), tuple(media[:k]), idf=idf)
+
+
+def _affinities(question: str, texts: Sequence[Hit], space: Space | None) -> list[float]:
+    """The affinity of the question and each text; 0 of captions, whose cosine is that of an image."""
+    if not texts or is_unspaced(question):  # the pairs of semantics.py are English
+        return [0.0] * len(texts)
+    semantics = semantics_of(space)
+    return [semantics.affinity(hit.score) if hit.text is not None else 0.0 for hit in texts]
 
 
 def from_context(question: Question, context: Any, space: Space | None, k: int) -> Retrieved:
@@ -114,7 +125,7 @@ def from_context(question: Question, context: Any, space: Space | None, k: int) 
         cosine = _cosine(space, question, item)
         hits.append(Hit(item.uri or f"context-{number}", item.uri, cosine, item.modality, text=text))
     by_id = {hit.id: item for hit, item in zip(hits, items, strict=True)}
-    return replace(rank(question.text, hits, k), items=by_id, is_given=True)
+    return replace(rank(question.text, hits, k, space), items=by_id, is_given=True)
 
 
 def as_hits(retrieved: Retrieved) -> Hits:

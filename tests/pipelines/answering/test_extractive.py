@@ -10,8 +10,9 @@ import pytest
 
 import multimodal
 from multimodal.core.errors import InvalidInput
+from multimodal.core.space import Space
 from multimodal.index import Index
-from multimodal.pipelines.answering import answer_types, extractive
+from multimodal.pipelines.answering import answer_types, answerability, extractive, semantics
 from multimodal.pipelines.answering.pipeline import AnsweringPipeline
 from tests.pipelines.answering.conftest import NOTES
 
@@ -51,6 +52,11 @@ def test_a_question_that_no_source_answers_is_refused_with_the_nearest_sources(
     assert answer.text == "The sources do not answer the question."
     assert len(answer.hits) == 8
     assert answer.sent == ()
+
+
+@pytest.mark.parametrize("word", ["water", "wall", "day"])
+def test_a_single_common_word_is_no_question_and_gets_no_quotation(ask: AnsweringPipeline, word: str) -> None:
+    assert ask(word).refused
 
 
 def test_nothing_is_sent_anywhere(ask: AnsweringPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +142,7 @@ def test_terms_are_stems_without_function_words_and_accents() -> None:
     assert extractive.tokenise("How many apples did the parseHeader_function count at Café?") == [
         "appl", "parsehead", "pars", "header", "function", "count", "cafe",
     ]  # fmt: skip
+    assert extractive.tokenise("The ship sank and was left") == extractive.tokenise("ships sink, leave")
     assert extractive.language_of("Wo ist der Schlüssel?") == "german"
     assert extractive.tokenise("Wo sind die Häuser?", "german") == ["haus"]
 
@@ -167,15 +174,19 @@ def test_rare_words_count_more_and_unknown_ones_count_against() -> None:
     ("question", "kind", "answer", "other"),
     [
         ("When was it painted?", "time", "It was painted in 1987.", "It was painted green."),
-        ("How many onions?", "number", "Fry six of them.", "Fry them slowly."),
+        ("How many onions?", "number", "Fry six of them.", "Fry them for six minutes, since 1990."),
+        ("How much stock?", "number", "Add 300 grams.", "Add four eggs."),
         ("How much does it cost?", "money", "It is 20 a month.", "It weighs 20 kilos."),
         ("How long does it take?", "duration", "Ten minutes.", "It takes an onion."),
         ("How long is the bridge?", "duration", "from one end to the other", "It is made of 3 arches."),
+        ("How long is the wall?", "duration", "It has 900 metres.", "It has 900 bricks."),
+        ("How old is Emma?", "age", "Emma is seven years old.", "Emma has seven cats."),
+        ("Where is the bench?", "place", "It is behind the shed.", "It is painted at most once."),
         ("How heavy is it?", "mass", "It has 3 tonnes.", "It has 3 wheels."),
         ("At what temperature?", "temperature", "Bake it at 180 degrees.", "Bake it in the oven."),
         ("How often?", "frequency", "Twice in winter.", "In winter."),
         ("What colour is it?", "colour", "The door is green.", "The door is open."),
-        ("Who called?", "name", "It was Tom.", "It was late."),
+        ("Who called?", "name", "It was Tom.", "It was in May."),
         ("Why is it closed?", "reason", "It is closed because of rain.", "It is closed."),
         ("Is it open?", None, "", "It is open."),
     ],
@@ -205,10 +216,29 @@ def test_two_sentences_that_answer_together_are_chosen() -> None:
 
 
 def test_sentences_without_what_is_asked_for_are_less_relevant() -> None:
-    chunk = extractive.RankedChunk(0, 0.8, 0.8, 0.8, 2.0, 0.5)
+    chunk = extractive.RankedChunk(0, 0.8, 0.8, words=0.8, coverage_margin=0.5)
     question, idf = "How much did the vessel cost?", {"": 1.0}
 
     def relevance(quote: str) -> float:
-        return extractive.relevance(extractive.gather_evidence(question, [quote], chunk, idf))
+        return answerability.relevance(answerability.gather_evidence(question, [quote], chunk, idf))
 
     assert 0 < relevance("The vessel was new.") < relevance("The vessel was 20 euros.") < 1
+
+
+def test_an_affinity_is_measured_from_the_cosines_of_unrelated_texts(space: Space) -> None:
+    measured = semantics.semantics_of(space)
+    assert semantics.semantics_of(space) is measured
+    assert measured.spread is not None and measured.affinity(measured.unrelated) == 0
+    assert measured.affinity(measured.unrelated + 2 * measured.spread) == pytest.approx(2)
+    assert measured.affinity(1.0) > 4  # of a text with itself
+    images = space.select("image")
+    assert semantics.semantics_of(images).affinity(1.0) == 0
+
+
+def test_a_chunk_in_other_words_comes_first_by_a_high_affinity_alone() -> None:
+    chunks = ["The doctor prescribed antibiotics.", "A physician is a doctor.", "It rained."]
+    question, equal = "How did the physician cure it?", [0.0, 0.0, 0.0]
+    assert extractive.rank_chunks(question, chunks, equal).chunks[0].position == 1
+    best = extractive.rank_chunks(question, chunks, equal, [10.0, 3.0, 0.0]).chunks[0]
+    assert (best.position, best.affinity_margin) == (0, 7.0)
+    assert best.coverage_margin < 0  # another chunk has more of the question's words
