@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 import multimodal as mm
-from multimodal.adapt.fewshot import discriminant, prior
+from multimodal.adapt.fewshot import conformal, discriminant, prior
 from multimodal.core.encoder import Encoder
 from multimodal.core.errors import (
     CheckpointError,
@@ -111,9 +111,8 @@ def test_leave_one_out_scores_are_those_of_classifiers_fitted_without_the_exampl
             means = discriminant.class_means(rows[kept], classes[kept], 3)
             scatter = rows[kept] - means[classes[kept]]
             inverse = np.linalg.inv(scatter.T @ scatter + shrinkage * unit_ridge * np.eye(dim))
-            brute.append(
-                rows[left_out] @ inverse @ means.T - 0.5 * np.einsum("kd,de,ke->k", means, inverse, means)
-            )
+            lengths = np.sqrt(np.einsum("kd,de,ke->k", means, inverse, means))
+            brute.append(rows[left_out] @ inverse @ means.T / lengths)
         ratio = fit.held_out / np.array(brute)
         ratios.append(float(ratio.std() / abs(ratio.mean())))
     assert min(ratios) < 1e-6  # of the shrinkage that was chosen: equal but for the common factor
@@ -129,6 +128,21 @@ def test_the_words_count_only_where_they_are_better_than_chance() -> None:
     assert prior.blend(fit, right[:, [1, 2, 3, 4, 0]], classes)[0] == 0
     single = discriminant.nearest_mean(vectors[::6], classes[::6], 5)
     assert prior.blend(single, right[::6], classes[::6])[0] == prior.SINGLE_WEIGHT
+
+
+def test_with_few_examples_the_words_count_less_and_the_candidates_are_fewer() -> None:
+    rng = np.random.default_rng(0)
+    words = 8 * np.eye(5) + rng.standard_normal((5, 5))
+    weights = []
+    for n in (4, 12):
+        classes = np.repeat(np.arange(5), n)
+        vectors = unit(rng.standard_normal((5 * n, 20)) + 0.3 * np.eye(20)[classes]).astype(np.float32)
+        weights.append(
+            prior.blend(discriminant.discriminant(vectors, classes, 5), words[classes], classes)[0]
+        )
+    assert weights[0] == prior.LARGEST_FEW < weights[1]
+    assert conformal.error_rate(0.1, [4, 4]) == pytest.approx(0.125)
+    assert conformal.error_rate(0.1, [8, 8]) == 0.1
 
 
 def test_chance_is_told_from_skill_by_the_binomial_tail() -> None:

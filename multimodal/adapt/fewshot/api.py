@@ -3,7 +3,7 @@
 The vectors of the space stay as they are; only a linear classifier of them is fitted, in closed form:
 
     k = 1       the nearest class mean of the centred vectors
-    k ≥ 2       Gaussian discriminant analysis with one shrunk covariance (`discriminant`)
+    k ≥ 2       the same, whitened by one shrunk covariance as in Gaussian discriminant analysis (`discriminant`)
     both        plus the scores of zero-shot classification, where leave-one-out shows that they help (`prior`)
 
 Probabilities are calibrated by the scores of the examples, each judged by the others. `benchmarks/few_shot.py` compares
@@ -16,6 +16,7 @@ import math
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -66,7 +67,7 @@ def few_shot(
             remains. Takes four examples of each label.
         templates: Sentences with "{}" for a label, for the words of the labels. Default: those of zero-shot
             classification.
-        method: "auto" (discriminant analysis; the nearest mean for one example of each label), "nearest mean", or
+        method: "auto" (whitened class means; plain class means for one example of each label), "nearest mean", or
             "logistic" (logistic regression of scikit-learn, 20 times slower and as accurate).
         seed: Of the folds of "logistic"; the other methods draw nothing.
         progress: True for a progress bar, or a function to call with the number of examples just encoded.
@@ -109,7 +110,7 @@ def few_shot(
         from multimodal.adapt.fewshot.prior import blend
 
         weight, sharpness = blend(fit, prior, classes)
-    return task.finish(fit, used, prior, weight, sharpness, rate, time.perf_counter() - started)
+    return task.finish(fit, used, prior, weight, sharpness * fit.gain, rate, time.perf_counter() - started)
 
 
 class _Task:
@@ -161,7 +162,7 @@ class _Task:
         if rate is not None:
             rejection = Rejection(
                 rate,
-                conformal.threshold(own, rate),
+                conformal.threshold(own, conformal.error_rate(rate, Counter(self.classes.tolist()).values())),
                 conformal.similarity_floor(self.encoded.vectors, rate),
             )
             coverage = float((own >= rejection.least_probability).mean())

@@ -2,17 +2,21 @@
 
 Each example gets the probability of its own label from a classifier without it. A label is a candidate for an input if
 its probability is not below all but a share `reject` of these. If inputs are drawn like the examples, the right label
-is among the candidates of at least 1 - reject of them (up to the small bias of leave-one-out). With fewer than four
-examples of a label the classifier without one of them is too different for that, so nothing is promised.
+is among the candidates of at least 1 - reject of them (up to the small bias of leave-one-out). With four or five
+examples of a label the classifier without one of them is clearly worse than that of all, and the candidates would hold
+the right label more often than promised, at the price of their number: the share is raised by one part in as many as
+there are examples. With fewer than four it is too different, so nothing is promised.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from multimodal.adapt.fewshot.discriminant import ENOUGH_TO_CHOOSE
 from multimodal.core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -35,6 +39,12 @@ def check_reject(reject: float | None, counts: dict[str, int]) -> float | None:
             f"{label!r} has {counts[label]}: add some, or leave out reject"
         )
     return float(reject)
+
+
+def error_rate(reject: float, counts: Iterable[int]) -> float:
+    """The share of examples whose label may be left out of the candidates. counts: examples of each label."""
+    usual = float(np.median(list(counts)))
+    return reject * (1 + 1 / usual) if usual < ENOUGH_TO_CHOOSE else reject
 
 
 def threshold(own: NDArray[np.float64], reject: float) -> float:

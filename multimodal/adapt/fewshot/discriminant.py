@@ -3,10 +3,12 @@
 With x the centred unit vector of an item, m_k the mean of class k, W the pooled within-class scatter of the n examples
 and P = (W + λI)⁻¹, the score of class k is
 
-    s_k = x'P m_k - m_k'P m_k / 2
+    s_k = x'P m_k / √(m_k'P m_k)
 
-that is Gaussian discriminant analysis with one covariance for all classes, shrunk towards a multiple of the identity.
-λ is a multiple of the scatter's mean degrees of freedom, tr(W) / (n - K); a large multiple gives the nearest mean.
+that is the cosine to the class mean where distances are those of Gaussian discriminant analysis with one covariance for
+all classes, shrunk towards a multiple of the identity. The discriminant itself has no root and subtracts m_k'P m_k / 2:
+with few examples the lengths of the means are mostly noise, and it falls below the nearest mean. λ is a multiple of the
+scatter's mean degrees of freedom, tr(W) / (n - K); a large multiple gives the cosine to the nearest mean.
 
 Leaving out example i of class c with n_c examples subtracts a·r r' from W, with r = x_i - m_c and a = n_c / (n_c - 1),
 and moves m_c by -r / (n_c - 1). Both are rank-one changes, so the scores of all examples, each judged without itself,
@@ -33,6 +35,7 @@ ENOUGH_TO_CHOOSE = (
 # digits, textures, sounds, speech and drawings at 2 to 16 examples of each (benchmarks/few_shot.py)
 USUAL_SHARPNESS, SPREAD = 3.0, 0.7
 SINGLE_SHARPNESS = 10.0  # of plain cosines, where no example can be left out
+TINY = 1e-12  # squared length of a class mean at the centre
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)  # of logistic regression, as its C
 COARSE = tuple(-3.0 + 0.5 * step for step in range(13))  # logarithms of the ratio to the usual sharpness
 FINE = tuple(0.125 * step for step in range(-3, 4))
@@ -72,6 +75,8 @@ class Fit:
     sharpness: float
     rows: NDArray[np.int64]
     held_out: NDArray[np.float64]
+    gain: float = 1.0
+    """The factor of `sharpness` for the classifier of all examples: its scores are less noisy than those held out."""
 
 
 def centred(vectors: NDArray[np.float32], mean: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -151,10 +156,14 @@ class _Scatter:
         # A difference of scores matters, not their common level
         deviation = float((held_out - held_out.mean(axis=1, keepdims=True)).std())
         factor = 1 / max(deviation, 1e-12)
-        weights = np.ascontiguousarray(factor * whiten(means).T)  # as it is stored: the same order of sums
-        scores = LinearScores(mean, weights, -0.5 * factor * (means**2).sum(axis=1))
-        held_out = factor * held_out
-        return Fit(scores, fit_sharpness(held_out, self.classes[left_out]), left_out, held_out)
+        lengths = np.sqrt(np.maximum((means**2).sum(axis=1, keepdims=True), TINY))
+        weights = np.ascontiguousarray(
+            factor * whiten(means / lengths).T
+        )  # as it is stored: the same order of sums
+        scores = LinearScores(mean, weights, np.zeros(len(means)))
+        held_out, count = factor * held_out, float(np.median(self.counts[self.classes[left_out]]))
+        sharpness = fit_sharpness(held_out, self.classes[left_out])
+        return Fit(scores, sharpness, left_out, held_out, math.sqrt(count / (count - 1)))
 
     def _held_out(
         self,
@@ -176,7 +185,7 @@ class _Scatter:
         weight = count / (count - 1.0)
         gain = (weight / np.maximum(1 - weight * residual_square, 1e-9))[:, None]
         first = row_mean + gain * row_residual[:, None] * residual_mean
-        return np.asarray(first - 0.5 * (squares + gain * residual_mean**2))
+        return np.asarray(first / np.sqrt(np.maximum(squares + gain * residual_mean**2, TINY)))
 
 
 def logistic(vectors: NDArray[np.float32], classes: NDArray[np.int64], n_classes: int, seed: int) -> Fit:

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from multimodal.adapt.fewshot.discriminant import Fit, fit_sharpness, losses
+from multimodal.adapt.fewshot.discriminant import ENOUGH_TO_CHOOSE, Fit, fit_sharpness, losses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
 SINGLE_WEIGHT = 0.1  # where no example can be left out
+LARGEST_FEW = (
+    0.2  # with few examples: those that are left are so much worse than all that the words look too good
+)
 SIGNIFICANCE = 0.05
 
 
@@ -50,7 +53,8 @@ def blend(fit: Fit, words: NDArray[np.float64], classes: NDArray[np.int64]) -> t
     own, prior = classes[fit.rows], words[fit.rows]
     before = losses(fit.sharpness * fit.held_out, own)
     best = (0.0, fit.sharpness, before)
-    for weight in WEIGHTS:
+    is_few = float(np.median(np.bincount(classes))) < ENOUGH_TO_CHOOSE
+    for weight in (weight for weight in WEIGHTS if not is_few or weight <= LARGEST_FEW):
         sharpness = fit_sharpness(fit.held_out, own, weight * prior)
         after = losses(sharpness * fit.held_out + weight * prior, own)
         if after.mean() < best[2].mean():
