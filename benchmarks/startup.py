@@ -1,8 +1,8 @@
 """Startup times: python -m benchmarks.startup [--small]
 
-Measures separate processes on one core from start to exit: imports, `multimodal --help`, and the first text vector of
-the starter, beside the imports of comparable libraries. No models are loaded in the latter, since nothing is
-downloaded.
+Measures separate processes on one core from start to exit: imports, `multimodal --help`, a search in an index of the
+gallery, and the first text vector of the starter, beside the imports of comparable libraries. No models are loaded in
+the latter, since nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from benchmarks.harness.report import draw_bars, machine_line
 from benchmarks.harness.rounds import turns
 
 MISSING = 3
+SEARCH, GALLERY = "multimodal search", "assets/gallery"
 PIN = "from benchmarks.harness.worker import pin; pin(1); "
 # Ends with MISSING where the package is not installed
 WRAPPED = "import sys\ntry:\n    {}\nexcept ModuleNotFoundError:\n    sys.exit(3)"
@@ -28,6 +30,7 @@ STARTS = {
     "import torch": "import torch",
     "import multimodal": "import multimodal",
     "multimodal --help": "from multimodal.cli.main import main; sys.argv = ['multimodal', '--help']; main()",
+    SEARCH: "from multimodal.__main__ import main; sys.argv = ['multimodal', 'search', {!r}, 'a dog']; main()",
     "multimodal, first answer": "import multimodal; multimodal.load('starter').encode('a red apple')",
     "import open_clip": "import open_clip",
     "import sentence_transformers": "import sentence_transformers",
@@ -68,12 +71,27 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     names = [
         name for name in STARTS if not args.small or name.startswith(("python", "import m", "multimodal -"))
     ]
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(args, names, gallery_index(folder) if SEARCH in names else "")
+
+
+def gallery_index(folder: str) -> str:
+    """Makes an index of the gallery with the starter; returns its path."""
+    import multimodal as mm
+
+    index = mm.Index.create(f"{folder}/gallery.lance", "starter")
+    index.add(GALLERY)
+    return str(index.path)
+
+
+def measure(args: Any, names: Sequence[str], index: str) -> dict[str, Any]:
+    """Runs the rounds, and prints and keeps the result. index: that a search is started on."""
     rounds: list[dict[str, Start]] = []
     left_out: list[str] = []
     for number in range(2 if args.small else args.rounds):
         timings = {}
         for name in turns(names, number):
-            took = start(STARTS[name])
+            took = start(STARTS[name].format(index))
             if took is None:
                 left_out += [name] if name not in left_out else []
             else:
