@@ -87,8 +87,7 @@ def job_context(
             _count_in_thread(progress, length)
         yield progress
         _resolve_folder_failures(progress.failure_log)
-        table.compact()
-        table.index_ids()
+        table.maintain()
         progress.failure_log.write()
 
 

@@ -228,12 +228,20 @@ class ItemTable:
             if self.count(is_in("source", some, "sources"))
         )
 
-    def compact(self) -> None:
+    def maintain(self) -> None:
+        """Compacts the table and renews its B-tree, if either is due."""
+        n_rows = self.compact()
+        if n_rows >= BTREE_ROWS:
+            self.index_ids()
+
+    def compact(self) -> int:
         """Merges the small files of many small writes, once there are enough of them to slow searches down, and removes
-        old versions, once there are many."""
-        n_small = self._table.stats()["fragment_stats"]["num_small_fragments"]
+        old versions, once there are many. Returns the number of rows."""
+        stats = self._table.stats()
+        n_small = stats["fragment_stats"]["num_small_fragments"]
         if n_small > self._max_small_fragments or self._n_removable_versions() > MAX_OLD_VERSIONS:
             self._compact(wait_s=0.0)
+        return int(stats["num_rows"])
 
     def _n_removable_versions(self) -> int:
         keep = LATEST_ONLY if await_readers(self.path, 0.0) else KEEP_OLD_VERSIONS

@@ -350,8 +350,7 @@ class Driver:
         if written:
             self.n_commits += 1
             if self.n_commits % COMPACT_EVERY == 0:
-                self.table.compact()
-                self.table.index_ids()
+                self.table.maintain()
         if self.deferred and (written or finished):
             self._admit(Batch(self._take_deferred(), self.has_ended))
 
