@@ -124,7 +124,7 @@ def evaluate_mteb(
         _guard_data(task)
         try:
             outcome = library.evaluate(
-                own,
+                meta if own is meta else _loaded_with(own),
                 task,
                 cache=library.ResultCache(Path(output)),
                 encode_kwargs={"batch_size": batch_size},
@@ -198,6 +198,13 @@ def _of_frames(meta: Any, task: Any) -> Any:
         return meta
     how = {"video_frame_pooling": "mean", "video_num_frames": FRAMES}
     return meta.model_copy(update={"modalities": [*meta.modalities, "video"], "experiment_kwargs": how})
+
+
+def _loaded_with(meta: Any) -> Any:
+    """The encoder of a description. For video, mteb would load it only with torchcodec, which frames do not need."""
+    encoder = meta.loader()
+    encoder.mteb_model_meta = meta
+    return encoder
 
 
 def _lacking(meta: Any, task: Any) -> list[str]:
