@@ -267,7 +267,9 @@ def test_the_cards_figures_are_those_measured():
     card = (STARTER / "README.md").read_text()
     figures = json.loads((STARTER / "figures.json").read_text())
     for title, row in figures["recall"].items():
-        assert f"| {title.replace('->', '→')} | {row['R@1']} | {row['R@5']} | {row['R@10']} |" in card
+        line = f"| {title.replace('->', '→')} | {row['R@1']} | {row['R@5']} | {row['R@10']} |"
+        interval = f" {row['R@1 low']} – {row['R@1 high']} |" if "R@1 low" in row else ""
+        assert line + interval in card
     for phrase, answers in figures["free phrases"].items():
         assert f"| {phrase} | {', '.join(answers)} |" in card
     assert len(figures["free phrases"]) == 40

@@ -10,12 +10,15 @@ TOWERS = ("audio", "image", "text")
 
 
 def table(recall: dict[str, dict[str, float]]) -> str:
-    """Recall, one row per kind of query and gallery."""
-    lines = ["| query → gallery | R@1 | R@5 | R@10 | 95 % interval of R@1 |", "|---|---:|---:|---:|---|"]
+    """Recall, one row per kind of query and gallery, with intervals where the figures have them."""
+    lines = ["| query → gallery | R@1 | R@5 | R@10 |", "|---|---:|---:|---:|"]
+    if any("R@1 low" in figures for figures in recall.values()):
+        lines = [f"{lines[0]} 95 % interval of R@1 |", f"{lines[1]}---|"]
     for title, figures in recall.items():
-        interval = f"{figures['R@1 low']} – {figures['R@1 high']}" if "R@1 low" in figures else "none"
-        values = " | ".join(str(figures[f"R@{k}"]) for k in (1, 5, 10))
-        lines.append(f"| {title.replace('->', '→')} | {values} | {interval} |")
+        values = [str(figures[f"R@{k}"]) for k in (1, 5, 10)]
+        if "R@1 low" in figures:
+            values.append(f"{figures['R@1 low']} – {figures['R@1 high']}")
+        lines.append(f"| {title.replace('->', '→')} | {' | '.join(values)} |")
     return "\n".join(lines)
 
 

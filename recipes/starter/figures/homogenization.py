@@ -29,6 +29,7 @@ from multimodal.auditing.checks.answers import UNTRAINED, damaged_labels
 from multimodal.auditing.checks.association import inheritance
 from multimodal.auditing.checks.common import Subject
 from multimodal.auditing.checks.joint import Answers, joint_failure
+from multimodal.auditing.generators.images import KINDS, damage
 from multimodal.auditing.material import gallery_material
 from multimodal.core import serialization
 from multimodal.core.backends.runtime import Runtime
@@ -38,8 +39,9 @@ from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 
 SIDE = 64
-FINE_TUNING_STEPS = 60
-CNN_STEPS, CNN_BATCH = 400, 64
+FINE_TUNING_STEPS, FINE_TUNING_BATCH = 60, 32
+FINE_TUNING_DAMAGE = 2  # the severity of the pictures of fine-tuning, below those that are tested
+CNN_STEPS, CNN_BATCH = 250, 64
 GLOSS_DIM, FEWEST_GLOSSES = 100, 5
 GLOSS_FILES = ("data.noun", "data.verb", "data.adj", "data.adv")
 
@@ -94,6 +96,19 @@ class FromNothing:
         with torch.inference_mode():
             logits = self.net(torch.stack([as_tensor(item.load()) for item in items]))
         return [self.names[row] for row in logits.argmax(1).tolist()]
+
+
+def lightly_damaged(named: Sequence[tuple[mm.Image, str]], views_of_each: int = 3) -> list[tuple[Any, Any]]:
+    """Pictures with damage of random kinds, and their names."""
+    rng = np.random.default_rng(0)
+    return [
+        (
+            mm.Image(damage(image.load(), str(rng.choice(list(KINDS))), FINE_TUNING_DAMAGE, view)),
+            mm.Text(name),
+        )
+        for view in range(views_of_each)
+        for image, name in named
+    ]
 
 
 def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
@@ -217,7 +232,13 @@ def main() -> None:
     models: dict[str, Any] = {"starter": space, "int8": rounded(space)}
     makers = {
         "fine-tuned": lambda: mm.adapt.finetune(
-            space, named, modality="image", steps=FINE_TUNING_STEPS, interpolate=None
+            space,
+            lightly_damaged(named),
+            modality="image",
+            steps=FINE_TUNING_STEPS,
+            batch_size=FINE_TUNING_BATCH,
+            eval_every=FINE_TUNING_STEPS // 2,
+            interpolate=None,
         )[0],
         "probe": lambda: mm.adapt.few_shot(space, named),
         "CNN from nothing": lambda: FromNothing(material.images, names),

@@ -4,7 +4,7 @@
 
 audio: names spoken by espeak-ng's training voices, in babble of the other clips. image: the artist's drawings on the
 backgrounds of training, turned or under dark lines. The things of the gallery, which the audit tests, are not trained.
-The training is that of `multimodal.adapt.finetune`: adapters, replay of the undamaged pairs, and the interpolation
+The training is that of `multimodal.adapt.finetune`: replay of the undamaged pairs, and the interpolation
 weight with the best validation figure among those that forget nothing.
 """
 
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--batch-size", type=int, default=48)
-    parser.add_argument("--method", default="lora")
+    parser.add_argument("--method", default="full")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--out", type=Path, help="where the adapter goes")
     given = parser.parse_args()
@@ -117,6 +117,7 @@ def main() -> None:
     mended, report = mm.adapt.finetune(
         space, damaged(given.modality, known), method=given.method, modality=given.modality,
         replay=known, reference=reference, steps=given.steps, batch_size=given.batch_size,
+        eval_every=max(1, given.steps // 4),
         learning_rate=given.learning_rate, out=given.out, seed=SEED,
     )  # fmt: skip
     seconds = round(time.process_time() - began)
