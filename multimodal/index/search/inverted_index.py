@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.index.search import languages
+from multimodal.index.search.abbreviations import abbreviations_of
 from multimodal.index.search.terms import terms_of, tokenize
-from multimodal.index.search.text_query import TextQuery, searchable_text
+from multimodal.index.search.text_query import TextQuery, indexed_text
 from multimodal.index.search.vector_search import Candidates
 from multimodal.index.storage.segment import Segment
 
@@ -38,7 +39,7 @@ K1, B = (
     1.2,
     0.75,
 )  # BM25's saturation and length normalisation: the usual values (Robertson & Zaragoza 2009, 3.3)
-VERSION = 2  # of the term rules; files of another version are rebuilt
+VERSION = 3  # of the term rules; files of another version are rebuilt
 FOLDER, SUMMARY_FILE = "words", "about.json"  # inside the folder of a segment
 # Attribute of an inverted index -> file name. The names are those of the first format.
 FILES = {
@@ -147,7 +148,7 @@ class InvertedIndex:
         return list(range(self._first_from(encoded), self._first_from(encoded + b"\xff")))
 
     def same_stem(self, word: str, language: str) -> list[int]:
-        """The numbers of the terms that are forms of a word, itself included."""
+        """The numbers of the terms that are forms of a word, itself and its abbreviations included."""
         stem = languages.stem(word, language)
         start = stem[: max(2, len(stem) - CHANGED_CHARS)]
         longest = len(stem) + MAX_ENDING_CHARS
@@ -158,9 +159,11 @@ class InvertedIndex:
             for number, form in forms
             if len(form) <= longest and languages.stem(form, language) == stem
         }
-        at = self._first_from(word.encode())
-        if at < len(self.term_ends) and self._term(at) == word.encode():
-            alike.add(at)
+        short = abbreviations_of(word) if language == languages.DEFAULT_LANGUAGE else ()
+        for exact in (word, *short):
+            at = self._first_from(exact.encode())
+            if at < len(self.term_ends) and self._term(at) == exact.encode():
+                alike.add(at)
         return sorted(alike)
 
     def occurrences(self, numbers: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -351,7 +354,7 @@ def _texts(segment: Segment) -> Iterator[TextBatch]:
     position = 0
     for rows in segment.columns.rows():
         known = [languages.language_of(row.metadata) for row in rows]
-        yield TextBatch(np.arange(position, position + len(rows)), list(map(searchable_text, rows)), known)
+        yield TextBatch(np.arange(position, position + len(rows)), list(map(indexed_text, rows)), known)
         position += len(rows)
 
 

@@ -17,7 +17,7 @@ from multimodal.index import Index, SearchConfig
 from multimodal.index.search.inverted_index import InvertedIndex, TextBatch, bm25, matching_terms
 from multimodal.index.search.ranking import VECTOR_WEIGHT
 from multimodal.index.search.terms import words_in
-from multimodal.index.search.text_query import TextQuery, searchable_text
+from multimodal.index.search.text_query import SYMBOL_WEIGHT, TextQuery, indexed_text, searchable_text
 from multimodal.index.storage.schema import Row
 from tests.index.conftest import clusters, fill
 
@@ -73,6 +73,16 @@ def test_the_words_of_a_row_are_those_of_its_text_its_name_and_its_metadata() ->
     )
     assert words_in(searchable_text(row)) == ["img", "7", "rome", "2019", "a", "dog"]
     assert words_in(searchable_text(Row("i", None, "text", "two words", {}))) == ["two", "words"]
+
+
+def test_the_name_of_a_function_counts_several_times_and_its_abbreviations_are_found() -> None:
+    called = Row("i", None, "text", "scan()", {"symbol": "delete_dirs"})
+    words = words_in(indexed_text(called))
+    assert words.count("delete") == words.count("dirs") == SYMBOL_WEIGHT
+    texts = [indexed_text(called), "delete the scan", "a directory of dogs", "string"]
+    index = InvertedIndex.build([TextBatch(np.arange(4), texts)], 4)
+    (scores,), _ = bm25([index], matching_terms([index], TextQuery.parse("delete directories")))
+    assert scores.argmax() == 0 and scores[2] > 0 and scores[3] == 0
 
 
 texts_of_words = st.lists(st.lists(st.sampled_from(VOCABULARY), max_size=8), max_size=30)
