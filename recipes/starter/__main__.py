@@ -48,7 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--speech-minutes", type=float, default=35)
     parser.add_argument("--joint-minutes", type=float, default=75)
     parser.add_argument("--accents-minutes", type=float, default=46)
-    parser.add_argument("--photographs-minutes", type=float, default=0, help="not in the shipped weights: 45")
+    parser.add_argument("--photographs-minutes", type=float, default=66)
     parser.add_argument("--caption-minutes", type=float, default=8)
     parser.add_argument(
         "--from-shipped", action="store_true", help="start from the shipped towers instead of from scratch"

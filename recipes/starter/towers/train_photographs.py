@@ -4,12 +4,12 @@ Half of each batch is of the kinds of `joint_finetune`. The other half has backg
 photographs (`natural`), smaller things, turned farther, behind lines and other things. The losses are those of
 `joint_finetune`, with the means of a name's spoken vectors as the prototypes. No photograph is used.
 
-It is optional and not in the shipped weights. After 1,600 steps, 0.6 of the way, things over photographs were found by
-name in 64.5 % (before: 53.7), but the captioner and the generator, trained on vectors of the tower before, did worse on
-combinations. Train them again too (`captioner`, `generator`) to use it.
+The shipped weights took 1,600 steps with the distances of lines uniform, plain backgrounds and without `KEEP`, and 760
+more as it is here, from 0.85 of the way to the weights after those. The captioner was trained again on vectors of the
+result.
 
 The final weights are interpolated between those before and after (Wortsman et al. 2022); the factor is chosen by
-`choose` on newly drawn pictures of both halves.
+`choose` on newly drawn pictures of both halves and the monitored kinds of the card.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ PATCHED, ENLARGED = 0.3, 0.4  # shares of the backgrounds of the second half
 SHARP = 8.0  # contrast of the border between two patches
 PART = (0.35, 1.0)  # of a background's side that is enlarged
 DIRECTED = ("arrow", "o'clock", "thirty", "left", "right", "up", "down")
-FACTORS = (0.0, 0.6, 0.75, 0.9)
-MOST_LOST = 0.3  # points of recall, of any monitored kind
+FACTORS = (0.0, 0.65, 0.8, 0.9)
+MOST_LOST = {"colour + thing": 0.5, "two things": 0.5}  # points of recall: one of 200
+MOST_LOST_OF_ALL = 0.3  # of the kinds that hold all concepts
 MONITORED_GROUNDS = (1_500, 1_500)
 HERE = Path(__file__).parents[1]
 
@@ -263,7 +264,7 @@ def choose(work: Path) -> float:
     kept = {
         factor: sum(row.values())
         for factor, row in rows.items()
-        if all(row[kind] >= rows[0.0][kind] - MOST_LOST for kind in row)
+        if all(row[kind] >= rows[0.0][kind] - MOST_LOST.get(kind, MOST_LOST_OF_ALL) for kind in row)
     }
     best = max(kept, key=kept.__getitem__)
     (work / "factors.json").write_text(json.dumps({"chosen": best, "R@1": rows}, indent=1) + "\n")

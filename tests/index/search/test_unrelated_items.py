@@ -21,7 +21,7 @@ from multimodal.index.storage.schema import Provenance, Row
 from multimodal.index.storage.table import ItemTable
 
 GALLERY = Path(__file__).parents[3] / "assets" / "gallery"
-NEAR_COSINE = 0.5  # from which an image or a clip of the gallery shows what the query names
+NEAR_COSINE = 0.53  # from which an image or a clip of the gallery shows what the query names
 CONCEPTS = {
     "a dog": ("dog", "puppy"), "a cat": ("cat", "kitten"), "a piano": ("piano",), "an elephant": ("elephant",),
     "a red apple": ("red-apple",), "an owl": ("owl",), "pizza": ("pizza",), "a strawberry": ("strawberry",),
