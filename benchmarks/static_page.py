@@ -33,12 +33,12 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         """Nothing."""
 
 
-def queries(items: list[dict[str, Any]]) -> list[dict[str, str]]:
+def queries(items: list[dict[str, Any]], n_texts: int | None) -> list[dict[str, str]]:
     """What the page is searched with: {text}, or {address, kind, name} of an item."""
     media = [item for item in items if item["modality"] in KINDS]
     words = json.loads(WORDS.read_text(encoding="utf-8"))["words"]
     names = [Path(item["name"]).stem.replace("-", " ") for item in media]
-    texts = dict.fromkeys([*names, *filter(None, words)])
+    texts = list(dict.fromkeys([*names, *filter(None, words)]))[:n_texts]
     files = ({"address": item["media"], "kind": item["modality"], "name": item["name"]} for item in media)
     return [*({"text": text} for text in texts), *files]
 
@@ -65,6 +65,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--dims", type=int, help="only the first numbers of each vector")
+    parser.add_argument("--texts", type=int, help="at most so many texts")
     parser.add_argument("--vectors", default="auto", help="how the page stores vectors")
     arguments = parser.parse_args()
     space = mm.load("starter", dims=arguments.dims)
@@ -74,7 +75,7 @@ def main() -> None:
         folder = Path(scratch) / "site"
         mm.export(space, folder, format="page", index=index, vectors=arguments.vectors)
         items = json.loads((folder / "index.json").read_text(encoding="utf-8"))["items"]
-        asked = queries(items)
+        asked = queries(items, arguments.texts)
         found = first_hits(folder, asked)
         files = {path.name: path for path in GALLERY.rglob("*.*")}
         values = [

@@ -39,7 +39,7 @@ Format = Literal["onnx", "openvino"]
 Quantize = Literal["none", "float16", "int8", "auto"]
 MIN_SAMPLE = 2
 MIN_SAME_COSINE = 0.9999  # of unrounded weights: the vectors may be searched with those of the source
-FLOAT_CONVOLUTIONS = (3, 4)  # that stay in float32, to try, of a tower that computes in int8
+FLOAT_CONVOLUTIONS = (4, 6)  # that stay in float32, to try, of a tower that computes in int8
 CALIBRATION_CROPS = 1  # of each sample image, beside the image itself
 CALIBRATION_BATCH = 16
 
