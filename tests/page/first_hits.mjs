@@ -1,4 +1,4 @@
-// The first hits of an exported page; started by benchmarks/static_page.py, with {chromium, url} as its argument and
+// The first hits of an exported page; started by benchmarks/exports/static_page.py, with {chromium, url} as its argument and
 // queries, {text} or {address, kind}, as JSON on stdin. Prints one JSON list: the row, the score and the milliseconds of each.
 
 import { text } from "node:stream/consumers";

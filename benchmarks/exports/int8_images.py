@@ -1,6 +1,6 @@
 """The starter's image tower with convolutions in int8: time and worst cosines by how many stay in float32.
 
-    python -m benchmarks.int8_images
+    python -m benchmarks.exports.int8_images
 
 Plain images are the worst case of int8. Those of this benchmark are others than those by which an export calibrates.
 """

@@ -1,6 +1,6 @@
 """Whether the first hit of an exported page is that of its index, in headless Chromium.
 
-    python -m benchmarks.static_page --dims 128
+    python -m benchmarks.exports.static_page --dims 128
 
 The page of the gallery is searched with the names of its items, every word that the starter's captioner knows, and all
 images and recordings of the gallery. `make test-page` installs what npm has to.

@@ -1,0 +1,1 @@
+"""Benchmarks of exported spaces and pages."""
