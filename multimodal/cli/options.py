@@ -14,7 +14,7 @@ from multimodal.cli import console
 from multimodal.core.backends import runtime
 from multimodal.core.errors import InvalidInput
 from multimodal.core.paths import URL
-from multimodal.core.remote.path import AnyPath, RemotePath, is_remote, refused
+from multimodal.core.remote.path import AnyPath, RemotePath, is_remote, lacks_a_slash, refused
 
 PANEL = "Model runtime"
 DEFAULT = runtime.Runtime(device="auto")
@@ -66,7 +66,7 @@ Adapter = Annotated[
 
 def index_place(given: str) -> AnyPath:
     """The folder of an index, or its address on an object store. Raises a usage error for any other URL."""
-    if URL.match(given) is None:
+    if URL.match(given) is None and not lacks_a_slash(given):
         return Path(given)
     try:
         if not is_remote(given):

@@ -12,7 +12,7 @@ from multimodal.core.catalog import load
 from multimodal.core.encoder import combined_fingerprint
 from multimodal.core.errors import IndexStateError, InvalidInput, UnknownModel
 from multimodal.core.paths import URL, local_path
-from multimodal.core.remote.path import AnyPath, GivenPath, RemotePath, is_remote, refused
+from multimodal.core.remote.path import AnyPath, GivenPath, RemotePath, is_remote, lacks_a_slash, refused
 from multimodal.core.space import Space
 from multimodal.index.storage.schema import FORMAT, PLAIN_FORMAT, IndexMetadata
 from multimodal.index.storage.table import ItemTable
@@ -32,14 +32,14 @@ def index_folder(path: GivenPath, storage_options: Mapping[str, str] | None = No
                 f"{address.url!r} is not an address of an index: leave out '?', '#' and backslashes"
             )
         return address
-    if isinstance(path, str) and URL.match(path):
-        raise refused(path)
+    given: object = os.fspath(path)  # a PathLike may hold bytes
+    if isinstance(given, str) and (lacks_a_slash(given) or (isinstance(path, str) and URL.match(given))):
+        raise refused(given)
     if storage_options is not None:
         raise InvalidInput(
-            f"storage_options are for an index on an object store, such as s3://bucket/name, got {os.fspath(path)!r}; "
+            f"storage_options are for an index on an object store, such as s3://bucket/name, got {given!r}; "
             "leave them out"
         )
-    given: object = os.fspath(path)  # a PathLike may hold bytes
     if not isinstance(given, str) or not given.strip() or "\0" in given:
         raise InvalidInput(f"the path of an index must be a folder such as 'memories.lance', got {path!r}")
     return local_path(path, "an index")

@@ -11,8 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
+from mcp.client import Client
 
 from multimodal.core.errors import IndexBusy, IndexStateError, InvalidInput, MediaNotFound, StorageError
 from multimodal.core.remote import files
@@ -23,7 +26,11 @@ from multimodal.index import Index, SearchConfig
 from multimodal.index.html import media_html
 from multimodal.index.storage.lock import writing
 from multimodal.index.storage.remote import cache, lock
+from multimodal.server.mcp.stdio import mcp_server
+from tests.cli.conftest import Cli, cli
 from tests.index import remote_store
+
+__all__ = ["cli"]  # a fixture
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -226,8 +233,35 @@ def test_credentials_are_written_nowhere(
         Index.open(remote, storage_options={"aws_region": 1})  # type: ignore[dict-item]
 
 
+def test_the_other_commands_run_on_an_index_on_a_store(
+    remote: str, space: Space, cli: Cli, tmp_path: Path
+) -> None:
+    texts = [f"{n} {12 - n} 1 0" for n in range(12)]  # fewer are too few to calibrate
+    Index.create(remote, space).add(texts, ids=[f"text {n}" for n in range(12)])
+    labels = tmp_path / "labels.csv"
+    pairs = [f"{text},text {n},1\n" for n, text in enumerate(texts)]
+    labels.write_text("query,id,relevant\n" + "".join(pairs))
+    assert cli("calibrate", remote, labels, "--json").json()["n_relevant"] == 12
+    assert cli("calibrate", remote, "--reset", "--json").json()["removed"]
+    assert cli("ask", remote, "1 2 3 4", "--json").code in (0, 4)
+    assert cli("map", remote, "-o", "map.html", "--method", "pca", "--json").json()["n_items"] == 12
+    assert cli("export-index", remote, "rows.jsonl", "--json").json()["items"] == 12
+    assert cli("optimize", remote, "--json").json()["items"] == 12
+    assert cli("reindex", remote, "--space", "plain/2", "--json").json()["added"] == 12
+    assert len(Index.open(remote.replace("index.lance", "index-plain-2.lance"))) == 12
+    assert anyio.run(described, remote)["items_by_modality"] == {"text": 12}
+    assert not list(tmp_path.glob("s3:*"))
+
+
+async def described(path: str) -> dict[str, Any]:
+    """What `describe_index` of `multimodal mcp` answers."""
+    async with Client(mcp_server([path])) as client:
+        return dict((await client.call_tool("describe_index", {})).structured_content)
+
+
 @pytest.mark.parametrize(
-    "address", ["http://host/x.lance", "ftp://h/x", "s4://b/x", "s3://", "s3://b//x", "s3://b/../x"]
+    "address",
+    ["http://host/x.lance", "ftp://h/x", "s4://b/x", "s3://", "s3://b//x", "s3://b/../x", "s3:/bucket/x"],
 )
 def test_other_addresses_are_refused_and_make_no_local_folder(
     remote: str, space: Space, address: str
@@ -235,7 +269,7 @@ def test_other_addresses_are_refused_and_make_no_local_folder(
     for call in (Index.exists, lambda path: Index.create(path, space), Index.open):
         with pytest.raises(InvalidInput, match=r"got the URL|is not an address"):
             call(address)
-    with pytest.raises(InvalidInput, match="got the URL"):
+    with pytest.raises(InvalidInput, match=r"got the URL 's3:/bucket/x'; write .*: 's3://bucket/x'$"):
         Index.create(Path("s3://bucket/x"), space)
     assert not any(":" in path.name for path in Path.cwd().rglob("*"))
 

@@ -17,6 +17,7 @@ from multimodal.core.errors import InvalidInput
 
 SCHEMES = ("s3", "gs", "az")
 URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
+ONE_SLASH = re.compile(rf"(?P<scheme>{'|'.join(SCHEMES)}):/(?!/)(?P<rest>.*)", re.DOTALL | re.IGNORECASE)
 # Options that may be shown and pickled; all others may be secret.
 PUBLIC_OPTIONS = frozenset({
     *("region", "aws_region", "aws_default_region", "endpoint", "endpoint_url", "aws_endpoint", "aws_endpoint_url"),
@@ -137,10 +138,19 @@ def is_remote(path: object) -> bool:
     return match is not None and match["scheme"].lower() in SCHEMES
 
 
+def lacks_a_slash(path: str) -> bool:
+    """Whether a path is an address on an object store with one slash missing, which pathlib removes."""
+    return ONE_SLASH.match(path) is not None
+
+
 def refused(url: str) -> InvalidInput:
-    """The error for an index at a URL of another kind."""
+    """The error for an index at a URL of another kind, or at an address that lacks a slash."""
+    lacking = ONE_SLASH.match(url)
+    cure = "copy the index to one of these and give its address"
+    if lacking is not None:
+        cure = f"write it with two slashes, and as a str: '{lacking['scheme'].lower()}://{lacking['rest']}'"
     return InvalidInput(
-        f"an index is kept in a local folder, or on an object store at {_names()}, got the URL {url!r}"
+        f"an index is kept in a local folder, or on an object store at {_names()}, got the URL {url!r}; {cure}"
     )
 
 
