@@ -1,31 +1,20 @@
 """What README.md prints is what happens: its Python runs as printed, its commands exist, its files are there."""
 
-import json
-import os
 import re
 import shlex
-import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import multimodal
 from multimodal.core.catalog import families
-from tests.examples import blocks, commands, unknown
+from tests.cli.conftest import Cli, cli
+from tests.examples import blocks, commands, page_problems, unknown
+
+__all__ = ["cli"]  # a fixture
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-
-
-def run(command: list[str], folder: Path) -> str:
-    """Runs a command in a folder that has the gallery, with `multimodal` on the path and nowhere to write but there."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(folder), "NO_COLOR": "1"}
-    environment["PATH"] = f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=180)
-    assert result.returncode == 0, f"{shlex.join(command)}\n{result.stdout}\n{result.stderr}"
-    return result.stdout
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +22,15 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a reader sits who types what the README prints, one example after the other."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "assets").symlink_to(ROOT / "assets")
-    script = folder / "bin" / "multimodal"
-    script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m multimodal "$@"\n')
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return folder
+
+
+@pytest.fixture
+def at_the_desk(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same folder, as the current one and as the home folder."""
+    monkeypatch.chdir(desk)
+    monkeypatch.setenv("HOME", str(desk))
+    return desk
 
 
 def shell_commands() -> list[tuple[int, str]]:
@@ -50,11 +43,10 @@ def shell_commands() -> list[tuple[int, str]]:
     ]
 
 
-def test_the_python_prints_what_stands_beside_it(desk: Path) -> None:
+def test_the_python_prints_what_stands_beside_it(at_the_desk: Path) -> None:
     examples = [block for block in blocks(README.read_text(encoding="utf-8")) if block.language == "python"]
     assert len(examples) >= 5
-    problems = json.loads(run([sys.executable, "-m", "tests.examples", str(README)], desk))
-    assert problems == {str(README): []}
+    assert page_problems(README, at_the_desk) == []
 
 
 def test_the_two_commands_of_a_newcomer_are_there() -> None:
@@ -64,9 +56,12 @@ def test_the_two_commands_of_a_newcomer_are_there() -> None:
 
 
 @pytest.mark.parametrize(("line", "command"), shell_commands())
-def test_the_commands_work_as_printed(desk: Path, line: int, command: str) -> None:
-    if shlex.split(command)[0] == "multimodal":
-        run(["bash", "-euo", "pipefail", "-c", command], desk)
+def test_the_commands_work_as_printed(at_the_desk: Path, cli: Cli, line: int, command: str) -> None:
+    """In this process: test_packaging.py and test_main.py start the program as a shell does."""
+    program, *arguments = shlex.split(command, comments=True)
+    if program == "multimodal":
+        outcome = cli(*arguments)
+        assert outcome.code == 0, f"{command}\n{outcome.stdout}\n{outcome.stderr}"
     else:
         reason = unknown(command)
         assert reason is None, f"README.md:{line}: {reason}"
@@ -103,11 +98,6 @@ multimodal search memories.lance \\
 not code
 ```
 """
-
-
-def test_a_failing_example_fails(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="ZeroDivisionError"):
-        run([sys.executable, "-c", "1 / 0"], tmp_path)
 
 
 def test_commands_are_read_without_prompt_and_comment() -> None:
