@@ -81,13 +81,15 @@ def test_tutorials_and_the_model_card_have_their_images(site: Path) -> None:
 
 
 def test_a_broken_link_and_an_undocumented_name_fail_the_build(tmp_path: Path) -> None:
+    """Without plugins: rendering the reference takes most of a build, and finds neither."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    (tmp_path / "mkdocs.yml").write_text("INHERIT: all.yml\nplugins: []\n", encoding="utf-8")
+    (tmp_path / "all.yml").symlink_to(ROOT / "mkdocs.yml")
     for name in (
         "assets",
         "multimodal",
         "encoders",
         "pipelines",
-        "mkdocs.yml",
         "CHANGELOG.md",
         "CONTRIBUTING.md",
     ):

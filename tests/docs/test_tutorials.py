@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import itertools
 import json
 import os
 import tempfile
@@ -37,23 +37,35 @@ def outputs(cell: Any) -> tuple[str, list[str]]:
     return "\n".join(texts).strip(), images
 
 
-@pytest.fixture
-def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Config]:
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
     """For a kernel over Unix sockets that sees the checkout and leaves nothing in the user's folders."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "run"))
-    with tempfile.TemporaryDirectory() as short:  # a socket's path is limited to about 100 characters
+    folder = tmp_path_factory.mktemp("jupyter")
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as short:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        patch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "run"))
+        # A socket's path is limited to about 100 characters
         yield Config({"KernelManager": {"transport": "ipc", "ip": f"{short}/kernel"}})
 
 
+@pytest.fixture(scope="module")
+def executed(config: Config) -> dict[Path, list[Any]]:
+    """path -> the cells of a tutorial, executed. All in one kernel, since importing torch takes longer than they do;
+    each begins with no name defined."""
+    together = read(TUTORIALS[0])
+    together.cells = []
+    for path in TUTORIALS:
+        together.cells += [nbformat.v4.new_code_cell("%reset -f"), *read(path).cells]
+    where = {"metadata": {"path": str(TUTORIALS[0].parent)}}
+    NotebookClient(together, kernel_name="python3", timeout=120, resources=where, config=config).execute()
+    cells = iter(together.cells)
+    return {path: list(itertools.islice(cells, 1, 1 + len(read(path).cells))) for path in TUTORIALS}
+
+
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
-def test_a_tutorial_gives_the_outputs_committed_with_it(path: Path, config: Config) -> None:
-    committed = read(path)
-    executed = copy.deepcopy(committed)
-    where = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(executed, kernel_name="python3", timeout=120, resources=where, config=config).execute()
-    for before, after in zip(committed.cells, executed.cells, strict=True):
+def test_a_tutorial_gives_the_outputs_committed_with_it(path: Path, executed: dict[Path, list[Any]]) -> None:
+    for before, after in zip(read(path).cells, executed[path], strict=True):
         (expected, images), (printed, shown) = outputs(before), outputs(after)
         assert same(printed, expected), f"{before.source}\nprints\n{printed}\nand not\n{expected}"
         assert shown == images, before.source
