@@ -2,6 +2,7 @@
 
 import ast
 import fnmatch
+import functools
 import importlib
 import json
 import os
@@ -78,12 +79,18 @@ def sources(root: Path) -> Iterator[tuple[str, Path]]:
                 yield prefix + ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file
 
 
+@functools.cache
+def parsed(text: str) -> ast.Module:
+    """Several checks read the same sources."""
+    return ast.parse(text)
+
+
 def imports(file: Path) -> Iterator[tuple[int, int, tuple[str, ...]]]:
     """(line, level, names) of each import statement, nested and type-checking ones too.
 
     For `from a import b, c` the names are a.b and a.c, since only the file system knows which are modules.
     """
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
+    for node in ast.walk(parsed(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield node.lineno, 0, tuple(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -172,7 +179,7 @@ def cycles(root: Path, *, lazy: bool) -> set[tuple[str, ...]]:
     graph: dict[str, set[str]] = {}
     for module, file in modules.items():
         graph[module] = set()
-        for name in runtime_imports(ast.parse(file.read_text(encoding="utf-8")), lazy=lazy):
+        for name in runtime_imports(parsed(file.read_text(encoding="utf-8")), lazy=lazy):
             while name and name not in modules:
                 name = name.rpartition(".")[0]
             if name not in ("", "multimodal", module):

@@ -45,6 +45,21 @@ print(json.dumps({
 }))
 """
 
+# The same of an installation that is the tree: whether all modules can be imported from it, other tests show.
+PROBE_OF_THE_TREE = """
+import importlib, json
+import multimodal
+from multimodal.core.paths import assets
+from multimodal.encoders.newcomer import ANSWER
+
+print(json.dumps({
+    "file": multimodal.__file__,
+    "encoders": importlib.import_module("multimodal.encoders").__file__,
+    "assets_at": str(assets()),
+    "answer": ANSWER,
+}))
+"""
+
 
 def run(*command: str | Path, cwd: Path) -> str:
     """Runs a command that knows nothing of this checkout; shows all it said if it fails."""
@@ -72,17 +87,9 @@ def copy_of_the_tree(folder: Path) -> Path:
 
 
 def build(source: Path, kind: str, target: Path) -> Path:
-    run(
-        sys.executable,
-        "-m",
-        "build",
-        "--no-isolation",
-        f"--{kind}",
-        "--outdir",
-        target,
-        source,
-        cwd=target.parent,
-    )
+    """Calls the hook of PEP 517 as build frontends do: "sdist" or "wheel"."""
+    code = f"import sys, setuptools.build_meta as backend; backend.build_{kind}(sys.argv[1])"
+    run(sys.executable, "-c", code, target, cwd=source)
     (built,) = target.iterdir()
     return built
 
@@ -104,12 +111,12 @@ def fresh_environment(folder: Path) -> Path:
 
 
 def install(python: Path, *what: str | Path) -> None:
-    options = ("install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation")
+    options = ("install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--no-compile")
     run(sys.executable, "-m", "pip", "--python", python, *options, *what, cwd=python.parent)
 
 
-def probe(python: Path, folder: Path) -> dict[str, Any]:
-    result = run(python, "-I", "-W", "error", "-c", PROBE, cwd=folder)
+def probe(python: Path, folder: Path, code: str = PROBE) -> dict[str, Any]:
+    result = run(python, "-I", "-W", "error", "-c", code, cwd=folder)
     answer: dict[str, Any] = json.loads(result)
     return answer
 
@@ -233,11 +240,10 @@ def test_an_editable_install_is_the_tree_itself(tmp_path: Path) -> None:
     tree = copy_of_the_tree(tmp_path / "tree")
     python = fresh_environment(tmp_path / "venv")
     install(python, "--editable", tree)
+    (tree / "encoders" / "newcomer.py").write_text("ANSWER = 42\n")
     (tmp_path / "elsewhere").mkdir()
-    result = probe(python, tmp_path / "elsewhere")
+    result = probe(python, tmp_path / "elsewhere", PROBE_OF_THE_TREE)
     assert Path(result["file"]) == tree / "multimodal/__init__.py"
     assert Path(result["encoders"]).resolve() == tree / "encoders/__init__.py"
     assert Path(result["assets_at"]).resolve() == tree / "assets"
-    (tree / "encoders" / "newcomer.py").write_text("ANSWER = 42\n")
-    code = "from multimodal.encoders.newcomer import ANSWER; print(ANSWER)"
-    assert run(python, "-I", "-c", code, cwd=tmp_path / "elsewhere") == "42\n"
+    assert result["answer"] == 42
