@@ -129,32 +129,34 @@ class Crash:
     after: bool
 
 
-def open_index(path: Path) -> Any:
-    """Opens an index of the space `plain`, or creates it."""
-    import multimodal
-    from multimodal.index import Index
+def index_all(
+    path: Path, folder: Path, slowness_s: float, commit_rows: int, begins: Callable[[], object]
+) -> tuple[dict[str, Any], float]:
+    """Opens an index of the space `plain`, or creates it, and adds a folder -> (the report as a dict, seconds)."""
+    from multimodal.index import Index, IngestConfig
     from tests.index.families import plain
 
-    multimodal.register_family("plain", plain)
-    return Index.open(path, plain.load()) if Index.exists(path) else Index.create(path, plain.load())
-
-
-def index_all(
-    path: Path, folder: Path, slowness_s: float, commit_rows: int, crash: Crash | None, connection: Connection
-) -> None:
-    """The work of the process. It sends "begins", and at the end its report."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    from multimodal.index import IngestConfig
-
-    index = open_index(path)
+    index = Index.open(path, plain.load()) if Index.exists(path) else Index.create(path, plain.load())
     for encoder in index.space.encoders.values():
         _slow_down(encoder, slowness_s)
-    if crash is not None:
-        _arm(crash)
-    connection.send("begins")
+    begins()
     began = time.monotonic()
     report = index.add(folder, threads=2, batch_size=8, config=IngestConfig(commit_rows=commit_rows))
-    connection.send((report.to_dict(), time.monotonic() - began))
+    return report.to_dict(), time.monotonic() - began
+
+
+def work(
+    path: Path, folder: Path, slowness_s: float, commit_rows: int, crash: Crash | None, connection: Connection
+) -> None:
+    """The work of a process. It sends "begins", and at the end its report."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+    def begins() -> None:
+        if crash is not None:
+            _arm(crash)
+        connection.send("begins")
+
+    connection.send(index_all(path, folder, slowness_s, commit_rows, begins))
 
 
 def _slow_down(encoder: Any, slowness_s: float) -> None:
@@ -189,19 +191,30 @@ def _arm(crash: Crash) -> None:
 
 
 class Runner:
-    """Starts processes that index one folder, forked from a server that has imported the slow modules."""
+    """Indexes one folder: undisturbed in this process, and in processes to be killed, forked from a server that has
+    imported the slow modules."""
 
     def __init__(self, folder: Path, slowness_s: float = SLOWNESS_S, commit_rows: int = COMMIT_ROWS) -> None:
         self.folder, self.slowness_s, self.commit_rows = folder, slowness_s, commit_rows
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["numpy", "torch", "PIL.Image", "soundfile", "pyarrow"])
+        self.context.set_forkserver_preload(
+            [
+                "numpy",
+                "torch",
+                "PIL.Image",
+                "soundfile",
+                "pyarrow",
+                "multimodal.index",
+                "tests.index.families.plain",
+            ]
+        )
 
     @contextlib.contextmanager
     def begun(self, index: Path, crash: Crash | None = None) -> Iterator[tuple[Process, Connection]]:
         """A process whose job has just begun, and the connection on which it reports."""
         parent_end, child_end = self.context.Pipe(duplex=False)
         arguments = (index, self.folder, self.slowness_s, self.commit_rows, crash, child_end)
-        process = self.context.Process(target=index_all, args=arguments)
+        process = self.context.Process(target=work, args=arguments)
         process.start()
         child_end.close()
         try:
@@ -214,11 +227,7 @@ class Runner:
 
     def to_the_end(self, index: Path) -> tuple[dict[str, Any], float]:
         """Runs undisturbed -> (the report as a dict, seconds)."""
-        with self.begun(index) as (process, connection):
-            report, seconds = connection.recv()
-            process.join()
-            assert process.exitcode == 0
-            return report, seconds
+        return index_all(index, self.folder, self.slowness_s, self.commit_rows, lambda: None)
 
     def killed(self, index: Path, after_s: float) -> bool:
         """Runs and is killed after `after_s` seconds -> whether that was before its end."""
@@ -265,23 +274,23 @@ def assert_same(first: Path, second: Path) -> int:
     return len(rows)
 
 
-def trial(work: Path, n_files: int, n_bad: int, n_kills: int, seed: int, say: Callable[[str], None]) -> int:
+def trial(base: Path, n_files: int, n_bad: int, n_kills: int, seed: int, say: Callable[[str], None]) -> int:
     """Runs a trial -> how many times a job was killed before its end. Raises AssertionError if anything differs."""
-    folder = work / "files"
+    folder = base / "files"
     make_files(folder, n_files, n_bad, seed)
     runner = Runner(folder)
-    report, seconds = runner.to_the_end(work / "undisturbed.lance")
+    report, seconds = runner.to_the_end(base / "undisturbed.lance")
     say(f"undisturbed: {report['added']} added, {len(report['failed'])} failed, {seconds:.1f} s")
     chance = random.Random(seed)
     kills = rounds = 0
     while kills < n_kills:
         rounds += 1
-        index = work / f"killed {rounds}.lance"
+        index = base / f"killed {rounds}.lance"
         here = 0
         while kills < n_kills and runner.killed(index, chance.uniform(0, seconds / 2)):
             kills, here = kills + 1, here + 1
         last, _ = runner.to_the_end(index)
-        rows = assert_same(index, work / "undisturbed.lance")
+        rows = assert_same(index, base / "undisturbed.lance")
         assert len(last["failed"]) == len(report["failed"])
         assert last["added"] + last["unchanged"] == report["added"] and last["updated"] == 0
         say(f"round {rounds}: killed {here} times; {last['unchanged']} were there, {last['added']} added; {rows} rows, "
@@ -298,11 +307,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--bad", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    work = Path(tempfile.mkdtemp(prefix="faults-"))
+    base = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
-        kills = trial(work, options.files, options.bad, options.kills, options.seed, print)
+        kills = trial(base, options.files, options.bad, options.kills, options.seed, print)
     finally:
-        shutil.rmtree(work)
+        shutil.rmtree(base)
     what = f"{options.files} files, {options.bad} of them corrupt"
     print(f"killed {kills} times while indexing {what}: nothing was lost or duplicated")
     return 0

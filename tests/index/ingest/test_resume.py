@@ -36,11 +36,15 @@ def n_encoded(space: Space) -> int:
 # --- SIGKILL --------------------------------------------------------------------------------------
 
 
+LATIN = pytest.mark.filterwarnings("ignore:.*so read as Latin-1")  # one of the files of `faults`
+
+
+@LATIN
 def test_a_job_killed_repeatedly_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     """The same with 30 kills and 600 files: python -m tests.index.ingest.faults"""
     said: list[str] = []
-    kills = faults.trial(tmp_path, n_files=120, n_bad=20, n_kills=4, seed=1, say=said.append)
-    assert kills == 4 and said[0].startswith("undisturbed: 101 added, 18 failed")
+    kills = faults.trial(tmp_path, n_files=80, n_bad=20, n_kills=3, seed=1, say=said.append)
+    assert kills == 3 and said[0].startswith("undisturbed: 61 added, 18 failed")
 
 
 TABLE, FAILURE_LOG = (
@@ -49,22 +53,21 @@ TABLE, FAILURE_LOG = (
 )
 
 
+@LATIN
 def test_a_job_that_dies_between_any_two_steps_resumes_without_loss(tmp_path: Path) -> None:
     folder = tmp_path / "files"
-    faults.make_files(folder, 60, 20)
+    faults.make_files(folder, 50, 20)
     runner = faults.Runner(folder, slowness_s=0.0)
     runner.to_the_end(tmp_path / "undisturbed.lance")
     steps = [
-        faults.Crash(TABLE, "upsert", 1, after=False),
         faults.Crash(TABLE, "upsert", 1, after=True),  # written, before the failures are
         faults.Crash(FAILURE_LOG, "write", 1, after=True),
-        faults.Crash(TABLE, "upsert", 1, after=True),  # how much remains to be written depends on the machine
         faults.Crash(TABLE, "compact", 1, after=False),  # all is written, nothing is compacted
     ]
     for step in steps:
         assert runner.crashed(tmp_path / "killed.lance", step), step
     runner.to_the_end(tmp_path / "killed.lance")
-    assert faults.assert_same(tmp_path / "killed.lance", tmp_path / "undisturbed.lance") > 40
+    assert faults.assert_same(tmp_path / "killed.lance", tmp_path / "undisturbed.lance") > 30
 
 
 # --- nothing is encoded again ---------------------------------------------------------------------

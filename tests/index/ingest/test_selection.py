@@ -79,7 +79,7 @@ PATTERNS = st.sampled_from([
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is the oracle")
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(root=st.lists(PATTERNS, max_size=4), inner=st.lists(PATTERNS, max_size=3))
 def test_ignore_files_mean_what_they_mean_to_git(
     tmp_path_factory: pytest.TempPathFactory, root: list[str], inner: list[str]

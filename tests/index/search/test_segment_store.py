@@ -337,7 +337,7 @@ def start(code: str, index: Index) -> subprocess.Popen[str]:
     )
 
 
-def test_several_processes_read_while_one_writes_and_each_answer_is_of_one_version(wide_index: Index) -> None:
+def test_a_process_reads_while_another_writes_and_each_answer_is_of_one_version(wide_index: Index) -> None:
     """The same rows are written again and again with a new batch number: a version holds one batch."""
     vectors = clusters(1200, DIM)
     ids = [f"{n:04}" for n in range(1200)]
@@ -348,26 +348,24 @@ vectors = clusters(1200, 64)
 seen, end = [], time.monotonic() + 60
 index.search(vectors[5])
 print("ready", flush=True)
-while (not seen or seen[-1] < 8) and time.monotonic() < end:
+while (not seen or seen[-1] < 5) and time.monotonic() < end:
     hits = index.search(vectors[5], 50)
     batches = {hit.metadata["batch"] for hit in hits}
     assert len(hits) == 50 and hits[0].id == "0005" and len(batches) == 1, (len(hits), hits[0].id, batches)
     seen.append(batches.pop())
-assert seen == sorted(seen) and seen[-1] == 8, seen
+assert seen == sorted(seen) and seen[-1] == 5, seen
 print(len(set(seen)))
 """
-    readers = [start(reader, wide_index) for _ in range(2)]
-    for reader in readers:
-        assert reader.stdout is not None and reader.stdout.readline() == "ready\n"
-    for batch in range(1, 9):
+    process = start(reader, wide_index)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for batch in range(1, 6):
         fill(wide_index, vectors, ids, metadata=[{"batch": batch}] * 1200)
-        if batch == 4:
+        if batch == 3:
             wide_index.optimize()
         time.sleep(0.1)
-    for reader in readers:
-        out, errors = reader.communicate(timeout=120)
-        assert reader.returncode == 0, errors
-        assert int(out) >= 2
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert int(out) >= 2
 
 
 def test_a_process_that_is_killed_while_it_builds_a_segment_is_no_harm(wide_index: Index) -> None:
@@ -458,7 +456,7 @@ def albums(wide: Space, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Al
        modality=st.sampled_from([None, "text", ["image"], ["text", "image"]]),
        album=st.sampled_from([None, "a", "rare", ["rare", None], "nowhere"]),
        least=st.sampled_from([None, 0, 3500, 3999]), exact=st.booleans(), third=st.booleans())  # fmt: skip
-@settings(max_examples=60)
+@settings(max_examples=20)
 def test_a_filter_never_costs_a_hit(
     albums: Albums, query: int, k: int, offset: int, modality: Any, album: Any, least: int | None, exact: bool,
     third: bool,

@@ -176,7 +176,7 @@ def document(name: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", sorted(MAKERS))
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_a_document_damaged_anywhere_is_read_or_is_a_media_error(name: str, data: st.DataObject) -> None:
     content = bytearray(document(name))
