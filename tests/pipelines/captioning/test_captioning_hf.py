@@ -73,10 +73,21 @@ def generated(model: Any, inputs: Any, tokenizer: Any, **options: Any) -> list[i
     return out
 
 
+@functools.cache
+def upstream_processor(path: Path) -> Any:
+    return hf.AutoProcessor.from_pretrained(path, local_files_only=True)
+
+
+@functools.cache
+def upstream(path: Path) -> tuple[Any, Any]:
+    """The model and the processor of a folder, by transformers."""
+    model = hf.AutoModelForMultimodalLM.from_pretrained(path, local_files_only=True).eval()
+    return model, upstream_processor(path)
+
+
 def by_hand(path: Path, image: Any, prompt: str, **options: Any) -> str:
     """What a chat model says, as the documentation of transformers uses it."""
-    model = hf.AutoModelForMultimodalLM.from_pretrained(path, local_files_only=True).eval()
-    processor = hf.AutoProcessor.from_pretrained(path, local_files_only=True)
+    model, processor = upstream(path)
     kind = "audio" if isinstance(image, np.ndarray) else "image"
     message = {
         "role": "user",
@@ -107,8 +118,7 @@ def test_a_vision_language_model_says_what_transformers_makes_it_say(
 def test_examples_are_turns_before_the_question(load: Load, folder: Callable[[str], Path]) -> None:
     path, images = folder("llava"), [PIL.Image.fromarray(image) for image in IMAGES]
     with quiet():
-        model = hf.AutoModelForMultimodalLM.from_pretrained(path, local_files_only=True).eval()
-        processor = hf.AutoProcessor.from_pretrained(path, local_files_only=True)
+        model, processor = upstream(path)
         ask = [{"type": "text", "text": "Describe this image."}]
         turns = [[{"type": "image", "image": image}, *ask] for image in images[:2]]
         said = {"role": "assistant", "content": [{"type": "text", "text": "red"}]}
@@ -174,7 +184,7 @@ def plain_inputs(kind: str, path: Path, image: Any, prompt: str | None) -> dict[
     """As the model's own page in the documentation has it."""
     if kind == "vit_gpt2":
         return dict(hf.AutoImageProcessor.from_pretrained(path)(image, return_tensors="pt"))
-    processor = hf.AutoProcessor.from_pretrained(path, local_files_only=True)
+    processor = upstream_processor(path)
     if kind == "git" and prompt is not None:
         row = [processor.tokenizer.cls_token_id, *processor(text=prompt, add_special_tokens=False).input_ids]
         return dict(processor(images=image, return_tensors="pt")) | {"input_ids": torch.tensor([row])}

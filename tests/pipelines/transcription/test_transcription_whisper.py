@@ -103,7 +103,7 @@ def close(mine: list[Any], theirs: list[Any]) -> bool:
 # --- the same as transformers ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seconds", [5.0, 30.0, 30.01, LONG_S, 95.0])
+@pytest.mark.parametrize("seconds", [5.0, 30.0, 30.01, LONG_S])
 def test_tokens_and_times_are_those_of_transformers(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float
 ) -> None:
@@ -202,11 +202,10 @@ def test_sampling_leaves_the_random_state_of_others_alone_and_is_repeatable(
     assert first != transcribe(as_audio_stream(noise(SHORT_S)), language="en", temperature=0.8, seed=1)
 
 
-@pytest.mark.parametrize("seconds", [SHORT_S, LONG_S])
 def test_the_language_is_heard_in_the_first_window(
-    transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float
+    transcribe: mm.TranscriptionPipeline, upstream: Upstream
 ) -> None:
-    samples = noise(seconds)
+    samples = noise(LONG_S)
     transcription = transcribe(as_audio_stream(samples))
     features = upstream.extractor(samples, sampling_rate=RATE_HZ, return_tensors="pt", truncation=False)
     heard = int(upstream.model.detect_language(features["input_features"])[0])
@@ -215,11 +214,10 @@ def test_the_language_is_heard_in_the_first_window(
 
 
 @pytest.mark.filterwarnings("ignore:std:UserWarning")
-@pytest.mark.parametrize("seconds", [29.0, LONG_S])
 def test_words_are_timed_as_by_transformers(
-    transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float
+    transcribe: mm.TranscriptionPipeline, upstream: Upstream
 ) -> None:
-    samples = noise(seconds)
+    samples = noise(LONG_S)
     transcription = transcribe(as_audio_stream(samples), language="en", timestamps="word")
     made = upstream.pipeline(samples, return_timestamps="word")["chunks"]
     theirs = [(item["text"].strip(), *item["timestamp"]) for item in made]
@@ -232,7 +230,7 @@ def test_words_are_timed_as_by_transformers(
 
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning", "ignore:std:UserWarning")
 @pytest.mark.parametrize(
-    ("seconds", "timestamps"), [(SHORT_S, "segment"), (LONG_S, None), (LONG_S, "segment"), (LONG_S, "word")]
+    ("seconds", "timestamps"), [(SHORT_S, "segment"), (LONG_S, None), (LONG_S, "word")]
 )
 def test_windows_in_batches_are_joined_as_by_transformers(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float, timestamps: str | None
@@ -284,9 +282,8 @@ def test_half_the_precision_still_writes(folder: Path) -> None:
 # --- memory ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seconds", [30.5, 61.0071])
-def test_log_mels_window_by_window_are_those_of_the_whole(upstream: Upstream, seconds: float) -> None:
-    samples = noise(seconds)
+def test_log_mels_window_by_window_are_those_of_the_whole(upstream: Upstream) -> None:
+    samples = noise(61.0071)
     whole = upstream.extractor(
         samples, sampling_rate=RATE_HZ, return_tensors="pt", truncation=False, padding="longest"
     )["input_features"]
@@ -301,12 +298,12 @@ def test_log_mels_window_by_window_are_those_of_the_whole(upstream: Upstream, se
 def test_no_more_than_some_blocks_are_held_at_a_time(
     transcribe: mm.TranscriptionPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five minutes from a source that makes each block when it is asked for one."""
+    """Two minutes and a half from a source that makes each block when it is asked for one."""
     block, made = noise(20.0), []
 
     class Endless:
         def blocks(self, rate_hz: int) -> Iterator[np.ndarray]:
-            for number in range(15):
+            for number in range(8):
                 made.append(number)
                 yield block
 
@@ -320,8 +317,8 @@ def test_no_more_than_some_blocks_are_held_at_a_time(
 
     monkeypatch.setattr(mels.LogMels, "window", watched)
     transcription = transcribe.backend.transcribe(Endless(), _options(), lambda done, total: None)
-    assert transcription.duration_s == 300
-    assert made == [*range(15), *range(15)]  # read twice: for the loudest, and for the rest
+    assert transcription.duration_s == 160
+    assert made == [*range(8), *range(8)]  # read twice: for the loudest, and for the rest
     assert max(held) <= 3000 + max(BLOCK_SAMPLES, len(block)) // 160 + mels.FRAMES_AT_ONCE
 
 
