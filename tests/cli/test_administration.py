@@ -80,19 +80,15 @@ def test_delete_and_export_load_no_model(cli: Cli, media: Path, index: Path, tmp
     code = (
         "import sys\n"
         "from multimodal.cli.main import app\n"
-        "app(sys.argv[1:], standalone_mode=False)\n"
+        "index, out, file = sys.argv[1:]\n"
+        "app(['export-index', index, out], standalone_mode=False)\n"
+        "app(['delete', index, file], standalone_mode=False)\n"
         "assert 'torch' not in sys.modules\n"
     )
+    command = [sys.executable, "-c", code, str(index), str(tmp_path / "out.parquet"), str(media / "red.png")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for arguments in (
-        ["export-index", index, tmp_path / "out.parquet"],
-        ["delete", index, media / "red.png"],
-    ):
-        command = [sys.executable, "-c", code, *map(str, arguments)]
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
     assert len(Index.open(index)) == 4
 
 
