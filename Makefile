@@ -28,15 +28,18 @@ demo: $(RUNTIME) ## search a small gallery with text, image and speech; tables h
 	@$(PY) -m multimodal demo
 
 # A file of tests stays on one core, so that what its tests share is made once; each core runs torch on one thread.
+# Files are started in the order of tests/conftest.py: the longest first.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: lint types ## lint, types and tests, as CI runs them
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
+	$(PYTEST)
 
 test-page: $(DEV) ## the web page in headless Chromium; needs chromium, node and npm (part of `make test` where they are)
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/page
 
 # The floor is checked here and in CI. Tracing costs about 40 % more CPU time on Python 3.11, so `make test` does without.
 coverage: $(DEV) ## tests again, with the share of lines that they execute
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --cov --cov-report=term --cov-fail-under=92
+	$(PYTEST) --cov --cov-report=term --cov-fail-under=92
 
 docs: $(DOCS) ## the documentation, into site/; a broken link or an undocumented public name is an error
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict

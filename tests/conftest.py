@@ -6,6 +6,7 @@ import signal
 import sys
 from typing import Any
 
+import pytest
 from hypothesis import settings
 
 # Before anything imports torch or a tokenizer. The models are tiny: more threads only get in each other's way.
@@ -16,9 +17,22 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFL
 
 # The same examples on every run and machine, so that a failure belongs to the change that shows it; time per example
 # says more about the machine than about the code. To look further: pytest --hypothesis-profile=explore
-settings.register_profile("multimodal", deadline=None, derandomize=True)
+settings.register_profile("multimodal", deadline=None, derandomize=True, max_examples=30)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("multimodal")
+
+# Files of few tests that take long, by what they take. Run by xdist, they are started first: the file that is started
+# last runs while the other cores have nothing to do.
+LONG = (
+    *(
+        "tests/page/test_page.py",
+        "tests/test_packaging.py",
+        "tests/test_readme.py",
+        "tests/index/engines/test_ray.py",
+    ),
+    *("tests/exporting/test_export.py", "tests/page/test_static.py", "tests/encoders/test_openvino.py"),
+    *("tests/docs/test_examples.py", "tests/clients/test_clients.py", "tests/index/ingest/test_resume.py"),
+)
 
 
 def _is_local(host: str | bytes | None) -> bool:
@@ -56,3 +70,9 @@ def pytest_configure() -> None:
     a handler of our own becomes the default again in those."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # a process of xdist
+        ranks = {file: place for place, file in enumerate(LONG)}
+        items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(LONG)))

@@ -90,7 +90,7 @@ def test_calibration_error_and_class_mean_equal_those_recorded_from_torchmetrics
 WORDS = st.lists(st.sampled_from(["a", "red", "apple", "on", "the", "tree"]), max_size=8)
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(WORDS.filter(bool), WORDS)
 def test_edit_distances_equal_those_of_jiwer(reference: list[str], hypothesis: list[str]) -> None:
     jiwer = pytest.importorskip("jiwer")

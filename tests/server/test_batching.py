@@ -89,7 +89,7 @@ def encode(lane: Lane, *texts: str) -> Any:
     st.integers(1, 6000),
     st.booleans(),
 )
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_a_window_holds_the_oldest_and_keeps_its_bounds(
     costs: list[int], items: int, cost: int, padded: bool
 ) -> None:

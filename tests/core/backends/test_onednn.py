@@ -32,7 +32,7 @@ def close(actual: torch.Tensor, expected: torch.Tensor) -> bool:
     return torch.allclose(actual.double(), expected.double(), rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.integers(1, 9), min_size=0, max_size=2), st.integers(1, 40), st.integers(1, 40), st.booleans()
 )
@@ -163,7 +163,7 @@ def test_a_trial_takes_milliseconds_and_runs_the_product() -> None:
     assert len(runs) == nets.TRIAL_ROUNDS + 1 and 0 <= seconds < 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 3), st.integers(1, 6)), min_size=1, max_size=4),
     st.booleans(),

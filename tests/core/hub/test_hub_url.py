@@ -150,7 +150,7 @@ def test_without_etags_every_attempt_starts_anew(server: LoopbackHub, address: s
     assert [request.range for request in server.requests] == [None, None]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, len(CONTENT)), max_size=3), etags=st.booleans())
 def test_wherever_it_breaks_off_the_content_is_right_in_the_end(
     server: LoopbackHub, address: str, tmp_path: Path, cuts: list[int], etags: bool

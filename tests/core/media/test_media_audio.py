@@ -65,7 +65,7 @@ PCM_STEP = {
 }
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(
     st.sampled_from(sorted(PCM_STEP)),
     st.integers(1, 400_000),
@@ -225,7 +225,7 @@ def test_the_same_rate_leaves_every_bit() -> None:
     assert Audio({"array": samples, "sampling_rate": RATE}).load(RATE).samples.tobytes() == samples.tobytes()
 
 
-@settings(max_examples=100)
+@settings(max_examples=30)
 @given(st.integers(1, 2**31 - 1), st.sampled_from([8_000, 16_000, 22_050, 44_100, 48_000]))
 @example(44_101, 16_000)
 @example(8_001, 16_000)

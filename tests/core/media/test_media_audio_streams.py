@@ -111,7 +111,7 @@ def test_every_codec_in_a_wav_is_read_as_ffmpeg_reads_it(codec: str, tmp_path: P
     assert Audio(made).load().seconds == pytest.approx(len(by_ffmpeg(made)) / RATE, abs=0.01)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.sampled_from([("OGG", "VORBIS"), ("OGG", "OPUS"), ("FLAC", "PCM_16"), ("MP3", "MPEG_LAYER_III")]),
     st.lists(st.sampled_from([0.3, 0.5, 1.1]), min_size=1, max_size=4),
@@ -204,7 +204,7 @@ def test_a_damaged_flac_gives_what_is_left_and_a_warning() -> None:
         assert 0.5 < Audio(bytes(data)).load().seconds < 1
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(["FLAC", "OGG", "MP3", "WAV", "AIFF", "CAF"]),
     st.floats(0.02, 0.98),

@@ -54,7 +54,7 @@ def test_lossy_formats_come_back_as_pillow_reads_them(kind: str) -> None:
     assert differ(Image(data).load(), PHOTO) < 40
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))))
 def test_any_array_survives_png_and_the_array_itself_is_the_same_image(pixels: NDArray[np.uint8]) -> None:
     assert differ(Image(encoded(PIL.Image.fromarray(pixels), "PNG")).load(), pixels) == 0

@@ -23,7 +23,7 @@ def attention(width: int, heads: int, window: int) -> ClapAudioSelfAttention:
     return layer
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.integers(1, 3), st.integers(1, 4), st.sampled_from([(8, 2, 2), (24, 3, 3), (48, 2, 4)]), st.booleans()
 )

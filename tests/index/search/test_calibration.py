@@ -153,7 +153,7 @@ def test_what_stands_out_far_among_its_own_kind_says_less_than_among_others() ->
 
 
 @given(query=queries)
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_within_one_modality_the_order_is_that_of_cosine(mixed: Index, query: list[float]) -> None:
     hits = mixed.search(np.array(query), 3 * N)
     assert len(hits) == 3 * N

@@ -91,7 +91,7 @@ texts_of_words = st.lists(st.lists(st.sampled_from(VOCABULARY), max_size=8), max
 @given(texts=texts_of_words,
        query=st.lists(st.sampled_from([*VOCABULARY, "unknown"]), min_size=1, max_size=4, unique=True),
        cut=st.integers(0, 30), size=st.integers(1, 9))  # fmt: skip
-@settings(max_examples=30)
+@settings(max_examples=12)
 def test_scores_are_bm25_over_all_parts_together(
     texts: list[list[str]], query: list[str], cut: int, size: int
 ) -> None:

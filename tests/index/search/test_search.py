@@ -77,7 +77,7 @@ queries = st.lists(numbers, min_size=4, max_size=4).filter(lambda q: sum(x * x f
 
 @given(query=queries, k=st.integers(1, 60) | st.sampled_from([599, 600, 601, 5000]), modality=st.none() | st.sets(
     st.sampled_from(["text", "image", "audio"]), min_size=1))  # fmt: skip
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_search_is_brute_force_with_ties_by_id(
     filled: Index, rows: list[dict[str, Any]], query: list[float], k: int, modality: set[str] | None
 ) -> None:
@@ -213,7 +213,7 @@ wheres = st.dictionaries(
 
 
 @given(where=wheres)
-@settings(max_examples=100)
+@settings(max_examples=30)
 def test_where_keeps_exactly_what_its_rules_say(
     filled: Index, rows: list[dict[str, Any]], where: dict[str, Any]
 ) -> None:
@@ -253,7 +253,7 @@ def single(plain: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @given(metadata=st.dictionaries(keys, plain_values, max_size=3), id_=keys)
-@settings(max_examples=50)
+@settings(max_examples=20)
 def test_any_metadata_comes_back_and_is_found(single: Index, metadata: dict[str, Any], id_: str) -> None:
     single.delete([row["id"] for row in single.rows()] or "none")
     single.add(["1 0 0 0"], ids=[id_], metadata=metadata)

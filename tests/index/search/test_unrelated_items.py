@@ -143,7 +143,7 @@ def test_ten_items_in_all_are_ordered_by_cosine_and_twenty_by_probability(
 
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(10, 272), query=st.sampled_from(sorted(CONCEPTS)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_any_choice_of_unrelated_notes_stays_below_near_images(
     starter: Space, gallery: dict[str, Corpus], office: Corpus, seed: int, n: int, query: str
 ) -> None:

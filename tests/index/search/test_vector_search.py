@@ -168,7 +168,7 @@ def test_positions_are_found_by_row_id_in_any_order(
 
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 400), kept=st.sampled_from([1.0, 0.5, 0.01, 0.0]),
        repeated=st.booleans())  # fmt: skip
-@settings(max_examples=30)
+@settings(max_examples=12)
 def test_an_exact_scan_leaves_out_no_row_that_may_be_among_the_k_nearest(
     seed: int, k: int, kept: float, repeated: bool
 ) -> None:

@@ -41,7 +41,7 @@ def write(items: ItemTable, rows: list[Row], sources: list[str], **options: bool
     items.upsert(rows, [Provenance(source) for source in sources], vectors, **options)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.sampled_from(IDS), min_size=1, max_size=30), st.booleans())
 def test_exactly_the_stored_documents_are_found(
     items: ItemTable, wanted: list[str], neighbours: bool

@@ -29,7 +29,7 @@ def few_rows_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vector_columns, "SAMPLE_ROWS", 200)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 20), st.integers(0, 99), st.booleans())
 def test_codes_are_close_to_their_vectors_and_stable(n: int, seed: int, reduced: bool) -> None:
     vectors = clusters(n, DIM, seed=seed)

@@ -82,7 +82,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(st.lists(PIECES, max_size=9).map("".join))
 def test_after_checking_every_citation_resolves_and_every_quotation_is_verbatim(draft: str) -> None:
     checked = check(draft, SENT)

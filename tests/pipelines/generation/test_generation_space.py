@@ -272,7 +272,7 @@ def test_progress_true_shows_a_bar_on_standard_error(
     assert captured.out == ""
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9))
 def test_interpolated_vectors_lie_on_the_sphere_at_equal_angles(seed: int, count: int) -> None:
     ends = np.random.default_rng(seed).normal(size=(2, 256)).astype(np.float32)
