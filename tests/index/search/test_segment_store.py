@@ -345,10 +345,9 @@ def test_a_process_reads_while_another_writes_and_each_answer_is_of_one_version(
     wide_index.search(vectors[0])
     reader = """
 vectors = clusters(1200, 64)
-seen, end = [], time.monotonic() + 60
-index.search(vectors[5])
+seen, end = [index.search(vectors[5])[0].metadata["batch"]], time.monotonic() + 60
 print("ready", flush=True)
-while (not seen or seen[-1] < 5) and time.monotonic() < end:
+while seen[-1] < 5 and time.monotonic() < end:
     hits = index.search(vectors[5], 50)
     batches = {hit.metadata["batch"] for hit in hits}
     assert len(hits) == 50 and hits[0].id == "0005" and len(batches) == 1, (len(hits), hits[0].id, batches)

@@ -214,9 +214,7 @@ def test_the_language_is_heard_in_the_first_window(
 
 
 @pytest.mark.filterwarnings("ignore:std:UserWarning")
-def test_words_are_timed_as_by_transformers(
-    transcribe: mm.TranscriptionPipeline, upstream: Upstream
-) -> None:
+def test_words_are_timed_as_by_transformers(transcribe: mm.TranscriptionPipeline, upstream: Upstream) -> None:
     samples = noise(LONG_S)
     transcription = transcribe(as_audio_stream(samples), language="en", timestamps="word")
     made = upstream.pipeline(samples, return_timestamps="word")["chunks"]
@@ -229,9 +227,7 @@ def test_words_are_timed_as_by_transformers(
 
 
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning", "ignore:std:UserWarning")
-@pytest.mark.parametrize(
-    ("seconds", "timestamps"), [(SHORT_S, "segment"), (LONG_S, None), (LONG_S, "word")]
-)
+@pytest.mark.parametrize(("seconds", "timestamps"), [(SHORT_S, "segment"), (LONG_S, None), (LONG_S, "word")])
 def test_windows_in_batches_are_joined_as_by_transformers(
     transcribe: mm.TranscriptionPipeline, upstream: Upstream, seconds: float, timestamps: str | None
 ) -> None:
