@@ -1,4 +1,4 @@
-"""Whether quoted sentences answer a question: a logistic regression over six features.
+"""Whether quoted sentences answer a question: a logistic regression over seven features.
 
 Words alone do not tell: a note about a boiler that lacks its price shares most words with a question about the price.
 So the sentences must also contain what is asked for, an amount of money (answer_types.py), and the chunk must cover the
@@ -27,8 +27,10 @@ MIN_RELEVANCE = 0.5  # below which a chunk is taken not to answer
 INTERCEPT = -1.484
 COEFFICIENTS = {
     "words": -0.1, "typed_coverage": 3.368, "lacks_type": -2.052, "coverage_margin": 3.611, "affinity": -0.056,
-    "affinity_margin": 0.384,
+    "affinity_margin": 0.384, "uncovered": -4.0,
 }  # fmt: skip
+# A chunk below both is uncovered; its coefficient is set by hand, since the questions for tuning are near misses
+MIN_COVERAGE, ENOUGH_AFFINITY = 0.35, 6.0
 UNTYPED_COVERAGE = 0.4  # the typed coverage of a question without an answer type
 MAX_AFFINITY_MARGIN = 3.0
 
@@ -43,6 +45,7 @@ class Evidence(NamedTuple):
         coverage_margin: Of the coverage of the chunk.
         affinity: Of question and chunk.
         affinity_margin: Of the affinity, at most MAX_AFFINITY_MARGIN in either direction.
+        uncovered: 1 if the chunk has few of the question's words and the space does not see other words for them.
     """
 
     words: float
@@ -51,6 +54,7 @@ class Evidence(NamedTuple):
     coverage_margin: float
     affinity: float
     affinity_margin: float
+    uncovered: float
 
 
 def is_question(text: str) -> bool:
@@ -77,6 +81,7 @@ def gather_evidence(
         chunk.coverage_margin,
         chunk.affinity,
         max(-MAX_AFFINITY_MARGIN, min(MAX_AFFINITY_MARGIN, chunk.affinity_margin)),
+        float(chunk.coverage < MIN_COVERAGE and chunk.affinity < ENOUGH_AFFINITY),
     )
 
 

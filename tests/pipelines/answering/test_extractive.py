@@ -51,6 +51,7 @@ def test_a_question_that_no_source_answers_is_refused_with_the_nearest_sources(
     assert (answer.refused, answer.reason, answer.citations) == (True, "not found", ())
     assert answer.text == "The sources do not answer the question."
     assert len(answer.hits) == 8
+    assert ask("Which bus won the derby?").refused  # a source has one of its words
     assert answer.sent == ()
 
 
