@@ -227,8 +227,8 @@ def check_examples(examples: Any, backend: CaptioningBackend) -> tuple[tuple[Ite
         pairs.append((item, example[1]))
     if pairs and not backend.accepts_examples:
         raise InvalidInput(
-            f"{backend.name!r} takes no examples in its context: models with a chat template do ('hf/…'); "
-            "the captioner of a space learns from examples by multimodal.adapt.align"
+            f"{backend.name!r} takes no examples in its context: models with a chat template ('hf/…') and "
+            "'starter' do"
         )
     return tuple(pairs)
 

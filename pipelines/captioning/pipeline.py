@@ -141,7 +141,8 @@ class CaptioningPipeline(Pipeline):
                 (n, dim). A str is text, never a path: give a `Path` or `Image("x.png")` for a file.
             prompt: A question; for a model without a chat template the beginning of the caption.
             examples: (item, caption) pairs of images or audio, shown before the input, for the model to follow. For
-                models with a chat template; each costs as many tokens as an input.
+                models with a chat template, where each costs as many tokens as an input, and for the starter, which
+                takes over words of the captions of similar examples.
             max_tokens: The most tokens to write; `Caption.complete` says whether they sufficed.
             beams: The beam width; 1 is greedy decoding. Default: the model's own.
             sample: Samples the tokens instead of searching for the most probable.

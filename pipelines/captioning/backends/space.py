@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import torch
 
     from multimodal.adapt.alignment.policy import CaptionPolicy
-    from multimodal.core.backends.decoding import DecodedSequence
+    from multimodal.core.backends.decoding import DecodedSequence, NextLogProbs
+    from multimodal.pipelines.captioning.backends.nearest_captions import NearestCaptions
 
 BEAMS = 3
 TOP_P = 0.9  # trained with label smoothing, it gives every word some probability
@@ -37,6 +38,7 @@ class SpaceCaptioningBackend(CaptioningBackend):
     """A space with the decoder that was trained for it."""
 
     prompts = False
+    accepts_examples = True
 
     def __init__(self, space: Space, folder: str | os.PathLike[str]) -> None:
         """Loads the decoder.
@@ -66,6 +68,7 @@ class SpaceCaptioningBackend(CaptioningBackend):
                 f"describes; {CURE}"
             ) from error
         self._device: torch.device = runtime.torch_device
+        self._encoded: tuple[tuple[tuple[Item, str], ...], NearestCaptions] | None = None
         self.net.eval().requires_grad_(False).to(self._device, runtime.dtype)
 
     @property
@@ -79,6 +82,17 @@ class SpaceCaptioningBackend(CaptioningBackend):
 
     def generate(self, inputs: Sequence[Any], options: CaptioningOptions) -> list[CaptioningOutput]:
         return self.caption_vectors(self.vectors(inputs), options)
+
+    def _examples(self, examples: tuple[tuple[Item, str], ...]) -> NearestCaptions:
+        """The encoded examples, kept for the next batch of the same call."""
+        from multimodal.pipelines.captioning.backends.nearest_captions import NearestCaptions, caption_tokens
+
+        if self._encoded is None or self._encoded[0] is not examples:
+            ids = {word: number for number, word in enumerate(self.words)}
+            tokens = [caption_tokens(caption, ids, number) for number, (_, caption) in enumerate(examples)]
+            vectors = self.vectors([item for item, _ in examples])
+            self._encoded = (examples, NearestCaptions(vectors, tokens))
+        return self._encoded[1]
 
     def trainable(self) -> CaptionPolicy:
         from multimodal.pipelines.captioning.backends.space_policy import SpaceCaptionPolicy
@@ -98,9 +112,12 @@ class SpaceCaptioningBackend(CaptioningBackend):
             logits = self.net(vectors[owners.to(self._device)], tokens.to(self._device))[:, -1]
             return torch.log_softmax(logits.float(), dim=-1)
 
+        predict: NextLogProbs = next_log_probs
+        if options.examples:
+            predict = self._examples(options.examples).mixed(next_log_probs, vectors.float().cpu())
         with torch.inference_mode():
             sequences = decoding.decode(
-                next_log_probs,
+                predict,
                 len(vectors),
                 beams=options.beams or BEAMS,
                 max_length=min(options.max_tokens or LONGEST, LONGEST),

@@ -339,3 +339,18 @@ def test_memory_that_does_not_suffice_is_reported_with_what_to_lower(
     assert str(caught.value) == (
         "'starter' ran out of memory on cpu with 2 at once: try batch_size=1, precision='bfloat16', or another device"
     )
+
+
+def test_examples_lend_their_words_to_inputs_like_them_and_to_no_others() -> None:
+    caption = mm.pipeline("captioning", model="starter", device="cpu")
+    ramp = np.tile(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], (64, 1, 3))
+    item = mm.Image(ramp)
+    words = "a dog and a cat"
+    assert caption(item).text != words
+    assert caption(item, examples=[(item, words)]).text == words
+    opposite = -caption.backend.space.encode(item)
+    assert caption(opposite, examples=[(item, words)]) == caption(opposite)
+    with pytest.raises(
+        InvalidInput, match="the caption of example 0 has the word 'zyzzyva', which is not among"
+    ):
+        caption(item, examples=[(item, "a zyzzyva")])
