@@ -113,7 +113,7 @@ def lightly_damaged(named: Sequence[tuple[mm.Image, str]], views_of_each: int = 
 
 def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     """RGB (h, w, 3) as (3, SIDE, SIDE) in -1 to 1."""
-    image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 127.5 - 1
+    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 127.5 - 1
     return nn.functional.interpolate(image[None], (SIDE, SIDE), mode="area")[0]
 
 
