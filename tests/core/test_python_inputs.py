@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -221,3 +222,18 @@ def test_values_are_recognised_while_another_thread_imports_torch(monkeypatch: p
     monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))  # as far as it is then
     assert not inputs.is_tensor(PIXELS)
     assert mm.Image(PIXELS).load().shape == PIXELS.shape
+
+
+def test_each_line_of_a_script_is_warned_of_its_own_path() -> None:
+    """The code of a script has no frame below it."""
+    code = (
+        "from multimodal.core.media.path_like import warn_path_like\n"
+        "for _ in range(2):\n    warn_path_like(['no/a.jpg'])\n"
+        "warn_path_like(['no/b.jpg'])\n"
+    )
+    command = [sys.executable, "-W", "always", "-c", code]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert [line[:13] for line in shown.stderr.splitlines() if "PathLike" in line] == [
+        "<string>:3: P",
+        "<string>:4: P",
+    ]

@@ -6,6 +6,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable
+from types import FrameType
 
 from multimodal.core.errors import PathLikeTextWarning
 
@@ -108,8 +109,9 @@ def warn_path_like(texts: Iterable[str]) -> None:
 
 def _caller() -> tuple[str, int, int]:
     """File and line of the first frame outside this package, and its stacklevel for `warn_path_like`."""
-    frame, stacklevel = sys._getframe(1), 1
-    while frame.f_back is not None:
+    frame: FrameType | None = sys._getframe(1)
+    stacklevel = 1
+    while frame is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] != __name__.partition(".")[0]:
             return frame.f_code.co_filename, frame.f_lineno, stacklevel
         frame, stacklevel = frame.f_back, stacklevel + 1
