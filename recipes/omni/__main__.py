@@ -10,11 +10,13 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from multimodal.encoders.starter.omni.model import OmniModel
-from recipes.omni import judge, speech, train
+from multimodal.encoders.starter.omni.networks import OmniNet
+from recipes.omni import card, judge, speech, train
 from recipes.starter.data import prepare_world
 
 HERE = Path(__file__).parent
@@ -45,10 +47,19 @@ def main() -> None:
         train.run(args.work, minutes=args.minutes, cores=cores)
     if args.step in (None, "judge"):
         net = judge.load_net(args.work / "omni_state.pt")
-        figures = judge.full(net, args.work)
-        model = OmniModel(net, judge.good_tasks(figures))
-        model.save(args.output)
-        (args.output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+        export(net, judge.full(net, args.work), args.work, args.output)
+
+
+def export(net: OmniNet, figures: dict[str, Any], work: Path, output: Path) -> None:
+    """Writes weights, figures and the card."""
+    OmniModel(net, judge.good_tasks(figures)).save(output)
+    (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    parts: dict[str, Any] = {
+        "chart": net.chart_eye, "scene": net.image, "speech": net.audio, "memory": net.memory, "decoder": net.decoder,
+    }  # fmt: skip
+    state = torch.load(work / "omni_state.pt", weights_only=True)
+    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    card.run(output, sizes, {"steps": state["step"], "minutes": state["spent"] / 60})
 
 
 if __name__ == "__main__":

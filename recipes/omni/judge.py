@@ -58,7 +58,8 @@ def error_rate(pairs: list[tuple[str, str]], seed: int = 0) -> dict[str, float]:
     draws = wrong[rows].sum(1) / sizes[rows].sum(1)
     low, high = np.percentile(draws, (2.5, 97.5))
     return {
-        "percent": round(100 * wrong.sum() / sizes.sum(), 1), "low": round(100 * low, 1), "high": round(100 * high, 1),
+        "percent": round(100 * float(wrong.sum() / sizes.sum()), 1),
+        "low": round(100 * float(low), 1), "high": round(100 * float(high), 1),
         "n": len(pairs),
     }  # fmt: skip
 
@@ -194,7 +195,7 @@ def judge_speech(net: OmniNet, work: Path, every: int) -> dict[str, Any]:
     return result
 
 
-def full(net: OmniNet, work: Path, *, count: int = 200, every: int = 4) -> dict[str, Any]:
+def full(net: OmniNet, work: Path, *, count: int = 100, every: int = 4) -> dict[str, Any]:
     """Every figure of the card."""
     return {
         "charts": judge_charts(net, count),

@@ -151,8 +151,10 @@ class Memory(nn.Module):
     centres: Tensor
     times: Tensor
 
-    def of_chart(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        return self.split(self.chart(states) + self.chart_place(self.centres.to(states.dtype)))
+    def of_chart(self, states: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """states of all cells, or of `cells` (n, s) int64 alone."""
+        places = self.chart_place(self.centres.to(states.dtype))
+        return self.split(self.chart(states) + (places if cells is None else places[cells]))
 
     def of_image(self, states: Tensor) -> tuple[Tensor, Tensor]:
         return self.split(self.image(states) + self.image_place)
@@ -164,7 +166,8 @@ class Memory(nn.Module):
         """states (n, s, WIDTH) -> keys and values (n, HEADS, s, WIDTH / HEADS)."""
         n, s, _ = states.shape
         both = self.both(self.norm(states)).view(n, s, 2, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
-        return both[0], both[1]
+        keys, values = both.unbind()
+        return keys, values
 
 
 class Decoder(nn.Module):
@@ -220,17 +223,18 @@ class OmniNet(nn.Module):
         self.audio = AudioTower()
         self.memory, self.decoder = Memory(), Decoder()
 
-    def chart_memory(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """States of the chart eye -> keys and values."""
-        memory: tuple[Tensor, Tensor] = self.memory.of_chart(states)
-        return memory
+    def chart_memory(self, states: Tensor, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """States of the chart eye, of all cells or of `cells` (n, s) int64 alone -> keys and values."""
+        return self.memory.of_chart(states, cells)
+
+    def image_states(self, pixels: Tensor) -> Tensor:
+        """pixels (n, 3, 64, 64) uint8 -> states (n, IMAGE_STATES, IMAGE_WIDTH)."""
+        maps: Tensor = self.image((pixels.float() / 127.5 - 1).to(self.decoder.norm.weight.dtype))
+        return maps.flatten(2).transpose(1, 2)
 
     def image_memory(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """pixels (n, 3, 64, 64) uint8 -> keys and values."""
-        dtype = self.decoder.norm.weight.dtype
-        maps = self.image((pixels.float() / 127.5 - 1).to(dtype))
-        memory: tuple[Tensor, Tensor] = self.memory.of_image(maps.flatten(2).transpose(1, 2))
-        return memory
+        return self.memory.of_image(self.image_states(pixels))
 
     def speech_memory(
         self, mels: Tensor, lengths: Tensor

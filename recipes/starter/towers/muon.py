@@ -40,9 +40,11 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step; gradients must be there."""
+        """One step; weights without a gradient stay as they are."""
         for group in self.param_groups:
             for weight in group["params"]:
+                if weight.grad is None:  # not part of this step's loss
+                    continue
                 memory = self.state[weight].setdefault("memory", torch.zeros_like(weight))
                 memory.lerp_(weight.grad, 1 - group["momentum"])
                 ahead = weight.grad.lerp(memory, group["momentum"])
