@@ -54,11 +54,17 @@ def export(net: OmniNet, figures: dict[str, Any], work: Path, output: Path) -> N
     """Writes weights, figures and the card."""
     OmniModel(net, judge.good_tasks(figures)).save(output)
     (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    tasks = judge.good_tasks(figures)
     parts: dict[str, Any] = {
         "chart": net.chart_eye, "scene": net.image, "speech": net.audio, "memory": net.memory, "decoder": net.decoder,
     }  # fmt: skip
     state = torch.load(work / "omni_state.pt", weights_only=True)
-    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    left_out = {part for task, part in (("describe", "scene"), ("transcribe", "speech")) if task not in tasks}
+    sizes = {
+        name: sum(p.numel() for p in part.parameters())
+        for name, part in parts.items()
+        if name not in left_out
+    }
     card.run(output, sizes, {"steps": state["step"], "minutes": state["spent"] / 60})
 
 

@@ -12,19 +12,20 @@ from recipes.omni.train import CHARTS, CLIPS, SCENES
 HEADINGS = ("values by place", "names, wrong letters", "value by name", "largest by name", "whole table")
 INTRODUCTION = """# starter-omni
 
-One small encoder-decoder for three tasks, the task chosen by a short prompt: it captions a scene, reads a chart
-(bars, lines and pies with printed percentages) and answers questions about it, and transcribes speech. {size} M
-parameters, stored in float16 ({megabytes} MB).
+One small encoder-decoder that was trained on three tasks at once: to caption scenes, to read charts (bars, lines and
+pies with printed percentages), and to transcribe speech. {size} M parameters are stored, in float16
+({megabytes} MB): those of the tasks that are offered.
+
+**Offered**: {offered}. **Not learned well enough, and refused by the pipelines**: {refused}.
 
 | part | network | parameters |
 |---|---|---|
 {parts}
 
-Scenes and speech use copies of the starter's towers; the weights here need no other file. The decoder writes
-characters. A chart is written as a table, from which questions are answered by rules (the table first, as in
-DePlot, Liu et al. 2023). While it writes, one attention head points at the letter, tick or mark that it reads, and
-the position it points at is an input of the next step. Two ticks are read first, so that a position becomes a value
-of the axis; the scaling is arithmetic, not learned (as in ChartOCR, Luo et al. 2021).
+The decoder writes characters. A chart is written as a table, from which questions are answered by rules (the table
+first, as in DePlot, Liu et al. 2023). While it writes, one attention head points at the letter, tick or mark that it
+reads, and the position it points at is an input of the next step. Two ticks are read first, so that a position becomes
+a value of the axis; the scaling is arithmetic, not learned (as in ChartOCR, Luo et al. 2021).
 """
 TRAINING = """
 ## Training
@@ -32,10 +33,9 @@ TRAINING = """
 encoder is trained to classify each cell and to locate what is in it, the decoder to write the table and to point.
 Scenes are those of the starter's captioner; speech is synthesised by espeak-ng. The two towers stay as they are, and
 the decoder alone learns to read their states. Every step has a batch of charts, and one of scenes or speech in
-turn. The
-shipped weights took {steps} steps ({charts} charts, {scenes} scenes, {clips} clips) in {minutes} minutes on one shared
-core of a CPU, in three runs: a tower of speech that learned too, for the first 360 steps, was given up for the
-starter's own. Training stopped while the losses still fell.
+turn. The shipped weights took {steps} steps ({charts} charts, at most {scenes} scenes and {clips} clips) in
+{minutes} minutes on one core of a CPU, which other work shared. A speech tower that learned too, for the first 360
+steps, was given up for the starter's own. Training stopped while the losses still fell.
 """
 CHARTS_TEXT = """
 ## Charts
@@ -51,13 +51,12 @@ at 100 dpi, which the network sees at 256 × 192 pixels, where letters are 5 pix
 """
 SCENES_TEXT = """
 ## Scenes
-Exactly right captions, by three beams, of the images that the starter's captioner is judged by.
+Exactly right captions of a part of the images that the starter's captioner is judged by, decoded greedily.
 """
 SPEECH_TEXT = """
 ## Speech
-Wrong characters, by three beams, without the character language model that the starter's transcription uses. *Open
-phrases*: the eighty free phrases of the starter's card, by espeak-ng voices that training never uses. *Names* occur
-in training, the voices and the other synthesisers do not.
+Wrong characters, decoded greedily, without the character language model that the starter's transcription uses. *Open
+phrases*: the eighty free phrases of the starter's card, by espeak-ng voices that training never uses.
 """
 
 
@@ -65,6 +64,9 @@ LIMITS = """
 ## Limits
 - Charts of 3 to 6 items with whole values on axes from 0 or more up to 100, upright names below the axis, one series.
   Stacked, grouped and horizontal bars, legends, rotated names, logarithmic axes and other languages are not read.
+- The probability of a reading does not say whether it is right: of the more probable half of bar and line charts as
+  many values are right as of all.
+- Most charts by the defaults of matplotlib and seaborn are not read rightly: see the second table.
 - Names are read letter by letter, in lower case. A letter of a name may be wrong where the value is right.
 - Questions are answered by rules over the table; the rules know the questions of the guide, no others.
 - Images are seen at 256 × 192 pixels: small texts of large charts are not legible.
@@ -118,15 +120,14 @@ def run(output: Path, sizes: dict[str, int], trained: dict[str, float]) -> None:
     tasks = json.loads((output / "config.json").read_text())["tasks"]
     parts = "\n".join(f"| {name} | {PARTS[name]} | {size / 1e6:.2f} M |" for name, size in sizes.items())
     megabytes = (output / "omni.safetensors").stat().st_size / 1e6
-    offered = ", ".join(OFFERS[task] for task in tasks) or "nothing"
-    refused = ", ".join(text for task, text in OFFERS.items() if task not in tasks)
     text = INTRODUCTION.format(
-        size=f"{sum(sizes.values()) / 1e6:.1f}", megabytes=f"{megabytes:.1f}", parts=parts
+        size=f"{sum(sizes.values()) / 1e6:.1f}",
+        megabytes=f"{megabytes:.1f}",
+        parts=parts,
+        offered=", ".join(OFFERS[task] for task in tasks) or "nothing",
+        refused=", ".join(text for task, text in OFFERS.items() if task not in tasks) or "nothing",
     )
-    text += f"\n**Offered**: {offered}."
-    if refused:
-        text += f" **Not learned well enough, and refused by the pipelines**: {refused}."
-    text += "\n" + TRAINING.format(
+    text += TRAINING.format(
         steps=f"{trained['steps']:,.0f}",
         charts=f"{trained['steps'] * CHARTS:,.0f}",
         scenes=f"{trained['steps'] / 2 * SCENES:,.0f}",

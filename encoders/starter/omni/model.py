@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 NAME = "starter-omni"
 WEIGHTS, CONFIG = "omni.safetensors", "config.json"
 FORMAT = 1
-CHART_KINDS = ("axes", "pie")
+ENCODER_OF = {"describe": "image.", "transcribe": "audio."}
+ABILITIES = {
+    "describe": "describe scenes",
+    "transcribe": "transcribe speech",
+    "axes": "read bar and line charts",
+    "pie": "read pies",
+}
 CURE = "train one with 'python -m recipes.omni', or copy the folder again"
 
 
@@ -106,14 +112,14 @@ class OmniModel:
         try:
             config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
             tensors = load_file(place / WEIGHTS)
-            _load(net, tensors)
             tasks = [str(task) for task in config["tasks"]]
+            _load(net, tensors, tasks)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise CorruptSpace(f"{NAME} cannot be read from {place} ({error}); {CURE}") from error
         return cls(net, tasks, runtime)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes weights in float16 and the configuration."""
+        """Writes weights in float16, without encoders of tasks that are not offered, and the configuration."""
         from safetensors.torch import save_file
 
         target = local_path(folder, "a model")
@@ -121,7 +127,7 @@ class OmniModel:
         tensors = {
             name: tensor.half().contiguous()
             for name, tensor in self.net.state_dict().items()
-            if tensor.is_floating_point()
+            if tensor.is_floating_point() and not name.startswith(_unused(self.tasks))
         }
         save_file(tensors, target / WEIGHTS)
         config = {"format": FORMAT, "name": NAME, "tasks": list(self.tasks)}
@@ -135,9 +141,10 @@ class OmniModel:
     def require(self, task: str) -> None:
         """Raises EncoderError unless the network does this task well enough."""
         if task not in self.tasks:
-            done = ", ".join(self.tasks) or "nothing yet"
+            done = " and ".join(ABILITIES[own] for own in self.tasks) or "nothing yet"
             raise EncoderError(
-                f"{NAME!r} was not trained well enough to {task}; it does: {done}. Load another model for this task"
+                f"{NAME!r} was not trained well enough to {ABILITIES[task]}; it can {done}. Load another model for "
+                "this task"
             )
 
     def describe(
@@ -171,6 +178,16 @@ class OmniModel:
         return ChartReading(table, reading)
 
 
-def _load(net: OmniNet, tensors: Mapping[str, Tensor]) -> None:
-    counts = {name: value for name, value in net.state_dict().items() if not value.is_floating_point()}
-    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()} | counts)
+def _unused(tasks: Sequence[str]) -> tuple[str, ...]:
+    """The first parts of the names of tensors that none of the tasks needs."""
+    return tuple(part for task, part in ENCODER_OF.items() if task not in tasks)
+
+
+def _load(net: OmniNet, tensors: Mapping[str, Tensor], tasks: Sequence[str]) -> None:
+    expected = {
+        name for name, value in net.state_dict().items()
+        if value.is_floating_point() and not name.startswith(_unused(tasks))
+    }  # fmt: skip
+    if expected - set(tensors):
+        raise ValueError(f"{len(expected - set(tensors))} tensors are missing")
+    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)

@@ -21,6 +21,7 @@ from multimodal.encoders.starter.omni.vocabulary import (
     END,
     FIRST_TASK,
     IS,
+    MARK,
     MAX_TOKENS,
     PERCENT,
     ROW,
@@ -34,7 +35,10 @@ NOWHERE: Place = (math.nan, math.nan, math.nan)
 
 @dataclass
 class Cursor:
-    """Where a chart is being read: the text so far, the last position pointed at, and the value there."""
+    """Where a chart is being read: the text so far, the last position pointed at, and the value there.
+
+    Also the heights at which the lowest and the highest tick were read.
+    """
 
     text: str = ""
     x: float = math.nan
@@ -84,6 +88,47 @@ class Reading:
     values: tuple[float, ...]
 
 
+@dataclass
+class Reader:
+    """Reads one chart step by step.
+
+    Attributes:
+        positions: (cells, 2): where what each cell holds is, in pixels.
+        marks: (cells,): log-probability that each cell holds a mark.
+    """
+
+    positions: Tensor
+    marks: Tensor
+    cursor: Cursor = field(default_factory=Cursor)
+    tokens: list[int] = field(default_factory=lambda: [TASK_TOKEN["table"]])
+    places: list[Place] = field(default_factory=lambda: [NOWHERE])
+    values: list[float] = field(default_factory=list)
+    total: float = 0.0
+
+    def take(self, log_probs: Tensor, scores: Tensor) -> bool:
+        """One step, by log-probabilities (N_TOKENS,) and scores of the cells (cells,). False if the text ended."""
+        token = int(log_probs.argmax())
+        self.total += float(log_probs[token])
+        if token == END or token >= FIRST_TASK:
+            self.tokens.append(END)
+            return False
+        self.tokens.append(token)
+        character = CHARACTERS[token - 1]
+        is_value = character == IS and ROW in self.cursor.text
+        if is_value and pointed(self.cursor.text + IS):
+            scores = scores + self.marks  # where the decoder points and the eye sees a mark
+        x, y = self.positions[int(scores.argmax())].tolist()
+        self.places.append(self.cursor.write(character, (x, y)))
+        if is_value:
+            self.values.append(self.places[-1][2])
+        return True
+
+    def reading(self) -> Reading:
+        """What was read."""
+        n = max(1, len(self.tokens) - 1)
+        return Reading(self.cursor.text, self.total / n, self.tokens[-1] == END, tuple(self.values))
+
+
 @torch.inference_mode()
 def read_charts(net: OmniNet, pixels: Tensor) -> list[Reading]:
     """Reads a batch of charts, greedily.
@@ -96,41 +141,20 @@ def read_charts(net: OmniNet, pixels: Tensor) -> list[Reading]:
         One reading per chart.
     """
     states = net.chart_eye(pixels)
-    memory = net.chart_memory(states)
+    keys, values = net.chart_memory(states)
     positions = net.chart_eye.positions(states).cpu()
-    count, device = len(pixels), pixels.device
-    cursors = [Cursor() for _ in range(count)]
-    rows: list[list[Place]] = [[NOWHERE] for _ in range(count)]
-    written = [[TASK_TOKEN["table"]] for _ in range(count)]
-    sums, values = [0.0] * count, [list[float]() for _ in range(count)]
-    active = list(range(count))
-    while active and len(written[active[0]]) < MAX_TOKENS:
+    marks = torch.log_softmax(net.chart_eye.classes(states).float(), dim=-1)[..., MARK].cpu()
+    readers = [Reader(*seen) for seen in zip(positions, marks, strict=True)]
+    active = list(range(len(readers)))
+    while active and len(readers[active[0]].tokens) < MAX_TOKENS:
         step()
-        keep = torch.tensor(active, device=device)
+        keep = torch.tensor(active, device=pixels.device)
         logits, pointing = net.decoder(
-            torch.tensor([written[row] for row in active], device=device),
-            torch.tensor([rows[row] for row in active], device=device),
-            (memory[0][keep], memory[1][keep]),
+            torch.tensor([readers[row].tokens for row in active], device=pixels.device),
+            torch.tensor([readers[row].places for row in active], device=pixels.device),
+            (keys[keep], values[keep]),
         )
-        log_probs, tokens = torch.log_softmax(logits[:, -1].float(), dim=-1).max(dim=-1)
-        cells = pointing[:, -1].argmax(dim=-1).tolist()
-        going_on = []
-        for row, token, log_prob, cell in zip(
-            active, tokens.tolist(), log_probs.tolist(), cells, strict=True
-        ):
-            sums[row] += log_prob
-            if token == END or token >= FIRST_TASK:
-                written[row].append(END)
-                continue
-            written[row].append(token)
-            x, y = positions[row, cell].tolist()
-            place = cursors[row].write(CHARACTERS[token - 1], (x, y))
-            rows[row].append(place)
-            if CHARACTERS[token - 1] == IS and ROW in cursors[row].text:
-                values[row].append(place[2])
-            going_on.append(row)
-        active = going_on
-    return [
-        Reading(cursor.text, total / len(cursor.text + " "), tokens[-1] == END, tuple(seen))
-        for cursor, total, tokens, seen in zip(cursors, sums, written, values, strict=True)
-    ]
+        log_probs = torch.log_softmax(logits[:, -1].float(), dim=-1).cpu()
+        scores = pointing[:, -1].float().cpu()
+        active = [row for at, row in enumerate(active) if readers[row].take(log_probs[at], scores[at])]
+    return [reader.reading() for reader in readers]
