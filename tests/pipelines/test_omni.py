@@ -26,8 +26,7 @@ from multimodal.pipelines.transcription.backends.omni import OmniBackend
 from multimodal.pipelines.transcription.backends.starter import word_times
 from recipes.omni import default_styles
 
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "docs" / "images" / "chart.png"
+CHART = assets() / "starter" / "omni" / "chart.png"
 GALLERY = assets() / "gallery"
 TABLE = ChartTable((("may", 25), ("june", 40), ("july", 7)))
 
