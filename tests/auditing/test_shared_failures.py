@@ -7,34 +7,27 @@ import numpy as np
 import pytest
 
 import multimodal as mm
-from multimodal.adapt import finetune
 from multimodal.auditing.checks import answers, association, corruption, joint
 from multimodal.auditing.checks.common import Subject
-from multimodal.auditing.generators.images import damage
 from multimodal.auditing.material import Material
 from multimodal.auditing.models import open_model, open_others
 from multimodal.core.errors import InvalidInput
 from multimodal.core.space import Space
 from multimodal.testing import fake_space
+from recipes.starter.figures.homogenization import rounded
 
 
 @pytest.fixture(scope="module")
 def children(starter: mm.Space, material: Material) -> dict[str, Any]:
-    """The starter after a short fine-tuning, and a classifier on its vectors."""
+    """The starter with rounded weights, and a classifier on its vectors."""
     named = [
         (mm.Image(pixels), str(name))
         for pixels, name in zip(material.images, material.image_names, strict=True)
     ]
-    turned = [
-        (mm.Image(damage(image.load(), "rotation", 3, row)), name) for row, (image, name) in enumerate(named)
-    ]
-    short: dict[str, Any] = {"steps": 12, "learning_rate": 4e-3, "eval_every": 12}
-    alone: dict[str, Any] = {"replay": None, "reference": None, "interpolate": None}
-    tuned, _ = finetune(starter, named + turned, method="last", modality="image", **short, **alone)
-    return {"fine-tuned": tuned, "probe": mm.adapt.few_shot(starter, named)}
+    return {"6 bits": rounded(starter, 6), "probe": mm.adapt.few_shot(starter, named)}
 
 
-def test_children_by_fine_tuning_and_by_a_probe_share_wrong_answers_and_an_untrained_model_does_not(
+def test_children_by_rounding_and_by_a_probe_share_wrong_answers_and_an_untrained_model_does_not(
     starter: mm.Space, material: Material, children: dict[str, Any], few_kinds: None
 ) -> None:
     given = {"starter": starter, **children}
