@@ -3,7 +3,7 @@
 The notes and questions in `data/` were written for this benchmark. Of the questions, 297 are answered by one note and
 share words with it, 83 (`paraphrase`) are asked in other words, and 150 share words with a note that does not answer
 them. Every second line of questions is held out, and read only with `--held-out`; the others are for tuning.
-`--fit` fits the coefficients of multimodal/pipelines/answering/answerability.py to those, over all spaces named, and
+`--fit` fits the coefficients of multimodal/pipelines/answering/evidence/answerability.py to those, over all spaces named, and
 prints how well they do in cross-validation. `--cjk` asks small sets of notes in Japanese and Chinese instead.
 """
 
@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 
 import multimodal as mm
-from multimodal.pipelines.answering import answerability, quoting, retrieval
-from multimodal.pipelines.answering.answerability import Evidence
+from multimodal.pipelines.answering import quoting, retrieval
+from multimodal.pipelines.answering.evidence import answerability
+from multimodal.pipelines.answering.evidence.answerability import Evidence
 from multimodal.pipelines.answering.options import AnsweringOptions
 from multimodal.pipelines.answering.options import Question as Asked
 

@@ -18,9 +18,9 @@ from typing import NamedTuple
 from multimodal.index.search import languages
 from multimodal.index.search.stop_words import STOP_WORDS
 from multimodal.index.search.terms import IS_UNSPACED, terms_of, tokenize, words_in
-from multimodal.pipelines.answering.answer_types import answer_type, has_answer_type
-from multimodal.pipelines.answering.irregular import BASE_FORMS
-from multimodal.pipelines.answering.unspaced import content_terms
+from multimodal.pipelines.answering.evidence.answer_types import answer_type, has_answer_type
+from multimodal.pipelines.answering.evidence.irregular import BASE_FORMS
+from multimodal.pipelines.answering.evidence.unspaced import content_terms
 
 NEAREST_BONUS = 0.3  # of the nearest chunk in the space beside the coverage, divided by the rank for others
 TYPE_BONUS = 0.3  # for sentences that contain what the question asks for, such as a number

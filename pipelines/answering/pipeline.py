@@ -30,7 +30,8 @@ from multimodal.core.pipeline import Pipeline, one_or_many, pipeline
 from multimodal.core.space import Space
 from multimodal.index import Index
 from multimodal.index.opening import adapted_space
-from multimodal.pipelines.answering import addresses, answerability, quoting, retrieval
+from multimodal.pipelines.answering import addresses, quoting, retrieval
+from multimodal.pipelines.answering.evidence import answerability
 from multimodal.pipelines.answering.generative import Writer
 from multimodal.pipelines.answering.interface import AnsweringBackend
 from multimodal.pipelines.answering.options import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from multimodal.index import Hit
-from multimodal.pipelines.answering import answerability, extractive
+from multimodal.pipelines.answering import extractive
+from multimodal.pipelines.answering.evidence import answerability
 from multimodal.pipelines.answering.options import Question
 from multimodal.pipelines.answering.result import Answer, Citation, Sent
 from multimodal.pipelines.answering.retrieval import Retrieved, as_hits, hit_text

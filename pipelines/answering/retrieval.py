@@ -18,9 +18,9 @@ from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 from multimodal.index import Hit, Hits, Index
 from multimodal.pipelines.answering import extractive
+from multimodal.pipelines.answering.evidence.semantics import semantics_of
+from multimodal.pipelines.answering.evidence.unspaced import is_unspaced
 from multimodal.pipelines.answering.options import AnsweringOptions, Question
-from multimodal.pipelines.answering.semantics import semantics_of
-from multimodal.pipelines.answering.unspaced import is_unspaced
 
 POOL = 200  # candidates among which texts are ranked, and from which the rarity of words is estimated
 MIN_COVERAGE = 0.15  # of a text that is sent to a model: far below the threshold of extractive answers

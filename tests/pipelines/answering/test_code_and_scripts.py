@@ -8,8 +8,8 @@ import pytest
 
 from multimodal.core.space import Space
 from multimodal.index import Index
+from multimodal.pipelines.answering.evidence.unspaced import content_terms, is_unspaced
 from multimodal.pipelines.answering.pipeline import AnsweringPipeline
-from multimodal.pipelines.answering.unspaced import content_terms, is_unspaced
 
 SOURCES = {
     "weather.py": '''"""Weather."""

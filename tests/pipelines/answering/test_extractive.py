@@ -12,7 +12,8 @@ import multimodal
 from multimodal.core.errors import InvalidInput
 from multimodal.core.space import Space
 from multimodal.index import Index
-from multimodal.pipelines.answering import answer_types, answerability, extractive, semantics
+from multimodal.pipelines.answering import extractive
+from multimodal.pipelines.answering.evidence import answer_types, answerability, semantics
 from multimodal.pipelines.answering.pipeline import AnsweringPipeline
 from tests.pipelines.answering.conftest import NOTES
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from multimodal.index.search.terms import words_in
-from multimodal.pipelines.answering.answer_types import answer_type, has_answer_type
+from multimodal.pipelines.answering.evidence.answer_types import answer_type, has_answer_type
 from multimodal.pipelines.answering.extractive import (
     RankedChunk,
     coverage,
