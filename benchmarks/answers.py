@@ -3,8 +3,8 @@
 The notes and questions in `data/` were written for this benchmark. Of the questions, 297 are answered by one note and
 share words with it, 83 (`paraphrase`) are asked in other words, and 150 share words with a note that does not answer
 them. Every second line of questions is held out, and read only with `--held-out`; the others are for tuning.
-`--fit` fits the coefficients of `multimodal.pipelines.answering.evidence.answerability` to those, over all spaces named,
-and prints how well they do in cross-validation. `--cjk` asks small sets of notes in Japanese and Chinese instead.
+`--fit` fits the coefficients of `pipelines/answering/evidence/answerability.py` to those, over all spaces named, and
+prints how well they do in cross-validation. `--cjk` asks small sets of notes in Japanese and Chinese instead.
 """
 
 from __future__ import annotations
