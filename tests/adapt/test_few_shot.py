@@ -154,7 +154,7 @@ def test_chance_is_told_from_skill_by_the_binomial_tail() -> None:
 # --- few_shot -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("k", "least"), [(1, 0.6), (4, 0.8)])
+@pytest.mark.parametrize(("k", "least"), [(1, 0.55), (4, 0.8)])
 def test_a_few_scans_teach_digits_that_the_words_do_not(
     starter: mm.Space, digits: tuple[list[mm.Image], NDArray[np.int64]], k: int, least: float
 ) -> None:

@@ -143,7 +143,7 @@ def test_classification_equals_the_pipeline(classification: mm.Evaluation, start
         answer = classify(mm.Image(classification.items[row].name), labels=labels)
         assert answer.label == classification.items[row].predicted
         assert answer.score == pytest.approx(classification.values["confidence"][row], abs=1e-5)
-    assert classification.figures["accuracy"].value == pytest.approx(56 / 64)
+    assert classification.figures["accuracy"].value == pytest.approx(58 / 64)
 
 
 def test_any_function_that_labels_items_is_evaluated(pictures_csv: Path) -> None:

@@ -150,7 +150,12 @@ def test_augmented_items_are_what_is_trained(tiny: mm.Space) -> None:
 
 def test_texts_are_trained_when_asked_for(starter: mm.Space) -> None:
     options = QUICK | {"interpolate": None}
-    space, report = finetune(starter, PAIRS, modality=("image", "text"), **options)
+    # Colours by the names of others: new to the starter, so that even two steps bring something to keep
+    named = dict(zip(COLOURS, [*COLOURS][1:] + [*COLOURS][:1], strict=True))
+    pairs = [
+        (mm.Image(shape(colour, name)), f"a {named[colour]} {name}") for colour in COLOURS for name in SHAPES
+    ]
+    space, report = finetune(starter, pairs, modality=("image", "text"), **options)
     assert report.modalities == ("image", "text")
     for modality in ("image", "text"):
         assert space.encoders[modality].fingerprint != starter.encoders[modality].fingerprint
