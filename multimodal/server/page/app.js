@@ -99,7 +99,7 @@ const isMarked = (item, rank) => (item.probability ?? 0) >= DOUBTFUL || rank < 5
 
 async function run() {
   const key = queryKey(state);
-  if (key === shownKey) return;
+  if (key === shownKey) return void (inputAt = 0); // such as a space after a word
   shownKey = key;
   pending?.abort();
   const abort = new AbortController(), asked = state, started = inputAt || performance.now();
