@@ -52,7 +52,7 @@ def test_a_strip_is_refused_before_it_takes_memory(models: list[str]) -> None:
     for name in models:
         space = mm.load(name, device="cpu")
         space.encode(png(64, 48))
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = resident_bytes("VmRSS")
         for strip in (png(200_000, 1), png(1, 200_000)):
             with pytest.raises(MediaTooLarge, match="which the model would enlarge to"):
