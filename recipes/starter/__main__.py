@@ -17,8 +17,8 @@ import torch
 from multimodal.auditing import audit
 from multimodal.core.space import Space
 from recipes.starter.captioner import train_captions
-from recipes.starter.data import accents, letters, phrases, prepare_speech, prepare_world
-from recipes.starter.figures import card, evaluate, photo_backgrounds, plot, read
+from recipes.starter.data import accents, letters, phrases, prepare_sounds, prepare_speech, prepare_world
+from recipes.starter.figures import card, evaluate, heard_sounds, photo_backgrounds, plot, read
 from recipes.starter.towers import (
     align,
     export,
@@ -27,6 +27,7 @@ from recipes.starter.towers import (
     train_accents,
     train_image,
     train_photographs,
+    train_sounds,
     train_speech,
     train_text,
 )
@@ -49,6 +50,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--joint-minutes", type=float, default=75)
     parser.add_argument("--accents-minutes", type=float, default=46)
     parser.add_argument("--photographs-minutes", type=float, default=66)
+    parser.add_argument("--sounds-minutes", type=float, default=45)
     parser.add_argument("--caption-minutes", type=float, default=8)
     parser.add_argument(
         "--from-shipped", action="store_true", help="start from the shipped towers instead of from scratch"
@@ -80,7 +82,9 @@ def measure(work: Path, output: Path) -> None:
         for title in ("free", "fresh")
     }
     figures = evaluate.full(output, work, free)
-    figures["photographs"] = photo_backgrounds.figures(evaluate.Shipped(output, work), work)
+    model = evaluate.Shipped(output, work)
+    figures["photographs"] = photo_backgrounds.figures(model, work)
+    figures["sounds"] = heard_sounds.figures(model.space, model.names)
     text = json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
     (work / "figures.json").write_text(text)
     (output / "figures.json").write_text(text)
@@ -118,6 +122,10 @@ def main() -> None:
             work / "image_after.pt", lambda: train_photographs.run(work, minutes=options.photographs_minutes)
         )
         once(work / "image_final.pt", lambda: train_photographs.choose(work))
+    if options.sounds_minutes:
+        once(work / "sounds.npz", lambda: prepare_sounds.run(work))
+        once(work / "audio_after.pt", lambda: train_sounds.run(work, minutes=options.sounds_minutes))
+        once(work / "audio_final.pt", lambda: train_sounds.choose(work))
     export.run(work, output)
     letters.run(work, output)
     measure(work, output)

@@ -1,4 +1,4 @@
-"""Step 15: the model card. All figures come from figures.json and the weights, none is typed by hand."""
+"""Step 17: the model card. All figures come from figures.json and the weights, none is typed by hand."""
 
 from __future__ import annotations
 

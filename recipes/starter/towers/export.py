@@ -1,4 +1,4 @@
-"""Step 13: saves the three towers in float16 as a space folder that `multimodal.load` opens."""
+"""Step 15: saves the three towers in float16 as a space folder that `multimodal.load` opens."""
 
 from __future__ import annotations
 
@@ -26,14 +26,19 @@ def halved(file: Path) -> dict[str, Tensor]:
 
 def run(work: Path, folder: Path) -> None:
     """Write config.json and one safetensors a tower into `folder` (kept: other files there, such as the card)."""
-    chosen = work / "image_final.pt"
-    image = chosen if chosen.exists() else work / "image_met.pt"
+    image, audio = (
+        chosen if chosen.exists() else work / before
+        for chosen, before in (
+            (work / "image_final.pt", "image_met.pt"),
+            (work / "audio_final.pt", "audio_accents.pt"),
+        )
+    )
     vocabulary = json.loads((work / "vocabulary.json").read_text())
     text = torch.load(work / "text.pt", weights_only=True)
     towers = {
         Modality.TEXT: StarterText(vocabulary, text["tower"]),
         Modality.IMAGE: StarterImage(halved(image)),
-        Modality.AUDIO: StarterAudio(halved(work / "audio_accents.pt")),
+        Modality.AUDIO: StarterAudio(halved(audio)),
     }
     heads = {
         None: LogitScale(SCALE),  # one for all pairs: the last layers were fitted at this scale

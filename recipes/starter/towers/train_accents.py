@@ -40,9 +40,9 @@ VIEWS = 10  # pictures of each concept whose mean says where pictures stand
 
 
 def seeing_tower(work: Path) -> ImageTower:
-    """The finished picture tower."""
-    tower = ImageTower().eval()
-    tower.load_state_dict(torch.load(work / "image_met.pt", weights_only=True))
+    """The latest image tower."""
+    tower, final = ImageTower().eval(), work / "image_final.pt"
+    tower.load_state_dict(torch.load(final if final.exists() else work / "image_met.pt", weights_only=True))
     return tower
 
 
@@ -68,12 +68,14 @@ def where_images_stand(work: Path, names: int, seed: int) -> Tensor:
 class Lesson:
     """Everything the tower learns from."""
 
+    stands = "pictures_stand.pt"  # where_images_stand, computed once
+
     def __init__(self, work: Path) -> None:
         self.anchors = Anchors(work)
         self.clips = Clips(self.anchors, work / "speech.npz", work / "accents.npz")
         self.usable = self.clips.usable()
         self.seed(0)
-        stands = work / "pictures_stand.pt"
+        stands = work / self.stands
         if not stands.exists():
             torch.save(where_images_stand(work, len(self.anchors.names), 53), stands)
         images = torch.load(stands, weights_only=True)
