@@ -15,7 +15,7 @@ from multimodal.core.remote.path import AnyPath, GivenPath
 from multimodal.index.administration import IndexAdministration, StoredModalities
 from multimodal.index.config import DEFAULT
 from multimodal.index.ingest.config import JobOptions
-from multimodal.index.ingest.engines import job
+from multimodal.index.ingest.engines.job import ClusterJob
 from multimodal.index.ingest.sources.selection import Patterns, selection
 from multimodal.index.opening import accepted_fingerprints, check_vectors, index_folder, metadata_of, mismatch
 from multimodal.index.results import IngestReport
@@ -63,20 +63,42 @@ class ClusterIndex(IndexAdministration):
         **options: Any,
     ) -> IngestReport:
         """See Index.add."""
-        report = job.add(
-            self._table,
-            source,
-            JobOptions(selection=selection(include, exclude), **options),
-            self._cluster,
-            runtime=self._runtime,
-            ids=ids,
-            metadata=metadata,
-            columns=columns,
-            delimiter=delimiter,
-            encoding=encoding,
+        report = self._job(include, exclude, options).add(
+            source, ids=ids, metadata=metadata, columns=columns, delimiter=delimiter, encoding=encoding
         )
         self._searcher.prepare()
         return report
+
+    def sync(
+        self,
+        source: GivenPath | Sequence[GivenPath],
+        *,
+        include: Patterns | None = None,
+        exclude: Patterns | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        columns: Mapping[str, str] | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        **options: Any,
+    ) -> IngestReport:
+        """See Index.sync."""
+        report = self._job(include, exclude, options).sync(
+            source, metadata=metadata, columns=columns, delimiter=delimiter, encoding=encoding
+        )
+        self._searcher.prepare()
+        return report
+
+    def retry_failed(self, **options: Any) -> IngestReport:
+        """See Index.retry_failed."""
+        report = self._job(None, None, options).retry_failed()
+        self._searcher.prepare()
+        return report
+
+    def _job(
+        self, include: Patterns | None, exclude: Patterns | None, options: Mapping[str, Any]
+    ) -> ClusterJob:
+        job_options = JobOptions(selection=selection(include, exclude), **options)
+        return ClusterJob(self._table, job_options, self._cluster, runtime=self._runtime)
 
 
 @contextlib.contextmanager

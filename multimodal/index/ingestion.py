@@ -103,7 +103,7 @@ class IndexIngestion(IndexAdministration):
             ClusterError: The cluster cannot be reached, or its workers do not start.
         """
         from multimodal.index.ingest import jobs
-        from multimodal.index.ingest.engines import job as distributed
+        from multimodal.index.ingest.engines.job import ClusterJob
 
         options = JobOptions(
             dedupe, batch_size, threads, wait, progress, config, pages, selection(include, exclude)
@@ -114,7 +114,7 @@ class IndexIngestion(IndexAdministration):
         if cluster is None:
             report = jobs.add(self._table, self._own, source, options, **given)
         else:
-            report = distributed.add(self._table, source, options, cluster, space=self._own, **given)
+            report = ClusterJob(self._table, options, cluster, space=self._own).add(source, **given)
         self._searcher.prepare()
         return report
 
@@ -135,6 +135,10 @@ class IndexIngestion(IndexAdministration):
         wait: float | None = None,
         progress: Callable[[Progress], None] | None = None,
         config: IngestConfig = DEFAULT_CONFIG,
+        engine: Literal["ray"] | None = None,
+        address: str | None = None,
+        workers: int | None = None,
+        gpus_per_worker: float | None = None,
     ) -> IngestReport:
         """Makes the index equal to one or several folders.
 
@@ -159,6 +163,10 @@ class IndexIngestion(IndexAdministration):
             wait: As in `add`.
             progress: As in `add`.
             config: As in `add`.
+            engine: As in `add`.
+            address: As in `add`.
+            workers: As in `add`.
+            gpus_per_worker: As in `add`.
 
         Returns:
             The counts of documents by outcome, and the failures.
@@ -169,14 +177,22 @@ class IndexIngestion(IndexAdministration):
             IndexBusy: Another writer was active for longer than `wait`.
             IndexStateError: The folder is empty although the index has files from it, as if a disk is not mounted; or
                 the index cannot be written.
+            MissingExtra: As in `add`.
+            ClusterError: As in `add`.
         """
         from multimodal.index.ingest import sync as syncing
+        from multimodal.index.ingest.engines.job import ClusterJob
 
         options = JobOptions(
             dedupe, batch_size, threads, wait, progress, config, pages, selection(include, exclude)
         )
-        reading: dict[str, Any] = {"columns": columns, "delimiter": delimiter, "encoding": encoding}
-        report = syncing.sync(self._table, self._own, source, options, metadata=metadata, **reading)
+        cluster = cluster_options(engine, address, workers, gpus_per_worker)
+        given: dict[str, Any] = {"metadata": metadata, "columns": columns}
+        given |= {"delimiter": delimiter, "encoding": encoding}
+        if cluster is None:
+            report = syncing.sync(self._table, self._own, source, options, **given)
+        else:
+            report = ClusterJob(self._table, options, cluster, space=self._own).sync(source, **given)
         self._searcher.prepare()
         return report
 
@@ -238,6 +254,10 @@ class IndexIngestion(IndexAdministration):
         wait: float | None = None,
         progress: Callable[[Progress], None] | None = None,
         config: IngestConfig = DEFAULT_CONFIG,
+        engine: Literal["ray"] | None = None,
+        address: str | None = None,
+        workers: int | None = None,
+        gpus_per_worker: float | None = None,
     ) -> IngestReport:
         """Adds again what is in `failures`, with the ids and metadata it was given with, and nothing else.
 
@@ -248,6 +268,10 @@ class IndexIngestion(IndexAdministration):
             wait: As in `add`.
             progress: As in `add`.
             config: As in `add`.
+            engine: As in `add`.
+            address: As in `add`.
+            workers: As in `add`.
+            gpus_per_worker: As in `add`.
 
         Returns:
             The counts of documents by outcome, and the failures that remain.
@@ -255,10 +279,17 @@ class IndexIngestion(IndexAdministration):
         Raises:
             IndexBusy: Another writer was active for longer than `wait`.
             IndexStateError: The index cannot be written; what was written before is kept.
+            MissingExtra: As in `add`.
+            ClusterError: As in `add`.
         """
         from multimodal.index.ingest import jobs
+        from multimodal.index.ingest.engines.job import ClusterJob
 
         options = JobOptions(False, batch_size, threads, wait, progress, config, pages)
-        report = jobs.retry_failed(self._table, self._own, options)
+        cluster = cluster_options(engine, address, workers, gpus_per_worker)
+        if cluster is None:
+            report = jobs.retry_failed(self._table, self._own, options)
+        else:
+            report = ClusterJob(self._table, options, cluster, space=self._own).retry_failed()
         self._searcher.prepare()
         return report

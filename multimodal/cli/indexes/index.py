@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from multimodal.index import Index, IngestReport
     from multimodal.index.cluster_index import ClusterIndex
 
+LOCAL_MODES = ("--failures", "--dry-run")  # what encodes nothing
 MODES = ("--sync", "--retry-failed", "--failures", "--dry-run")
 SYNC_DRY_RUN = ["--sync", "--dry-run"]  # the only two that go together
 WITHOUT_PATHS = ("--retry-failed", "--failures")
@@ -179,7 +180,7 @@ def index(
     """
     flags = dict(zip(MODES, (sync, retry_failed, failures, dry_run), strict=True))
     mode = _mode([name for name, wanted in flags.items() if wanted], paths)
-    if cluster and mode is not None:
+    if cluster and mode in LOCAL_MODES:
         raise typer.BadParameter(
             f"{mode} runs on this machine only; leave one out", param_hint="--engine ray"
         )
@@ -201,21 +202,35 @@ def index(
         return
     os.environ.setdefault(*KERNELS)  # read once, when torch computes for the first time
     given: dict[str, Any] = {"metadata": about or None, "dedupe": dedupe} | reading | chosen
+    if mode == "--retry-failed" and not _exists(into):
+        raise IndexStateError(f"no index at {str(into)!r}, so no failures are recorded")
+    with _opened(into, space, load, vectors, cluster, quiet=json) as opened:
+        jobs: dict[str | None, Job] = {
+            None: lambda more: opened.add(sources, **given, **how, **more),
+            "--sync": lambda more: opened.sync(sources, **given, **how, **more),
+            "--retry-failed": lambda more: opened.retry_failed(**how, **more),
+        }
+        run_job(opened, into, jobs[mode], no_wait=no_wait, strict=strict, json=json)
+
+
+@contextlib.contextmanager
+def _opened(
+    into: Path,
+    space: str | None,
+    load: dict[str, Any],
+    vectors: str | None,
+    cluster: dict[str, Any],
+    *,
+    quiet: bool,
+) -> Iterator[Index | ClusterIndex]:
+    """The index, opened or created."""
     if cluster:
-        with _on_cluster(into, space, load, vectors, cluster, quiet=json) as there:
-            job: Job = lambda more: there.add(sources, **given, **how, **more)  # noqa: E731
-            run_job(there, into, job, no_wait=no_wait, strict=strict, json=json)
+        with _on_cluster(into, space, load, vectors, cluster, quiet=quiet) as there:
+            yield there
         return
-    with console.working("opening the index", quiet=json):
-        if mode == "--retry-failed" and not _exists(into):
-            raise IndexStateError(f"no index at {str(into)!r}, so no failures are recorded")
+    with console.working("opening the index", quiet=quiet):
         opened = open_or_create(into, space, load, vectors)
-    jobs: dict[str | None, Job] = {
-        None: lambda more: opened.add(sources, **given, **how, **more),
-        "--sync": lambda more: opened.sync(sources, **given, **how, **more),
-        "--retry-failed": lambda more: opened.retry_failed(**how, **more),
-    }
-    run_job(opened, into, jobs[mode], no_wait=no_wait, strict=strict, json=json)
+    yield opened
 
 
 @contextlib.contextmanager

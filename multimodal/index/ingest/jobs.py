@@ -62,7 +62,7 @@ def add(
 def retry_failed(table: ItemTable, space: Space, options: JobOptions) -> IngestReport:
     """See Index.retry_failed."""
     with job_context(table, options, lambda: len(FailureLog(table.path))) as progress:
-        records = _failed_records(list(progress.failure_log), table.folder)
+        records = failed_records(list(progress.failure_log), table.folder)
         Job(records, table, space, progress, options).run()
     return progress.report()
 
@@ -107,7 +107,7 @@ def _resolve_folder_failures(failure_log: FailureLog) -> None:
                 failure_log.resolve(failure.key)
 
 
-def _failed_records(failures: Sequence[FailureRecord], skip: Path | None) -> Iterator[SourceOutput]:
+def failed_records(failures: Sequence[FailureRecord], skip: Path | None) -> Iterator[SourceOutput]:
     """The records of failures as they were given: files by their path, the rest from its table or archive."""
     files = (
         SourceRecord(any_path(failure.path), failure.uri, failure.id, failure.metadata)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from multimodal.core.errors import IndexStateError, InvalidInput, MediaNotFound, MultimodalError
 from multimodal.core.remote import files
@@ -31,9 +31,44 @@ from multimodal.index.storage.filters import is_in
 from multimodal.index.storage.table import IndexedDocument, ItemTable
 
 
+class Seen(NamedTuple):
+    """What a job saw of the source. ids: those of members of containers. moved: documents whose rows another file took
+    over. incomplete: containers with rows or members that could not be read."""
+
+    ids: set[str]
+    moved: Sequence[IndexedDocument]
+    incomplete: set[str]
+
+
+# Adds records; a file with the content of a vanished document, which are given by content, takes over its rows.
+RunJob = Callable[[Iterator[SourceOutput], JobProgress, Mapping[str, list[IndexedDocument]]], Seen]
+
+
 def sync(
     table: ItemTable,
     space: Space,
+    source: GivenPath | Sequence[GivenPath],
+    options: JobOptions,
+    **given: Any,
+) -> IngestReport:
+    """See Index.sync."""
+
+    def run(
+        records: Iterator[SourceOutput],
+        progress: JobProgress,
+        vanished: Mapping[str, list[IndexedDocument]],
+    ) -> Seen:
+        job = Job(records, table, space, progress, options, vanished)
+        job.committer.seen_ids = seen_ids = set[str]()
+        job.run()
+        return Seen(seen_ids, job.deduplicator.moved, job.admission.incomplete)
+
+    return synchronise(table, run, source, options, **given)
+
+
+def synchronise(
+    table: ItemTable,
+    run: RunJob,
     source: GivenPath | Sequence[GivenPath],
     options: JobOptions,
     *,
@@ -42,7 +77,7 @@ def sync(
     delimiter: str | None = None,
     encoding: str | None = None,
 ) -> IngestReport:
-    """See Index.sync."""
+    """See Index.sync. run: the job, in this process or on a cluster."""
     source_options = SourceOptions(
         checked_metadata(metadata), columns, table.folder, delimiter, encoding, options.selection
     )
@@ -54,22 +89,20 @@ def sync(
             indexed.provenance.source: indexed for folder in folders for indexed in _vanished(table, folder)
         }
         records = _CheckedRecords(resolve.records(roots, None, source_options))
-        job = Job(records, table, space, progress, options, _by_content(vanished.values()))
-        job.committer.seen_ids = set()
-        job.run()
+        seen = run(records, progress, _by_content(vanished.values()))
         if vanished and not records.any:
             raise _nothing_found(folders, len(vanished))
-        moved = {indexed.provenance.source for indexed in job.deduplicator.moved}
+        moved = {indexed.provenance.source for indexed in seen.moved}
         _delete(table, progress, [id_ for id_ in vanished if id_ not in moved])
         for container in containers:
-            if str(container) in job.admission.incomplete:
+            if str(container) in seen.incomplete:
                 continue  # a document of a row that cannot be read must not be taken for one that is gone
-            removed = _removed_members(table, progress.failure_log, str(container), job.committer.seen_ids)
+            removed = _removed_members(table, progress.failure_log, str(container), seen.ids)
             _delete(table, progress, removed)
-        read = records.read - job.admission.incomplete
+        read = records.read - seen.incomplete
         for folder in folders:
-            _delete_archived(table, progress, folder, read, job.committer.seen_ids)
-        _resolve_vanished_failures(progress.failure_log, folders, read, job.committer.seen_ids)
+            _delete_archived(table, progress, folder, read, seen.ids)
+        _resolve_vanished_failures(progress.failure_log, folders, read, seen.ids)
     return progress.report()
 
 

@@ -182,10 +182,11 @@ class ItemTable:
         query = self._table.search().select(self.vectors.names).limit(vector_columns.FIT_ROWS)
         table = query.to_arrow()
         self.vectors.fit(self.vectors.read(table))
-        self._encode_rows()
+        self.encode_rows()
 
-    def _encode_rows(self) -> None:
-        """Rewrites as codes what was written before the principal components were known."""
+    def encode_rows(self) -> None:
+        """Rewrites as codes what was written before the principal components were known, once there are enough rows
+        to compute them."""
         if len(self.vectors.names) < 2:
             return
         if self.vectors.is_unfitted:  # rows that a cluster added have not been counted
@@ -289,7 +290,7 @@ class ItemTable:
                 f"LanceDB cannot index the vectors at {str(self.path)!r}, which are stored as "
                 f"{self.index_metadata.vectors}; leave out approximate=True"
             )
-        self._encode_rows()
+        self.encode_rows()
         self.index_ids()
         built = [index.name for index in self._table.list_indices() if index.columns == ["vector"]]
         if not approximate:

@@ -121,15 +121,20 @@ class VectorColumns:
 
     def keep_sample(self, vectors: NDArray[np.float32]) -> None:
         """Keeps the first vectors of an int8 index, by which `recall` measures. The caller holds the writer lock."""
+        kept = vectors[: self.n_sample_rows_wanted]
+        if len(kept):
+            self._append(SAMPLE_TABLE, kept)
+            self._sample_rows = (self._sample_rows or 0) + len(kept)
+
+    @property
+    def n_sample_rows_wanted(self) -> int:
+        """How many more vectors keep_sample takes."""
         if self.name != INT8:
-            return
+            return 0
         if self._sample_rows is None:
             sample = self._read_table(SAMPLE_TABLE)
             self._sample_rows = 0 if sample is None else len(sample)
-        kept = vectors[: SAMPLE_ROWS - self._sample_rows]
-        if len(kept):
-            self._append(SAMPLE_TABLE, kept)
-            self._sample_rows += len(kept)
+        return SAMPLE_ROWS - self._sample_rows
 
     def recall(self) -> tuple[float, int] | None:
         """The share of the ten nearest in float32 that codes keep, and the number of sample rows it was measured on.

@@ -28,6 +28,12 @@ class SimulatedPool:
         self.sizes: list[int] = []
         self.n_deaths = 0
 
+    def __enter__(self) -> SimulatedPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
     @property
     def room(self) -> int:
         return sum(UNITS_AHEAD - len(units) for units in self.units)

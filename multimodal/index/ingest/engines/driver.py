@@ -18,9 +18,11 @@ from typing import NamedTuple
 
 from multimodal.core.cluster.pool import Event, Failed, Finished, Lost, Part, WorkerPool
 from multimodal.core.errors import IndexStateError
+from multimodal.index.ingest.commit import REVISIONS_PER_COMMIT, Revision, write_revisions
 from multimodal.index.ingest.config import IngestConfig
 from multimodal.index.ingest.document import Document, failure_of, stat_document
 from multimodal.index.ingest.engines import fragments
+from multimodal.index.ingest.engines.contents import Contents
 from multimodal.index.ingest.engines.units import (
     FIRST_RECORDS,
     GROWTH,
@@ -28,6 +30,7 @@ from multimodal.index.ingest.engines.units import (
     Claim,
     Count,
     Deferred,
+    Hashed,
     Outcome,
     Resolve,
     Skip,
@@ -42,7 +45,7 @@ from multimodal.index.ingest.progress import JobProgress
 from multimodal.index.ingest.sources.record import ContainerRead, Shard, SourceOutput, SourceRecord
 from multimodal.index.ingest.workers import Inbox, Workers, resolve
 from multimodal.index.storage.failures import FailureRecord
-from multimodal.index.storage.table import ItemTable
+from multimodal.index.storage.table import IndexedDocument, ItemTable
 
 COMMIT_S = 5.0  # between two commits, each of which takes 15 ms and adds a version of the table
 COMPACT_EVERY = 32  # commits
@@ -74,7 +77,12 @@ class _UnitState:
 class Driver:
     """Runs one job. The caller holds the lock of the index.
 
-    deferred: records, with their ids, which are in a unit under way; they are looked up when that has its outcome.
+    contents: of documents that are new or changed; where it is active, no record may be a Shard.
+
+    Attributes:
+        deferred: Records, with their ids, which are in a unit under way; they are looked up when that has its outcome.
+        seen_ids: Every id that came of a member of a container, if the caller sets it to a set.
+        incomplete: Tables and archives with rows or members that could not be read.
     """
 
     def __init__(
@@ -84,6 +92,7 @@ class Driver:
         progress: JobProgress,
         config: IngestConfig,
         pool: WorkerPool,
+        contents: Contents | None = None,
     ) -> None:
         self.records, self.table, self.progress, self.config, self.pool = (
             records,
@@ -92,6 +101,10 @@ class Driver:
             config,
             pool,
         )
+        self.contents = contents or Contents(table, {}, dedupe=False)
+        self.seen_ids: set[str] | None = None
+        self.incomplete: set[str] = set()
+        self.revisions: list[Revision] = []
         self.inbox: Inbox = Inbox()
         self.source_worker = Workers(1, self.inbox, "source")
         self.has_ended = False
@@ -99,6 +112,7 @@ class Driver:
         self.taken: set[str] = set()  # ids in units that wait or are under way
         self.open_unit = Unit([], {})
         self.open_weight = 0
+        self.unhashed: list[SourceRecord] = []
         self.queue: deque[_UnitState] = deque()
         self.under_way: dict[int, _UnitState] = {}
         self.n_units = 0
@@ -122,6 +136,8 @@ class Driver:
             raise
         finally:
             self.source_worker.stop()
+        if self.table.vectors.has_codes:
+            self.table.encode_rows()  # what workers wrote before the principal components were known
         self.progress.notify()
         if self.error is not None:
             raise self.error
@@ -142,14 +158,13 @@ class Driver:
         elif is_reading:
             resolve(self.inbox.get())
         is_idle = not (self.pool.n_units or self.queue or self.source_worker.busy)
-        if time.monotonic() - self.last_commit >= self.commit_s or (
-            is_idle and (self.written or self.finished)
-        ):
+        has_outcomes = bool(self.written or self.finished or self.revisions)
+        if time.monotonic() - self.last_commit >= self.commit_s or (is_idle and has_outcomes):
             self.commit()
         if is_idle and self.deferred:
             self._admit(Batch(self._take_deferred(), self.has_ended))
         work = self.pool.n_units or self.queue or self.source_worker.busy or self.written or self.deferred
-        return bool(work) or not self.has_ended
+        return bool(work or self.revisions) or not self.has_ended
 
     # --- the source
 
@@ -195,10 +210,12 @@ class Driver:
             if isinstance(output, FailureRecord):
                 self.progress.fail(output)
             elif isinstance(output, ContainerRead):
-                self.progress.container_read(output)
+                self._container_read(output)
             else:
                 record = output.record if isinstance(output, Document) else output
                 id_ = output.id if isinstance(output, Document) else _id(record)
+                if self.seen_ids is not None and record.container is not None:
+                    self.seen_ids.add(id_)
                 if id_ in self.taken or id_ in waiting:
                     self.deferred.append((id_, record))
                     waiting.add(id_)
@@ -214,7 +231,15 @@ class Driver:
             self._add_or_finish(document)
         self.has_ended = self.has_ended or batch.is_last
         self.error = self.error or batch.error
+        if self.unhashed:
+            self.queue.append(_UnitState(Unit(self.unhashed, {}, hash_only=True), set()))
+            self.unhashed = []
         self._close_unit()
+
+    def _container_read(self, read: ContainerRead) -> None:
+        self.progress.container_read(read)
+        if not read.is_complete:
+            self.incomplete.add(read.container)
 
     def _add_or_finish(self, document: Document) -> None:
         place = document.record.place
@@ -225,13 +250,29 @@ class Driver:
             self.progress.advance()
             self.taken.remove(document.id)
             return
+        if self.contents.is_active and not document.has_same_state:
+            self.contents.push(document)
+            self.unhashed.append(_portable(document))
+        else:
+            self._add_document(document)
+
+    def _add_document(self, document: Document) -> None:
         self.open_unit.known[document.id] = document.stored
-        record = document.record
-        if isinstance(record.value, Path):
-            record = record._replace(
-                value=document.path
-            )  # absolute: a worker may have another working directory
-        self._add(record, document.id)
+        self._add(_portable(document), document.id)
+
+    def _decide(self, hashes: dict[str, str | None]) -> None:
+        """Adds documents whose content is new, in the order of the source; the others are finished here."""
+        for document, same in self.contents.receive(hashes):
+            if isinstance(same, IndexedDocument):
+                document.stored = same
+                self.revisions.append(Revision(same.provenance.source, document, "moved"))
+            elif same is not None:
+                self.progress.count(document.id, "duplicates")
+                self.progress.advance()
+                self.taken.remove(document.id)
+            else:
+                self._add_document(document)
+        self._close_unit()
 
     def _add(self, record: SourceRecord, id_: str) -> None:
         self.open_unit.records.append(record)
@@ -272,11 +313,15 @@ class Driver:
     def _finish(self, number: int) -> None:
         state = self.under_way.pop(number)
         self.deferred += state.deferred
-        self.finished.append(state)
+        if not state.unit.hash_only:
+            self.finished.append(state)
 
     def _receive(self, number: int, message: object) -> None:
         if isinstance(message, Written):
             self.written.append((number, message))
+        elif isinstance(message, Hashed):
+            self.under_way[number].settled.update(message.contents)
+            self._decide(message.contents)
         elif isinstance(message, Claim):
             self.pool.answer(number, self._claim(number, message.ids))
         elif isinstance(message, Deferred):
@@ -311,12 +356,19 @@ class Driver:
         else:
             for record in rest:
                 self.progress.fail(_crash(record))
+                if unit.hash_only:
+                    self.contents.drop(_id(record))
+                    self.taken.discard(_id(record))
+                    self._decide({})
 
     def _requeue(self, records: list[SourceRecord], state: _UnitState, n_losses: int | None = None) -> None:
         known = {id_: state.unit.known.get(id_) for id_ in map(_id, records)}
         if records:
-            unit = Unit(records, known, state.unit.settled | state.settled)
-            again = _UnitState(unit, set(known), n_losses=state.n_losses if n_losses is None else n_losses)
+            unit = state.unit._replace(
+                records=records, known=known, settled=state.unit.settled | state.settled
+            )
+            ids: set[str] = set() if unit.hash_only else set(known)
+            again = _UnitState(unit, ids, n_losses=state.n_losses if n_losses is None else n_losses)
             self.taken |= again.ids
             self.queue.appendleft(again)
 
@@ -337,8 +389,10 @@ class Driver:
                 [source for _, part in written for source in part.replaces],
                 [id_ for _, part in written for id_ in part.replaces_rows],
             )
+            self._keep_samples(written)
             for number, part in written:
                 self._settle(self.under_way.get(number), part.outcomes)
+            self._revise()
             self.progress.failure_log.write()
         except (OSError, RuntimeError) as error:
             raise IndexStateError(
@@ -354,6 +408,24 @@ class Driver:
         if self.deferred and (written or finished):
             self._admit(Batch(self._take_deferred(), self.has_ended))
 
+    def _keep_samples(self, written: list[tuple[int, Written]]) -> None:
+        """What ItemTable.upsert does beside writing, for an index that stores codes."""
+        for _, part in written:
+            for vectors in part.samples:
+                self.table.vectors.keep_sample(vectors)
+        if written and self.table.vectors.is_unfitted:
+            self.table.encode_rows()
+
+    def _revise(self) -> None:
+        """Gives the rows of files that moved their new ids."""
+        revisions, self.revisions = self.revisions, []
+        for start in range(0, len(revisions), REVISIONS_PER_COMMIT):
+            write_revisions(self.table, revisions[start : start + REVISIONS_PER_COMMIT])
+        for _, document, outcome in revisions:
+            self.progress.count(document.id, outcome)
+            self.progress.advance()
+            self.taken.remove(document.id)
+
     def _settle(self, state: _UnitState | None, outcomes: list[Outcome]) -> None:
         """Counts the outcomes of documents. Their ids are free again."""
         for outcome in outcomes:
@@ -361,7 +433,7 @@ class Driver:
                 self.progress.failure_log.resolve(outcome.key)
                 continue
             if isinstance(outcome, ContainerRead):
-                self.progress.container_read(outcome)
+                self._container_read(outcome)
                 continue
             if isinstance(outcome, Count):
                 self.progress.count(outcome.key, outcome.outcome)
@@ -371,6 +443,7 @@ class Driver:
                 self.progress.advance()
             else:
                 self.progress.fail(outcome)
+            self.contents.settle(outcome.key)
             if state is not None:
                 state.settled.add(outcome.key)
                 state.ids.discard(outcome.key)
@@ -382,6 +455,12 @@ def _stat(output: SourceOutput) -> SourceOutput | Document:
     if isinstance(output, SourceRecord) and not isinstance(output.value, Shard):
         return stat_document(output)
     return output
+
+
+def _portable(document: Document) -> SourceRecord:
+    """The record of a document, with an absolute path: a worker may have another working directory."""
+    record = document.record
+    return record._replace(value=document.path) if isinstance(record.value, Path) else record
 
 
 def _id(record: SourceRecord) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.index.ingest.sources.record import ContainerRead, Shard, SourceRecord
 from multimodal.index.storage.failures import FailureRecord
 from multimodal.index.storage.table import IndexedDocument
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Records in a unit. The first units are small, so that every worker has something to do at once; the largest cost the
 # driver the least, and a worker that is lost loses the most.
@@ -20,12 +24,19 @@ class Unit(NamedTuple):
 
     records: to add; the value of some may be a Shard. known: what the index holds of them, by id, of those that the
     driver has looked up; None for what is new. settled: ids with an outcome, which an earlier worker reported before it
-    died.
+    died. hash_only: the worker reports the hashes of the contents, and adds nothing.
     """
 
     records: list[SourceRecord]
     known: dict[str, IndexedDocument | None]
     settled: frozenset[str] = frozenset()
+    hash_only: bool = False
+
+
+class Hashed(NamedTuple):
+    """The hashes of contents, by id; None for a document that cannot be read."""
+
+    contents: dict[str, str | None]
 
 
 class Claim(NamedTuple):
@@ -75,13 +86,15 @@ class Written(NamedTuple):
     """Rows that were written and are not in the index yet, with the outcomes that hold when they are.
 
     fragments: of LanceDB's table, as JSON. replaces: documents whose stored rows the new ones replace. replaces_rows:
-    ids of further stored rows that they replace.
+    ids of further stored rows that they replace. samples: vectors (n, dim) of which an index with int8 codes keeps the
+    first, by which its recall is measured.
     """
 
     fragments: list[str]
     replaces: list[str]
     replaces_rows: list[str]
     outcomes: list[Outcome]
+    samples: tuple[NDArray[np.float32], ...] = ()
 
 
 def weight(record: SourceRecord) -> int:

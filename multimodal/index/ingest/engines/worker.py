@@ -7,11 +7,13 @@ each of which is complete: the outcomes in it hold when its fragments are in the
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimodal.core.cluster.pool import Inbox
@@ -20,11 +22,13 @@ from multimodal.core.limits import Limits, limits
 from multimodal.core.remote.path import AnyPath
 from multimodal.core.space import Space
 from multimodal.index.ingest.config import JobOptions
+from multimodal.index.ingest.document import OpenedDocument, stat_document
 from multimodal.index.ingest.engines.fragments import FragmentWriter
 from multimodal.index.ingest.engines.units import (
     Claim,
     Count,
     Deferred,
+    Hashed,
     Outcome,
     Resolve,
     Skip,
@@ -34,6 +38,7 @@ from multimodal.index.ingest.engines.units import (
 )
 from multimodal.index.ingest.jobs import record_id
 from multimodal.index.ingest.lookup import memory_size
+from multimodal.index.ingest.reading import open_document
 from multimodal.index.ingest.scheduler import Job
 from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.record import ContainerRead, Shard, SourceOutput, SourceRecord
@@ -78,9 +83,13 @@ class IndexWorker:
             space = settings.space.to("auto") if settings.on_gpu else settings.space
         self.space = matching_space(self.table, space)
         self.writer = FragmentWriter(self.table)
+        self.sampler = Sampler(self.table)
 
     def run(self, unit: Unit, inbox: Inbox) -> Iterator[Any]:
-        """Yields Written, Claim, Deferred and Warned."""
+        """Yields Written, Claim, Deferred and Warned, or Hashed."""
+        if unit.hash_only:
+            yield self._hash(unit)
+            return
         outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         thread = threading.Thread(target=self._run_job, args=(unit, inbox, outbox), daemon=True)
         with warnings.catch_warnings(record=True) as caught:
@@ -95,6 +104,29 @@ class IndexWorker:
         if isinstance(message, BaseException):
             raise message
 
+    def _hash(self, unit: Unit) -> Hashed:
+        """The contents of documents, as the job itself finds them. It warns of them later."""
+        options = self.settings.options
+
+        def content_of(record: SourceRecord) -> tuple[str, str | None]:
+            document = stat_document(record)
+            if isinstance(document, FailureRecord):
+                return document.key, None
+            opened = open_document(document, self.space, options.config, pages=options.pages, defer=True)
+            return document.id, document.content_hash if isinstance(opened, OpenedDocument) else None
+
+        with (
+            self._limits(),
+            warnings.catch_warnings(),
+            ThreadPoolExecutor(options.threads or 1, "multimodal-hash") as pool,
+        ):
+            warnings.simplefilter("ignore", MultimodalWarning)
+            return Hashed(dict(pool.map(content_of, unit.records)))
+
+    def _limits(self) -> contextlib.AbstractContextManager[Limits]:
+        given = self.settings.limits
+        return limits(max_pixels=given.max_pixels, max_seconds=given.max_seconds, max_bytes=given.max_bytes)
+
     def _run_job(self, unit: Unit, inbox: Inbox, outbox: queue.SimpleQueue[Any]) -> None:
         """Puts the messages of a unit, and None or an error at the end. Runs in a thread."""
 
@@ -103,14 +135,10 @@ class IndexWorker:
             answer: set[str] = inbox.get()
             return answer
 
-        table = FragmentTable(self.table, self.writer, unit.known)
+        table = FragmentTable(self.table, self.writer, unit.known, self.sampler)
         log = OutcomeLog(table, outbox.put)
         records = _Records(unit, ask, outbox.put)
-        with limits(
-            max_pixels=self.settings.limits.max_pixels,
-            max_seconds=self.settings.limits.max_seconds,
-            max_bytes=self.settings.limits.max_bytes,
-        ):
+        with self._limits():
             try:
                 Job(iter(records), table, self.space, log, self.settings.options).run()  # type: ignore[arg-type]
                 log.write()
@@ -120,13 +148,30 @@ class IndexWorker:
                 outbox.put(None)
 
 
+class Sampler:
+    """The first vectors that a worker encodes, of an index that keeps some beside its int8 codes."""
+
+    def __init__(self, table: ItemTable) -> None:
+        self._n = table.vectors.n_sample_rows_wanted
+
+    def take(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """Those of vectors (n, dim) that the index may keep."""
+        some = vectors[: self._n]
+        self._n -= len(some)
+        return (some.copy(),) if len(some) else ()
+
+
 class FragmentTable:
     """What a Job sees as the table of the index: it reads the index, and what it writes are fragments."""
 
     def __init__(
-        self, table: ItemTable, writer: FragmentWriter, known: dict[str, IndexedDocument | None]
+        self,
+        table: ItemTable,
+        writer: FragmentWriter,
+        known: dict[str, IndexedDocument | None],
+        sampler: Sampler,
     ) -> None:
-        self._table, self._writer, self._known = table, writer, known
+        self._table, self._writer, self._known, self._sampler = table, writer, known, sampler
         self.path, self.index_metadata = table.path, table.index_metadata
         self.fetch_rows = table.fetch_rows
         self._lock = threading.Lock()
@@ -164,7 +209,7 @@ class FragmentTable:
         replaces = [] if are_new else sorted(sources.union(replacing))
         replaces_rows = ids if self._table.has_other_rows(ids, provenances) else []
         data = schema.to_arrow(rows, provenances, vectors, self.index_metadata, self._table.vectors)
-        written = Written(self._writer.write(data), replaces, replaces_rows, [])
+        written = Written(self._writer.write(data), replaces, replaces_rows, [], self._sampler.take(vectors))
         with self._lock:
             self._waiting.append((sources, written))
 
@@ -235,6 +280,7 @@ class OutcomeLog:
                 [source for part in written for source in part.replaces],
                 [id_ for part in written for id_ in part.replaces_rows],
                 outcomes,
+                tuple(vectors for part in written for vectors in part.samples),
             )
         )
 
