@@ -118,16 +118,31 @@ class Runner:
             return {}
         done: dict[int, Chunk] = {}
         parts = [chunks[number] for number in missing]
+        crashed: list[int] = []
         for place, outcomes in map_inputs(partial(_ChunkWorker, work), parts, cluster, unit_size=1):
             number, outcome = missing[place], outcomes[0]
             if isinstance(outcome, ClusterError):
-                reasons = {position: str(outcome) for position in range(len(chunks[number]))}
-                outcome = [None] * len(reasons), reasons
-            done[number] = outcome
-            if (file := files[number]) is not None:
-                _save(file, *outcome)
-            self.report(len(chunks[number]))
+                crashed.append(number)
+            else:
+                done[number] = self._complete(outcome, files[number])
+        for number in crashed:  # an item of it ends its worker: it is found by itself
+            alone = [[item] for item in chunks[number]]
+            chunk: Chunk = [None] * len(alone), {}
+            for place, outcomes in map_inputs(partial(_ChunkWorker, work), alone, cluster, unit_size=1):
+                outcome = outcomes[0]
+                if isinstance(outcome, ClusterError):
+                    outcome = [None], {0: str(outcome)}
+                chunk[0][place] = outcome[0][0]
+                if outcome[1]:
+                    chunk[1][place] = outcome[1][0]
+            done[number] = self._complete(chunk, files[number])
         return done
+
+    def _complete(self, chunk: Chunk, file: Path | None) -> Chunk:
+        if file is not None:
+            _save(file, *chunk)
+        self.report(len(chunk[0]))
+        return chunk
 
     def _work(
         self, part: Sequence[Item], work: Callable[[Sequence[Item]], list[Any]]

@@ -1,5 +1,6 @@
 """`evaluate` and `compare`: right figures on known vectors, and an answer to every kind of bad input."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 
 import multimodal as mm
+from multimodal.core.cluster import connection
 from multimodal.core.errors import InvalidInput
+from multimodal.evaluation import encoding
 from multimodal.testing import fake_space
+from tests.core.local_pool import mapped_here
 
 ANGLES = np.linspace(0, 1.4, 40)
 TEXTS = {f"text {row}": [float(np.cos(angle)), float(np.sin(angle))] for row, angle in enumerate(ANGLES)}
@@ -215,3 +219,17 @@ def test_figures_are_json(classification: mm.Evaluation) -> None:
     assert mm.Evaluation.from_dict(json.loads(text)).figures == classification.figures
     assert "Evaluation(classification of" in repr(classification)
     assert "<table>" in classification._repr_html_()
+
+
+def test_an_evaluation_on_workers_loses_only_the_item_that_ends_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space, rows = world
+    monkeypatch.setattr(encoding, "CHUNK", 8)
+    monkeypatch.setattr(connection, "connected", lambda *_, **__: contextlib.nullcontext())
+    with mapped_here():
+        there = mm.evaluate(space, rows, "retrieval", engine="ray")
+    assert there.figures == mm.evaluate(space, rows, "retrieval").figures
+    with mapped_here(kills=lambda chunk: any("text 5" in repr(item) for item in chunk)):
+        without = mm.evaluate(space, rows, "retrieval", engine="ray")
+    assert without.excluded == {"unreadable query": 1}

@@ -37,11 +37,12 @@ class Captioner:
         self.pipeline = pipeline("captioning", model=model, **load_options)
 
     def __call__(self, inputs: Sequence[Named]) -> list[Captions]:
-        outcomes: list[Captions] = []
-        for named in inputs:
-            failures: list[tuple[str, str]] = []
-            outcomes.append((self.caption(self.pipeline, [named], self.call_options, failures), failures))
-        return outcomes
+        failures: list[tuple[str, str]] = []
+        captions = self.caption(self.pipeline, inputs, self.call_options, failures)  # in batches
+        return [
+            (captions, failures),
+            *([([], [])] * (len(inputs) - 1)),
+        ]  # in order, so the first has them all
 
 
 def captions(
