@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 TOWERS = ("audio", "image", "text")
@@ -12,12 +13,15 @@ TOWERS = ("audio", "image", "text")
 def table(recall: dict[str, dict[str, float]]) -> str:
     """Recall, one row per kind of query and gallery, with intervals where the figures have them."""
     lines = ["| query → gallery | R@1 | R@5 | R@10 |", "|---|---:|---:|---:|"]
-    if any("R@1 low" in figures for figures in recall.values()):
+    has_intervals = any("R@1 low" in figures for figures in recall.values())
+    if has_intervals:
         lines = [f"{lines[0]} 95 % interval of R@1 |", f"{lines[1]}---|"]
     for title, figures in recall.items():
         values = [str(figures[f"R@{k}"]) for k in (1, 5, 10)]
         if "R@1 low" in figures:
             values.append(f"{figures['R@1 low']} – {figures['R@1 high']}")
+        elif has_intervals:
+            values.append("")
         lines.append(f"| {title.replace('->', '→')} | {' | '.join(values)} |")
     return "\n".join(lines)
 
@@ -28,6 +32,20 @@ def phrases(answers: dict[str, list[str]], sensible: set[str]) -> str:
     for phrase, names in answers.items():
         lines.append(f"| {phrase} | {', '.join(names)} | {'yes' if phrase in sensible else 'no'} |")
     return "\n".join(lines)
+
+
+def by_class(sounds: dict[str, Any]) -> str:
+    """Percent of the sounds of each class with their name first, and what the others are taken for."""
+    taken: dict[str, list[str]] = {}
+    for pair in sounds["confused"]:
+        taken.setdefault(pair["sound"], []).append(f"{pair['taken for']} {pair['percent']}")
+    perfect = [name for name, share in sounds["by class"].items() if share == 100]
+    lines = ["| class | named rightly, % | taken for, % |", "|---|---:|---|"]
+    for name, share in sounds["by class"].items():
+        if share < 100:
+            lines.append(f"| {name} | {share} | {', '.join(taken.get(name, []))} |")
+    lines.append(f"| the other {len(perfect)} | 100 | |")
+    return "\n".join(lines) + f"\n\nThe other {len(perfect)}: {', '.join(perfect)}."
 
 
 def captions(shares: dict[str, float]) -> str:
@@ -137,6 +155,9 @@ def run(work: Path, folder: Path) -> None:
         "FRESH PHRASES": phrases(fresh, sensible),
         "FRESH SENSIBLE": f"{len(sensible & set(fresh))} of {len(fresh)}",
         "PHOTOGRAPHS": table(figures["photographs"]),
+        "SOUNDS": table(figures["sounds"]["recall"]),
+        "SOUNDS SILENT": str(figures["sounds"]["empty transcripts, percent"]),
+        "SOUND CLASSES": by_class(figures["sounds"]),
         "JOINT MINUTES": minutes(work / "meet_image.log.jsonl"),
         "ACCENTS": minutes(work / "accents.log.jsonl"),
         "SIZES": ", ".join(f"{tower} {size:.2f} MB" for tower, size in sizes.items()),

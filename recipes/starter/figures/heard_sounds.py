@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import multimodal as mm
 from multimodal.auditing.checks.common import clip_item
@@ -21,11 +22,12 @@ from multimodal.core.space import Space
 from recipes.starter.data.prepare_sounds import CONCEPTS
 from recipes.starter.data.sounds import KINDS, sound
 from recipes.starter.figures import evaluation_rows
-from recipes.starter.figures.evaluate import Recall, recall_of
+from recipes.starter.figures.evaluate import Recall, recall, recall_of
+from recipes.starter.figures.evaluate import each as each_own
 
 ASSETS = Path(__file__).parents[3] / "assets" / "starter"
 EACH, SEED = 20, 9
-MOST_CONFUSED = 12  # pairs that are listed
+READ = 2  # sounds of each class that are transcribed
 
 
 def drawn(each: int = EACH, seed: int = SEED) -> list[mm.Audio]:
@@ -44,61 +46,64 @@ def figures(space: Space, names: list[str], each: int = EACH) -> dict[str, objec
     """
     clips, classes = drawn(each), list(KINDS)
     kinds = [row % len(classes) for row in range(len(clips))]
-    sounds = evaluation_rows.numbered("audio", clips, kinds)
-    lines: dict[str, Recall] = {}
+    vectors = torch.from_numpy(space.encode(list(clips)))
+    sounds, lines = evaluation_rows.numbered("audio", clips, kinds), {}
     for title, texts in (
         ("name", classes),
         ("first description", [kind.descriptions[0] for kind in KINDS.values()]),
     ):
-        rows = evaluation_rows.numbered("text", texts)
-        lines[f"sound -> {title} of 50"] = recall_of(
-            mm.evaluate(space, sounds + rows, "retrieval", query="audio", gallery="text")
-        )
-        galleries = [
-            recall_of(
-                mm.evaluate(
-                    space,
-                    sounds[first : first + len(classes)] + rows,
-                    "retrieval",
-                    query="text",
-                    gallery="audio",
-                )
-            )
-            for first in range(0, len(sounds), len(classes))
-        ]
-        mean = {key: float(np.mean([line[key] for line in galleries])) for key in ("R@1", "R@5", "R@10")}
-        lines[f"{title} -> sound among one of each class"] = {
-            key: round(value, 1) for key, value in mean.items()
+        rows = sounds + evaluation_rows.numbered("text", texts)
+        result = mm.evaluate(space, rows, "retrieval", query="audio", gallery="text")
+        lines[f"sound -> {title}"] = recall_of(result)
+        queries = torch.from_numpy(space.encode(list(texts)))
+        galleries = [recall(queries, part, each_own(len(texts))) for part in vectors.split(len(classes))]
+        lines[f"{title} -> sound, one of each class"] = {
+            key: round(float(np.mean([line[key] for line in galleries])), 1) for key in galleries[0]
         }
-    vectors, by_name = space.encode(list(clips)), space.encode(classes)
-    taken = (vectors @ by_name.T).argmax(1)
-    share = {
-        name: round(100 * float(np.mean([taken[k] == row for k in range(len(kinds)) if kinds[k] == row])))
-        for row, name in enumerate(classes)
+    by_name = torch.from_numpy(space.encode(classes))
+    lines[f"sound -> name, beside those of {len(names)} concepts"] = among_all(
+        vectors, by_name, torch.from_numpy(space.encode(list(names), batch_size=256)), names, kinds
+    )
+    transcribe = mm.pipeline("transcription", model=space)
+    read = [not transcribe(clip).text for clip in clips[: READ * len(classes)]]
+    return {
+        "each": each,
+        "recall": lines,
+        "empty transcripts, percent": round(100 * float(np.mean(read))),
+        **by_class((vectors @ by_name.T).argmax(1).tolist(), kinds, each),
     }
-    pairs = Counter((kind, int(other)) for kind, other in zip(kinds, taken, strict=True) if kind != other)
+
+
+def by_class(taken: list[int], kinds: list[int], each: int) -> dict[str, object]:
+    """Percent of the sounds of each class with its name first, and what the others are taken for."""
+    classes, pairs = list(KINDS), Counter(zip(kinds, taken, strict=True))
+    share = {name: round(100 * pairs[row, row] / each) for row, name in enumerate(classes)}
     confused = [
         {"sound": classes[kind], "taken for": classes[other], "percent": round(100 * count / each)}
-        for (kind, other), count in pairs.most_common(MOST_CONFUSED)
+        for (kind, other), count in pairs.most_common()
+        if kind != other
     ]
-    lines[f"sound -> name of 50 or of the {len(names)} concepts"] = among_all(
-        vectors, by_name, space, names, kinds
-    )
-    return {"each": each, "recall": lines, "by class": share, "confused": confused}
+    return {"by class": share, "confused": confused}
 
 
 def among_all(
-    vectors: np.ndarray, by_name: np.ndarray, space: Space, names: list[str], kinds: list[int]
+    vectors: Tensor, by_name: Tensor, concepts: Tensor, names: list[str], kinds: list[int]
 ) -> Recall:
     """Percent of sounds with their class, or a concept that makes it, among the nearest of all names."""
-    gallery = np.concatenate([by_name, space.encode(list(names), batch_size=256)])
-    right = np.zeros((len(KINDS), len(gallery)), bool)
-    for row, name in enumerate(KINDS):
-        right[row, row] = True
-        right[row, [len(KINDS) + names.index(concept) for concept in CONCEPTS.get(name, ())]] = True
-    order = np.argsort(-(vectors @ gallery.T), axis=1)[:, :10]
-    hits = np.take_along_axis(right[kinds], order, axis=1)
-    return {f"R@{k}": round(100 * float(hits[:, :k].any(1).mean()), 1) for k in (1, 5, 10)}
+    right = [
+        {row, *(len(KINDS) + names.index(concept) for concept in CONCEPTS.get(name, ()))}
+        for row, name in enumerate(KINDS)
+    ]
+    order = (vectors @ torch.cat([by_name, concepts]).T).topk(10, dim=1).indices.tolist()
+    return {
+        f"R@{k}": round(
+            100
+            * sum(bool(right[kind] & set(row[:k])) for kind, row in zip(kinds, order, strict=True))
+            / len(kinds),
+            1,
+        )
+        for k in (1, 5, 10)
+    }
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multimodal.encoders.starter.networks import AudioTower
+from recipes.starter.captioner.captions import with_article
 from recipes.starter.data import prepare_sounds
 from recipes.starter.data.prepare_sounds import CONCEPTS, Sounds
 from recipes.starter.data.sounds import KINDS
@@ -35,11 +36,12 @@ from recipes.starter.towers.train_speech import draw_rows, letters_loss, match_l
 from recipes.starter.towers.training import Training
 
 HERE = Path(__file__).parents[1]
-SPEECH, OTHER = 112, 56  # clips of a batch
+SPEECH, OTHER = 128, 36  # clips of a batch
 BEHIND = 12  # sounds of the batch that may be behind its speech
-PEAK = 8e-4
-KEEP = 3.0  # weight of the distance to the vectors of the weights before
+PEAK = 5e-4
+KEEP = 6.0  # weight of the distance to the vectors of the weights before
 SILENT = 0.5  # weight of the letters read in sounds
+FORMS = ("{}", "the sound of {}")  # of a name with its article
 DESCRIBED = 0.5  # weight of each description in the text that a sound lies near to
 FACTORS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MOST_LOST = 0.4  # points of recall that a kind of undamaged speech may lose
@@ -56,7 +58,8 @@ def trained_tower(file: Path) -> AudioTower:
 class Goals:
     """What sounds are to match.
 
-    names (classes, DIM), descriptions (2 * classes, DIM), and texts (classes, DIM), near which a sound lies.
+    names (classes, DIM), phrases (4 * classes, DIM: two descriptions, and the name in FORMS), and texts (classes, DIM),
+    near which a sound lies.
     open_names: names of the classes, then those of the world; open_right: (classes, all of those), rows sum to 1.
     seen: which concepts' pictures each class selects, rows sum to 1, or to 0 where no picture shows it.
     """
@@ -65,7 +68,8 @@ class Goals:
         count, world = len(KINDS), len(anchors.names)
         self.names = anchors.encode(list(KINDS))
         described = [anchors.encode([kind.descriptions[turn] for kind in KINDS.values()]) for turn in (0, 1)]
-        self.descriptions = torch.cat(described)
+        formed = [anchors.encode([form.format(with_article(name)) for name in KINDS]) for form in FORMS]
+        self.phrases = torch.cat([*described, *formed])
         self.open_names = torch.cat([self.names, anchors.name_vectors])
         self.open_right, self.seen = torch.zeros(count, count + world), torch.zeros(count, world)
         texts = self.names + DESCRIBED * (described[0] + described[1])
@@ -81,14 +85,14 @@ class Goals:
         """Of the vectors of sounds, by name. images: where the pictures of each concept stand (concepts, DIM)."""
         own = torch.eye(len(self.names))[kinds]
         by_name = SCALE * vectors @ self.names.T
-        described = SCALE * vectors @ self.descriptions.T
+        phrased = SCALE * vectors @ self.phrases.T
         is_own = (own / own.sum(0).clamp(min=1)).T  # each class selects its sounds
         here = own.sum(0) > 0
         shown = self.seen[kinds].sum(1) > 0
         pictures = F.cross_entropy(SCALE * vectors[shown] @ images.T, self.seen[kinds[shown]])
         return {
             "kind": F.cross_entropy(by_name, kinds),
-            "described": F.cross_entropy(described, own.repeat(1, 2) / 2),
+            "phrased": F.cross_entropy(phrased, own.repeat(1, 4) / 4),
             "among all": F.cross_entropy(SCALE * vectors @ self.open_names.T, self.open_right[kinds]),
             "found": F.cross_entropy(by_name.T[here], is_own[here]),
             "pictured": 0.5 * pictures if shown.any() else torch.zeros(()),
