@@ -1,7 +1,9 @@
 """Splits pairs into training, validation and held-out sets that share no content.
 
 Two pairs share content if the bytes of their first items are equal. Where the texts are mostly distinct, pairs of the
-same text also stay together, so that the held-out figure is that of texts that were never trained.
+same text also stay together, so that the held-out figure is that of texts that were never trained. Held-out pairs that
+are given decide this themselves: if their texts are new, those of the validation pairs are new as well. Otherwise the
+training step and the interpolation would be chosen for memorised texts.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 MIN_PAIRS = 8
 MIN_PART = 2  # pairs of a validation or held-out set
 DISTINCT = 0.5  # share of distinct texts above which whole texts are held out
+NEW = 0.5  # share of the given held-out pairs with an untrained text, above which validation texts are untrained too
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def split_pairs(
         reserved = {content_hash(pair.first) for pair in given}
         clean = [position for position in rest if hashes[position] not in reserved]
         leaks, rest = len(rest) - len(clean), clean
-    by_text = _by_text([pairs[position] for position in rest])
+    by_text = _by_text([pairs[position] for position in rest], given)
     groups = _groups([pairs[position] for position in rest], [hashes[position] for position in rest], by_text)
     order = np.random.default_rng(seed).permutation(int(groups.max(initial=-1)) + 1)
     rank = np.empty_like(order)
@@ -119,16 +122,27 @@ def split_pairs(
                 f"{len(part)} of {len(pairs)} pairs are left for {name}, since {len(order)} of them differ in content; "
                 "give more distinct pairs"
             )
-    return Split(train, validating, reported, by_text, leaks)
+    return Split(train, validating, reported, by_text and _has_new_texts(reported, train, every=True), leaks)
 
 
 def _part(share: float, n: int) -> float:
     return max(share, MIN_PART / max(1, n))
 
 
-def _by_text(pairs: Sequence[Pair]) -> bool:
-    texts = {content_hash(pair.second) for pair in pairs}
-    return not any(pair.label for pair in pairs) and len(texts) >= DISTINCT * len(pairs)
+def _by_text(pairs: Sequence[Pair], given: Sequence[Pair]) -> bool:
+    """Whether whole texts go to validation (and to the held-out part, unless it is given)."""
+    if any(pair.label for pair in pairs):
+        return False
+    if given:
+        return _has_new_texts(given, pairs)
+    return len({content_hash(pair.second) for pair in pairs}) >= DISTINCT * len(pairs)
+
+
+def _has_new_texts(pairs: Sequence[Pair], trained: Sequence[Pair], *, every: bool = False) -> bool:
+    """Whether more than a share NEW of the pairs, or all of them, have a text that is not among those trained."""
+    texts = {content_hash(pair.second) for pair in trained}
+    n_new = sum(content_hash(pair.second) not in texts for pair in pairs)
+    return n_new == len(pairs) if every else n_new > NEW * len(pairs)
 
 
 def _groups(pairs: Sequence[Pair], hashes: Sequence[str], by_text: bool) -> NDArray[np.int64]:

@@ -157,6 +157,15 @@ def test_pairs_of_one_content_or_text_stay_on_one_side() -> None:
         )
 
 
+@pytest.mark.parametrize(("first", "is_new"), [(10, True), (0, False)])
+def test_validation_texts_are_new_where_the_given_held_out_texts_are(first: int, is_new: bool) -> None:
+    views = text_pairs([f"i{n}" for n in range(40)], [f"t{n % 10}" for n in range(40)])
+    given = text_pairs([f"h{n}" for n in range(8)], [f"t{first + n}" for n in range(8)])
+    split = split_pairs(views, given, share=0.0, validation=0.2, seed=0)
+    trained = {str(pair.second.load()) for pair in split.train}
+    assert split.by_text == is_new == trained.isdisjoint(str(pair.second.load()) for pair in split.validation)
+
+
 def test_labelled_items_are_split_within_their_classes() -> None:
     pairs = text_pairs([f"i{n}" for n in range(60)], [f"class {n % 3}" for n in range(60)], label=True)
     split = split_pairs(pairs, None, share=0.2, validation=0.1, seed=0)
