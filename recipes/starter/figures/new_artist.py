@@ -25,7 +25,7 @@ from recipes.starter.data import backgrounds, compositor
 from recipes.starter.figures import judges
 
 TRAINED = 0.3  # share of the things whose drawings by the new artist are trained
-VIEWS = 4  # of each trained drawing, on backgrounds of the kinds that the starter was trained on
+VIEWS = 10  # of each trained drawing, on backgrounds of the kinds that the starter was trained on
 SIDE = 64
 OLD = ("clean", "ground", "both")
 
