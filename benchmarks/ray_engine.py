@@ -29,6 +29,7 @@ from multimodal.core.cluster.pool import UNITS_AHEAD, WorkerPool
 from multimodal.core.encoder import Encoder, EncoderState
 from multimodal.core.limits import get_limits
 from multimodal.core.modality import Modality
+from multimodal.core.remote.access import StoreAccess
 from multimodal.core.space import Space
 from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.engines.driver import Driver
@@ -73,7 +74,9 @@ def scaling(n_items: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for n in WORKERS:
             table = mm.Index.create(Path(folder) / f"{n}.lance", FAMILY)._table
-            build = partial(IndexWorker, WorkerSettings(table.path, None, {}, False, options, get_limits()))
+            access = StoreAccess.of(table.path)
+            settings = WorkerSettings(table.path, None, {}, False, options, get_limits(), access)
+            build = partial(IndexWorker, settings)
             with connected(ClusterOptions(workers=n)) as size, WorkerPool(build, size) as pool:
                 while pool.room < UNITS_AHEAD * n:
                     pool.wait(1.0)

@@ -1,4 +1,4 @@
-"""Jobs on a real Ray cluster: a killed driver, a second driver, and a driver without a model.
+"""Jobs on a real Ray cluster and an object store: a killed driver, a second driver, and a driver without a model.
 
 What happens when workers die at chosen moments is tested with simulated workers, in test_driver.py.
 """
@@ -23,11 +23,13 @@ from multimodal.core.cluster import connection
 from multimodal.core.cluster.options import ClusterOptions
 from multimodal.core.errors import ClusterError, IndexBusy
 from multimodal.index import Index
+from multimodal.index.storage.remote import lock as remote_lock
 from tests import plugins
+from tests.index import remote_store
 from tests.index.ingest import faults
 
 ROOT = Path(__file__).parents[3]
-N_FILES, N_BAD = 320, 12
+N_FILES, N_BAD = 200, 12
 MAX_DRIVER_MB = 350  # a process with torch takes 400 or more
 DRIVER = (
     plugins.registration("slow")
@@ -71,39 +73,45 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_after_a_killed_driver_nothing_is_lost_or_doubled(
-    cluster: None, folder: Path, tmp_path: Path
+def test_after_a_killed_driver_nothing_is_lost_or_doubled_on_a_store(
+    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with plugins.family("slow"):
+    """The cluster is older than the store: its own environment names neither endpoint nor credentials. The first driver
+    has them in its environment, the second as options."""
+    url = "s3://bucket/index.lance"
+    monkeypatch.setenv("MULTIMODAL_INDEX_CACHE", str(tmp_path / "cache"))
+    with plugins.family("slow"), remote_store.served() as endpoint:
+        remote_store.request("PUT", f"{endpoint}/bucket")
         plain = Index.create(tmp_path / "plain.lance", "slow")
         expected = plain.add(folder, batch_size=8)
-        index = Index.create(tmp_path / "index.lance", "slow")
+        options = {name.lower(): value for name, value in remote_store.VARIABLES.items()}
+        index = Index.create(url, "slow", storage_options=options | {"aws_endpoint": endpoint})
+        environment = os.environ | remote_store.VARIABLES
         driver = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, address(), str(index.path), str(folder)],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            [sys.executable, "-c", DRIVER, address(), url, str(folder)],
+            env=environment | {"AWS_ENDPOINT_URL": endpoint, "PYTHONPATH": str(ROOT)},
         )
         while len(index) == 0:
             assert driver.poll() is None
-            time.sleep(0.02)
+            time.sleep(0.05)
+        status, maps = (Path(f"/proc/{driver.pid}/{name}").read_text() for name in ("status", "maps"))
         with pytest.raises(IndexBusy, match=f"process {driver.pid}"):
             index.add(folder, engine="ray", workers=1, wait=0)
-        peak_kb = next(
-            int(line.split()[1])
-            for line in Path(f"/proc/{driver.pid}/status").read_text().splitlines()
-            if line.startswith("VmHWM")
-        )
-        assert "libtorch" not in Path(f"/proc/{driver.pid}/maps").read_text()
-        assert peak_kb < MAX_DRIVER_MB << 10, f"the driver takes {peak_kb / 1024:.0f} MB"
         driver.send_signal(signal.SIGKILL)
         assert driver.wait() == -signal.SIGKILL
+        peak_kb = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+        assert "libtorch" not in maps
+        assert peak_kb < MAX_DRIVER_MB << 10, f"the driver takes {peak_kb / 1024:.0f} MB"
         kept = len({provenance.source for _, provenance in index._table.provenances()})
         assert 0 < kept < expected.added
 
+        monkeypatch.setattr(remote_lock, "CLOCK_STEP_S", -remote_lock.LEASE_S)  # as if the lease was over
         report = index.add(folder, engine="ray", workers=1)
         assert report.unchanged >= kept
         assert report.unchanged + report.added == expected.added
         assert len(report.failed) == len(expected.failed)
         assert faults.assert_same(index.path, plain.path) >= expected.added
+        assert index.search("apple", k=5) == plain.search("apple", k=5)
 
 
 def test_a_cluster_that_cannot_be_used_is_one_clear_error(cluster: None) -> None:

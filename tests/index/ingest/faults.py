@@ -29,6 +29,8 @@ import numpy as np
 import PIL.Image
 import soundfile
 
+from multimodal.core.remote.path import AnyPath
+
 HERE = Path(__file__).parents[1]  # tests/index
 ROOT = HERE.parents[1]
 SLOWNESS_S = 0.004  # per file, so that there is something to interrupt
@@ -249,7 +251,7 @@ class Runner:
 # --- checks ---------------------------------------------------------------------------------------
 
 
-def state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def state(path: AnyPath) -> tuple[dict[str, Any], dict[str, Any]]:
     """The rows and failures of an index, by id. Raises AssertionError if a row is duplicated."""
     from multimodal.index.storage.failures import FailureLog
     from multimodal.index.storage.table import ItemTable
@@ -261,7 +263,7 @@ def state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return held, {failed.key: failed for failed in FailureLog(path)}
 
 
-def assert_same(first: Path, second: Path) -> int:
+def assert_same(first: AnyPath, second: AnyPath) -> int:
     """Raises AssertionError unless two indexes hold the same rows and failures -> how many rows."""
     (rows, failures), (wanted, wanted_failures) = state(first), state(second)
     lost, more = wanted.keys() - rows.keys(), rows.keys() - wanted.keys()

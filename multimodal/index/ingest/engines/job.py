@@ -11,6 +11,7 @@ from multimodal.core.cluster.connection import WorkerSize, connected
 from multimodal.core.cluster.options import ClusterOptions, require_extra
 from multimodal.core.cluster.pool import WorkerPool
 from multimodal.core.limits import get_limits
+from multimodal.core.remote.access import StoreAccess
 from multimodal.core.remote.path import GivenPath
 from multimodal.core.space import Space
 from multimodal.index.ingest.config import JobOptions
@@ -135,4 +136,12 @@ def _settings(
         config=config,
         threads=options.threads or size.n_threads,
     )
-    return WorkerSettings(table.path, space, dict(runtime or {}), size.n_gpus > 0, of_worker, get_limits())
+    return WorkerSettings(
+        table.path,
+        space,
+        dict(runtime or {}),
+        size.n_gpus > 0,
+        of_worker,
+        get_limits(),
+        StoreAccess.of(table.path),
+    )

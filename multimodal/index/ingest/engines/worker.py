@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from multimodal.core.cluster.pool import Inbox
 from multimodal.core.errors import MultimodalWarning
 from multimodal.core.limits import Limits, limits
+from multimodal.core.remote.access import StoreAccess
 from multimodal.core.remote.path import AnyPath
 from multimodal.core.space import Space
 from multimodal.index.ingest.config import JobOptions
@@ -59,7 +60,7 @@ class WorkerSettings(NamedTuple):
     """What each worker of a job is built from.
 
     space: that of the index, or a part of which is; None for the one that the index names. runtime: options of `load`
-    for that. on_gpu: whether the worker has a GPU.
+    for that. on_gpu: whether the worker has a GPU. access: how the driver reaches object stores.
     """
 
     path: AnyPath
@@ -68,6 +69,7 @@ class WorkerSettings(NamedTuple):
     on_gpu: bool
     options: JobOptions
     limits: Limits
+    access: StoreAccess
 
 
 class IndexWorker:
@@ -75,7 +77,7 @@ class IndexWorker:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
-        self.table = ItemTable.open(settings.path)
+        self.table = ItemTable.open(settings.access.take_over(settings.path))
         if settings.space is None:
             default = {"device": "auto"} if settings.on_gpu else {}
             space = load_space(self.table, **(default | settings.runtime))
