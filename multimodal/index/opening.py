@@ -24,6 +24,8 @@ SHOWN_FINGERPRINT_CHARS = 12
 def index_folder(path: GivenPath, storage_options: Mapping[str, str] | None = None) -> AnyPath:
     """The absolute folder of an index, or its address on an object store. Raises InvalidInput."""
     if isinstance(path, RemotePath):
+        if not is_remote(path.url):
+            raise refused(path.url)
         return path if storage_options is None else RemotePath(path.url, storage_options)
     if is_remote(path):
         address = RemotePath(os.fspath(path), storage_options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import signal
@@ -11,14 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 from mcp.client import Client
 
 from multimodal.core.errors import IndexBusy, IndexStateError, InvalidInput, MediaNotFound, StorageError
-from multimodal.core.remote import files
+from multimodal.core.remote import files, hub_files
 from multimodal.core.remote.errors import explain
 from multimodal.core.remote.path import RemotePath
 from multimodal.core.space import Space
@@ -344,3 +348,70 @@ def test_files_on_a_store_are_indexed_synchronised_and_shown(
     assert index.sync(folder.url).to_dict()["deleted"] == 1 and len(index) == 2
     with pytest.raises(MediaNotFound, match="no such folder or file"):
         index.add(f"{folder}-other")
+
+
+def test_an_object_is_read_again_only_if_it_was_written_since(
+    remote: str, space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RemotePath(f"{remote.rpartition('/')[0]}/texts")
+    index, reads = Index.create(tmp_path / "index.lance", space), []
+    read = files.read
+    monkeypatch.setattr(files, "read", lambda path: reads.append(path.name) or read(path))
+    for name in ("a.txt", "b.txt"):
+        files.write(folder / name, b"1 2 3 4")
+    assert index.add(folder.url).added == 2
+    # Of the same size, and in the second of the first write, or the next: the time of the store may not tell.
+    files.write(folder / "a.txt", b"4 3 2 1")
+    report = index.sync(folder.url)
+    assert (report.updated, report.unchanged) == (1, 1)
+    assert index.search("4 3 2 1", k=1)[0].uri == f"{folder}/a.txt"
+    monkeypatch.setattr(files, "SETTLED_NS", 0)  # as if the writes were older
+    index.add(folder.url)  # stores the times of the store
+    reads.clear()
+    assert index.add(folder.url).unchanged == 2 and index.sync(folder.url).unchanged == 2 and not reads
+
+
+def test_files_of_a_hub_are_indexed_and_synchronised_by_their_hash(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hub(MemoryFileSystem):  # type: ignore[misc]
+        protocol = "hf"
+        store: ClassVar[dict[str, Any]] = {}
+        pseudo_dirs: ClassVar[list[str]] = [""]
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return path.removeprefix("hf://").rstrip("/")
+
+        def _hashed(self, info: dict[str, Any]) -> dict[str, Any]:
+            is_file = info["type"] == "file"
+            return (
+                info | {"blob_id": hashlib.sha1(self.store[info["name"]].getvalue()).hexdigest()}
+                if is_file
+                else info
+            )
+
+        def info(self, path: str, **_: Any) -> dict[str, Any]:
+            return self._hashed(super().info(path))
+
+        def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+            return [self._hashed(info) for info in super().ls(path, detail=True)]
+
+    monkeypatch.setitem(_registry, "hf", Hub)
+    hub_files._filesystem.cache_clear()
+    hub, url = fsspec.filesystem("hf"), "hf://datasets/user/name/texts"
+    for name in ("a", "b"):
+        hub.pipe(f"{url}/{name}.txt", b"1 2 3 4")
+    index = Index.create(tmp_path / "index.lance", space)
+    assert index.add(url).added == 2 and index.add(url).unchanged == 2
+    hub.pipe(f"{url}/a.txt", b"4 3 2 1")
+    hub.rm(f"{url}/b.txt")
+    report = index.sync(url)
+    assert (report.updated, report.deleted, len(index)) == (1, 1, 1)
+    assert index.search("4 3 2 1", k=1)[0].uri == f"{url}/a.txt"
+    assert index.add(f"{url}/a.txt").unchanged == 1
+    with pytest.raises(MediaNotFound, match="no such folder or file"):
+        index.add(f"{url}-other")
+    with pytest.raises(InvalidInput, match="an index is kept in a local folder, or on an object store"):
+        Index.create(url, space)
+    hub_files._filesystem.cache_clear()

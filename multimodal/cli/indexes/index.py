@@ -18,7 +18,7 @@ from multimodal.cli.indexes.index_output import bar, known_line, show_estimate, 
 from multimodal.cli.indexes.search import DEFAULT_SPACE, metadata_of, open_or_create
 from multimodal.cli.wording import in_cli_terms
 from multimodal.core.errors import IndexBusy, IndexStateError, MediaNotFound, MultimodalWarning
-from multimodal.core.remote.path import AnyPath, RemotePath, is_remote
+from multimodal.core.remote.path import AnyPath, RemotePath, is_remote_source
 
 if TYPE_CHECKING:
     from multimodal.index import Index, IngestReport
@@ -284,7 +284,7 @@ def _expand(paths: list[str]) -> list[AnyPath]:
 
     expanded: list[AnyPath] = []
     for pattern in paths:
-        if is_remote(pattern):
+        if is_remote_source(pattern):
             expanded.append(RemotePath(pattern))
             continue
         path = Path(pattern).expanduser()

@@ -1,6 +1,6 @@
 """Local copies of media on an object store, for what shows or plays them: decoders and browsers read parts of a file.
 
-Copies lie in `media` in the cache of the package, are named by address, size and time, and are made at first need. The
+Copies lie in `media` in the cache of the package, are named by address, size and version, and made at first need. The
 cache holds up to COPIES_BYTES: what was used least recently is removed first. Several processes may share it.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from multimodal.core.errors import MediaTooLarge, MultimodalError
 from multimodal.core.hub.cache import own_cache
 from multimodal.core.remote import files
-from multimodal.core.remote.path import RemotePath, is_remote
+from multimodal.core.remote.path import RemotePath, is_remote_source
 
 FOLDER = "media"
 COPIES_BYTES = 4 << 30
@@ -30,7 +30,7 @@ def media_path(uri: str | None) -> Path | None:
     """
     if not uri or "\0" in uri:
         return None
-    if not is_remote(uri):
+    if not is_remote_source(uri):
         return Path(uri)
     try:
         return local_copy(RemotePath(uri))
@@ -44,7 +44,7 @@ def local_copy(path: RemotePath) -> Path:
     if file is None:
         raise FileNotFoundError(f"{path}: no such object")
     check_size(file)
-    key = hashlib.sha256(f"{path}\0{file.size}\0{file.mtime_ns}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{path}\0{file.size}\0{file.version}".encode()).hexdigest()[:32]
     folder = own_cache() / FOLDER
     target = folder / f"{key}{PurePosixPath(path.name).suffix}"
     if target.is_file():

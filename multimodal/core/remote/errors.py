@@ -29,24 +29,25 @@ VARIABLES = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    "hf": "HF_TOKEN",
 }
-CONTAINERS = {"s3": "bucket", "gs": "bucket", "az": "container"}
+CONTAINERS = {"s3": "bucket", "gs": "bucket", "az": "container", "hf": "repository"}
 
 
 def explain(path: RemotePath, error: BaseException) -> str | None:
     """One sentence for an error of a client, with the cure; None if it is not of the store itself."""
     text, kind = str(error), CONTAINERS[path.scheme]
     if NO_BUCKET.search(text):
-        return f"the {kind} {path.bucket!r} does not exist; create it first, or check its name"
+        return f"the {kind} {path.container!r} does not exist; create it first, or check its name"
     if WRONG_REGION.search(text):
         known = REGION.search(text)
         where = f"{known[1]}, not in the region that is set" if known else "another region than the one set"
         name = known[1] if known else "its region"
-        return f"the {kind} {path.bucket!r} is in {where}; set AWS_REGION={name}, or storage_options['aws_region']"
+        return f"the {kind} {path.container!r} is in {where}; set AWS_REGION={name}, or storage_options['aws_region']"
     if NO_ACCESS.search(text):
         return (
-            f"no access to the {kind} {path.bucket!r}; set {VARIABLES[path.scheme]}, or pass storage_options, with the "
-            "permission to list and read it, and to write for changes"
+            f"no access to the {kind} {path.container!r}; set {VARIABLES[path.scheme]}, or pass storage_options, with "
+            "the permission to list and read it, and to write for changes"
         )
     if NO_NETWORK.search(text):
         return f"{_server(path)} cannot be reached; check the network, the proxy and the endpoint"
@@ -57,6 +58,7 @@ def _server(path: RemotePath) -> str:
     options = path.storage_options
     return first_of(options, "aws_endpoint", "endpoint", "aws_endpoint_url", "endpoint_url") or {
         "s3": "Amazon S3", "gs": "Google Cloud Storage", "az": "Azure Blob Storage",
+        "hf": "the Hugging Face Hub",
     }[path.scheme]  # fmt: skip
 
 

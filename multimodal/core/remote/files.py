@@ -1,34 +1,51 @@
-"""Reads, writes and lists objects with pyarrow. Errors of the store become StorageError, which names the cure."""
+"""Reads, writes and lists objects with pyarrow. Errors of the store become StorageError, which names the cure.
+
+A listing has no entity tags, and one more request for each object would cost more than reading small ones again. What
+tells whether an object has changed is its size with the time of its last write. S3 and Azure give whole seconds, so an
+object that was written in the second of the listing, or shortly before by a clock that differs, may be written again
+without a trace: its version is the time of the listing, which no later listing repeats. Files of a hub have a hash.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import os
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from multimodal.core.errors import InvalidInput, StorageError
+from multimodal.core.remote import hub_files
 from multimodal.core.remote.errors import NO_BUCKET, explain, first_line
 from multimodal.core.remote.path import RemotePath, first_of
 
 CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 5.0, 30.0
 ATTEMPTS = 3
 YES = ("true", "1", "yes")
+SECOND_NS = 10**9
+SETTLED_NS = 3 * SECOND_NS  # the second of the write, and two by which clocks may differ
 
 
 class RemoteFile(NamedTuple):
-    """An object, with its size in bytes and the time of its last write, by the clock of the store."""
+    """An object, with its size in bytes and the time of its last write, by the clock of the store; 0 if there is none.
+
+    version: differs if the object was written since, even where the time does not tell.
+    """
 
     path: RemotePath
     size: int
     mtime_ns: int
+    version: int
 
 
 def read(path: RemotePath) -> bytes:
     """The content of an object. Raises FileNotFoundError, StorageError."""
+    if hub_files.is_hub(path):
+        with _errors(path):
+            return hub_files.read(path)
     with _errors(path), _filesystem(path).open_input_stream(path.key) as file:
         content: bytes = file.read()
         return content
@@ -52,15 +69,26 @@ def delete(path: RemotePath) -> bool:
 
 def stat(path: RemotePath) -> RemoteFile | None:
     """An object; None if there is none. Raises StorageError."""
+    now = time.time_ns()
     with _errors(path):
+        if hub_files.is_hub(path):
+            file = hub_files.stat(path)
+            return None if file is None else _hub_file(*file)
         info = _filesystem(path).get_file_info(path.key)
-    return _file(path, info) if info.is_file else None
+    return _file(path, info, now) if info.is_file else None
 
 
 def list_files(folder: RemotePath) -> list[RemoteFile]:
     """All objects below a folder, in order of name; none if there is no such folder. Raises StorageError."""
+    if hub_files.is_hub(folder):
+        try:
+            with _errors(folder):
+                return sorted((_hub_file(*file) for file in hub_files.list_files(folder)), key=_url)
+        except FileNotFoundError:
+            return []
+    now = time.time_ns()
     return sorted(
-        (_file(_below(folder, info), info) for info in _list(folder, True) if info.is_file), key=_url
+        (_file(_below(folder, info), info, now) for info in _list(folder, True) if info.is_file), key=_url
     )
 
 
@@ -84,8 +112,15 @@ def _below(folder: RemotePath, info: Any) -> RemotePath:
     return folder / info.path.removeprefix(folder.key).lstrip("/")
 
 
-def _file(path: RemotePath, info: Any) -> RemoteFile:
-    return RemoteFile(path, int(info.size), int(info.mtime_ns))
+def _file(path: RemotePath, info: Any, now: int) -> RemoteFile:
+    """now: when the listing began, by the clock of this machine."""
+    mtime_ns = int(info.mtime_ns)
+    is_settled = mtime_ns % SECOND_NS != 0 or mtime_ns < now - SETTLED_NS
+    return RemoteFile(path, int(info.size), mtime_ns, mtime_ns if is_settled else now | 1)
+
+
+def _hub_file(key: str, size: int, version: int) -> RemoteFile:
+    return RemoteFile(RemotePath(f"{hub_files.SCHEME}://{key}"), size, 0, version)
 
 
 def _url(file: RemoteFile) -> str:

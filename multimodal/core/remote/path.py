@@ -16,6 +16,7 @@ from typing import Any
 from multimodal.core.errors import InvalidInput
 
 SCHEMES = ("s3", "gs", "az")
+SOURCE_SCHEMES = (*SCHEMES, "hf")  # a hub holds files to be indexed, but no index
 URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
 ONE_SLASH = re.compile(rf"(?P<scheme>{'|'.join(SCHEMES)}):/(?!/)(?P<rest>.*)", re.DOTALL | re.IGNORECASE)
 # Options that may be shown and pickled; all others may be secret.
@@ -44,7 +45,7 @@ class RemotePath:
     def __init__(self, url: str, storage_options: Mapping[str, str] | None = None) -> None:
         """Raises InvalidInput for a URL of another kind, or options that are not text."""
         match = URL.fullmatch(url)
-        if match is None or match["scheme"].lower() not in SCHEMES:
+        if match is None or match["scheme"].lower() not in SOURCE_SCHEMES:
             raise InvalidInput(f"{url!r} is not on an object store; known are {_names()}")
         parts = match["rest"].strip("/").split("/")
         if not parts[0] or any(part in ("", ".", "..") for part in parts) or "\0" in url:
@@ -61,6 +62,11 @@ class RemotePath:
     @property
     def bucket(self) -> str:
         return self.key.partition("/")[0]
+
+    @property
+    def container(self) -> str:
+        """The bucket, or the repository of a hub, "user/name"."""
+        return "/".join(self.key.split("/")[1:3]) if self.scheme == "hf" else self.bucket
 
     @property
     def key(self) -> str:
@@ -133,9 +139,18 @@ GivenPath = str | os.PathLike[str] | RemotePath  # as callers may give one
 
 
 def is_remote(path: object) -> bool:
-    """Whether a str names something on an object store that is supported."""
+    """Whether a str names something on an object store that may hold an index."""
+    return _has_scheme(path, SCHEMES)
+
+
+def is_remote_source(path: object) -> bool:
+    """Whether a str names files that can be indexed, on an object store or in a repository of a hub."""
+    return _has_scheme(path, SOURCE_SCHEMES)
+
+
+def _has_scheme(path: object, schemes: tuple[str, ...]) -> bool:
     match = URL.match(path) if isinstance(path, str) else None
-    return match is not None and match["scheme"].lower() in SCHEMES
+    return match is not None and match["scheme"].lower() in schemes
 
 
 def lacks_a_slash(path: str) -> bool:

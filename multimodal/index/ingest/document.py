@@ -210,7 +210,7 @@ def _stat_remote(record: SourceRecord, value: RemoteFile | RemotePath) -> Docume
         raise MediaNotFound(f"{value}: no such file; check the address")
     check_size(file)
     url = _address(file)
-    return Document(record._replace(value=file), record.id or url, url, None, (file.size, file.mtime_ns))
+    return Document(record._replace(value=file), record.id or url, url, None, (file.size, file.version))
 
 
 def _address(value: RemoteFile | RemotePath) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from multimodal.core.errors import MultimodalError
 from multimodal.core.items import Text
 from multimodal.core.modality import Modality
-from multimodal.core.remote.path import AnyPath, RemotePath, is_remote
+from multimodal.core.remote.path import AnyPath, RemotePath, is_remote_source
 from multimodal.core.space import Space
 from multimodal.index import fragments
 from multimodal.index.ingest.config import JobOptions
@@ -94,7 +94,7 @@ def _path(stored: _Stored) -> AnyPath | None:
     uri, provenance = stored.row.uri, stored.provenance
     if uri is None:
         return None
-    if is_remote(uri):  # which an item in memory may have as its name, too
+    if is_remote_source(uri):  # which an item in memory may have as its name, too
         return (
             RemotePath(uri) if provenance.mtime_ns is not None or provenance.container is not None else None
         )

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from multimodal.core.errors import IndexStateError, InvalidInput, MediaNotFound, MultimodalError
 from multimodal.core.remote import files
-from multimodal.core.remote.path import AnyPath, GivenPath, RemotePath, is_remote
+from multimodal.core.remote.path import AnyPath, GivenPath, RemotePath, is_remote_source
 from multimodal.core.space import Space
 from multimodal.index import fragments
 from multimodal.index.ingest import video
@@ -123,7 +123,7 @@ def _check_roots(source: GivenPath | Sequence[GivenPath]) -> list[AnyPath]:
         raise InvalidInput("the list of folders is empty; give at least one")
     roots: list[AnyPath] = []
     for given in paths:
-        if isinstance(given, RemotePath) or is_remote(given):
+        if isinstance(given, RemotePath) or is_remote_source(given):
             address = given if isinstance(given, RemotePath) else RemotePath(str(given))
             if files.stat(address) is not None:
                 raise InvalidInput(f"{address}: sync takes folders, got a file; add it with Index.add")
@@ -287,5 +287,5 @@ def _resolve_vanished_failures(
         path = failure.path or failure.container
         if path is None or not any(path.startswith(_below(folder)) for folder in folders):
             continue
-        if path not in present if is_remote(path) else _is_gone(path):
+        if path not in present if is_remote_source(path) else _is_gone(path):
             failure_log.resolve(failure.key)

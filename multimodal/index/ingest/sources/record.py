@@ -18,7 +18,7 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Text
 from multimodal.core.media.inputs import describe_type
 from multimodal.core.remote.files import RemoteFile
-from multimodal.core.remote.path import RemotePath, is_remote
+from multimodal.core.remote.path import RemotePath, is_remote_source
 from multimodal.index.ingest.sources.delimited import check_delimiter
 from multimodal.index.ingest.sources.encodings import check_encoding
 from multimodal.index.ingest.sources.selection import EVERYTHING, Selection
@@ -242,7 +242,7 @@ def media_value(value: object, uri: str, folder: Path) -> object:
         raise InvalidInput("the path is empty; there is nothing to index")
     if not isinstance(value, str):
         return value
-    if is_remote(value):
+    if is_remote_source(value):
         return RemotePath(value)
     if "://" in value:
         raise InvalidInput(f"{value!r} is a URL, not a local file; download it first")

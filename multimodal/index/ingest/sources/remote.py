@@ -1,6 +1,7 @@
-"""Files on an object store as source records. Size and time of last modification stand for those of a local file.
+"""Files on an object store, or in a repository of a hub, as source records.
 
-Credentials and endpoint are those of the environment. Tables and archives on a store are not read.
+Size and version of an object stand for size and time of a local file. Credentials and endpoint are those of the
+environment. Tables and archives on a store are not read.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _single(
 def _record(
     file: RemoteFile, metadata: Metadata | None, options: SourceOptions, *, is_listed: bool = False
 ) -> SourceRecord:
-    state = (file.size, file.mtime_ns)
+    state = (file.size, file.version)
     return SourceRecord(
         file, file.path.url, None, metadata, file_state=state, split_text=True, encoding=options.encoding,
         is_listed=is_listed,

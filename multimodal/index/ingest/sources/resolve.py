@@ -16,7 +16,7 @@ from multimodal.core.items import as_item
 from multimodal.core.media.inputs import is_audio_mapping, samples_and_rate
 from multimodal.core.media.path_like import warn_path_like
 from multimodal.core.media.registry import is_item
-from multimodal.core.remote.path import RemotePath, is_remote
+from multimodal.core.remote.path import RemotePath, is_remote_source
 from multimodal.index.ingest.sources import archives, frames, hf_datasets, remote, rows, tables, zips
 from multimodal.index.ingest.sources.folders import (
     absolute,
@@ -42,7 +42,7 @@ def records(
 
     Raises at once what Index.add says of its arguments.
     """
-    if is_remote(source):
+    if is_remote_source(source):
         source = RemotePath(str(source))
     if isinstance(source, RemotePath):
         return _from_values([source], ids, options)
@@ -71,7 +71,7 @@ def records(
 
 def length(source: object, options: SourceOptions) -> int | None:
     """How many documents a source has; None if it would have to be read to know."""
-    if is_remote(source) or isinstance(source, RemotePath):
+    if is_remote_source(source) or isinstance(source, RemotePath):
         return None
     if isinstance(source, str | os.PathLike):
         source = _paths(source)
