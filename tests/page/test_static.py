@@ -241,7 +241,7 @@ def _expected(items: list[dict[str, Any]], index: mm.Index, starter: mm.Space) -
     names = names[::3]
     texts = [*ODD, *random, *names]
     of = {kind: [item for item in items if item["modality"] == kind] for kind in ("image", "audio")}
-    images = [item for item in of["image"] if item["name"].endswith("red-apple.jpg")] + of["image"][::20]
+    images = [item for item in of["image"] if item["name"].endswith("pizza-on-table.jpg")] + of["image"][::20]
     files = {path.name: path for path in GALLERY.rglob("*.*")}
 
     def media(chosen: list[dict[str, Any]], item_class: type[Any]) -> list[dict[str, Any]]:

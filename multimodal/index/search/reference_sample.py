@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from multimodal.index.search.score_calibration import deviation_without_highest
 from multimodal.index.search.vector_search import Candidates
 from multimodal.index.search.view import Filter, SnapshotView
 
@@ -63,9 +64,10 @@ class ReferenceSample:
             for name, vectors in self.vectors.items():
                 cosines = _evenly(vectors) @ rows.T
                 if name == row_modality:  # without the cosine of a row with itself
-                    cosines = cosines[~np.eye(len(rows), dtype=bool)]
+                    n = len(rows)
+                    cosines = cosines[~np.eye(n, dtype=bool)].reshape(n, n - 1)
                 if min(len(vectors), len(rows)) >= MIN_PAIR_ROWS:
-                    deviations[name] = float(cosines.std())
+                    deviations[name] = deviation_without_highest(cosines)
             self._cached_deviations[row_modality] = deviations
         return self._cached_deviations[row_modality]
 

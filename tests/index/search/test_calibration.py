@@ -23,6 +23,7 @@ from multimodal.index.search.score_calibration import (
     SAME_MODALITY,
     TOP_ROWS,
     ModalityCalibration,
+    deviation_without_highest,
     probability,
 )
 from multimodal.pipelines.retrieval import RetrievalPipeline
@@ -70,12 +71,28 @@ def test_a_scale_is_the_formula_of_its_module(alike: float) -> None:
     cosines = np.sort(rng.normal(0.1, 0.1, 500))[::-1]
     scale = ModalityCalibration.fit(cosines, cosines[:TOP_ROWS].tolist(), 500, 200.0, alike)
     logits = scale.logits(cosines[:5].tolist())
-    tilt = INVERSE_TEMPERATURE / cosines.std()
+    normal = np.sort(rng.standard_normal((2000, 500)))
+    share = normal[:, :-1].var(1).mean() / normal.var(1).mean()  # of the variance, without the highest
+    tilt = INVERSE_TEMPERATURE * math.sqrt(share) / cosines[1:].std()
     for place in range(5):
         others = np.delete(cosines, place)
         outstanding = tilt * cosines[place] - math.log(np.exp(tilt * others).mean())
         expected = slope * outstanding + level - math.log(200)
-        assert logits[place] == pytest.approx(expected, abs=1e-3)
+        assert logits[place] == pytest.approx(expected, rel=2e-3)
+
+
+@given(n=st.integers(3, 1024), queries=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_the_deviation_of_unrelated_rows_is_estimated_without_bias_and_whatever_the_match(
+    n: int, queries: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = rng.standard_normal((max(queries, 30_000 // n), n))
+    assert deviation_without_highest(matrix) == pytest.approx(1, rel=0.05)
+    row = np.sort(matrix[0])
+    further = np.append(row[:-1], row[-1] + 100)
+    assert deviation_without_highest(further) == pytest.approx(deviation_without_highest(row), rel=1e-6)
+    assert deviation_without_highest(0.3 + 0.1 * row) == pytest.approx(0.1 * deviation_without_highest(row))
 
 
 def test_a_few_sampled_rows_tell_nearly_what_all_rows_tell() -> None:
@@ -89,14 +106,15 @@ def test_a_few_sampled_rows_tell_nearly_what_all_rows_tell() -> None:
 
 @given(
     cosines=st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=60),
-    scale=st.floats(0.01, 1),
-    shift=st.floats(-0.5, 0.5),
+    background=st.none() | st.floats(0, 0.5),
 )
-def test_logits_never_rise_where_cosines_fall(cosines: list[float], scale: float, shift: float) -> None:
+@settings(max_examples=50)
+def test_logits_never_rise_where_cosines_fall(cosines: list[float], background: float | None) -> None:
     ordered = sorted(cosines, reverse=True)
-    logits = ModalityCalibration.fit(np.array(cosines), ordered[:TOP_ROWS], len(cosines), 10.0).logits(
-        ordered
+    fitted = ModalityCalibration.fit(
+        np.array(cosines), ordered[:TOP_ROWS], len(cosines), 10.0, 1.0, background
     )
+    logits = fitted.logits(ordered)
     assert all(map(math.isfinite, logits))
     assert logits == sorted(logits, reverse=True)
 

@@ -6,7 +6,8 @@ import { dot } from "./network.js";
 /** @import { Calibration, Hit, PageIndex } from "./types.d.ts" */
 
 const INVERSE_TEMPERATURE = 1.25, TOP_ROWS = 32, MIN_ROWS = 10, MIN_DEVIATION = 1e-4, COSINE_TOLERANCE = 1e-5, MIN_OTHERS = 1e-12;
-const PRIOR_ROWS = 10, MIN_BACKGROUND_SHARE = 0.5, NEAR = 2, NEAR_ROWS = 300, NEAR_PER_TENFOLD = 0.5, DEDUCTION = 3;
+const PRIOR_ROWS = 10, MIN_BACKGROUND_SHARE = 0.5, NEAR = 2.25, NEAR_ROWS = 300, NEAR_PER_TENFOLD = 0.5, DEDUCTION = 3;
+const SQUARED_HIGHEST = [0.6456, 0.2034, 0.3683, -0.0296];
 
 const rounded = (/** @type {number} */ value) => Math.round(value * 1e4) / 1e4;
 
@@ -67,9 +68,8 @@ function rowsOf(index, name) {
  */
 function logits(calibration, top, sample, n, mean, from, to) {
   const background = calibration.background[from]?.[to] ?? 0, best = top[0], last = top[top.length - 1];
-  const average = sample.reduce((sum, value) => sum + value, 0) / sample.length;
-  const variance = sample.reduce((sum, value) => sum + (value - average) ** 2, 0) / sample.length;
-  const drawn = Math.sqrt((sample.length * variance + PRIOR_ROWS * background ** 2) / (sample.length + PRIOR_ROWS));
+  const fewer = sample.length - 1;
+  const drawn = Math.sqrt((fewer * varianceWithoutHighest(sample) + PRIOR_ROWS * background ** 2) / (fewer + PRIOR_ROWS));
   const rate = INVERSE_TEMPERATURE / Math.max(drawn, MIN_BACKGROUND_SHARE * background, MIN_DEVIATION);
   const below = sample.filter((value) => value < last - COSINE_TOLERANCE), height = (/** @type {number} */ value) => Math.exp(rate * (value - best));
   const rest = below.length ? below.reduce((sum, value) => sum + height(value), 0) / below.length : height(last);
@@ -82,6 +82,20 @@ function logits(calibration, top, sample, n, mean, from, to) {
     const lack = Math.max(0, near - (cosine - centre) / Math.max(background, MIN_DEVIATION));
     return rounded(slope * prominence + intercept - Math.log(mean) - DEDUCTION * lack ** 2);
   };
+}
+
+/**
+ * The variance of the other values, over the share of the variance that normal values keep without their highest.
+ * @param {number[]} values
+ */
+function varianceWithoutHighest(values) {
+  const n = values.length, sum = values.reduce((total, value) => total + value, 0);
+  if (n <= 2) return values.reduce((total, value) => total + (value - sum / n) ** 2, 0) / n;
+  const highest = values.reduce((best, value) => Math.max(best, value)), average = (sum - highest) / (n - 1);
+  const squares = values.reduce((total, value) => total + (value - average) ** 2, 0) - (highest - average) ** 2;
+  const square = SQUARED_HIGHEST.reduceRight((total, factor) => total * Math.log(n) + factor);
+  const share = (((n - square) / (n - 1) - (n - 2 + square) / (n - 1) ** 2) * n) / (n - 1);
+  return Math.max(0, squares) / (n - 1) / share;
 }
 
 /** @param {number[]} values */
