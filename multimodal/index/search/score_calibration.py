@@ -1,9 +1,9 @@
 """Cosines of one query -> the probability that each hit is relevant, comparable across modalities.
 
 Modalities occupy different regions of a shared space: a spoken query is nearer to all speech than to any image, so
-plain cosine ranks by modality first. Here a cosine is compared with the other rows of its own modality. With
-t = INVERSE_TEMPERATURE / (the standard deviation of the query's cosines with that modality, estimated without the
-highest), a row of cosine s has
+plain cosine ranks by modality first. Here a cosine is compared with the other rows of its own modality. With t =
+INVERSE_TEMPERATURE / (the standard deviation of the query's cosines with that modality, estimated without the highest),
+a row of cosine s has
 
     v = t s - log mean exp(t s')      over all other rows s' of the modality
     p = 1 / (1 + exp(-(slope v + intercept - log rows)))      rows: of the index, per modality, on average
@@ -22,12 +22,12 @@ nearly the same. In galleries of ten concepts the calibration error is 0.04; wit
 Rows that are hardly related to the query can stand out too, if all rows of their modality are alike: among sentences
 about an office, one is always nearest to "a dog". The index itself states how far cosines of unrelated items of two
 modalities differ: their standard deviation b between sampled rows (reference_sample.py), without the highest cosine of
-each row. The standard deviation of the query's cosines is drawn towards b where there are few rows, and is at least half
-of it. And a row of height h = (s - median of the query's cosines) / b loses DEDUCTION (near - h)^2 of its logit where h
-is below `near`, which is NEAR for up to NEAR_ROWS rows and rises with their logarithm. All terms are monotonic functions
-of the cosine. In 18 indexes of the images and clips of assets/gallery with 12 to 272 sentences about an office, with and
-without the gallery's notes, 24 queries for things in the gallery put a sentence above 45 of 918 images and clips of them
-without these terms, and above none with them.
+each row. The standard deviation of the query's cosines is drawn towards b where there are few rows, and is at least
+half of it. And a row of height h = (s - median of the query's cosines) / b loses DEDUCTION (near - h)^2 of its logit
+where h is below `near`, which is NEAR for up to NEAR_ROWS rows and rises with their logarithm. All terms are monotonic
+functions of the cosine. In 18 indexes of the images and clips of assets/gallery with 12 to 272 sentences about an
+office, with and without the gallery's notes, 24 queries for things in the gallery put a sentence above 45 of 918 images
+and clips of them without these terms, and above none with them.
 
 Slope and intercept are SAME_MODALITY for rows of the query's own modality and CROSS_MODALITY for others. Audio clips
 with different meanings still sound alike, and images look alike, so the bar is higher within a modality. A weighted
@@ -63,10 +63,10 @@ measurements, in these and other spaces.
 Meaning of p. The constants were fitted on the starter, on half of the concepts and on kinds of queries that are not in
 the table (recipes/starter/figures/calibrate.py), for the event "same concept". On the other half the expected
 calibration error is 0.03 to 0.04 in these galleries, and 0.04 in smaller ones, down to ten concepts. The figures of the
-small space were measured with the highest cosine in the deviations, and its calibration error was 0.02 to 0.05. No labels of an
-index are used, so elsewhere p states how far a row stands out: about right where a query has one match, or none, in a
-modality. Where it has many (a hundred cats among a thousand images), each of them stands out less, and p is too low:
-the order still holds, a min_probability threshold does not.
+small space were measured with the highest cosine in the deviations, and its calibration error was 0.02 to 0.05. No
+labels of an index are used, so elsewhere p states how far a row stands out: about right where a query has one match, or
+none, in a modality. Where it has many (a hundred cats among a thousand images), each of them stands out less, and p is
+too low: the order still holds, a min_probability threshold does not.
 
 Choosing min_probability. 0.87 was chosen on one half of the concepts. On the other half, of 214 concepts that are not
 in the starter's index, nor anything similar, 2 % of text, 1 % of image and 5 % of speech queries return anything; of
@@ -215,7 +215,8 @@ class ModalityCalibration:
 def deviation_without_highest(cosines: NDArray[np.floating]) -> float:
     """The standard deviation of cosines, estimated without the highest one, which may be that of a match.
 
-    Of n normal values, those without the highest keep `share` of the variance on average; the estimate is divided by it.
+    Of n normal values, those without the highest keep `share` of the variance on average; the estimate is divided
+    by it.
 
     Args:
         cosines: (n,) of one query, or (queries, n): then the variance of the queries' means is added. With one or two
