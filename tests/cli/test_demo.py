@@ -223,7 +223,7 @@ RIGHT = {
     "dog-on-meadow": {"puppy-portrait", "dog-and-ball"},
     "red-apple": {"green-apple"},
     "birthday party": {"birthday-cake"},
-    "snow": {"snowman"},
+    "snow": {"snowman", "first-snow"},
 }
 
 
