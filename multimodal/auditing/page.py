@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,43 @@ HEADS = {
     "joint failure": "Shared failures",
     "transfer": "Attacks",
 }
+QUESTIONS = {
+    "corruption": (
+        "Each item is damaged and must still find itself among the undamaged ones. The value is the share "
+        "that does, over all severities; a low value is bad."
+    ),
+    "typographic": (
+        "Another thing's name is written on an image. The value is how much more often that word wins over "
+        "the thing shown than nonsense letters do; a high value is bad."
+    ),
+    "association": (
+        "Are the words of one list nearer to one pole than those of the other? The value d is the "
+        "difference in standard deviations: 0 is none, and it cannot exceed about 2."
+    ),
+    "inheritance": (
+        "Do images or recordings lean as their names do in the text tower? The value r is a correlation "
+        "over concepts: 0 is none, 1 the same. It mixes meaning with bias, since flowers are liked."
+    ),
+    "probe": (
+        "The right caption of two, or of four for counting, must be the nearest to an image. The value is "
+        "the share of trials in which it is; guessing gives 0.50, or 0.25."
+    ),
+    "geometry": ("Is any item near everything, and do modalities lie apart?"),
+    "groups": ("Do the figures differ between the groups of the data by more than chance makes them?"),
+    "joint failure": (
+        "Where both models are wrong, how often is it the same wrong answer? A high value is bad: one model "
+        "is no check of the other."
+    ),
+    "transfer": (
+        "Pixels are changed by at most 4 of 255 levels, so as to mislead this model. The value is the share "
+        "of images that still find themselves; a low value is bad."
+    ),
+}
+READING = (
+    "● is the measured value with its 95 % interval, □ its control: what undamaged items, random words or "
+    "an unrelated model give. A finding is a warning if it is beyond the limit on its card. Limits are "
+    "conventions."
+)
 STYLE = """<style>
 .tag { display: inline-block; border-radius: 999px; padding: 1px 10px; font-size: 12px; font-weight: 600;
   border: 1px solid currentColor; margin-right: 8px; }
@@ -34,6 +72,7 @@ STYLE = """<style>
 .before { display: grid; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); gap: 12px; margin-top: 8px; }
 .before figure { padding: 10px; } .before .pair img { height: 104px; width: 48%; }
 .summary td:first-child { white-space: nowrap; } ul { margin: 6px 0; padding-left: 20px; }
+.summary a { color: inherit; }
 </style>"""
 
 
@@ -58,15 +97,17 @@ def audit_page(report: AuditReport) -> str:
         f'<p class="verdict {"warn" if n else "good"}">{verdict}</p>',
         f'<p class="soft">Tested on {_text(report.data)}; {report.grade} audit, seed {report.seed}. Each value stands '
         "beside its control, with a 95 % interval.</p>",
+        f'<p class="small soft">{READING}</p>',
         _contents(report.warnings),
     ]
     for check, head in HEADS.items():
         warnings = [finding for finding in report.warnings if finding.check == check]
         if warnings:
-            parts.append(f"<h2>{head}</h2>" + "".join(map(_card, warnings)))
+            question = f'<p class="soft">{_text(QUESTIONS[check])}</p>'
+            parts.append(f"<h2>{head}</h2>{question}" + "".join(map(_card, warnings)))
     rest = [finding for finding in report.findings if finding.verdict != "warn"]
     if rest:
-        parts.append(f'<h2>Within limits</h2><div class="card scroll">{_table(rest)}</div>')
+        parts.append(f'<h2>Within limits, or without one</h2><div class="card scroll">{_table(rest)}</div>')
     parts += [_shared(report), _untested(report.untested)]
     parts.append(
         f'<p class="small soft">fingerprint {report.fingerprint[:16]}; {report.seconds:.0f} s. Groups of words, images '
@@ -77,7 +118,8 @@ def audit_page(report: AuditReport) -> str:
 
 def _contents(warnings: Iterable[Finding]) -> str:
     rows = "".join(
-        f'<tr><td><span class="tag warn">warn</span>{_text(finding.name)}</td><td>{_text(finding.claim)}</td></tr>'
+        f'<tr><td><span class="tag warn">warn</span><a href="#{_anchor(finding)}">'
+        f"{_text(finding.name)}</a></td><td>{_text(finding.claim)}</td></tr>"
         for finding in warnings
     )
     return f'<div class="card scroll"><table class="summary">{rows}</table></div>' if rows else ""
@@ -89,7 +131,8 @@ def _card(finding: Finding) -> str:
     details = _details(finding.details)
     cure = f'<p class="small"><b>What to do:</b> {_text(finding.cure)}</p>' if finding.cure else ""
     return (
-        f'<div class="card finding"><div><p><span class="tag {finding.verdict}">{finding.verdict}</span>'
+        f'<div class="card finding" id="{_anchor(finding)}"><div>'
+        f'<p><span class="tag {finding.verdict}">{finding.verdict}</span>'
         f"<b>{_text(finding.name)}</b></p><p>{_text(finding.claim)}.</p>"
         f'<p class="small soft">Warns if {_text(finding.limit)}. n = {finding.n}.</p>{cure}{details}</div>'
         f"<div>{_plot(finding)}</div>{shown}</div>"
@@ -134,10 +177,16 @@ def _number(value: float) -> str:
 def _example(example: Example) -> str:
     items = [item for item in (example.before, example.after) if item is not None]
     shown = "".join(_media(item) for item in items)
+    first, second = ("right", "nearest") if example.before is None else ("before", "after")
     return (
-        f'<figure><div class="pair">{shown}</div><figcaption>before: <b>{_text(example.answer_before)}</b><br>'
-        f"after: <b>{_text(example.answer_after)}</b></figcaption></figure>"
+        f'<figure><div class="pair">{shown}</div><figcaption>{first}: <b>{_text(example.answer_before)}</b><br>'
+        f"{second}: <b>{_text(example.answer_after)}</b></figcaption></figure>"
     )
+
+
+def _anchor(finding: Finding) -> str:
+    """The id of a finding's card."""
+    return re.sub(r"\W+", "-", finding.name.lower()).strip("-")
 
 
 def _media(item: Item) -> str:
