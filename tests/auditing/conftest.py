@@ -8,7 +8,7 @@ import pytest
 import multimodal as mm
 from multimodal.auditing.material import Material, gallery_material, input_side
 from multimodal.core.space import Space
-from recipes.starter.figures.homogenization import rounded
+from recipes.starter.figures.relatives import rounded
 
 SOME_KINDS = ("salt and pepper", "jpeg", "occlusion", "rotation", "dark lines")
 

@@ -14,7 +14,7 @@ from multimodal.auditing.models import open_model, open_others
 from multimodal.core.errors import InvalidInput
 from multimodal.core.space import Space
 from multimodal.testing import fake_space
-from recipes.starter.figures.homogenization import rounded
+from recipes.starter.figures.relatives import rounded
 
 
 @pytest.fixture(scope="module")

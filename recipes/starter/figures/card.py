@@ -100,6 +100,33 @@ def audit(folder: Path) -> dict[str, str]:
         "AUDIT": "\n".join(lines),
         "AUDIT WARNINGS": str(len(warnings)),
         "AUDIT FINDINGS": str(len(report["findings"])),
+        **shared_failures(folder),
+    }
+
+
+def shared_failures(folder: Path) -> dict[str, str]:
+    """The marks of the models that were compared with the starter."""
+    figures = json.loads((folder / "homogenization.json").read_text())
+    lines = [
+        "| model | base in common | fails, % | same wrong answer, % of the items that both get wrong "
+        "| joint failures, × independence, at matched accuracy |",
+        "|---|---|---:|---|---|",
+    ]
+    for name, row in figures["models"].items():
+        same = "{:.0f} [{:.0f}, {:.0f}]".format(*(100 * end for end in row["same wrong answer"]))
+        matched = "{:.2f} [{:.2f}, {:.2f}]".format(*row["ratio at matched accuracy"])
+        base = "yes" if row["shares the base"] else "no"
+        lines.append(f"| {name} | {base} | {100 * row['fail']:.1f} | {same} | {matched} |")
+    return {
+        "SHARED FAILURES": "\n".join(lines),
+        "SHARED ITEMS": f"{figures['items']:,}",
+        "SHARED PICTURES": str(figures["pictures"]),
+        "SHARED OWN": f"{100 * figures['starter fails']:.1f}",
+        **{
+            f"ALL FAIL {title.upper()}": f"{100 * row['observed']:.1f} % "
+            f"({100 * row['independent within strata']:.1f} % if independent within kinds of damage)"
+            for title, row in figures["all fail"].items()
+        },
     }
 
 
