@@ -2,6 +2,7 @@
 
     python -m benchmarks.ray_engine scaling        an encoder that sleeps, at 1, 2, 4 and 8 workers
     python -m benchmarks.ray_engine cost           the starter: CPU seconds of two workers beside one process
+    python -m benchmarks.ray_engine decoders       a GPU that waits for one core, with and without three decoders
     python -m benchmarks.ray_engine checkpoints    Ray Data and lance-ray, killed and run again: rows that are lost
 
 `scaling` shows the share of the time that the engine itself takes, so it holds on any machine whose cores are mostly
@@ -17,13 +18,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import multimodal as mm
 from multimodal.core.backends.runtime import Runtime
-from multimodal.core.cluster.connection import connected
+from multimodal.core.cluster.connection import WorkerSize, _private_cluster, connected
 from multimodal.core.cluster.options import ClusterOptions
 from multimodal.core.cluster.pool import UNITS_AHEAD, WorkerPool
 from multimodal.core.encoder import Encoder, EncoderState
@@ -37,8 +39,11 @@ from multimodal.index.ingest.engines.worker import IndexWorker, WorkerSettings
 from multimodal.index.ingest.jobs import job_context
 from multimodal.index.ingest.sources import resolve
 from multimodal.index.ingest.sources.record import SourceOptions
+from multimodal.index.storage.table import ItemTable
 from multimodal.testing import FakeEncoder
 
+DECODING = "decoding"
+N_RUNS = 4  # of which the fastest counts: decoders start when their worker is ready
 FAMILY, MODULE = "sleeping", "benchmarks.ray_engine"
 CARDS = ()
 SECONDS_PER_ITEM = 0.016
@@ -57,12 +62,31 @@ class SleepingEncoder(FakeEncoder):
 
 def load(rest: str = "", *, device: str = "auto") -> Space:
     """The space of the family."""
-    return Space([SleepingEncoder(Modality.TEXT)], name=FAMILY)
+    kind = DecodingEncoder if rest == DECODING else SleepingEncoder
+    return Space([kind(Modality.TEXT)], name=f"{FAMILY}/{rest}" if rest else FAMILY)
 
 
 def from_config(saved: EncoderState, runtime: Runtime) -> Encoder:
     """An encoder of a saved space."""
     return SleepingEncoder(saved.modality)
+
+
+def _pool(table: ItemTable, options: JobOptions, size: WorkerSize) -> WorkerPool:
+    options = replace(options, threads=options.threads or size.n_threads)
+    access = StoreAccess.of(table.path)
+    settings = WorkerSettings(table.path, None, {}, size, options, get_limits(), access)
+    return WorkerPool(partial(IndexWorker, settings), size)
+
+
+def _timed(pool: WorkerPool, table: ItemTable, texts: list[str], options: JobOptions) -> float:
+    """The seconds of a job, all of whose workers and decoders are ready when it begins."""
+    while pool.room < UNITS_AHEAD * pool.size.n:
+        pool.wait(1.0)
+    start = time.perf_counter()
+    with job_context(table, options, lambda: None) as progress:
+        records = resolve.records(texts, None, SourceOptions(as_shards=True))
+        Driver(records, table, progress, options.config, pool).run()
+    return time.perf_counter() - start
 
 
 def scaling(n_items: int) -> None:
@@ -74,20 +98,52 @@ def scaling(n_items: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for n in WORKERS:
             table = mm.Index.create(Path(folder) / f"{n}.lance", FAMILY)._table
-            access = StoreAccess.of(table.path)
-            settings = WorkerSettings(table.path, None, {}, False, options, get_limits(), access)
-            build = partial(IndexWorker, settings)
-            with connected(ClusterOptions(workers=n)) as size, WorkerPool(build, size) as pool:
-                while pool.room < UNITS_AHEAD * n:
-                    pool.wait(1.0)
-                start = time.perf_counter()
-                with job_context(table, options, lambda: None) as progress:
-                    records = resolve.records(texts, None, SourceOptions(as_shards=True))
-                    Driver(records, table, progress, options.config, pool).run()
-                seconds[n] = time.perf_counter() - start
+            with connected(ClusterOptions(workers=n)) as size, _pool(table, options, size) as pool:
+                seconds[n] = _timed(pool, table, texts, options)
             efficiency = seconds[1] / seconds[n] / n
             goal = f"  (goal {GOALS[n]:.2f})" if n in GOALS else ""
             print(f"{n} workers  {seconds[n]:7.2f} s  efficiency {efficiency:.2f}{goal}", flush=True)
+
+
+class DecodingEncoder(SleepingEncoder):
+    """Takes 20 ms to prepare an item in a thread, which stands for a core, and 2 ms on the GPU."""
+
+    def prepare(self, items: Sequence[Any]) -> Any:
+        """Returns the prepared vectors, later."""
+        time.sleep(0.020 * len(items))
+        return super().prepare(items)
+
+    def forward(self, batch: dict[str, Any]) -> Any:
+        """Returns the prepared vectors, later."""
+        time.sleep(0.002 * len(batch["rows"]))
+        return FakeEncoder.forward(self, batch)
+
+
+def decoders(n_items: int) -> None:
+    """Prints how fast a machine with a GPU and one core is, alone and with the three cores of another machine."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    mm.register_family(FAMILY, MODULE)
+    options = JobOptions(batch_size=16)
+    head = {"num_cpus": 1, "num_gpus": 1, "include_dashboard": False}
+    with _private_cluster(), tempfile.TemporaryDirectory() as folder:
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.add_node(num_cpus=3)
+        try:
+            ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+            for n in (0, 3):
+                table = mm.Index.create(Path(folder) / f"{n}.lance", f"{FAMILY}/{DECODING}")._table
+                asked = ClusterOptions(workers=1, decoders_per_worker=n)
+                with connected(asked) as size, _pool(table, options, size) as pool:
+                    seconds = [
+                        _timed(pool, table, [f"{run} {number}" for number in range(n_items)], options)
+                        for run in range(N_RUNS)
+                    ]
+                print(f"{n} decoders  {n_items / min(seconds):6.1f} items/s", flush=True)
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
 
 
 @contextmanager
@@ -234,7 +290,12 @@ def main(arguments: Sequence[str]) -> None:
     run(options.items or n_items)
 
 
-RUNS = {"scaling": (scaling, 8000), "cost": (cost, 2000), "checkpoints": (checkpoints, 40_000)}
+RUNS = {
+    "scaling": (scaling, 8000),
+    "cost": (cost, 2000),
+    "decoders": (decoders, 400),
+    "checkpoints": (checkpoints, 40_000),
+}
 
 if __name__ == "__main__":
     main(sys.argv[1:])

@@ -45,6 +45,7 @@ class IndexIngestion(IndexAdministration):
         address: str | None = None,
         workers: int | None = None,
         gpus_per_worker: float | None = None,
+        decoders_per_worker: int | None = None,
     ) -> IngestReport:
         """Adds a folder, a file, an item, a table, or an iterable of items, (item, metadata) pairs or rows.
 
@@ -90,6 +91,8 @@ class IndexIngestion(IndexAdministration):
             workers: Worker processes. Default: one for each GPU, or else for each core, as far as memory allows.
             gpus_per_worker: GPUs that each worker reserves; fractions share one. Default: 1 if the cluster has GPUs
                 and the space is not on the CPU, otherwise 0.
+            decoders_per_worker: Further processes of each worker that only decode, for GPUs that wait for the cores of
+                their machine. They run on other machines of the cluster if these have cores to spare. Default: 0.
 
         Returns:
             The counts of documents by outcome, the failures, and how many of these were known.
@@ -108,7 +111,7 @@ class IndexIngestion(IndexAdministration):
         options = JobOptions(
             dedupe, batch_size, threads, wait, progress, config, pages, selection(include, exclude)
         )
-        cluster = cluster_options(engine, address, workers, gpus_per_worker)
+        cluster = cluster_options(engine, address, workers, gpus_per_worker, decoders_per_worker)
         given: dict[str, Any] = {"ids": ids, "metadata": metadata, "columns": columns}
         given |= {"delimiter": delimiter, "encoding": encoding}
         if cluster is None:
@@ -139,6 +142,7 @@ class IndexIngestion(IndexAdministration):
         address: str | None = None,
         workers: int | None = None,
         gpus_per_worker: float | None = None,
+        decoders_per_worker: int | None = None,
     ) -> IngestReport:
         """Makes the index equal to one or several folders.
 
@@ -167,6 +171,7 @@ class IndexIngestion(IndexAdministration):
             address: As in `add`.
             workers: As in `add`.
             gpus_per_worker: As in `add`.
+            decoders_per_worker: As in `add`.
 
         Returns:
             The counts of documents by outcome, and the failures.
@@ -186,7 +191,7 @@ class IndexIngestion(IndexAdministration):
         options = JobOptions(
             dedupe, batch_size, threads, wait, progress, config, pages, selection(include, exclude)
         )
-        cluster = cluster_options(engine, address, workers, gpus_per_worker)
+        cluster = cluster_options(engine, address, workers, gpus_per_worker, decoders_per_worker)
         given: dict[str, Any] = {"metadata": metadata, "columns": columns}
         given |= {"delimiter": delimiter, "encoding": encoding}
         if cluster is None:
@@ -258,6 +263,7 @@ class IndexIngestion(IndexAdministration):
         address: str | None = None,
         workers: int | None = None,
         gpus_per_worker: float | None = None,
+        decoders_per_worker: int | None = None,
     ) -> IngestReport:
         """Adds again what is in `failures`, with the ids and metadata it was given with, and nothing else.
 
@@ -272,6 +278,7 @@ class IndexIngestion(IndexAdministration):
             address: As in `add`.
             workers: As in `add`.
             gpus_per_worker: As in `add`.
+            decoders_per_worker: As in `add`.
 
         Returns:
             The counts of documents by outcome, and the failures that remain.
@@ -286,7 +293,7 @@ class IndexIngestion(IndexAdministration):
         from multimodal.index.ingest.engines.job import ClusterJob
 
         options = JobOptions(False, batch_size, threads, wait, progress, config, pages)
-        cluster = cluster_options(engine, address, workers, gpus_per_worker)
+        cluster = cluster_options(engine, address, workers, gpus_per_worker, decoders_per_worker)
         if cluster is None:
             report = jobs.retry_failed(self._table, self._own, options)
         else:

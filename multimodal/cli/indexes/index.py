@@ -155,6 +155,16 @@ def index(
     ] = False,
     threads: options.Threads = None,
     batch_size: options.BatchSize = 32,
+    decoders_per_worker: Annotated[
+        int,
+        typer.Option(
+            "--decoders-per-worker",
+            min=0,
+            metavar="N",
+            rich_help_panel=options.CLUSTER_PANEL,
+            help="With Ray: further processes of each worker that only decode, for GPUs that wait for cores.",
+        ),
+    ] = 0,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Fail at once if another process is writing to the index.")
     ] = False,
@@ -184,6 +194,11 @@ def index(
         raise typer.BadParameter(
             f"{mode} runs on this machine only; leave one out", param_hint="--engine ray"
         )
+    if decoders_per_worker and not cluster:
+        raise typer.BadParameter(
+            "runs on a cluster only; add --engine ray", param_hint="--decoders-per-worker"
+        )
+    cluster = cluster | {"decoders_per_worker": decoders_per_worker} if cluster else {}
     about = metadata_of(metadata)
     reading = {
         "columns": _columns(column),
@@ -249,7 +264,12 @@ def _on_cluster(
 
     with contextlib.ExitStack() as stack:
         with console.working("connecting to Ray and opening the index", quiet=quiet):
-            machines = ClusterOptions(cluster["address"], cluster["workers"], cluster["gpus_per_worker"])
+            machines = ClusterOptions(
+                cluster["address"],
+                cluster["workers"],
+                cluster["gpus_per_worker"],
+                cluster["decoders_per_worker"],
+            )
             opened = stack.enter_context(opened_on_cluster(into, space, machines, load, vectors))
         yield opened
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
@@ -34,11 +34,13 @@ _token = secrets.token_hex(32)
 
 
 class WorkerSize(NamedTuple):
-    """How many workers there are, and what each of them reserves."""
+    """How many workers there are, and what each of them reserves. n_decoders: further processes of each, which reserve
+    as many cores."""
 
     n: int
     n_cpus: float
     n_gpus: float
+    n_decoders: int = 0
 
     @property
     def n_threads(self) -> int:
@@ -56,14 +58,14 @@ def connected(options: ClusterOptions, *, wants_gpus: bool = True) -> Iterator[W
     require_extra()
     ray = sys.modules.get("ray")  # not imported here: Ray reads its settings when it is
     if ray is not None and ray.is_initialized():
-        yield _worker_size(ray.cluster_resources(), options, wants_gpus)
+        yield _worker_size(ray.cluster_resources(), options, wants_gpus, _nodes())
         return
     address = options.address or os.environ.get("RAY_ADDRESS")
     with contextlib.ExitStack() as stack:
         if address is None:
             stack.enter_context(_private_cluster())
             address = stack.enter_context(_local_cluster())
-        yield _worker_size(stack.enter_context(_session(address)), options, wants_gpus)
+        yield _worker_size(stack.enter_context(_session(address)), options, wants_gpus, _nodes())
 
 
 def remote_call(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -145,7 +147,19 @@ def _local_cluster() -> Iterator[str]:
             process.kill()
 
 
-def _worker_size(resources: dict[str, Any], options: ClusterOptions, wants_gpus: bool) -> WorkerSize:
+def _nodes() -> list[dict[str, float]]:
+    """What each machine of the cluster has."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _worker_size(
+    resources: dict[str, Any],
+    options: ClusterOptions,
+    wants_gpus: bool,
+    nodes: Sequence[Mapping[str, float]] = (),
+) -> WorkerSize:
     """Divides what a cluster has among the workers. Raises ClusterError if it has no cores or too few GPUs."""
     n_cpus, n_gpus = float(resources.get("CPU", 0)), float(resources.get("GPU", 0))
     if not n_cpus:
@@ -162,10 +176,15 @@ def _worker_size(resources: dict[str, Any], options: ClusterOptions, wants_gpus:
     if n is None:
         by_memory = int(float(resources.get("memory", 0)) / BYTES_PER_WORKER) or int(n_cpus)
         n = max(1, int(n_gpus / per_worker) if per_worker else min(int(n_cpus), by_memory))
-    share = n_cpus / n
-    if per_worker:
-        share = min(share, n_cpus * per_worker / n_gpus)  # so that the workers of a node fit on it
-    return WorkerSize(n, float(int(share)) if share >= 1 else int(share * 1000) / 1000, per_worker)
+    n_decoders = options.decoders_per_worker
+    if options.workers is None and not per_worker:
+        n = max(1, n // (1 + n_decoders))
+    share = n_cpus / (n * (1 + n_decoders))
+    if per_worker:  # so that the workers of a node fit on it
+        with_gpus = [node for node in nodes or [resources] if node.get("GPU", 0) >= per_worker]
+        share = min([share, *(node.get("CPU", 0) * per_worker / node["GPU"] for node in with_gpus)])
+    n_reserved = float(int(share)) if share >= 1 else int(share * 1000) / 1000
+    return WorkerSize(n, n_reserved, per_worker, n_decoders)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ class ClusterOptions:
         workers: How many. None: one for each GPU, or without GPUs one for each core, as far as memory allows.
         gpus_per_worker: GPUs of each worker; 0.5 lets two share one. None: 1 if the cluster has GPUs and the model may
             run on one, otherwise 0.
+        decoders_per_worker: Further processes of each worker, without a GPU, that only decode.
 
     Raises:
         InvalidInput: A number is out of range.
@@ -31,10 +32,12 @@ class ClusterOptions:
     address: str | None = None
     workers: int | None = None
     gpus_per_worker: float | None = None
+    decoders_per_worker: int = 0
 
     def __post_init__(self) -> None:
         if self.workers is not None:
             whole_number(self.workers, "workers")
+        whole_number(self.decoders_per_worker, "decoders_per_worker", least=0)
         gpus: object = self.gpus_per_worker
         if gpus is not None and (
             isinstance(gpus, bool) or not isinstance(gpus, int | float) or not 0 <= gpus < math.inf
@@ -45,7 +48,11 @@ class ClusterOptions:
 
 
 def cluster_options(
-    engine: str | None, address: str | None, workers: int | None, gpus_per_worker: float | None
+    engine: str | None,
+    address: str | None,
+    workers: int | None,
+    gpus_per_worker: float | None,
+    decoders_per_worker: int | None = None,
 ) -> ClusterOptions | None:
     """The arguments of a call that may run on a cluster -> its options; None: it runs in this process.
 
@@ -54,12 +61,17 @@ def cluster_options(
     if engine not in (None, ENGINE):
         raise InvalidInput(f"engine must be {ENGINE!r}, or None for this process, got {engine!r}")
     given = {"address": address, "workers": workers, "gpus_per_worker": gpus_per_worker}
+    given["decoders_per_worker"] = decoders_per_worker
     named = [name for name, value in given.items() if value is not None]
     if engine is None and named:
         raise InvalidInput(
             f"{' and '.join(named)} given without engine={ENGINE!r}: give that too, or leave them out"
         )
-    return None if engine is None else ClusterOptions(address, workers, gpus_per_worker)
+    if engine is None:
+        return None
+    return ClusterOptions(
+        address, workers, gpus_per_worker, 0 if decoders_per_worker is None else decoders_per_worker
+    )
 
 
 def require_extra(*modules: str) -> None:

@@ -280,7 +280,7 @@ class WorkerPool:
 def _cause(error: Any) -> Exception:
     """The error that was raised on a worker, as it was raised there."""
     cause = error.cause if isinstance(error.cause, Exception) else error
-    cause.add_note(f"raised by a worker on the cluster:\n{error.traceback_str}")
+    cause.add_note(f"raised by a worker on the cluster:\n{error}")  # its text is the traceback
     return cause
 
 

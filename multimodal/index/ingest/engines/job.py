@@ -140,7 +140,7 @@ def _settings(
         table.path,
         space,
         dict(runtime or {}),
-        size.n_gpus > 0,
+        size,
         of_worker,
         get_limits(),
         StoreAccess.of(table.path),

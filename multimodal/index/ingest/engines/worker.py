@@ -14,8 +14,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from multimodal.core.cluster.connection import WorkerSize
 from multimodal.core.cluster.pool import Inbox
 from multimodal.core.errors import MultimodalWarning
 from multimodal.core.limits import Limits, limits
@@ -24,6 +27,7 @@ from multimodal.core.remote.path import AnyPath
 from multimodal.core.space import Space
 from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.document import OpenedDocument, stat_document
+from multimodal.index.ingest.engines.decoders import Decoders, RemoteDecoder
 from multimodal.index.ingest.engines.fragments import FragmentWriter
 from multimodal.index.ingest.engines.units import (
     Claim,
@@ -60,13 +64,13 @@ class WorkerSettings(NamedTuple):
     """What each worker of a job is built from.
 
     space: that of the index, or a part of which is; None for the one that the index names. runtime: options of `load`
-    for that. on_gpu: whether the worker has a GPU. access: how the driver reaches object stores.
+    for that. size: what the worker has. access: how the driver reaches object stores.
     """
 
     path: AnyPath
     space: Space | None
     runtime: dict[str, Any]
-    on_gpu: bool
+    size: WorkerSize
     options: JobOptions
     limits: Limits
     access: StoreAccess
@@ -78,12 +82,14 @@ class IndexWorker:
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self.table = ItemTable.open(settings.access.take_over(settings.path))
-        if settings.space is None:
-            default = {"device": "auto"} if settings.on_gpu else {}
-            space = load_space(self.table, **(default | settings.runtime))
-        else:
-            space = settings.space.to("auto") if settings.on_gpu else settings.space
+        space = _load_space(settings, self.table)
+        if settings.space is not None and settings.size.n_gpus:
+            space = space.to("auto")
         self.space = matching_space(self.table, space)
+        self.options, self.decoders = settings.options, _decoders(settings)
+        if self.decoders is not None:
+            self.decoders.serve(self.space)
+            self.options = replace(self.options, threads=self.decoders.n_threads)
         self.writer = FragmentWriter(self.table)
         self.sampler = Sampler(self.table)
 
@@ -108,7 +114,7 @@ class IndexWorker:
 
     def _hash(self, unit: Unit) -> Hashed:
         """The contents of documents, as the job itself finds them. It warns of them later."""
-        options = self.settings.options
+        options = self.options
 
         def content_of(record: SourceRecord) -> tuple[str, str | None]:
             document = stat_document(record)
@@ -142,12 +148,35 @@ class IndexWorker:
         records = _Records(unit, ask, outbox.put)
         with self._limits():
             try:
-                Job(iter(records), table, self.space, log, self.settings.options).run()  # type: ignore[arg-type]
+                Job(iter(records), table, self.space, log, self.options).run()  # type: ignore[arg-type]
                 log.write()
             except BaseException as error:
                 outbox.put(error)
             else:
                 outbox.put(None)
+
+
+def _load_space(settings: WorkerSettings, table: ItemTable) -> Space:
+    if settings.space is not None:
+        return settings.space
+    default = {"device": "auto"} if settings.size.n_gpus else {}
+    return load_space(table, **(default | settings.runtime))
+
+
+def _decoders(settings: WorkerSettings) -> Decoders | None:
+    size = settings.size
+    if not size.n_decoders:
+        return None
+    of_decoder = settings._replace(size=size._replace(n_gpus=0), runtime=settings.runtime | {"device": "cpu"})
+    build = partial(_space_of_decoder, of_decoder)
+    decoders = [
+        RemoteDecoder(build, size.n_cpus, size.n_threads, settings.limits) for _ in range(size.n_decoders)
+    ]
+    return Decoders(decoders, settings.options.threads or size.n_threads)
+
+
+def _space_of_decoder(settings: WorkerSettings) -> Space:
+    return _load_space(settings, ItemTable.open(settings.access.take_over(settings.path)))
 
 
 class Sampler:
