@@ -49,8 +49,8 @@ def relation(first: Space, second: Space) -> str | None:
         second: Another.
 
     Returns:
-        "the same model", "shares the text encoder", "weights 0.99 alike (image)", "both trained to match …", or None
-        where nothing is known.
+        "the same model", "shares the text encoder", "exported from its weights: image", "weights alike …",
+        "both trained to match …", or None where nothing is known.
     """
     if first.fingerprint == second.fingerprint:
         return "the same model"
@@ -64,6 +64,9 @@ def relation(first: Space, second: Space) -> str | None:
     shared = [str(modality) for modality in ours if modality in theirs and ours[modality] & theirs[modality]]
     if shared:
         return f"shares the {' and '.join(shared)} encoder"
+    derived = _derived(first, second)
+    if derived is not None:
+        return derived
     alike = []
     for modality, encoder in first.encoders.items():
         if modality in second.encoders:
@@ -73,6 +76,28 @@ def relation(first: Space, second: Space) -> str | None:
     if alike:
         return f"weights alike (cosine: {', '.join(alike)}): one derives from the other, or both from a third"
     return _by_card(first, second)
+
+
+def _derived(first: Space, second: Space) -> str | None:
+    """Whether encoders of one space were exported or adapted from those of the other, by the fingerprints they keep."""
+    for base, child, words in (
+        (first, second, "{} from its weights"),
+        (second, first, "the source from which it was {}"),
+    ):
+        made: dict[str, list[str]] = {"exported": [], "adapted": []}
+        for modality, encoder in child.encoders.items():
+            if modality not in base.encoders:
+                continue
+            known = {base.encoders[modality].fingerprint, _inner(base.encoders[modality]).fingerprint}
+            inner = _inner(encoder)
+            if inner.config().get("source_fingerprint") in known:
+                made["exported"].append(str(modality))
+            elif known & {*encoder.adapted_from, *inner.adapted_from}:
+                made["adapted"].append(str(modality))
+        for how, modalities in made.items():
+            if modalities:
+                return f"{words.format(how)}: {', '.join(modalities)}"
+    return None
 
 
 def _by_card(first: Space, second: Space) -> str | None:

@@ -119,7 +119,7 @@ def audit_page(report: AuditReport) -> str:
 def _contents(warnings: Iterable[Finding]) -> str:
     rows = "".join(
         f'<tr><td><span class="tag warn">warn</span><a href="#{_anchor(finding)}">'
-        f"{_text(finding.name)}</a></td><td>{_text(finding.claim)}</td></tr>"
+        f"{_text(finding.name)}</a></td><td>{_claim(finding)}</td></tr>"
         for finding in warnings
     )
     return f'<div class="card scroll"><table class="summary">{rows}</table></div>' if rows else ""
@@ -133,7 +133,7 @@ def _card(finding: Finding) -> str:
     return (
         f'<div class="card finding" id="{_anchor(finding)}"><div>'
         f'<p><span class="tag {finding.verdict}">{finding.verdict}</span>'
-        f"<b>{_text(finding.name)}</b></p><p>{_text(finding.claim)}.</p>"
+        f"<b>{_text(finding.name)}</b></p><p>{_claim(finding)}.</p>"
         f'<p class="small soft">Warns if {_text(finding.limit)}. n = {finding.n}.</p>{cure}{details}</div>'
         f"<div>{_plot(finding)}</div>{shown}</div>"
     )
@@ -182,6 +182,11 @@ def _example(example: Example) -> str:
         f'<figure><div class="pair">{shown}</div><figcaption>{first}: <b>{_text(example.answer_before)}</b><br>'
         f"{second}: <b>{_text(example.answer_after)}</b></figcaption></figure>"
     )
+
+
+def _claim(finding: Finding) -> str:
+    """The claim, whose equations are kept on one line."""
+    return _text(finding.claim).replace(" = ", "&nbsp;=&nbsp;")
 
 
 def _anchor(finding: Finding) -> str:

@@ -198,6 +198,12 @@ def test_relations_are_read_from_weights_and_cards(starter: mm.Space, child: Spa
     assert "weights alike" in str(relation(starter, child))
     assert relation(starter, fake_space()) is None
     text = starter.encoders["text"]  # type: ignore[index]
+    adapted, exported = fake_space(("text",)), fake_space(("text",))
+    adapted.encoders["text"].adapted_from = (text.fingerprint,)  # type: ignore[index]
+    exported.encoders["text"].config = lambda: {"source_fingerprint": text.fingerprint}  # type: ignore
+    assert relation(starter, adapted) == "adapted from its weights: text"
+    assert relation(starter, exported) == "exported from its weights: text"
+    assert relation(exported, starter) == "the source from which it was exported: text"
     assert weight_similarity(text, fake_space().encoders["text"]) is None  # type: ignore[index]
     card = mm.Card("a", ("text",), 3, "", "", 1.0, base="b", teacher="t")  # type: ignore[arg-type]
     first, second = (
