@@ -23,6 +23,8 @@ class IngestConfig:
     Attributes:
         lookup_first: Records in the first lookup in the index; few, so that encoding starts at once.
         lookup_max: Records in one lookup at most; each lookup is twice as large as the one before.
+        lookup_scattered: The same where the order of the records is not that of the index, which makes small lookups
+            slow.
         lookup_bytes: Bytes of in-memory items in one lookup.
         lookup_wait_s: Seconds to wait for a slow source before a smaller lookup is made.
         open_batch: Documents that one thread opens before it reports back.
@@ -44,6 +46,7 @@ class IngestConfig:
 
     lookup_first: int = 64
     lookup_max: int = 1024
+    lookup_scattered: int = 16384
     lookup_bytes: int = 32 << 20
     lookup_wait_s: float = 0.5
     open_batch: int = 8

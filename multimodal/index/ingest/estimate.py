@@ -57,6 +57,7 @@ class _NullTable:
     """A store that holds nothing and writes nothing."""
 
     path = Path()
+    has_scattered_ids = False
 
     def documents(self, sources: Sequence[str]) -> dict[str, IndexedDocument]:
         return {}

@@ -55,13 +55,21 @@ class Lookup:
                 n_bytes += memory_size(record.value) if isinstance(record, SourceRecord) else 0
                 is_late = time.monotonic() - start >= config.lookup_wait_s
                 if len(records) >= self._size or n_bytes >= config.lookup_bytes or is_late:
-                    self._size = min(2 * self._size, config.lookup_max)
+                    self._size = min(2 * self._size, self._max_size())
                     return LookupBatch(self.stat(records), is_last=False)
         except Exception as error:
             return LookupBatch(self.stat(records), is_last=True, error=error)
         except BaseException as error:
             return LookupBatch([], is_last=True, error=error)
         return LookupBatch(self.stat(records), is_last=True)
+
+    def _max_size(self) -> int:
+        config = self._config
+        return (
+            max(config.lookup_max, config.lookup_scattered)
+            if self._table.has_scattered_ids
+            else config.lookup_max
+        )
 
     def stat(self, records: list[SourceOutput]) -> list[LookupResult]:
         """Each record as a document, with what the index holds of it."""

@@ -2,6 +2,10 @@
 
 A list of 1,000 ids takes 6 ms to parse, and 10 ms to find in a B-tree. A folder is walked in order, and most of its ids
 are neighbours in the index too, or none of them is there: then a range selects nearly the same rows in 1 ms.
+
+Where the order is another, what takes the time is to decode a page of each column for almost every id: 76 ms per 1,000
+of a million rows, for 1,000 ids at a time. Of 16,000 ids, many share a page, and 1,000 take 17 ms (in `documents`, 84
+and 21 ms).
 """
 
 from __future__ import annotations
@@ -24,6 +28,11 @@ class IdRanges:
     def __init__(self, count: Callable[[str], int]) -> None:
         self._count = count
         self._paused = self._pause = 0
+
+    @property
+    def are_scattered(self) -> bool:
+        """Whether the last range held too many rows, so that a long list is faster than several short ones."""
+        return self._pause > 0
 
     def condition(self, column: str, ids: Sequence[str]) -> str | None:
         """A condition that selects the rows with these ids, which are sorted, and maybe some others between them.

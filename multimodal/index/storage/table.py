@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IDS_PER_STATEMENT = 1024
+SCATTERED_IDS_PER_STATEMENT = 16384  # to look up, where neighbours are far apart in the index: see id_ranges
 KEEP_OLD_VERSIONS = timedelta(hours=1)  # while readers are active, replaced files stay this long
 LATEST_ONLY = timedelta(milliseconds=1)
 MAX_OLD_VERSIONS = 64  # that a write leaves although they could be removed
@@ -347,13 +348,19 @@ class ItemTable:
             changed += len(positions)
         return changed
 
+    @property
+    def has_scattered_ids(self) -> bool:
+        """Whether the documents that were looked up last are far apart in the index: then more at a time are faster."""
+        return self._id_ranges.are_scattered
+
     def documents(self, sources: Sequence[str]) -> dict[str, IndexedDocument]:
         """What the index holds of these documents, by id; unknown ones are left out."""
         documents: dict[str, IndexedDocument] = {}
         if not self._is_upgraded:  # an index of an earlier version has no provenance
             return documents
         columns, wanted = ["id", "uri", "metadata", *PROVENANCE_COLUMNS], set(sources)
-        for some_ids in _batched_ids(sorted(wanted)):
+        size = SCATTERED_IDS_PER_STATEMENT if self.has_scattered_ids else IDS_PER_STATEMENT
+        for some_ids in _batched_ids(sorted(wanted), size):
             condition = self._id_ranges.condition("source", some_ids)
             if condition is None:
                 continue
@@ -454,8 +461,8 @@ def _shared_metadata(text: str, id_: str, source: str, uri: str | None) -> Metad
     return metadata if id_ == source else fragments.shared_metadata(metadata, id_, source, uri)
 
 
-def _batched_ids(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (ids[start : start + IDS_PER_STATEMENT] for start in range(0, len(ids), IDS_PER_STATEMENT))
+def _batched_ids(ids: Sequence[str], size: int = IDS_PER_STATEMENT) -> Iterator[Sequence[str]]:
+    return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multimodal.index.ingest.config import IngestConfig
+from multimodal.index.ingest.lookup import Lookup
+from multimodal.index.ingest.sources.record import SourceRecord
 from multimodal.index.storage import id_ranges, table
 from multimodal.index.storage.id_ranges import IdRanges
 from multimodal.index.storage.schema import IndexMetadata, Provenance, Row
@@ -70,10 +73,21 @@ def test_neighbours_are_looked_up_by_a_range_and_others_by_a_list() -> None:
     assert ranges.condition("x", ["a", "b"]) is None
     n_rows = id_ranges.WIDE * 2 + 1
     kinds = ["IN" if "IN" in (ranges.condition("x", ["a", "b"]) or "") else "range" for _ in range(12)]
-    assert kinds == ["IN"] * 12
+    assert kinds == ["IN"] * 12 and ranges.are_scattered
     assert len(counted) == 2 + 3  # at the first, then after one and three by lists
     n_rows = 1
     assert any("IN" not in (ranges.condition("x", ["a", "b"]) or "") for _ in range(8))
+    assert not ranges.are_scattered
+
+
+@pytest.mark.parametrize(("is_scattered", "sizes"), [(False, [4, 8, 8, 8, 8, 8, 6]), (True, [4, 8, 16, 22])])
+def test_lookups_are_longer_where_ids_are_scattered(
+    items: ItemTable, monkeypatch: pytest.MonkeyPatch, is_scattered: bool, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(ItemTable, "has_scattered_ids", is_scattered)
+    records = (SourceRecord(id_, id_, id_) for id_ in (IDS * 2)[:50])
+    lookup = Lookup(records, items, IngestConfig(lookup_first=4, lookup_max=8, lookup_scattered=32))
+    assert [len(lookup.next().results) for _ in sizes] == sizes
 
 
 def test_one_row_takes_the_place_of_one_whatever_its_id(tmp_path: Path) -> None:

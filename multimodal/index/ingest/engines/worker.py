@@ -205,6 +205,7 @@ class FragmentTable:
         self._table, self._writer, self._known, self._sampler = table, writer, known, sampler
         self.path, self.index_metadata = table.path, table.index_metadata
         self.fetch_rows = table.fetch_rows
+        self.has_scattered_ids = False  # the driver looks up what is not in a table or an archive
         self._lock = threading.Lock()
         self._waiting: list[
             tuple[set[str], Written]
