@@ -142,6 +142,22 @@ def test_ten_items_in_all_are_ordered_by_cosine_and_twenty_by_probability(
     assert misplaced(more) == [] and more.search("a dog", 1)[0].probability is not None
 
 
+def test_the_match_among_ten_images_is_probable_and_nothing_else_is(
+    tmp_path: Path, starter: Space, gallery: dict[str, Corpus]
+) -> None:
+    rows, vectors = gallery["image"]
+    concepts = dict(list(CONCEPTS.items())[2:])  # there are several dogs and cats
+    kept = [
+        next(place for place, row in enumerate(rows) if names[0] in row.id) for names in concepts.values()
+    ]
+    assert len(kept) == 10
+    index = filled(tmp_path / "index.lance", starter, ([rows[place] for place in kept], vectors[kept]))
+    for query, place in zip(concepts, kept, strict=True):
+        first, *others = index.search(query, 10)
+        assert first.id == rows[place].id and (first.probability or 0) > 0.75, query
+        assert all((hit.probability or 0) < 0.05 for hit in others), query
+
+
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(10, 272), query=st.sampled_from(sorted(CONCEPTS)))
 @settings(max_examples=20, deadline=None)
 def test_any_choice_of_unrelated_notes_stays_below_near_images(
