@@ -85,7 +85,7 @@ class _StarterEncoder(Encoder):
 
     @property
     def accepted_fingerprints(self) -> tuple[str, ...]:
-        """See Encoder. An image tower trained further against the fixed text tower keeps the space."""
+        """See Encoder. A tower trained further against the fixed text tower keeps the space."""
         return (self.fingerprint, *EARLIER_FINGERPRINTS.get(self.fingerprint, ()))
 
     def state_dict(self) -> Mapping[str, Tensor]:

@@ -29,4 +29,7 @@ EARLIER_FINGERPRINTS: dict[str, tuple[str, ...]] = {
     "360afb2009d8ffd5286d7dae245e8769226e6f2717b89a4eacbf78265e8248db": (
         "a8db894a8be8b449ff680c81921f68943c7ffcf3c48654a569d6c5b8e77fd6d4",
     ),
+    "cc8af013599657397d8ff147540ddcfa39c8f19681610a85b45b72b7fd7449a0": (
+        "2d40f330803f83aa8cfd5d4b2df6c2c1c83e710d948470d78884eeb633cfecef",
+    ),
 }

@@ -124,10 +124,11 @@ class StarterBackend(PhraseBackend):
         """The words of log-mels and their log-probabilities, with times in seconds from the first step.
 
         With one beam, the most probable path. With more, candidates are scored by the sum of character, language model
-        and embedding scores; the last is the cosine of the candidate's text vector with the audio vector.
+        and embedding scores; the last is the cosine of the candidate's text vector with the audio vector. Where the
+        most probable path has no letter, as for most sounds that are not speech, there are no words.
         """
-        if beams == 1:
-            path = greedy(logs)
+        path = greedy(logs)
+        if beams == 1 or not path:
             return _words([label for label, _, _ in path], [(first, last) for _, first, last in path])
         readings = beam_search(logs, beams, shipped_char_lm())
         texts = [
