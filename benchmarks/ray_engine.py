@@ -43,7 +43,8 @@ from multimodal.index.storage.table import ItemTable
 from multimodal.testing import FakeEncoder
 
 DECODING = "decoding"
-N_RUNS = 4  # of which the fastest counts: decoders start when their worker is ready
+DECODERS_START_S = 400.0  # at most: runs are repeated until decoders, which start last, are at work
+FASTER = 0.7  # the duration of a run with them, beside the first
 FAMILY, MODULE = "sleeping", "benchmarks.ray_engine"
 CARDS = ()
 SECONDS_PER_ITEM = 0.016
@@ -136,10 +137,12 @@ def decoders(n_items: int) -> None:
                 table = mm.Index.create(Path(folder) / f"{n}.lance", f"{FAMILY}/{DECODING}")._table
                 asked = ClusterOptions(workers=1, decoders_per_worker=n)
                 with connected(asked) as size, _pool(table, options, size) as pool:
-                    seconds = [
-                        _timed(pool, table, [f"{run} {number}" for number in range(n_items)], options)
-                        for run in range(N_RUNS)
-                    ]
+                    seconds: list[float] = []
+                    while len(seconds) < 2 or (
+                        n and sum(seconds) < DECODERS_START_S and seconds[-2] > FASTER * seconds[0]
+                    ):
+                        texts = [f"{len(seconds)} {number}" for number in range(n_items)]
+                        seconds.append(_timed(pool, table, texts, options))
                 print(f"{n} decoders  {n_items / min(seconds):6.1f} items/s", flush=True)
         finally:
             ray.shutdown()
