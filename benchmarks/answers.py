@@ -3,8 +3,9 @@
 The notes and questions in `data/` were written for this benchmark. Of the questions, 297 are answered by one note and
 share words with it, 83 (`paraphrase`) are asked in other words, and 150 share words with a note that does not answer
 them. Every second line of questions is held out, and read only with `--held-out`; the others are for tuning.
-`--fit` fits the coefficients of `pipelines/answering/evidence/answerability.py` to those, over all spaces named, and
-prints how well they do in cross-validation. `--cjk` asks small sets of notes in Japanese and Chinese instead.
+`--fit` fits the coefficients of `pipelines/answering/evidence/answerability.py` to those and to 465 questions about 80
+further notes, over all spaces named, and prints how well they do in cross-validation. `--cjk` asks small sets of notes
+in Japanese and Chinese instead.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,33 +58,39 @@ class Questions:
     unanswerable: list[Question]
 
 
-def read_notes() -> dict[str, str]:
-    """The notes by id."""
-    rows = map(json.loads, (DATA / "answers_notes.jsonl").read_text(encoding="utf-8").splitlines())
-    return {row["id"]: row["text"] for row in rows}
+def read_notes(*, for_tuning: bool = False) -> dict[str, str]:
+    """The notes by id; for_tuning: with those that are for tuning alone."""
+    rows = _rows("answers_notes") + (_rows("answers_tuning") if for_tuning else [])
+    return {row["id"]: row["text"] for row in rows if "text" in row}
 
 
-def read_questions(*, held_out: bool) -> Questions:
-    """The questions for tuning, or those held out."""
-    lines = (DATA / "answers_questions.jsonl").read_text(encoding="utf-8").splitlines()
+def _rows(name: str) -> list[dict[str, Any]]:
+    return list(map(json.loads, (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()))
+
+
+def read_questions(*, held_out: bool, for_fit: bool = False) -> Questions:
+    """The questions for tuning, or those held out. for_fit: with those about the notes that are for tuning alone."""
+    rows = _rows("answers_questions")[int(held_out) :: 2]
+    if for_fit:
+        rows += [row for row in _rows("answers_tuning") if "question" in row]
     questions = [
         Question(
             row["question"], row.get("note"), tuple(row.get("answers", ())), row.get("kind") == "paraphrase"
         )
-        for row in map(json.loads, lines)
+        for row in rows
     ]
-    half = questions[int(held_out) :: 2]
     return Questions(
-        [question for question in half if question.note and not question.is_paraphrase],
-        [question for question in half if question.is_paraphrase],
-        [question for question in half if question.note is None],
+        [question for question in questions if question.note and not question.is_paraphrase],
+        [question for question in questions if question.is_paraphrase],
+        [question for question in questions if question.note is None],
     )
 
 
-def build_index(space: mm.Space, folder: Path) -> mm.Index:
+def build_index(space: mm.Space, folder: Path, *, for_tuning: bool = False) -> mm.Index:
     """An index of the notes; the metadata of each hold its id."""
     index = mm.Index.create(folder, space)
-    index.add([(mm.Text(text), {"note": note}) for note, text in read_notes().items()])
+    notes = read_notes(for_tuning=for_tuning)
+    index.add([(mm.Text(text), {"note": note}) for note, text in notes.items()])
     return index
 
 
@@ -185,7 +193,7 @@ def gather_examples(index: mm.Index, questions: Questions) -> Examples:
     by_kind = {kind: quote_all(index, group) for kind, group in vars(questions).items()}
     quoted = [answer for answers in by_kind.values() for answer in answers]
     return Examples(
-        np.array([answer.evidence for answer in quoted]),
+        np.array([answer.evidence._replace(uncovered=0.0) for answer in quoted]),  # set by hand
         np.array([answer.has_right_note and answer.has_answer for answer in quoted], float),
         np.array([kind for kind, answers in by_kind.items() for _ in answers]),
     )
@@ -287,7 +295,11 @@ def main(argv: list[str]) -> int:
             print_cjk(mm.load(names[0]), Path(folder) / "cjk")
             return 0
         if arguments.fit:
-            indexes = [build_index(mm.load(name), Path(folder) / str(at)) for at, name in enumerate(names)]
+            questions = read_questions(held_out=False, for_fit=True)
+            indexes = [
+                build_index(mm.load(name), Path(folder) / str(at), for_tuning=True)
+                for at, name in enumerate(names)
+            ]
             print_fit(names, [gather_examples(index, questions) for index in indexes])
             return 0
         index = build_index(mm.load(names[0]), Path(folder) / "notes")

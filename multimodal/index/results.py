@@ -42,8 +42,8 @@ class Hit:
         text_score: BM25 score above 0, if the search had keywords and the item contains any of them.
         probability: Calibrated probability that the item is relevant, 0 to 1, as
             multimodal/index/search/score_calibration.py defines it; None if the search was not calibrated.
-        fused_score: Score of hybrid search: share of the highest possible BM25 score, + 0.15 / rank by vectors. With
-            `rerank`, the score of the reranker.
+        fused_score: Score of hybrid search: share of the highest possible BM25 score, + 0.15 / rank by vectors (0.08
+            for functions of source code). With `rerank`, the score of the reranker.
     """
 
     id: str

@@ -18,6 +18,9 @@ DUPLICATE_COSINE = 0.999  # cosine from which two items are duplicates
 # Of the nearest row in hybrid search, where all words of the query, each found often, score 1. Measured by
 # benchmarks/answers.py with the starter and with all-MiniLM-L6-v2.
 VECTOR_WEIGHT = 0.15
+# Of the nearest function of source code: its words say more, and a small space knows little of code. Measured on
+# functions that benchmarks/code_search.py leaves out
+CODE_VECTOR_WEIGHT = 0.08
 
 
 class StoredRow(NamedTuple):
@@ -65,9 +68,9 @@ def fuse(near: Sequence[ScoredRow], by_text: TextMatches, query: NDArray[np.floa
     """One order from two. Every row gets its cosine.
 
     A row scores the share of the highest possible BM25 score that it reaches, and VECTOR_WEIGHT / rank for its
-    rank among the nearest rows. The share says whether the words of the query are there, which a rank does not: of ten
-    rows that hold a single word of many, one is first. Of the vectors only ranks are used, because cosines of different
-    modalities are not comparable.
+    rank among the nearest rows (CODE_VECTOR_WEIGHT / rank of a function). The share says whether the words of the
+    query are there, which a rank does not: of ten rows that hold a single word of many, one is first. Of the vectors
+    only ranks are used, because cosines of different modalities are not comparable.
 
     Args:
         near: Rows in the order of vectors, nearest first.
@@ -79,7 +82,7 @@ def fuse(near: Sequence[ScoredRow], by_text: TextMatches, query: NDArray[np.floa
     merged: dict[str, ScoredRow] = {}
     fused: dict[str, float] = {}
     for rank, row in enumerate(near, 1):
-        merged[row.id], fused[row.id] = row, VECTOR_WEIGHT / rank
+        merged[row.id], fused[row.id] = row, _vector_weight(row) / rank
     for row in by_text.rows:
         known = merged.get(row.id, row)
         merged[row.id] = known._replace(text_score=row.text_score)
@@ -91,6 +94,10 @@ def fuse(near: Sequence[ScoredRow], by_text: TextMatches, query: NDArray[np.floa
     scores = {id_: round(score, DECIMALS) for id_, score in fused.items()}
     ordered = sorted(merged.values(), key=lambda row: (-scores[row.id], -(row.cosine or 0.0), row.id))
     return [row._replace(fused_score=scores[row.id]) for row in ordered]
+
+
+def _vector_weight(row: ScoredRow) -> float:
+    return CODE_VECTOR_WEIGHT if "symbol" in row.stored.row.metadata else VECTOR_WEIGHT
 
 
 def deduplicate(rows: Sequence[ScoredRow]) -> list[ScoredRow]:

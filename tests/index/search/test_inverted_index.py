@@ -15,7 +15,14 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.space import Space
 from multimodal.index import Index, SearchConfig
 from multimodal.index.search.inverted_index import InvertedIndex, TextBatch, bm25, matching_terms
-from multimodal.index.search.ranking import VECTOR_WEIGHT
+from multimodal.index.search.ranking import (
+    CODE_VECTOR_WEIGHT,
+    VECTOR_WEIGHT,
+    ScoredRow,
+    StoredRow,
+    TextMatches,
+    fuse,
+)
 from multimodal.index.search.terms import words_in
 from multimodal.index.search.text_query import SYMBOL_WEIGHT, TextQuery, indexed_text, searchable_text
 from multimodal.index.storage.schema import Row
@@ -198,6 +205,19 @@ def test_equal_scores_are_ordered_by_id(index: Index) -> None:
     index.add([("1 0 0 0", {"n": f"same {n}"}) for n in range(300)], ids=names)
     assert ids(index.search(text="same", k=5)) == ["000", "001", "002", "003", "004"]
     assert ids(index.search(text="same", k=5, offset=290)) == ["290", "291", "292", "293", "294"]
+
+
+def test_the_vectors_of_functions_count_less_in_hybrid_search() -> None:
+    vector = np.array([1.0, 0.0], np.float32)
+    rows = [
+        Row(id_, None, "text", "x", metadata) for id_, metadata in (("note", {}), ("code", {"symbol": "f"}))
+    ]
+    near = [ScoredRow(StoredRow(row, vector, None), cosine=0.9) for row in rows]
+    scores = {row.id: row.fused_score for row in fuse(near, TextMatches([], 1.0), vector)}
+    assert (
+        scores == {"note": VECTOR_WEIGHT, "code": CODE_VECTOR_WEIGHT / 2}
+        and CODE_VECTOR_WEIGHT < VECTOR_WEIGHT
+    )
 
 
 def test_hybrid_scores_add_the_share_of_the_keywords_and_the_rank_among_the_nearest(notes: Index) -> None:
