@@ -56,7 +56,8 @@ def choose(question: str, retrieved: Retrieved) -> tuple[Hit, list[tuple[int, in
     words = hit_text(hit)
     spans = _spans(question, hit, words, retrieved.idf)
     quotes = [words[start:end] for start, end in spans]
-    return hit, spans, answerability.gather_evidence(question, quotes, retrieved.ranks[0], retrieved.idf)
+    evidence = answerability.gather_evidence(question, quotes, retrieved.ranks[0], retrieved.idf, words)
+    return hit, spans, evidence
 
 
 def _spans(question: str, hit: Hit, words: str, idf: Mapping[str, float]) -> list[tuple[int, int]]:

@@ -114,7 +114,7 @@ ANSWERS: dict[str, re.Pattern[str]] = {
     "speed": _any(rf"\b{NUMBER}\s?(?:{LENGTH_UNIT}|{TIME_UNIT})", rf"\b{NUMBER} times as fast"),
     "age": _any(
         rf"\b{NUMBER}[ -](?:years?|months?|weeks?)[ -](?:old|of age)\b",
-        rf"\b(?:aged?|turn(?:s|ed)|at) (?:of )?{NUMBER}\b",
+        rf"\b(?:aged?|turn(?:s|ed)|at) (?:of )?{NUMBER}\b(?! ?{UNIT})",
         rf"\b(?:is|was|are|were) {NUMBER}(?! ?{UNIT})\b", r"\b(?:born|built|founded)\b.*\d{4}",
     ),
     "number": _any(rf"\b(?!{DATE}){NUMBER}\b", CJK_NUMBER),
@@ -142,6 +142,7 @@ ANSWERS: dict[str, re.Pattern[str]] = {
     ),
 }  # fmt: skip
 COUNTED = re.compile(r"\bhow many (\w+)(?: (?:of )?(\w+))?", re.IGNORECASE)
+CJK_COUNTER = re.compile("[几幾何]([\u4e00-\u9fff])(?<![个個])")  # the general counter stands for all others
 EXTENT = re.compile(r"\bhow long (?:is|are|was|were)\b", re.IGNORECASE)
 THING = re.compile(  # a plural after a number
     r"[ -](?:\w+ )??(?!(?:is|was|has|as|its|this|plus|less|across)\b)(\w\w+s)\b", re.IGNORECASE
@@ -163,6 +164,8 @@ def has_answer_type(sentence: str, kind: str | None, question: str = "") -> bool
     """Whether a sentence contains what a question asks for. Words of the question do not count."""
     if kind is None:
         return False
+    if kind == "number" and (counter := CJK_COUNTER.search(question)) is not None:
+        return re.search(rf"{CJK_NUMBER}\s?{counter[1]}", sentence) is not None
     known = set(words_in(question))
     kinds = (kind, "length") if kind == "duration" and EXTENT.search(question) else (kind,)
     matches = (match for name in kinds for match in ANSWERS[name].finditer(sentence))

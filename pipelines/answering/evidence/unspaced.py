@@ -24,12 +24,34 @@ _CHINESE = (
 )
 FUNCTION_HIRAGANA = re.compile(_JAPANESE)
 FUNCTION_IDEOGRAPHS = re.compile(f"{_CHINESE}|何")
+# What a question asks for, which its answer need not say: "which city", "what colour", "when"
+_ASKED = "城市|地方|名字|名前|名称|时候|時候|时间|時間|颜色|顏色|色|场所|場所|一天|[天年日月]"
+ASKED = re.compile(f"(?:{_ASKED})+")
 
 
 def is_unspaced(text: str) -> bool:
     """Whether a text is in a script without spaces, by most of its letters."""
     letters = [character for character in text if character.isalpha()]
     return 2 * len(IS_UNSPACED.findall(text)) > len(letters) > 0
+
+
+def lacks_content(question: str, text: str) -> bool:
+    """Whether a text has not even one character of some content word of a question.
+
+    Words are what stands between function words, so they may be several joined.
+
+    >>> lacks_content("苹果树是谁种的", "苹果树在门口"), lacks_content("苹果树在哪里", "苹果树在门口")
+    (True, False)
+    """
+    return any(not set(part) & set(text) for part in _content_parts(question))
+
+
+def _content_parts(question: str) -> list[str]:
+    """The runs of ideographs and katakana between function words, without what is asked for."""
+    runs = [run for run in RUNS.findall(question) if IS_UNSPACED.match(run)]
+    scripts = [part for run in runs for part in SPLIT_BY_SCRIPT.findall(run) if not IS_HIRAGANA.match(part)]
+    parts = [part for script in scripts for part in FUNCTION_IDEOGRAPHS.split(script)]
+    return [part for part in parts if part and not ASKED.fullmatch(part)]
 
 
 def content_terms(token: str) -> list[str]:

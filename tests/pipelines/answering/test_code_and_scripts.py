@@ -87,7 +87,10 @@ def test_questions_in_scripts_without_spaces_are_answered(
     assert Path(str(answer.citations[0].hit.uri)).name == note
 
 
-@pytest.mark.parametrize("question", ["猫の誕生日はいつですか？", "苹果树是谁种的？"])
+@pytest.mark.parametrize(
+    "question",
+    ["猫の誕生日はいつですか？", "苹果树是谁种的？", "新仓库的租金是多少？", "鍵は何本ありますか？"],
+)
 def test_a_question_in_such_a_script_that_nothing_answers_is_refused(
     ask: AnsweringPipeline, question: str
 ) -> None:

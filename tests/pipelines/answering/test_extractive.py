@@ -227,6 +227,29 @@ def test_sentences_without_what_is_asked_for_are_less_relevant() -> None:
     assert 0 < relevance("The vessel was new.") < relevance("The vessel was 20 euros.") < 1
 
 
+@pytest.mark.parametrize(
+    ("question", "answer", "other"),
+    [
+        ("How many members does the club have?", "The club has 40 members.", "Members of the club pay 40."),
+        (
+            "What does error 05 of the lens mean?",
+            "Error 05 of the lens: clean it.",
+            "Error 02 of the lens: clean it.",
+        ),
+        ("When was the tower painted?", "The tower was painted in 1987.", "The tower was climbed in 1987."),
+    ],
+)
+def test_another_count_number_or_verb_than_asked_for_is_less_relevant(
+    question: str, answer: str, other: str
+) -> None:
+    chunk = extractive.RankedChunk(0, 0.8, 0.8, words=0.8, coverage_margin=0.5)
+
+    def relevance(quote: str) -> float:
+        return answerability.relevance(answerability.gather_evidence(question, [quote], chunk, {"": 1.0}))
+
+    assert relevance(other) < relevance(answer)
+
+
 def test_an_affinity_is_measured_from_the_cosines_of_unrelated_texts(space: Space) -> None:
     measured = semantics.semantics_of(space)
     assert semantics.semantics_of(space) is measured
