@@ -99,19 +99,18 @@ def test_the_losses_of_sounds_are_least_where_a_sound_lies_at_its_texts() -> Non
 
 
 def test_the_starter_names_sounds_with_new_parameters_and_writes_nothing_down_for_some() -> None:
-    space = mm.load("starter")
-    clips = [
-        mm.Audio(
-            {"array": sounds.sound(name, np.random.default_rng(5), judging=True), "sampling_rate": RATE_HZ}
-        )
-        for name in sounds.KINDS
-    ]
-    scores = space.encode(clips) @ space.encode(list(sounds.KINDS)).T
-    assert (scores.argmax(1) == np.arange(50)).mean() >= 0.8
-    assert (scores.argmax(0) == np.arange(50)).mean() >= 0.8
+    space, classes = mm.load("starter"), list(sounds.KINDS)
+    some = np.arange(1, 50, 2)
+    clips = {
+        classes[row]: mm.Audio((sounds.sound(classes[row], np.random.default_rng(5), judging=True), RATE_HZ))
+        for row in some
+    }
+    scores = space.encode(list(clips.values())) @ space.encode(classes).T
+    assert (scores.argmax(1) == some).mean() >= 0.8
+    assert (scores[:, some].argmax(0) == np.arange(len(some))).mean() >= 0.8
     transcribe = mm.pipeline("transcription", model=space)
-    silent = ("siren", "gong", "clock ticking", "rain")
-    assert [transcribe(clips[list(sounds.KINDS).index(name)]).text for name in silent] == [""] * 4
+    silent = ("alarm clock", "siren", "dial tone", "ship horn")
+    assert [transcribe(clips[name]).text for name in silent] == [""] * 4
 
 
 def test_renders_repeat_and_judge_with_other_parameters(
