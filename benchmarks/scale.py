@@ -111,7 +111,7 @@ def costs_of_index(folder: Path, n: int, dim: int) -> dict[str, float]:
 
 
 def costs_of_commits(index: Index, table: Any, n: int, dim: int) -> dict[str, float]:
-    """The least CPU time of a commit of 2,048 new rows, and of looking up 1,000 neighbouring ids, in ms."""
+    """The CPU time of a commit of 2,048 rows, and of looking up 1,000 ids, neighbours and in random order, in ms."""
     at = [n * part // COMMITS for part in range(COMMITS)]
     known = [[file_name(start + number) for number in range(LOOKUP_IDS)] for start in at]
     unknown = [[f"{file_name(start)}/{number}" for number in range(LOOKUP_IDS)] for start in at]
@@ -125,7 +125,17 @@ def costs_of_commits(index: Index, table: Any, n: int, dim: int) -> dict[str, fl
             core_ms(partial(write, index, ids, some))
             for ids, some in zip(commits, vectors, strict=True)
         ),
+        "look up 1,000 known in random order, ms": _random_lookup(table, rng.permutation(n).tolist()),
     }  # fmt: skip
+
+
+def _random_lookup(table: Any, numbers: list[int]) -> float:
+    """The CPU time of looking up 1,000 documents in this order, as many at a time as a job does, in ms."""
+    from multimodal.index.storage.table import SCATTERED_IDS_PER_STATEMENT
+
+    ids = [file_name(number) for number in numbers[:SCATTERED_IDS_PER_STATEMENT]]
+    table.documents(ids[:LOOKUP_IDS])  # shows the table that neighbours are far apart
+    return LOOKUP_IDS * core_ms(partial(table.documents, ids)) / len(ids)
 
 
 def _queries(n: int, dim: int) -> NDArray[np.float32]:
