@@ -121,32 +121,32 @@ class DecodingEncoder(SleepingEncoder):
 
 
 def decoders(n_items: int) -> None:
-    """Prints how fast a machine with a GPU and one core is, alone and with the three cores of another machine."""
+    """Prints how fast a worker with a GPU and one thread is, alone and with three decoders of one thread."""
     import ray
-    from ray.cluster_utils import Cluster
 
     mm.register_family(FAMILY, MODULE)
-    options = JobOptions(batch_size=16)
-    head = {"num_cpus": 1, "num_gpus": 1, "include_dashboard": False}
+    options = JobOptions(threads=1, batch_size=16)
     with _private_cluster(), tempfile.TemporaryDirectory() as folder:
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        cluster.add_node(num_cpus=3)
-        try:
-            ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
-            for n in (0, 3):
-                table = mm.Index.create(Path(folder) / f"{n}.lance", f"{FAMILY}/{DECODING}")._table
-                asked = ClusterOptions(workers=1, decoders_per_worker=n)
-                with connected(asked) as size, _pool(table, options, size) as pool:
-                    seconds: list[float] = []
-                    while len(seconds) < 2 or (
-                        n and sum(seconds) < DECODERS_START_S and seconds[-2] > FASTER * seconds[0]
-                    ):
-                        texts = [f"{len(seconds)} {number}" for number in range(n_items)]
-                        seconds.append(_timed(pool, table, texts, options))
-                print(f"{n} decoders  {n_items / min(seconds):6.1f} items/s", flush=True)
-        finally:
-            ray.shutdown()
-            cluster.shutdown()
+        ray.init(
+            "local",
+            num_cpus=4,
+            num_gpus=1,
+            include_dashboard=False,
+            logging_level="ERROR",
+            log_to_driver=False,
+        )
+        for n in (0, 3):
+            table = mm.Index.create(Path(folder) / f"{n}.lance", f"{FAMILY}/{DECODING}")._table
+            asked = ClusterOptions(workers=1, decoders_per_worker=n)
+            with connected(asked) as size, _pool(table, options, size) as pool:
+                seconds: list[float] = []
+                while len(seconds) < 2 or (
+                    n and sum(seconds) < DECODERS_START_S and seconds[-2] > FASTER * seconds[0]
+                ):
+                    texts = [f"{len(seconds)} {number}" for number in range(n_items)]
+                    seconds.append(_timed(pool, table, texts, options))
+            print(f"{n} decoders  {n_items / min(seconds):6.1f} items/s", flush=True)
+        ray.shutdown()
 
 
 @contextmanager

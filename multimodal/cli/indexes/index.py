@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from multimodal.cli import console, options
+from multimodal.cli import console, interrupt, options
 from multimodal.cli.indexes.index_output import bar, known_line, show_estimate, show_failures, skipped_line
 from multimodal.cli.indexes.search import DEFAULT_SPACE, metadata_of, open_or_create
 from multimodal.cli.wording import in_cli_terms
@@ -262,6 +262,10 @@ def _on_cluster(
     from multimodal.core.cluster.options import ClusterOptions
     from multimodal.index.cluster_index import opened_on_cluster
 
+    if interrupt.owns_process():
+        from multimodal.index.storage.deferred import import_without
+
+        import_without("pyarrow.dataset", "pandas")  # 32 MB that the driver of a long job does without
     with contextlib.ExitStack() as stack:
         with console.working("connecting to Ray and opening the index", quiet=quiet):
             machines = ClusterOptions(

@@ -30,7 +30,7 @@ from tests.index.ingest import faults
 
 ROOT = Path(__file__).parents[3]
 N_FILES, N_BAD = 200, 12
-MAX_DRIVER_MB = 350  # a process with torch takes 400 or more
+MAX_DRIVER_MB = 300  # a process with torch takes 400 or more
 DRIVER = (
     plugins.registration("slow")
     + """
@@ -38,7 +38,9 @@ import sys
 from multimodal.core.cluster.options import ClusterOptions
 from multimodal.index import IngestConfig
 from multimodal.index.cluster_index import opened_on_cluster
+from multimodal.index.storage.deferred import import_without
 
+import_without("pyarrow.dataset", "pandas")  # as the command line does
 _, address, index, folder = sys.argv
 with opened_on_cluster(index, None, ClusterOptions(address, workers=1), {}) as opened:
     opened.add(folder, config=IngestConfig(commit_interval_s=0.2))
