@@ -35,21 +35,21 @@ class GlossEncoder(Encoder):
         glosses = [words_of(text) for name in GLOSS_FILES for text in glosses_in(folder / name)]
         counts: dict[str, int] = {}
         for words in glosses:
-            for word in set(words):
+            for word in sorted(set(words)):
                 counts[word] = counts.get(word, 0) + 1
         kept = [word for word, count in counts.items() if count >= FEWEST_GLOSSES]
         self.places = {word: row for row, word in enumerate(kept)}
         cells = [
             (self.places[word], column)
             for column, words in enumerate(glosses)
-            for word in set(words)
+            for word in sorted(set(words))
             if word in self.places
         ]
         rows, columns = np.array(cells).T
         by_word, by_gloss = np.bincount(rows), np.bincount(columns, minlength=len(glosses))
         information = np.log(len(cells) / (by_word[rows] * by_gloss[columns]))
         matrix = csr_matrix((np.maximum(information, 0), (rows, columns)), shape=(len(kept), len(glosses)))
-        left, values, _ = randomized_svd(matrix, GLOSS_DIM, random_state=0)
+        left, values, _ = randomized_svd(matrix, GLOSS_DIM, n_iter=8, random_state=0)
         self.vectors = (left * np.sqrt(values)).astype(np.float32)
 
     def prepare(self, items: Sequence[Item]) -> dict[str, Tensor]:
