@@ -1,6 +1,6 @@
 """Thousands of slow connections, and whether the server answers others meanwhile.
 
-    python -m benchmarks.slow_clients [--connections 10000] [--seconds 30]
+    python -m benchmarks.serving.slow_clients [--connections 10000] [--seconds 30]
 
 Each slow client sends the head of a request a byte at a time, and connects again some time after the server has closed
 it. Meanwhile a client in another process measures `/health` and an embedding, each request over a new connection. The
@@ -100,7 +100,7 @@ def measure(server: ServerProcess, n: int, seconds: float) -> dict[str, Any]:
     command = [
         sys.executable,
         "-m",
-        "benchmarks.slow_clients",
+        "benchmarks.serving.slow_clients",
         "--probe",
         server.url,
         "--seconds",
