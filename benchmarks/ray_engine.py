@@ -125,7 +125,7 @@ def decoders(n_items: int) -> None:
     import ray
 
     mm.register_family(FAMILY, MODULE)
-    options = JobOptions(threads=1, batch_size=16)
+    options = JobOptions(threads=1, batch_size=1)  # texts are cheap: with more, a unit is one batch
     with _private_cluster(), tempfile.TemporaryDirectory() as folder:
         ray.init(
             "local",
