@@ -93,7 +93,13 @@ def test_paths_below_the_working_directory_are_shown_short(
 
 @pytest.mark.parametrize(
     ("condition", "message"),
-    [("year", "'year' is not KEY=VALUE"), ("=2020", "'=2020' is not KEY=VALUE")],
+    [
+        ("year", "'year' is not KEY=VALUE"),
+        ("=2020", "'=2020' is not KEY=VALUE"),
+        ("year!=2020", "the operator !=; there are =, <, <=, > and >="),
+        ("year==2020", "the operator ==;"),
+        ("year=>2020", "the operator =>;"),
+    ],
 )
 def test_a_condition_that_is_none_is_wrong_usage(cli: Cli, index: Path, condition: str, message: str) -> None:
     outcome = cli("search", index, "x", "--where", condition)

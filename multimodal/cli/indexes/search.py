@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from multimodal.index import Hits, Index
 
 CONDITION = re.compile(r"(?P<key>[^=<>]+)(?P<sign><=|>=|<|>|=)(?P<value>.*)", re.DOTALL)
+UNKNOWN_OPERATOR = re.compile(r"[^<>=!~]+(?P<sign>!=|==|=~|<>|=<|=>|!~|~=)")
 DEFAULT_SPACE = "starter"
 MIN_TEXT_WIDTH, OTHER_COLUMNS_WIDTH = 40, 28  # in characters; the other columns are the bar and the modality
 
@@ -267,6 +268,11 @@ def conditions_of(pairs: list[str] | None) -> dict[str, Any]:
     conditions: dict[str, Any] = {}
     for pair in pairs or ():
         match = CONDITION.fullmatch(pair)
+        if unknown := UNKNOWN_OPERATOR.match(pair):
+            raise typer.BadParameter(
+                f"{pair!r} has the operator {unknown['sign']}; there are =, <, <=, > and >=",
+                param_hint="--where",
+            )
         if match is None:
             raise typer.BadParameter(
                 f"{pair!r} is not KEY=VALUE, KEY<VALUE or the like", param_hint="--where"
