@@ -2,7 +2,8 @@
 
 One start is trained without labels on all samples. Then image and text are aligned with 1 %, 10 % and 100 % of the
 pairs, once from that start and once from random weights. The latter gets as many more steps as the start took of the
-image tower, so that both arms push the same number of images through it. Writes comparison.json.
+image tower, so that both arms push the same number of images through it. Repeated for several seeds, which draw other
+weights, masks, orders and shares of pairs. Writes comparison.json, and prints a table of means over the seeds.
 """
 
 from __future__ import annotations
@@ -38,12 +39,22 @@ def arms(config: Config) -> tuple[tuple[Stage, ...], Stage]:
 def compare(
     config: Config, folder: Path, losses: tuple[str, ...], shares: tuple[float, ...]
 ) -> list[dict[str, Any]]:
-    """Trains both arms for each loss and share of the pairs. What is in comparison.json already is not repeated."""
+    """Trains both arms for each loss and share of the pairs. What is in comparison.json already is not repeated.
+
+    Args:
+        config: One seed's configuration.
+        folder: Where comparison.json lies; the runs of this seed go into its subfolder "seed-N".
+        losses: "clip", "siglip".
+        shares: Shares of the pairs, above 0 and at most 1.
+
+    Returns:
+        All rows of comparison.json, other seeds' included.
+    """
     start, align = arms(config)
     source = open_source(config.data)
-    path = folder / "comparison.json"
+    path, runs = folder / "comparison.json", folder / f"seed-{config.seed}"
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    begun = Run(dataclasses.replace(config, stages=start), folder / "start", source)
+    begun = Run(dataclasses.replace(config, stages=start), runs / "start", source)
     begun.resume()
     begun.train()
     extra = max(stage.steps for stage in start)
@@ -56,7 +67,7 @@ def compare(
                 steps = align.steps + (0 if is_begun else extra)
                 stage = dataclasses.replace(align, objective=loss, share=share, steps=steps)
                 name = f"{loss}-{share:g}-{'start' if is_begun else 'scratch'}"
-                run = Run(dataclasses.replace(config, stages=(stage,)), folder / name, source)
+                run = Run(dataclasses.replace(config, stages=(stage,)), runs / name, source)
                 run.collate = begun.collate
                 if is_begun:
                     for modality, tower in begun.towers.items():
@@ -74,17 +85,38 @@ def compare(
     return rows
 
 
+def table(rows: list[dict[str, Any]], metric: str = "R@1") -> str:
+    """Percent found first: the mean over seeds, and the lowest and highest seed, as Markdown."""
+    arms_of: dict[tuple[str, float], dict[bool, list[float]]] = {}
+    for row in rows:
+        both = arms_of.setdefault((row["loss"], row["share"]), {True: [], False: []})
+        both[row["self_supervised"]].append(100 * row[metric]["value"])
+    lines = ["| loss | pairs | from a self-supervised start | from random weights |", "|---|--:|--:|--:|"]
+    for (loss, share), both in sorted(arms_of.items()):
+        cells = [
+            f"{sum(values) / len(values):.1f} ({min(values):.1f} – {max(values):.1f})" if values else "–"
+            for values in (both[True], both[False])
+        ]
+        lines.append(f"| {loss} | {100 * share:g} % | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Reads the options and compares."""
     parser = argparse.ArgumentParser(prog="recipes.pretrain.compare", description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path, nargs="?", default=HERE / "compare.toml")
     parser.add_argument("--output", type=Path, default=HERE / "runs" / "compare")
     parser.add_argument("--losses", default="clip,siglip")
+    parser.add_argument("--seeds", default="0", help="numbers with commas")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.output.mkdir(parents=True, exist_ok=True)
-    compare(read(options.config), options.output, tuple(options.losses.split(",")), SHARES)
+    rows: list[dict[str, Any]] = []
+    for seed in map(int, options.seeds.split(",")):
+        config = dataclasses.replace(read(options.config), seed=seed)
+        rows = compare(config, options.output, tuple(options.losses.split(",")), SHARES)
+    print(table(rows))
 
 
 if __name__ == "__main__":
