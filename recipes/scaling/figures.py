@@ -12,6 +12,7 @@ from multimodal.adapt.scaling import ScalingLaw, fit
 
 Rows = Sequence[dict[str, Any]]
 DPI = 80
+LABELLED = 7  # sizes named in the legend, of many
 
 
 def draw(rows: Rows, results: dict[str, Any], folder: Path) -> None:
@@ -22,7 +23,7 @@ def draw(rows: Rows, results: dict[str, Any], folder: Path) -> None:
     from matplotlib import pyplot
 
     law = fit(rows, resamples=0)
-    figure, axes = pyplot.subplots(1, 3, figsize=(13.5, 4), layout="constrained")
+    figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.2), width_ratios=(1, 1, 1.25), layout="constrained")
     _losses(axes[0], rows, law)
     _isoflop(axes[1], law)
     _equal_compute(axes[2], results["equal_compute"])
@@ -47,13 +48,14 @@ def _losses(axes: Any, rows: Rows, law: ScalingLaw) -> None:
 
     sizes = sorted({row["N"] for row in rows})
     data = np.geomspace(min(row["D"] for row in rows), max(row["D"] for row in rows), 50)
+    named = {sizes[round(place)] for place in np.linspace(0, len(sizes) - 1, min(LABELLED, len(sizes)))}
     for number, size in enumerate(sizes):
         colour = colormaps["viridis"](number / max(1, len(sizes) - 1) * 0.9)
         own = [row for row in rows if row["N"] == size]
-        axes.plot(data, law.predict(size, data), color=colour, lw=1)
-        axes.plot([row["D"] for row in own], [row["loss"] for row in own], "o", ms=4, color=colour,
-                  label=f"{size:,}")  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="characters D", ylabel="loss, nats a character",
+        axes.plot(data, law.predict(size, data), color=colour, lw=0.8)
+        axes.plot([row["D"] for row in own], [row["loss"] for row in own], "o", ms=3, color=colour,
+                  label=f"{size:,}" if size in named else None)  # fmt: skip
+    axes.set(xscale="log", xlabel="characters D", ylabel="loss, nats a character",
              title="Runs (points) and fitted law (lines)")  # fmt: skip
     axes.legend(title="parameters N", fontsize=7, title_fontsize=8)
 
@@ -78,13 +80,14 @@ def _equal_compute(axes: Any, pairs: list[dict[str, Any]]) -> None:
             axes.plot([at] * len(losses), losses, "o", ms=5, color=("tab:green", "tab:red")[side])
             ticks.append((at, f"{pair[name]['N'] / 1e3:.0f} k, {pair[name]['D'] / 1e6:.1f} M"))
         top = max(pair["larger"]["losses"] + pair["smaller"]["losses"])
-        label = f"{pair['difference']:+.3f}\n({pair['low']:+.3f}\nto {pair['high']:+.3f})"
-        axes.annotate(label, (3 * place + 0.5, top), ha="center", va="bottom", fontsize=7)
+        label = f"{pair['difference']:+.3f}\n{pair['low']:+.3f} to\n{pair['high']:+.3f}"
+        axes.annotate(label, (3 * place + 0.5, top), ha="center", va="bottom", fontsize=7,
+                      xytext=(0, 4), textcoords="offset points")  # fmt: skip
     axes.set(
         title="Equal compute: small model on more data (left)\nagainst large model on less (right)",
         ylabel="loss",
     )
-    axes.margins(0.25)
+    axes.margins(0.08, 0.3)
     if ticks:
         axes.set_xticks([at for at, _ in ticks], [label for _, label in ticks], fontsize=7, rotation=60)
 

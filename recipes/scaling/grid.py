@@ -11,10 +11,13 @@ from recipes.scaling.corpus import Corpus
 from recipes.scaling.model import n_parameters
 from recipes.scaling.training import Plan, train
 
-SMALLEST = 100_000  # characters of the smallest run; others have 2, 4, 8, … times as many
-WIDTHS = {16: 6, 32: 6, 64: 6, 128: 5, 256: 5, 512: 4}  # width -> how many amounts of data, from the smallest
+SMALLEST = 100_000  # characters of the smallest run; others have more by half a power of two each
+# Widths -> how many amounts of data, from the smallest. Many sizes with one seed narrow the intervals of the law more
+# than several seeds of few sizes: the error of the law is larger than the noise of a run.
+WIDTHS = dict.fromkeys((16, 18, 20, 22, 24, 28, 32, 36, 40, 44, 48, 56, 64, 72, 80, 88, 96, 112, 128), 11)
+WIDTHS |= dict.fromkeys((144, 160, 192, 224, 256), 9) | dict.fromkeys((320, 384, 512), 7)
 SEEDS = (0, 1, 2)
-REPEATED, REPEATED_AT = (32, 64, 128), (2, 3)  # widths and data sizes in the middle, with all seeds
+REPEATED, REPEATED_AT = (32, 64, 128), (4, 6)  # widths and data sizes in the middle, with all seeds
 # Equal compute, as of Chinchilla (70 B parameters, 1.4 T tokens) and Gopher (280 B, 0.3 T): (width of a model that is
 # near the best size or too small, characters it is trained on, width of one with three to four times the parameters)
 DUELS = ((32, 3_200_000, 96), (96, 847_291, 256), (64, 3_200_000, 160), (160, 918_017, 320))
@@ -22,7 +25,7 @@ DUELS = ((32, 3_200_000, 96), (96, 847_291, 256), (64, 3_200_000, 160), (160, 91
 
 def plans() -> list[Plan]:
     """All runs, cheapest first."""
-    sizes = [SMALLEST * 2**power for power in range(max(WIDTHS.values()))]
+    sizes = [round(SMALLEST * 2 ** (power / 2)) for power in range(max(WIDTHS.values()))]
     grid = [Plan(width, d) for width, count in WIDTHS.items() for d in sizes[:count]]
     grid += [Plan(width, sizes[power], seed) for width in REPEATED for power in REPEATED_AT for seed in SEEDS]
     for small, n_characters, large in DUELS:
