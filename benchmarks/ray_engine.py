@@ -185,16 +185,22 @@ def cost(n_items: int) -> None:
             there.add(folder, engine="ray", workers=2)
         same = {row.id: vector for row, vector in here._table.rows(vectors=True)}
         largest = max(abs(same[row.id] - vector).max() for row, vector in there._table.rows(vectors=True))
+        total = sum(shared.values())
+        parts = ", ".join(f"{seconds:.1f} {part}" for part, seconds in shared.items())
         print(
-            f"{n_items} images: one process {alone[0]:.1f} CPU s, two workers {shared[0]:.1f} CPU s "
-            f"({shared[0] / alone[0] - 1:+.0%}), of which {shared[1]:.1f} for starting them; "
+            f"{n_items} images: one process {alone[0]:.1f} CPU s, two workers {total:.1f} CPU s "
+            f"({total / alone[0] - 1:+.0%}): {parts}; "
             f"{len(there)} of {len(here)} rows, vectors differ by {largest:.1e}"
         )
 
 
+SAMPLED_S = 0.5  # sampling costs CPU itself
+DRIVER, STARTS, WORKERS_TITLE, DAEMONS = "of the driver", "for starts of workers", "of workers", "of daemons"
+
+
 @contextmanager
-def _cluster_cpu_seconds() -> Iterator[list[float]]:
-    """As cpu_seconds, with the daemons and workers of the cluster, and the share of workers before their first unit."""
+def _cluster_cpu_seconds() -> Iterator[dict[str, float]]:
+    """As cpu_seconds, with the daemons and workers of the cluster: the seconds of each kind of process."""
     import threading
 
     import psutil
@@ -202,6 +208,7 @@ def _cluster_cpu_seconds() -> Iterator[list[float]]:
     me = psutil.Process()
     last: dict[int, float] = {}
     started: dict[int, float] = {}
+    workers: set[int] = set()
     stop = threading.Event()
 
     def sample() -> None:
@@ -210,26 +217,31 @@ def _cluster_cpu_seconds() -> Iterator[list[float]]:
                 times = process.cpu_times()
                 last[process.pid] = times.user + times.system
                 title = process.cmdline()[:1]
-                if title and title[0].startswith("ray::Actor.start"):
-                    started[process.pid] = last[process.pid]
+                if title and title[0].startswith("ray::Actor"):
+                    workers.add(process.pid)
+                    if title[0].startswith("ray::Actor.start"):
+                        started[process.pid] = last[process.pid]
             except psutil.Error:
                 continue
 
     def watch() -> None:
-        while not stop.wait(0.1):
+        while not stop.wait(SAMPLED_S):
             sample()
 
     sample()
     before = dict(last)
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
-    spent: list[float] = []
+    spent: dict[str, float] = {}
     yield spent
     sample()
     stop.set()
     thread.join()
-    spent.append(sum(seconds - before.get(pid, 0.0) for pid, seconds in last.items()))
-    spent.append(sum(seconds - before.get(pid, 0.0) for pid, seconds in started.items()))
+    own = {pid: seconds - before.get(pid, 0.0) for pid, seconds in last.items()}
+    spent[DRIVER] = own.pop(me.pid)
+    spent[STARTS] = sum(started.values())
+    spent[WORKERS_TITLE] = sum(own[pid] for pid in workers) - spent[STARTS]
+    spent[DAEMONS] = sum(seconds for pid, seconds in own.items() if pid not in workers)
 
 
 CHECKPOINTED = """
