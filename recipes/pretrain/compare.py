@@ -54,23 +54,23 @@ def compare(
     source = open_source(config.data)
     path, runs = folder / "comparison.json", folder / f"seed-{config.seed}"
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    begun = Run(dataclasses.replace(config, stages=start), runs / "start", source)
-    begun.resume()
-    begun.train()
+    pretrained = Run(dataclasses.replace(config, stages=start), runs / "start", source)
+    pretrained.resume()
+    pretrained.train()
     extra = max(stage.steps for stage in start)
     for loss in losses:
         for share in shares:
-            for is_begun in (True, False):
-                key = {"loss": loss, "share": share, "self_supervised": is_begun, "seed": config.seed}
+            for is_pretrained in (True, False):
+                key = {"loss": loss, "share": share, "self_supervised": is_pretrained, "seed": config.seed}
                 if any(key.items() <= row.items() for row in rows):
                     continue
-                steps = align.steps + (0 if is_begun else extra)
+                steps = align.steps + (0 if is_pretrained else extra)
                 stage = dataclasses.replace(align, objective=loss, share=share, steps=steps)
-                name = f"{loss}-{share:g}-{'start' if is_begun else 'scratch'}"
+                name = f"{loss}-{share:g}-{'start' if is_pretrained else 'scratch'}"
                 run = Run(dataclasses.replace(config, stages=(stage,)), runs / name, source)
-                run.collate = begun.collate
-                if is_begun:
-                    for modality, tower in begun.towers.items():
+                run.collate = pretrained.collate
+                if is_pretrained:
+                    for modality, tower in pretrained.towers.items():
                         if modality in run.towers:
                             run.towers[modality].load_state_dict(tower.state_dict())
                 run.train()
