@@ -3,6 +3,11 @@
 Public names are loaded on first use, so that `import multimodal` imports nothing heavy. `__init__.pyi` lists them.
 """
 
+from multimodal.cli import early as _early
+
+if _early.may_be_command_line():
+    _early.catch()  # until the end of this import; the command line itself catches Ctrl-C after it
+
 from typing import Any
 
 import lazy_loader as _lazy
@@ -22,3 +27,6 @@ def __getattr__(name: str) -> Any:
         warn_deprecated(f"multimodal.{name}", f"multimodal.{_RENAMED[name]}")
         return _load(_RENAMED[name])
     return _load(name)
+
+
+_early.release()

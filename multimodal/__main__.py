@@ -1,9 +1,13 @@
 """The console script, and `python -m multimodal`."""
 
-import os
-import sys
+from multimodal.cli import early
 
-from multimodal.cli.interrupt import run
+early.catch()
+
+import os  # noqa: E402
+import sys  # noqa: E402
+
+from multimodal.cli.interrupt import run  # noqa: E402
 
 
 def main() -> None:

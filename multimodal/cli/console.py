@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from multimodal.cli import interrupt
+from multimodal.cli import early, interrupt
 from multimodal.cli.coercion import use_plain_values
 from multimodal.cli.wording import in_cli_terms, running_command
 from multimodal.core.errors import MissingExtra, MultimodalError, UnsupportedModality
@@ -116,7 +116,7 @@ def print_error(error: BaseException, message: str, *, cure: str | None = None) 
     print_json({"error": fields if cure is None else fields | {"cure": cure}})
 
 
-def stopped(message: str = "stopped", *, as_json: bool) -> None:
+def stopped(message: str = early.MESSAGE, *, as_json: bool) -> None:
     """Reports that Ctrl-C ended a command; its exit code is INTERRUPTED."""
     _print_message(message)
     if as_json:

@@ -196,7 +196,8 @@ main()
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize(
     ("module", "arguments"),
-    [("typer", ["models"]), ("multimodal.cli.main", ["models"]), ("multimodal.core.space", ["embed", "--text", "x"]),
+    [("lazy_loader", ["models"]), ("multimodal.cli.interrupt", ["models"]), ("typer", ["models"]),
+     ("multimodal.cli.main", ["models"]), ("multimodal.core.space", ["embed", "--text", "x"]),
      ("torch", ["embed", str(ROOT / "assets/gallery/pictures/red-apple.jpg"), "--json"])],
 )  # fmt: skip
 def test_ctrl_c_at_the_start_leaves_no_traceback(module: str, arguments: list[str], wrapped: bool) -> None:
@@ -204,3 +205,33 @@ def test_ctrl_c_at_the_start_leaves_no_traceback(module: str, arguments: list[st
     assert (done.returncode, done.stderr) == (130, "stopped\n")
     expected = {"error": {"type": "KeyboardInterrupt", "message": "stopped"}}
     assert (json.loads(done.stdout) == expected) if "--json" in arguments else not done.stdout
+
+
+LATE = """
+import atexit, os, signal, sys, time
+import multimodal.cli.models.info as about
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(20)
+
+class Swallows:
+    def __del__(self):
+        interrupt()
+
+{when}
+sys.argv = ["multimodal", "info", "--json"]
+from multimodal.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "when",
+    ["atexit.register(interrupt)", "about.installation = lambda: (Swallows() and None, time.sleep(20))"],
+    ids=["after the work", "in a finalizer"],
+)
+def test_ctrl_c_where_it_cannot_be_raised_leaves_no_traceback(when: str) -> None:
+    done = python("-c", LATE.format(when=when))
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
+    assert json.loads(done.stdout)  # the result, or the error
