@@ -215,6 +215,8 @@ def open_existing(path: AnyPath, space: str | None, how: dict[str, Any]) -> Inde
 
         # LanceDB imports this, and it would import pandas, which takes a fifth of a search
         import_without("pyarrow.dataset", "pandas")
+        # Its models would look for plugins of pydantic in every package that is installed
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     return Index.open(path, _space(path, space, how))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from multimodal.core.errors import MultimodalError, StorageError
 from multimodal.core.remote.errors import explain, first_line
 from multimodal.core.remote.path import AnyPath, RemotePath
-from multimodal.index.storage.deferred import defer_import, unchecked_overrides
+from multimodal.index.storage.deferred import defer_import, deferred_models, unchecked_overrides
 from multimodal.index.storage.forks import check_process, note_use
 from multimodal.index.storage.memory import limit_memory
 
@@ -23,7 +23,7 @@ def connect(path: AnyPath) -> Any:
     note_use()
     limit_memory()
     defer_import("lance_namespace_urllib3_client")  # its REST clients take half of the time to import LanceDB
-    with unchecked_overrides():
+    with unchecked_overrides(), deferred_models():
         import lancedb
 
     # The cache keeps the file list of every version, and a long job makes thousands of versions.

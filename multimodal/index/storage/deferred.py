@@ -80,6 +80,25 @@ def unchecked_overrides() -> Iterator[None]:
         package.override = checked
 
 
+@contextlib.contextmanager
+def deferred_models() -> Iterator[None]:
+    """While the block runs, pydantic prepares a new model for use when it is first used, not when it is defined.
+
+    LanceDB defines some two hundred models, nearly all of them of requests to its cloud.
+    """
+    try:
+        import pydantic
+    except ImportError:
+        yield
+        return
+    config = pydantic.BaseModel.model_config  # every model starts with a copy of it
+    config["defer_build"] = True
+    try:
+        yield
+    finally:
+        config.pop("defer_build", None)
+
+
 def _mark(method: Any) -> Any:
     method.__override__ = True
     return method

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pydantic
 import pytest
 
 from multimodal.index import Index
-from multimodal.index.storage.deferred import defer_import, unchecked_overrides
+from multimodal.index.storage.deferred import defer_import, deferred_models, unchecked_overrides
 
 UNNEEDED = (
     "torch", "lance_namespace_urllib3_client.api.table_api", "transformers", "diffusers", "torchaudio", "torchvision",
@@ -79,3 +80,18 @@ def test_overrides_are_checked_again_afterwards() -> None:
 
     assert Base.nothing.__override__ is True  # type: ignore[attr-defined]
     assert overrides.override is before
+
+
+def test_a_model_that_is_defined_meanwhile_is_prepared_when_it_is_used() -> None:
+    with deferred_models():
+
+        class Later(pydantic.BaseModel):
+            number: int
+
+    class Now(pydantic.BaseModel):
+        number: int
+
+    assert (Later.__pydantic_complete__, Now.__pydantic_complete__) == (False, True)
+    assert Later.model_validate({"number": "3"}).number == 3
+    with pytest.raises(pydantic.ValidationError):
+        Later.model_validate({"number": "three"})
