@@ -125,10 +125,25 @@ def test_nothing_is_kept_if_everything_is_forgotten(captioner: mm.CaptioningPipe
     replay = [(vector, thing) for vector, thing in zip(captioner.backend.space.encode(list(THINGS)), THINGS,
                                                        strict=True)]  # fmt: skip
     result = mm.adapt.align(captioner, wanted, method="sft", steps=15, batch_size=16, learning_rate=3e-3,
-                            replay=replay, replay_share=0.01, held_out=0.5)  # fmt: skip
-    assert result.report.curve[1.0]["reference"] < result.report.curve[0.0]["reference"]
-    assert result.report.reference["after"] >= result.report.reference["before"] - 0.5
-    assert result.report.interpolation < 1
+                            replay={"names": replay, "none": []}, replay_share=0.01, held_out=0.5)  # fmt: skip
+    report = result.report
+    assert report.curve[1.0]["reference, names"] < report.curve[0.0]["reference, names"]
+    assert report.reference["after"] >= report.reference["before"] - 0.5
+    assert report.kinds == {"names": report.reference}
+    assert "reference, names: " in str(report)
+    assert report.interpolation < 1
+
+
+def test_every_kind_of_replay_limits_the_share_that_is_kept() -> None:
+    from types import SimpleNamespace
+
+    from multimodal.adapt.alignment.captioner import _choose
+
+    speech = {0.0: 0.9, 0.25: 0.89, 0.5: 0.8, 1.0: 0.7}
+    curve = {share: {"reference, photos": 0.9, "reference, speech": value} for share, value in speech.items()}
+    settings: Any = SimpleNamespace(interpolate=None)
+    assert _choose(curve, {"photos": 400}, settings, []) == 1
+    assert _choose(curve, {"photos": 400, "speech": 400}, settings, []) == 0.25
 
 
 # --- language models ------------------------------------------------------------------------------
@@ -201,6 +216,7 @@ def test_a_judge_rewards_a_language_model(llama: Path) -> None:
         ([("dog", "dog", "cat")] * 2, {"interpolate": 2}, "interpolate must be 'auto' or a share"),
         ([("dog", "dog", "cat")] * 2, {"held_out": 1}, "held_out must be a share"),
         ([("dog", "dog", "cat")] * 2, {"replay": "photos"}, "replay must be a list of inputs"),
+        ([("dog", "dog", "cat")] * 2, {"replay": {"photos": 3}}, "mapping of such lists by kind, got int"),
         ([("dog", "dog", "cat")] * 9, {"learning_rate": 1e30, "steps": 9}, "so nothing was changed; lower learning"),
     ],
 )  # fmt: skip

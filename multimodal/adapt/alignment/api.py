@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -54,10 +54,11 @@ def align(
         judge: What is better: a space or a pipeline on one (cosine of input and output), or a function (inputs,
             outputs) -> scores. Where preferences have no chosen output, the best and worst of eight samples are taken.
         replay: For a captioner, against forgetting: inputs of the kind it must still caption as before, or (input,
-            caption) pairs. A tenth is held out and measured.
-        replay_share: Replayed items per preference in a batch.
+            caption) pairs; or a mapping of such lists by kind ("speech", "photos"): each is drawn equally often and
+            must keep its figure. The share `held_out` of each is held out and measured.
+        replay_share: Replayed items per preference in a batch, all kinds together.
         interpolate: For a captioner: the share of the change to keep, 0 to 1; "auto" keeps the largest whose held-out
-            replay stays within the 95 % interval of before.
+            replay, of every kind, stays within the 95 % interval of before.
         beta: How strongly the reference holds the model: the β of DPO, the divergence's weight of GRPO.
         likelihood: The weight of the chosen output's likelihood in DPO; 0 is plain DPO, which destroys small decoders.
         steps: Optimiser steps.
@@ -151,21 +152,24 @@ def _needs(method: Method, judge: Any) -> Sequence[str]:
     return ("chosen", "rejected") if method == "dpo" else ("chosen",)
 
 
-def _replay(replay: Any) -> list[tuple[Any, str | None]]:
-    """(input, caption or None) of each."""
-    if isinstance(replay, str | os.PathLike):
-        raise InvalidInput(
-            f"replay must be a list of inputs or of (input, caption), got the path {Path(replay)}"
-        )
-    if not isinstance(replay, Iterable):
-        raise InvalidInput(
-            f"replay must be a list of inputs or of (input, caption), got {type(replay).__name__}"
-        )
+def _replay(replay: Any) -> dict[str, list[tuple[Any, str | None]]]:
+    """(input, caption or None) of each, by kind; a list is of one kind without a name."""
+    if isinstance(replay, Mapping):
+        return {str(kind): _replay_items(items) for kind, items in replay.items()}
+    return {"": _replay_items(replay)}
+
+
+def _replay_items(items: Any) -> list[tuple[Any, str | None]]:
+    expected = "replay must be a list of inputs or of (input, caption), or a mapping of such lists by kind"
+    if isinstance(items, str | os.PathLike):
+        raise InvalidInput(f"{expected}, got the path {Path(items)}")
+    if isinstance(items, Mapping) or not isinstance(items, Iterable):
+        raise InvalidInput(f"{expected}, got {type(items).__name__}")
     return [
         (value[0], value[1])
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str)
         else (value, None)
-        for value in replay
+        for value in items
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,9 @@ SHARES = (
     1.0,
 )  # of the change, tried for interpolation="auto"
 SAMPLED = 8  # captions of one input
-MAX_REFERENCE = 400
+MAX_REFERENCE = 1000  # held-out replay of each kind that is captioned for the report
 Z_95 = 1.96
+REFERENCE = "reference"  # the figure of what must not be forgotten; "reference, speech" is of one kind
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,15 @@ class Reference:
     vectors: Tensor
     captions: list[str]
 
+    def rows(self, where: Sequence[int]) -> Reference:
+        """Some of the rows."""
+        return Reference(self.vectors[list(where)], [self.captions[k] for k in where])
+
 
 def align_captioner(
     policy: CaptionPolicy,
     preferences: Sequence[Preference],
-    replay: Sequence[tuple[Any, str | None]],
+    replay: Mapping[str, Sequence[tuple[Any, str | None]]],
     judge: Judge | None,
     settings: Settings,
     make_pipeline: Callable[[Any], Any],
@@ -91,34 +96,26 @@ def align_captioner(
     preferences = _completed(policy, before, preferences, judge, settings, notes)
     vectors = policy.vectors([preference.input for preference in preferences])
     trained, held = _split(len(preferences), settings)
-    reference = _reference(policy, before, replay)
-    learning, kept = _split(len(reference.captions), settings) if reference.captions else ([], [])
+    learned, remembered = _replayed(policy, before, replay, settings)
     net = copy.deepcopy(before).requires_grad_(True)
     task = _Training(policy, before, net, judge, settings)
-    task.run(
-        vectors[trained],
-        [preferences[k] for k in trained],
-        Reference(reference.vectors[learning], [reference.captions[k] for k in learning]),
-    )
+    task.run(vectors[trained], [preferences[k] for k in trained], learned)
     judged = _Judged(policy, vectors[held], [preferences[k] for k in held], judge)
-    remembered = Reference(
-        reference.vectors[kept][:MAX_REFERENCE], [reference.captions[k] for k in kept][:MAX_REFERENCE]
-    )
     curve = _curve(judged, remembered, before, net, settings)
-    share = _choose(curve, len(remembered.captions), settings, notes)
+    share = _choose(curve, {kind: len(old.captions) for kind, old in remembered.items()}, settings, notes)
     result = interpolated(before, net, share)
-    has_reference = bool(remembered.captions)
     report = AlignmentReport(
         method=settings.method,
         n_preferences=len(trained),
         n_held_out=len(held),
         before=_without_reference(curve[0.0]),
         after=_without_reference(curve[share]),
-        reference={"before": curve[0.0]["reference"], "after": curve[share]["reference"]} if has_reference else None,
+        reference=_change(curve, share, REFERENCE) if remembered else None,
         interpolation=share,
         curve=curve,
         seconds=round(time.perf_counter() - started, 1),
         notes=tuple(notes),
+        kinds={kind: _change(curve, share, _figure_of(kind)) for kind in remembered if kind},
     )  # fmt: skip
     return Alignment(
         make_pipeline(policy.replaced(result)), report, lambda folder: policy.save(result, folder)
@@ -164,10 +161,29 @@ def _split(n: int, settings: Settings) -> tuple[list[int], list[int]]:
     return sorted(order[count:]), sorted(order[:count])
 
 
+def _replayed(
+    policy: CaptionPolicy,
+    net: nn.Module,
+    replay: Mapping[str, Sequence[tuple[Any, str | None]]],
+    settings: Settings,
+) -> tuple[dict[str, Reference], dict[str, Reference]]:
+    """(what is trained along, what measures forgetting), by kind."""
+    learned, remembered = {}, {}
+    for kind, items in replay.items():
+        reference = _reference(policy, net, items)
+        if reference.captions:
+            learning, kept = _split(len(reference.captions), settings)
+            learned[kind] = reference.rows(learning)
+            remembered[kind] = reference.rows(kept[:MAX_REFERENCE])
+    return _not_empty(learned), _not_empty(remembered)
+
+
+def _not_empty(references: dict[str, Reference]) -> dict[str, Reference]:
+    return {kind: reference for kind, reference in references.items() if reference.captions}
+
+
 def _reference(policy: CaptionPolicy, net: nn.Module, replay: Sequence[tuple[Any, str | None]]) -> Reference:
     """Replay with its captions; where none is given, what the captioner writes now."""
-    if not replay:
-        return Reference(torch.empty(0, policy.space.dim), [])
     vectors = policy.vectors([value for value, _ in replay])
     captions = [caption for _, caption in replay]
     missing = [k for k, caption in enumerate(captions) if caption is None]
@@ -192,22 +208,22 @@ class _Training:
         self.policy, self.before, self.net, self.judge, self.settings = policy, before, net, judge, settings
         self.generator = torch.Generator().manual_seed(settings.seed)
 
-    def run(self, vectors: Tensor, preferences: Sequence[Preference], replay: Reference) -> None:
+    def run(
+        self, vectors: Tensor, preferences: Sequence[Preference], replay: Mapping[str, Reference]
+    ) -> None:
         """Optimises the network in place. Raises InvalidInput if the loss is not finite."""
         settings = self.settings
         optimizer = torch.optim.AdamW(self.net.parameters(), lr=settings.learning_rate, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / settings.steps)
         data = None if settings.method == "grpo" else self._batch(vectors, preferences)
-        old = None
-        if replay.captions:
-            old = Batch(replay.vectors, self.policy.tokens(replay.captions), None)
+        old = self._old_batch(replay)
         for step in range(settings.steps):
             if data is None:
                 loss = self._grpo(vectors, preferences, step)
             else:
                 loss = self._supervised(data.rows(self._draw(len(data.vectors))))
             if old is not None:
-                part = old.rows(self._draw(len(old.vectors), settings.replay_share))
+                part = old.rows(self._draw_of_each([len(kind.captions) for kind in replay.values()]))
                 loss = loss + objectives.token_loss(*self._log_probs(self.net, part.vectors, part.chosen))
             if not torch.isfinite(loss):
                 raise InvalidInput(
@@ -227,6 +243,21 @@ class _Training:
         return Batch(
             vectors, chosen, self.policy.tokens([str(preference.rejected) for preference in preferences])
         )
+
+    def _old_batch(self, replay: Mapping[str, Reference]) -> Batch | None:
+        """The replay of all kinds, one kind after the other."""
+        if not replay:
+            return None
+        tokens = self.policy.tokens([text for kind in replay.values() for text in kind.captions])
+        return Batch(torch.cat([kind.vectors for kind in replay.values()]), tokens, None)
+
+    def _draw_of_each(self, counts: Sequence[int]) -> Tensor:
+        """Rows of the replay: as many of one kind as of another, however many there are of each."""
+        ends = np.cumsum(counts)
+        share = self.settings.replay_share / len(counts)
+        return torch.cat([
+            int(end) - n + self._draw(n, share) for n, end in zip(counts, ends, strict=True)
+        ])  # fmt: skip
 
     def _draw(self, n: int, share: float = 1.0) -> Tensor:
         count = max(1, round(self.settings.batch * share))
@@ -308,24 +339,31 @@ def interpolated(before: nn.Module, after: nn.Module, share: float) -> nn.Module
 
 
 def _curve(
-    judged: _Judged, reference: Reference, before: nn.Module, after: nn.Module, settings: Settings
+    judged: _Judged,
+    remembered: Mapping[str, Reference],
+    before: nn.Module,
+    after: nn.Module,
+    settings: Settings,
 ) -> dict[float, dict[str, float]]:
     shares = SHARES if settings.interpolate is None else (0.0, settings.interpolate)
     curve = {}
     for share in shares:
         net = interpolated(before, after, share)
-        curve[share] = judged.figures(net)
-        if reference.captions:
-            written = judged.policy.write(net, reference.vectors)
-            right = [a == b for a, b in zip(written, reference.captions, strict=True)]
-            curve[share]["reference"] = float(np.mean(right))
+        figures = judged.figures(net)
+        right = {
+            kind: [a == b for a, b in zip(judged.policy.write(net, old.vectors), old.captions, strict=True)]
+            for kind, old in remembered.items()
+        }
+        if right:
+            figures[REFERENCE] = float(np.mean([hit for hits in right.values() for hit in hits]))
+        curve[share] = figures | {_figure_of(kind): float(np.mean(hits)) for kind, hits in right.items()}
     return curve
 
 
 def _choose(
-    curve: dict[float, dict[str, float]], n_reference: int, settings: Settings, notes: list[str]
+    curve: dict[float, dict[str, float]], n_reference: Mapping[str, int], settings: Settings, notes: list[str]
 ) -> float:
-    """The largest share whose reference stays within the interval of before."""
+    """The largest share at which every kind of the reference stays within the interval of before."""
     if settings.interpolate is not None:
         return settings.interpolate
     if not n_reference:
@@ -333,11 +371,10 @@ def _choose(
             "no replay= was given, so nothing is known about what was forgotten, and the change was kept"
         )
         return 1.0
-    old = curve[0.0]["reference"]
-    spread = Z_95 * float(np.sqrt(max(old * (1 - old), 0.25 / n_reference) / n_reference))
+    lowest = {_figure_of(kind): _lowest(curve[0.0][_figure_of(kind)], n) for kind, n in n_reference.items()}
     share = 0.0
     for candidate in sorted(curve):
-        if curve[candidate]["reference"] < old - spread:
+        if any(curve[candidate][name] < value for name, value in lowest.items()):
             break
         share = candidate
     if share == 0.0:
@@ -345,5 +382,18 @@ def _choose(
     return share
 
 
+def _lowest(old: float, n: int) -> float:
+    """The lower end of the 95 % interval of a share of n items."""
+    return old - Z_95 * float(np.sqrt(max(old * (1 - old), 0.25 / n) / n))
+
+
+def _figure_of(kind: str) -> str:
+    return f"{REFERENCE}, {kind}" if kind else REFERENCE
+
+
+def _change(curve: dict[float, dict[str, float]], share: float, figure: str) -> dict[str, float]:
+    return {"before": curve[0.0][figure], "after": curve[share][figure]}
+
+
 def _without_reference(figures: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in figures.items() if name != "reference"}
+    return {name: value for name, value in figures.items() if not name.startswith(REFERENCE)}

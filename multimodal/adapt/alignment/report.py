@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -25,6 +25,7 @@ class AlignmentReport:
         curve: {share: {figure: value}} of every share that was tried, with "reference".
         seconds: Duration of the training.
         notes: Remarks.
+        kinds: {kind: {"before", "after"}} of a replay that was given by kind: the same as `reference`, for each.
     """
 
     method: str
@@ -37,6 +38,7 @@ class AlignmentReport:
     curve: dict[float, dict[str, float]]
     seconds: float
     notes: tuple[str, ...] = ()
+    kinds: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, ready for JSON."""
@@ -53,6 +55,10 @@ class AlignmentReport:
         lines += [f"{name}: {value:.3f} → {self.after[name]:.3f}" for name, value in self.before.items()]
         if self.reference is not None:
             lines.append(f"reference: {self.reference['before']:.1%} → {self.reference['after']:.1%}")
+        lines += [
+            f"reference, {kind}: {values['before']:.1%} → {values['after']:.1%}"
+            for kind, values in self.kinds.items()
+        ]
         if self.curve:
             lines.append(f"kept {self.interpolation:.0%} of the change")
         return "\n".join([*lines, *self.notes])
