@@ -2,7 +2,7 @@
 
     python -m benchmarks.ray_engine scaling        an encoder that sleeps, at 1, 2, 4 and 8 workers
     python -m benchmarks.ray_engine cost           the starter: CPU seconds of two workers beside one process
-    python -m benchmarks.ray_engine decoders       a GPU that waits for one core, with and without three decoders
+    python -m benchmarks.ray_engine decoders       a GPU that waits for one core: alone, and with decoders
     python -m benchmarks.ray_engine checkpoints    Ray Data and lance-ray, killed and run again: rows that are lost
 
 `scaling` shows the share of the time that the engine itself takes, so it holds on any machine whose cores are mostly
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 
 import multimodal as mm
 from multimodal.core.backends.runtime import Runtime
-from multimodal.core.cluster.connection import WorkerSize, _private_cluster, connected
+from multimodal.core.cluster.connection import WorkerSize, _private_cluster, _quiet, _session, connected
 from multimodal.core.cluster.options import ClusterOptions
 from multimodal.core.cluster.pool import UNITS_AHEAD, WorkerPool
 from multimodal.core.encoder import Encoder, EncoderState
@@ -121,32 +121,41 @@ class DecodingEncoder(SleepingEncoder):
 
 
 def decoders(n_items: int) -> None:
-    """Prints how fast a worker with a GPU and one thread is, alone and with three decoders of one thread."""
-    import ray
-
+    """Prints how fast a worker with a GPU and one core is: alone, with three decoders of one core, and with as many as
+    it finds that it needs of the three cores on a machine without a GPU."""
     mm.register_family(FAMILY, MODULE)
     options = JobOptions(threads=1, batch_size=1)  # texts are cheap: with more, a unit is one batch
-    with _private_cluster(), tempfile.TemporaryDirectory() as folder:
-        ray.init(
-            "local",
-            num_cpus=4,
-            num_gpus=1,
-            include_dashboard=False,
-            logging_level="ERROR",
-            log_to_driver=False,
-        )
-        for n in (0, 3):
+    with _gpu_and_cpu_nodes(), tempfile.TemporaryDirectory() as folder:
+        for n in (0, 3, None):
             table = mm.Index.create(Path(folder) / f"{n}.lance", f"{FAMILY}/{DECODING}")._table
             asked = ClusterOptions(workers=1, decoders_per_worker=n)
             with connected(asked) as size, _pool(table, options, size) as pool:
                 seconds: list[float] = []
                 while len(seconds) < 2 or (
-                    n and sum(seconds) < DECODERS_START_S and seconds[-2] > FASTER * seconds[0]
+                    n != 0 and sum(seconds) < DECODERS_START_S and seconds[-2] > FASTER * seconds[0]
                 ):
                     texts = [f"{len(seconds)} {number}" for number in range(n_items)]
                     seconds.append(_timed(pool, table, texts, options))
-            print(f"{n} decoders  {n_items / min(seconds):6.1f} items/s", flush=True)
-        ray.shutdown()
+            name = "automatic" if n is None else f"{n} decoders"
+            print(f"{name:10} {n_items / min(seconds):6.1f} items/s", flush=True)
+
+
+@contextmanager
+def _gpu_and_cpu_nodes() -> Iterator[None]:
+    """A simulated cluster of a machine with a GPU and one core, and one with three cores."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 1, "num_gpus": 1, "include_dashboard": False}
+    with _private_cluster(), _quiet():
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.add_node(num_cpus=3)
+        try:
+            with _session(cluster.address):
+                yield
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
 
 
 @contextmanager
@@ -250,7 +259,7 @@ import ray
 from ray.data.checkpoint import CheckpointConfig
 import lance_ray
 
-_, source, table, folder, seconds = sys.argv
+_, source, table, folder, seconds, rows_per_task = sys.argv
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 context = ray.data.DataContext.get_current()
 context.enable_progress_bars = False
@@ -260,37 +269,64 @@ def slow(batch):
     time.sleep(float(seconds))
     return batch
 
-lance_ray.write_lance(ray.data.read_parquet(source).map_batches(slow, batch_size=500), table)
+rows = ray.data.read_parquet(source).map_batches(slow, batch_size=500)
+lance_ray.write_lance(rows, table, min_rows_per_file=int(rows_per_task))
 """
+N_KILLS, N_PARTS, SECONDS_TO_LIVE = 5, 20, 5.0
 
 
 def checkpoints(n_items: int) -> None:
-    """Prints how many rows a Ray Data job with checkpoints has after it was killed and run again."""
-    import lance
+    """Prints how many rows Ray Data jobs with checkpoints have after they were killed and run again.
+
+    A job is killed at a random time after its first checkpoint. By default lance-ray writes a million rows by one task,
+    so that the first checkpoint comes at the end; here each twentieth of the rows is written by a task of its own.
+    """
+    import random
+
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    chance = random.Random(0)
     with tempfile.TemporaryDirectory() as scratch:
-        source, table, done = (Path(scratch) / name for name in ("source", "table.lance", "checkpoints"))
+        source = Path(scratch) / "source"
         source.mkdir()
-        for part in range(20):
-            ids = range(part * n_items // 20, (part + 1) * n_items // 20)
+        for part in range(N_PARTS):
+            ids = range(part * n_items // N_PARTS, (part + 1) * n_items // N_PARTS)
             pq.write_table(
                 pa.table({"id": [f"{number:08}" for number in ids]}), source / f"{part:02}.parquet"
             )
-        arguments = [sys.executable, "-c", CHECKPOINTED, str(source), str(table), str(done)]
-        first = subprocess.Popen([*arguments, "0.5"])
-        while first.poll() is None and len([*done.rglob("*.parquet")] if done.exists() else []) < 4:
-            time.sleep(0.05)
-        first.kill()
-        first.wait()
-        kept = lance.dataset(str(table)).count_rows() if table.exists() else 0
-        subprocess.run([*arguments, "0"], check=True)
-        rows = lance.dataset(str(table)).count_rows()
-    print(
-        f"killed after 4 checkpoints with {kept:,} rows visible; run again, which ends without an error: {rows:,} of "
-        f"{n_items:,} rows, {n_items - rows:,} lost"
-    )
+        for number in range(N_KILLS):
+            table, done = (Path(scratch) / f"{name}-{number}" for name in ("table.lance", "checkpoints"))
+            arguments = [sys.executable, "-c", CHECKPOINTED, str(source), str(table), str(done)]
+            first = subprocess.Popen([*arguments, "0.2", str(n_items // N_PARTS)])
+            while first.poll() is None and not _finished_checkpoints(done):
+                time.sleep(0.02)
+            with suppress(subprocess.TimeoutExpired):
+                first.wait(chance.uniform(0.0, SECONDS_TO_LIVE))
+            first.kill()
+            first.wait()
+            kept, n_checkpoints = _n_rows(table), len(_finished_checkpoints(done))
+            again = subprocess.run([*arguments, "0", str(n_items // N_PARTS)], check=False)
+            rows = _n_rows(table)
+            print(
+                f"killed after {n_checkpoints} checkpoints with {kept:,} rows visible; run again, exit code "
+                f"{again.returncode}: {rows:,} of {n_items:,} rows, {n_items - rows:,} lost",
+                flush=True,
+            )
+
+
+def _finished_checkpoints(folder: Path) -> list[Path]:
+    return [*folder.rglob("*.parquet")] if folder.exists() else []
+
+
+def _n_rows(table: Path) -> int:
+    """The rows of a table; 0 if it has no version yet."""
+    import lance
+
+    try:
+        return int(lance.dataset(str(table)).count_rows())
+    except (OSError, ValueError):
+        return 0
 
 
 def main(arguments: Sequence[str]) -> None:

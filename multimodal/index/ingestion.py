@@ -52,10 +52,10 @@ class IndexIngestion(IndexAdministration):
         A str or Path alone is a folder (recursive, in order of name, without hidden files), a file, or a pattern such
         as "photos/**/*.jpg". Files are recognised by content; texts, HTML, source code and subtitles by name. PDF,
         office documents, EPUB, RTF and e-mail are read in parts; zip archives and attachments are read as folders. A
-        table (.csv, .tsv, .jsonl, .parquet) given by name lists paths or texts with metadata, a tar archive is read as
-        WebDataset, and an object with `features` as a Hugging Face dataset. A pandas, polars or Arrow table is read in
-        the same way, and so is an iterable whose first item is a dict or such a table. In a list, a str is a text and
-        a Path any of these. Files in a folder of no known kind, or named in .multimodalignore, are left out.
+        table (.csv, .tsv, .jsonl, .parquet, .arrow) given by name lists paths or texts with metadata, a tar archive is
+        read as WebDataset, and an object with `features` as a Hugging Face dataset. A pandas, polars or Arrow table is
+        read in the same way, and so is an iterable whose first item is a dict or such a table. In a list, a str is a
+        text and a Path any of these. Files in a folder of no known kind, or named in .multimodalignore, are left out.
 
         Long audio becomes one row per window (hits have start_s and end_s), a long text file one row per chunk
         (start_char, end_char). Files of unchanged size and time, and items of unchanged content, are not encoded again.
@@ -63,8 +63,9 @@ class IndexIngestion(IndexAdministration):
         listed in the report and in `failures`.
 
         Args:
-            source: See above. Also the address of a folder or file on an object store, such as "s3://bucket/photos",
-                with the credentials of the environment; size and time of last modification are those of the object.
+            source: See above. Also the address of a folder or file, or a pattern, on an object store, such as
+                "s3://bucket/photos", in a repository of the Hugging Face Hub, "hf://datasets/user/name", or where else
+                fsspec reads, with the credentials of the environment. Tables and archives are read there in blocks.
             ids: One id for each document. Default: the absolute path of a file, an item's own `uri`, or a hash of its
                 content. A document with a known id replaces the old one. Windows and chunks append "#t=0-10" or
                 "#chunk=3".
@@ -92,7 +93,8 @@ class IndexIngestion(IndexAdministration):
             gpus_per_worker: GPUs that each worker reserves; fractions share one. Default: 1 if the cluster has GPUs
                 and the space is not on the CPU, otherwise 0.
             decoders_per_worker: Further processes of each worker that only decode, for GPUs that wait for the cores of
-                their machine. They run on other machines of the cluster if these have cores to spare. Default: 0.
+                their machine. They run on other machines of the cluster if these have cores to spare. Default: as many
+                as the first units show to be needed, of the cores that no worker reserves; without GPUs none.
 
         Returns:
             The counts of documents by outcome, the failures, and how many of these were known.
@@ -153,7 +155,7 @@ class IndexIngestion(IndexAdministration):
         outside the folder that a link leads to are added and updated, never deleted.
 
         Args:
-            source: Folders, tables or archives; also folders on an object store, as in `add`.
+            source: Folders, tables or archives; also those on an object store, as in `add`.
             metadata: As in `add`.
             columns: As in `add`.
             delimiter: As in `add`.

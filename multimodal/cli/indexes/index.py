@@ -60,8 +60,8 @@ def index(
         list[str] | None,
         typer.Argument(
             metavar="[PATH...]",
-            help="Folders (recursive), files, quoted glob patterns, tables (.csv, .tsv, .jsonl, .parquet) of paths "
-            "or texts, tar archives.",
+            help="Folders (recursive), files, quoted glob patterns, tables (.csv, .tsv, .jsonl, .parquet, .arrow) of "
+            "paths or texts, tar archives.",
             show_default=False,
         ),
     ] = None,
@@ -156,15 +156,16 @@ def index(
     threads: options.Threads = None,
     batch_size: options.BatchSize = 32,
     decoders_per_worker: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--decoders-per-worker",
             min=0,
             metavar="N",
             rich_help_panel=options.CLUSTER_PANEL,
-            help="With Ray: further processes of each worker that only decode, for GPUs that wait for cores.",
+            help="With Ray: further processes of each worker that only decode, for GPUs that wait for cores. Default: "
+            "as needed, if there are cores to spare.",
         ),
-    ] = 0,
+    ] = None,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Fail at once if another process is writing to the index.")
     ] = False,
@@ -194,7 +195,7 @@ def index(
         raise typer.BadParameter(
             f"{mode} runs on this machine only; leave one out", param_hint="--engine ray"
         )
-    if decoders_per_worker and not cluster:
+    if decoders_per_worker is not None and not cluster:
         raise typer.BadParameter(
             "runs on a cluster only; add --engine ray", param_hint="--decoders-per-worker"
         )

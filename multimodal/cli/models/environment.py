@@ -30,6 +30,7 @@ EXTRAS = {
     "align": "trl",
     "export": "onnx",
     "onnx": "onnxruntime",
+    "s3": "boto3",
     "ray": "ray",
     "mteb": "mteb",
     "telemetry": "opentelemetry-sdk",

@@ -35,12 +35,13 @@ _token = secrets.token_hex(32)
 
 class WorkerSize(NamedTuple):
     """How many workers there are, and what each of them reserves. n_decoders: further processes of each, which reserve
-    as many cores."""
+    as many cores. max_decoders: how many more it may start if its GPU waits for cores."""
 
     n: int
     n_cpus: float
     n_gpus: float
     n_decoders: int = 0
+    max_decoders: int = 0
 
     @property
     def n_threads(self) -> int:
@@ -176,7 +177,7 @@ def _worker_size(
     if n is None:
         by_memory = int(float(resources.get("memory", 0)) / BYTES_PER_WORKER) or int(n_cpus)
         n = max(1, int(n_gpus / per_worker) if per_worker else min(int(n_cpus), by_memory))
-    n_decoders = options.decoders_per_worker
+    n_decoders = options.decoders_per_worker or 0
     if options.workers is None and not per_worker:
         n = max(1, n // (1 + n_decoders))
     share = n_cpus / (n * (1 + n_decoders))
@@ -184,7 +185,9 @@ def _worker_size(
         with_gpus = [node for node in nodes or [resources] if node.get("GPU", 0) >= per_worker]
         share = min([share, *(node.get("CPU", 0) * per_worker / node["GPU"] for node in with_gpus)])
     n_reserved = float(int(share)) if share >= 1 else int(share * 1000) / 1000
-    return WorkerSize(n, n_reserved, per_worker, n_decoders)
+    is_automatic = bool(per_worker and n_reserved and options.decoders_per_worker is None)
+    n_spare = int((n_cpus - n * n_reserved) / (n * n_reserved)) if is_automatic else 0
+    return WorkerSize(n, n_reserved, per_worker, n_decoders, max(0, n_spare))
 
 
 @contextlib.contextmanager

@@ -23,7 +23,8 @@ class ClusterOptions:
         workers: How many. None: one for each GPU, or without GPUs one for each core, as far as memory allows.
         gpus_per_worker: GPUs of each worker; 0.5 lets two share one. None: 1 if the cluster has GPUs and the model may
             run on one, otherwise 0.
-        decoders_per_worker: Further processes of each worker, without a GPU, that only decode.
+        decoders_per_worker: Further processes of each worker, without a GPU, that only decode. None: as many as the
+            first units show to be needed, of the cores that no worker reserves; without GPUs none.
 
     Raises:
         InvalidInput: A number is out of range.
@@ -32,12 +33,13 @@ class ClusterOptions:
     address: str | None = None
     workers: int | None = None
     gpus_per_worker: float | None = None
-    decoders_per_worker: int = 0
+    decoders_per_worker: int | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None:
             whole_number(self.workers, "workers")
-        whole_number(self.decoders_per_worker, "decoders_per_worker", least=0)
+        if self.decoders_per_worker is not None:
+            whole_number(self.decoders_per_worker, "decoders_per_worker", least=0)
         gpus: object = self.gpus_per_worker
         if gpus is not None and (
             isinstance(gpus, bool) or not isinstance(gpus, int | float) or not 0 <= gpus < math.inf
@@ -69,9 +71,7 @@ def cluster_options(
         )
     if engine is None:
         return None
-    return ClusterOptions(
-        address, workers, gpus_per_worker, 0 if decoders_per_worker is None else decoders_per_worker
-    )
+    return ClusterOptions(address, workers, gpus_per_worker, decoders_per_worker)
 
 
 def require_extra(*modules: str) -> None:

@@ -36,7 +36,7 @@ CONTAINERS = {"s3": "bucket", "gs": "bucket", "az": "container", "hf": "reposito
 
 def explain(path: RemotePath, error: BaseException) -> str | None:
     """One sentence for an error of a client, with the cure; None if it is not of the store itself."""
-    text, kind = str(error), CONTAINERS[path.scheme]
+    text, kind = str(error), CONTAINERS.get(path.scheme, "server")
     if NO_BUCKET.search(text):
         return f"the {kind} {path.container!r} does not exist; create it first, or check its name"
     if WRONG_REGION.search(text):
@@ -45,9 +45,10 @@ def explain(path: RemotePath, error: BaseException) -> str | None:
         name = known[1] if known else "its region"
         return f"the {kind} {path.container!r} is in {where}; set AWS_REGION={name}, or storage_options['aws_region']"
     if NO_ACCESS.search(text):
+        variables = VARIABLES.get(path.scheme, "credentials")
         return (
-            f"no access to the {kind} {path.container!r}; set {VARIABLES[path.scheme]}, or pass storage_options, with "
-            "the permission to list and read it, and to write for changes"
+            f"no access to the {kind} {path.container!r}; set {variables}, or pass storage_options, with the "
+            "permission to list and read it, and to write for changes"
         )
     if NO_NETWORK.search(text):
         return f"{_server(path)} cannot be reached; check the network, the proxy and the endpoint"
@@ -59,7 +60,7 @@ def _server(path: RemotePath) -> str:
     return first_of(options, "aws_endpoint", "endpoint", "aws_endpoint_url", "endpoint_url") or {
         "s3": "Amazon S3", "gs": "Google Cloud Storage", "az": "Azure Blob Storage",
         "hf": "the Hugging Face Hub",
-    }[path.scheme]  # fmt: skip
+    }.get(path.scheme, path.url)  # fmt: skip
 
 
 def first_line(error: BaseException, limit: int = 200) -> str:

@@ -8,6 +8,7 @@ places by themselves (environment variables, profiles, the metadata service of t
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Any
 from multimodal.core.errors import InvalidInput
 
 SCHEMES = ("s3", "gs", "az")
-SOURCE_SCHEMES = (*SCHEMES, "hf")  # a hub holds files to be indexed, but no index
+# Read by fsspec, and hold files to be indexed, but no index. "hf" is the Hugging Face Hub, "abfs" Azure.
+FSSPEC_SCHEMES = ("hf", "abfs", "ftp", "hdfs", "memory", "oss", "sftp", "smb", "webhdfs")
+SOURCE_SCHEMES = (*SCHEMES, *FSSPEC_SCHEMES)
 URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)", re.DOTALL)
 ONE_SLASH = re.compile(rf"(?P<scheme>{'|'.join(SCHEMES)}):/(?!/)(?P<rest>.*)", re.DOTALL | re.IGNORECASE)
 # Options that may be shown and pickled; all others may be secret.
@@ -26,6 +29,7 @@ PUBLIC_OPTIONS = frozenset({
     *("skip_signature", "aws_skip_signature", "account_name", "azure_storage_account_name"),
     *("timeout", "connect_timeout", "client_max_retries", "client_retry_timeout"),
 })  # fmt: skip
+GS_EMULATOR_VARIABLE = "STORAGE_EMULATOR_HOST"  # as Google's own clients call it
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
@@ -82,6 +86,30 @@ class RemotePath:
         return Path(self.name).stem
 
     @property
+    def suffix(self) -> str:
+        return Path(self.name).suffix
+
+    @property
+    def parent(self) -> RemotePath:
+        """The address of the folder. Raises InvalidInput for a whole bucket."""
+        if "/" not in self.key:
+            raise InvalidInput(f"{self.url!r} is a whole bucket, which is in no folder")
+        return RemotePath(self.url.rpartition("/")[0], self._options)
+
+    def below(self, relative: str) -> RemotePath:
+        """The address of a file by its path relative to this folder, such as "a/1.jpg" or "../1.jpg".
+
+        Raises InvalidInput for a path that leads out of the bucket, or is absolute.
+        """
+        key = posixpath.normpath(f"{self.key}/{relative}")
+        if relative.startswith(("/", "~")) or key.partition("/")[0] != self.bucket:
+            raise InvalidInput(
+                f"{relative!r} leads out of {self.scheme}://{self.bucket}; give a path relative to the table, or a "
+                "whole address"
+            )
+        return RemotePath(f"{self.scheme}://{key}", self._options)
+
+    @property
     def storage_options(self) -> dict[str, str]:
         """The options given, with the endpoint that the environment names, and with what that implies."""
         options = dict(self._options)
@@ -93,6 +121,9 @@ class RemotePath:
                     options["aws_endpoint"] = endpoint
             if endpoint is not None and endpoint.startswith("http://"):
                 options.setdefault("allow_http", "true")
+        elif self.scheme == "gs" and (host := os.environ.get(GS_EMULATOR_VARIABLE)):
+            options.setdefault("google_base_url", host if "://" in host else f"http://{host}")
+            options |= {"google_skip_signature": "true", "allow_http": "true"}
         return options
 
     def __truediv__(self, name: str) -> RemotePath:
@@ -144,7 +175,7 @@ def is_remote(path: object) -> bool:
 
 
 def is_remote_source(path: object) -> bool:
-    """Whether a str names files that can be indexed, on an object store or in a repository of a hub."""
+    """Whether a str names files that can be indexed, on an object store, a hub or another file system of fsspec."""
     return _has_scheme(path, SOURCE_SCHEMES)
 
 
@@ -172,6 +203,11 @@ def refused(url: str) -> InvalidInput:
 def any_path(given: str) -> AnyPath:
     """A path, or an address on an object store."""
     return RemotePath(given) if is_remote(given) else Path(given)
+
+
+def any_source(given: str) -> AnyPath:
+    """As any_path, for what is indexed."""
+    return RemotePath(given) if is_remote_source(given) else Path(given)
 
 
 def first_of(options: Mapping[str, str], *names: str) -> str | None:

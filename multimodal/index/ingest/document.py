@@ -205,7 +205,7 @@ def _stat_file(record: SourceRecord, file: Path, item: Item | None) -> Document:
 
 
 def _stat_remote(record: SourceRecord, value: RemoteFile | RemotePath) -> Document:
-    file = files.stat(value) if isinstance(value, RemotePath) else value
+    file = files.stat_source(value) if isinstance(value, RemotePath) else value
     if file is None:
         raise MediaNotFound(f"{value}: no such file; check the address")
     check_size(file)

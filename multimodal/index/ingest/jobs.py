@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.media.registry import is_item
-from multimodal.core.remote.path import any_path
+from multimodal.core.remote.files import RemoteFile
+from multimodal.core.remote.path import RemotePath, any_source
 from multimodal.core.space import Space
 from multimodal.index.ingest.config import JobOptions
 from multimodal.index.ingest.progress import JobProgress
@@ -110,7 +111,7 @@ def _resolve_folder_failures(failure_log: FailureLog) -> None:
 def failed_records(failures: Sequence[FailureRecord], skip: Path | None) -> Iterator[SourceOutput]:
     """The records of failures as they were given: files by their path, the rest from its table or archive."""
     files = (
-        SourceRecord(any_path(failure.path), failure.uri, failure.id, failure.metadata)
+        SourceRecord(any_source(failure.path), failure.uri, failure.id, failure.metadata)
         for failure in failures
         if failure.path and not failure.container
     )
@@ -132,7 +133,7 @@ def _failed_members(
     """The members of a table or archive that failed; all of them if it could not be read to its end."""
     whole = wanted.get(container)
     ranges = list(_row_ranges(container, wanted))
-    for record in resolve.members(Path(container), None if whole is None else whole.metadata, options):
+    for record in resolve.members(any_source(container), None if whole is None else whole.metadata, options):
         if isinstance(record, ContainerRead):
             yield record
         elif isinstance(record, FailureRecord):
@@ -169,4 +170,6 @@ def record_id(record: SourceRecord) -> str:
         return record.id
     if isinstance(value, Path):
         return str(absolute(value))
+    if isinstance(value, RemotePath | RemoteFile):
+        return value.url if isinstance(value, RemotePath) else value.path.url
     return (value.uri if is_item(value) or isinstance(value, Blob) else None) or record.name

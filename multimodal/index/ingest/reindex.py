@@ -10,7 +10,8 @@ from typing import NamedTuple
 from multimodal.core.errors import MultimodalError
 from multimodal.core.items import Text
 from multimodal.core.modality import Modality
-from multimodal.core.remote.path import AnyPath, RemotePath, is_remote_source
+from multimodal.core.remote.opened import is_file
+from multimodal.core.remote.path import AnyPath, RemotePath, any_source, is_remote_source
 from multimodal.core.space import Space
 from multimodal.index import fragments
 from multimodal.index.ingest.config import JobOptions
@@ -73,7 +74,7 @@ def records(table: ItemTable) -> Iterator[SourceOutput]:
                     stored, "was given in memory, so it cannot be read again: add it to the new index"
                 )
     for container, wanted in in_containers.items():
-        yield from _members(Path(container), wanted)
+        yield from _members(any_source(container), wanted)
 
 
 def _documents(table: ItemTable) -> Iterator[_Stored]:
@@ -95,9 +96,9 @@ def _path(stored: _Stored) -> AnyPath | None:
     if uri is None:
         return None
     if is_remote_source(uri):  # which an item in memory may have as its name, too
-        return (
-            RemotePath(uri) if provenance.mtime_ns is not None or provenance.container is not None else None
-        )
+        is_member = uri.startswith(f"{provenance.container}#")
+        is_object = provenance.mtime_ns is not None or provenance.container is not None
+        return RemotePath(uri) if is_object and not is_member else None
     is_file = provenance.mtime_ns is not None if provenance.container is None else Path(uri).is_file()
     return Path(uri) if is_file else None
 
@@ -144,11 +145,11 @@ def _text_record(stored: _Stored, text: str) -> SourceRecord:
     )  # fmt: skip
 
 
-def _members(container: Path, wanted: dict[str, _Stored]) -> Iterator[SourceOutput]:
+def _members(container: AnyPath, wanted: dict[str, _Stored]) -> Iterator[SourceOutput]:
     """The wanted documents of a table or archive. Those that it no longer holds are failures."""
-    reason = f"is no longer in {printable(container)}"
+    reason, is_there = f"is no longer in {printable(container)}", is_file(container)
     try:
-        for record in resolve.members(container, None, SourceOptions()) if container.is_file() else ():
+        for record in resolve.members(container, None, SourceOptions()) if is_there else ():
             if isinstance(record, SourceRecord):
                 if (stored := wanted.pop(record_id(record), None)) is not None:
                     yield record._replace(metadata=stored.metadata)
@@ -157,9 +158,7 @@ def _members(container: Path, wanted: dict[str, _Stored]) -> Iterator[SourceOutp
     except MultimodalError as error:  # its columns are not recognised any more
         reason = f"cannot be read from {printable(container)} ({error})"
     for stored in wanted.values():
-        yield _failure(
-            stored, reason if container.is_file() else f"its source {printable(container)} is gone"
-        )
+        yield _failure(stored, reason if is_there else f"its source {printable(container)} is gone")
 
 
 def _failure(stored: _Stored, reason: str) -> FailureRecord:

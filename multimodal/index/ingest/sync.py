@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from multimodal.core.errors import IndexStateError, InvalidInput, MediaNotFound, MultimodalError
-from multimodal.core.remote import files
+from multimodal.core.remote.opened import is_file
 from multimodal.core.remote.path import AnyPath, GivenPath, RemotePath, is_remote_source
 from multimodal.core.space import Space
 from multimodal.index import fragments
@@ -100,9 +100,10 @@ def synchronise(
             removed = _removed_members(table, progress.failure_log, str(container), seen.ids)
             _delete(table, progress, removed)
         read = records.read - seen.incomplete
+        now = _Presence(folders)
         for folder in folders:
-            _delete_archived(table, progress, folder, read, seen.ids)
-        _resolve_vanished_failures(progress.failure_log, folders, read, seen.ids)
+            _delete_archived(table, progress, folder, read, seen.ids, now)
+        _resolve_vanished_failures(progress.failure_log, folders, read, seen.ids, now)
     return progress.report()
 
 
@@ -114,7 +115,9 @@ def _nothing_found(folders: Sequence[AnyPath], n: int) -> IndexStateError:
 
 
 def _is_folder(root: AnyPath) -> bool:
-    return isinstance(root, RemotePath) or root.is_dir()
+    if isinstance(root, RemotePath):
+        return not (resolve.is_container_name(root) and is_file(root))
+    return root.is_dir()
 
 
 def _check_roots(source: GivenPath | Sequence[GivenPath]) -> list[AnyPath]:
@@ -125,8 +128,10 @@ def _check_roots(source: GivenPath | Sequence[GivenPath]) -> list[AnyPath]:
     for given in paths:
         if isinstance(given, RemotePath) or is_remote_source(given):
             address = given if isinstance(given, RemotePath) else RemotePath(str(given))
-            if files.stat(address) is not None:
-                raise InvalidInput(f"{address}: sync takes folders, got a file; add it with Index.add")
+            if not resolve.is_container_name(address) and is_file(address):
+                raise InvalidInput(
+                    f"{address}: sync takes folders, tables and archives, got a file; add it with Index.add"
+                )
             roots.append(address)
             continue
         path = Path(given).expanduser()
@@ -201,11 +206,10 @@ class _CheckedRecords(Iterator[SourceOutput]):
 
 def _vanished(table: ItemTable, folder: AnyPath) -> Iterator[IndexedDocument]:
     """What the index holds of files below a folder that no longer exist. A file that cannot be looked up still does."""
-    previous = None
-    present = remote.present(folder) if isinstance(folder, RemotePath) else None
+    previous, now = None, _Presence([folder])
     for row, provenance in table.files_below(_below(folder)):
         source = provenance.source
-        if source != previous and (_is_gone(source) if present is None else source not in present):
+        if source != previous and now.lacks(source):
             yield IndexedDocument(
                 fragments.shared_metadata(row.metadata, row.id, provenance.source, row.uri),
                 provenance,
@@ -220,6 +224,22 @@ def _below(folder: AnyPath) -> str:
     if isinstance(folder, RemotePath):
         return f"{folder}/"
     return f"{folder}{os.sep}".replace(os.sep * 2, os.sep)
+
+
+class _Presence:
+    """Which files exist. Folders on an object store are listed once, at the first question."""
+
+    def __init__(self, folders: Sequence[AnyPath]) -> None:
+        self._folders = [folder for folder in folders if isinstance(folder, RemotePath)]
+        self._present: set[str] | None = None
+
+    def lacks(self, path: str) -> bool:
+        """Whether a file of one of the folders is gone. One that cannot be looked up is not. Raises StorageError."""
+        if not self._folders or not is_remote_source(path):
+            return _is_gone(path)
+        if self._present is None:
+            self._present = set[str]().union(*map(remote.present, self._folders))
+        return path not in self._present
 
 
 def _is_gone(path: str) -> bool:
@@ -252,7 +272,12 @@ def _removed_members(
 
 
 def _delete_archived(
-    table: ItemTable, progress: JobProgress, folder: AnyPath, read: set[str], seen_ids: set[str]
+    table: ItemTable,
+    progress: JobProgress,
+    folder: AnyPath,
+    read: set[str],
+    seen_ids: set[str],
+    now: _Presence,
 ) -> None:
     """Deletes what the index holds of members of zip archives and of attachments below a folder that no longer exist:
     their file is gone, or was read to its end without them."""
@@ -260,7 +285,7 @@ def _delete_archived(
     for container, ids in table.containers_below(_below(folder)).items():
         if not container.lower().endswith(zips.SUFFIXES):
             continue
-        if container in read or _is_gone(container):
+        if container in read or now.lacks(container):
             removed += sorted(ids - seen_ids)
     _delete(table, progress, removed)
 
@@ -273,12 +298,14 @@ def _delete(table: ItemTable, progress: JobProgress, ids: Sequence[str]) -> None
 
 
 def _resolve_vanished_failures(
-    failure_log: FailureLog, folders: Sequence[AnyPath], read: set[str], seen_ids: set[str]
+    failure_log: FailureLog,
+    folders: Sequence[AnyPath],
+    read: set[str],
+    seen_ids: set[str],
+    now: _Presence,
 ) -> None:
     """Resolves the failures of what no longer exists: files below the folders, and members of containers that are gone
     or were read to their end without them."""
-    remote_folders = [folder for folder in folders if isinstance(folder, RemotePath)]
-    present = set().union(*map(remote.present, remote_folders)) if len(failure_log) else set()
     for failure in failure_log:
         if failure.container in read:
             if failure.key not in seen_ids:
@@ -287,5 +314,5 @@ def _resolve_vanished_failures(
         path = failure.path or failure.container
         if path is None or not any(path.startswith(_below(folder)) for folder in folders):
             continue
-        if path not in present if is_remote_source(path) else _is_gone(path):
+        if now.lacks(path):
             failure_log.resolve(failure.key)

@@ -13,7 +13,13 @@ from multimodal.core.errors import EncoderError
 from multimodal.core.items import Item, Text
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
-from multimodal.index.ingest.engines.decoders import DecoderLost, Decoders
+from multimodal.index.ingest.engines.decoders import (
+    FIRST_BATCHES,
+    MEASURED_BATCHES,
+    DecoderLost,
+    Decoders,
+    StageTimes,
+)
 from multimodal.testing import FakeEncoder
 
 SECONDS_PER_ITEM = 0.01
@@ -64,3 +70,35 @@ def test_decoders_prepare_most_batches_and_their_loss_costs_none() -> None:
     for _ in range(3):  # wherever it is prepared
         with pytest.raises(EncoderError):
             space.encoders[Modality.TEXT].prepare([Text("bad")])
+
+
+def measured(decoders: Decoders, prepare_s: float, encode_s: float, n: int = MEASURED_BATCHES) -> None:
+    for _ in range(n):
+        decoders.times.prepared(prepare_s)
+        decoders.times.encoded(encode_s)
+
+
+def test_decoders_are_missing_as_far_as_preparing_takes_longer_than_encoding() -> None:
+    decoders = Decoders([], n_threads=2)
+    measured(decoders, 9.0, 1.0, FIRST_BATCHES)  # what is done once
+    measured(decoders, 0.010, 0.002, MEASURED_BATCHES - 1)
+    assert decoders.n_missing(1) == 0  # too few
+    measured(decoders, 0.010, 0.002, 1)
+    assert decoders.n_missing(1) == 3  # five threads keep the encoder busy
+    decoders.add([LocalDecoder(), LocalDecoder()])
+    measured(decoders, 0.010, 0.002)
+    assert decoders.n_missing(4) == 1
+    measured(decoders, 0.008, 0.002)
+    assert decoders.n_missing(1) == 0  # four threads are enough
+    assert StageTimes().take() is None
+
+
+def test_the_times_of_a_space_are_measured_while_it_encodes() -> None:
+    space = Space([Slow(Modality.TEXT)], name="slow")
+    decoders = Decoders([], n_threads=1)
+    decoders.serve(space)
+    encoder = space.encoders[Modality.TEXT]
+    for _ in range(FIRST_BATCHES + MEASURED_BATCHES):
+        items = [Text("a"), Text("b")]
+        assert encoder.encode_prepared(encoder.prepare(items), items).shape[0] == 2
+    assert decoders.n_missing(1) >= 1

@@ -123,13 +123,15 @@ def test_a_cluster_that_cannot_be_used_is_one_clear_error(cluster: None) -> None
     ):
         pass
     size = connection._worker_size({"CPU": 8.0, "GPU": 2.0}, ClusterOptions(), wants_gpus=True)
-    assert size == (2, 4.0, 1.0, 0) and size.n_threads == 4
+    assert size == (2, 4.0, 1.0, 0, 0) and size.n_threads == 4
     assert connection._worker_size({"CPU": 8.0, "GPU": 2.0}, ClusterOptions(), wants_gpus=False).n_gpus == 0
     # a machine with a GPU and few cores, and one with cores only, which decoders use
     nodes = [{"CPU": 1.0, "GPU": 1.0}, {"CPU": 3.0}]
     both = {"CPU": 4.0, "GPU": 1.0}
-    assert connection._worker_size(both, ClusterOptions(), True, nodes) == (1, 1.0, 1.0, 0)
+    assert connection._worker_size(both, ClusterOptions(), True, nodes) == (1, 1.0, 1.0, 0, 3)
     decoders = ClusterOptions(decoders_per_worker=3)
-    assert connection._worker_size(both, decoders, True, nodes) == (1, 1.0, 1.0, 3)
-    assert connection._worker_size({"CPU": 8.0}, decoders, True) == (2, 1.0, 0.0, 3)
+    assert connection._worker_size(both, decoders, True, nodes) == (1, 1.0, 1.0, 3, 0)
+    assert connection._worker_size({"CPU": 8.0}, decoders, True) == (2, 1.0, 0.0, 3, 0)
+    none = ClusterOptions(decoders_per_worker=0)
+    assert connection._worker_size(both, none, True, nodes).max_decoders == 0
     assert connection._worker_size({"CPU": 2.0}, ClusterOptions(workers=8), wants_gpus=True).n_cpus == 0.25

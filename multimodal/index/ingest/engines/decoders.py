@@ -2,11 +2,16 @@
 
 The worker runs its job as without them. Only `prepare` of its encoders is divided among its own cores and the decoders,
 and a decoder that dies takes nothing with it: what it had is prepared by the worker.
+
+How many decoders are needed follows from two times: that of preparing a batch in one thread, over that of encoding it,
+is the number of threads that keep the GPU busy.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,9 +24,15 @@ from multimodal.core.modality import Modality
 from multimodal.core.space import Space
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from multimodal.core.encoder import Batch
 
 BATCHES_AHEAD = 2  # for each thread of a decoder, so that it never waits for the next
+FIRST_BATCHES = 4  # not measured: they include what is done once
+MEASURED_BATCHES = 8
+SHORTAGE = 1.2  # threads needed over threads there are, from which decoders are started
 
 
 class DecoderLost(Exception):
@@ -106,6 +117,45 @@ class RemoteDecoder:
         return batch
 
 
+class StageTimes:
+    """How long batches take to be prepared in one thread of the worker, and to be encoded."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_left_out = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._n_prepared = self._n_encoded = 0
+        self._prepare_s = self._encode_s = 0.0
+
+    def prepared(self, seconds: float) -> None:
+        """A batch was prepared in the worker."""
+        with self._lock:
+            self._n_prepared += 1
+            self._prepare_s += seconds
+
+    def encoded(self, seconds: float) -> None:
+        """A batch was encoded, which ends with its vectors."""
+        with self._lock:
+            if self._n_left_out < FIRST_BATCHES:
+                self._n_left_out += 1
+                self._clear()
+                return
+            self._n_encoded += 1
+            self._encode_s += seconds
+
+    def take(self) -> float | None:
+        """How many threads of preparation keep the encoder busy, by the batches since the last call; None if these are
+        too few."""
+        with self._lock:
+            if min(self._n_prepared, self._n_encoded) < MEASURED_BATCHES:
+                return None
+            n_threads = self._prepare_s / self._n_prepared / max(self._encode_s / self._n_encoded, 1e-9)
+            self._clear()
+            return n_threads
+
+
 @dataclass(eq=False)
 class _Place:
     """Where items are prepared. decoder: None for this process."""
@@ -124,10 +174,12 @@ class Decoders:
 
     Attributes:
         n_batches: Batches that decoders have prepared.
+        times: Of the batches so far.
     """
 
     def __init__(self, decoders: Sequence[Decoder], n_threads: int) -> None:
         self.n_batches = 0
+        self.times = StageTimes()
         self._lock = threading.Lock()
         self._here = _Place(None, n_threads)
         self._places = [self._here, *(_Place(decoder, decoder.n_threads) for decoder in decoders)]
@@ -137,13 +189,40 @@ class Decoders:
         """Threads of the worker that keep all of them busy."""
         return self._here.n_threads + BATCHES_AHEAD * sum(place.n_threads for place in self._places[1:])
 
+    def add(self, decoders: Sequence[Decoder]) -> None:
+        """Divides among more decoders."""
+        with self._lock:
+            self._places = [*self._places, *(_Place(decoder, decoder.n_threads) for decoder in decoders)]
+
+    def n_missing(self, n_threads: int) -> int:
+        """How many more decoders would keep the encoder busy, as far as the times since the last call tell.
+
+        n_threads: of each of them.
+        """
+        n_needed, n_there = self.times.take(), sum(place.n_threads for place in self._places)
+        if n_needed is None or n_needed < SHORTAGE * n_there:
+            return 0
+        return math.ceil((n_needed - n_there) / n_threads)
+
     def serve(self, space: Space) -> None:
         """Has the encoders of a space prepare by this."""
         for encoder in space.encoders.values():
             self._divide(encoder)
 
     def _divide(self, encoder: Encoder) -> None:
-        own = encoder.prepare
+        own_prepare, own_encode = encoder.prepare, encoder.encode_prepared
+
+        def own(items: Sequence[Item]) -> Batch:
+            start = time.perf_counter()
+            batch = own_prepare(items)
+            self.times.prepared(time.perf_counter() - start)
+            return batch
+
+        def encode(batch: Batch, items: Sequence[Item], start: int = 0) -> NDArray[np.float32]:
+            began = time.perf_counter()
+            vectors = own_encode(batch, items, start)
+            self.times.encoded(time.perf_counter() - began)
+            return vectors
 
         def prepare(items: Sequence[Item]) -> Batch:
             place = self._take()
@@ -162,6 +241,7 @@ class Decoders:
             return batch
 
         encoder.prepare = prepare  # type: ignore[method-assign]
+        encoder.encode_prepared = encode  # type: ignore[misc,method-assign]  # on this object only
 
     def _take(self) -> _Place:
         """The place with the least to do; its number of batches is raised."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from multimodal.index.ingest.sources.record import ContainerRead, Shard, SourceRecord
@@ -101,7 +102,10 @@ def weight(record: SourceRecord) -> int:
     """How many records of a unit a record counts for."""
     if not isinstance(record.value, Shard):
         return 1
+    path, n_bytes = record.value.path, record.value.n_bytes
     try:
-        return 1 + record.value.path.stat().st_size // SHARD_BYTES
+        if n_bytes is None:
+            n_bytes = path.stat().st_size if isinstance(path, Path) else 0
     except OSError:  # the worker reports it
         return 1
+    return 1 + n_bytes // SHARD_BYTES

@@ -86,7 +86,8 @@ class IndexWorker:
         if settings.space is not None and settings.size.n_gpus:
             space = space.to("auto")
         self.space = matching_space(self.table, space)
-        self.options, self.decoders = settings.options, _decoders(settings)
+        self.options, self.n_spare_decoders = settings.options, settings.size.max_decoders
+        self.decoders = _decoders(settings)
         if self.decoders is not None:
             self.decoders.serve(self.space)
             self.options = replace(self.options, threads=self.decoders.n_threads)
@@ -106,11 +107,22 @@ class IndexWorker:
             while (message := outbox.get()) is not None and not isinstance(message, BaseException):
                 yield message
             thread.join()
+        self._add_decoders()
         for warning in caught:
             if issubclass(warning.category, MultimodalWarning):
                 yield Warned(warning.category, str(warning.message))
         if isinstance(message, BaseException):
             raise message
+
+    def _add_decoders(self) -> None:
+        """Starts the decoders that the times of the units so far call for, and that there are cores for."""
+        if self.decoders is None or not self.n_spare_decoders:
+            return
+        n = min(self.decoders.n_missing(self.settings.size.n_threads), self.n_spare_decoders)
+        if n:
+            self.n_spare_decoders -= n
+            self.decoders.add(_start_decoders(self.settings, n))
+            self.options = replace(self.options, threads=self.decoders.n_threads)
 
     def _hash(self, unit: Unit) -> Hashed:
         """The contents of documents, as the job itself finds them. It warns of them later."""
@@ -165,14 +177,16 @@ def _load_space(settings: WorkerSettings, table: ItemTable) -> Space:
 
 def _decoders(settings: WorkerSettings) -> Decoders | None:
     size = settings.size
-    if not size.n_decoders:
+    if not (size.n_decoders or size.max_decoders):
         return None
+    return Decoders(_start_decoders(settings, size.n_decoders), settings.options.threads or size.n_threads)
+
+
+def _start_decoders(settings: WorkerSettings, n: int) -> list[RemoteDecoder]:
+    size = settings.size
     of_decoder = settings._replace(size=size._replace(n_gpus=0), runtime=settings.runtime | {"device": "cpu"})
     build = partial(_space_of_decoder, of_decoder)
-    decoders = [
-        RemoteDecoder(build, size.n_cpus, size.n_threads, settings.limits) for _ in range(size.n_decoders)
-    ]
-    return Decoders(decoders, settings.options.threads or size.n_threads)
+    return [RemoteDecoder(build, size.n_cpus, size.n_threads, settings.limits) for _ in range(n)]
 
 
 def _space_of_decoder(settings: WorkerSettings) -> Space:
@@ -328,7 +342,7 @@ class _Records:
             if not isinstance(record.value, Shard):
                 yield record
                 continue
-            path, metadata, options = record.value
+            path, metadata, options, _ = record.value
             for batch in _batches(resolve.members_or_shard(path, metadata, options)):
                 yield from self._claimed(f"{path}#", batch)
 

@@ -15,13 +15,14 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from multimodal.core.errors import InvalidInput, MediaError
 from multimodal.core.items import Text
 from multimodal.core.limits import get_limits
 from multimodal.core.media import registry
+from multimodal.core.remote.opened import file_state, open_binary
+from multimodal.core.remote.path import AnyPath, RemotePath
 from multimodal.index.ingest.sources.encodings import decode_text
 from multimodal.index.ingest.sources.names import printable
 from multimodal.index.ingest.sources.record import (
@@ -46,12 +47,12 @@ KEY = "key"  # the metadata key that holds the key of the sample
 Sample = dict[str, Blob | FailureRecord]  # by what follows the key: "jpg", "seg.png"
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a file is a tar archive, by its name."""
-    return path.name.lower().endswith(SUFFIXES) and path.is_file()
+def is_archive(path: AnyPath) -> bool:
+    """Whether a file is a tar archive, by its name. One on an object store is not looked for."""
+    return path.name.lower().endswith(SUFFIXES) and (isinstance(path, RemotePath) or path.is_file())
 
 
-def records(path: Path, metadata: Metadata | None, options: SourceOptions) -> Iterator[SourceOutput]:
+def records(path: AnyPath, metadata: Metadata | None, options: SourceOptions) -> Iterator[SourceOutput]:
     """Yields the documents of an archive. A truncated archive yields what came before, and a failure."""
     archive, n_members = _Archive(path, metadata, options), 0
     try:
@@ -107,10 +108,9 @@ class _Archive:
     failed: keys of the failures to read a member. is_complete: whether all members were read, or are known.
     """
 
-    def __init__(self, path: Path, metadata: Metadata | None, options: SourceOptions) -> None:
+    def __init__(self, path: AnyPath, metadata: Metadata | None, options: SourceOptions) -> None:
         self.path, self.metadata, self.encoding = path, metadata, options.encoding
-        status = path.stat()
-        self.state: FileState = (status.st_size, status.st_mtime_ns)
+        self.state: FileState | None = None
         self.failed: set[str] = set()
         self.is_complete = True
         self.copies: Counter[str] = Counter()  # of repeated names, read so far
@@ -120,6 +120,7 @@ class _Archive:
 
     def samples(self) -> Iterator[tuple[str, Sample]]:
         """Yields (key, members). If the archive is truncated, the last sample holds the members before that."""
+        self.state = file_state(self.path)
         self.layout = _layout(self.path)
         if self.layout.scattered:
             self._read_side_members()
@@ -242,8 +243,13 @@ class _Archive:
         )
 
 
-def _open(path: Path, mode: str = "r|*") -> tarfile.TarFile:
-    return tarfile.open(path, mode, tarinfo=_Member)  # type: ignore[call-overload]
+@contextlib.contextmanager
+def _open(path: AnyPath, mode: str = "r|*") -> Iterator[tarfile.TarFile]:
+    with (
+        open_binary(path) as file,
+        tarfile.open(fileobj=file, mode=mode, tarinfo=_Member) as tar,  # type: ignore[call-overload]
+    ):
+        yield tar
 
 
 def _headers(tar: tarfile.TarFile) -> Iterator[_Header]:
@@ -256,7 +262,7 @@ def _headers(tar: tarfile.TarFile) -> Iterator[_Header]:
             yield _Header(folder + slash + stem, suffix.lower(), info)
 
 
-def _layout(path: Path) -> _Layout:
+def _layout(path: AnyPath) -> _Layout:
     """Reads the headers. Those beyond an error, which is reported when the members are read, are left out."""
     scattered: set[str] = set()
     names: set[int] = set()  # as hashes: an archive may have a million members

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from multimodal.core.remote.opened import SEEK_BYTES, open_binary
+from multimodal.core.remote.path import AnyPath
 from multimodal.index.ingest.sources.delimited import BadRow, TableRow, unique_names
 
 ROWS_PER_BATCH = 256
@@ -25,7 +27,7 @@ def batch_rows(batch: Any) -> Iterator[TableRow | BadRow]:
             yield from rows
 
 
-def read_parquet(path: Path) -> Iterator[TableRow | BadRow]:
+def read_parquet(path: AnyPath) -> Iterator[TableRow | BadRow]:
     """Yields the rows of a Parquet file. What cannot be read of a row group is one bad row.
 
     Raises OSError, ValueError if the file has no readable footer.
@@ -33,7 +35,10 @@ def read_parquet(path: Path) -> Iterator[TableRow | BadRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    is_local = isinstance(path, Path)
+    source = path if is_local else open_binary(path, SEEK_BYTES)
+    # Of a file elsewhere, the columns of a row group are requested together.
+    with pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=not is_local) as file:
         for group in range(file.num_row_groups):
             n_rows = file.metadata.row_group(group).num_rows
             n_read = 0
@@ -49,6 +54,29 @@ def read_parquet(path: Path) -> Iterator[TableRow | BadRow]:
                     break
                 yield from batch_rows(batch)
                 n_read += batch.num_rows
+
+
+def read_arrow(path: AnyPath) -> Iterator[TableRow | BadRow]:
+    """Yields the rows of an Arrow file or stream, as Feather and Hugging Face `datasets` write them.
+
+    Raises OSError, ValueError from where it cannot be read.
+    """
+    import pyarrow as pa
+
+    with open_binary(path) as source:
+        try:
+            reader = pa.ipc.open_file(source)
+        except pa.ArrowInvalid:  # a stream has no footer
+            source.seek(0)
+            reader = pa.ipc.open_stream(source)
+        batches = (
+            map(reader.get_batch, range(reader.num_record_batches))
+            if hasattr(reader, "get_batch")
+            else iter(reader)
+        )
+        for batch in batches:
+            batch.validate(full=True)  # its buffers are used as they are
+            yield from batch_rows(batch)
 
 
 def _row(part: Any) -> TableRow | BadRow:

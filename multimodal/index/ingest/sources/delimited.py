@@ -8,10 +8,10 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from multimodal.core.errors import InvalidInput
+from multimodal.core.remote.path import AnyPath
 from multimodal.index.ingest.sources.lines import MAX_LINE_CHARS, Line, read_lines
 
 DELIMITERS = ",;\t|"
@@ -45,7 +45,7 @@ def check_delimiter(delimiter: object) -> None:
 
 
 def read_delimited(
-    path: Path, delimiter: str | None = None, encoding: str | None = None
+    path: AnyPath, delimiter: str | None = None, encoding: str | None = None
 ) -> Iterator[TableRow | BadRow]:
     """Yields the rows of a file by the names in its first line; empty cells are None.
 

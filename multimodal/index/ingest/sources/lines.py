@@ -6,9 +6,10 @@ import codecs
 import io
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
+from multimodal.core.remote.opened import open_binary
+from multimodal.core.remote.path import AnyPath
 from multimodal.index.ingest.sources.encodings import (
     SAMPLE_BYTES,
     UTF_8,
@@ -32,7 +33,7 @@ class Line(NamedTuple):
     problem: str | None = None
 
 
-def read_lines(path: Path, encoding: str | None = None) -> Iterator[Line]:
+def read_lines(path: AnyPath, encoding: str | None = None) -> Iterator[Line]:
     """Yields the lines of a file.
 
     Args:
@@ -43,7 +44,7 @@ def read_lines(path: Path, encoding: str | None = None) -> Iterator[Line]:
     Raises:
         OSError: The file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_binary(path) as file:
         head = file.read(SAMPLE_BYTES)
         file.seek(0)
         detected = detect_encoding(head, encoding)

@@ -18,7 +18,7 @@ from multimodal.core.errors import InvalidInput
 from multimodal.core.items import Text
 from multimodal.core.media.inputs import describe_type
 from multimodal.core.remote.files import RemoteFile
-from multimodal.core.remote.path import RemotePath, is_remote_source
+from multimodal.core.remote.path import AnyPath, RemotePath, is_remote_source
 from multimodal.index.ingest.sources.delimited import check_delimiter
 from multimodal.index.ingest.sources.encodings import check_encoding
 from multimodal.index.ingest.sources.selection import EVERYTHING, Selection
@@ -95,11 +95,15 @@ class SourceRecord(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """A table or archive that is still to be read, or the attachments of a message, with the options for that."""
+    """A table or archive that is still to be read, or the attachments of a message, with the options for that.
 
-    path: Path
+    n_bytes: its size; None for a local file, whose size is looked up.
+    """
+
+    path: AnyPath
     metadata: Metadata | None
     options: SourceOptions
+    n_bytes: int | None = None
 
 
 class ContainerRead(NamedTuple):
@@ -228,11 +232,12 @@ def _scalar(value: object) -> Scalar:
     return json.dumps(plain, ensure_ascii=False, default=str)
 
 
-def media_value(value: object, uri: str, folder: Path) -> object:
+def media_value(value: object, uri: str, table: AnyPath) -> object:
     """The media in a cell: the path of a file, relative to the table, or its address on an object store; its bytes;
     {"bytes", "path"} as Hugging Face writes them; or media as they are.
 
-    Raises InvalidInput for an empty cell, or a URL.
+    Raises InvalidInput for an empty cell, a URL, or an absolute path in a table on an object store, which may come
+    from elsewhere and must not name the files of this machine.
     """
     if isinstance(value, Mapping) and set(value) == {"bytes", "path"}:
         value = value["path"] if value["bytes"] is None else value["bytes"]
@@ -246,4 +251,6 @@ def media_value(value: object, uri: str, folder: Path) -> object:
         return RemotePath(value)
     if "://" in value:
         raise InvalidInput(f"{value!r} is a URL, not a local file; download it first")
-    return folder / Path(value).expanduser()
+    if isinstance(table, RemotePath):
+        return table.parent.below(value)
+    return table.parent / Path(value).expanduser()

@@ -16,7 +16,8 @@ from multimodal.core.items import as_item
 from multimodal.core.media.inputs import is_audio_mapping, samples_and_rate
 from multimodal.core.media.path_like import warn_path_like
 from multimodal.core.media.registry import is_item
-from multimodal.core.remote.path import RemotePath, is_remote_source
+from multimodal.core.remote.files import RemoteFile
+from multimodal.core.remote.path import AnyPath, RemotePath, is_remote_source
 from multimodal.index.ingest.sources import archives, frames, hf_datasets, remote, rows, tables, zips
 from multimodal.index.ingest.sources.folders import (
     absolute,
@@ -103,9 +104,14 @@ def is_container(path: Path) -> bool:
         return False
 
 
-def members(path: Path, metadata: Metadata | None, options: SourceOptions) -> Iterator[SourceOutput]:
+def is_container_name(path: RemotePath) -> bool:
+    """Whether a file on an object store is a table or an archive, by its name."""
+    return tables.is_table(path) or archives.is_archive(path) or zips.is_zip(path)
+
+
+def members(path: AnyPath, metadata: Metadata | None, options: SourceOptions) -> Iterator[SourceOutput]:
     """Yields what is in a folder, a table or an archive, with the metadata given for that."""
-    if path.is_dir():
+    if isinstance(path, Path) and path.is_dir():
         for file in walk(path, options.skip, options.selection):
             if isinstance(file, FailureRecord):
                 yield file
@@ -115,13 +121,18 @@ def members(path: Path, metadata: Metadata | None, options: SourceOptions) -> It
                 record = SourceRecord(file, printable(file), None, metadata, is_listed=True)
                 yield from _with_attachments(record._replace(encoding=options.encoding), options)
         return
-    yield from members_or_shard(absolute(path), metadata, options)
+    yield from members_or_shard(absolute(path) if isinstance(path, Path) else path, metadata, options)
 
 
-def members_or_shard(path: Path, metadata: Metadata | None, options: SourceOptions) -> Iterator[SourceOutput]:
-    """Yields what is in a table, an archive or a message, or one record that stands for all of it."""
+def members_or_shard(
+    path: AnyPath, metadata: Metadata | None, options: SourceOptions, n_bytes: int | None = None
+) -> Iterator[SourceOutput]:
+    """Yields what is in a table, an archive or a message, or one record that stands for all of it.
+
+    n_bytes: the size of an object, as it was listed.
+    """
     if options.as_shards:
-        shard = Shard(path, metadata, replace(options, as_shards=False))
+        shard = Shard(path, metadata, replace(options, as_shards=False), n_bytes)
         yield SourceRecord(shard, printable(path), None, metadata, str(path))
     elif zips.is_zip(path):
         yield from zips.records(path, metadata, options.selection, options.encoding)
@@ -135,6 +146,8 @@ def members_or_shard(path: Path, metadata: Metadata | None, options: SourceOptio
 def _with_attachments(record: SourceRecord, options: SourceOptions) -> Iterator[SourceOutput]:
     """A file, and if it is an e-mail message its attachments."""
     yield record
+    if isinstance(record.value, RemoteFile) and zips.is_mail(record.value.path):
+        yield from members_or_shard(record.value.path, record.metadata, options, record.value.size)
     if isinstance(record.value, Path) and zips.is_mail(path := record.value.expanduser()):
         yield from members_or_shard(absolute(path), record.metadata, options)
 
@@ -143,7 +156,8 @@ def expand(source_records: Iterator[SourceRecord], options: SourceOptions) -> It
     """Replaces each folder, table or archive among the records by its members."""
     for record in source_records:
         if isinstance(record.value, RemotePath):
-            yield from remote.records(record.value, record.id, record.metadata, options)
+            for file in remote.records(record.value, record.id, record.metadata, options):
+                yield from _remote_members(file, options)
             continue
         if isinstance(record.value, Path) and "\0" not in str(record.value):
             path = record.value.expanduser()
@@ -159,6 +173,24 @@ def expand(source_records: Iterator[SourceRecord], options: SourceOptions) -> It
             )
             continue
         yield record
+
+
+def _remote_members(record: SourceRecord, options: SourceOptions) -> Iterator[SourceOutput]:
+    """An object, or what is in it: as in folders on a disk, zip archives are read, and tables and tars where they are
+    named."""
+    file = record.value
+    if not isinstance(file, RemoteFile):
+        return
+    is_container = zips.is_zip(file.path) if record.is_listed else is_container_name(file.path)
+    if not is_container:
+        yield from _with_attachments(record, options)
+        return
+    if record.id is not None:
+        raise InvalidInput(
+            f"{record.name!r} holds several documents, which have their own ids: leave out ids"
+        )
+    of_members = replace(options, selection=EVERYTHING) if record.is_listed else options
+    yield from members_or_shard(file.path, record.metadata, of_members, file.size)
 
 
 def _paths(source: str | os.PathLike[str]) -> list[Path]:

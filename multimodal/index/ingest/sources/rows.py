@@ -152,7 +152,7 @@ def _decoded(value: Any) -> object:
     if hasattr(value, "get_all_samples"):  # audio as `datasets` decodes it: a decoder of torchcodec
         samples = value.get_all_samples()
         return {"array": samples.data.numpy(), "sampling_rate": int(samples.sample_rate)}
-    media = media_value(value, "", Path())
+    media = media_value(value, "", Path("table"))
     return registry.open_item(media.data) if isinstance(media, Blob) else media
 
 

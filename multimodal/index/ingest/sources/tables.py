@@ -1,4 +1,4 @@
-"""Table files: CSV, TSV, JSON lines and Parquet, one document a row, read row by row.
+"""Table files: CSV, TSV, JSON lines, Parquet and Arrow, one document a row, read row by row.
 
 One column holds paths (relative to the table) or the media themselves, or one holds texts. One may hold ids, and every
 other column is metadata. A row without an id is identified by its file, or else by its number. A row that cannot be
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.core.errors import InvalidInput
-from multimodal.index.ingest.sources.arrow_rows import read_parquet
+from multimodal.core.remote.path import AnyPath, RemotePath
+from multimodal.index.ingest.sources.arrow_rows import read_arrow, read_parquet
 from multimodal.index.ingest.sources.delimited import BadRow, TableRow, read_delimited
 from multimodal.index.ingest.sources.lines import read_lines
 from multimodal.index.ingest.sources.names import printable
@@ -36,13 +37,15 @@ from multimodal.index.storage.failures import FailureRecord
 CSV = (".csv", ".tsv")
 JSON_LINES = ".jsonl"
 PARQUET = ".parquet"
+ARROW = (".arrow", ".feather")
+SUFFIXES = (*CSV, JSON_LINES, PARQUET, *ARROW)
 PEEK_ROWS = 64  # read to find the columns, so that a bad first row does not decide them
 READ_ERRORS = (OSError, ValueError)
 
 
-def is_table(path: Path) -> bool:
-    """Whether a file is a table, by its name."""
-    return path.suffix.lower() in (*CSV, JSON_LINES, PARQUET) and path.is_file()
+def is_table(path: AnyPath) -> bool:
+    """Whether a file is a table, by its name. One on an object store is not looked for."""
+    return path.suffix.lower() in SUFFIXES and (isinstance(path, RemotePath) or path.is_file())
 
 
 def n_rows(path: Path) -> int | None:
@@ -63,9 +66,9 @@ def column_names(rows: list[Any]) -> list[str]:
 
 
 def records(
-    path: Path, metadata: Metadata | None, options: SourceOptions
+    path: AnyPath, metadata: Metadata | None, options: SourceOptions
 ) -> Iterator[SourceRecord | FailureRecord | ContainerRead]:
-    """Yields the rows of a table. An failedable table is one failure, and so is an unusable row.
+    """Yields the rows of a table. An unreadable table is one failure, and so is an unusable row.
 
     Raises InvalidInput if the roles of the columns cannot be found; see record.column_roles.
     """
@@ -107,7 +110,7 @@ def peek(rows: Iterator[Any], errors: tuple[type[Exception], ...]) -> tuple[list
 class _Table:
     """A table that is being read, with what all of its rows share."""
 
-    def __init__(self, path: Path, metadata: Metadata | None, options: SourceOptions) -> None:
+    def __init__(self, path: AnyPath, metadata: Metadata | None, options: SourceOptions) -> None:
         self.path, self.metadata, self.options = path, metadata, options
         self.suffix = path.suffix.lower()
         self.columns = None if options.columns is None else dict(options.columns)
@@ -116,11 +119,9 @@ class _Table:
     def read(self) -> Iterator[TableRow | BadRow]:
         if self.suffix in CSV:
             return read_delimited(self.path, self.options.delimiter, self.options.encoding)
-        return (
-            read_parquet(self.path)
-            if self.suffix == PARQUET
-            else _json_lines(self.path, self.options.encoding)
-        )
+        if self.suffix == JSON_LINES:
+            return _json_lines(self.path, self.options.encoding)
+        return read_parquet(self.path) if self.suffix == PARQUET else read_arrow(self.path)
 
     def output(self, number: int, row: TableRow | BadRow) -> SourceRecord | FailureRecord:
         """What becomes of a row. number: from 1."""
@@ -139,13 +140,13 @@ class _Table:
     def record(self, place: str, row: TableRow) -> SourceRecord:
         roles, value = self.roles, None
         if "path" in roles:
-            value = media_value(row.get(roles["path"]), place, self.path.parent)
+            value = media_value(row.get(roles["path"]), place, self.path)
         else:
             value = text_value(row.get(roles["text"]), roles["text"], place)
         cells = _typed_cells(row) if self.suffix in CSV else row
         return SourceRecord(
             value,
-            printable(value) if isinstance(value, Path) else printable(place),
+            printable(value) if isinstance(value, Path | RemotePath) else printable(place),
             id_value(row.get(roles["id"]), roles["id"]) if "id" in roles else None,
             (self.metadata or {}) | row_metadata(cells, [*roles.values()]),
             str(self.path),
@@ -187,7 +188,7 @@ def _typed(cell: Any) -> Any:
     return value if isinstance(value, bool | int | float) else cell
 
 
-def _json_lines(path: Path, encoding: str | None) -> Iterator[TableRow | BadRow]:
+def _json_lines(path: AnyPath, encoding: str | None) -> Iterator[TableRow | BadRow]:
     for line in read_lines(path, encoding):
         if line.problem is not None:
             yield BadRow(line.problem)

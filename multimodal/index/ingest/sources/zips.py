@@ -12,6 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from multimodal.core.errors import MediaError
 from multimodal.core.limits import get_limits
+from multimodal.core.remote import files
+from multimodal.core.remote.opened import SEEK_BYTES, file_state, open_binary
+from multimodal.core.remote.path import AnyPath, RemotePath
 from multimodal.index.ingest.documents import mail, safe_zip
 from multimodal.index.ingest.sources.names import printable
 from multimodal.index.ingest.sources.record import Blob, ContainerRead, SourceOutput, SourceRecord
@@ -26,18 +29,18 @@ MAX_DEPTH = 4  # of archives within archives
 SYSTEM_FOLDER = "__MACOSX"  # holds resource forks of the other members
 
 
-def is_zip(path: Path) -> bool:
-    """Whether a file is a zip archive, by its name."""
-    return path.suffix.lower() == ZIP_SUFFIX and path.is_file()
+def is_zip(path: AnyPath) -> bool:
+    """Whether a file is a zip archive, by its name. One on an object store is not looked for."""
+    return path.suffix.lower() == ZIP_SUFFIX and (isinstance(path, RemotePath) or path.is_file())
 
 
-def is_mail(path: Path) -> bool:
-    """Whether a file is an e-mail message, by its name."""
-    return path.suffix.lower() == MAIL_SUFFIX and path.is_file()
+def is_mail(path: AnyPath) -> bool:
+    """Whether a file is an e-mail message, by its name. One on an object store is not looked for."""
+    return path.suffix.lower() == MAIL_SUFFIX and (isinstance(path, RemotePath) or path.is_file())
 
 
 def records(
-    path: Path,
+    path: AnyPath,
     metadata: Metadata | None,
     selection: Selection = EVERYTHING,
     encoding: str | None = None,
@@ -48,10 +51,9 @@ def records(
     a folder of it; its members are `a.zip#in/b.zip#c.txt`.
     """
     try:
-        status = path.stat()
-        state = (status.st_size, status.st_mtime_ns)
+        state = file_state(path)
         reader = _Reader(path, selection)
-        with zipfile.ZipFile(path) as archive:
+        with open_binary(path, SEEK_BYTES) as file, zipfile.ZipFile(file) as archive:
             for member in reader.members(archive, str(path)):
                 if isinstance(member, FailureRecord):
                     yield member
@@ -74,7 +76,7 @@ class _Reader:
     failed: keys of the members that cannot be read.
     """
 
-    def __init__(self, path: Path, selection: Selection) -> None:
+    def __init__(self, path: AnyPath, selection: Selection) -> None:
         self.path, self.selection = path, selection
         self.total_bytes = 0
         self.failed: set[str] = set()
@@ -143,19 +145,18 @@ class _Reader:
         return FailureRecord(uri, printable(uri), "read", reason, None, str(self.path))
 
 
-def attachments(path: Path, metadata: Metadata | None) -> Iterator[SourceOutput]:
+def attachments(path: AnyPath, metadata: Metadata | None) -> Iterator[SourceOutput]:
     """Yields the attachments of a message; none if the message cannot be read, which is a failure of the message."""
     try:
-        status = path.stat()
-        state = (status.st_size, status.st_mtime_ns)
-        for name, content in mail.attachments(path):
+        state = file_state(path)
+        for name, content in mail.attachments(path if isinstance(path, Path) else files.read(path)):
             yield _record(path, Blob(content, f"{path}#{name}"), metadata, state)
         yield ContainerRead(str(path))
     except Exception:  # reported when the message itself is read
         return
 
 
-def _record(path: Path, blob: Blob, metadata: Metadata | None, state: tuple[int, int]) -> SourceRecord:
+def _record(path: AnyPath, blob: Blob, metadata: Metadata | None, state: tuple[int, int]) -> SourceRecord:
     return SourceRecord(
         blob,
         printable(blob.uri),
