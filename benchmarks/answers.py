@@ -273,7 +273,7 @@ def print_cjk(space: mm.Space, folder: Path) -> None:
         right = [row["answers"][0] in answer.text for row, answer in zip(asked, answers, strict=True)]
         refused = [ask(row["question"]).refused for row in rows if row.get("language") == language]
         print(
-            f"{language}: answered rightly {sum(right)} of {len(right)}, refused {sum(refused)} of {len(refused)}"
+            f"{language}: answered correctly {sum(right)} of {len(right)}, refused {sum(refused)} of {len(refused)}"
         )
 
 

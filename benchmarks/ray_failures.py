@@ -4,7 +4,7 @@
 
 The cluster has two nodes, which run on this machine and end like machines: `remove_node(allow_graceful=False)`. The
 encoder sleeps, so that there is something to interrupt. Each line compares the index with that of one process: rows
-lost and doubled, and whether the same failures are stored.
+lost and duplicated, and whether the same failures are stored.
 """
 
 from __future__ import annotations
@@ -118,10 +118,10 @@ def killed_driver(index: mm.Index, folder: Path) -> bool:
 def compare(index: mm.Index, plain: mm.Index) -> str:
     """What an index lacks of another, and has twice."""
     ids, expected = (Counter(row.id for row, _ in each._table.rows()) for each in (index, plain))
-    same = {f.uri for f in index.failures()} == {f.uri for f in plain.failures()}
-    n_doubled = sum(n - 1 for n in ids.values())
+    state = "equal" if {f.uri for f in index.failures()} == {f.uri for f in plain.failures()} else "DIFFER"
+    n_duplicated = sum(n - 1 for n in ids.values())
     lost, extra = len(expected.keys() - ids.keys()), len(ids.keys() - expected.keys())
-    return f"{len(ids):6} rows  {lost:4} lost  {n_doubled + extra:4} doubled  failures {'equal' if same else 'DIFFER'}"
+    return f"{len(ids):6} rows  {lost:4} lost  {n_duplicated + extra:4} duplicated  failures {state}"
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -302,7 +302,7 @@ def create_app(config: ServerConfig) -> App:
     """Builds the application of a server. Models are loaded when it starts.
 
     Args:
-        config: What is served, to whom.
+        config: What is served, and who may use it.
 
     Returns:
         An ASGI application.

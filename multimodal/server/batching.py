@@ -375,7 +375,7 @@ def _resolve(outcomes: list[tuple[Job, Any, Exception | None]]) -> None:
         if loop is None:
             _set_futures(part)
         else:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed: no client waits
                 loop.call_soon_threadsafe(_set_futures, part)
 
 

@@ -75,7 +75,7 @@ class Batching:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """What is served, to whom.
+    """What is served, and who may use it.
 
     Attributes:
         indexes: Folders of indexes, or their addresses on an object store. The name of an index is the stem of its

@@ -77,7 +77,7 @@ class ApiError(Exception):
 
 
 class ClientDisconnected(Exception):
-    """The client closed the connection before the answer was ready; there is nobody to answer."""
+    """The client closed the connection before the answer was ready."""
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:

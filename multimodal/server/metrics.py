@@ -67,7 +67,7 @@ class Metrics:
         )
 
     def dropped(self, reason: str, n_items: int = 1) -> None:
-        """Counts items that were not computed, or requests that nobody waited for."""
+        """Counts items that were not computed, or requests whose client had disconnected."""
         self._dropped.labels(reason).inc(n_items)
 
     def text(self) -> bytes:

@@ -44,7 +44,7 @@ def transcribe_speech(
 ) -> TranscriptionOutput:
     """Transcribes only the speech in an audio. Raises MissingExtra without silero-vad.
 
-    Stretches of speech are transcribed one by one, as they are in the audio: joined ones would have to be told apart
+    Stretches of speech are transcribed one by one, as they are in the audio: joined ones would have to be separated again
     again by the times that a model gives, and Whisper lets a sentence begin where the one before it ended.
     """
     spans, n_samples = detect_speech(source)

@@ -31,7 +31,7 @@ class Plan:
     """One space: pictures or speech beside text, how many numbers, which seed, how many steps.
 
     into: a finished space of the same size, whose text tower stays as it is and teaches, and whose modalities the new
-    tower joins; None for a space that is trained from nothing.
+    tower joins; None for a space that is trained from scratch.
     """
 
     name: str

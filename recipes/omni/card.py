@@ -69,7 +69,7 @@ LIMITS = """
   Stacked, grouped and horizontal bars, legends, rotated names, logarithmic axes and other languages are not read.
 - The probability of a reading says a little about whether it is right: of 80 bar and line charts with unseen names 91 %
   of the values are right, of the more probable half 96 %.
-- Most charts by the defaults of matplotlib and seaborn are not read rightly: see the second table.
+- Most charts by the defaults of matplotlib and seaborn are misread: see the second table.
 - Names are read letter by letter, in lower case. A letter of a name may be wrong where the value is right.
 - Questions are answered by rules over the table; the rules know the questions of the guide, no others.
 - Images are seen at 256 × 192 pixels: small texts of large charts are not legible.

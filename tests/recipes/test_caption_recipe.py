@@ -155,5 +155,5 @@ def test_training_goes_on_from_a_captioner_with_the_same_words_and_no_other(
     train_captions.export(tmp_path, train_captions.ASSETS, tmp_path)
     result = train_captions.shipped(tmp_path, words)
     assert all(torch.equal(result[name], value.half().float()) for name, value in net.state_dict().items())
-    with pytest.raises(ValueError, match="has other words than these captions: train one from nothing"):
+    with pytest.raises(ValueError, match="has other words than these captions: train one from scratch"):
         train_captions.shipped(tmp_path, train_captions.Words(NAMES[:3]))

@@ -1,4 +1,4 @@
-"""Synthetic sounds: fifty classes that can be told apart, drawn with parameters that training leaves out to judge."""
+"""Synthetic sounds: fifty distinguishable classes, drawn with parameters that training leaves out to judge."""
 
 import numpy as np
 import pytest

@@ -179,8 +179,8 @@ def _inherited(
         first, second = base @ axis_direction(subject, axis), own @ axis_direction(subject, axis)
         r = correlation(first, second)
         low, high = _correlation_interval(first, second, subject.seed)
-        strangers = {name: rows @ axis_direction(unrelated[name], axis) for name, rows in elsewhere.items()}
-        beyond = _beyond(first, second, strangers, subject.seed)
+        controls = {name: rows @ axis_direction(unrelated[name], axis) for name, rows in elsewhere.items()}
+        beyond = _beyond(first, second, controls, subject.seed)
         warns = low > null and (beyond is None or beyond.low > 0)
         claim = (
             f"the {tower} tower repeats what the text tower associates with {axis}: r = {r:.2f} over {len(words)} "
@@ -230,19 +230,19 @@ class _Beyond:
         return {"r beyond the unrelated model": ends, "95 % of |r| with unrelated axes": round(null, 4)}
 
 
-def _beyond(first: Floats, second: Floats, strangers: Mapping[str, Floats], seed: int) -> _Beyond | None:
+def _beyond(first: Floats, second: Floats, controls: Mapping[str, Floats], seed: int) -> _Beyond | None:
     """The comparison with the unrelated model that agrees most; None without one. The same concepts are resampled."""
     import numpy as np
 
-    if not strangers:
+    if not controls:
         return None
-    name = max(strangers, key=lambda own: correlation(strangers[own], second))
-    stranger = strangers[name]
+    name = max(controls, key=lambda own: correlation(controls[own], second))
+    closest = controls[name]
     draws = [
-        correlation(first[pick], second[pick]) - correlation(stranger[pick], second[pick])
+        correlation(first[pick], second[pick]) - correlation(closest[pick], second[pick])
         for pick in np.random.default_rng(seed).integers(0, len(first), (500, len(first)))
     ]
-    r = correlation(stranger, second)
+    r = correlation(closest, second)
     low, high = np.quantile(draws, [0.025, 0.975])
     return _Beyond(name, r, correlation(first, second) - r, float(low), float(high))
 

@@ -1,4 +1,4 @@
-"""Can a caption with the right words in the wrong relation be told apart? Order, binding, counting, negation.
+"""Is a caption with the right words in the wrong relation recognised as wrong? Order, binding, counting, negation.
 
 Each probe has captions for an image which differ in the relation alone; the control has the same image and captions
 that differ in the words. Where the control fails too, the model does not recognise the things: nothing is concluded.

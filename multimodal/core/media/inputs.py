@@ -154,7 +154,7 @@ def as_list(value: object) -> list[Any] | None:
         )
     if isinstance(value, Set):
         raise InvalidInput(
-            f"a {type(value).__name__} has no order, so its vectors could not be told apart; pass a list"
+            f"a {type(value).__name__} has no order, so its vectors could not be assigned to its items; pass a list"
         )
     for method in ("to_pylist", "to_list"):
         if hasattr(value, method):

@@ -17,7 +17,7 @@ from multimodal.index.ingest.encode import FailedChunk
 from multimodal.index.storage.filters import is_in
 from multimodal.index.storage.table import ItemTable
 
-MIN_DOCUMENTS = 2  # one document may well be broken in a way that nobody has thought of
+MIN_DOCUMENTS = 2  # a single document may be broken in a way that no check anticipates
 MAX_DOCUMENTS = 32  # so many are enough to end the job early
 MEDIA_CODE = str(Path(multimodal.core.media.__file__).parent)
 

@@ -1,6 +1,6 @@
 """Reference sample: rows of each modality of an index, against which the cosines of a query are calibrated.
 
-Stored as INDEX/background.npz: drawn when first needed, and again when the size of a modality has doubled or halved.
+Stored as INDEX/background.npz: sampled when first needed, and again when the size of a modality has doubled or halved.
 Processes that cannot write there keep it in memory.
 """
 

@@ -139,7 +139,7 @@ class SegmentStore:
         if segmented is None:
             raise IndexStateError(
                 f"the rows of the index at {str(self.latest.path)!r} are inconsistent: the index is damaged; restore "
-                "it from a copy, or create it anew"
+                "it from a copy, or create a new one"
             )
         return segmented
 

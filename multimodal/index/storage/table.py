@@ -112,7 +112,7 @@ class ItemTable:
             raise
         except (OSError, ValueError, RuntimeError) as error:
             raise IndexStateError(f"the index at {str(path)!r} is damaged or incomplete ({reason_of(path, error)}); "
-                                  "restore it from a copy, or delete it and create it anew with Index.create"
+                                  "restore it from a copy, or delete it and create a new one with Index.create"
                                   )  from error  # fmt: skip
         return cls(path, table, schema.read_index_metadata(path, metadata), max_small_fragments)
 

@@ -97,7 +97,7 @@ class Answers:
             n_chars = 0
             for part in self._pipeline(index).stream(asked.question, **asked.options, **options):
                 n_chars += len(part.text)
-                call.progress(n_chars)  # raises when nobody waits any more
+                call.progress(n_chars)  # raises once the client has disconnected
                 answer = part.answer
             if answer is None:
                 raise ApiError(500, "the model ended without an answer")

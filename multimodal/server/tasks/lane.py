@@ -22,7 +22,7 @@ from multimodal.server.metrics import LaneMetrics
 
 
 class Stopped(Exception):
-    """Raised in the worker at the next step of a call that nobody waits for any more."""
+    """Raised in the worker at the next step of a call whose clients have disconnected."""
 
 
 class Progress(NamedTuple):
@@ -134,7 +134,7 @@ class TaskLane:
         queue: asyncio.Queue[Event | BaseException] = asyncio.Queue()
 
         def emit(event: Event | BaseException) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            with contextlib.suppress(RuntimeError):  # the loop is closed: no client waits
                 loop.call_soon_threadsafe(queue.put_nowait, event)
 
         call = Call(work, emit)

@@ -1,7 +1,7 @@
 """Whisper on batches of independent, overlapping windows, whose outputs are merged.
 
 Equivalent to `chunk_length_s=30` of transformers' speech pipeline, with its merging. Faster on hardware that gains from
-batches, above all GPUs; words at a boundary may be lost or doubled, and windows have no context.
+batches, above all GPUs; words at a boundary may be lost or duplicated, and windows have no context.
 """
 
 from __future__ import annotations

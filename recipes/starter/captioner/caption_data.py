@@ -32,7 +32,7 @@ REDRAWN = 3  # redrawn versions of every drawing
 SPOKEN = 32_000
 AS_IS = 0.3  # of the batches of speech are not augmented
 TOLD = 24_000  # scenes in words
-FREE = 6_000  # the most usual words, each told as the thing it is nearest to
+FREE = 6_000  # the most frequent words, each captioned as the nearest object
 LEADS = ("a picture of", "an emoji of", "this is", "the", "one")
 PARTS = ("texts", "images", "speech")
 JOINTS = (" and ", " next to ", " with ")
@@ -129,7 +129,7 @@ class Gatherer:
         return self.model.encode([text for text, _ in pairs]), [caption for _, caption in pairs]
 
     def images(self) -> tuple[Tensor, list[str]]:
-        """Batches such as the image tower was trained on, drawn anew."""
+        """Freshly rendered batches like those that the image tower was trained on."""
         scenes = train_photographs.Scenes(
             self.work, self.names, self.seed, grounds=BACKGROUNDS, redrawn=REDRAWN
         )

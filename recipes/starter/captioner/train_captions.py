@@ -127,7 +127,7 @@ def shipped(folder: Path, words: Words) -> dict[str, Tensor]:
 
     if json.loads((folder / "caption.json").read_text())["words"] != words.words:
         raise ValueError(
-            f"the captioner in {folder} has other words than these captions: train one from nothing"
+            f"the captioner in {folder} has other words than these captions: train one from scratch"
         )
     return {name: tensor.float() for name, tensor in load_file(folder / "caption.safetensors").items()}
 
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ASSETS / "decoders", help="where the captioner goes")
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument(
-        "--from-shipped", action="store_true", help="go on from the captioner that ships, not from nothing"
+        "--from-shipped", action="store_true", help="start from the captioner that ships instead of random weights"
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=61)

@@ -138,7 +138,7 @@ def concepts(npm: Path, has_glyph: set[str] | None = None) -> list[Concept]:
 
 
 def held_out_keywords(rows: list[tuple[str, list[str]]]) -> set[str]:
-    """Keyword strings never trained on, drawn from those that fit few concepts and are nobody's name."""
+    """Keyword strings never trained on, drawn from those that fit few concepts and are the name of none."""
     names = {name for name, _ in rows}
     uses: dict[str, int] = {}
     for _, keywords in rows:

@@ -19,7 +19,7 @@ VOICES = 4
 REVERBERATION_S = (0.2, 1.5)
 HIGHEST_HZ = (1100.0, 5500.0)
 FRAME_S = 0.01
-LEGIBLE_DB = 3.0  # below this ratio nobody can write down what is said
+LEGIBLE_DB = 3.0  # below this ratio the words cannot be transcribed
 
 
 def powers(mels: Tensor) -> Tensor:

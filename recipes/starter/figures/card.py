@@ -40,7 +40,7 @@ def by_class(sounds: dict[str, Any]) -> str:
     for pair in sounds["confused"]:
         taken.setdefault(pair["sound"], []).append(f"{pair['taken for']} {pair['percent']}")
     perfect = [name for name, share in sounds["by class"].items() if share == 100]
-    lines = ["| class | named rightly, % | taken for, % |", "|---|---:|---|"]
+    lines = ["| class | named correctly, % | taken for, % |", "|---|---:|---|"]
     for name, share in sounds["by class"].items():
         if share < 100:
             lines.append(f"| {name} | {share} | {', '.join(taken.get(name, []))} |")

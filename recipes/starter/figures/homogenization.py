@@ -1,4 +1,4 @@
-"""Who fails with the starter: children of it, and models that share no base with it.
+"""Failures that models share with the starter: its descendants, and models without a common base.
 
     python -m recipes.starter.figures.homogenization --work RUNS --wordnet /usr/share/wordnet
 
@@ -45,7 +45,7 @@ CHILDREN: dict[str, Callable[[Space, relatives.Named, Path], Any]] = {
     "distilled CNN": lambda space, named, work: relatives.SmallNet(named, space),
 }
 INDEPENDENT: dict[str, Callable[[Space, relatives.Named, Path], Any]] = {
-    "CNN from nothing": lambda space, named, work: relatives.SmallNet(named),
+    "CNN from scratch": lambda space, named, work: relatives.SmallNet(named),
     "colour histograms": lambda space, named, work: relatives.Colours(named),
 }
 
@@ -126,7 +126,7 @@ def ends(*values: float | None) -> list[float | None]:
 
 def inherited(subject: Subject, wordnet: Path) -> dict[str, Any]:
     """How much of its text tower's associations each tower repeats, beside an unrelated text model."""
-    stranger = Space([GlossEncoder(wordnet)], name="glosses of WordNet")
+    unrelated = Space([GlossEncoder(wordnet)], name="glosses of WordNet")
     return {
         finding.name: {
             "r": ends(finding.measured, finding.low, finding.high),
@@ -134,7 +134,7 @@ def inherited(subject: Subject, wordnet: Path) -> dict[str, Any]:
             **finding.details,
             "verdict": finding.verdict,
         }
-        for finding in inheritance(subject, {stranger.name: Subject(stranger, subject.material)})
+        for finding in inheritance(subject, {unrelated.name: Subject(unrelated, subject.material)})
     }
 
 

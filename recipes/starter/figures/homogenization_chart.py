@@ -1,4 +1,4 @@
-"""Draws who fails with the starter: shares with their intervals, and pictures that all children get wrong alike."""
+"""Draws the failures shared with the starter: shares with intervals, and pictures that most descendants misname alike."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from recipes.starter.captioner import captions
 from recipes.starter.generator import draw_data, draw_frames, train_draw_codec
 
 MODALITIES = {"texts": 0.4, "seen": 0.25, "heard": 0.35}
-READ = 0.7  # of the scenes are told by a caption, the others by a picture
+READ = 0.7  # share of the scenes conditioned on a caption; the others on a picture
 MIXED = 0.15  # of the plain vectors lie between two of the same thing
 # at most, against vectors of length one; squares are drawn
 NOISE = {"plain": 0.35, "scenes": 0.2, "sums": 0.3, "between": 0.2, "keywords": 0.2}

@@ -36,7 +36,7 @@ class Frames:
 
     @classmethod
     def of(cls, work: Path, seed: int = 83) -> Frames:
-        """Drawn and encoded anew, in half a minute of two cores."""
+        """Renders and encodes again, in half a minute on two cores."""
         codec = train_draw_codec.codec().eval()
         codec.load_state_dict(torch.load(work / "draw_codec.pt", weights_only=True))
         easel = draw_scenes.easel(draw_scenes.artist(work), seed)

@@ -22,7 +22,7 @@ from recipes.starter.captioner.captions import PLAIN_FORMS, with_article
 from recipes.starter.data.concepts import Concept, read
 from recipes.starter.towers.train_text import encode_sorted
 
-DESCRIBED = 4  # times a name is told with some of its keywords
+DESCRIBED = 4  # descriptions of each name by some of its keywords
 
 
 def sayings(concept: Concept, rng: random.Random) -> list[str]:

@@ -1,4 +1,4 @@
-"""Small video files made with PyAV, whose frames can be told apart by their colour."""
+"""Small video files made with PyAV, whose frames differ in colour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failures that an earlier job recorded are known: counted, and told apart from new ones."""
+"""Failures that an earlier job recorded are known: counted, and distinguished from new ones."""
 
 from __future__ import annotations
 

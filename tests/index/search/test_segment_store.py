@@ -242,7 +242,7 @@ def test_an_index_that_never_fits_what_is_read_of_it_is_reported(
         wide_index.search(clusters(1, DIM)[0], 3, calibrated=False)
     assert str(caught.value) == (
         f"the rows of the index at '{wide_index.path}' are inconsistent: the index is damaged; restore it "
-        "from a copy, or create it anew"
+        "from a copy, or create a new one"
     )
 
 

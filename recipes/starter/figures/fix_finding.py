@@ -1,9 +1,9 @@
-"""Mends findings of the starter's audit by training on their generators, and audits again.
+"""Fine-tunes the starter on the generators of an audit's findings, and audits again.
 
-    python -m recipes.starter.figures.mend --work RUNS --modality audio
+    python -m recipes.starter.figures.fix_finding --work RUNS --modality audio
 
 audio: names spoken by espeak-ng's training voices, in babble of the other clips. image: the artist's drawings on the
-backgrounds of training, turned or under dark lines. The things of the gallery, which the audit tests, are not trained.
+backgrounds of training, rotated or under dark lines. The concepts of the gallery, which the audit tests, are left out.
 The training is that of `multimodal.adapt.finetune`: replay of the undamaged pairs, and the interpolation
 weight with the best validation figure among those that forget nothing.
 """
@@ -114,14 +114,14 @@ def main() -> None:
     reference, known = clean[:REFERENCE], clean[REFERENCE:]
     space = mm.load("starter")
     began = time.process_time()
-    mended, report = mm.adapt.finetune(
+    tuned, report = mm.adapt.finetune(
         space, damaged(given.modality, known), method=given.method, modality=given.modality,
         replay=known, reference=reference, steps=given.steps, batch_size=given.batch_size,
         eval_every=max(1, given.steps // 4),
         learning_rate=given.learning_rate, out=given.out, seed=SEED,
     )  # fmt: skip
     seconds = round(time.process_time() - began)
-    before, after = (audited(model, given.modality) for model in (space, mended))
+    before, after = (audited(model, given.modality) for model in (space, tuned))
     print(
         json.dumps(
             {
