@@ -155,7 +155,7 @@ def _from_class_folders(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for file in sorted(folder.rglob("*")):
             if file.is_file() and not file.name.startswith("."):
                 name = str(file.relative_to(path))
-                yield name, {"path": str(file), "label": folder.name.replace("_", " ")}
+                yield name, {"path": name, "label": folder.name.replace("_", " ")}
 
 
 def _load_dataset(path: Path) -> Any:

@@ -41,8 +41,10 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_folder_of_classes(folder: Path) -> None:
+def test_a_folder_of_classes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert content(read_table(folder)) == EXPECTED
+    monkeypatch.chdir(folder.parent)
+    assert content(read_table(folder.name)) == EXPECTED
 
 
 @pytest.mark.parametrize("name", ["colours.csv", "colours.tsv", "colours.jsonl", "metadata.csv"])
