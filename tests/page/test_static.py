@@ -64,6 +64,16 @@ def items(exported: mm.PageExport) -> list[dict[str, Any]]:
     return listed
 
 
+def test_a_page_may_have_some_of_the_towers_of_its_index(
+    starter: mm.Space, index: mm.Index, tmp_path: Path
+) -> None:
+    report = mm.export(starter.select("text"), tmp_path / "site", format="page", index=index, media="none")
+    assert report.n_items == len(index)
+    assert json.loads((tmp_path / "site" / "index.json").read_text())["towers"] == ["text"]
+    weights = sorted(path.name for path in (tmp_path / "site" / "model").glob("*.safetensors"))
+    assert weights == ["text.safetensors"]
+
+
 def test_a_page_holds_the_items_of_its_index_and_no_path_of_this_machine(
     exported: mm.PageExport, index: mm.Index, items: list[dict[str, Any]]
 ) -> None:

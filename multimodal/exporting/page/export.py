@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from multimodal.core.errors import InvalidInput
+from multimodal.core.errors import IndexStateError, InvalidInput
 from multimodal.core.pipeline import as_space
 from multimodal.core.space import Space
 from multimodal.exporting.folders import free_folder, replaced
@@ -59,7 +59,7 @@ def export_page(
     target = free_folder(folder, MARKER, "an exported page")
     source = as_space(space)
     check_space(source)
-    opened = Index.open(index.path if isinstance(index, Index) else index, source)
+    opened = _open_index(index.path if isinstance(index, Index) else index, source)
     report = progress or (lambda what, done, total: None)
     rows, matrix = items.read_rows(opened)
     kind, content = items.stored(matrix, vectors)
@@ -90,6 +90,29 @@ def export_page(
         (new / "README.md").write_text(readme.text(source, title, done), encoding="utf-8")
         _write_worker(new, towers, writer)
     return done
+
+
+def _open_index(place: str | os.PathLike[str], space: Space) -> Index:
+    """The index, opened with the space, or with the whole space of which it is a part (`space.select`).
+
+    Raises IndexStateError for an index of another space.
+    """
+    from multimodal.index import Index
+    from multimodal.index.opening import index_folder
+    from multimodal.index.storage.table import ItemTable
+
+    try:
+        return Index.open(place, space)
+    except IndexStateError:
+        # without this check, an unrelated model would be loaded only to refuse the space
+        if ItemTable.open(index_folder(place)).index_metadata.space != space.name:
+            raise
+        opened = Index.open(place)
+        for modality, encoder in space.encoders.items():
+            whole = opened.space.encoders.get(modality)
+            if whole is None or whole.fingerprint != encoder.fingerprint:
+                raise
+        return opened
 
 
 def _items(rows: Sequence[dict[str, Any]], writer: MediaWriter, report: Progress) -> list[dict[str, Any]]:
