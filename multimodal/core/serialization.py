@@ -126,6 +126,11 @@ def read_space(folder: str | os.PathLike[str], runtime: Runtime) -> dict[str, An
     """The arguments with which to build the Space saved in `folder`; see Space.from_pretrained."""
     source = Path(folder).expanduser()
     if not is_space(source):
+        if (source / "adapter_config.json").is_file():
+            raise UnknownModel(
+                f"{os.fspath(folder)!r} holds an adapter, not a space: load the model that it was trained on with "
+                f"adapter='{os.fspath(folder)}'"
+            )
         raise UnknownModel(
             f"no space is saved in {os.fspath(folder)!r}: it has no {CONFIG}; "
             "Space.save_pretrained(folder) writes one"

@@ -316,6 +316,13 @@ def test_a_damaged_folder_says_what_is_wrong(space: Space, tmp_path: Path) -> No
         UnknownModel, match=r"^no space is saved in .*: it has no config.json; Space.save_pretrained"
     ):
         Space.from_pretrained(folder)
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(
+        UnknownModel, match=r"holds an adapter, not a space: load the model .* with adapter='"
+    ):
+        Space.from_pretrained(folder)
+    (folder / "adapter_config.json").unlink()
     space.save_pretrained(folder)
     weights = folder / "text.safetensors"
     weights.write_bytes(weights.read_bytes()[:-50])
