@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -123,6 +124,47 @@ def stopped(message: str = early.MESSAGE, *, as_json: bool) -> None:
         print_error(KeyboardInterrupt(), message)
 
 
+def check_output(path: Path | None, option: str, suffixes: Sequence[str] = ()) -> None:
+    """Refuses a file that cannot be written, before the work whose result it takes.
+
+    Args:
+        path: The file; None if none was requested.
+        option: The option that named it, for the message.
+        suffixes: The endings that it may have; any if there are none.
+
+    Raises:
+        BadParameter: Another ending, a folder, or a file in a folder that does not exist.
+    """
+    if path is None:
+        return
+    if suffixes and path.suffix.lower() not in suffixes:
+        message = f"{str(path)!r} must end in {' or '.join(suffixes)}"
+    elif path.is_dir():
+        message = f"{str(path)!r} is a folder; name a file in it"
+    elif not path.absolute().parent.is_dir():
+        message = f"the folder {path.absolute().parent} does not exist; create it first"
+    else:
+        return
+    raise typer.BadParameter(message, param_hint=option)
+
+
+def refuse_options(reason: str, **given: Any) -> None:
+    """Refuses options that the command would ignore.
+
+    Args:
+        reason: Why they have no effect, for the message.
+        given: The options by their parameter names; None, False and empty values were not given.
+
+    Raises:
+        BadParameter: An option was given.
+    """
+    for name, value in given.items():
+        if value:
+            raise typer.BadParameter(
+                f"has no effect {reason}; leave it out", param_hint=f"--{name.replace('_', '-')}"
+            )
+
+
 def _cure(error: Exception) -> str | None:
     """What to run, where the error itself carries it."""
     if isinstance(error, MissingExtra):
@@ -228,6 +270,17 @@ def print_table(table: Table) -> None:
     is_unbroken = all(column.no_wrap for column in table.columns)
     console.width = max(console.width, width.maximum if is_unbroken else width.minimum)
     console.print(table)
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 file`, `2,000 files`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def short_path(uri: str) -> str:
+    """A path below the working directory without that folder; any other as it is."""
+    path = Path(uri)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else uri
 
 
 def bar(share: float, width: int = 12) -> str:

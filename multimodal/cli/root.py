@@ -70,8 +70,9 @@ def root(
       [cyan]multimodal index ~/Pictures --index memories.lance[/]
       [cyan]multimodal search memories.lance "a sad cat"[/]
 
-    Every command has [cyan]--help[/] and [cyan]--json[/]. With [cyan]--json[/], stdout is exactly one JSON object: the
-    result, or {"error": {"type": …, "message": …}} with a "cure" where one is known. The exit codes stay the same.
+    Every command has [cyan]--help[/], and all but mcp have [cyan]--json[/]. With [cyan]--json[/], stdout is exactly one
+    JSON object: the result, or {"error": {"type": …, "message": …}} with a "cure" where one is known. The exit codes
+    stay the same.
     """
     if limit:
         _set_limits(context, limit)

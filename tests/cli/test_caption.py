@@ -61,7 +61,7 @@ def test_a_folder_is_taken_whole_and_what_is_no_media_is_passed_over(cli: Cli, m
     ]  # fmt: skip
     assert output["skipped"] == 1
     shown = cli("caption", media)
-    assert "skipped 1 files in the folders that are not images, audio or video" in shown.stderr
+    assert "skipped 1 file in the folders: no images, audio or video" in shown.stderr
 
 
 def test_bad_files_are_listed_and_the_others_done(

@@ -58,7 +58,8 @@ def map(
         return
     place, size = console.verbatim(str(output)), f"{report.n_bytes / 1e6:.1f} MB"
     console.stdout().print(
-        f"{place}: {report.n_items:,} items by {report.method.upper()}, {size}", soft_wrap=True
+        f"{place}: {console.counted(report.n_items, 'item')} by {report.method.upper()}, {size}",
+        soft_wrap=True,
     )
     for note in report.notes:
         console.note(note)

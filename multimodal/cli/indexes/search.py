@@ -149,8 +149,7 @@ def search(
         weight,
     )
     conditions = conditions_of(where)
-    if html is not None and not html.absolute().parent.is_dir():
-        raise typer.BadParameter(f"the folder {html.absolute().parent} does not exist", param_hint="--html")
+    console.check_output(html, "--html")
     connected = remote.client(load_options)
     if connected is None:  # a server checks what it is sent
         request.check()
@@ -312,7 +311,9 @@ def _show(hits: Hits, offset: int, least: float | None) -> None:
     numbers_width = sum(max(map(len, [title, *column])) + 3 for title, column in columns.items())
     text_width = max(MIN_TEXT_WIDTH, console.stdout().width - numbers_width - OTHER_COLUMNS_WIDTH)
     for row, (hit, share) in enumerate(zip(hits, hits.shares(), strict=True)):
-        place = " · ".join(filter(None, [console.verbatim(_relative(hit.uri or hit.id)), hit.location]))
+        place = " · ".join(
+            filter(None, [console.verbatim(console.short_path(hit.uri or hit.id)), hit.location])
+        )
         what = place
         if hit.text:
             snippet = textwrap.fill(hit.snippet, text_width)
@@ -351,9 +352,3 @@ def _write_page(hits: Hits, path: Path | None, title: str, *, open_page: bool) -
     path.write_text(hits_page(hits, title), encoding="utf-8")
     if not open_page or not webbrowser.open(path.absolute().as_uri()):
         console.note(f"page with the hits: {path}")
-
-
-def _relative(uri: str) -> str:
-    """A path below the working directory, shorter."""
-    path = Path(uri)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else uri

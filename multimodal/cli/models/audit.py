@@ -9,6 +9,8 @@ import typer
 
 from multimodal.cli import console, options
 
+REPORT_SUFFIXES = (".html", ".json")
+
 if TYPE_CHECKING:
     from multimodal.adapt.fewshot.classifier import Classifier
     from multimodal.auditing import AuditReport, FleetReport
@@ -73,7 +75,13 @@ def audit(
         raise typer.BadParameter(
             "name one model, the others with --against, or use --fleet", param_hint="MODEL"
         )
+    console.check_output(output, "--output", REPORT_SUFFIXES)
     if fleet:
+        console.refuse_options(
+            "with --fleet", unit=unit, against=against, full=full, output=output, fail_on=fail_on
+        )
+        if len(set(names)) < len(names):
+            raise typer.BadParameter(f"got a model twice: {', '.join(names)}", param_hint="MODEL")
         with console.working("auditing the fleet", quiet=json):
             models = {name: _classifier(name) or load(name, **load_options) for name in names}
             report = audit_fleet(list(models.values()), data, group=group, seed=seed, names=list(models))
@@ -124,7 +132,7 @@ def _show(report: AuditReport, output: Path | None) -> None:
             interval,
             f"{finding.control_value:.2f}",
         )
-    console.stdout().print(table)
+    console.print_table(table)
     for line in (*report.lineage, *(f"related to {name}" for name in report.shared_by)):
         console.stdout().print(console.verbatim(line))
     for what, why in report.untested.items():
@@ -141,7 +149,7 @@ def _print_fleet(report: FleetReport, *, as_json: bool) -> None:
     table = console.make_table("model", "fails", right=("fails",))
     for name, share in report.fail.items():
         table.add_row(console.verbatim(name), f"{share:.1%}")
-    console.stdout().print(table)
+    console.print_table(table)
     pairs = console.make_table(
         "pair", "both fail", "same wrong answer", "known", right=("both fail", "same wrong answer")
     )
@@ -149,7 +157,7 @@ def _print_fleet(report: FleetReport, *, as_json: bool) -> None:
         known = report.relations.get(f"{pair.first}, {pair.second}", pair.relation)
         names = console.verbatim(f"{pair.first}, {pair.second}")
         pairs.add_row(names, f"{pair.both:.1%}", f"{pair.same_wrong:.0%}", console.verbatim(known))
-    console.stdout().print(pairs)
+    console.print_table(pairs)
     shares = report.all_fail
     expected = shares["independent within strata"] or 0.0
     ratio = "" if report.ratio is None else f", {report.ratio:.1f} times that"

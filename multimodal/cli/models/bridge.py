@@ -94,7 +94,7 @@ def _show(report: BridgeReport, out: Path) -> None:
     for name, shares in (("before", report.before), ("chance", report.chance), ("after", report.recall),
                          ("training items", report.known)):  # fmt: skip
         table.add_row(name, *(f"{share:.1%}" for share in shares.values()))
-    console.stdout().print(table)
+    console.print_table(table)
     what = f"{' and '.join(report.modalities)} aligned through {report.over} ({report.method}, {report.seconds:.0f} s)"
     place = console.verbatim(str(out))
     console.stdout().print(

@@ -107,4 +107,4 @@ def _table(columns: Sequence[str], rows: Sequence[tuple[bool | None, list[str], 
         if cure:
             cells[0] += f"\n[dim]{console.verbatim(cure)}[/]"
         table.add_row(MARKS[ok], f"[bold]{console.verbatim(first)}[/]", *cells)
-    console.stdout().print(table)
+    console.print_table(table)

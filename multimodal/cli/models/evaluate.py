@@ -90,6 +90,10 @@ def evaluate(
     if mteb is not None and cluster:
         raise typer.BadParameter("--mteb runs on this machine only; leave one out", param_hint="--engine ray")
     if mteb is not None:
+        console.refuse_options(
+            "with --mteb", group=group, column=column, labels=labels, template=template, query=query,
+            gallery=gallery, judge=judge, cache=cache,
+        )  # fmt: skip
         _run_mteb(names, mteb, output or Path("results"), load_options, as_json=json)
         return
     if len(names) < FEWEST_ARGUMENTS:
@@ -98,6 +102,7 @@ def evaluate(
         raise typer.BadParameter(f"models for {task} run by torch; leave it out", param_hint="--engine")
     if task not in (*ON_SPACES, "captioning") and "decode" in load_options:
         raise typer.BadParameter(f"models for {task} decode exactly; leave it out", param_hint="--decode")
+    _check_output(output, len(names) - 1)
     call = {
         "group": group,
         "columns": _columns(column),
@@ -179,7 +184,7 @@ def _run_mteb(
     for task in dict.fromkeys(task for results in scores.values() for task in results):
         cells = [scores[model].get(task) for model in models]
         table.add_row(task, *("not run" if cell is None else f"{cell['main_score']:.4f}" for cell in cells))
-    console.stdout().print(table)
+    console.print_table(table)
 
 
 def _columns(pairs: Sequence[str] | None) -> dict[str, str]:
@@ -192,15 +197,22 @@ def _columns(pairs: Sequence[str] | None) -> dict[str, str]:
     return columns
 
 
+def _check_output(output: Path | None, n_models: int) -> None:
+    """Refuses a report that could not be written, before anything is evaluated."""
+    console.check_output(output, "--output", (".html", ".htm", ".json"))
+    if output is not None and output.suffix.lower() == ".json" and n_models > 1:
+        raise typer.BadParameter(
+            f"a .json file holds the result of one model, got {n_models}: write .html", param_hint="--output"
+        )
+
+
 def _save(output: Path, results: Sequence[Evaluation], pairs: Sequence[Comparison]) -> None:
     if output.suffix.lower() in (".html", ".htm"):
         from multimodal.evaluation.page import evaluation_page
 
         output.write_text(evaluation_page(results, pairs), encoding="utf-8")
-    elif len(results) == 1:
-        results[0].save(output)
     else:
-        raise typer.BadParameter("the .json of one result; several go into an .html page", param_hint="-o")
+        results[0].save(output)
 
 
 def _without_items(result: Evaluation) -> dict[str, Any]:
@@ -212,16 +224,15 @@ def _without_items(result: Evaluation) -> dict[str, Any]:
 
 def _show(result: Evaluation) -> None:
     gallery = result.headline.gallery
-    title = f"{result.task} of {result.model} on {result.data}: {len(result.items)} items"
+    title = f"{result.task} of {result.model} on {result.data}: {console.counted(len(result.items), 'item')}"
     title += "" if gallery is None else f", {gallery} candidates"
-    table = console.make_table(
-        "figure", "value", "95 % interval", right=("value",), title=console.verbatim(title)
-    )
+    console.stdout().print(f"[bold]{console.verbatim(title)}[/]", soft_wrap=True)
+    table = console.make_table("figure", "value", "95 % interval", right=("value",))
     for name, figure in result.figures.items():
         interval = "none" if figure.low is None else f"{figure.low:.4f} – {figure.high:.4f}"
         table.add_row(name, f"{figure.value:.4f}", interval)
-    console.stdout().print(table)
+    console.print_table(table)
     for reason, count in result.excluded.items():
-        console.note(f"{count} rows excluded: {reason}")
+        console.note(f"{console.counted(count, 'row')} excluded: {reason}")
     for note in result.notes:
         console.note(note)

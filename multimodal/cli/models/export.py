@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("onnx", "openvino", "page")
 MODES = "none, float16, int8 or auto"
+DEFAULT_MEDIA, DEFAULT_VECTORS = "copy", "auto"
 
 
 @options.with_runtime("adapter")
@@ -60,11 +61,11 @@ def export(
     ] = None,
     media: Annotated[
         str, typer.Option(help="For a page: copy, link or none (the files of the items).")
-    ] = "copy",
+    ] = DEFAULT_MEDIA,
     vectors: Annotated[
         str,
         typer.Option(help="For a page: float32, float16, int8 or auto (by the number of items)."),
-    ] = "auto",
+    ] = DEFAULT_VECTORS,
     *,
     load_options: dict[str, Any],
     json: console.AsJson = False,
@@ -92,11 +93,15 @@ def export(
     if format not in FORMATS:
         raise InvalidInput(f"--format must be {' or '.join(FORMATS)}, got {format!r}")
     if format == "page":
+        console.refuse_options("with --format page", quantize=quantize != "none", sample=sample)
         space = load(name, dims=dims, **load_options)
         _page(space.select(*modality) if modality else space, out, index, media, vectors, json=json)
         return
     if index is not None:
         raise InvalidInput("--index is for --format page; add it, or leave --index out")
+    console.refuse_options(
+        "without --format page", media=media != DEFAULT_MEDIA, vectors=vectors != DEFAULT_VECTORS
+    )
     with console.working(f"exporting {name}", quiet=json):
         space = load(name, dims=dims, **load_options)
         if modality:
@@ -113,12 +118,12 @@ def export(
     table = console.make_table(*COLUMNS)
     for tower in report.towers:
         table.add_row(*map(console.verbatim, tower.cells()))
-    console.stdout().print(table)
+    console.print_table(table)
     for tower in report.towers:
         for tried in tower.tried:
             console.note(f"{tower.modality}: not kept: {tried}")
     place, size = console.verbatim(report.folder), f"{report.n_bytes / 1e6:.1f} MB"
-    console.stdout().print(f"{place}: {len(report.towers)} towers, {size}", soft_wrap=True)
+    console.stdout().print(f"{place}: {console.counted(len(report.towers), 'tower')}, {size}", soft_wrap=True)
 
 
 def _page(space: Space, out: Path, index: Path | None, media: str, vectors: str, *, json: bool) -> None:
@@ -143,11 +148,12 @@ def _page(space: Space, out: Path, index: Path | None, media: str, vectors: str,
     table = console.make_table("part", "size")
     for cells in report.cells():
         table.add_row(*cells)
-    console.stdout().print(table)
+    console.print_table(table)
     console.list_failures(report.missing)
     place = console.verbatim(report.folder)
     console.stdout().print(
-        f"{place}: {report.n_items:,} items; serve it: python -m http.server -d {place}", soft_wrap=True
+        f"{place}: {console.counted(report.n_items, 'item')}; serve it: python -m http.server -d {place}",
+        soft_wrap=True,
     )
 
 

@@ -146,11 +146,13 @@ def _show(report: FinetuneReport, out: Path, name: str, adapters: str | list[str
         if before is not None and after is not None and change is not None:
             interval = f"{100 * change.value:+.1f} ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
             table.add_row(row, f"{before.n:,}", f"{before.value:.1%}", f"{after.value:.1%}", interval)
-    console.stdout().print(table)
+    console.print_table(table)
     trained = f"{' and '.join(report.modalities)} trained by {report.method} ({report.seconds:.0f} s)"
     place = console.verbatim(str(out))
     place = place if out.is_absolute() else f"./{place}"
     folders = [*([adapters] if isinstance(adapters, str) else adapters), place]
     adapter = f'"{place}"' if len(folders) == 1 else f"[{', '.join(map(repr, folders))}]"
     how = f'load("{name}", adapter={adapter})' if report.method in ADAPTERS else f'load("{place}")'
-    console.stdout().print(f"{trained}, interpolation {report.weight:g}; {how}")
+    if report.method in ADAPTERS:
+        how += f", or {' '.join(f'--adapter {folder}' for folder in folders)}"
+    console.stdout().print(f"{trained}, interpolation {report.weight:g}; use it by {how}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from multimodal.core.card import Card
     from multimodal.core.space import Space
+
+DESCRIPTION_WIDTH = 40  # of a model, in characters, at least
 
 
 def models(
@@ -50,21 +53,24 @@ def models(
         console.print_json({"models": rows})
         return
     if selected:
-        console.stdout().print(_models_table(selected))
+        console.print_table(_models_table(selected))
     else:
         console.note(f"no model encodes {', '.join(sorted(required))}; multimodal models lists all of them")
 
 
 def _models_table(cards: Sequence[Card]) -> Table:
-    """Grouped by family. The description is below the name, which keeps names on one line in 100 columns."""
-    table = console.make_table("name", "input", "dim", "size", "licence", "figure", right=("dim", "size"))
+    """Grouped by family. The description is below the name, which is never broken, so that it can be copied."""
+    table = console.make_table(
+        "name", "input", "dim", "size", "licence", "figure", right=("dim", "size"), unbroken=("name",)
+    )
     table.padding, table.show_edge = (0, 1, 0, 0), False
     for column, width in zip(table.columns[-2:], (16, 12), strict=True):
         column.max_width, column.overflow = width, "fold"
     for card, after in zip_longest(cards, cards[1:]):
         licence = console.verbatim(card.licence)
+        description = textwrap.fill(card.description, max(len(card.name), DESCRIPTION_WIDTH))
         table.add_row(
-            f"[bold]{console.verbatim(card.name)}[/]\n[dim]{console.verbatim(card.description)}[/]",
+            f"[bold]{console.verbatim(card.name)}[/]\n[dim]{console.verbatim(description)}[/]",
             "\n".join(card.modalities),
             str(card.dim),
             _size(card.size_mb),
@@ -118,7 +124,7 @@ def info(
     table.show_header = False
     for key, value in facts.items():
         table.add_row(f"[bold]{key}[/]", _show(value))
-    console.stdout().print(table)
+    console.print_table(table)
 
 
 def installation() -> dict[str, Any]:

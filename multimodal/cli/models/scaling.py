@@ -70,6 +70,7 @@ def fit(
     from multimodal.adapt.scaling import fit as fit_runs
     from multimodal.core.errors import InvalidInput
 
+    console.check_output(out, "--out", (".html", ".json", ".svg"))
     names = tuple(name.strip() for name in columns.split(","))
     law = fit_runs(runs, columns=names, resamples=resamples, seed=seed)
     optima = [law.compute_optimal(budget) for budget in compute or ()]
@@ -87,7 +88,7 @@ def fit(
     else:
         _show(law, predictions)
         for optimum in optima:
-            outside = ", outside of the runs" if optimum.is_extrapolated else ""
+            outside = ", outside the runs" if optimum.is_extrapolated else ""
             console.stdout().print(
                 f"C = {optimum.C:.3g}: N {optimum.N}, D {optimum.D}, loss {optimum.loss}{outside}"
             )
@@ -101,11 +102,11 @@ def _show(law: ScalingLaw, predictions: tuple[Extrapolation, ...]) -> None:
     for name in ("E", "A", "B", "alpha", "beta"):
         parameter = getattr(law, name)
         table.add_row(name, f"{parameter.value:.4g}", f"{parameter.low:.3g} to {parameter.high:.3g}")
-    console.stdout().print(table)
+    console.print_table(table)
     if predictions:
         headers = ("held out", "runs", "mean error", "worst", "constant")
         table = console.make_table(*headers, right=headers[1:])
         for prediction in predictions:
             shares = (prediction.error, prediction.worst, prediction.constant_error)
             table.add_row(prediction.held_out, str(prediction.n_runs), *(f"{share:.1%}" for share in shares))
-        console.stdout().print(table)
+        console.print_table(table)

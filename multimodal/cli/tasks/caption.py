@@ -78,10 +78,7 @@ def caption(
 
     A caption truncated by --max-tokens ends with […]. A model of images captions frames of a video.
     """
-    if output is not None and not output.absolute().parent.is_dir():
-        raise typer.BadParameter(
-            f"the folder {output.absolute().parent} does not exist", param_hint="--output"
-        )
+    console.check_output(output, "--output")
     inputs, failures, skipped = _inputs(files or [], text or [])
     call_options: dict[str, Any] = {"prompt": prompt, "beams": beams, "max_tokens": max_tokens}
     call_options |= {"sample": sample, "seed": seed, "batch_size": BATCH}
@@ -224,12 +221,14 @@ def _save(output: Path, rows: Sequence[dict[str, Any]]) -> None:
 def _show(good: Sequence[tuple[str, Caption]], output: Path | None, skipped: int) -> None:
     if output is not None and good:
         path = console.verbatim(str(output))
-        console.stdout().print(f"{path}: {len(good):,} captions", soft_wrap=True)
+        console.stdout().print(f"{path}: {console.counted(len(good), 'caption')}", soft_wrap=True)
     elif good:
         table = console.make_table("input", "caption", "score", right=("score",), unbroken=("input",))
         for name, caption in good:
             text = caption.text if caption.complete else f"{caption.text} […]"
-            table.add_row(console.verbatim(name), console.verbatim(text), f"{caption.score:.2f}")
+            table.add_row(
+                console.verbatim(console.short_path(name)), console.verbatim(text), f"{caption.score:.2f}"
+            )
         console.print_table(table)
     if skipped:
-        console.note(f"skipped {skipped:,} files in the folders that are not images, audio or video")
+        console.note(f"skipped {console.counted(skipped, 'file')} in the folders: no images, audio or video")

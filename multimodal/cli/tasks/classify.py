@@ -128,7 +128,7 @@ def _show_labels(results: Sequence[tuple[str, Any]]) -> None:
             table.add_row(
                 f"[green]{console.bar(guess.score)}[/]", console.verbatim(guess.label), f"{guess.score:.1%}"
             )
-        console.stdout().print(table)
+        console.print_table(table)
         if near := getattr(ranked, "nearest", ()):
             shown = ", ".join(
                 f"{example.name} ({example.label}, {example.similarity:.2f})" for example in near

@@ -44,10 +44,7 @@ def embed(
     from multimodal.core.catalog import load
 
     given = inputs.read_inputs(files, text)
-    if output is not None and not output.absolute().parent.is_dir():
-        raise typer.BadParameter(
-            f"the folder {output.absolute().parent} does not exist", param_hint="--output"
-        )
+    console.check_output(output, "--output")
     with console.working(f"loading {space}", quiet=json):
         connected = remote.client(load_options)
         loaded: Any = load(space, **load_options) if connected is None else remote.space_of(connected, space)
@@ -75,7 +72,9 @@ def embed(
 def _show_vectors(good: Sequence[tuple[str, Item, Any]], dim: int, output: Path | None) -> None:
     if output is not None and good:
         path = console.verbatim(str(output))
-        console.stdout().print(f"{path}: {len(good):,} vectors of {dim}, float32", soft_wrap=True)
+        console.stdout().print(
+            f"{path}: {console.counted(len(good), 'vector')} of {dim}, float32", soft_wrap=True
+        )
         return
     table = console.make_table("input", "modality", f"vector of {dim}", unbroken=("input",))
     for name, item, vector in good:

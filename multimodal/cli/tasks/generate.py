@@ -176,7 +176,7 @@ def _check_asked(prompt: str | None, source: Path | None, towards: str | None, n
     """Raises BadParameter unless it is clear what to make."""
     if (prompt is None) == (source is None):
         what = "neither was" if prompt is None else "both were"
-        raise typer.BadParameter(f"give either PROMPT or --from FILE; {what} given", param_hint="WORDS")
+        raise typer.BadParameter(f"give either PROMPT or --from FILE; {what} given", param_hint="PROMPT")
     if towards is not None and n < 2:
         raise typer.BadParameter(
             "--towards interpolates from the prompt to another text: give the number of steps",
@@ -194,7 +194,7 @@ def _media(path: Path) -> Any:
 
 
 def _steps_between(draw: GenerationPipeline, first: Any, last: str, n: int) -> list[Any]:
-    """n vectors; see `GenerationPipeline.between`."""
+    """n vectors; see `GenerationPipeline.interpolate`."""
     from multimodal.pipelines.generation.pipeline import interpolation_vectors
 
     return list(interpolation_vectors(draw.backend, first, last, n))
@@ -209,10 +209,7 @@ def _files(output: Path, n: int, force: bool) -> list[Path]:
             f"{str(output)!r} must end in {', '.join(IMAGE_SUFFIXES)} (image) or .wav (audio)",
             param_hint="--output",
         )
-    if not output.absolute().parent.is_dir():
-        raise typer.BadParameter(
-            f"the folder {output.absolute().parent} does not exist", param_hint="--output"
-        )
+    console.check_output(output, "--output")
     files = [output] if n == 1 else [output.with_stem(f"{output.stem}-{place + 1}") for place in range(n)]
     there = [str(file) for file in files if file.exists()]
     if there and not force:

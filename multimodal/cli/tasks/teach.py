@@ -47,6 +47,7 @@ def teach(
       [cyan]multimodal classify new.jpg --with birds.clf[/]
       [cyan]multimodal teach labels.csv -o mine.clf --reject 0.1[/]
     """
+    console.check_output(output, "--output")
     from multimodal.adapt.fewshot.api import few_shot
     from multimodal.core.catalog import load
     from multimodal.core.errors import MediaWarning
@@ -72,7 +73,7 @@ def _show(report: Any, output: Path) -> None:
     table = console.make_table("label", "examples", right=("examples",))
     for label, count in list(report.counts.items())[:LABELS_SHOWN]:
         table.add_row(console.verbatim(label), f"{count:,}")
-    console.stdout().print(table)
+    console.print_table(table)
     if len(report.counts) > LABELS_SHOWN:
         console.stdout().print(f"… {len(report.counts):,} labels in all")
     if report.accuracy is not None:

@@ -223,10 +223,7 @@ def _places(inputs: Sequence[tuple[Path, Path]], output: Path | None, kind: str)
         return None
     output = output.expanduser()
     if len(inputs) == 1 and output.suffix[1:].lower() in FORMATS and not output.is_dir():
-        if not output.absolute().parent.is_dir():
-            raise typer.BadParameter(
-                f"the folder {output.absolute().parent} does not exist", param_hint="--output"
-            )
+        console.check_output(output, "--output")
         return [output]
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(
@@ -305,7 +302,9 @@ def _print_results(
             console.stdout().print(f"{console.verbatim(str(places[path]))}", soft_wrap=True)
             continue
         if len(good) + len(failures) > 1:
-            console.stdout().print(f"[bold]{console.verbatim(str(path))}[/]", soft_wrap=True)
+            console.stdout().print(
+                f"[bold]{console.verbatim(console.short_path(str(path)))}[/]", soft_wrap=True
+            )
         typer.echo(console.printable(_rendered(result, kind)), nl=False)
         if not result.text:
             console.note(f"{path}: {model} recognised no speech")
