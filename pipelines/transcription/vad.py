@@ -44,8 +44,8 @@ def transcribe_speech(
 ) -> TranscriptionOutput:
     """Transcribes only the speech in an audio. Raises MissingExtra without silero-vad.
 
-    Stretches of speech are transcribed one by one, as they are in the audio: joined ones would have to be separated again
-    again by the times that a model gives, and Whisper lets a sentence begin where the one before it ended.
+    Stretches of speech are transcribed one by one, as they are in the audio: if they were joined, the result would have
+    to be split again by the times that a model gives, and Whisper lets a sentence begin where the one before it ended.
     """
     spans, n_samples = detect_speech(source)
     duration_s = n_samples / RATE_HZ

@@ -24,7 +24,10 @@ from recipes.starter.towers.train_speech import FEWEST_FRAMES, pad_clips, vary
 SIDE = 32
 MOST_FRAMES = 150  # longer clips are left out: they would pad their whole batch
 HELD_OUT_SHARE, HELD_OUT_SEED = 0.1, 2026
-SCENE_SHARE, KEYWORD_SHARE = 0.15, 0.2  # of the pictures: captioned as a scene, by a keyword; the rest by name
+SCENE_SHARE, KEYWORD_SHARE = (
+    0.15,
+    0.2,
+)  # of the pictures: captioned as a scene, by a keyword; the rest by name
 CORPUS_SCENES = 6000
 
 

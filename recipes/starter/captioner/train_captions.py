@@ -193,7 +193,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ASSETS / "decoders", help="where the captioner goes")
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument(
-        "--from-shipped", action="store_true", help="start from the captioner that ships instead of random weights"
+        "--from-shipped",
+        action="store_true",
+        help="start from the captioner that ships instead of random weights",
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=61)

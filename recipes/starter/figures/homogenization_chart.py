@@ -1,4 +1,4 @@
-"""Draws the failures shared with the starter: shares with intervals, and pictures that most descendants misname alike."""
+"""Draws the failures shared with the starter: shares with intervals, and pictures with a common wrong answer."""
 
 from __future__ import annotations
 
