@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from multimodal.core.errors import IndexStateError, InvalidInput
 from multimodal.core.pipeline import as_space
+from multimodal.core.remote.path import AnyPath
 from multimodal.core.space import Space
 from multimodal.exporting.folders import free_folder, replaced
 from multimodal.exporting.page import readme
@@ -92,7 +93,7 @@ def export_page(
     return done
 
 
-def _open_index(place: str | os.PathLike[str], space: Space) -> Index:
+def _open_index(place: AnyPath | str | os.PathLike[str], space: Space) -> Index:
     """The index, opened with the space, or with the whole space of which it is a part (`space.select`).
 
     Raises IndexStateError for an index of another space.
