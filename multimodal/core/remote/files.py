@@ -147,7 +147,11 @@ def _list(folder: RemotePath, recursive: bool) -> list[Any]:
 
     try:
         with errors_of(folder):
-            selector = fs.FileSelector(folder.key, recursive=recursive)
+            # Of a folder that is not there, pyarrow's client of Google raises a bare OSError, and so of a file.
+            is_google = folder.scheme == "gs"
+            selector = fs.FileSelector(folder.key, allow_not_found=is_google, recursive=recursive)
+            if is_google and _filesystem(folder).get_file_info(folder.key).is_file:
+                return []
             return list(_filesystem(folder).get_file_info(selector))
     except FileNotFoundError:
         return []

@@ -199,7 +199,7 @@ def _stat(record: SourceRecord) -> Document:
 
 
 def _stat_file(record: SourceRecord, file: Path, item: Item | None) -> Document:
-    path = absolute(file.expanduser())
+    path = file if record.is_listed else absolute(file.expanduser())  # a walk yields absolute paths
     check_unicode(str(path), "the path")
     return Document(record, record.id or str(path), str(path), path, _file_state(path), item)
 

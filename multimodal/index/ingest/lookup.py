@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 from multimodal.core.media.inputs import source_nbytes
@@ -94,8 +95,8 @@ def _stat(record: SourceOutput) -> LookupResult:
 
 def memory_size(value: object) -> int:
     """About how many bytes of memory a value keeps; a file keeps none."""
+    if isinstance(value, Path | RemoteFile):
+        return 0
     if is_item(value):
         return value.nbytes
-    if isinstance(value, RemoteFile):
-        return 0
     return source_nbytes(value.data if isinstance(value, Blob) else value)

@@ -460,7 +460,8 @@ def _stat(output: SourceOutput) -> SourceOutput | Document:
 def _portable(document: Document) -> SourceRecord:
     """The record of a document, with an absolute path: a worker may have another working directory."""
     record = document.record
-    return record._replace(value=document.path) if isinstance(record.value, Path) else record
+    is_portable = record.value is document.path or not isinstance(record.value, Path)
+    return record if is_portable else record._replace(value=document.path)
 
 
 def _id(record: SourceRecord) -> str:

@@ -115,11 +115,18 @@ def members(path: AnyPath, metadata: Metadata | None, options: SourceOptions) ->
         for file in walk(path, options.skip, options.selection):
             if isinstance(file, FailureRecord):
                 yield file
-            elif zips.is_zip(file):
+                continue
+            is_plain = not file.name.lower().endswith(zips.SUFFIXES)
+            if not is_plain and zips.is_zip(file):
                 yield from members_or_shard(file, metadata, replace(options, selection=EVERYTHING))
+                continue
+            record = SourceRecord(
+                file, printable(file), None, metadata, encoding=options.encoding, is_listed=True
+            )
+            if is_plain:
+                yield record
             else:
-                record = SourceRecord(file, printable(file), None, metadata, is_listed=True)
-                yield from _with_attachments(record._replace(encoding=options.encoding), options)
+                yield from _with_attachments(record, options)
         return
     yield from members_or_shard(absolute(path) if isinstance(path, Path) else path, metadata, options)
 
