@@ -23,14 +23,15 @@ PYTHON_ONLY = re.compile(r"(?<![\w./-])(?:preprocess|like|quick_gelu)=")
 PHRASES = (
     (re.compile(r" to from_pretrained\b"), ""),
     (
-        re.compile(r"to encode the \w+,? pass Text\(path\.read_text\(\)\)"),
-        "to use its text, name it .txt or pass the text itself",
+        re.compile(r"create one with Index\.create\('(?P<path>[^']*)', space\)"),
+        r"create one with: multimodal index FOLDER --index \g<path>",
     ),
     (
         re.compile(r"index\.rows\(\) lists (?:them|all items)"),
         "multimodal search --json prints the id of each hit",
     ),
 )
+TEXT_FILE = re.compile(r"to encode the \w+,? pass Text\(path\.read_text\(\)\)")
 PYTHON_NOTE = (
     "; these arguments exist in Python only: load the model there, space.save_pretrained('FOLDER'), and name "
     "./FOLDER"
@@ -57,6 +58,9 @@ def in_cli_terms(message: str, command: Any = None) -> str:
     flags = options_of(running_command.get() if command is None else command)
     message = LIMIT.sub(lambda match: _limit(match, flags), message)
     message = COLUMN.sub(r"--column \g<role>=NAME", message)
+    # `multimodal index` reads files of text; the other commands take texts as arguments
+    cure = "name it .txt or pass the text itself" if "dedupe" in flags else "pass the text itself"
+    message = TEXT_FILE.sub(f"to use its text, {cure}", message)
     for pattern, replacement in PHRASES:
         message = pattern.sub(replacement, message)
     for argument, option in ALIASES.items():

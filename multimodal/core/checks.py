@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -29,6 +30,22 @@ def whole_number(value: Any, name: str, *, least: int = 1, of: str = "") -> int:
     if number < least:
         raise InvalidInput(f"{name} must be a whole number{of} of at least {least}, got {value!r}")
     return number
+
+
+def positive_number(value: Any, name: str) -> float:
+    """The value as a float. Booleans, NaN and infinities are refused.
+
+    Args:
+        value: Any value.
+        name: The option, for messages.
+
+    Raises:
+        InvalidInput: The value is not a finite number above 0.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise InvalidInput(f"{name} must be a number above 0, got {value!r}")
+    return float(value)
 
 
 def seed(value: Any) -> int:

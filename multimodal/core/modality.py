@@ -19,6 +19,12 @@ class Modality(StrEnum):
     AUDIO = "audio"
     VIDEO = "video"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Modality:
+        from multimodal.core.errors import InvalidInput
+
+        raise InvalidInput(f"a modality is one of {', '.join(cls)}, got {value!r}")
+
 
 @dataclass(frozen=True, eq=False)
 class Waveform:

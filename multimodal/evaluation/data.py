@@ -113,7 +113,11 @@ def read_table(source: Any, *, columns: Mapping[str, str] | None = None, group: 
         cells = ((f"row {number}", row) for number, row in enumerate(_rows_of(source)))
     else:
         raise InvalidInput(f"data must be rows, a path or a Dataset, got {type(source).__name__}")
-    return _read(name, list(cells), roles, folder, getattr(source, "features", None))
+    try:
+        listed = list(cells)
+    except (UnicodeError, csv.Error, tarfile.TarError) as error:
+        raise InvalidInput(f"{name} cannot be read ({error}); tables are text in UTF-8") from error
+    return _read(name, listed, roles, folder, getattr(source, "features", None))
 
 
 def _rows_of(source: Any) -> Iterable[Any]:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from multimodal.core import catalog
 from tests.cli.conftest import Cli
 
 WRITERS: list[tuple[str, ...]] = [
-    ("embed", "--text", "a", "-o"),
-    ("caption", "--text", "a", "-o"),
-    ("generate", "a", "-o"),
-    ("teach", "photos", "-o"),
-    ("audit", "starter", "-o"),
-    ("evaluate", "starter", "data.csv", "-o"),
+    ("embed", "--text", "a", "--space", "nowhere", "-o"),
+    ("caption", "--text", "a", "--model", "nowhere", "-o"),
+    ("generate", "a", "--model", "nowhere", "-o"),
+    ("teach", "photos", "--space", "nowhere", "-o"),
+    ("audit", "nowhere", "-o"),
+    ("evaluate", "nowhere", "data.csv", "-o"),
     ("scaling", "fit", "runs.csv", "-o"),
     ("search", "x.lance", "a", "--html"),
 ]
@@ -25,12 +23,7 @@ WRITERS: list[tuple[str, ...]] = [
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory in which no model can be loaded."""
-
-    def load(*names: Any, **options: Any) -> Any:
-        raise AssertionError(f"{names} is loaded before the arguments are checked")
-
-    monkeypatch.setattr(catalog, "load", load)
+    """An empty working directory. No model is called "nowhere": loading it first would fail with exit code 1."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -50,16 +43,17 @@ def test_a_file_that_cannot_be_written_is_refused_first(
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        (("audit", "starter", "-o", "a.txt"), "must end in .html or .json"),
-        (("audit", "--fleet", "starter", "./child", "-o", "a.html"), "has no effect with --fleet"),
-        (("audit", "--fleet", "starter", "./child", "--against", "b"), "has no effect with --fleet"),
-        (("audit", "--fleet", "starter", "starter"), "got a model twice"),
+        (("audit", "nowhere", "-o", "a.txt"), "must end in .html or .json"),
+        (("audit", "--fleet", "nowhere", "./child", "-o", "a.html"), "has no effect with --fleet"),
+        (("audit", "--fleet", "nowhere", "./child", "--against", "b"), "has no effect with --fleet"),
+        (("audit", "--fleet", "nowhere", "nowhere"), "got a model twice"),
         (("evaluate", "a", "b", "data.csv", "-o", "r.json"), "holds the result of one model, got 2"),
         (("evaluate", "a", "data.csv", "-o", "r.csv"), "must end in .html or .htm or .json"),
         (("evaluate", "a", "--mteb", "x", "--group", "g"), "has no effect with --mteb"),
-        (("export", "starter", "-o", "e", "--media", "link"), "has no effect without --format page"),
+        (("export-index", "x.lance", "x.npy", "--no-vectors"), "a .npy file holds the vectors"),
+        (("export", "nowhere", "-o", "e", "--media", "link"), "has no effect without --format page"),
         (
-            ("export", "starter", "-o", "e", "--format", "page", "--quantize", "int8"),
+            ("export", "nowhere", "-o", "e", "--format", "page", "--quantize", "int8"),
             "has no effect with --format",
         ),
     ],
@@ -69,3 +63,19 @@ def test_an_option_without_effect_is_refused(cli: Cli, command: tuple[str, ...],
     outcome = cli(*command, "--json")
     assert outcome.code == 2
     assert reason in json.loads(outcome.stdout)["error"]["message"]
+
+
+def test_nothing_to_do_and_one_file_for_several_transcripts_are_errors(cli: Cli, folder: Path) -> None:
+    empty = cli("caption", folder)
+    assert empty.code == 1 and "no images, audio or video in" in empty.stderr
+    for name in ("a.wav", "b.wav"):
+        (folder / name).touch()
+    several = cli("transcribe", "a.wav", "b.wav", "-o", "both.srt")
+    assert several.code == 2 and "there are 2 inputs: name a folder" in " ".join(several.stderr.split())
+
+
+def test_a_table_of_runs_that_is_not_text_and_a_missing_index_are_explained(cli: Cli, folder: Path) -> None:
+    (folder / "runs.csv").write_bytes(b"\xff\xfe\x01")
+    assert "'runs.csv' cannot be read" in cli("scaling", "fit", "runs.csv").stderr
+    missing = cli("delete", "nope.lance", "a")
+    assert "create one with: multimodal index FOLDER --index" in missing.stderr

@@ -136,11 +136,11 @@ def test_json_after_two_dashes_is_an_argument(cli: Cli) -> None:
 
 
 def test_a_system_error_is_json_too(cli: Cli, tmp_path: Path) -> None:
-    taken = tmp_path / "vectors.npy"
-    taken.mkdir()
-    outcome = cli("embed", "--text", "a cat", "--space", "toy", "-o", taken, "--json")
+    taken = tmp_path / "demo"
+    taken.touch()
+    outcome = cli("demo", "-o", taken, "--json")
     assert outcome.code == 1
-    assert outcome.json()["error"] == {"type": "IsADirectoryError", "message": f"{taken}: Is a directory"}
+    assert outcome.json()["error"] == {"type": "FileExistsError", "message": f"{taken}: File exists"}
 
 
 def test_a_failed_file_stays_in_the_result(cli: Cli, media: Path) -> None:

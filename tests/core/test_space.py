@@ -349,7 +349,7 @@ def test_a_damaged_folder_says_what_is_wrong(space: Space, tmp_path: Path) -> No
         (lambda c: c.update(format=99), "has format 99, this version reads up to 2: upgrade multimodal"),
         (lambda c: c.pop("format"), "is not the configuration of a space: it has no 'format'"),
         (lambda c: c.pop("logit_scales"), "is not as Space.save_pretrained writes it: KeyError"),
-        (lambda c: c["encoders"].update(smell={}), "is not as Space.save_pretrained writes it: ValueError"),
+        (lambda c: c["encoders"].update(smell={}), "is not as Space.save_pretrained writes it: InvalidInput"),
     ],
 )
 def test_a_config_that_was_tampered_with_is_refused(
@@ -405,3 +405,8 @@ def test_another_librarys_checkpoint_is_not_taken_for_a_space_and_overwritten(
     ):
         Space([toy.ToyText()]).save_pretrained(tmp_path)
     assert (tmp_path / "config.json").read_text() == '{"model_type": "clip"}'
+
+
+def test_a_name_that_is_no_modality_is_refused_with_those_there_are(space: Space) -> None:
+    with pytest.raises(InvalidInput, match=r"^a modality is one of text, image, audio, video, got 'smell'$"):
+        space.select("smell")

@@ -131,3 +131,10 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, name: str, text: str
 def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="has no sub-folders"):
         read_table(tmp_path)
+
+
+def test_a_table_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "binary.csv"
+    file.write_bytes(b"\xff\xfe\x01")
+    with pytest.raises(InvalidInput, match=r"binary\.csv cannot be read .*tables are text in UTF-8"):
+        read_table(file)

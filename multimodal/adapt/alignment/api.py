@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 
 from multimodal.adapt.alignment.preferences import as_judge, read_preferences
 from multimodal.adapt.alignment.report import Alignment
+from multimodal.core.checks import positive_number, whole_number
 from multimodal.core.checks import seed as check_seed
-from multimodal.core.checks import whole_number
 from multimodal.core.errors import InvalidInput
 
 Method = Literal["dpo", "sft", "grpo", "best-of-n"]
@@ -80,6 +80,8 @@ def align(
     """
     _check(method, judge, interpolate, held_out, temperature)
     n_steps, size = whole_number(steps, "steps"), batch_size and whole_number(batch_size, "batch_size")
+    if learning_rate is not None:
+        learning_rate = positive_number(learning_rate, "learning_rate")
     needs = _needs(method, judge)
     pairs = read_preferences(preferences, needs=needs)
     if len(pairs) < 2:

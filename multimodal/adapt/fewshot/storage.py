@@ -70,6 +70,8 @@ def read(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """(arrays, description) of a file that `save` wrote. Raises MediaNotFound, CheckpointError."""
     from safetensors import SafetensorError, safe_open
 
+    if file.is_dir():
+        raise CheckpointError(f"{file} is a folder, not a classifier; make one with 'multimodal teach'")
     try:
         with safe_open(file, framework="numpy") as opened:
             text = (opened.metadata() or {}).get(KEY)

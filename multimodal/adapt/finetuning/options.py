@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimodal.adapt.finetuning.examples import Examples
+from multimodal.core.checks import positive_number
 from multimodal.core.errors import InvalidInput, UnsupportedModality
 from multimodal.core.modality import Modality
 from multimodal.core.space import Space
@@ -56,6 +57,8 @@ class FinetuneOptions:
                 raise InvalidInput(f"{name} must be a whole number of at least 1, got {value!r}")
         if self.steps is not None and self.steps < 1:
             raise InvalidInput(f"steps must be at least 1, got {self.steps!r}")
+        if self.learning_rate is not None:
+            positive_number(self.learning_rate, "learning_rate")
         if self.seed < 0:
             raise InvalidInput(f"seed must be at least 0, got {self.seed!r}")
         if isinstance(self.held_out, int | float) and not 0 < self.held_out < 0.9:

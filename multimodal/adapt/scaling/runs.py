@@ -96,24 +96,28 @@ def _require(columns: Sequence[str], names: Sequence[str]) -> None:
             close = difflib.get_close_matches(column, names, 1, 0.4)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise InvalidInput(
-                f"no column {column!r} in the table of runs, which has {', '.join(names) or 'none'}{hint} "
-                'Name yours: columns=("N", "D", "loss")'
+                f"no column {column!r} in the table of runs, which has {', '.join(names) or 'none'}{hint}; "
+                'name yours: columns=("N", "D", "loss")'
             )
 
 
 def _file(path: Path) -> object:
+    """The rows of a file. Raises InvalidInput."""
     if not path.is_file():
-        raise InvalidInput(f"no table of runs at {str(path)!r}")
+        raise InvalidInput(f"no table of runs at {str(path)!r}; check the path")
+    try:
+        return _rows_of(path)
+    except (ValueError, csv.Error) as error:  # of encodings and of JSON; pyarrow's errors are ValueErrors
+        raise InvalidInput(f"{str(path)!r} cannot be read ({error}); save the table again") from error
+
+
+def _rows_of(path: Path) -> object:
     if path.suffix in (".csv", ".tsv"):
         with path.open(newline="", encoding="utf-8-sig") as file:
             return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
     if path.suffix == ".jsonl":
-        try:
-            return [
-                json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-            ]
-        except json.JSONDecodeError as error:
-            raise InvalidInput(f"{str(path)!r} is not JSON Lines: {error}") from None
+        text = path.read_text(encoding="utf-8-sig")
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
     if path.suffix == ".parquet":
         import pyarrow.parquet as parquet
 

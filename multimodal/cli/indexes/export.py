@@ -48,6 +48,8 @@ def export_index(
     """
     from multimodal.index.administration import IndexAdministration
 
+    if not vectors and output.suffix.lower() == ".npy":
+        raise typer.BadParameter("a .npy file holds the vectors; leave it out", param_hint="--no-vectors")
     began = time.perf_counter()
     opened = IndexAdministration.without_space(index)
     with console.working("exporting", quiet=json):

@@ -225,7 +225,7 @@ def _without_items(result: Evaluation) -> dict[str, Any]:
 def _show(result: Evaluation) -> None:
     gallery = result.headline.gallery
     title = f"{result.task} of {result.model} on {result.data}: {console.counted(len(result.items), 'item')}"
-    title += "" if gallery is None else f", {gallery} candidates"
+    title += "" if gallery is None else f", {console.counted(gallery, 'candidate')}"
     console.stdout().print(f"[bold]{console.verbatim(title)}[/]", soft_wrap=True)
     table = console.make_table("figure", "value", "95 % interval", right=("value",))
     for name, figure in result.figures.items():

@@ -12,7 +12,13 @@ import typer
 
 from multimodal.cli import console, options, remote
 from multimodal.cli.tasks import on_cluster
-from multimodal.core.errors import MediaError, MediaUnsupported, MissingExtra, UnsupportedModality
+from multimodal.core.errors import (
+    MediaError,
+    MediaNotFound,
+    MediaUnsupported,
+    MissingExtra,
+    UnsupportedModality,
+)
 from multimodal.core.items import Image, Item, Text, Video, as_item
 from multimodal.core.modality import Modality
 
@@ -161,6 +167,8 @@ def _inputs(files: Sequence[str], texts: Sequence[str]) -> tuple[list[Named], li
             except FILE_ERRORS as error:
                 bad.append((str(path), console.reason(error)))
     inputs += [(text, Text(text)) for text in texts]
+    if not inputs and not bad:
+        raise MediaNotFound(f"no images, audio or video in {', '.join(files)}; name files, or another folder")
     return inputs, bad, skipped
 
 

@@ -225,7 +225,7 @@ def _places(inputs: Sequence[tuple[Path, Path]], output: Path | None, kind: str)
     if len(inputs) == 1 and output.suffix[1:].lower() in FORMATS and not output.is_dir():
         console.check_output(output, "--output")
         return [output]
-    if output.exists() and not output.is_dir():
+    if not output.is_dir() and (output.exists() or output.suffix[1:].lower() in FORMATS):
         raise typer.BadParameter(
             f"{output} is a file, and there are {len(inputs)} inputs: name a folder", param_hint="--output"
         )

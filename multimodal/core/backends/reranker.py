@@ -37,7 +37,7 @@ def load_reranker(address: str) -> Reranker:
         MissingExtra: The family's library is not installed.
     """
     family, rest, _ = parse_model_name(address)
-    if not family:
+    if not (family and rest):
         raise InvalidInput(f"a reranker is named by its family, as 'st/./folder', got {address!r}")
     load = getattr(family_module(family), "load_reranker", None)
     if load is None:

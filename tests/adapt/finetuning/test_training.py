@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
@@ -194,6 +195,8 @@ def test_replayed_pairs_of_the_reference_are_removed(tiny: mm.Space) -> None:
         ({"interpolate": 2.0}, "interpolate must be 'auto', None or a number from 0 to 1, got 2.0"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"learning_rate": -1.0}, "learning_rate must be a number above 0, got -1.0"),
+        ({"learning_rate": math.nan}, "learning_rate must be a number above 0, got nan"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"resume": True}, "resume=True needs out="),
         ({"held_out": 0}, "held_out must be a share above 0 and below 0.9, or pairs, got 0"),
