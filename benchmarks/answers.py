@@ -3,9 +3,9 @@
 The notes and questions in `data/` were written for this benchmark. Of the questions, 297 are answered by one note and
 share words with it, 83 (`paraphrase`) are asked in other words, and 150 share words with a note that does not answer
 them. Every second line of questions is held out, and read only with `--held-out`; the others are for tuning.
-`--fit` fits the coefficients of `pipelines/answering/evidence/answerability.py` to those and to 465 questions about 80
-further notes, over all spaces named, and prints how well they do in cross-validation. `--cjk` asks small sets of notes
-in Japanese and Chinese instead.
+`--fit` fits the coefficients of `pipelines/answering/evidence/coefficients.py` to those and to 465 questions about 80
+further notes, for each kind of space among those named, and prints how well they do in cross-validation. `--cjk` asks
+small sets of notes in Japanese and Chinese instead.
 """
 
 from __future__ import annotations
@@ -26,16 +26,24 @@ import numpy as np
 import multimodal as mm
 from multimodal.pipelines.answering import quoting, retrieval
 from multimodal.pipelines.answering.evidence import answerability
-from multimodal.pipelines.answering.evidence.answerability import Evidence
+from multimodal.pipelines.answering.evidence.answerability import UNCOVERED, Evidence
+from multimodal.pipelines.answering.evidence.semantics import semantics_of
 from multimodal.pipelines.answering.options import AnsweringOptions
 from multimodal.pipelines.answering.options import Question as Asked
 
 DATA = Path(__file__).parent / "data"
 MODES = ("vector", "text", "hybrid")
 Z_95 = 1.96
-RIDGE = 2.0  # of the standardised coefficients
+Z_90 = 1.645  # of a one-sided bound
+RIDGE = 5.0  # of the standardised coefficients
 FOLDS, SHUFFLES = 10, 3
-ANSWERED = 0.92  # of the plain questions, where the threshold is set
+ANSWERED = 0.90  # of the plain questions, at least, by the lower bound of their share
+CURVE = (0.80, 0.85, 0.90, 0.95, 0.98)  # shares of answered questions at which refusals are shown
+BY_KIND = (
+    "uncovered",
+    "is_semantic",
+)  # neither is fitted: the first is set by hand, the second chooses the fit
+LEXICAL_LACKS = ("affinity", "affinity_margin")  # for questions and hits that have none
 
 
 @dataclass(frozen=True)
@@ -94,11 +102,11 @@ def build_index(space: mm.Space, folder: Path, *, for_tuning: bool = False) -> m
     return index
 
 
-def interval(right: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    share, spread = right / total, Z_95**2 / total
+def interval(right: int, total: int, z: float = Z_95) -> tuple[float, float]:
+    """Wilson's interval of a share, of 95 % by default."""
+    share, spread = right / total, z**2 / total
     middle = share + spread / 2
-    half = Z_95 * math.sqrt(share * (1 - share) / total + spread / (4 * total))
+    half = z * math.sqrt(share * (1 - share) / total + spread / (4 * total))
     return (middle - half) / (1 + spread), (middle + half) / (1 + spread)
 
 
@@ -166,14 +174,36 @@ def quote_all(index: mm.Index, questions: Sequence[Question]) -> list[Quoted]:
 def answer_table(index: mm.Index, questions: Questions) -> list[tuple[str, str]]:
     """(measure, share with interval) of extractive answers. Chunk and sentences are judged also if it refuses."""
     rows = []
-    for name, kind in (("plain", questions.plain), ("paraphrases", questions.paraphrases)):
-        quoted = quote_all(index, kind)
-        rows.append((f"right note first, {name}", shown(answer.has_right_note for answer in quoted)))
-        rows.append((f"answer in the two sentences, {name}", shown(answer.has_answer for answer in quoted)))
-        rows.append((f"answered, {name}", shown(answer.is_answered for answer in quoted)))
-    quoted = quote_all(index, questions.unanswerable)
-    rows.append(("refused, unanswerable", shown(not answer.is_answered for answer in quoted)))
-    return rows
+    quoted = {kind: quote_all(index, group) for kind, group in vars(questions).items()}
+    for name in ("plain", "paraphrases"):
+        answers = quoted[name]
+        rows.append((f"right note first, {name}", shown(answer.has_right_note for answer in answers)))
+        rows.append((f"answer in the two sentences, {name}", shown(answer.has_answer for answer in answers)))
+        rows.append((f"answered, {name}", shown(answer.is_answered for answer in answers)))
+    rows.append(("refused, unanswerable", shown(not answer.is_answered for answer in quoted["unanswerable"])))
+    plain, unanswerable = (
+        np.array([answerability.relevance(answer.evidence) for answer in quoted[name]])
+        for name in ("plain", "unanswerable")
+    )
+    return rows + [
+        (f"refused where {share} of the plain are answered", text)
+        for share, text in curve(plain, unanswerable)
+    ]
+
+
+def curve(plain: np.ndarray, unanswerable: np.ndarray) -> list[tuple[str, str]]:
+    """(share of the plain questions that is answered, share of the unanswerable that is refused), for thresholds.
+
+    Args:
+        plain: The relevance (n,) of the quotes for each plain question.
+        unanswerable: That for each unanswerable question, (m,).
+    """
+    ordered = np.sort(plain)[::-1]
+    thresholds = [ordered[math.ceil(share * len(ordered)) - 1] for share in CURVE]
+    return [
+        (f"{share:.2f}", shown((unanswerable < threshold).tolist()))
+        for share, threshold in zip(CURVE, thresholds, strict=True)
+    ]
 
 
 # --- fitting ----------------------------------------------------------------------------------------
@@ -181,11 +211,27 @@ def answer_table(index: mm.Index, questions: Questions) -> list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Examples:
-    """The evidence of all questions (n, features), whether the quotes answer them (n,), and their kinds (n,)."""
+    """Questions to which is fitted.
+
+    evidence: (n, features). penalties: (n,) logits that are set by hand. is_right: (n,) whether the quotes answer.
+    kinds: (n,) of the questions. is_semantic: the kind of the space.
+    """
 
     evidence: np.ndarray
+    penalties: np.ndarray
     is_right: np.ndarray
     kinds: np.ndarray
+    is_semantic: bool
+
+    @property
+    def features(self) -> list[str]:
+        """The fields of `Evidence` that are fitted."""
+        left_out = BY_KIND if self.is_semantic else (*BY_KIND, *LEXICAL_LACKS)
+        return [name for name in Evidence._fields if name not in left_out]
+
+    def kept(self) -> np.ndarray:
+        """The columns of `evidence` that are fitted."""
+        return self.evidence[:, [Evidence._fields.index(name) for name in self.features]]
 
 
 def gather_examples(index: mm.Index, questions: Questions) -> Examples:
@@ -193,9 +239,11 @@ def gather_examples(index: mm.Index, questions: Questions) -> Examples:
     by_kind = {kind: quote_all(index, group) for kind, group in vars(questions).items()}
     quoted = [answer for answers in by_kind.values() for answer in answers]
     return Examples(
-        np.array([answer.evidence._replace(uncovered=0.0) for answer in quoted]),  # set by hand
+        np.array([answer.evidence for answer in quoted], float),
+        np.array([UNCOVERED * answer.evidence.uncovered for answer in quoted]),
         np.array([answer.has_right_note and answer.has_answer for answer in quoted], float),
         np.array([kind for kind, answers in by_kind.items() for _ in answers]),
+        semantics_of(index.space).is_semantic,
     )
 
 
@@ -213,49 +261,73 @@ def fit(evidence: np.ndarray, is_right: np.ndarray) -> np.ndarray:
     return np.r_[weights[0] - scaled @ mean, scaled]
 
 
-def predict(evidence: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
-    """The relevance (n,) of each row."""
-    return 1 / (1 + np.exp(-(coefficients[0] + evidence @ coefficients[1:])))
-
-
 def cross_validate(parts: Sequence[Examples]) -> list[np.ndarray]:
-    """The relevance of the questions of each part (n,), by coefficients that were fitted without those questions."""
+    """The logits of the questions of each part (n,), by coefficients that were fitted without those questions."""
     n = len(parts[0].is_right)
-    out = [np.zeros(n) for _ in parts]
+    evidence = [part.kept() for part in parts]
+    out = [part.penalties.copy() for part in parts]
     for shuffle in range(SHUFFLES):
         fold = np.random.RandomState(shuffle).permutation(n) % FOLDS
         for number in range(FOLDS):
             kept = fold != number
             coefficients = fit(
-                np.concatenate([part.evidence[kept] for part in parts]),
+                np.concatenate([rows[kept] for rows in evidence]),
                 np.concatenate([part.is_right[kept] for part in parts]),
             )
-            for relevance, part in zip(out, parts, strict=True):
-                relevance[~kept] += predict(part.evidence[~kept], coefficients) / SHUFFLES
+            for logits, rows in zip(out, evidence, strict=True):
+                logits[~kept] += (coefficients[0] + rows[~kept] @ coefficients[1:]) / SHUFFLES
     return out
 
 
-def print_fit(spaces: Sequence[str], parts: Sequence[Examples]) -> None:
-    """The coefficients fitted to all parts, the threshold, and what both do in cross-validation."""
-    validated = cross_validate(parts)
-    plain = np.concatenate([r[part.kinds == "plain"] for r, part in zip(validated, parts, strict=True)])
-    threshold = float(np.quantile(plain, 1 - ANSWERED))
-    for space, relevance, part in zip(spaces, validated, parts, strict=True):
-        answered = {kind: relevance[part.kinds == kind] >= threshold for kind in vars(Questions([], [], []))}
-        right, wrong = relevance[part.is_right == 1], relevance[part.is_right == 0]
-        area = (right[:, None] > wrong).mean()
-        print(f"{space}: area under the curve {area:.3f}; answered: plain {shown(answered['plain'])}, paraphrases "
-              f"{shown(answered['paraphrases'])}; refused: {shown(~answered['unanswerable'])}")  # fmt: skip
-    coefficients = fit(
-        np.concatenate([part.evidence for part in parts]), np.concatenate([part.is_right for part in parts])
-    )
-    print(f"MIN_RELEVANCE = {threshold:.2f}\nINTERCEPT = {coefficients[0]:.3f}")
-    print(
-        {
-            name: round(value, 3)
-            for name, value in zip(Evidence._fields, coefficients[1:].tolist(), strict=True)
-        }
-    )
+def choose_threshold(plain: np.ndarray) -> float:
+    """The highest threshold that answers enough questions: the lower bound of their share is at least ANSWERED.
+
+    Args:
+        plain: The logits (n,) of plain questions in cross-validation.
+    """
+    ordered = np.sort(plain)[::-1]
+    n = len(ordered)
+    answered = next((count for count in range(1, n + 1) if interval(count, n, Z_90)[0] >= ANSWERED), n)
+    return float(ordered[answered - 1])
+
+
+def print_fit(spaces: Sequence[str], parts: Sequence[Examples], n_development: int) -> None:
+    """For each kind of space: what coefficients and threshold do in cross-validation, and both as source code.
+
+    Args:
+        spaces: Names of the spaces.
+        parts: Their examples, the plain questions of the benchmark itself first.
+        n_development: The number of those, by which the threshold is chosen.
+    """
+    for name, is_semantic in (("LEXICAL", False), ("SEMANTIC", True)):
+        chosen = [number for number, part in enumerate(parts) if part.is_semantic is is_semantic]
+        if not chosen:
+            continue
+        own = [parts[number] for number in chosen]
+        validated = cross_validate(own)
+        plain = [logits[part.kinds == "plain"] for logits, part in zip(validated, own, strict=True)]
+        threshold = choose_threshold(np.concatenate([logits[:n_development] for logits in plain]))
+        for number, logits, part in zip(chosen, validated, own, strict=True):
+            print_validated(spaces[number], logits, part, threshold)
+        coefficients = fit(
+            np.concatenate([part.kept() for part in own]), np.concatenate([part.is_right for part in own])
+        )
+        fitted = zip(own[0].features, coefficients[1:].tolist(), strict=True)
+        values = {feature: round(value, 3) for feature, value in fitted}
+        print(f"{name} = Fit({coefficients[0]:.3f}, {threshold:.3f}, {values})\n")
+
+
+def print_validated(space: str, logits: np.ndarray, part: Examples, threshold: float) -> None:
+    """How well the questions of a space are answered and refused in cross-validation."""
+    by_kind = {kind: logits[part.kinds == kind] for kind in vars(Questions([], [], []))}
+    answered = {kind: shown((values >= threshold).tolist()) for kind, values in by_kind.items()}
+    right, wrong = logits[part.is_right == 1], logits[part.is_right == 0]
+    area = (right[:, None] > wrong).mean()
+    refused = shown((by_kind["unanswerable"] < threshold).tolist())
+    print(f"{space}: area under the curve {area:.3f}; answered: plain {answered['plain']}, paraphrases "
+          f"{answered['paraphrases']}; refused: {refused}")  # fmt: skip
+    for share, text in curve(by_kind["plain"], by_kind["unanswerable"]):
+        print(f"  refused where {share} of the plain are answered: {text}")
 
 
 # --- Japanese and Chinese ---------------------------------------------------------------------------
@@ -300,7 +372,8 @@ def main(argv: list[str]) -> int:
                 build_index(mm.load(name), Path(folder) / str(at), for_tuning=True)
                 for at, name in enumerate(names)
             ]
-            print_fit(names, [gather_examples(index, questions) for index in indexes])
+            n_development = len(read_questions(held_out=False).plain)
+            print_fit(names, [gather_examples(index, questions) for index in indexes], n_development)
             return 0
         index = build_index(mm.load(names[0]), Path(folder) / "notes")
         print(f"{names[0]}, questions {half}: {len(questions.plain)} plain, "

@@ -56,7 +56,11 @@ def choose(question: str, retrieved: Retrieved) -> tuple[Hit, list[tuple[int, in
     words = hit_text(hit)
     spans = _spans(question, hit, words, retrieved.idf)
     quotes = [words[start:end] for start, end in spans]
-    evidence = answerability.gather_evidence(question, quotes, retrieved.ranks[0], retrieved.idf, words)
+    evidence = answerability.gather_evidence(
+        question, quotes, retrieved.ranks[0], retrieved.idf, words, retrieved.space
+    )
+    if hit.text is None:  # a caption has no affinity: its cosine is that of an image
+        evidence = evidence._replace(is_semantic=False)
     return hit, spans, evidence
 
 

@@ -39,6 +39,7 @@ class Retrieved:
         items: The items of hits that are no files, by id.
         is_given: Whether the caller gave the sources, so that all of them are relevant.
         idf: The weights of the words of the texts.
+        space: The space in which they were compared; None for none.
     """
 
     texts: tuple[Hit, ...] = ()
@@ -47,6 +48,7 @@ class Retrieved:
     items: Mapping[str, Item] = field(default_factory=dict)
     is_given: bool = False
     idf: Mapping[str, float] = field(default_factory=dict)
+    space: Space | None = None
 
     def merged(self, k: int) -> list[Hit]:
         """The k best, texts and media by turns."""
@@ -102,7 +104,7 @@ def rank(question: str, hits: Sequence[Hit], k: int, space: Space | None) -> Ret
     ranks = ranks[: max(k, 1)]
     media.sort(key=lambda hit: -(hit.score if hit.probability is None else hit.probability))
     best = tuple(texts[chunk.position] for chunk in ranks)
-    return Retrieved(best, tuple(ranks), tuple(media[:k]), idf=idf)
+    return Retrieved(best, tuple(ranks), tuple(media[:k]), idf=idf, space=space)
 
 
 def _affinities(question: str, texts: Sequence[Hit], space: Space | None) -> list[float]:

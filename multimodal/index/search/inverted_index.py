@@ -39,7 +39,7 @@ K1, B = (
     1.2,
     0.75,
 )  # BM25's saturation and length normalisation: the usual values (Robertson & Zaragoza 2009, 3.3)
-VERSION = 3  # of the term rules; files of another version are rebuilt
+VERSION = 4  # of the term rules; files of another version are rebuilt
 FOLDER, SUMMARY_FILE = "words", "about.json"  # inside the folder of a segment
 # Attribute of an inverted index -> file name. The names are those of the first format.
 FILES = {

@@ -16,6 +16,7 @@ from pathlib import PurePath
 
 from multimodal.core.errors import InvalidInput
 from multimodal.index.search import languages
+from multimodal.index.search.compounds import compound_parts
 from multimodal.index.search.stop_words import STOP_WORDS
 from multimodal.index.search.terms import query_terms_of, tokens_in, words_in
 from multimodal.index.storage.schema import Row
@@ -34,10 +35,13 @@ def searchable_text(row: Row) -> str:
 
 
 def indexed_text(row: Row) -> str:
-    """The text of a row whose terms are counted: the name of a function counts several times."""
+    """The text of a row whose terms are counted: the name of a function, and the words in it, count several times."""
     symbol = row.metadata.get("symbol")
-    repeated = f"\n{symbol}" * (SYMBOL_WEIGHT - 1) if isinstance(symbol, str) else ""
-    return searchable_text(row) + repeated
+    if not isinstance(symbol, str):
+        return searchable_text(row)
+    parts = [part for name in tokens_in(symbol) if name.islower() for part in compound_parts(name)]
+    within = f"\n{' '.join(parts)}" * SYMBOL_WEIGHT if parts else ""
+    return searchable_text(row) + f"\n{symbol}" * (SYMBOL_WEIGHT - 1) + within
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,27 @@
 
 Words alone do not tell: a note about a boiler that lacks its price shares most words with a question about the price.
 So the sentences must also contain what is asked for, an amount of money (answer_types.py), count the noun that is to be
-counted, and hold the numbers of the question; and the chunk must cover the question better than all others. The
-coefficients were fitted to the questions for tuning of benchmarks/answers.py, with the starter and all-MiniLM-L6-v2
-together; `python -m benchmarks.answers --fit` repeats it.
+counted, and hold the numbers of the question; and the chunk must cover the question better than all others. Words that
+the chunk lacks count less if the question is hardly more similar to it with them (semantics.py). The coefficients are
+those of coefficients.py, which differ between spaces that understand other words and all others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from multimodal.core.space import Space
 from multimodal.index.search.terms import words_in
 from multimodal.pipelines.answering.evidence.answer_types import (
     answer_type,
     counts_the_noun,
     has_answer_type,
 )
+from multimodal.pipelines.answering.evidence.coefficients import LEXICAL, SEMANTIC
+from multimodal.pipelines.answering.evidence.semantics import semantics_of, similarity_lost
 from multimodal.pipelines.answering.evidence.unspaced import is_unspaced, lacks_content
 from multimodal.pipelines.answering.extractive import (
     RankedChunk,
@@ -30,17 +34,18 @@ from multimodal.pipelines.answering.extractive import (
 
 MIN_WORDS = 2  # of a question, function words included: a single word asks nothing
 MIN_RELEVANCE = 0.5  # below which a chunk is taken not to answer
-INTERCEPT = -2.3
-COEFFICIENTS = {
-    "words": 1.246, "typed_coverage": 1.887, "lacks_type": -1.639, "coverage_margin": 1.229, "affinity": 0.022,
-    "affinity_margin": 0.178, "uncovered": -4.0, "counts_noun": 1.623, "asks_number": -1.262, "asks_name": -1.045,
-    "asks_money": -1.224, "matched": 0.531, "lacks_number": -5.614, "lacks_last": -0.461,
-}  # fmt: skip
-# A chunk below both is uncovered; its coefficient is set by hand, since the questions for tuning are near misses
+UNCOVERED = -4.0  # the coefficient of `Evidence.uncovered`
+# A chunk below both is uncovered; the coefficient is set by hand, since the questions for tuning are near misses
 MIN_COVERAGE, ENOUGH_AFFINITY = 0.35, 6.0
 UNTYPED_COVERAGE = 0.4  # the typed coverage of a question without an answer type
 MAX_AFFINITY_MARGIN = 3.0
 MAX_MATCHED = 6
+MAX_LOSS = 5.0
+MONEY = re.compile(
+    r"[€$£円元]|\b(?:cost\w*|price|pays?|paid|rent\w*|fee|fines?|charges?|euros?|dollars?|pounds?|yen|francs?|cents?|"
+    r"free|salary|earn\w*|fare|sold|bought)\b",
+    re.IGNORECASE,
+)
 
 
 class Evidence(NamedTuple):
@@ -60,6 +65,12 @@ class Evidence(NamedTuple):
         matched: The number of the question's words in the chunk, at most MAX_MATCHED.
         lacks_number: 1 if the question has digits that the chunk lacks, as in "error 05".
         lacks_last: 1 if the chunk lacks the last content word of the question, often its verb.
+        lacks_first: 1 if a name is asked for and the chunk lacks the first content word, as in "who repaired".
+        lacks_two: 1 if the chunk lacks at least two words of the question.
+        states_money: 1 if money is asked for, and a quote says that a number is money.
+        loss: How much less similar to the quotes the question is without the words that the chunk lacks, see
+            `similarity_lost`; at most MAX_LOSS in either direction.
+        is_semantic: Whether the space of the hits understands other words, and the affinity is measured.
     """
 
     words: float
@@ -76,6 +87,11 @@ class Evidence(NamedTuple):
     matched: float
     lacks_number: float
     lacks_last: float
+    lacks_first: float
+    lacks_two: float
+    states_money: float
+    loss: float
+    is_semantic: bool
 
 
 def is_question(text: str) -> bool:
@@ -89,6 +105,7 @@ def gather_evidence(
     chunk: RankedChunk,
     idf: Mapping[str, float],
     text: str | None = None,
+    space: Space | None = None,
 ) -> Evidence:
     """What speaks for the quoted sentences of a chunk as the answer to a question.
 
@@ -98,6 +115,7 @@ def gather_evidence(
         chunk: The rank of the chunk.
         idf: Weights of the terms, from the ranking of the chunks.
         text: The text of the chunk; None for the quotes alone.
+        space: The space of the chunk's affinity; None for none.
     """
     language, kind = language_of(question), answer_type(question)
     asked = tokenise(question, language)
@@ -111,8 +129,13 @@ def gather_evidence(
         if is_typed
     )
     is_uncovered = chunk.coverage < MIN_COVERAGE and chunk.affinity < ENOUGH_AFFINITY
+    loss, understands = 0.0, False
     if is_unspaced(question):
         is_uncovered |= lacks_content(question, passage)
+    else:
+        kept = _without(question, missing, language)
+        loss = similarity_lost(space, question, kept, " ".join(quotes))
+        understands = semantics_of(space).is_semantic
     return Evidence(
         words=chunk.words,
         typed_coverage=UNTYPED_COVERAGE if kind is None else max(matching, default=0.0),
@@ -128,7 +151,19 @@ def gather_evidence(
         matched=min(MAX_MATCHED, chunk.words * len(wanted)),
         lacks_number=float(any(character.isdigit() for term in missing for character in term)),
         lacks_last=float(bool(asked) and asked[-1] in missing),
+        lacks_first=float(kind == "name" and bool(asked) and asked[0] in missing),
+        lacks_two=float(len(missing) >= 2),
+        states_money=float(kind == "money" and any(MONEY.search(quote) for quote in quotes)),
+        loss=max(-MAX_LOSS, min(MAX_LOSS, loss)),
+        is_semantic=understands,
     )
+
+
+def _without(question: str, missing: Collection[str], language: str) -> str:
+    """A question without the words that begin with a missing term."""
+    words = question.split()
+    terms = tokenise_all(words, language)
+    return " ".join(word for word, own in zip(words, terms, strict=True) if not own or own[0] not in missing)
 
 
 def _counts_noun(question: str, quotes: Sequence[str]) -> float:
@@ -139,6 +174,11 @@ def _counts_noun(question: str, quotes: Sequence[str]) -> float:
 
 
 def relevance(evidence: Evidence) -> float:
-    """The estimated probability that the quoted sentences answer the question, 0 to 1."""
-    logit = INTERCEPT + sum(COEFFICIENTS[name] * value for name, value in evidence._asdict().items())
-    return 1 / (1 + math.exp(-logit))
+    """How likely the quoted sentences answer the question, 0 to 1: from 0.5 on they are taken to.
+
+    0.5 stands for the threshold of coefficients.py, so that it means the same in spaces of both kinds.
+    """
+    fit = SEMANTIC if evidence.is_semantic else LEXICAL
+    values = evidence._asdict()
+    logit = fit.intercept + sum(weight * values[name] for name, weight in fit.coefficients.items())
+    return 1 / (1 + math.exp(-(logit + UNCOVERED * evidence.uncovered - fit.threshold)))

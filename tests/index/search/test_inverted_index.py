@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from multimodal.core.errors import InvalidInput
 from multimodal.core.space import Space
 from multimodal.index import Index, SearchConfig
+from multimodal.index.search.compounds import compound_parts
 from multimodal.index.search.inverted_index import InvertedIndex, TextBatch, bm25, matching_terms
 from multimodal.index.search.ranking import (
     CODE_VECTOR_WEIGHT,
@@ -90,6 +91,17 @@ def test_the_name_of_a_function_counts_several_times_and_its_abbreviations_are_f
     index = InvertedIndex.build([TextBatch(np.arange(4), texts)], 4)
     (scores,), _ = bm25([index], matching_terms([index], TextQuery.parse("delete directories")))
     assert scores.argmax() == 0 and scores[2] > 0 and scores[3] == 0
+
+
+def test_a_function_whose_name_is_several_words_in_one_is_found_by_each_of_them() -> None:
+    assert compound_parts("makedirs") == ("make", "dirs") and compound_parts("iskeyword") == ("is", "keyword")
+    assert compound_parts("island") == compound_parts("filter") == compound_parts("boilerpressure") == ()
+    code = Row("i", None, "text", "x()", {"symbol": "Tree.makedirs"})
+    note = Row("n", None, "text", "makedirs", {})
+    texts = [indexed_text(code), indexed_text(note)]
+    index = InvertedIndex.build([TextBatch(np.arange(2), texts)], 2)
+    (scores,), _ = bm25([index], matching_terms([index], TextQuery.parse("make")))
+    assert scores[0] > 0 and scores[1] == 0
 
 
 texts_of_words = st.lists(st.lists(st.sampled_from(VOCABULARY), max_size=8), max_size=30)

@@ -250,6 +250,49 @@ def test_another_count_number_or_verb_than_asked_for_is_less_relevant(
     assert relevance(other) < relevance(answer)
 
 
+def test_a_name_counts_less_where_the_verb_is_missing_and_a_number_where_nothing_says_it_is_money() -> None:
+    chunk = extractive.RankedChunk(0, 0.8, 0.8, words=0.8, coverage_margin=0.5)
+
+    def evidence(question: str, quote: str) -> answerability.Evidence:
+        return answerability.gather_evidence(question, [quote], chunk, {"": 1.0})
+
+    lacking = evidence("Who repaired the tower?", "The tower is known to Tom Brown.")
+    assert (lacking.lacks_first, lacking.lacks_two) == (1, 0)
+    assert evidence("Who repaired the tower?", "Tom Brown repaired the tower.").lacks_first == 0
+    assert evidence("Who repaired the clock of the tower?", "It is known to Tom Brown.").lacks_two == 1
+    assert evidence("What does the ticket cost?", "The ticket is 20 euros.").states_money == 1
+    assert evidence("What does the ticket cost?", "The ticket is for 20.").states_money == 0
+    assert evidence("How old is the ticket?", "It costs 20 euros.").states_money == 0
+
+
+def test_words_that_a_text_says_otherwise_lose_more_similarity_than_words_it_does_not_say(
+    space: Space,
+) -> None:
+    text = "a photo of a red apple"
+    missing = semantics.similarity_lost(space, "a red apple with a violin", "a red apple", text)
+    present = semantics.similarity_lost(space, "a red apple with a violin", "with a violin", text)
+    assert missing < present and present > 0
+    assert semantics.similarity_lost(space, "an apple", "an apple", text) == 0
+    assert semantics.similarity_lost(None, "an apple", "apple", text) == 0
+
+
+def test_the_kind_of_a_space_is_measured_and_decides_by_which_coefficients_an_answer_is_judged(
+    space: Space,
+) -> None:
+    assert not semantics.semantics_of(space).is_semantic  # the starter
+    assert not semantics.NONE.is_semantic and semantics.Semantics(0.0, 0.1, 6.3).is_semantic
+    chunk = extractive.RankedChunk(0, 0.8, 0.8, words=0.8, coverage_margin=0.5, affinity=9.0)
+    question, quotes = "When was the tower painted?", ["The tower was painted in 1987."]
+    evidence = answerability.gather_evidence(question, quotes, chunk, {"": 1.0}, space=space)
+    assert evidence.is_semantic is False
+    nearer = evidence._replace(affinity=2.0, affinity_margin=3.0)
+    assert answerability.relevance(nearer) == answerability.relevance(evidence)  # words alone
+    semantic = evidence._replace(is_semantic=True)
+    assert answerability.relevance(semantic) != answerability.relevance(
+        semantic._replace(affinity=2.0, affinity_margin=3.0)
+    )
+
+
 def test_an_affinity_is_measured_from_the_cosines_of_unrelated_texts(space: Space) -> None:
     measured = semantics.semantics_of(space)
     assert semantics.semantics_of(space) is measured
