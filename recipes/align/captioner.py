@@ -1,159 +1,107 @@
 """`python -m recipes.align.captioner --work …`: the starter's captioner learns to name both of two things.
 
-Preferences are scenes in words and as images: the exact caption, against what the captioner writes if that is wrong,
-else against one of the two things. Single things in words and as images are replayed. The figures are those of the
-starter's model card, on backgrounds, voices, an artist and combinations that no training has seen. The shipped weights
-are not touched.
+Preferences and replay are those of `caption_sets`, figures those of `caption_figures`. DPO with the likelihood of the
+chosen caption and replay of images, speech and words is compared with plain DPO. The shipped weights are not touched.
 
-Needs world.jsonl, glyphs.npz, openmoji.npz and speech_judge.npz of `recipes/starter` in the work folder.
+Needs world.jsonl, glyphs.npz, openmoji.npz, speech.npz, accents.npz and speech_judge.npz of `recipes/starter` in the
+work folder. What has been encoded is kept there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 import multimodal as mm
 from multimodal.adapt.alignment.api import align
-from recipes.starter.captioner import captions, judge_captions
-from recipes.starter.captioner.caption_data import describe
-from recipes.starter.data import backgrounds, compositor
-from recipes.starter.figures import evaluate, judges
+from recipes.align import caption_figures, caption_sets
+from recipes.starter.figures import evaluate
 
 ASSETS = Path(__file__).parents[2] / "assets" / "starter"
-SHOWN = ("clean", "ground", "both", "untouched ground")
-SEEN = {**backgrounds.TRAINED, "white": backgrounds.white}
 
 
-class World:
-    """The towers as they ship, and vectors of new scenes."""
-
-    def __init__(self, work: Path, seed: int) -> None:
-        self.work, self.rng = work, random.Random(seed)
-        self.model = evaluate.Shipped(ASSETS, work)
-        self.names, self.known = self.model.names, set(self.model.names)
-        self.held = captions.held_out(len(self.names))
-        drawings = np.load(work / "glyphs.npz")
-        self.compositor = judges.make_compositor(
-            np.stack([drawings["noto"], drawings["twemoji"]]), SEEN, seed
-        )
-
-    def vectors(self, scenes: Sequence[captions.Scene]) -> tuple[Tensor, Tensor]:
-        """(of their words, of their images), unit rows."""
-        texts = self.model.encode([captions.caption(scene, self.names, self.rng) for scene in scenes])
-        rows = []
-        for start in range(0, len(scenes), 256):
-            drawn = self.compositor.draw(scenes[start : start + 256], judges.SIDE, jitter=0.6)
-            rows.append(judges.see(self.model.image, compositor.as_bytes(drawn)))
-        return texts, torch.cat(rows)
-
-    def scenes(self, n: int, kind: str) -> list[captions.Scene]:
-        """n training scenes: "plain" (one thing), or "rich" (two things, or a colour)."""
-        found: list[captions.Scene] = []
-        while len(found) < n:
-            plain = 1.0 if kind == "plain" else 0.0
-            found.append(captions.random_scene(self.rng, len(self.names), self.held, plain=plain))
-        return found
-
-    def caption(self, scene: captions.Scene) -> str:
-        """The exact caption."""
-        return describe(scene, self.names, self.known)
+def kept(file: Path, make: Callable[[], Any]) -> Any:
+    """What `make` returns, from the file if it was made before."""
+    if not file.exists():
+        scratch = file.with_suffix(".tmp")
+        torch.save(make(), scratch)
+        scratch.replace(file)
+    return torch.load(file, weights_only=False)  # the recipe's own file
 
 
-def preferences(world: World, caption: Any, n: int) -> list[tuple[Any, str, str]]:
-    """(vector, exact caption, what is worse) of rich scenes."""
-    scenes = world.scenes(n, "rich")
-    found = []
-    for rows in world.vectors(scenes):
-        vectors = rows.numpy()
-        for scene, vector, written in zip(scenes, vectors, caption(vectors, batch_size=256), strict=True):
-            right = world.caption(scene)
-            wrong = written.text if written.text != right else world.names[scene[0].concept]
-            if wrong.strip() and wrong != right:
-                found.append((vector, right, wrong))
-    return found
-
-
-def replay(world: World, n: int) -> list[tuple[Any, str]]:
-    """(vector, caption) of single things."""
-    scenes = world.scenes(n, "plain")
-    said = [world.caption(scene) for scene in scenes]
-    return [(v, text) for rows in world.vectors(scenes) for v, text in zip(rows.numpy(), said, strict=True)]
-
-
-def figures(backend: Any, world: World, every: int) -> dict[str, float]:
-    """Percent of exact captions, on what no training has seen. every: judges one of so many single things."""
-    model, work = world.model, world.work
-    result = {}
-    for kind in SHOWN:
-        vectors = judges.see(model.image, judges.images(work, kind)[::every])
-        result[kind] = judge_captions.share(backend, vectors, model.names[::every])
-    rows = judges.drawn_by_openmoji(work)[::every]
-    vectors = judges.see(model.image, judges.images(work, "openmoji")[rows])
-    result["OpenMoji"] = judge_captions.share(backend, vectors, [model.names[row] for row in rows])
-    voices = set(np.load(work / "speech_judge.npz")["speakers"].tolist())
-    for title, speakers in evaluate.SPEAKERS.items():
-        heard = [judges.hear(model.audio, work, speaker, every) for speaker in speakers if speaker in voices]
-        if heard:
-            right = [model.names[row] for _, own in heard for row in own]
-            vectors = torch.cat([vectors for vectors, _ in heard])
-            result[f"speech, {title}"] = judge_captions.share(backend, vectors, right)
-    result |= judge_captions.combinations(backend, model, work)
-    pairs = [(captions.Subject(a), captions.Subject(b)) for a, b in world.held.pairs]
-    seen = judges.see(model.image, judges.scenes(work, list(pairs), 17))
-    texts = [output.text for output in backend.caption_vectors(seen, mm_options())]
-    result["picture, two said"] = round(100 * sum(" and " in text for text in texts) / len(texts), 1)
-    return result
-
-
-def mm_options() -> Any:
-    """The options of a caption by default."""
-    from multimodal.pipelines.captioning.options import CaptioningOptions
-
-    return CaptioningOptions()
+def options_of(method: str, args: argparse.Namespace, replay: Any) -> dict[str, Any]:
+    """The options of `align` for a method of the command line."""
+    if method == "plain":  # neither likelihood nor replay, and the whole change is kept
+        return {"method": "dpo", "likelihood": 0.0, "interpolate": 1.0}
+    interpolate = args.interpolate if args.interpolate == "auto" else float(args.interpolate)
+    return {
+        "method": method,
+        "replay": replay,
+        "replay_share": args.replay_share,
+        "interpolate": interpolate,
+        "likelihood": args.likelihood,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="recipes.align.captioner", description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="the work folder of recipes/starter")
-    parser.add_argument("--output", type=Path, help="where the aligned decoder goes")
-    parser.add_argument(
-        "--methods", default="sft,dpo,plain", help="of sft, dpo, plain (DPO without likelihood), best-of-n"
-    )
+    parser.add_argument("--output", type=Path, help="where the aligned decoders go, a folder for each method")
+    parser.add_argument("--methods", default="dpo,plain", help="of dpo, sft, plain (DPO alone)")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument(
-        "--scenes", type=int, default=3000, help="of each of words and images, for each of both parts"
-    )
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--likelihood", type=float, default=1.0, help="weight of the chosen caption's")
+    parser.add_argument("--replay-share", type=float, default=2.0, help="replayed scenes per preference")
+    parser.add_argument("--interpolate", default="auto", help="the share of the change to keep")
+    parser.add_argument("--scenes", type=int, default=1500, help="of each kind of preference")
+    parser.add_argument("--replayed", type=int, default=3000, help="scenes of each kind of replay")
     parser.add_argument("--every", type=int, default=1, help="judge one of so many single things")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    world = World(args.work, args.seed)
+    model = evaluate.Shipped(ASSETS, args.work)
     caption = mm.pipeline("captioning", model="starter", device="cpu")
-    wanted, kept = preferences(world, caption, args.scenes), replay(world, args.scenes)
-    print(f"{len(wanted)} preferences, {len(kept)} replayed", flush=True)
-    print(json.dumps({"before": figures(caption.backend, world, args.every)}), flush=True)
+    name = f"align_{model.space.fingerprint[:8]}_{args.seed}_{args.scenes}_{args.replayed}.pt"
+
+    def sets() -> tuple[Any, Any]:
+        made = caption_sets.CaptionSets(model, args.work, args.seed)
+        return made.preferences(caption, args.scenes), made.replay(args.replayed)
+
+    began = time.process_time()
+    wanted, replay = kept(args.work / name, sets)
+    judged = kept(
+        args.work / f"align_judged_{model.space.fingerprint[:8]}_{args.every}.pt",
+        lambda: caption_figures.judged_sets(model, args.work, args.every),
+    )
+    counts = ", ".join(f"{len(items):,} {kind}" for kind, items in replay.items())
+    print(
+        f"{len(wanted):,} preferences; replay: {counts}; {time.process_time() - began:.0f} core s", flush=True
+    )
+    before = caption_figures.hits(caption.backend, judged)
     for method in args.methods.split(","):
-        options: dict[str, Any] = {"method": method, "replay": kept}
-        if method == "plain":
-            options = {"method": "dpo", "likelihood": 0.0, "interpolate": 1.0}
-        elif method == "best-of-n":
-            options["judge"] = caption.backend.space
+        began = time.process_time()
         aligned = align(
-            caption, wanted, steps=args.steps, batch_size=96, held_out=0.05, seed=args.seed, **options
+            caption,
+            wanted,
+            steps=args.steps,
+            batch_size=96,
+            learning_rate=args.learning_rate,
+            held_out=0.15,
+            seed=args.seed,
+            **options_of(method, args, replay),
         )
-        print(f"{method}: {aligned.report}", flush=True)
-        print(json.dumps({method: figures(aligned.pipeline.backend, world, args.every)}), flush=True)
+        print(f"{method}: {aligned.report}\n{time.process_time() - began:.0f} core s", flush=True)
+        print(json.dumps({str(share): values for share, values in aligned.report.curve.items()}), flush=True)
         if args.output is not None:
             aligned.save(args.output / method)
+        rows = caption_figures.compared(before, caption_figures.hits(aligned.pipeline.backend, judged))
+        print(caption_figures.table(rows), json.dumps(rows), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

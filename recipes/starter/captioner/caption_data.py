@@ -141,7 +141,7 @@ class Gatherer:
                 said += [describe(scene, self.names, self.known) for scene in drawn.scenes]
         return torch.cat(vectors), said
 
-    def speech(self) -> tuple[Tensor, list[str]]:
+    def speech(self, count: int = SPOKEN) -> tuple[Tensor, list[str]]:
         """Recorded clips that say a name or a scene, half by either synthesiser, most of them augmented."""
         augment = SpeechAugmenter(self.seed)
         vectors, said = [], []
@@ -152,7 +152,7 @@ class Gatherer:
             lengths = np.diff(starts)
             usable = (lengths <= MOST_FRAMES) & (lengths >= FEWEST_FRAMES)
             rows = [row for row, text in enumerate(texts) if usable[row] and meanings[text] is not None]
-            rows = self.rng.sample(rows, min(SPOKEN // 2, len(rows)))
+            rows = self.rng.sample(rows, min(count // 2, len(rows)))
             rows.sort(key=lambda row: int(lengths[row]))  # so that little is padding
             said += [str(meanings[texts[row]]) for row in rows]
             with torch.inference_mode():
