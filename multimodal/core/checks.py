@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 from typing import Any
 
@@ -42,7 +43,7 @@ def positive_number(value: Any, name: str) -> float:
     Raises:
         InvalidInput: The value is not a finite number above 0.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not 0 < value < math.inf:
         raise InvalidInput(f"{name} must be a number above 0, got {value!r}")
     return float(value)
