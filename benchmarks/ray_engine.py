@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster of this machine: how well workers scale, what they cost, and why Ray Data is not used.
+"""Jobs on a Ray cluster of this machine: how well workers scale, what they cost, and what Ray Data keeps.
 
     python -m benchmarks.ray_engine scaling        an encoder that sleeps, at 1, 2, 4 and 8 workers
     python -m benchmarks.ray_engine cost           the starter: CPU seconds of two workers beside one process
@@ -262,7 +262,7 @@ from ray.data.checkpoint import CheckpointConfig
 import lance_ray
 
 _, source, table, folder, seconds, rows_per_task = sys.argv
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 context = ray.data.DataContext.get_current()
 context.enable_progress_bars = False
 context.checkpoint_config = CheckpointConfig(id_column="id", checkpoint_path=folder)
