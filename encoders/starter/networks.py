@@ -151,14 +151,26 @@ class ImageTower(nn.Module):
         )  # fmt: skip
         self.project = nn.Linear(2 * 288, DIM)
 
+    def feature_maps(self, pixels: Tensor) -> Tensor:
+        """pixels (n, 3, SIDE, SIDE) uint8 RGB -> (n, 288, 4, 4)."""
+        maps: Tensor = self.maps((pixels.float() / 127.5 - 1).to(self.project.weight.dtype))
+        return maps
+
     def features(self, pixels: Tensor) -> Tensor:
         """pixels (n, 3, SIDE, SIDE) uint8 RGB -> (n, 576): mean- and max-pooled feature maps."""
-        maps = self.maps((pixels.float() / 127.5 - 1).to(self.project.weight.dtype))
-        return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
+        return _pooled(self.feature_maps(pixels))
+
+    def vectors(self, maps: Tensor) -> Tensor:
+        """Feature maps (n, 288, 4, 4) -> (n, DIM) unit rows."""
+        return F.normalize(self.project(_pooled(maps)).float(), dim=-1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels (n, 3, SIDE, SIDE) uint8 RGB -> (n, DIM) unit rows."""
-        return F.normalize(self.project(self.features(pixels)).float(), dim=-1)
+        return self.vectors(self.feature_maps(pixels))
+
+
+def _pooled(maps: Tensor) -> Tensor:
+    return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
 
 
 class AudioTower(nn.Module):

@@ -65,7 +65,7 @@ def export(net: OmniNet, figures: dict[str, Any], work: Path, output: Path) -> N
         for name, part in parts.items()
         if name not in left_out
     }
-    card.run(output, sizes, {"steps": state["step"], "minutes": state["spent"] / 60})
+    card.run(output, sizes, {"steps": state["step"], "minutes": state["spent"] / 60} | state["batches"])
 
 
 if __name__ == "__main__":

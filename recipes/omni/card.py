@@ -35,9 +35,8 @@ TRAINING = """
 `make omni` (`recipes/omni`): charts are drawn with Pillow, with the position of every letter and mark. The chart
 encoder is trained to classify each cell and to locate what is in it, the decoder to write the table and to point.
 Scenes are those of the starter's captioner; speech is synthesised by espeak-ng. The two towers stay as they are, and
-the decoder alone learns to read their states. Every step has a batch of charts, and one of scenes or speech in
-turn. The shipped weights took {steps} steps ({charts} charts, at most {scenes} scenes and {clips} clips) in
-{minutes} minutes on one core of a CPU, which other work shared. A speech tower that learned too, for the first 360
+the decoder alone learns to read their states. Every step has a batch of charts, and one of scenes or speech.
+The shipped weights took {steps} steps ({charts} charts, {scenes} scenes and {clips} clips) in {minutes} minutes on one core of a CPU, which other work shared. A speech tower that learned too, for the first 360
 steps, was given up for the starter's own. Training stopped while the losses still fell.
 """
 CHARTS_TEXT = """
@@ -77,7 +76,7 @@ LIMITS = """
 """
 PARTS = {
     "chart": "residual ConvNet on grey 256 × 192 pixels, one state of 96 per 4 × 8 pixels",
-    "scene": "the convolutions of the starter's image tower, 16 states of 288",
+    "scene": "the starter's image tower, 16 states of 288 and its vector",
     "speech": "the starter's audio tower, one state of 176 per 40 ms",
     "memory": "keys and values of all states, with positions",
     "decoder": "3 transformer layers of width 192 over characters, two of which attend to the states",
@@ -117,7 +116,7 @@ def run(output: Path, sizes: dict[str, int], trained: dict[str, float]) -> None:
     Args:
         output: The folder with omni.safetensors, config.json and figures.json.
         sizes: Parameters of each part, by its name in PARTS.
-        trained: "steps" and "minutes" of the training.
+        trained: "steps" and "minutes" of the training, and batches of "scenes" and "speech".
     """
     figures = json.loads((output / "figures.json").read_text())
     tasks = json.loads((output / "config.json").read_text())["tasks"]
@@ -135,8 +134,8 @@ def run(output: Path, sizes: dict[str, int], trained: dict[str, float]) -> None:
     text += TRAINING.format(
         steps=f"{trained['steps']:,.0f}",
         charts=f"{trained['steps'] * CHARTS:,.0f}",
-        scenes=f"{trained['steps'] / 2 * SCENES:,.0f}",
-        clips=f"{trained['steps'] / 2 * CLIPS:,.0f}",
+        scenes=f"{trained['scenes'] * SCENES:,.0f}",
+        clips=f"{trained['speech'] * CLIPS:,.0f}",
         minutes=f"{trained['minutes']:.0f}",
     )
     text += (

@@ -1,4 +1,4 @@
-"""Trains the network on all three tasks at once: every step has charts, and scenes or speech in turn.
+"""Trains the network on all three tasks at once: every step has charts, and scenes or speech.
 
 Charts: the chart eye classifies each cell and locates what is in it; the decoder writes the table, and one head points.
 Scenes and speech: the decoder writes captions and words from the states of the starter's towers, which stay as they
@@ -30,6 +30,7 @@ from recipes.starter.towers.muon import Muon
 from recipes.starter.towers.training import is_matrix
 
 CHARTS, SCENES, CLIPS = 32, 96, 64  # in a batch
+SPEECH_EVERY = 4  # steps; the others have scenes
 KEPT = 512  # cells of a chart that the decoder sees in training
 NOTHING = 0.1  # weight of empty cells
 WEIGHTS = {
@@ -50,7 +51,7 @@ def from_shipped() -> OmniNet:
     """The network with the starter's towers, the rest random."""
     net, space = OmniNet(), load()
     image, audio = (space.encoders[m].net for m in (Modality.IMAGE, Modality.AUDIO))  # type: ignore[attr-defined]
-    net.image.load_state_dict(image.maps.state_dict())
+    net.image.load_state_dict(image.state_dict())
     net.audio.load_state_dict(audio.state_dict())
     return net
 
@@ -115,8 +116,8 @@ def chart_losses(net: OmniNet, batch: ChartBatch) -> dict[str, Tensor]:
 def scene_losses(net: OmniNet, pixels: Tensor, texts: list[str]) -> dict[str, Tensor]:
     tokens, targets = as_targets(texts, "describe")
     with torch.no_grad():
-        states = net.image_states(pixels.contiguous(memory_format=torch.channels_last))
-    memory = net.memory.of_image(states)
+        seen = net.image_states(pixels.contiguous(memory_format=torch.channels_last))
+    memory = net.memory.of_image(*seen)
     return {"scenes": cross_entropy(net.decoder(tokens, None, memory)[0], targets)}
 
 
@@ -171,12 +172,13 @@ class Trainer:
         self.net.audio.eval()
         self.net = self.net.to(memory_format=torch.channels_last)
         self.optimisers, self.step, spent = optimisers(self.net), 0, 0.0
+        self.batches = {"scenes": 0, "speech": 0}
         if self.file.exists():
             saved = torch.load(self.file, weights_only=True)
             self.net.load_state_dict(saved["net"])
             for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
                 optimiser.load_state_dict(state)
-            self.step, spent = saved["step"], saved["spent"]
+            self.step, self.batches, spent = saved["step"], saved["batches"], saved["spent"]
         self.clock = Clock(minutes, spent)
         seed += self.step  # a resumed run draws other charts
         self.charts = self._load(ChartStream(CHARTS, seed, cores))
@@ -197,9 +199,9 @@ class Trainer:
         parts: list[tuple[Any, Any]] = [
             (chart_losses, (next(self.charts),)),
         ]
-        parts.append(
-            (scene_losses, next(self.scenes)) if self.step % 2 else (speech_losses, next(self.clips))
-        )
+        task = "scenes" if self.step % SPEECH_EVERY else "speech"
+        self.batches[task] += 1
+        parts.append((scene_losses, next(self.scenes)) if task == "scenes" else (speech_losses, next(self.clips)))
         for losses, batch in parts:
             with torch.autocast("cpu", torch.bfloat16):
                 terms = losses(self.net, *batch)
@@ -217,6 +219,7 @@ class Trainer:
             "net": self.net.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
+            "batches": self.batches,
             "spent": time.time() - self.clock.began,
         }
         scratch = self.file.with_suffix(".tmp")
@@ -225,19 +228,18 @@ class Trainer:
 
     def run(self) -> None:
         """Trains until the time is spent."""
-        means: dict[str, float] = {}
+        seen: dict[str, list[float]] = {}
         saved = time.time()
         while self.clock.done < 1:
             for name, value in self.learn().items():
-                is_in_turn = name in ("scenes", "speech")
-                means[name] = means.get(name, 0.0) + value / LOG_STEPS * (2 if is_in_turn else 1)
+                seen.setdefault(name, []).append(value)
             if self.step % LOG_STEPS == 0:
                 row = {"step": self.step, "seconds": round(time.time() - self.clock.began)}
-                row |= {name: round(value, 4) for name, value in means.items()}
+                row |= {name: round(sum(values) / len(values), 4) for name, values in seen.items()}
                 with (self.work / "omni.log.jsonl").open("a") as file:
                     file.write(json.dumps(row) + "\n")
                 print(row, flush=True)
-                means = {}
+                seen = {}
             if time.time() - saved > SAVE_S:
                 self.save()
                 saved = time.time()

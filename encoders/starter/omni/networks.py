@@ -1,7 +1,7 @@
 """The network: three encoders and one decoder of characters.
 
-Scenes are encoded by the convolutions of the starter's image tower, speech by its audio tower, and charts by a network
-of its own that keeps letters legible. The decoder attends to their states. On charts one of its attention heads is
+Scenes are encoded by the starter's image tower, speech by its audio tower, and charts by a network of its own that keeps
+letters legible. The decoder attends to their states. On charts one of its attention heads is
 trained to point: the position it points at is an input of the next step.
 """
 
@@ -23,13 +23,14 @@ from multimodal.encoders.starter.networks import (
     sinusoids,
 )
 from multimodal.encoders.starter.omni.vocabulary import MAX_TOKENS, N_CLASSES, N_TOKENS
-from multimodal.encoders.starter.parameters import AUDIO_STRIDE, AUDIO_WIDTH, MAX_FRAMES
+from multimodal.encoders.starter.parameters import AUDIO_STRIDE, AUDIO_WIDTH, DIM, MAX_FRAMES
 
 CHART_WIDTH, CHART_HEIGHT = 256, 192  # pixels
 CELL_WIDTH, CELL_HEIGHT = 4, 8  # pixels per state of a chart
 COLUMNS, ROWS = CHART_WIDTH // CELL_WIDTH, CHART_HEIGHT // CELL_HEIGHT
 EYE_WIDTH = 96
 IMAGE_WIDTH, IMAGE_STATES = 288, 16
+VECTOR_STATES = 4  # states made of the vector of an image, which tells its names best
 WIDTH, HEADS, LAYERS = 192, 4, 3
 POINTING_LAYER = 1  # its head 0 points
 SPACE_PERIODS = (512.0, 256.0, 128.0, 64.0, 32.0, 16.0, 8.0)  # pixels
@@ -144,6 +145,7 @@ class Memory(nn.Module):
         self.speech = nn.Linear(AUDIO_WIDTH, WIDTH)
         self.chart_place = nn.Linear(PLACE_FEATURES, WIDTH)
         self.image_place = nn.Parameter(0.02 * torch.randn(IMAGE_STATES, WIDTH))
+        self.image_vector = nn.Linear(DIM, VECTOR_STATES * WIDTH)
         self.norm, self.both = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 2 * WIDTH)
         self.register_buffer("centres", place_features(cell_centres()), persistent=False)
         self.register_buffer("times", sinusoids(MAX_FRAMES // AUDIO_STRIDE + 1, WIDTH), persistent=False)
@@ -156,8 +158,11 @@ class Memory(nn.Module):
         places = self.chart_place(self.centres.to(states.dtype))
         return self.split(self.chart(states) + (places if cells is None else places[cells]))
 
-    def of_image(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        return self.split(self.image(states) + self.image_place)
+    def of_image(self, states: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """states (n, IMAGE_STATES, IMAGE_WIDTH) and vectors (n, DIM) of unit length."""
+        scaled = (math.sqrt(DIM) * vectors).to(states.dtype)
+        whole = self.image_vector(scaled).view(-1, VECTOR_STATES, WIDTH)
+        return self.split(torch.cat([self.image(states) + self.image_place, whole], dim=1))
 
     def of_speech(self, states: Tensor) -> tuple[Tensor, Tensor]:
         return self.split(self.speech(states) + self.times[: states.shape[1]].to(states.dtype))
@@ -214,12 +219,12 @@ class Decoder(nn.Module):
 
 
 class OmniNet(nn.Module):
-    """All parts: `chart_eye`, `image` (convolutions of the image tower), `audio`, `memory` and `decoder`."""
+    """All parts: `chart_eye`, the towers `image` and `audio`, `memory` and `decoder`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.chart_eye = ChartEye()
-        self.image = ImageTower().maps
+        self.image = ImageTower()
         self.audio = AudioTower()
         self.memory, self.decoder = Memory(), Decoder()
 
@@ -227,14 +232,14 @@ class OmniNet(nn.Module):
         """States of the chart eye, of all cells or of `cells` (n, s) int64 alone -> keys and values."""
         return self.memory.of_chart(states, cells)
 
-    def image_states(self, pixels: Tensor) -> Tensor:
-        """pixels (n, 3, 64, 64) uint8 -> states (n, IMAGE_STATES, IMAGE_WIDTH)."""
-        maps: Tensor = self.image((pixels.float() / 127.5 - 1).to(self.decoder.norm.weight.dtype))
-        return maps.flatten(2).transpose(1, 2)
+    def image_states(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """pixels (n, 3, 64, 64) uint8 -> states (n, IMAGE_STATES, IMAGE_WIDTH) and vectors (n, DIM)."""
+        maps = self.image.feature_maps(pixels)
+        return maps.flatten(2).transpose(1, 2), self.image.vectors(maps)
 
     def image_memory(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """pixels (n, 3, 64, 64) uint8 -> keys and values."""
-        return self.memory.of_image(self.image_states(pixels))
+        return self.memory.of_image(*self.image_states(pixels))
 
     def speech_memory(
         self, mels: Tensor, lengths: Tensor
