@@ -201,7 +201,9 @@ class Trainer:
         ]
         task = "scenes" if self.step % SPEECH_EVERY else "speech"
         self.batches[task] += 1
-        parts.append((scene_losses, next(self.scenes)) if task == "scenes" else (speech_losses, next(self.clips)))
+        parts.append(
+            (scene_losses, next(self.scenes)) if task == "scenes" else (speech_losses, next(self.clips))
+        )
         for losses, batch in parts:
             with torch.autocast("cpu", torch.bfloat16):
                 terms = losses(self.net, *batch)

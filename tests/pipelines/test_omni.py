@@ -94,6 +94,14 @@ def test_the_prompt_is_a_question_about_the_chart(caption: mm.CaptioningPipeline
     assert caption(mm.Image(CHART), prompt="what is the total?").text == "122"
 
 
+@pytest.mark.parametrize(
+    "name", ["banana", "drum", "green apple", "alarm clock", "cactus", "blue strawberry"]
+)
+def test_a_scene_is_captioned_without_a_prompt(caption: mm.CaptioningPipeline, name: str) -> None:
+    (path,) = (GALLERY / "pictures").glob(f"{name.replace(' ', '-')}*.*")
+    assert caption(mm.Image(path)).text.removeprefix("a ") == name
+
+
 def test_a_prompt_that_is_no_task_names_the_questions(caption: mm.CaptioningPipeline) -> None:
     with pytest.raises(InvalidInput, match="which is largest"):
         caption(mm.Image(CHART), prompt="who drew it?")

@@ -1,8 +1,8 @@
 """The network: three encoders and one decoder of characters.
 
-Scenes are encoded by the starter's image tower, speech by its audio tower, and charts by a network of its own that keeps
-letters legible. The decoder attends to their states. On charts one of its attention heads is
-trained to point: the position it points at is an input of the next step.
+Scenes are encoded by the starter's image tower, speech by its audio tower, and charts by a network of its own that
+keeps letters legible. The decoder attends to their states. On charts one of its attention heads is trained to point:
+the position it points at is an input of the next step.
 """
 
 from __future__ import annotations
