@@ -139,7 +139,8 @@ def test_what_a_browser_cannot_run_or_search_is_refused(
 
     refused(InvalidInput, "give index=")
     refused(InvalidInput, "runs the towers of the starter", fake_space(), index=index)
-    refused(IndexStateError, "created with the space", starter.select("text", "image"), index=index)
+    other = mm.Index.create(tmp_path / "other.lance", fake_space())
+    refused(IndexStateError, "created with the space", index=other)
     refused(InvalidInput, "media must be one of copy, link, none, got 'move'", index=index, media="move")
     refused(InvalidInput, "vectors must be one of auto", index=index, vectors="int4")
     empty = mm.Index.create(tmp_path / "empty.lance", starter)

@@ -71,7 +71,8 @@ def test_a_search_is_ordered_by_the_scores_that_sentence_transformers_predicts(
     [
         (3, "rerank must be an address such as 'st/./folder', got int"),
         ("./folder", "a reranker is named by its family"),
-        ("starter", "'starter' has no rerankers; these families have: st"),
+        ("starter", "a reranker is named by its family"),
+        ("hf/./folder", "'hf' has no rerankers; these families have: st"),
     ],
 )
 def test_what_names_no_reranker_is_refused(rerank: Any, message: str, tmp_path: Path) -> None:
