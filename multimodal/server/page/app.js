@@ -63,6 +63,7 @@ function go(changes, replace = false) {
 }
 
 addEventListener("popstate", () => {
+  window.clearTimeout(timer); // what was typed before Back is not searched for after it
   state = parse(location.search);
   typedAt = -Infinity;
   render();
@@ -229,12 +230,15 @@ function askKey() {
 
 // --- the field --------------------------------------------------------------------------------------
 
+/** Whether the query makes a new entry in the history, rather than going on with the one being typed. */
+const isNewEntry = () => performance.now() - typedAt > NEW_ENTRY_MS;
+
 field.addEventListener("input", () => {
   const now = performance.now();
   inputAt ||= now;
   window.clearTimeout(timer);
   const send = () => {
-    const isNew = performance.now() - typedAt > NEW_ENTRY_MS;
+    const isNew = isNewEntry();
     typedAt = performance.now();
     go({ q: field.value }, !isNew);
   };
@@ -263,7 +267,7 @@ field.addEventListener("keydown", (event) => {
     if (event.altKey) return keepText(-0.5);
     if (event.shiftKey) return keepText(1);
     window.clearTimeout(timer);
-    go({ q: field.value }, true);
+    go({ q: field.value }, !isNewEntry()); // a fast typist has sent nothing yet: the entry before stays
     typedAt = -Infinity;
     if (QUESTION.test(field.value)) ask();
   } else if (event.key === "ArrowDown") {

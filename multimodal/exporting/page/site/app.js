@@ -76,12 +76,13 @@ function go(changes, replace = false) {
   state = { ...state, ...changes };
   if (changes.q || (changes.like ?? null) !== null) given = null;
   if (replace) history.replaceState(null, "", address());
-  else history.pushState(null, "", address());
+  else if (new URL(address(), location.href).href !== location.href) history.pushState(null, "", address());
   if (!("item" in changes) || Object.keys(changes).length > 1) limit = PAGE;
   void render();
 }
 
 addEventListener("popstate", () => {
+  window.clearTimeout(timer); // what was typed before Back is not searched for after it
   state = parse();
   typedAt = -Infinity;
   void render();
@@ -220,10 +221,13 @@ function drawModalities() {
 
 // --- the query --------------------------------------------------------------------------------------
 
+/** Whether the query makes a new entry in the history, rather than going on with the one being typed. */
+const isNewEntry = () => performance.now() - typedAt > NEW_ENTRY_MS;
+
 field.addEventListener("input", () => {
   window.clearTimeout(timer);
   timer = window.setTimeout(() => {
-    const isNew = performance.now() - typedAt > NEW_ENTRY_MS;
+    const isNew = isNewEntry();
     typedAt = performance.now();
     go({ q: field.value, like: null, item: null }, !isNew);
   }, SPACING_MS);
@@ -241,8 +245,8 @@ field.addEventListener("keydown", (event) => {
 byId("search").addEventListener("submit", (event) => {
   event.preventDefault();
   window.clearTimeout(timer);
+  go({ q: field.value, like: null, item: null }, !isNewEntry()); // a fast typist has sent nothing yet
   typedAt = -Infinity;
-  go({ q: field.value, like: null, item: null }, true);
 });
 byId("further").addEventListener("click", () => {
   const before = shown.length;
