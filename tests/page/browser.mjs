@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
+import { back } from "./history.mjs";
 
 const given = JSON.parse(process.argv[2]);
 const only = process.argv[3] ?? "";
@@ -70,17 +71,6 @@ const first = (page, name) => until(page, (text) => document.querySelector("#gri
 const listed = (page, text) =>
   until(page, (part) => [...document.querySelectorAll("#grid .card .name")].slice(0, 5).some((name) => name.textContent.includes(part)), text);
 const shot = (page, name) => (given.shots ? page.screenshot({ path: `${given.shots}/${name}.png` }) : null);
-
-/** Goes back once the browser, which holds the history, knows the address that the page shows. */
-async function back(page) {
-  const session = await page.context().newCDPSession(page);
-  for (let current = ""; current !== await page.evaluate(() => location.href);) {
-    const { currentIndex, entries } = await session.send("Page.getNavigationHistory");
-    current = entries[currentIndex].url;
-  }
-  await session.detach();
-  await page.goBack();
-}
 
 /** Waits until the address holds a query: the hits of an older one may name the same items. */
 const asked = (page, text) => until(page, (query) => new URL(location.href).searchParams.get("q") === query, text);

@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
+import { back } from "./history.mjs";
 
 const only = process.argv[3] ?? "", given = JSON.parse(process.argv[2]), expected = JSON.parse(await readFile(given.expected, "utf8"));
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -49,17 +50,6 @@ const listed = (text) => until((part) => [...document.querySelectorAll(".card .n
 const first = (name) => until((text) => document.querySelector(".card .name")?.textContent === text && /best first/.test(document.querySelector("#status").textContent), name);
 const shot = (name) => (given.shots ? page.screenshot({ path: `${given.shots}/static-${name}.png` }) : null);
 const differences = (left, right) => Math.max(...left.map((value, k) => Math.abs(value - right[k])));
-
-/** Goes back once the browser, which holds the history, knows the address that the page shows. */
-async function back() {
-  const session = await page.context().newCDPSession(page);
-  for (let current = ""; current !== await page.evaluate(() => location.href);) {
-    const { currentIndex, entries } = await session.send("Page.getNavigationHistory");
-    current = entries[currentIndex].url;
-  }
-  await session.detach();
-  await page.goBack();
-}
 
 async function accessible(part = "html") {
   await page.evaluate(axe);
@@ -131,7 +121,7 @@ await claim("hits appear while typing, and Back returns to the query before", as
   await listed("banana");
   assert.match(await page.locator("#status").textContent(), /best first · \d+ ms/);
   await shot("hits");
-  await back();
+  await back(page);
   await listed("red-apple");
   assert.equal(await page.inputValue("#q"), "a red apple");
 });
